@@ -1,0 +1,1 @@
+"""Code generation: the loop IR, its construction from fused groups, and its emission for each target."""

@@ -1,0 +1,1 @@
+"""The loop IR: one loop-level language for all targets."""

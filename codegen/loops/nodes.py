@@ -1,0 +1,220 @@
+"""The loop IR: kernels as loop nests over buffers, with scalar expressions.
+
+    program   = buffers, launches                                  one native call
+    launch    = kernel(buffer, ...)                                 buffers bound to the kernel's parameters
+    kernel    = params, dims, locals, body
+    stmt      = for v in extent [serial|unroll|vector L|parallel] { stmt* }
+              | let name = expr | store buffer[index] = expr | if expr { stmt* } | check expr, message
+    expr      = const | index | name | buffer[index] | op(expr, ...) | reduce op over v in L of expr
+
+Indices are polynomials over loop variables, dims and i64 lets (`ir/dims.py`): a stride is a coefficient, read off.
+Buffers are row-major and contiguous. Every node is immutable and checked by `verify.py`.
+
+Loop kinds. `serial` runs in order. `unroll` (extent a constant) is repeated in the text of the code, so its variable
+is a constant in each copy. `vector` is one group of at most `lanes` iterations executed together: its extent must be
+provably between 0 and `lanes`, lanes past the extent are masked, and iterations must be independent. `parallel` may
+only be the outermost loop of a kernel; its iterations are independent and are shared among threads in chunks.
+
+Spaces. `global`: memory the program owns (an input, an output, a place in the arena). `stack`: a small per-call
+scratch array. `register`: never in memory; every index but the one of the innermost vector loop must be a constant once
+unroll loops are expanded, and where a vector loop indexes it, that must be the last index, alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Union
+
+from ...ir import dtypes
+from ...ir.dims import DimLike, Symbol, product
+from ...ir.dtypes import DType
+
+Space = Literal["global", "stack", "register"]
+LoopKind = Literal["serial", "parallel", "vector", "unroll"]
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """A row-major array. Compared by identity."""
+
+    name: str
+    dtype: DType
+    shape: tuple[DimLike, ...]
+    space: Space = "global"
+
+    @property
+    def numel(self) -> DimLike:
+        return product(self.shape)
+
+    @property
+    def nbytes(self) -> DimLike:
+        return self.numel * self.dtype.itemsize
+
+    def offset(self, index: tuple[DimLike, ...]) -> DimLike:
+        """The linear position of an element."""
+        position: DimLike = 0
+        for size, i in zip(self.shape, index, strict=True):
+            position = position * size + i
+        return position
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.dtype.name}[{','.join(map(str, self.shape))}] {self.space}"
+
+
+@dataclass(frozen=True)
+class Const:
+    value: float | int | bool
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index expression as an i64 value."""
+
+    value: DimLike
+    dtype: DType = dtypes.i64
+
+
+@dataclass(frozen=True)
+class Var:
+    """A name bound by `Let`."""
+
+    name: str
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Load:
+    buffer: Buffer
+    index: tuple[DimLike, ...]
+
+    @property
+    def dtype(self) -> DType:
+        return self.buffer.dtype
+
+
+@dataclass(frozen=True)
+class Apply:
+    """A scalar operation; the names are those of `codegen/scalar.py`."""
+
+    op: str
+    args: tuple[Expr, ...]
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class LaneReduce:
+    """`combine` (add, mul, max, min, and, or) of `value` over `var` in 0..lanes, as a balanced tree: lane i with lane
+    i + lanes/2, and so on. `value` may read register buffers and lets; all lanes take part."""
+
+    combine: str
+    var: str
+    lanes: int
+    value: Expr
+
+    @property
+    def dtype(self) -> DType:
+        return self.value.dtype
+
+
+Expr = Union[Const, Index, Var, Load, Apply, LaneReduce]
+
+
+@dataclass(frozen=True)
+class For:
+    var: str
+    extent: DimLike
+    body: tuple[Stmt, ...]
+    kind: LoopKind = "serial"
+    lanes: int = 0
+
+
+@dataclass(frozen=True)
+class Let:
+    """Binds a name for the rest of the enclosing block. An i64 let may also be used in indices, as a symbol."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Store:
+    buffer: Buffer
+    index: tuple[DimLike, ...]
+    value: Expr
+
+
+@dataclass(frozen=True)
+class If:
+    condition: Expr
+    body: tuple[Stmt, ...]
+    orelse: tuple[Stmt, ...] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """Where `condition` is false, the program's status becomes `code` (the first failure wins) and the run goes on;
+    what follows must be safe all the same (clamp the index). The host raises the error that `code` stands for."""
+
+    condition: Expr
+    code: int
+
+
+Stmt = Union[For, Let, Store, If, Check]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A function over buffers. `params` are global buffers, in order; `writes` names those it may store to.
+
+    When `body` is a single parallel `For`, the kernel may be run in chunks of that loop by several threads;
+    `cost` is its work per iteration in FLOPs or element moves, from which chunk sizes are chosen.
+    """
+
+    name: str
+    params: tuple[Buffer, ...]
+    writes: frozenset[str]
+    body: tuple[Stmt, ...]
+    dims: tuple[Symbol, ...] = ()
+    locals: tuple[Buffer, ...] = ()
+    cost: DimLike = 1
+    comment: str = ""
+
+    @property
+    def parallel(self) -> For | None:
+        """The parallel loop that is the whole body, if there is one."""
+        if len(self.body) == 1 and isinstance(self.body[0], For) and self.body[0].kind == "parallel":
+            return self.body[0]
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """A kernel applied to the program's buffers, one for each of its params. `source` says what it computes, for
+    reports: the name of the fused group; `flops` and `bytes` are its work and its least traffic."""
+
+    kernel: Kernel
+    args: tuple[Buffer, ...]
+    source: str = ""
+    flops: DimLike = 0
+    bytes: DimLike = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What one native call does. Every buffer of a launch is an input, an output or in the arena.
+
+    `offsets` gives each arena buffer's byte offset; `arena_bytes` is the arena's size; both may depend on dims.
+    `messages` gives the text of each `Check` code.
+    """
+
+    name: str
+    inputs: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    arena: tuple[Buffer, ...]
+    launches: tuple[Launch, ...]
+    dims: tuple[Symbol, ...] = ()
+    offsets: Mapping[str, DimLike] = field(default_factory=dict)
+    arena_bytes: DimLike = 0
+    messages: Mapping[int, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""vitrify: PyTorch's API, eager over NumPy, compiled through LLVM."""

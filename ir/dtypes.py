@@ -1,0 +1,118 @@
+"""Element types, and how two of them combine.
+
+One object serves both languages: the IR prints its short name (`f32`), the front end its PyTorch name
+(`torch.float32`). Promotion follows PyTorch's table
+(https://docs.pytorch.org/docs/stable/tensor_attributes.html#type-promotion-doc).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+
+Kind = Literal["bool", "uint", "int", "float", "complex"]
+_KIND_ORDER: tuple[Kind, ...] = ("bool", "uint", "int", "float", "complex")
+
+
+@dataclass(frozen=True, eq=False)
+class DType:
+    """An element type. Compared by identity: there is one object per type."""
+
+    name: str
+    torch_name: str
+    kind: Kind
+    numpy: np.dtype[Any]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element."""
+        return self.numpy.itemsize
+
+    @property
+    def is_floating_point(self) -> bool:
+        return self.kind == "float"
+
+    @property
+    def is_complex(self) -> bool:
+        return self.kind == "complex"
+
+    @property
+    def is_signed(self) -> bool:
+        return self.kind in ("int", "float", "complex")
+
+    @property
+    def is_integral(self) -> bool:
+        """True for signed and unsigned integers, not for bool."""
+        return self.kind in ("int", "uint")
+
+    def __repr__(self) -> str:
+        return f"torch.{self.torch_name}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dtype_named, (self.name,)
+
+
+bool_ = DType("bool", "bool", "bool", np.dtype(np.bool_))
+u8 = DType("u8", "uint8", "uint", np.dtype(np.uint8))
+u16 = DType("u16", "uint16", "uint", np.dtype(np.uint16))
+u32 = DType("u32", "uint32", "uint", np.dtype(np.uint32))
+u64 = DType("u64", "uint64", "uint", np.dtype(np.uint64))
+i8 = DType("i8", "int8", "int", np.dtype(np.int8))
+i16 = DType("i16", "int16", "int", np.dtype(np.int16))
+i32 = DType("i32", "int32", "int", np.dtype(np.int32))
+i64 = DType("i64", "int64", "int", np.dtype(np.int64))
+f16 = DType("f16", "float16", "float", np.dtype(np.float16))
+bf16 = DType("bf16", "bfloat16", "float", np.dtype(ml_dtypes.bfloat16))
+f32 = DType("f32", "float32", "float", np.dtype(np.float32))
+f64 = DType("f64", "float64", "float", np.dtype(np.float64))
+c64 = DType("c64", "complex64", "complex", np.dtype(np.complex64))
+c128 = DType("c128", "complex128", "complex", np.dtype(np.complex128))
+
+ALL: tuple[DType, ...] = (bool_, u8, u16, u32, u64, i8, i16, i32, i64, f16, bf16, f32, f64, c64, c128)
+_BY_NAME = {d.name: d for d in ALL}
+_BY_NUMPY = {d.numpy: d for d in ALL}
+
+
+def dtype_named(name: str) -> DType:
+    """The type with the IR name `name`; KeyError's message lists the names there are."""
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise KeyError(f"unknown dtype {name!r}; there are {', '.join(_BY_NAME)}") from None
+
+
+def from_numpy(dtype: np.dtype[Any]) -> DType:
+    """The type of a NumPy array's elements; TypeError if there is none (strings, objects, dates)."""
+    found = _BY_NUMPY.get(dtype)
+    if found is None:
+        found = _BY_NUMPY.get(np.dtype(dtype).newbyteorder("="))
+    if found is None:
+        supported = ", ".join(d.torch_name for d in ALL)
+        raise TypeError(
+            f"can't convert np.ndarray of type {dtype}. The only supported types are: {supported}."
+        )
+    return found
+
+
+@cache
+def promote(a: DType, b: DType) -> DType:
+    """The smallest type that holds both, as `torch.promote_types` defines it."""
+    if a is b:
+        return a
+    low, high = sorted((a, b), key=lambda d: (_KIND_ORDER.index(d.kind), d.itemsize))
+    if high.kind == "complex":
+        part = high if low.kind == "complex" or low is not f64 else c128
+        return part
+    if high.kind == "float":
+        # bfloat16 and float16 hold different values; their join is float32.
+        return f32 if {low, high} == {f16, bf16} else high
+    if high.kind == "int" and low.kind == "uint":
+        for candidate in (i16, i32, i64):
+            if candidate.itemsize > low.itemsize and candidate.itemsize >= high.itemsize:
+                return candidate
+        raise RuntimeError(f"Promotion for {a!r} and {b!r} is not supported: no integer type holds both")
+    return high

@@ -1,0 +1,95 @@
+"""The reference interpreter: what a graph means, by the ops' NumPy rules, at every stage of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import dims
+from .dims import DimLike
+from .graph import Graph, IRError, Node, Value
+from .types import TensorType
+
+Array = np.ndarray[Any, Any]
+
+
+def run(graph: Graph, inputs: Sequence[Array], bindings: Mapping[str, int] | None = None) -> list[Array]:
+    """The graph's outputs. Symbols are bound from the inputs' shapes.
+
+    Raises IRError when an input does not fit its declared type, or when a rule returns something other than the type
+    the graph states.
+    """
+    bound = bind_symbols(graph, inputs) if bindings is None else dict(bindings)
+    env: dict[Value, Array] = dict(zip(graph.inputs, (np.asarray(a) for a in inputs)))
+    for node in graph.nodes:
+        results = evaluate_node(node, [env[v] for v in node.inputs], bound)
+        for value, array in zip(node.outputs, results):
+            want = value.type.bind(bound)
+            if array.shape != want.shape or array.dtype != want.dtype.numpy:
+                raise IRError(f"{node}: its NumPy rule gave {array.dtype}{list(array.shape)}, not {want}")
+            env[value] = array
+    return [env[v] for v in graph.outputs]
+
+
+def evaluate_node(node: Node, arrays: Sequence[Array], bindings: Mapping[str, int]) -> tuple[Array, ...]:
+    """The node's results for operand arrays."""
+    if node.regions:
+        return tuple(run(node.regions[0], arrays, bindings))
+    attrs = {name: _bind(value, bindings) for name, value in node.attrs.items()}
+    with np.errstate(all="ignore"):
+        results = node.op.numpy(*arrays, **attrs)
+    return tuple(map(np.asarray, results)) if isinstance(results, tuple) else (np.asarray(results),)
+
+
+def _bind(value: Any, bindings: Mapping[str, int]) -> Any:
+    if isinstance(value, dims.Expr):
+        return dims.evaluate(value, bindings)
+    if isinstance(value, tuple):
+        return tuple(_bind(v, bindings) for v in value)
+    return value
+
+
+def bind_symbols(graph: Graph, inputs: Sequence[Array]) -> dict[str, int]:
+    """Values for the graph's symbols from the shapes of its inputs; IRError where shapes or dtypes do not fit."""
+    if len(inputs) != len(graph.inputs):
+        raise IRError(f"{graph.name} takes {len(graph.inputs)} inputs, got {len(inputs)}")
+    bound: dict[str, int] = {}
+    for value, array in zip(graph.inputs, inputs):
+        _check_dtype(value, array)
+        for dim, size in _dims(value.type, array, value):
+            found = symbol_of(dim)
+            if found is not None:
+                if not found.low <= size <= found.high:
+                    raise IRError(
+                        f"%{value.name}: {found.name} is {size}, outside its declared bounds "
+                        f"[{found.low}, {found.high}]"
+                    )
+                if bound.setdefault(found.name, size) != size:
+                    raise IRError(f"%{value.name}: {found.name} is {size} here and {bound[found.name]} before")
+    for value, array in zip(graph.inputs, inputs):
+        for dim, size in _dims(value.type, array, value):
+            if dims.evaluate(dim, bound) != size:
+                raise IRError(f"%{value.name} must be {value.type}, got shape {list(array.shape)}")
+    return bound
+
+
+def symbol_of(dim: DimLike) -> dims.Symbol | None:
+    """The symbol that the dim is, if it is nothing more."""
+    if isinstance(dim, dims.Expr) and len(dim.terms) == 1:
+        (monomial, factor), *_ = dim.terms
+        if factor == 1 and len(monomial) == 1 and isinstance(monomial[0], dims.Symbol):
+            return monomial[0]
+    return None
+
+
+def _check_dtype(value: Value, array: Array) -> None:
+    if np.asarray(array).dtype != value.type.dtype.numpy:
+        raise IRError(f"%{value.name} must be {value.type}, got dtype {array.dtype}")
+
+
+def _dims(type_: TensorType, array: Array, value: Value) -> Iterator[tuple[DimLike, int]]:
+    if len(array.shape) != type_.rank:
+        raise IRError(f"%{value.name} must be {type_}, got shape {list(array.shape)}")
+    return zip(type_.shape, array.shape)
