@@ -1,0 +1,278 @@
+"""What a lowering works with: the program under construction.
+
+`LowerContext` holds the program's buffers and launches. A lowering of a fused group is a function
+`lower_<kind>(ctx, node, body, args)`: `node` is the `fused` node, `body` its region, `args` the program's
+buffer of each body input and body output (by body value). It asks `ctx` for scratch memory, builds statements
+over buffers, and hands each kernel to `ctx.launch`, which finds out which buffers and dims those use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...ir import dims
+from ...ir.dims import DimLike, Symbol
+from ...ir.dtypes import DType
+from ...ir.graph import IRError, Value
+from ..loops.nodes import (
+    Apply,
+    Buffer,
+    Check,
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    LaneReduce,
+    Launch,
+    Let,
+    Load,
+    Space,
+    Stmt,
+    Store,
+)
+
+Args = Mapping[Value, Buffer]
+
+
+class Target(Protocol):
+    """What lowering asks of a target."""
+
+    @property
+    def vector_bytes(self) -> int:
+        """Width of the widest vector register worth using."""
+
+
+@dataclass(frozen=True)
+class LowerOptions:
+    """serial_below: element operations under which a kernel is not worth sharing among threads.
+    stash_limit: longest row, in elements, that a reduction keeps on the stack between its passes.
+    reduce_chunks: into how many partial results a full reduction is split, whatever the thread count."""
+
+    serial_below: int = 16384
+    stash_limit: int = 4096
+    reduce_chunks: int = 16
+
+
+class Names:
+    """Fresh names for the loop variables, lets and locals of one kernel."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, int] = {}
+
+    def __call__(self, stem: str) -> str:
+        count = self._next.get(stem, 0)
+        self._next[stem] = count + 1
+        return f"{stem}{count}" if count else stem
+
+
+class LowerContext:
+    """The program so far. A kernel may see a buffer in another shape, through `view`."""
+
+    def __init__(self, target: Target, options: LowerOptions | None = None):
+        self.target = target
+        self.options = options or LowerOptions()
+        self.launches: list[Launch] = []
+        self.scratches: list[Buffer] = []
+        self.messages: dict[int, str] = {}
+        self._names = Names()
+        self._viewed: dict[Buffer, Buffer] = {}
+        self._source = ""
+
+    def lanes(self, dtype: DType) -> int:
+        """Elements of this type in one vector register."""
+        return max(1, self.target.vector_bytes // dtype.itemsize)
+
+    def fresh(self, stem: str) -> str:
+        """A name for a program buffer or kernel that no other has."""
+        return self._names(stem)
+
+    def scratch(self, stem: str, dtype: DType, shape: Sequence[DimLike]) -> Buffer:
+        """Arena memory that lives from the first launch that uses it to the last."""
+        buffer = Buffer(self.fresh(stem), dtype, tuple(shape))
+        self.scratches.append(buffer)
+        return buffer
+
+    def view(self, buffer: Buffer, shape: Sequence[DimLike]) -> Buffer:
+        """The same memory under another shape of as many elements."""
+        if tuple(shape) == buffer.shape:
+            return buffer
+        alias = Buffer(buffer.name, buffer.dtype, tuple(shape), buffer.space)
+        if alias.numel != buffer.numel:
+            raise IRError(f"{buffer} cannot be seen as {list(shape)}: {alias.numel} elements")
+        self._viewed[alias] = self.storage(buffer)
+        return alias
+
+    def storage(self, buffer: Buffer) -> Buffer:
+        """The program buffer behind a view."""
+        return self._viewed.get(buffer, buffer)
+
+    def check_code(self, message: str) -> int:
+        """The code of a `Check` whose failure is reported as `message`; equal messages share one."""
+        for code, text in self.messages.items():
+            if text == message:
+                return code
+        code = len(self.messages) + 1
+        self.messages[code] = message
+        return code
+
+    def launch(
+        self,
+        name: str,
+        body: Sequence[Stmt],
+        *,
+        cost: DimLike = 1,
+        flops: DimLike = 0,
+        bytes: DimLike | None = None,
+        source: str = "",
+        comment: str = "",
+    ) -> Kernel:
+        """Append a kernel and its launch. Params, writes, locals and dims are those that the statements use.
+
+        `cost` is work per iteration of the parallel loop; `bytes` defaults to every global buffer once.
+        """
+        used = Usage.of(body)
+        params = tuple(b for b in used.buffers if b.space == "global")
+        # Views of one buffer have its name; parameters need one each.
+        seen = Names()
+        renamed = {b: Buffer(seen(b.name), b.dtype, b.shape) for b in params}
+        kernel = Kernel(
+            name=self.fresh(name),
+            params=tuple(renamed.values()),
+            writes=frozenset(renamed[b].name for b in params if b in used.written),
+            body=tuple(rename_buffers(s, renamed) for s in body),
+            dims=used.dims,
+            locals=tuple(b for b in used.buffers if b.space != "global"),
+            cost=cost,
+            comment=comment,
+        )
+        args = tuple(self.storage(b) for b in params)
+        if bytes is None:
+            bytes = 0
+            for buffer in dict.fromkeys(args):
+                bytes = bytes + buffer.nbytes
+        self.launches.append(Launch(kernel, args, source or name, flops, bytes))
+        return kernel
+
+
+class Usage:
+    """What a list of statements uses: buffers in order of first use, those stored to, free symbols."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[Buffer, None] = {}
+        self.written: set[Buffer] = set()
+        self._symbols: dict[str, Symbol] = {}
+        self._bound: set[str] = set()
+        self._seen: set[int] = set()
+
+    @classmethod
+    def of(cls, body: Iterable[Stmt]) -> Usage:
+        usage = cls()
+        usage._block(body)
+        for buffer in usage.buffers:
+            usage._dims(buffer.shape)
+        return usage
+
+    @property
+    def dims(self) -> tuple[Symbol, ...]:
+        return tuple(self._symbols[n] for n in sorted(self._symbols) if n not in self._bound)
+
+    def _dims(self, values: Iterable[DimLike]) -> None:
+        for value in values:
+            for symbol in dims.symbols(value):
+                self._symbols[symbol.name] = symbol
+
+    def _block(self, body: Iterable[Stmt]) -> None:
+        for stmt in body:
+            match stmt:
+                case For():
+                    self._bound.add(stmt.var)
+                    self._dims([stmt.extent])
+                    self._block(stmt.body)
+                case Let():
+                    self._bound.add(stmt.name)
+                    self._expr(stmt.value)
+                case Store():
+                    self._expr(stmt.value)
+                    self.buffers[stmt.buffer] = None
+                    self.written.add(stmt.buffer)
+                    self._dims(stmt.index)
+                case If():
+                    self._expr(stmt.condition)
+                    self._block(stmt.body)
+                    self._block(stmt.orelse)
+                case Check():
+                    self._expr(stmt.condition)
+
+    def _expr(self, expr: Expr) -> None:
+        if id(expr) in self._seen:
+            return
+        self._seen.add(id(expr))
+        match expr:
+            case Load():
+                self.buffers[expr.buffer] = None
+                self._dims(expr.index)
+            case Index():
+                self._dims([expr.value])
+            case Apply():
+                for arg in expr.args:
+                    self._expr(arg)
+            case LaneReduce():
+                self._bound.add(expr.var)
+                self._expr(expr.value)
+
+
+def rename_buffers(stmt: Stmt, renamed: Mapping[Buffer, Buffer]) -> Stmt:
+    """The statement over other buffers; shared expressions stay shared."""
+    return _Rename(renamed).stmt(stmt)
+
+
+class _Rename:
+    def __init__(self, renamed: Mapping[Buffer, Buffer]):
+        self.renamed = renamed
+        self._done: dict[int, Expr] = {}
+        self._kept: list[Expr] = []
+
+    def stmt(self, stmt: Stmt) -> Stmt:
+        match stmt:
+            case For():
+                return For(stmt.var, stmt.extent, tuple(map(self.stmt, stmt.body)), stmt.kind, stmt.lanes)
+            case Let():
+                return Let(stmt.name, self.expr(stmt.value))
+            case Store():
+                buffer = self.renamed.get(stmt.buffer, stmt.buffer)
+                return Store(buffer, stmt.index, self.expr(stmt.value))
+            case If():
+                then, orelse = tuple(map(self.stmt, stmt.body)), tuple(map(self.stmt, stmt.orelse))
+                return If(self.expr(stmt.condition), then, orelse)
+            case Check():
+                return Check(self.expr(stmt.condition), stmt.code)
+
+    def expr(self, expr: Expr) -> Expr:
+        if id(expr) not in self._done:
+            self._kept.append(expr)  # ids stay valid while this object lives
+            self._done[id(expr)] = self._rebuild(expr)
+        return self._done[id(expr)]
+
+    def _rebuild(self, expr: Expr) -> Expr:
+        match expr:
+            case Load():
+                return Load(self.renamed.get(expr.buffer, expr.buffer), expr.index)
+            case Apply():
+                return Apply(expr.op, tuple(map(self.expr, expr.args)), expr.dtype)
+            case LaneReduce():
+                return LaneReduce(expr.combine, expr.var, expr.lanes, self.expr(expr.value))
+        return expr
+
+
+def nest(space: Sequence[tuple[str, DimLike]], body: Sequence[Stmt]) -> tuple[Stmt, ...]:
+    """`body` inside serial loops over the (variable, extent) pairs, outermost first."""
+    result = tuple(body)
+    for var, extent in reversed(space):
+        result = (For(var, extent, result),)
+    return result
+
+
+__all__ = ["Args", "LowerContext", "LowerOptions", "Names", "Space", "Target", "Usage", "nest"]
