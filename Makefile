@@ -1,0 +1,46 @@
+# Two environments: .venv is the editable one that demo, tests and bench use; .venv-types holds an installed wheel,
+# because mypy does not see through the package mapping of an editable install.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH_BIN := .venv-bench/bin
+
+.PHONY: demo test test-slow lint types bench references clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -e '.[examples,test]'
+	@touch $@
+
+.venv-bench/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install -q -e '.[examples,bench]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python examples/mnist_convnet.py
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 tests
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow" tests
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types:
+	$(PYTHON) -m venv .venv-types
+	.venv-types/bin/pip install -q . mypy
+	cd .venv-types && bin/mypy --config-file ../pyproject.toml -p vitrify
+
+bench: .venv-bench/.installed
+	$(TORCH_BIN)/python benchmarks/lenet.py
+	$(TORCH_BIN)/python benchmarks/gemm.py
+
+references: .venv-bench/.installed
+	for script in tests/references/make_*.py; do $(TORCH_BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf .venv .venv-types .venv-bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
