@@ -156,7 +156,7 @@ class Op:
             value = given.get(name, attr.default)
             if value is REQUIRED:
                 raise TypeError(f"{self.name}: attribute {name!r} is missing")
-            if name in given:
+            if name in given and not (value is None and attr.default is None):
                 value = attr.normalise(self.name, name, value)
             full[name] = value
         return full

@@ -1,0 +1,53 @@
+"""Decomposition: composite ops, by their own rules, into primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..ir.graph import Graph, IRError, Value
+from ..ir.op import Op
+from .base import Rewriter
+
+
+@dataclass(frozen=True)
+class Decompose:
+    """Composites become primitives, those that a decomposition uses as well. `keep` names composites that codegen takes
+    whole."""
+
+    keep: frozenset[str] = frozenset()
+    name: ClassVar[str] = "decompose"
+
+    def run(self, graph: Graph) -> Graph:
+        builder = _Decomposer(graph, self.keep)
+        for node in graph.nodes:
+            builder.location = node.location
+            if builder.is_taken_apart(node.op):
+                builder.substitute(node, builder.expand(node.op, builder.mapped(node.inputs), node.attrs))
+            else:
+                builder.keep(node)
+        return builder.done()
+
+
+class _Decomposer(Rewriter):
+    def __init__(self, graph: Graph, keep: frozenset[str]):
+        super().__init__(graph)
+        self._keep = keep
+
+    def is_taken_apart(self, op: Op) -> bool:
+        return op.level == "composite" and op.name not in self._keep
+
+    def expand(self, op: Op, operands: Sequence[Value], attrs: Mapping[str, Any]) -> tuple[Value, ...]:
+        if op.decompose is None:
+            raise IRError(f"composite op {op.name} declares no decomposition")
+        result = op.decompose(self, *operands, **attrs)
+        return result if isinstance(result, tuple) else (result,)
+
+    def apply(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+        if not self.is_taken_apart(op):
+            return super().apply(op, operands, attrs)
+        results = self.expand(op, self._lift(operands), op.normalise_attrs(attrs))
+        return results[0] if len(results) == 1 else results
+
+

@@ -1,0 +1,79 @@
+"""The visible list of passes, and how a graph goes through it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ..ir.graph import Graph, IRError
+from ..ir.verifier import verify as verify_graph
+from .base import Pass
+from .constant_folding import ConstantFolding
+from .cse import CommonSubexpressions
+from .dce import DeadCodeElimination
+from .decompose import Decompose
+from .simplify import Simplify
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """What a compile may choose. `keep_composites`: ops that codegen takes whole; `fuse=False` leaves every node a
+    kernel of its own, to find out whether a fault lies in fusion."""
+
+    keep_composites: frozenset[str] = frozenset()
+    fuse: bool = True
+
+
+def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass, ...]:
+    """The passes between a traced graph and code generation, in order.
+
+    Differentiation comes before all of them (`autodiff.py`, `partition.py`): it wants composites whole, for their own
+    gradient rules, and `detach` nodes in place, which `Simplify` removes.
+    """
+    passes: list[Pass] = [
+        # Tracing leaves dead gradients, repeated transposes and converts; less to decompose is less to do.
+        DeadCodeElimination(),
+        Simplify(),
+        CommonSubexpressions(),
+        # Everything below here knows primitives only.
+        Decompose(options.keep_composites),
+        # A decomposition is written for every case and leaves constants and no-ops in the case at hand. Folding goes
+        # first: simplify's rules look for constants.
+        ConstantFolding(),
+        Simplify(),
+        # Forward and backward decompose into the same statistics (softmax's maximum and sum): one copy each. After
+        # simplify, which makes equal what was written differently.
+        CommonSubexpressions(),
+        # What simplify and CSE left unused must be gone before fusion counts uses.
+        DeadCodeElimination(),
+    ]
+    return tuple(passes)
+
+
+# Told after every pass: the pass's position in the list (from 1), the pass, the graph it made.
+Observer = Callable[[int, Pass, Graph], None]
+
+
+def run_pipeline(
+    graph: Graph, passes: Iterable[Pass], verify: bool = True, observer: Observer | None = None
+) -> list[Graph]:
+    """The graph and what each pass made of it: `[graph, after pass 1, ...]`. Each stage's provenance says which pass
+    made it, from how many nodes, in how many seconds (the pass alone, without verification).
+
+    Raises IRError, naming the pass, where a pass breaks a rule of the IR (`verify=False` skips the check).
+    """
+    stages = [verify_graph(graph) if verify else graph]
+    for position, step in enumerate(passes, 1):
+        before = stages[-1]
+        start = time.perf_counter()
+        after = step.run(before).made_by(step.name, before, time.perf_counter() - start)
+        if verify:
+            try:
+                verify_graph(after)
+            except IRError as error:
+                raise IRError(f"pass {step.name} made a graph that breaks a rule: {error}") from error
+        stages.append(after)
+        if observer is not None:
+            observer(position, step, after)
+    return stages
