@@ -11,9 +11,10 @@
       return %1
     }
 
-One node per line, in execution order, under the names its values have. Attributes that equal their default are left
-out. `return %5, %9 -> %w` says that the second output is written to input `%w`. Names that are not letters, digits,
-`_` and `.` are quoted as JSON strings. Floats are written so that they read back to the same bits.
+One node per line, in execution order, under the names its values have. Attributes that equal their default
+are left out. `return %5, %9 -> %w` says that the second output is written to input `%w`. Names that are not
+letters, digits, `_` and `.` are quoted as JSON strings. Floats are written so that they read back to the
+same bits.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from .graph import Graph, Location, Node, Value, attr_equal
 from .op import REQUIRED
 from .types import TensorType
 
-BARE_NAME = re.compile(r"[\w.]+")
+BARE_NAME = re.compile(r"[^\W\d]\w*(\.\w+)*")
+BARE_VALUE_NAME = re.compile(r"\w+(\.\w+)*")
 
 
 def to_text(graph: Graph, locations: bool = True) -> str:
@@ -44,8 +46,8 @@ def to_text(graph: Graph, locations: bool = True) -> str:
 
 
 def used_symbols(graph: Graph) -> tuple[dims.Symbol, ...]:
-    """Every symbol in the graph's types and attributes, regions included, by name; where one name has two meanings
-    (which the verifier refuses) the one that comes first."""
+    """Every symbol in the graph's types and attributes, regions included, by name; where one name has two
+    meanings (which the verifier refuses) the one that comes first."""
     found: dict[str, dims.Symbol] = {}
     for symbol in _symbols(graph):
         found.setdefault(symbol.name, symbol)
@@ -77,16 +79,17 @@ def _range(symbol: dims.Symbol) -> str:
 
 
 def _block(keyword: str, graph: Graph, indent: str, locations: bool) -> Iterator[str]:
-    inputs = ", ".join(value_text(v) for v in graph.inputs)
-    yield f"{indent}{keyword} {name_text(graph.name)}({inputs}) -> {_types([v.type for v in graph.outputs])} {{"
+    inputs = ", ".join(map(typed_value_text, graph.inputs))
+    results = _types([v.type for v in graph.outputs])
+    yield f"{indent}{keyword} {name_text(graph.name)}({inputs}) -> {results} {{"
     for node in graph.nodes:
         yield f"{indent}  {node_text(node)}{_comment(node.location) if locations else ''}"
         for region in node.regions:
             yield from _block("region", region, indent + "    ", locations)
     returned = []
     for i, value in enumerate(graph.outputs):
-        target = f" -> %{name_text(graph.inputs[graph.aliases[i]].name)}" if i in graph.aliases else ""
-        returned.append(f"%{name_text(value.name)}{target}")
+        target = f" -> {value_text(graph.inputs[graph.aliases[i]])}" if i in graph.aliases else ""
+        returned.append(value_text(value) + target)
     yield f"{indent}  return {', '.join(returned)}".rstrip()
     yield f"{indent}}}"
 
@@ -97,17 +100,22 @@ def _types(types: Iterable[TensorType]) -> str:
 
 
 def name_text(name: str) -> str:
+    """A graph's name; quoted where it is not words joined by points."""
     return name if BARE_NAME.fullmatch(name) else json.dumps(name)
 
 
 def value_text(value: Value) -> str:
-    return f"%{name_text(value.name)}: {value.type}"
+    return f"%{value.name if BARE_VALUE_NAME.fullmatch(value.name) else json.dumps(value.name)}"
+
+
+def typed_value_text(value: Value) -> str:
+    return f"{value_text(value)}: {value.type}"
 
 
 def node_text(node: Node) -> str:
     """The node's line, without its location and regions."""
-    defined = ", ".join(map(value_text, node.outputs))
-    operands = ", ".join(f"%{name_text(v.name)}" for v in node.inputs)
+    defined = ", ".join(map(typed_value_text, node.outputs))
+    operands = ", ".join(map(value_text, node.inputs))
     attrs = ", ".join(f"{name}={attr_text(value)}" for name, value in _stated_attrs(node))
     return f"{defined} = {node.op.name}({operands})" + (f" {{{attrs}}}" if attrs else "")
 

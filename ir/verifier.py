@@ -1,8 +1,10 @@
-"""Does a graph keep the rules of the IR? `verify` says what breaks one, where, and shows the node among its neighbours.
+"""Does a graph keep the rules of the IR? `verify` says what breaks one, where, and shows the node among its
+neighbours.
 
-Rules: every value is defined once, before its uses, under a name of its own; attributes are in their normal form;
-result types are those the op's own rule infers; a region takes and gives what its node does; an output that is
-written to an input has that input's type; a symbol has one meaning, and is bound by the graph's inputs.
+Rules: every value is defined once, before its uses, under a name of its own; attributes are in their normal
+form; result types are those the op's own rule infers; a region takes and gives what its node does; an
+output that is written to an input has that input's type; a symbol has one meaning, and is bound by the
+graph's inputs.
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ from collections.abc import Mapping
 
 from .dims import Expr, Symbol
 from .graph import Graph, IRError, Node, Value, attr_equal
-from .printer import name_text, node_symbols, node_text
+from .printer import node_symbols, node_text, value_text
 
 NEIGHBOURS = 2
 
-# What a type rule raises for operands or attributes it does not accept. Rules divide and index; anything else that one
-# raises is a fault in the rule and passes through.
+# What a type rule raises for operands or attributes it does not accept. Rules divide and index; anything
+# else that one raises is a fault in the rule and passes through.
 RULE_ERRORS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, ArithmeticError)
 
 
@@ -70,8 +72,8 @@ def _define(
 
 def _undefined(graph: Graph, value: Value) -> str:
     later = any(value in node.outputs for node in graph.nodes)
-    name = name_text(value.name)
-    return f"%{name} is used before it is defined" if later else f"%{name} is not defined in this graph"
+    problem = "is used before it is defined" if later else "is not defined in this graph"
+    return f"{value_text(value)} {problem}"
 
 
 def _check_symbol(
@@ -137,7 +139,9 @@ def _check_aliases(graph: Graph) -> None:
     written: dict[int, int] = {}
     for output, target in graph.aliases.items():
         if not (0 <= output < len(graph.outputs) and 0 <= target < len(graph.inputs)):
-            raise _error(graph, f"output {output} is said to be written to input {target}: no such pair", None)
+            raise _error(
+                graph, f"output {output} is said to be written to input {target}: no such pair", None
+            )
         value, place = graph.outputs[output], graph.inputs[target]
         if value.type != place.type:
             raise _error(graph, f"output {value} is written to input {place}: the types differ", None)

@@ -1,8 +1,8 @@
 """What a pass is, and the builder with which passes edit a graph.
 
-A pass is a small frozen dataclass whose fields are its options; `run` takes a graph and gives a new one. Graphs share
-values: what a pass leaves alone keeps its `Value`, its `Node` and so its name, and two stages can be compared line by
-line.
+A pass is a small frozen dataclass whose fields are its options; `run` takes a graph and gives a new one.
+Graphs share values: what a pass leaves alone keeps its `Value`, its `Node` and so its name, and two stages
+can be compared line by line.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Pass(Protocol):
 
 
 class Rewriter(GraphBuilder):
-    """A builder that rebuilds a graph: it starts with the graph's inputs, takes over or replaces its nodes one by one,
-    in order, and finishes with the graph's outputs.
+    """A builder that rebuilds a graph: it starts with the graph's inputs, takes over or replaces its nodes
+    one by one, in order, and finishes with the graph's outputs.
 
     `mapping` says what stands now for each value of the old graph that was replaced.
     """
@@ -59,8 +59,8 @@ class Rewriter(GraphBuilder):
         self.nodes.append(node if inputs == node.inputs else replace(node, inputs=inputs))
 
     def substitute(self, old: Node, new: Iterable[Value]) -> None:
-        """From here on `new` stands for the old node's results. A value that this builder made takes the old one's
-        name. IRError if a type differs."""
+        """From here on `new` stands for the old node's results. A value that this builder made takes the
+        old one's name. IRError if a type differs."""
         values = tuple(new)
         if [v.type for v in values] != [v.type for v in old.outputs]:
             raise IRError(f"{old} was to be replaced by {list(values)}: the types differ")

@@ -1,7 +1,7 @@
 """Constant folding: a node that reads only fills and gives a fill becomes one.
 
-Constants in a graph are `full` nodes: one number, however many elements. A result whose elements differ is never stored,
-so that folding cannot make a program bigger.
+Constants in a graph are `full` nodes: one number, however many elements. A result whose elements differ is
+never stored, so that folding cannot make a program bigger.
 """
 
 from __future__ import annotations

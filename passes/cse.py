@@ -13,14 +13,26 @@ from .base import with_nodes
 
 # Operand order does not matter to a bit of the result (a NaN's payload aside, which IEEE 754 leaves open).
 COMMUTATIVE = frozenset(
-    {"add", "mul", "eq", "ne", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor"}
+    {
+        "add",
+        "mul",
+        "eq",
+        "ne",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_xor",
+    }
 )
 
 
 @dataclass(frozen=True)
 class CommonSubexpressions:
-    """Same op, same attributes, same operands. Every op is a function of these, the random ones too: their operand is
-    the generator's state, so equal draws are one draw, and draws with another state or stream are not equal."""
+    """Same op, same attributes, same operands. Every op is a function of these, the random ones too: their
+    operand is the generator's state, so equal draws are one draw, and draws with another state or stream
+    are not equal."""
 
     name: ClassVar[str] = "cse"
 

@@ -11,7 +11,8 @@ from .base import with_nodes
 
 @dataclass(frozen=True)
 class DeadCodeElimination:
-    """Ops have no side effects, so a node lives only through its results. Inputs stay: they are the call's signature."""
+    """Ops have no side effects, so a node lives only through its results. Inputs stay: they are the call's
+    signature."""
 
     name: ClassVar[str] = "dce"
 

@@ -13,8 +13,8 @@ from .base import Rewriter
 
 @dataclass(frozen=True)
 class Decompose:
-    """Composites become primitives, those that a decomposition uses as well. `keep` names composites that codegen takes
-    whole."""
+    """Composites become primitives, those that a decomposition uses as well. `keep` names composites that
+    codegen takes whole."""
 
     keep: frozenset[str] = frozenset()
     name: ClassVar[str] = "decompose"
@@ -49,5 +49,3 @@ class _Decomposer(Rewriter):
             return super().apply(op, operands, attrs)
         results = self.expand(op, self._lift(operands), op.normalise_attrs(attrs))
         return results[0] if len(results) == 1 else results
-
-

@@ -1,13 +1,14 @@
 """The memory plan: lifetimes in, offsets in one arena out.
 
-A pure planner: it knows intervals, not graphs or kernels. Placing intervals so that the arena is smallest is NP-hard
-(dynamic storage allocation; Garey and Johnson SR2). The plan tries greedy orders in the manner of Pisarchyk and Lee,
-"Efficient Memory Management for Deep Neural Net Inference" (2020), keeps the best, and stops where the arena reaches the
-lower bound, the largest sum of bytes that are alive at once.
+A pure planner: it knows intervals, not graphs or kernels. Placing intervals so that the arena is smallest
+is NP-hard (dynamic storage allocation; Garey and Johnson SR2). The plan tries greedy orders in the manner
+of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference" (2020), keeps the best,
+and stops where the arena reaches the lower bound, the largest sum of bytes that are alive at once.
 
-Sizes may depend on symbolic dims. Offsets stay closed forms: intervals whose sizes are multiples of the same polynomial
-(`batch`, say) are planned together in units of 64 bytes times that polynomial, each such class in a region of its own,
-so that every offset is `constant + coefficient*batch` and every order of two offsets holds for every batch.
+Sizes may depend on symbolic dims. Offsets stay closed forms: intervals whose sizes are multiples of the
+same polynomial (`batch`, say) are planned together in units of 64 bytes times that polynomial, each such
+class in a region of its own, so that every offset is `constant + coefficient*batch` and every order of two
+offsets holds for every batch.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector load
 class Interval:
     """A piece of memory that is alive from launch `first` to launch `last`, both included.
 
-    `may_share` names intervals whose place this one may take over in the launch where they die and it is born: same
-    offset, because the kernel reads each element before it writes the one at the same place.
+    `may_share` names intervals whose place this one may take over in the launch where they die and it is
+    born: same offset, because the kernel reads each element before it writes the one at the same place.
     """
 
     name: str
@@ -39,20 +40,22 @@ class Interval:
 
 @dataclass(frozen=True)
 class Plan:
-    """Byte offsets by name, all multiples of 64, and the arena's size; `lower_bound` says how far from the best it
-    may be."""
+    """Byte offsets by name, all multiples of 64, and the arena's size; `lower_bound` says how far from the
+    best it may be."""
 
     offsets: Mapping[str, DimLike]
     arena_bytes: DimLike
     intervals: tuple[Interval, ...] = field(repr=False, default=())
 
     def lower_bound(self, bindings: Mapping[str, int] | None = None) -> int:
-        """The largest sum of bytes alive in one launch, for these values of the symbolic dims. No plan is smaller."""
+        """The largest sum of bytes alive in one launch, for these values of the symbolic dims. No plan is
+        smaller."""
         return lower_bound(self.intervals, bindings)
 
 
 def plan_memory(intervals: Sequence[Interval]) -> Plan:
-    """Offsets for the intervals. ValueError for a lifetime that ends before it starts, or a name used twice."""
+    """Offsets for the intervals. ValueError for a lifetime that ends before it starts, or a name used
+    twice."""
     names = {interval.name for interval in intervals}
     if len(names) != len(intervals):
         seen: set[str] = set()
@@ -78,7 +81,8 @@ def plan_memory(intervals: Sequence[Interval]) -> Plan:
 
 
 def _units(nbytes: DimLike) -> tuple[DimLike, int]:
-    """The size as `(unit, count)`: at most `count * 64 * unit` bytes, the unit a polynomial without a common factor."""
+    """The size as `(unit, count)`: at most `count * 64 * unit` bytes, the unit a polynomial without a
+    common factor."""
     if isinstance(nbytes, int):
         return 1, -(-nbytes // ALIGNMENT)
     factor = math.gcd(*(c for _, c in nbytes.terms))
@@ -86,8 +90,8 @@ def _units(nbytes: DimLike) -> tuple[DimLike, int]:
 
 
 def lower_bound(intervals: Sequence[Interval], bindings: Mapping[str, int] | None = None) -> int:
-    """The largest sum of bytes alive in one launch; where an interval may take over another's place, the two count as
-    the larger of them. Bytes as given, not rounded up to the alignment."""
+    """The largest sum of bytes alive in one launch; where an interval may take over another's place, the
+    two count as the larger of them. Bytes as given, not rounded up to the alignment."""
     sizes = {i.name: evaluate(i.nbytes, bindings or {}) for i in intervals}
     by_name = {i.name: i for i in intervals}
     change: dict[int, int] = defaultdict(int)
@@ -131,7 +135,8 @@ def _most_saved(pairs: Iterable[tuple[str, str]], sizes: Mapping[str, int]) -> i
 
 @dataclass(frozen=True)
 class _Problem:
-    """Intervals by number: sizes, lifetimes, who is alive together with whom, and which of those may share."""
+    """Intervals by number: sizes, lifetimes, who is alive together with whom, and which of those may
+    share."""
 
     sizes: Sequence[int]
     first: Sequence[int]
@@ -143,7 +148,9 @@ class _Problem:
 def _place(intervals: Sequence[Interval], sizes: Sequence[int]) -> tuple[list[int], int]:
     """Places and total height, both in units."""
     problem = _problem(intervals, sizes)
-    bound = lower_bound([Interval(i.name, size, i.first, i.last, i.may_share) for i, size in zip(intervals, sizes)])
+    bound = lower_bound(
+        [Interval(i.name, size, i.first, i.last, i.may_share) for i, size in zip(intervals, sizes)]
+    )
     numbers = range(len(sizes))
     length = [problem.last[i] - problem.first[i] + 1 for i in numbers]
     orders: tuple[Callable[[int], tuple[int, ...]], ...] = (
@@ -247,7 +254,8 @@ def _shared_place(problem: _Problem, places: Sequence[int], i: int) -> int | Non
 
 
 def check_plan(plan: Plan, bindings: Mapping[str, int] | None = None) -> None:
-    """ValueError if two intervals that are alive together overlap without leave to, for these values of the dims."""
+    """ValueError if two intervals that are alive together overlap without leave to, for these values of the
+    dims."""
     bound = bindings or {}
     placed = [(i, evaluate(plan.offsets[i.name], bound), evaluate(i.nbytes, bound)) for i in plan.intervals]
     arena = evaluate(plan.arena_bytes, bound)

@@ -18,8 +18,8 @@ from .simplify import Simplify
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """What a compile may choose. `keep_composites`: ops that codegen takes whole; `fuse=False` leaves every node a
-    kernel of its own, to find out whether a fault lies in fusion."""
+    """What a compile may choose. `keep_composites`: ops that codegen takes whole; `fuse=False` leaves every
+    node a kernel of its own, to find out whether a fault lies in fusion."""
 
     keep_composites: frozenset[str] = frozenset()
     fuse: bool = True
@@ -28,8 +28,8 @@ class PipelineOptions:
 def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass, ...]:
     """The passes between a traced graph and code generation, in order.
 
-    Differentiation comes before all of them (`autodiff.py`, `partition.py`): it wants composites whole, for their own
-    gradient rules, and `detach` nodes in place, which `Simplify` removes.
+    Differentiation comes before all of them (`autodiff.py`, `partition.py`): it wants composites whole, for
+    their own gradient rules, and `detach` nodes in place, which `Simplify` removes.
     """
     passes: list[Pass] = [
         # Tracing leaves dead gradients, repeated transposes and converts; less to decompose is less to do.
@@ -38,12 +38,12 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         CommonSubexpressions(),
         # Everything below here knows primitives only.
         Decompose(options.keep_composites),
-        # A decomposition is written for every case and leaves constants and no-ops in the case at hand. Folding goes
-        # first: simplify's rules look for constants.
+        # A decomposition is written for every case and leaves constants and no-ops in the case at hand.
+        # Folding goes first: simplify's rules look for constants.
         ConstantFolding(),
         Simplify(),
-        # Forward and backward decompose into the same statistics (softmax's maximum and sum): one copy each. After
-        # simplify, which makes equal what was written differently.
+        # Forward and backward decompose into the same statistics (softmax's maximum and sum): one copy
+        # each. After simplify, which makes equal what was written differently.
         CommonSubexpressions(),
         # What simplify and CSE left unused must be gone before fusion counts uses.
         DeadCodeElimination(),
@@ -58,8 +58,8 @@ Observer = Callable[[int, Pass, Graph], None]
 def run_pipeline(
     graph: Graph, passes: Iterable[Pass], verify: bool = True, observer: Observer | None = None
 ) -> list[Graph]:
-    """The graph and what each pass made of it: `[graph, after pass 1, ...]`. Each stage's provenance says which pass
-    made it, from how many nodes, in how many seconds (the pass alone, without verification).
+    """The graph and what each pass made of it: `[graph, after pass 1, ...]`. Each stage's provenance says
+    which pass made it, from how many nodes, in how many seconds (the pass alone, without verification).
 
     Raises IRError, naming the pass, where a pass breaks a rule of the IR (`verify=False` skips the check).
     """

@@ -1,8 +1,8 @@
 """Algebraic simplification: a table of small rules, each exact in IEEE arithmetic.
 
-A rule sees one application of an op and gives a value that is the same in every bit (NaN payloads aside, which IEEE 754
-leaves open), or None. So `x * 1` becomes `x`, but `x + 0` stays, for it makes +0 of -0, and so does `x * 0`, for x may be
-NaN. What a rule builds is simplified in turn.
+A rule sees one application of an op and gives a value that is the same in every bit (NaN payloads aside,
+which IEEE 754 leaves open), or None. So `x * 1` becomes `x`, but `x + 0` stays, for it makes +0 of -0, and
+so does `x * 0`, for x may be NaN. What a rule builds is simplified in turn.
 """
 
 from __future__ import annotations
@@ -214,8 +214,8 @@ def times_minus_one(s: Simplifier, call: Call) -> Value | None:
 
 
 def divided_by_power_of_two(s: Simplifier, call: Call) -> Value | None:
-    """x / c is x * (1/c) where 1/c is exact: the same real number, rounded once. A division costs four multiplications
-    or more on every target."""
+    """x / c is x * (1/c) where 1/c is exact: the same real number, rounded once. A division costs four
+    multiplications or more on every target."""
     left, right = call.inputs
     number = s.filled_with(right)
     dtype = call.type.dtype
@@ -224,7 +224,10 @@ def divided_by_power_of_two(s: Simplifier, call: Call) -> Value | None:
     c = float(number)
     info = ml_dtypes.finfo(dtype.numpy)
     smallest, largest = float(info.smallest_normal), float(info.max)
-    if not (smallest <= abs(c) <= largest and smallest <= 1 / abs(c) <= largest) or abs(math.frexp(c)[0]) != 0.5:
+    if (
+        not (smallest <= abs(c) <= largest and smallest <= 1 / abs(c) <= largest)
+        or abs(math.frexp(c)[0]) != 0.5
+    ):
         return None
     result: Value = s.mul(left, s.constant(1 / c, dtype))
     return result
@@ -239,8 +242,8 @@ def square(s: Simplifier, call: Call) -> Value | None:
 
 
 def broadcast_operands(s: Simplifier, call: Call) -> Value | None:
-    """A pointwise op broadcasts by itself: an `expand` before it, or a `full` of more than one element, is not needed
-    where another operand has the result's shape."""
+    """A pointwise op broadcasts by itself: an `expand` before it, or a `full` of more than one element, is
+    not needed where another operand has the result's shape."""
     inputs = list(call.inputs)
     for i, value in enumerate(inputs):
         node = s.producer(value)
@@ -286,7 +289,9 @@ def holds_every(wide: DType, narrow: DType) -> bool:
         digits = ml_dtypes.finfo(wide.numpy).nmant + 1
         if narrow.is_floating_point:
             mine, theirs = ml_dtypes.finfo(wide.numpy), ml_dtypes.finfo(narrow.numpy)
-            return bool(mine.nmant >= theirs.nmant and mine.maxexp >= theirs.maxexp and mine.minexp <= theirs.minexp)
+            return bool(
+                mine.nmant >= theirs.nmant and mine.maxexp >= theirs.maxexp and mine.minexp <= theirs.minexp
+            )
         return narrow.is_integral and digits >= 8 * narrow.itemsize and wide.itemsize > 2
     if wide.kind == "int":
         return narrow.is_integral and wide.itemsize > narrow.itemsize

@@ -8,12 +8,11 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from vitrify.ir.dims import Dim
 from vitrify.passes.memory_plan import ALIGNMENT, Interval, check_plan, lower_bound, plan_memory
 
-# The bytes and lifetimes of the intermediate results of a LeNet training step, batch 64, float32: forward values live
-# until their gradient is made, gradients until the update.
+# The bytes and lifetimes of the intermediate results of a LeNet training step, batch 64, float32: forward
+# values live until their gradient is made, gradients until the update.
 LENET_SHAPES = [
     64 * 6 * 28 * 28,
     64 * 6 * 14 * 14,
@@ -135,7 +134,9 @@ def test_random_plans_are_near_the_lower_bound():
         plan = plan_memory(random_intervals(seed, 200))
         check_plan(plan)
         ratios.append(plan.arena_bytes / plan.lower_bound())
-    print(f"arena / lower bound over 10 random sets of 200: worst {max(ratios):.3f}, mean {sum(ratios) / 10:.3f}")
+    print(
+        f"arena / lower bound over 10 random sets of 200: worst {max(ratios):.3f}, mean {sum(ratios) / 10:.3f}"
+    )
     assert max(ratios) <= 1.15
 
 
