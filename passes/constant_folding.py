@@ -14,11 +14,14 @@ import numpy as np
 from ..ir.dims import Expr
 from ..ir.graph import Graph, Node, Value
 from ..ir.interpreter import evaluate_node
+from ..ir.printer import node_symbols
 from ..ir.types import TensorType
 from .base import Rewriter
 
 # Views that only move elements: of a fill they give a fill.
 MOVES = frozenset({"reshape", "permute", "expand", "slice", "flip"})
+# What a NumPy rule raises for operands that have no result.
+REFUSALS = (RuntimeError, ValueError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,10 @@ class ConstantFolding:
         builder = Rewriter(graph)
         for node in graph.nodes:
             builder.location = node.location
-            number = self._uniform_result(builder, node)
+            try:
+                number = self._uniform_result(builder, node)
+            except REFUSALS:  # integer division by zero, say: the error belongs to the run, if it gets there
+                number = None
             if number is None:
                 builder.keep(node)
             else:
@@ -65,6 +71,8 @@ class ConstantFolding:
 
     def _is_small(self, node: Node) -> bool:
         sizes = [v.type.numel for v in (*node.inputs, *node.outputs)]
+        if any(True for _ in node_symbols(node)):
+            return False
         return not any(isinstance(n, Expr) or n > self.max_elements for n in sizes)
 
 
