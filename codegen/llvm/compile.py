@@ -1,0 +1,80 @@
+"""LLVM text to object code: the pass pipeline, the target machine, modules compiled side by side in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING
+
+from ..target import Target
+
+if TYPE_CHECKING:
+    from llvmlite import binding
+
+
+@cache
+def _initialize() -> None:
+    from llvmlite import binding
+
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    binding.initialize_native_asmparser()
+
+
+def target_machine(target: Target) -> binding.TargetMachine:
+    """A new LLVM target machine: position-independent code, optimization level 2."""
+    from llvmlite import binding
+
+    _initialize()
+    found = binding.Target.from_triple(target.triple)
+    return found.create_target_machine(
+        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small"
+    )
+
+
+def optimize(text: str, machine: binding.TargetMachine) -> binding.ModuleRef:
+    """The module parsed, verified and optimized.
+
+    The emitter already numbers values, hoists and unrolls; what is left to LLVM is promoting register buffers to SSA
+    form, common subexpressions across statements, moving loads out of loops, and cleaning up.
+    """
+    from llvmlite import binding
+
+    module = binding.parse_assembly(text, binding.create_context())
+    module.verify()
+    options = binding.create_pipeline_tuning_options(speed_level=1)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    options.loop_unrolling = False
+    options.loop_interleaving = False
+    builder = binding.create_pass_builder(machine, options)
+    passes = builder.getModulePassManager()
+    passes.run(module, builder)
+    return module
+
+
+def compile_module(text: str, target: Target) -> bytes:
+    """Object code of one module."""
+    machine = target_machine(target)
+    return machine.emit_object(optimize(text, machine))
+
+
+def assembly(text: str, target: Target) -> str:
+    """The assembly of one module, optimized as `compile_module` does."""
+    machine = target_machine(target)
+    machine.set_asm_verbosity(False)
+    return machine.emit_assembly(optimize(text, machine))
+
+
+def optimized(text: str, target: Target) -> str:
+    """The module's LLVM IR after the passes."""
+    return str(optimize(text, target_machine(target)))
+
+
+def compile_modules(texts: Sequence[str], target: Target, workers: int) -> list[bytes]:
+    """Object code of several modules, compiled by up to `workers` threads (LLVM releases the GIL)."""
+    if workers <= 1 or len(texts) <= 1:
+        return [compile_module(text, target) for text in texts]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda text: compile_module(text, target), texts))

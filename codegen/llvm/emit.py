@@ -1,0 +1,517 @@
+"""A kernel of the loop IR as an LLVM function, with explicit vectors.
+
+    void kernel(ptr args, ptr dims, i64 begin, i64 end, ptr status)
+
+`args` points to the buffers' addresses, in the order of the kernel's params; `dims` to the values of the program's
+symbolic dims; a kernel whose body is one parallel loop runs iterations begin to end of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...ir import dims, dtypes
+from ...ir.dims import DimLike, Symbol
+from ..loops.nodes import (
+    Apply,
+    Buffer,
+    Check,
+    Const,
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    LaneReduce,
+    Let,
+    Load,
+    Stmt,
+    Store,
+    Var,
+)
+from ..scalar import SCALAR
+from ..scalar_math import FUNCTIONS
+from ..target import Target
+from .index import IndexEmitter, VectorLoop, fits_i32
+from .memory import MAX_ALIAS_CLASSES, Guard, MemoryEmitter
+from .scalar_ops import ScalarOps
+from .text import Value, Writer, const, memory_type, splat, vector_const
+
+_SIGNED = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
+
+
+@dataclass(frozen=True)
+class EmitOptions:
+    """`contract` lets LLVM fuse a multiplication and an addition that the IR wrote apart."""
+
+    contract: bool = False
+
+
+@dataclass(frozen=True)
+class KernelText:
+    """A kernel's LLVM function, with `@KERNEL` for its name, and what the module must hold for it."""
+
+    text: str
+    declarations: tuple[tuple[str, str], ...]
+    alias_classes: int
+    uses_zeros: bool
+    instructions: int
+
+
+def emit_kernel(
+    kernel: Kernel,
+    target: Target,
+    dim_order: Sequence[Symbol] | None = None,
+    alias_class: Sequence[int] | None = None,
+    options: EmitOptions = EmitOptions(),
+) -> KernelText:
+    """The kernel's function. `dim_order` is the order of the values behind `dims` (default: the kernel's own);
+    `alias_class[i]` numbers the groups of params that may overlap (default: none overlap)."""
+    return _KernelEmitter(kernel, target, dim_order, alias_class, options).emit()
+
+
+class _KernelEmitter:
+    def __init__(
+        self,
+        kernel: Kernel,
+        target: Target,
+        dim_order: Sequence[Symbol] | None,
+        alias_class: Sequence[int] | None,
+        options: EmitOptions,
+    ):
+        self.kernel = kernel
+        self.target = target
+        self.w = Writer()
+        self.ops = ScalarOps(self.w, target, options.contract)
+        self.index = IndexEmitter(self.w, self.ops)
+        self.memory = MemoryEmitter(self.w, self.ops, self.index)
+        self.variables: dict[str, Value] = {}
+        self._memo: dict[tuple[int, str], Value] = {}
+        self._kept: list[Expr] = []
+        self._guards_index: dict[int, bool] = {}
+        self._math: dict[int, Expr] = {}
+        self.dim_order = list(kernel.dims if dim_order is None else dim_order)
+        classes = list(range(len(kernel.params)) if alias_class is None else alias_class)
+        self._bind_params(classes)
+        self._bind_dims()
+        self._bind_locals()
+
+    def _bind_params(self, classes: list[int]) -> None:
+        memory = self.memory
+        count = len(set(classes))
+        memory.classes = count if count <= MAX_ALIAS_CLASSES else 0
+        written = {c for buffer, c in zip(self.kernel.params, classes) if buffer.name in self.kernel.writes}
+        for position, (buffer, number) in enumerate(zip(self.kernel.params, classes)):
+            slot = self.w.pure(f"getelementptr ptr, ptr %args, i64 {position}", 0, dtypes.i64)
+            pointer = self.w.pure(f"load ptr, ptr {slot.text}, align 8, !invariant.load !99", 0, dtypes.i64)
+            memory.pointers[buffer] = Value(pointer.text, dtypes.i64)
+            memory.alias_class[buffer] = number
+            if number not in written:
+                memory.read_only.add(buffer)
+
+    def _bind_dims(self) -> None:
+        positions = {s.name: i for i, s in enumerate(self.dim_order)}
+        for dim in self.kernel.dims:
+            slot = self.w.pure(f"getelementptr i64, ptr %dims, i64 {positions[dim.name]}", 0, dtypes.i64)
+            value = self.w.pure(f"load i64, ptr {slot.text}, align 8, !invariant.load !99", 0, dtypes.i64)
+            self.index.env[dim.name] = value
+
+    def _bind_locals(self) -> None:
+        for number, buffer in enumerate(self.kernel.locals):
+            if buffer.space == "stack":
+                size = buffer.numel
+                if not isinstance(size, int):
+                    raise ValueError(f"kernel {self.kernel.name}: stack buffer {buffer} has a symbolic size")
+                name = f"%s{number}"
+                self.w.entry.append(
+                    f"{name} = alloca [{max(size, 1)} x {memory_type(buffer.dtype)}], align 64"
+                )
+                self.memory.pointers[buffer] = Value(name, dtypes.i64)
+        self.memory.vector_registers = _vector_registers(self.kernel)
+
+    def emit(self) -> KernelText:
+        parallel = self.kernel.parallel
+        if parallel is not None:
+            begin, end = Value("%begin", dtypes.i64), Value("%end", dtypes.i64)
+            self._loop(parallel.var, begin, end, parallel.body, may_be_empty=False)
+        else:
+            self._block(self.kernel.body)
+        lines = self.w.lines()
+        # An entry block of its own, so that loops have a block to come from.
+        body = "\n".join(lines)
+        text = (
+            "define void @KERNEL(ptr noalias nocapture readonly %args, ptr noalias nocapture readonly %dims, "
+            f"i64 %begin, i64 %end, ptr %status) nounwind {{\nentry:\n{body}\nret void\n}}\n"
+        )
+        return KernelText(
+            text,
+            tuple(sorted(self.w.declarations.items())),
+            self.memory.classes,
+            self.memory.uses_zeros,
+            len(lines),
+        )
+
+    # Statements
+
+    def _block(self, body: Sequence[Stmt]) -> None:
+        """Statements in order; names that they let are forgotten at the end."""
+        env, variables = self.index.env, self.variables
+        self.index.env, self.variables = dict(env), dict(variables)
+        for stmt in body:
+            self._statement(stmt)
+        self.index.env, self.variables = env, variables
+
+    def _statement(self, stmt: Stmt) -> None:
+        self._memo.clear()
+        self._kept.clear()
+        match stmt:
+            case For():
+                self._for(stmt)
+            case Let():
+                value = self._expr(stmt.value)
+                self.variables[stmt.name] = value
+                if value.dtype is dtypes.i64:
+                    self.index.env[stmt.name] = value
+            case Store():
+                value = self._expr(stmt.value)
+                self.memory.store(stmt.buffer, stmt.index, value)
+            case If():
+                self._if(stmt)
+            case Check():
+                self._check(stmt)
+            case _:
+                raise NotImplementedError(f"kernel {self.kernel.name}: no emission for {type(stmt).__name__}")
+
+    def _for(self, loop: For) -> None:
+        if loop.kind == "vector":
+            self._vector(loop)
+        elif loop.kind == "unroll":
+            if not isinstance(loop.extent, int):
+                raise ValueError(f"kernel {self.kernel.name}: unroll loop {loop.var} has extent {loop.extent}")
+            saved = self.index.env.get(loop.var)
+            for i in range(loop.extent):
+                self.index.env[loop.var] = i
+                self._block(loop.body)
+            if saved is None:
+                self.index.env.pop(loop.var, None)
+            else:
+                self.index.env[loop.var] = saved
+        elif loop.kind == "serial":
+            end = self.index.value(loop.extent)
+            if end.text == "0":
+                return
+            if end.text == "1":
+                saved_env = self.index.env
+                self.index.env = {**saved_env, loop.var: 0}
+                self._block(loop.body)
+                self.index.env = saved_env
+                return
+            self._loop(loop.var, const(0, dtypes.i64), end, loop.body, dims.bounds(loop.extent)[0] < 1)
+        else:
+            raise ValueError(f"kernel {self.kernel.name}: the parallel loop {loop.var} is not the whole body")
+
+    def _loop(self, var: str, begin: Value, end: Value, body: Sequence[Stmt], may_be_empty: bool) -> None:
+        number = self.w.fresh("")
+        preheader = self.w.preheader()
+        if may_be_empty:
+            self.w.line(f"%g{number} = icmp sgt i64 {end.text}, {begin.text}")
+            self.w.line(f"br i1 %g{number}, label %pre{number}, label %exit{number}")
+        else:
+            self.w.line(f"br label %pre{number}")
+        self.w.line(f"pre{number}:")
+        self.w.line(f"br label %loop{number}")
+        self.w.open(is_loop=True, preheader=preheader)
+        i = f"%i{number}"
+        self.w.line(f"loop{number}:")
+        self.w.line(f"{i} = phi i64 [ {begin.text}, %pre{number} ], [ %n{number}, %latch{number} ]")
+        env = self.index.env
+        self.index.env = {**env, var: Value(i, dtypes.i64, 0, self.w.level)}
+        self._block(body)
+        self.index.env = env
+        self.w.line(f"br label %latch{number}")
+        self.w.line(f"latch{number}:")
+        self.w.line(f"%n{number} = add nuw nsw i64 {i}, 1")
+        self.w.line(f"%c{number} = icmp slt i64 %n{number}, {end.text}")
+        self.w.line(f"br i1 %c{number}, label %loop{number}, label %exit{number}")
+        self.w.close()
+        self.w.line(f"exit{number}:")
+
+    def _vector(self, loop: For) -> None:
+        if self.index.vector is not None:
+            raise ValueError(f"kernel {self.kernel.name}: vector loop {loop.var} is inside another")
+        lanes = loop.lanes
+        extent = self.index.value(loop.extent)
+        if extent.text == "0":
+            return
+        low, _ = dims.bounds(loop.extent)
+        if extent.text == str(lanes) or low >= lanes:
+            mask = None
+        elif extent.text.isdigit():
+            mask = vector_const([i < int(extent.text) for i in range(lanes)], dtypes.bool_)
+        else:
+            # The extent is at most the lanes, so that narrow integers hold it.
+            narrow = self.ops.convert(extent, dtypes.i32)
+            iota = vector_const(list(range(lanes)), dtypes.i32)
+            mask = self.ops.compare("slt", iota, splat(self.w, narrow, lanes))
+        may_be_empty = mask is not None and low < 1 and not extent.text.isdigit()
+        with self._branch_if(self.ops.compare("sgt", extent, const(0, dtypes.i64)) if may_be_empty else None):
+            self.index.vector = VectorLoop(loop.var, lanes, mask)
+            self._block(loop.body)
+            self.index.vector = None
+
+    @contextmanager
+    def _branch_if(self, condition: Value | None) -> Iterator[None]:
+        """What is written inside runs where the condition holds."""
+        if condition is None:
+            yield
+            return
+        number = self.w.fresh("")
+        preheader = self.w.preheader()
+        self.w.line(f"br i1 {condition.text}, label %then{number}, label %end{number}")
+        self.w.open(is_loop=False, preheader=preheader)
+        self.w.line(f"then{number}:")
+        yield
+        self.w.line(f"br label %end{number}")
+        self.w.close()
+        self.w.line(f"end{number}:")
+
+    def _if(self, stmt: If) -> None:
+        condition = self._expr(stmt.condition)
+        if condition.text in ("true", "false"):
+            self._block(stmt.body if condition.text == "true" else stmt.orelse)
+            return
+        if condition.lanes:
+            for side, body in ((condition, stmt.body), (None, stmt.orelse)):
+                if body:
+                    chosen = side if side is not None else self.ops.apply("not", [condition], dtypes.bool_)
+                    with self._guarded(chosen):
+                        self._block(body)
+            return
+        with self._branch_if(condition):
+            self._block(stmt.body)
+        if stmt.orelse:
+            with self._branch_if(self.ops.apply("not", [condition], dtypes.bool_)):
+                self._block(stmt.orelse)
+
+    def _check(self, stmt: Check) -> None:
+        condition = self._expr(stmt.condition)
+        failed = self.ops.apply("not", [condition], dtypes.bool_)
+        if failed.lanes:
+            mask = self.memory._lane_mask()
+            if mask is not None:
+                failed = self.ops.instruction("and", [failed, mask], dtypes.bool_)
+            failed = self.memory._any(failed)
+        with self._branch_if(failed):
+            self.w.line(f"cmpxchg ptr %status, i32 0, i32 {stmt.code} monotonic monotonic")
+
+    @contextmanager
+    def _guarded(self, condition: Value) -> Iterator[None]:
+        """Loads inside happen only where the condition holds, and stores too when it is a vector."""
+        before = self.memory.guard
+        if condition.lanes:
+            lanes = before.lanes
+            both = condition if lanes is None else self.ops.instruction("and", [lanes, condition], dtypes.bool_)
+            self.memory.guard = Guard(before.uniform, both)
+        else:
+            uniform = before.uniform
+            both = condition if uniform is None else self.ops.instruction("and", [uniform, condition], dtypes.bool_)
+            self.memory.guard = Guard(both, before.lanes)
+        yield
+        self.memory.guard = before
+
+    # Expressions
+
+    def _expr(self, expr: Expr) -> Value:
+        guard = self.memory.guard
+        key = (id(expr), f"{guard.uniform.text if guard.uniform else ''}|{guard.lanes.text if guard.lanes else ''}")
+        known = self._memo.get(key)
+        if known is None:
+            known = self._memo[key] = self._evaluate(expr)
+            self._kept.append(expr)
+        return known
+
+    def _evaluate(self, expr: Expr) -> Value:
+        match expr:
+            case Const():
+                return const(expr.value, expr.dtype)
+            case Index():
+                return self.index.i64(expr.value)
+            case Var():
+                try:
+                    return self.variables[expr.name]
+                except KeyError:
+                    raise KeyError(f"kernel {self.kernel.name}: {expr.name!r} is not bound here") from None
+            case Load():
+                return self.memory.load(expr.buffer, expr.index)
+            case LaneReduce():
+                return self._lane_reduce(expr)
+            case Apply():
+                return self._apply(expr)
+        raise NotImplementedError(f"kernel {self.kernel.name}: no emission for {type(expr).__name__}")
+
+    def _apply(self, expr: Apply) -> Value:
+        op, args = expr.op, expr.args
+        if op == "select":
+            return self._select(expr)
+        if op in _SIGNED and isinstance(args[0], Index) and isinstance(args[1], Index):
+            return self._compare_indices(op, args[0].value - args[1].value)
+        if op == "cast" and isinstance(args[0], Index):
+            narrow = self.index.value(args[0].value)
+            return self.ops.convert(narrow, expr.dtype)
+        if op in FUNCTIONS:
+            return self._function(op, [self._expr(a) for a in args], expr.dtype)
+        return self.ops.apply(op, [self._expr(a) for a in args], expr.dtype)
+
+    def _function(self, op: str, args: list[Value], dtype: dtypes.DType) -> Value:
+        """exp, sin and the like, from `scalar_math.py`, over variables that stand for the arguments."""
+        if dtype in (dtypes.f16, dtypes.bf16):
+            wide = self._function(op, [self.ops.convert(a, dtypes.f32) for a in args], dtypes.f32)
+            return self.ops.convert(wide, dtype)
+        names = [Var(f"math argument {self.w.fresh('')}", a.dtype) for a in args]
+        for name, arg in zip(names, args):
+            self.variables[name.name] = arg
+        return self._expr(FUNCTIONS[op](SCALAR, *names))
+
+    def _compare_indices(self, op: str, difference: DimLike) -> Value:
+        """`left op right` of indices, by the sign of their difference; decided here where bounds allow."""
+        low, high = dims.bounds(difference)
+        decided = _decide(op, low, high)
+        if decided is not None:
+            return const(decided, dtypes.bool_)
+        position = self.index.decompose(difference)
+        if position.is_uniform and not position.uniform:
+            decided = _decide(op, position.constant, position.constant)
+            assert decided is not None
+            return const(decided, dtypes.bool_)
+        if position.is_uniform:
+            x = self.index.uniform(position)
+        else:
+            x = self.index.vector_offset(position, dtypes.i32 if fits_i32(difference) else dtypes.i64)
+        return self.ops.compare(_SIGNED[op], x, const(0, x.dtype, x.lanes))
+
+    def _select(self, expr: Apply) -> Value:
+        condition_expr, a_expr, b_expr = expr.args
+        condition = self._expr(condition_expr)
+        if condition.text in ("true", "false"):
+            return self._expr(a_expr if condition.text == "true" else b_expr)
+        if not tests_indices(condition_expr, self._guards_index):
+            return self.ops.select(condition, self._expr(a_expr), self._expr(b_expr))
+        arms = []
+        for arm, positive in ((a_expr, True), (b_expr, False)):
+            if not _has_load(arm):
+                arms.append(self._expr(arm))
+                continue
+            chosen = condition if positive else self.ops.apply("not", [condition], dtypes.bool_)
+            with self._guarded(chosen):
+                arms.append(self._expr(arm))
+        return self.ops.select(condition, arms[0], arms[1])
+
+    def _lane_reduce(self, expr: LaneReduce) -> Value:
+        if self.index.vector is not None:
+            raise ValueError(f"kernel {self.kernel.name}: a lane reduction inside a vector loop")
+        self.index.vector = VectorLoop(expr.var, expr.lanes, None)
+        value = splat(self.w, self._expr(expr.value), expr.lanes)
+        self.index.vector = None
+        while value.lanes > 1:
+            half = value.lanes // 2
+            low, high = (
+                self._slice(value, start, half) for start in (0, half)
+            )
+            value = self.ops.apply(expr.combine, [low, high], value.dtype)
+        return self.w.pure(f"extractelement {value}, i64 0", value.level, value.dtype)
+
+    def _slice(self, value: Value, start: int, count: int) -> Value:
+        order = ", ".join(f"i32 {start + i}" for i in range(count))
+        return self.w.pure(
+            f"shufflevector {value}, {value.type} poison, <{count} x i32> <{order}>",
+            value.level,
+            value.dtype,
+            count,
+        )
+
+
+def _decide(op: str, low: int, high: int) -> bool | None:
+    """The sign test of a number between low and high, if it has one answer."""
+    match op:
+        case "lt":
+            return True if high < 0 else False if low >= 0 else None
+        case "le":
+            return True if high <= 0 else False if low > 0 else None
+        case "gt":
+            return True if low > 0 else False if high <= 0 else None
+        case "ge":
+            return True if low >= 0 else False if high < 0 else None
+        case "eq":
+            return True if low == high == 0 else False if low > 0 or high < 0 else None
+    return False if low == high == 0 else True if low > 0 or high < 0 else None
+
+
+def tests_indices(expr: Expr, memo: dict[int, bool]) -> bool:
+    """Whether a condition depends on indices or other i64 numbers. A select on such a condition guards the loads in its
+    arms; one on data does not, and may read both."""
+    known = memo.get(id(expr))
+    if known is None:
+        match expr:
+            case Index():
+                known = True
+            case Var():
+                known = expr.dtype is dtypes.i64 or expr.dtype is dtypes.bool_
+            case Apply():
+                known = any(tests_indices(a, memo) for a in expr.args)
+            case _:
+                known = False
+        memo[id(expr)] = known
+    return known
+
+
+def _has_load(expr: Expr) -> bool:
+    match expr:
+        case Load():
+            return expr.buffer.space != "register"
+        case Apply():
+            return any(_has_load(a) for a in expr.args)
+    return False
+
+
+def _vector_registers(kernel: Kernel) -> set[Buffer]:
+    """Register buffers whose last dim is the lanes of a vector."""
+    found: set[Buffer] = set()
+
+    def access(buffer: Buffer, index: tuple[DimLike, ...], lane: str | None) -> None:
+        if buffer.space == "register" and index and lane is not None:
+            last = index[-1]
+            if isinstance(last, dims.Expr) and any(s.name == lane for s in dims.symbols(last)):
+                found.add(buffer)
+
+    def visit_expr(expr: Expr, lane: str | None) -> None:
+        match expr:
+            case Load():
+                access(expr.buffer, expr.index, lane)
+            case Apply():
+                for arg in expr.args:
+                    visit_expr(arg, lane)
+            case LaneReduce():
+                visit_expr(expr.value, expr.var)
+
+    def visit(body: Sequence[Stmt], lane: str | None) -> None:
+        for stmt in body:
+            match stmt:
+                case For():
+                    visit(stmt.body, stmt.var if stmt.kind == "vector" else lane)
+                case Let():
+                    visit_expr(stmt.value, lane)
+                case Store():
+                    access(stmt.buffer, stmt.index, lane)
+                    visit_expr(stmt.value, lane)
+                case If():
+                    visit_expr(stmt.condition, lane)
+                    visit(stmt.body, lane)
+                    visit(stmt.orelse, lane)
+                case Check():
+                    visit_expr(stmt.condition, lane)
+
+    visit(kernel.body, None)
+    return found

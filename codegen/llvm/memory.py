@@ -1,0 +1,385 @@
+"""Loads and stores: scalar, vector, masked, strided, gathered; and register buffers.
+
+Where a load may not happen (`guard`, from a select that tests indices), its address is exchanged for that of a block of
+zeros when the whole vector is off, and single lanes are masked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...ir import dtypes
+from ...ir.dims import DimLike
+from ...ir.dtypes import DType
+from ..loops.nodes import Buffer
+from .index import IndexEmitter, Position
+from .scalar_ops import ScalarOps
+from .text import Value, Writer, element_type, memory_type, splat, type_of, vector_const
+
+ZEROS = "@zeros"
+ZEROS_BYTES = 1024
+_WIDE_STRIDES = (2, 3, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The condition under which loads may be done: `uniform` for all lanes at once, `lanes` for each."""
+
+    uniform: Value | None = None
+    lanes: Value | None = None
+
+
+class MemoryEmitter:
+    """Reads and writes buffers. `alias_class` numbers groups of parameters that do not overlap each other."""
+
+    def __init__(self, writer: Writer, ops: ScalarOps, index: IndexEmitter):
+        self.w = writer
+        self.ops = ops
+        self.index = index
+        self.guard = Guard()
+        self.pointers: dict[Buffer, Value] = {}
+        self.read_only: set[Buffer] = set()
+        self.alias_class: dict[Buffer, int] = {}
+        self.classes = 0
+        self.uses_zeros = False
+        self._offsets: dict[tuple[Buffer, tuple[DimLike, ...]], DimLike] = {}
+        self._registers: dict[tuple[Buffer, tuple[int, ...]], tuple[str, DType, int]] = {}
+        self.vector_registers: set[Buffer] = set()
+
+    def load(self, buffer: Buffer, index: tuple[DimLike, ...]) -> Value:
+        if buffer.space == "register":
+            return self._load_register(buffer, index)
+        position = self.index.decompose(self._offset(buffer, index))
+        if position.is_uniform:
+            return self._load_scalar(buffer, position)
+        return self._load_vector(buffer, position, self._offset(buffer, index))
+
+    def store(self, buffer: Buffer, index: tuple[DimLike, ...], value: Value) -> None:
+        if buffer.space == "register":
+            self._store_register(buffer, index, value)
+            return
+        position = self.index.decompose(self._offset(buffer, index))
+        if not position.is_uniform:
+            self._store_vector(buffer, position, self._offset(buffer, index), value)
+            return
+        if value.lanes:
+            raise ValueError(f"store {buffer.name}: every lane would write the same element")
+        mask = self._lane_mask()
+        if mask is None or self.index.vector is None or mask is self.index.vector.mask:
+            self._store_scalar(buffer, position, value)
+            return
+        # Under a varying condition the element is written when any lane is on.
+        pointer = self.address(buffer, position)
+        self.masked_store(buffer, pointer, splat(self.w, value, 1), self._as_lane(self._any(mask)))
+
+    def _as_lane(self, condition: Value) -> Value:
+        return splat(self.w, condition, 1)
+
+    def _offset(self, buffer: Buffer, index: tuple[DimLike, ...]) -> DimLike:
+        key = (buffer, index)
+        found = self._offsets.get(key)
+        if found is None:
+            found = self._offsets[key] = buffer.offset(index)
+        return found
+
+    def address(self, buffer: Buffer, position: Position, extra: int = 0) -> Value:
+        """The address of the uniform part of the position, `extra` elements further."""
+        element = memory_type(buffer.dtype)
+        pointer = self.pointers[buffer]
+        for term in self.index.by_level(position.uniform):
+            pointer = self._advance(element, pointer, term.text, term.level)
+        constant = position.constant + extra
+        if constant:
+            pointer = self._advance(element, pointer, str(constant), 0)
+        return pointer
+
+    def _advance(self, element: str, pointer: Value, by: str, level: int) -> Value:
+        return self.w.pure(
+            f"getelementptr {element}, ptr {pointer.text}, i64 {by}",
+            max(level, pointer.level),
+            dtypes.i64,
+            cheap=True,
+        )
+
+    def _lane_mask(self) -> Value | None:
+        """Which lanes are on: inside the loop's extent and under the guard."""
+        loop = self.index.vector.mask if self.index.vector else None
+        guard = self.guard.lanes
+        if loop is None or guard is None:
+            return guard if loop is None else loop
+        return self.ops.instruction("and", [loop, guard], dtypes.bool_)
+
+    def _any(self, mask: Value) -> Value:
+        name = f"@llvm.vector.reduce.or.v{mask.lanes}i1"
+        self.w.declare(name, f"declare i1 {name}({mask.type})")
+        return self.w.pure(f"call i1 {name}({mask})", mask.level, dtypes.bool_)
+
+    def _alias(self, buffer: Buffer) -> str:
+        number = self.alias_class.get(buffer)
+        if number is None or self.classes < 2:
+            return ""
+        return f", !alias.scope !{alias_scope_id(number)}, !noalias !{noalias_id(number, self.classes)}"
+
+    def _read(self, buffer: Buffer, rhs: str, pointer: Value, lanes: int, level: int) -> Value:
+        """A load. One of a buffer that the kernel never writes is done once per scope."""
+        memory = dtypes.u8 if buffer.dtype is dtypes.bool_ else buffer.dtype
+        if buffer in self.read_only:
+            return self.w.pure(rhs, self.w.level, memory, lanes)
+        return self.w.effect(rhs, memory, lanes)
+
+    def _from_memory(self, buffer: Buffer, value: Value) -> Value:
+        if buffer.dtype is dtypes.bool_:
+            return self.ops.compare("ne", value, Value("0" if not value.lanes else "zeroinitializer", dtypes.u8, value.lanes))
+        return value
+
+    def _to_memory(self, buffer: Buffer, value: Value) -> Value:
+        return self.ops.convert(value, dtypes.u8) if buffer.dtype is dtypes.bool_ else value
+
+    def _guarded(self, pointer: Value, condition: Value | None) -> Value:
+        if condition is None:
+            return pointer
+        self.uses_zeros = True
+        return self.w.pure(
+            f"select {condition}, ptr {pointer.text}, ptr {ZEROS}",
+            max(condition.level, pointer.level),
+            dtypes.i64,
+            cheap=True,
+        )
+
+    def _load_scalar(self, buffer: Buffer, position: Position) -> Value:
+        condition = self.guard.uniform
+        if self.guard.lanes is not None:
+            some = self._any(self.guard.lanes)
+            condition = some if condition is None else self.ops.instruction("and", [condition, some], dtypes.bool_)
+        pointer = self._guarded(self.address(buffer, position), condition)
+        align = buffer.dtype.itemsize
+        rhs = f"load {memory_type(buffer.dtype)}, ptr {pointer.text}, align {align}{self._alias(buffer)}"
+        return self._from_memory(buffer, self._read(buffer, rhs, pointer, 0, pointer.level))
+
+    def _load_vector(self, buffer: Buffer, position: Position, offset: DimLike) -> Value:
+        assert self.index.vector is not None
+        lanes = self.index.vector.lanes
+        mask = self._lane_mask()
+        stride = position.fixed_stride
+        if stride == 1:
+            return self._load_block(buffer, position, 0, lanes, mask)
+        if stride == -1:
+            mask = None if mask is None else self._reverse(mask)
+            return self._reverse(self._load_block(buffer, position, -(lanes - 1), lanes, mask))
+        if stride in _WIDE_STRIDES and mask is None:
+            return self._load_strided(buffer, position, stride, lanes)
+        return self._gather(buffer, position, offset, lanes, mask)
+
+    def _load_block(self, buffer: Buffer, position: Position, extra: int, lanes: int, mask: Value | None) -> Value:
+        """Adjacent elements, the first one `extra` elements from the position's start."""
+        pointer = self._guarded(self.address(buffer, position, extra), self.guard.uniform)
+        vector = f"<{lanes} x {memory_type(buffer.dtype)}>"
+        align = buffer.dtype.itemsize
+        if mask is None:
+            rhs = f"load {vector}, ptr {pointer.text}, align {align}{self._alias(buffer)}"
+            return self._from_memory(buffer, self._read(buffer, rhs, pointer, lanes, pointer.level))
+        name = f"@llvm.masked.load.v{lanes}{_mangled(buffer.dtype)}.p0"
+        self.w.declare(name, f"declare {vector} {name}(ptr, i32 immarg, <{lanes} x i1>, {vector})")
+        rhs = f"call {vector} {name}(ptr {pointer.text}, i32 {align}, {mask}, {vector} zeroinitializer){self._alias(buffer)}"
+        return self._from_memory(buffer, self._read(buffer, rhs, pointer, lanes, pointer.level))
+
+    def _reverse(self, value: Value) -> Value:
+        order = ", ".join(f"i32 {i}" for i in reversed(range(value.lanes)))
+        return self.w.pure(
+            f"shufflevector {value}, {value.type} poison, <{value.lanes} x i32> <{order}>",
+            value.level,
+            value.dtype,
+            value.lanes,
+        )
+
+    def _load_strided(self, buffer: Buffer, position: Position, stride: int, lanes: int) -> Value:
+        """Every `stride`-th element: whole vectors that cover them, none beyond the last, then shuffles."""
+        starts = [lanes * k for k in range(stride - 1)] + [stride * (lanes - 1) + 1 - lanes]
+        blocks = [self._load_block(buffer, position, start, lanes, None) for start in starts]
+        result = blocks[0]
+        for k, start in enumerate(starts):
+            if k == 0:
+                picks = [stride * i if stride * i < lanes else 0 for i in range(lanes)]
+                other = blocks[0]
+            else:
+                other = blocks[k]
+                picks = []
+                for i in range(lanes):
+                    element = stride * i
+                    here = start <= element < start + lanes and element >= lanes * k
+                    last = k == len(starts) - 1 and element >= start and element >= lanes * k
+                    picks.append(lanes + element - start if here or last else i)
+            order = ", ".join(f"i32 {p}" for p in picks)
+            result = self.w.pure(
+                f"shufflevector {result}, {other}, <{lanes} x i32> <{order}>".replace(
+                    f"{other}, <", f"{other.type} {other.text}, <"
+                ),
+                max(result.level, other.level),
+                buffer.dtype,
+                lanes,
+            )
+        return result
+
+    def _pointers(self, buffer: Buffer, position: Position, offset: DimLike, lanes: int) -> Value:
+        from .index import fits_i32
+
+        dtype = dtypes.i32 if fits_i32(offset) else dtypes.i64
+        # The uniform part goes into the base address, so that the vector holds only what differs between lanes.
+        base = self.address(buffer, position)
+        varying = Position(0, [], position.stride, position.uniform_strides, position.varying)
+        where = self.index.vector_offset(varying, dtype)
+        return self.w.pure(
+            f"getelementptr {memory_type(buffer.dtype)}, ptr {base.text}, {where}",
+            max(base.level, where.level),
+            dtypes.i64,
+            lanes,
+            cheap=True,
+        )
+
+    def _all_lanes(self, mask: Value | None, lanes: int) -> Value:
+        condition = vector_const([True] * lanes, dtypes.bool_) if mask is None else mask
+        if self.guard.uniform is not None:
+            uniform = splat(self.w, self.guard.uniform, lanes)
+            condition = uniform if mask is None else self.ops.instruction("and", [mask, uniform], dtypes.bool_)
+        return condition
+
+    def _gather(self, buffer: Buffer, position: Position, offset: DimLike, lanes: int, mask: Value | None) -> Value:
+        pointers = self._pointers(buffer, position, offset, lanes)
+        condition = self._all_lanes(mask, lanes)
+        vector = f"<{lanes} x {memory_type(buffer.dtype)}>"
+        name = f"@llvm.masked.gather.v{lanes}{_mangled(buffer.dtype)}.v{lanes}p0"
+        self.w.declare(name, f"declare {vector} {name}(<{lanes} x ptr>, i32 immarg, <{lanes} x i1>, {vector})")
+        rhs = (
+            f"call {vector} {name}(<{lanes} x ptr> {pointers.text}, i32 {buffer.dtype.itemsize}, {condition}, "
+            f"{vector} zeroinitializer){self._alias(buffer)}"
+        )
+        return self._from_memory(buffer, self._read(buffer, rhs, pointers, lanes, pointers.level))
+
+    def _store_scalar(self, buffer: Buffer, position: Position, value: Value) -> None:
+        pointer = self.address(buffer, position)
+        stored = self._to_memory(buffer, value)
+        align = buffer.dtype.itemsize
+        self.w.line(f"store {stored}, ptr {pointer.text}, align {align}{self._alias(buffer)}")
+
+    def _store_vector(self, buffer: Buffer, position: Position, offset: DimLike, value: Value) -> None:
+        assert self.index.vector is not None
+        lanes = self.index.vector.lanes
+        value = splat(self.w, value, lanes)
+        mask = self._lane_mask()
+        stride = position.fixed_stride
+        if stride in (1, -1):
+            extra = 0
+            if stride == -1:
+                extra, value = -(lanes - 1), self._reverse(value)
+                mask = None if mask is None else self._reverse(mask)
+            pointer = self.address(buffer, position, extra)
+            if mask is not None:
+                self.masked_store(buffer, pointer, value, mask)
+                return
+            stored = self._to_memory(buffer, value)
+            self.w.line(f"store {stored}, ptr {pointer.text}, align {buffer.dtype.itemsize}{self._alias(buffer)}")
+            return
+        pointers = self._pointers(buffer, position, offset, lanes)
+        stored = self._to_memory(buffer, value)
+        name = f"@llvm.masked.scatter.v{lanes}{_mangled(buffer.dtype)}.v{lanes}p0"
+        self.w.declare(name, f"declare void {name}({stored.type}, <{lanes} x ptr>, i32 immarg, <{lanes} x i1>)")
+        self.w.line(
+            f"call void {name}({stored}, <{lanes} x ptr> {pointers.text}, i32 {buffer.dtype.itemsize}, "
+            f"{self._all_lanes(mask, lanes)}){self._alias(buffer)}"
+        )
+
+    def masked_store(self, buffer: Buffer, pointer: Value, value: Value, mask: Value) -> None:
+        stored = self._to_memory(buffer, value)
+        name = f"@llvm.masked.store.v{value.lanes}{_mangled(buffer.dtype)}.p0"
+        self.w.declare(name, f"declare void {name}({stored.type}, ptr, i32 immarg, {mask.type})")
+        self.w.line(
+            f"call void {name}({stored}, ptr {pointer.text}, i32 {buffer.dtype.itemsize}, {mask}){self._alias(buffer)}"
+        )
+
+    def _slot(self, buffer: Buffer, index: tuple[DimLike, ...]) -> tuple[str, DType, int, int | None]:
+        """The variable that holds an element: its name, dtype, lanes, and the lane when a single one is meant."""
+        lane: int | None = None
+        whole = buffer in self.vector_registers
+        numbers: list[int] = []
+        for axis, i in enumerate(index):
+            position = self.index.decompose(i)
+            if whole and axis == len(index) - 1:
+                if position.stride == 1 and position.fixed_stride == 1 and not position.uniform and not position.constant:
+                    break
+                lane = self._register_constant(buffer, i, position)
+                break
+            numbers.append(self._register_constant(buffer, i, position))
+        key = (buffer, tuple(numbers))
+        found = self._registers.get(key)
+        if found is None:
+            lanes = int(buffer.shape[-1]) if whole else 0  # type: ignore[arg-type]
+            name = f"%{self.w.fresh('r')}"
+            self.w.entry.append(f"{name} = alloca {type_of(buffer.dtype, lanes)}")
+            found = self._registers[key] = (name, buffer.dtype, lanes)
+        return *found, lane
+
+    def _register_constant(self, buffer: Buffer, i: DimLike, position: Position) -> int:
+        if not position.is_uniform or position.uniform:
+            raise ValueError(f"register buffer {buffer.name}: index {i} is not a constant after unrolling")
+        return position.constant
+
+    def _load_register(self, buffer: Buffer, index: tuple[DimLike, ...]) -> Value:
+        name, dtype, lanes, lane = self._slot(buffer, index)
+        value = self.w.effect(f"load {type_of(dtype, lanes)}, ptr {name}", dtype, lanes)
+        if lane is None:
+            return value
+        return self.w.effect(f"extractelement {value}, i64 {lane}", dtype)
+
+    def _store_register(self, buffer: Buffer, index: tuple[DimLike, ...], value: Value) -> None:
+        name, dtype, lanes, lane = self._slot(buffer, index)
+        if lane is not None:
+            old = self.w.effect(f"load {type_of(dtype, lanes)}, ptr {name}", dtype, lanes)
+            value = self.w.effect(f"insertelement {old}, {value}, i64 {lane}", dtype, lanes)
+        elif lanes:
+            value = splat(self.w, value, lanes)
+        elif value.lanes:
+            raise ValueError(f"store {buffer.name}: every lane would write the same register")
+        mask = self._lane_mask()
+        if mask is not None and lanes == mask.lanes and lane is None:
+            old = self.w.effect(f"load {type_of(dtype, lanes)}, ptr {name}", dtype, lanes)
+            value = self.ops.select(mask, value, old)
+        elif mask is not None and self.index.vector is not None and mask is not self.index.vector.mask:
+            old = self.w.effect(f"load {type_of(dtype, lanes)}, ptr {name}", dtype, lanes)
+            value = self.ops.select(self._any(mask), value, old)
+        self.w.line(f"store {value}, ptr {name}")
+
+
+def _mangled(dtype: DType) -> str:
+    text = "i8" if dtype is dtypes.bool_ else element_type(dtype)
+    return {"half": "f16", "float": "f32", "double": "f64"}.get(text, text)
+
+
+# Alias scopes are metadata that every kernel of a module shares: scope i is node 1 + i, the list that holds it alone
+# is 100 + i, and the list of all scopes but i, of n, is 1000 + 100 n + i.
+MAX_ALIAS_CLASSES = 64
+
+
+def alias_scope_id(number: int) -> int:
+    return 100 + number
+
+
+def noalias_id(number: int, classes: int) -> int:
+    return 1000 + 100 * classes + number
+
+
+def alias_metadata(class_counts: set[int]) -> list[str]:
+    """The metadata of kernels with these numbers of alias classes."""
+    most = max(class_counts, default=0)
+    if most < 2:
+        return []
+    lines = ['!0 = distinct !{!0, !"kernel"}']
+    for i in range(most):
+        lines.append(f"!{1 + i} = distinct !{{!{1 + i}, !0}}")
+        lines.append(f"!{alias_scope_id(i)} = !{{!{1 + i}}}")
+    for n in sorted(class_counts):
+        if n < 2:
+            continue
+        for i in range(n):
+            others = ", ".join(f"!{1 + j}" for j in range(n) if j != i)
+            lines.append(f"!{noalias_id(i, n)} = !{{{others}}}")
+    return lines

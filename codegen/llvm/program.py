@@ -1,0 +1,226 @@
+"""A whole program as LLVM modules: its kernels, each structure once, and the entry that runs the launches.
+
+    i32 run(ptr inputs, ptr outputs, ptr arena, ptr dims, i64 threads)
+
+`inputs` and `outputs` point to arrays of data pointers, in the order of the program's buffers; `arena` to
+`arena_bytes` of scratch memory; `dims` to the symbolic dims' values as i64, in the program's order. The result is 0 or
+the code of the first check that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...ir import dims, dtypes
+from ...ir.dims import DimLike, Symbol
+from ..loops.nodes import Buffer, Kernel, Launch, Program
+from ..target import Target
+from .emit import EmitOptions, KernelText, emit_kernel
+from .index import IndexEmitter
+from .memory import ZEROS, ZEROS_BYTES, alias_metadata
+from .scalar_ops import ScalarOps
+from .text import Value, Writer, const
+
+ENTRY = "run"
+POOL_RUN = "vitrify_pool_run"
+
+# A launch is shared among threads when its work (iterations times `Kernel.cost`, in FLOPs or element moves) takes
+# several times longer than waking the pool (0.4 µs, DESIGN.md section 8); a chunk is at least the second figure.
+PARALLEL_WORK = 64 << 10
+CHUNK_WORK = 16 << 10
+CHUNKS_PER_THREAD = 4
+
+
+@dataclass(frozen=True)
+class EmittedProgram:
+    """LLVM text of the modules of one program; the entry is in the first. `kernels` names each launch's function."""
+
+    modules: tuple[str, ...]
+    kernels: tuple[str, ...]
+
+
+def emit_program(
+    program: Program, target: Target, options: EmitOptions = EmitOptions(), modules: int = 1
+) -> EmittedProgram:
+    """The program's LLVM text, its kernels spread over at most `modules` modules of about equal cost to compile."""
+    texts: dict[KernelText, str] = {}
+    names: list[str] = []
+    emitted: dict[tuple[int, tuple[int, ...]], str] = {}
+    for launch in program.launches:
+        classes = alias_classes(program, launch)
+        key = (id(launch.kernel), classes)
+        if key not in emitted:
+            text = emit_kernel(launch.kernel, target, program.dims, classes, options)
+            emitted[key] = texts.setdefault(text, f"kernel_{len(texts)}")
+        names.append(emitted[key])
+    entry = _entry(program, names, target)
+    parts = _balance(texts, modules)
+    out = []
+    for number, part in enumerate(parts):
+        here = {texts[k] for k in part}
+        functions = [k.text.replace("@KERNEL", f"@{texts[k]}", 1) for k in part]
+        declarations = dict(d for k in part for d in k.declarations)
+        if number == 0:
+            functions.append(entry)
+            for name in dict.fromkeys(names):
+                if name not in here:
+                    declarations[f"@{name}"] = f"declare void @{name}(ptr, ptr, i64, i64, ptr)"
+            declarations[f"@{POOL_RUN}"] = f"declare void @{POOL_RUN}(ptr, ptr, ptr, i64, i64, i64, ptr)"
+        out.append(module_text(target, functions, declarations, part))
+    return EmittedProgram(tuple(out), tuple(names))
+
+
+def module_text(
+    target: Target, functions: list[str], declarations: Mapping[str, str], kernels: list[KernelText]
+) -> str:
+    """A module of these functions, with the metadata and constants that kernels refer to."""
+    lines = [f'target triple = "{target.triple}"']
+    if any(k.uses_zeros for k in kernels):
+        lines.append(f"{ZEROS} = private unnamed_addr constant [{ZEROS_BYTES} x i8] zeroinitializer, align 64")
+    lines += functions
+    lines += [declarations[name] for name in sorted(declarations)]
+    lines += alias_metadata({k.alias_classes for k in kernels})
+    lines.append("!99 = !{}")
+    return "\n".join(lines) + "\n"
+
+
+def _balance(texts: Mapping[KernelText, str], modules: int) -> list[list[KernelText]]:
+    """The kernels in groups of about equal size: largest first, each into the emptiest group."""
+    count = max(1, min(modules, len(texts)))
+    groups: list[list[KernelText]] = [[] for _ in range(count)]
+    sizes = [0] * count
+    for kernel in sorted(texts, key=lambda k: -k.instructions):
+        least = sizes.index(min(sizes))
+        groups[least].append(kernel)
+        sizes[least] += kernel.instructions + 20
+    return groups
+
+
+def alias_classes(program: Program, launch: Launch) -> tuple[int, ...]:
+    """For each param the number of its group; params in different groups never overlap.
+
+    Inputs and outputs are arrays of their own: a donated input is the same buffer as the output that replaces it.
+    Arena buffers overlap where the memory plan placed them over each other.
+    """
+    groups = list(range(len(launch.args)))
+    for i, a in enumerate(launch.args):
+        for j in range(i):
+            if _may_overlap(program, launch.args[j], a):
+                old, new = groups[i], groups[j]
+                groups = [new if g == old else g for g in groups]
+    order = {g: n for n, g in enumerate(dict.fromkeys(groups))}
+    return tuple(order[g] for g in groups)
+
+
+def _may_overlap(program: Program, a: Buffer, b: Buffer) -> bool:
+    if a is b:
+        return True
+    if a.name not in program.offsets or b.name not in program.offsets:
+        return False
+    start_a, start_b = program.offsets[a.name], program.offsets[b.name]
+    for low, size, high in ((start_a, a.nbytes, start_b), (start_b, b.nbytes, start_a)):
+        if dims.bounds(high - (low + size))[0] >= 0:
+            return False
+    return True
+
+
+class _EntryEmitter:
+    def __init__(self, program: Program, target: Target):
+        self.program = program
+        self.w = Writer()
+        self.ops = ScalarOps(self.w, target)
+        self.index = IndexEmitter(self.w, self.ops)
+        for i, dim in enumerate(program.dims):
+            slot = self.w.pure(f"getelementptr i64, ptr %dims, i64 {i}", 0, dtypes.i64)
+            self.index.env[dim.name] = self.w.pure(f"load i64, ptr {slot.text}, align 8", 0, dtypes.i64)
+        self._places: dict[Buffer, tuple[str, int]] = {}
+        for base, buffers in (("%outputs", program.outputs), ("%inputs", program.inputs)):
+            self._places.update({b: (base, i) for i, b in enumerate(buffers)})
+
+    def pointer(self, buffer: Buffer) -> Value:
+        place = self._places.get(buffer)
+        if place is not None:
+            base, number = place
+            slot = self.w.pure(f"getelementptr ptr, ptr {base}, i64 {number}", 0, dtypes.i64)
+            return self.w.pure(f"load ptr, ptr {slot.text}, align 8", 0, dtypes.i64)
+        try:
+            offset = self.index.value(self.program.offsets[buffer.name])
+        except KeyError:
+            raise ValueError(
+                f"program {self.program.name}: {buffer} is no input, no output and has no place in the arena"
+            ) from None
+        return self.w.pure(f"getelementptr i8, ptr %arena, i64 {offset.text}", 0, dtypes.i64)
+
+    def launch(self, launch: Launch, name: str) -> None:
+        w = self.w
+        for i, buffer in enumerate(launch.args):
+            pointer = self.pointer(buffer)
+            slot = w.pure(f"getelementptr ptr, ptr %args, i64 {i}", 0, dtypes.i64)
+            w.line(f"store ptr {pointer.text}, ptr {slot.text}, align 8")
+        parallel = launch.kernel.parallel
+        if parallel is None:
+            w.line(f"call void @{name}(ptr %args, ptr %dims, i64 0, i64 1, ptr %status)")
+            return
+        n = self.index.value(parallel.extent)
+        cost, share = self._sharing(launch.kernel, parallel.extent, n)
+        number = w.fresh("")
+        if dims.bounds(parallel.extent)[0] < 1:
+            w.line(f"%some{number} = icmp sgt i64 {n.text}, 0")
+            w.line(f"br i1 %some{number}, label %any{number}, label %done{number}")
+            w.line(f"any{number}:")
+        if share is not None:
+            w.line(f"br i1 {share.text}, label %share{number}, label %alone{number}")
+            w.line(f"share{number}:")
+            # Whole divisions here cost nanoseconds in launches that take microseconds.
+            w.line(f"%fill{number} = udiv i64 {CHUNK_WORK}, {cost.text}")
+            w.line(f"%parts{number} = mul i64 %threads, {CHUNKS_PER_THREAD}")
+            w.line(f"%even{number} = udiv i64 {n.text}, %parts{number}")
+            umax = w.declare("@llvm.umax.i64", "declare i64 @llvm.umax.i64(i64, i64)")
+            w.line(f"%larger{number} = call i64 {umax}(i64 %fill{number}, i64 %even{number})")
+            w.line(f"%grain{number} = call i64 {umax}(i64 %larger{number}, i64 1)")
+            w.line(
+                f"call void @{POOL_RUN}(ptr @{name}, ptr %args, ptr %dims, i64 {n.text}, i64 %grain{number}, "
+                "i64 %threads, ptr %status)"
+            )
+            w.line(f"br label %done{number}")
+            w.line(f"alone{number}:")
+        w.line(f"call void @{name}(ptr %args, ptr %dims, i64 0, i64 {n.text}, ptr %status)")
+        w.line(f"br label %done{number}")
+        w.line(f"done{number}:")
+
+    def _sharing(self, kernel: Kernel, extent: DimLike, n: Value) -> tuple[Value, Value | None]:
+        """The work per iteration, and whether the launch is worth sharing; None if it never is."""
+        ops = self.ops
+        one = const(1, dtypes.i64)
+        cost = ops.apply("max", [self.index.value(kernel.cost), one], dtypes.i64)
+        if dims.bounds(extent * kernel.cost)[1] < PARALLEL_WORK:
+            return cost, None
+        work = ops.instruction("mul", [n, cost], dtypes.i64)
+        enough = ops.compare("sge", work, const(PARALLEL_WORK, dtypes.i64))
+        several = ops.compare("sgt", Value("%threads", dtypes.i64), one)
+        more = ops.compare("sgt", n, one)
+        both = ops.instruction("and", [several, more], dtypes.bool_)
+        return cost, ops.instruction("and", [enough, both], dtypes.bool_)
+
+
+def _entry(program: Program, names: list[str], target: Target) -> str:
+    e = _EntryEmitter(program, target)
+    most = max((len(launch.args) for launch in program.launches), default=0)
+    e.w.entry += [
+        f"%args = alloca [{max(most, 1)} x ptr], align 16",
+        "%status = alloca i32, align 4",
+        "store i32 0, ptr %status, align 4",
+    ]
+    for launch, name in zip(program.launches, names):
+        e.launch(launch, name)
+    body = "\n".join(e.w.lines())
+    header = f"define i32 @{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena, ptr %dims, i64 %threads) nounwind"
+    declarations = "\n".join(e.w.declarations.values())
+    return (
+        f"{header} {{\nentry:\n{body}\n%result = load i32, ptr %status, align 4\nret i32 %result\n}}\n"
+        + declarations
+    )
+
+
+__all__ = ["ENTRY", "POOL_RUN", "EmittedProgram", "Symbol", "alias_classes", "emit_program", "module_text"]

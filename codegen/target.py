@@ -1,0 +1,120 @@
+"""What the code is for: an ISA, its vector width, its registers and its caches.
+
+Lowerings read a `Target` to choose tile sizes and lane counts; the LLVM emitter reads it to choose intrinsics.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from ..ir.dtypes import DType
+
+ISA = Literal["avx512", "avx2", "neon", "sse2"]
+
+_CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine to generate code for. Sizes are bytes; `registers` counts vector registers."""
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    isa: ISA
+    vector_bytes: int
+    registers: int
+    l1: int = 32 << 10
+    l2: int = 1 << 20
+    l3: int = 16 << 20
+    fma: bool = True
+
+    def lanes(self, dtype: DType) -> int:
+        """Elements of `dtype` in one vector register."""
+        return self.vector_bytes // dtype.itemsize
+
+    @staticmethod
+    def host() -> Target:
+        """The machine this process runs on, with the sizes of its caches."""
+        return _host()
+
+    @staticmethod
+    def named(name: str) -> Target:
+        """A target by name, for looking at code for other machines; KeyError lists the names there are."""
+        try:
+            return _NAMED[name]
+        except KeyError:
+            raise KeyError(f"unknown target {name!r}; there are {', '.join(_NAMED)}") from None
+
+
+_NAMED = {
+    t.name: t
+    for t in (
+        Target("x86-64-avx512", "x86_64-unknown-linux-gnu", "x86-64-v4", "", "avx512", 64, 32),
+        Target("x86-64-avx2", "x86_64-unknown-linux-gnu", "x86-64-v3", "", "avx2", 32, 16),
+        Target("x86-64-sse2", "x86_64-unknown-linux-gnu", "x86-64", "", "sse2", 16, 16, fma=False),
+        Target("aarch64-neon", "aarch64-unknown-linux-gnu", "generic", "+neon", "neon", 16, 32),
+    )
+}
+
+
+@cache
+def _host() -> Target:
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    triple = binding.get_process_triple()
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64"):
+        if all(features.get(f) for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")):
+            isa, width, registers = "avx512", 64, 32
+        elif features.get("avx2") and features.get("fma"):
+            isa, width, registers = "avx2", 32, 16
+        else:
+            isa, width, registers = "sse2", 16, 16
+        fma = bool(features.get("fma"))
+    elif machine in ("aarch64", "arm64"):
+        isa, width, registers, fma = "neon", 16, 32, True
+    else:
+        raise RuntimeError(f"no code generation for the machine {machine!r}; supported are x86-64 and AArch64")
+    sizes = _cache_sizes()
+    return Target(
+        name=f"{machine.replace('_', '-')}-{isa}",
+        triple=triple,
+        cpu=binding.get_host_cpu_name(),
+        features=features.flatten(),
+        isa=isa,  # type: ignore[arg-type]
+        vector_bytes=width,
+        registers=registers,
+        l1=sizes.get(1, 32 << 10),
+        l2=sizes.get(2, 1 << 20),
+        l3=sizes.get(3, 16 << 20),
+        fma=fma,
+    )
+
+
+def _cache_sizes() -> dict[int, int]:
+    """Bytes of the data or unified cache of each level; levels that the system does not tell are absent."""
+    found: dict[int, int] = {}
+    if not _CPU_CACHES.is_dir():
+        return found
+    for index in sorted(os.listdir(_CPU_CACHES)):
+        folder = _CPU_CACHES / index
+        try:
+            if (folder / "type").read_text().strip() == "Instruction":
+                continue
+            level = int((folder / "level").read_text())
+            text = (folder / "size").read_text().strip()
+        except (OSError, ValueError):
+            continue
+        unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 1)
+        digits = text.rstrip("KMG")
+        if digits.isdigit():
+            found[level] = int(digits) * unit
+    return found

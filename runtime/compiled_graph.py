@@ -1,0 +1,269 @@
+"""A graph compiled to native code, and everything about it that can be looked at.
+
+Two roads lead here. Cold: the pass pipeline, lowering, LLVM. Warm: the disk cache holds the object code under a key made
+of the graph's text, the target, the options and the compiler's own sources; then nothing but loading is left, and the
+stages in between are made again only when someone asks to see them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..codegen import llvm
+from ..codegen.loops.nodes import Program
+from ..codegen.loops.printer import print_program
+from ..codegen.lower import LowerOptions, lower_graph
+from ..codegen.target import Target
+from ..ir import dims
+from ..ir.dims import DimLike
+from ..ir.graph import Graph
+from ..ir.printer import to_text
+from ..passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
+from . import allocator, disk_cache
+from .loading import LoadedCode, load_objects
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How a graph is compiled. `target` None is this machine; `cache` False neither reads nor writes the disk cache;
+    `verify` checks the IR after every pass."""
+
+    pipeline: PipelineOptions = PipelineOptions()
+    lower: LowerOptions = LowerOptions()
+    target: Target | None = None
+    cache: bool = True
+    verify: bool = False
+
+
+@dataclass
+class Timings:
+    """Seconds spent, by step."""
+
+    steps: dict[str, float] = field(default_factory=dict)
+
+    def measure(self, step: str, start: float) -> float:
+        now = time.perf_counter()
+        self.steps[step] = self.steps.get(step, 0.0) + now - start
+        return now
+
+
+class CompiledGraph:
+    """Native code for a graph. Made by `compile_graph`.
+
+    input_types/output_types: the graph's; `symbols`: names of its dims in the order native code takes them; `entry`: the
+    address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr dims, i64 threads)`; `seconds`: what took how long.
+    """
+
+    def __init__(self, graph: Graph, options: CompileOptions):
+        self.traced = graph
+        self.options = options
+        self.target = options.target or Target.host()
+        self.input_types = tuple(v.type for v in graph.inputs)
+        self.output_types = tuple(v.type for v in graph.outputs)
+        self.symbols = tuple(s.name for s in graph.symbols)
+        self.timings = Timings()
+        self.from_cache = False
+        self.empty = allocator.empty
+        self._facts: Mapping[str, Any]
+        self._code: LoadedCode
+        self._prepare()
+
+    def _prepare(self) -> None:
+        start = time.perf_counter()
+        key = cache_key(self.traced, self.target, self.options)
+        found = disk_cache.load(key) if self.options.cache else None
+        if found is not None:
+            header, objects = found
+            self._facts = header
+            self.from_cache = True
+            start = self.timings.measure("read cache", start)
+        else:
+            objects, self._facts = self._build()
+            start = time.perf_counter()
+            if self.options.cache:
+                disk_cache.store(key, self._facts, objects)
+                start = self.timings.measure("write cache", start)
+        self._code = load_objects(objects)
+        self.timings.measure("load", start)
+
+    def _build(self) -> tuple[list[bytes], dict[str, Any]]:
+        program = self.program
+        start = time.perf_counter()
+        texts = self.llvm_modules
+        start = self.timings.measure("emit", start)
+        objects = llvm.compile_modules(texts, self.target, workers=os.cpu_count() or 1)
+        self.timings.measure("llvm", start)
+        facts = {
+            "format": FORMAT,
+            "arena_bytes": _polynomial(program.arena_bytes),
+            "messages": {str(code): text for code, text in program.messages.items()},
+            "kernels": len({launch.kernel for launch in program.launches}),
+        }
+        return objects, facts
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def entry(self) -> int:
+        return self._code.address(llvm.ENTRY)
+
+    def arena_bytes(self, bindings: Mapping[str, int]) -> int:
+        """The arena's size for these values of the dims."""
+        return sum(
+            factor * int(np.prod([bindings[name] for name in names], dtype=np.int64))
+            for names, factor in self._facts["arena_bytes"]
+        )
+
+    def arena(self, bindings: Mapping[str, int]) -> tuple[np.ndarray[Any, Any], int]:
+        """Fresh arena memory and its address, a multiple of 64."""
+        memory = np.empty(self.arena_bytes(bindings) + 64, np.uint8)
+        address = memory.__array_interface__["data"][0]
+        return memory, address + -address % 64
+
+    def raise_status(self, code: int) -> None:
+        """Raise the error that a failed check of the generated code stands for."""
+        text = self._facts["messages"].get(str(code))
+        if text is None:
+            raise RuntimeError(f"{self.traced.name}: generated code reported the unknown status {code}")
+        raise IndexError(text)
+
+    # -- looking inside -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def stages(self) -> list[Graph]:
+        """The traced graph, then what each pass made of it."""
+        start = time.perf_counter()
+        found = run_pipeline(self.traced, default_pipeline(self.options.pipeline), verify=self.options.verify)
+        self.timings.measure("passes", start)
+        return found
+
+    @cached_property
+    def program(self) -> Program:
+        """The loop IR."""
+        stages = self.stages
+        start = time.perf_counter()
+        found = lower_graph(stages[-1], self.target, self.options.lower)
+        self.timings.measure("lower", start)
+        return found
+
+    @cached_property
+    def llvm_modules(self) -> list[str]:
+        return llvm.emit_program(self.program, self.target, modules=os.cpu_count() or 1)
+
+    def stage_names(self) -> list[str]:
+        """What `stage` accepts, in order: "traced", each pass by name (numbered when it runs twice), "final"."""
+        names: list[str] = []
+        for graph in self.stages:
+            name = "traced" if not names else graph.provenance.made_by
+            count = sum(n == name or n.startswith(f"{name}.") for n in names)
+            names.append(f"{name}.{count + 1}" if count else name)
+        return names
+
+    def stage(self, name: str) -> Graph:
+        """The graph after the named stage; KeyError lists the names. "fused" is the last."""
+        names = self.stage_names()
+        if name in ("fused", "final"):
+            return self.stages[-1]
+        if name not in names:
+            raise KeyError(f"no stage {name!r}; there are {', '.join(names)} and fused")
+        return self.stages[names.index(name)]
+
+    def loops_text(self) -> str:
+        return print_program(self.program)
+
+    def llvm_text(self) -> str:
+        return "\n".join(self.llvm_modules)
+
+    def assembly_text(self) -> str:
+        return "\n".join(llvm.assembly(text, self.target) for text in self.llvm_modules)
+
+    def dump(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """A numbered text file for every stage, from the traced graph to assembly; their paths."""
+        base = Path(folder)
+        base.mkdir(parents=True, exist_ok=True)
+        texts = [(f"{name}.ir", to_text(g)) for name, g in zip(self.stage_names(), self.stages)]
+        texts += [
+            ("loops.txt", self.loops_text()),
+            ("program.ll", self.llvm_text()),
+            ("program.s", self.assembly_text()),
+        ]
+        paths = [base / f"{number:02}-{name}" for number, (name, _) in enumerate(texts)]
+        for path, (_, text) in zip(paths, texts):
+            path.write_text(text, encoding="utf-8")
+        return paths
+
+
+_in_memory: dict[str, CompiledGraph] = {}
+IN_MEMORY_LIMIT = 256
+
+
+def compile_graph(graph: Graph, options: CompileOptions = CompileOptions()) -> CompiledGraph:
+    """Native code for the graph; the same object for an equal graph compiled before in this process."""
+    key = cache_key(graph, options.target or Target.host(), options)
+    found = _in_memory.get(key)
+    if found is None:
+        found = CompiledGraph(graph, options)
+        while len(_in_memory) >= IN_MEMORY_LIMIT:
+            _in_memory.pop(next(iter(_in_memory)))
+        _in_memory[key] = found
+    return found
+
+
+def cache_key(graph: Graph, target: Target, options: CompileOptions) -> str:
+    """What decides the machine code, hashed."""
+    import llvmlite
+
+    parts = [
+        str(FORMAT),
+        to_text(graph, locations=False),
+        repr(target),
+        repr([(f.name, getattr(options, f.name)) for f in dataclasses.fields(options) if f.name in ("pipeline", "lower")]),
+        llvmlite.__version__,
+        compiler_fingerprint(),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@cache
+def compiler_fingerprint() -> str:
+    """Changes whenever a source file of the compiler does: name, size and time of each."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for folder in ("ir", "passes", "codegen", "runtime"):
+        for path in sorted((root / folder).rglob("*.py")):
+            stat = path.stat()
+            digest.update(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _polynomial(value: DimLike) -> list[tuple[list[str], int]]:
+    """A size as data: sums of products of dims with a factor."""
+    if isinstance(value, int):
+        return [([], value)]
+    found: list[tuple[list[str], int]] = []
+    for monomial, factor in value.terms:
+        if not all(isinstance(atom, dims.Symbol) for atom in monomial):
+            raise ValueError(f"the arena size {value} is not a polynomial in the declared dims")
+        found.append(([str(atom) for atom in monomial], factor))
+    return found
+
+
+def facts_from_json(text: str) -> dict[str, Any]:
+    """A cache entry's header, checked; ValueError where it is not one."""
+    facts = json.loads(text)
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise ValueError("not a cache entry of this version")
+    return facts

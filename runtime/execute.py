@@ -1,0 +1,87 @@
+"""A loop program run through the whole native path: emitted, compiled, loaded, called."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..codegen.llvm.compile import compile_modules
+from ..codegen.llvm.emit import EmitOptions
+from ..codegen.llvm.program import emit_program
+from ..codegen.loops.nodes import Buffer, Program
+from ..codegen.target import Target
+from ..ir import dims
+from .loaded import LoadedProgram
+
+Array = np.ndarray[Any, Any]
+
+
+class CheckError(RuntimeError):
+    """A `Check` of the program failed; `code` is its number."""
+
+    def __init__(self, code: int, message: str):
+        super().__init__(message)
+        self.code = code
+
+
+def compile_program(
+    program: Program, target: Target | None = None, options: EmitOptions = EmitOptions(), modules: int = 2
+) -> LoadedProgram:
+    """The program compiled for the host and loaded."""
+    target = target or Target.host()
+    emitted = emit_program(program, target, options, modules)
+    return LoadedProgram(compile_modules(emitted.modules, target, len(emitted.modules)))
+
+
+def run_program(
+    program: Program,
+    inputs: Sequence[Array],
+    bindings: Mapping[str, int] | None = None,
+    threads: int = 1,
+    target: Target | None = None,
+    loaded: LoadedProgram | None = None,
+) -> list[Array]:
+    """The program's outputs for these inputs; `bindings` gives the values of its symbolic dims.
+
+    An output that is also an input (the same Buffer) starts as a copy of it. Raises ValueError where an input does
+    not fit its buffer, CheckError where a check fails.
+    """
+    bound = dict(bindings or {})
+    if len(inputs) != len(program.inputs):
+        raise ValueError(f"{program.name} takes {len(program.inputs)} inputs, got {len(inputs)}")
+    arrays: dict[Buffer, Array] = {}
+    for buffer, array in zip(program.inputs, inputs):
+        shape = _shape(buffer, bound)
+        if array.shape != shape or array.dtype != buffer.dtype.numpy:
+            raise ValueError(f"input {buffer} got {array.dtype}{list(array.shape)}, wanted {list(shape)}")
+        arrays[buffer] = np.ascontiguousarray(array)
+    for buffer in program.outputs:
+        if buffer in arrays:
+            arrays[buffer] = arrays[buffer].copy()
+        else:
+            arrays[buffer] = np.empty(_shape(buffer, bound), buffer.dtype.numpy)
+    arena = np.empty(dims.evaluate(program.arena_bytes, bound) + 64, np.uint8)
+    start = -(-arena.ctypes.data // 64) * 64
+    values = (ctypes.c_int64 * max(1, len(program.dims)))(*[bound[d.name] for d in program.dims])
+    native = loaded or compile_program(program, target)
+    code = native.run(
+        _addresses([arrays[b] for b in program.inputs]),
+        _addresses([arrays[b] for b in program.outputs]),
+        start,
+        ctypes.addressof(values),
+        threads,
+    )
+    if code:
+        raise CheckError(code, program.messages.get(code, f"{program.name}: check {code} failed"))
+    return [arrays[b] for b in program.outputs]
+
+
+def _shape(buffer: Buffer, bindings: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(dims.evaluate(d, bindings) for d in buffer.shape)
+
+
+def _addresses(arrays: Sequence[Array]) -> Any:
+    return (ctypes.c_void_p * max(1, len(arrays)))(*[a.ctypes.data for a in arrays])
