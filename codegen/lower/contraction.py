@@ -1,0 +1,145 @@
+"""Contractions, matmul and convolutions alike: sums over some axes of products of two operands.
+
+    result[index(p)] = epilogue(sum over r of left[index(p, r)] * right[index(p, r)])
+
+with parallel axes p and reduction axes r, and operand indices linear in them. A transpose is another stride, a
+convolution an index such as `y*2 + ky`; padding is copied into zero-bordered scratch first, so no access is masked.
+
+`gemm.py` and `conv.py` bring the ops to this form (reading operands through `contraction_operands.py`), `tiling.py`
+chooses how to walk it, `contraction_pack.py` copies operands into layouts that the walk wants, and
+`contraction_nest.py` writes the loops. `lower_contraction` in `contraction_lower.py` is the way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ...ir import dims, dtypes
+from ...ir.dims import DimLike
+from ...ir.dtypes import DType
+from ...ir.graph import Graph, IRError, Node
+from ..loops.nodes import Buffer, Load
+from .indexing import IndexTuple
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dimension of the iteration space; `var` stands for the position along it in indices."""
+
+    name: str
+    extent: DimLike
+
+    @property
+    def var(self) -> DimLike:
+        if self.extent == 1:
+            return 0
+        return dims.symbol(self.name, 0, max(0, dims.bounds(self.extent)[1] - 1))
+
+
+@dataclass(frozen=True)
+class Access:
+    """An operand: the element of `buffer` that a point of the iteration space reads. The index is over axis names."""
+
+    buffer: Buffer
+    index: IndexTuple
+
+    def at(self, bindings: Mapping[str, DimLike]) -> Load:
+        return Load(self.buffer, tuple(dims.substitute(i, bindings) for i in self.index))
+
+    def stride(self, axis: str) -> DimLike:
+        """Elements between neighbours along an axis; 0 where the operand does not depend on it."""
+        found = dims.coefficient(self.buffer.offset(self.index), axis)
+        if found is None:
+            raise IRError(f"{self.buffer.name}[{self.index}] is not linear in {axis}")
+        return found[0]
+
+    def depends_on(self, axis: str) -> bool:
+        return any(s.name == axis for i in self.index for s in dims.symbols(i))
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """The sum of products of `left` and `right` over the `reduction` axes, for each point of the `parallel` axes.
+
+    `result` is the index of the contraction's result, over parallel axes. `dtype` is the result's element type,
+    `accumulator` that of the sum."""
+
+    name: str
+    parallel: tuple[Axis, ...]
+    reduction: tuple[Axis, ...]
+    left: Access
+    right: Access
+    result: IndexTuple
+    dtype: DType
+
+    @property
+    def accumulator(self) -> DType:
+        return dtypes.f32 if self.dtype in (dtypes.f16, dtypes.bf16) else self.dtype
+
+    @property
+    def result_shape(self) -> tuple[DimLike, ...]:
+        highest = {a.name: a.extent - 1 for a in self.parallel}
+        return tuple(dims.substitute(i, highest) + 1 for i in self.result)
+
+    @property
+    def operands(self) -> tuple[Access, Access]:
+        return self.left, self.right
+
+    @property
+    def axes(self) -> dict[str, Axis]:
+        return {a.name: a for a in (*self.parallel, *self.reduction)}
+
+    @property
+    def flops(self) -> DimLike:
+        return 2 * dims.product(a.extent for a in self.axes.values())
+
+    def with_operands(self, left: Access, right: Access) -> Contraction:
+        return replace(self, left=left, right=right)
+
+
+def is_linear(value: DimLike) -> bool:
+    """Whether the expression is a sum of symbols times factors that hold no quotient, remainder or minimum of
+    loop variables. Dims may stand anywhere."""
+    if isinstance(value, int):
+        return True
+    return all(isinstance(atom, dims.Symbol) for monomial, _ in value.terms for atom in monomial)
+
+
+def recombine(value: DimLike) -> DimLike:
+    """The expression with `d * (x // d) + x % d` put together to `x`: what a reshape of a contiguous buffer leaves."""
+    while isinstance(value, dims.Expr):
+        for monomial, factor in value.terms:
+            rest = [a for a in monomial if isinstance(a, dims.Remainder)]
+            if len(rest) != 1:
+                continue
+            scale: DimLike = factor
+            for atom in monomial:
+                if atom is not rest[0]:
+                    scale = scale * dims.Expr((((atom,), 1),))
+            part = rest[0]
+            remainder = dims.Expr((((part,), 1),))
+            quotient = dims.floordiv(part.expr, part.divisor)
+            shorter = value + scale * (part.expr - part.divisor * quotient - remainder)
+            if _weight(shorter) < _weight(value):
+                value = shorter
+                break
+        else:
+            return value
+    return value
+
+
+def _weight(value: DimLike) -> int:
+    """How many quotients, remainders and minima an expression holds."""
+    if isinstance(value, int):
+        return 0
+    return sum(not isinstance(atom, dims.Symbol) for monomial, _ in value.terms for atom in monomial)
+
+
+def contraction_node(body: Graph) -> Node:
+    """The one contraction of a group's body; IRError for another count."""
+    found = [n for n in body.nodes if n.op.lowering == "contraction"]
+    if len(found) != 1:
+        names = ", ".join(n.op.name for n in found) or "none"
+        raise IRError(f"a contraction group holds one contraction, {body.name} holds {names}")
+    return found[0]

@@ -1,0 +1,104 @@
+"""A contraction's operands as linear accesses, and the copies to scratch that make them so.
+
+A view folds into the operand's index. `materialize` copies what no linear index reaches, element by element;
+`zero_bordered` puts a tensor inside a border of zeros, with zeros between its elements where a strided convolution is
+differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...ir import dims
+from ...ir.dims import DimLike
+from ...ir.graph import Graph, Value
+from ..loops.nodes import Buffer, Const, For, Load, Stmt, Store
+from .context import Args, LowerContext
+from .contraction import Access, Axis, is_linear, recombine
+from .indexing import BodyEvaluator, IndexTuple
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Reads a group's operands: body inputs, possibly through views."""
+
+    ctx: LowerContext
+    body: Graph
+    args: Args
+
+    def read(self, value: Value, index: IndexTuple) -> Access:
+        """The operand at an index that is linear in the axes. Views fold into the index; where one does not (a
+        reshape that splits a dimension unevenly, padding), the operand is copied to scratch first."""
+        found = BodyEvaluator(self.body, self.args).at(value, index)
+        if isinstance(found, Load):
+            if all(is_linear(i) for i in found.index):
+                return Access(found.buffer, found.index)
+            position = recombine(found.buffer.offset(found.index))
+            if is_linear(position):
+                return Access(self.ctx.view(found.buffer, (found.buffer.numel,)), (position,))
+        return Access(materialize(self, value), index)
+
+
+def materialize(operands: Operands, value: Value) -> Buffer:
+    """A scratch buffer holding the value of a body's view or pointwise expression."""
+    ctx, shape = operands.ctx, value.type.shape
+    evaluator = BodyEvaluator(operands.body, operands.args)
+    target = ctx.scratch("operand", value.type.dtype, shape)
+    axes = [Axis(f"i{d}", size) for d, size in enumerate(shape)]
+    index = tuple(a.var for a in axes)
+    body: tuple[Stmt, ...] = (Store(target, index, evaluator.at(value, index)),)
+    ctx.launch("copy_operand", shared_loops(axes, body), cost=dims.product(shape[1:]))
+    return target
+
+
+def along_lanes(
+    var: str, extent: DimLike, lanes: int, body: Callable[[DimLike], Sequence[Stmt]]
+) -> tuple[Stmt, ...]:
+    """`body` for each position along a dimension, in vectors; the last one masked."""
+    whole, rest = dims.floordiv(extent, lanes), dims.mod(extent, lanes)
+    found: tuple[Stmt, ...] = ()
+    lane = dims.symbol("l", 0, lanes - 1)
+    if whole != 0:
+        start = dims.symbol(var, 0, max(0, dims.bounds(whole)[1] - 1)) * lanes
+        found = (For(var, whole, (For("l", lanes, tuple(body(start + lane)), "vector", lanes),)),)
+    if rest != 0:
+        found += (For("l", rest, tuple(body(whole * lanes + lane)), "vector", lanes),)
+    return found
+
+
+def shared_loops(axes: Sequence[Axis], body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """Serial loops, the outermost one shared among threads."""
+    looped = [a for a in axes if a.extent != 1]
+    for axis in reversed(looped):
+        body = (For(axis.name, axis.extent, body, "parallel" if axis is looped[0] else "serial"),)
+    return body
+
+
+def zero_bordered(
+    operands: Operands, value: Value, low: Sequence[int], step: Sequence[int], space: Sequence[DimLike]
+) -> Buffer:
+    """`[N, C, *space]`, zero but for the elements of `value` at `low + step * position`."""
+    ctx = operands.ctx
+    lead, source = value.type.shape[:2], value.type.shape[2:]
+    dtype = value.type.dtype
+    target = ctx.scratch("bordered", dtype, (*lead, *space))
+    plane = dims.product(space)
+    flat = ctx.view(target, (*lead, plane))
+    n, c = Axis("n", lead[0]), Axis("c", lead[1])
+    lanes = ctx.target.lanes(dtype)
+    zeros = along_lanes("i", plane, lanes, lambda i: [Store(flat, (n.var, c.var, i), Const(0, dtype))])
+    rows = [Axis(f"s{d}", size) for d, size in enumerate(source)]
+    *outer, row = rows
+    where = [a.var * s + b for a, s, b in zip(outer, step, low, strict=False)]
+
+    def copied(position: DimLike) -> Sequence[Stmt]:
+        index = (n.var, c.var, *(a.var for a in outer), position)
+        place = (n.var, c.var, *where, position * step[-1] + low[-1])
+        return [Store(target, place, operands.read(value, index).at({}))]
+
+    inner = along_lanes("i", row.extent, lanes, copied)
+    for axis in reversed(outer):
+        inner = (For(axis.name, axis.extent, inner),) if axis.extent != 1 else inner
+    ctx.launch("zero_border", shared_loops((n, c), (*zeros, *inner)), cost=plane * 2)
+    return target

@@ -1,0 +1,327 @@
+"""How to walk a contraction: which axis along vector lanes, which tile of the result in registers, what to pack.
+
+`choose_plan` tries the sensible plans and takes the one that an explicit model finds cheapest, in clock cycles of one
+core: vector multiply-adds against loads and the latency of a chain, partly filled lanes and tiles, packing, stores.
+The model's figures are those of a core with one 512-bit multiply-add and two loads per cycle (AMD Zen 4, measured with
+`benchmarks/kernels.py`); only their ratios matter to the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from math import ceil, prod
+
+from ...ir import dims
+from ...ir.dims import DimLike
+from .contraction import Access, Axis, Contraction
+
+# Cycles.
+FMA_LATENCY = 4.0
+LOAD = 0.5
+LOAD_TIE = 0.1  # of two tiles as fast, the one with fewer loads
+FAR = 0.15  # more, for a load at least a FAR_STRIDE of bytes from the one before: another page, the same cache set
+FAR_STRIDE = 1024
+SCATTERED_ELEMENT = 1.5  # an element of a vector loaded from or stored to places that are not neighbours
+LANE_SUM = 10.0  # adding the lanes of one vector
+TILE = 12.0  # entering and leaving a tile's loops
+STEP = 0.6  # one turn of the innermost loop
+PACK_ROW = 0.2  # an element packed from neighbours
+PACK_COLUMN = 1.3  # an element packed across rows
+LAUNCH = 300.0
+
+# A symbolic extent is taken to be its upper bound, and no more than this.
+TYPICAL = 64
+# A tile's body is this many multiply-adds in the text of the code at most.
+MOST_UNROLLED = 100
+MOST_TASKS = 64
+LEAST_TASK = 3000.0
+PARTS = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """lane: the axis along vector lanes, `lanes` at a time; of the result, or of the sum.
+    vectors: vectors along the lane axis in one register tile.
+    tiles: positions of other parallel axes in one register tile.
+    order: the parallel axes, outermost loop first.
+    blocks: axes shared among tasks, with the number of tiles in one task.
+    unroll: reduction axes with the number of positions repeated in the code.
+    packed: operands (0 left, 1 right) packed first, with the axis that their panels run along.
+    padded: lanes past the end of the lane axis may be computed with (their operand is packed, with zeros).
+    split, parts: the reduction axis shared among tasks, in how many parts; 1 for none.
+    cycles: the model's estimate."""
+
+    lane: str
+    lanes: int
+    vectors: int = 1
+    tiles: Mapping[str, int] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    unroll: Mapping[str, int] = field(default_factory=dict)
+    packed: Mapping[int, str] = field(default_factory=dict)
+    padded: bool = False
+    split: str = ""
+    parts: int = 1
+    cycles: float = 0.0
+
+    def tile(self, axis: str) -> int:
+        """Positions of a parallel axis in one register tile."""
+        return self.vectors * self.lanes if axis == self.lane else self.tiles.get(axis, 1)
+
+    def tasks(self, problem: Contraction, axis: str) -> DimLike:
+        """The number of tasks that a blocked axis is cut into."""
+        tiles = dims.floordiv(problem.axes[axis].extent + (self.tile(axis) - 1), self.tile(axis))
+        block = self.blocks[axis]
+        return dims.floordiv(tiles + (block - 1), block)
+
+    def __str__(self) -> str:
+        parts = [f"lanes {self.vectors}x{self.lanes} along {self.lane}"]
+        if self.tiles:
+            parts.append("tile " + " ".join(f"{a}={n}" for a, n in self.tiles.items()))
+        parts.append("order " + " ".join(self.order))
+        for title, pairs in (("tasks of", self.blocks), ("unroll", self.unroll)):
+            if pairs:
+                parts.append(f"{title} " + " ".join(f"{a}={n}" for a, n in pairs.items()))
+        for operand, axis in self.packed.items():
+            parts.append(f"{('left', 'right')[operand]} packed along {axis}")
+        if self.parts > 1:
+            parts.append(f"{self.split} summed in {self.parts} parts")
+        return "; ".join(parts) + f"; about {self.cycles:.0f} cycles"
+
+
+def choose_plan(problem: Contraction, lanes: int, registers: int) -> Plan:
+    """The cheapest plan by the model; the first of equals."""
+    model = _Model(problem, lanes, registers)
+    best = min(model.candidates(), key=lambda plan: plan.cycles)
+    return model.finished(best)
+
+
+def typical(extent: DimLike) -> int:
+    """A number to reckon with in place of an extent."""
+    return extent if isinstance(extent, int) else max(1, min(TYPICAL, dims.bounds(extent)[1]))
+
+
+class _Model:
+    def __init__(self, problem: Contraction, lanes: int, registers: int):
+        self.problem = problem
+        self.lanes = lanes
+        self.registers = registers
+        self.size = {name: max(1, typical(a.extent)) for name, a in problem.axes.items()}
+        self.strides = [{name: operand.stride(name) for name in problem.axes} for operand in problem.operands]
+        self.reads = [frozenset(n for n, s in strides.items() if s != 0) for strides in self.strides]
+        self.parallel = [a.name for a in problem.parallel]
+        self.reduction = [a.name for a in problem.reduction]
+        shape_strides = _result_strides(problem)
+        self.result_stride = {name: shape_strides.get(name, 0) for name in self.parallel}
+        self.steps = prod(self.size[name] for name in self.reduction)
+
+    def candidates(self) -> Iterator[Plan]:
+        for lane in (*self.parallel, *self.reduction):
+            if self.size[lane] == 1 and len(self.size) > 1 and max(self.size.values()) > 1:
+                continue
+            along_result = lane in self.parallel
+            packed = self._packing(lane)
+            if packed is None:
+                continue
+            for tiles in self._tiles(lane):
+                units = prod(tiles.values())
+                most = ceil(self.size[lane] / self.lanes) if along_result else 1
+                for vectors in sorted({1, 2, 3, 4, most} if most <= 4 else {1, 2, 3, 4}):
+                    if vectors > most or not self._fits(tiles, lane, units, vectors if along_result else 1):
+                        continue
+                    plan = Plan(lane, self.lanes, vectors, tiles, packed=packed)
+                    yield replace(plan, cycles=self._cycles(plan, along_result))
+
+    def _packing(self, lane: str) -> Mapping[int, str] | None:
+        """What must be packed for lanes along this axis to be neighbours; None where packing cannot do that."""
+        strided = [i for i in (0, 1) if lane in self.reads[i] and self.strides[i][lane] != 1]
+        if not strided:
+            return {}
+        if lane in self.reduction or len(strided) == 2:
+            return {} if max(self.size.values()) == 1 else None if self._any_better(lane) else {}
+        return {strided[0]: lane} if self._separable(strided[0]) else None if self._any_better(lane) else {}
+
+    def _any_better(self, lane: str) -> bool:
+        """Whether some other axis can run along lanes without gathers."""
+        for other in (*self.parallel, *self.reduction):
+            if other == lane or self.size[other] == 1:
+                continue
+            strided = [i for i in (0, 1) if other in self.reads[i] and self.strides[i][other] != 1]
+            if not strided or (other in self.parallel and len(strided) == 1 and self._separable(strided[0])):
+                return True
+        return False
+
+    def _separable(self, operand: int) -> bool:
+        """Whether every dimension of the operand is one axis, so that a packed copy is no larger than the original."""
+        access = self.problem.operands[operand]
+        elements = typical(access.buffer.numel) if isinstance(access.buffer.numel, int) else None
+        copied = prod(self.size[name] for name in self.reads[operand])
+        return elements is None or copied <= 2 * elements
+
+    def _tiles(self, lane: str) -> Iterator[dict[str, int]]:
+        others = [name for name in self.parallel if name != lane and self.size[name] > 1]
+        yield {}
+        for name in others:
+            for n in self._counts(name, self.registers):
+                yield {name: n}
+        for first, second in combinations(others, 2):
+            for n in self._counts(first, 8):
+                for m in self._counts(second, 8):
+                    yield {first: n, second: m}
+
+    def _counts(self, name: str, most: int) -> list[int]:
+        size, extent = self.size[name], self.problem.axes[name].extent
+        few = [n for n in (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28) if n <= min(size, most)]
+        return few if isinstance(extent, int) else [n for n in few if n in (2, 4, 8, 12)]
+
+    def _fits(self, tiles: Mapping[str, int], lane: str, units: int, vectors: int) -> bool:
+        """Whether accumulators and the operand that stays in registers fit; the other operand is read from memory
+        by the multiply-add itself, or one register at a time."""
+        held = min(self._loads(i, tiles, lane, vectors) for i in (0, 1))
+        return units * vectors + min(held, 4) + 1 <= self.registers
+
+    def _loads(self, operand: int, tiles: Mapping[str, int], lane: str, vectors: int) -> int:
+        count = prod(n for name, n in tiles.items() if name in self.reads[operand])
+        return count * (vectors if lane in self.reads[operand] else 1)
+
+    def _is_far(self, operand: int, axis: str) -> bool:
+        stride, itemsize = self.strides[operand][axis], self.problem.operands[operand].buffer.dtype.itemsize
+        return not isinstance(stride, int) or abs(stride) * itemsize >= FAR_STRIDE
+
+    def _cycles(self, plan: Plan, along_result: bool) -> float:
+        lane = plan.lane
+        choices = [[({}, 1)]]
+        for name, n in plan.tiles.items():
+            whole, rest = divmod(self.size[name], n)
+            parts = [({name: n}, whole)]
+            if rest:
+                fixed = isinstance(self.problem.axes[name].extent, int)
+                parts.append(({name: rest}, 1) if fixed else ({name: 1}, rest))
+            choices.append(parts)
+        rest_of = prod(self.size[n] for n in self.parallel if n != lane and n not in plan.tiles)
+        if along_result:
+            whole, rest = divmod(ceil(self.size[lane] / self.lanes), plan.vectors)
+            vector_parts = [(plan.vectors, whole)] + ([(rest, 1)] if rest else [])
+            steps = float(self.steps)
+        else:
+            vector_parts = [(1, 1)]
+            steps = self.steps / self.size[lane] * ceil(self.size[lane] / self.lanes)
+        total = 0.0
+        for tiles, count in _combined(choices):
+            units = prod(tiles.values())
+            for vectors, times in vector_parts:
+                total += count * times * self._tile_cycles(plan, tiles, units, vectors, steps, along_result)
+        total *= rest_of
+        for operand, axis in plan.packed.items():
+            elements = prod(self.size[name] for name in self.reads[operand])
+            rows = self.strides[operand][axis] == 1
+            total += elements * (PACK_ROW if rows else PACK_COLUMN) + LAUNCH
+        return total
+
+    def _tile_cycles(
+        self, plan: Plan, tiles: Mapping[str, int], units: int, vectors: int, steps: float, along_result: bool
+    ) -> float:
+        lane = plan.lane
+        loads = far = 0.0
+        for i in (0, 1):
+            count = self._loads(i, tiles, lane, vectors)
+            if i not in plan.packed and any(self._is_far(i, name) for name in tiles if tiles[name] > 1):
+                far += count
+            gathered = lane in self.reads[i] and self.strides[i][lane] != 1 and i not in plan.packed
+            loads += count * (self.lanes * SCATTERED_ELEMENT / LOAD if gathered else 1)
+        work = units * vectors
+        step = max(work, FMA_LATENCY, loads * LOAD) + loads * LOAD_TIE + far * FAR
+        step += STEP / self._unrolled(plan, work)
+        if along_result:
+            neighbours = self.result_stride.get(lane, 0) == 1
+            store = work * (1.0 if neighbours else self.lanes * SCATTERED_ELEMENT)
+        else:
+            store = work * LANE_SUM
+        return steps * step + store + TILE
+
+    def _unrolled(self, plan: Plan, work: int) -> int:
+        return prod(self._unroll(plan, work).values())
+
+    def _unroll(self, plan: Plan, work: int) -> dict[str, int]:
+        """The innermost reduction loops as repeated text, while the text stays short."""
+        found: dict[str, int] = {}
+        for axis in reversed(self.problem.reduction):
+            if axis.name == plan.lane:
+                continue
+            extent = axis.extent
+            if isinstance(extent, int) and extent * work <= MOST_UNROLLED:
+                found[axis.name] = max(1, extent)
+                work *= max(1, extent)
+                continue
+            for n in (4, 2):
+                if n * work <= MOST_UNROLLED and self.size[axis.name] >= 4 * n:
+                    found[axis.name] = n
+                    break
+            break
+        return found
+
+    # What does not change the estimate much is settled once, for the best plan.
+
+    def finished(self, plan: Plan) -> Plan:
+        along_result = plan.lane in self.parallel
+        plan = replace(plan, unroll=self._unroll(plan, prod(plan.tiles.values()) * plan.vectors))
+        outer = [n for n in self.parallel if n != plan.lane and n not in plan.tiles]
+        order = (*outer, *([plan.lane] if along_result else []), *plan.tiles)
+        padded = along_result and all(i in plan.packed for i in (0, 1) if plan.lane in self.reads[i])
+        plan = replace(plan, order=order, padded=padded)
+        return self._with_tasks(plan)
+
+    def _with_tasks(self, plan: Plan) -> Plan:
+        """Blocks and parts: enough tasks for many threads, none of them too small. They depend on the problem only,
+        so that the result's bits do not depend on the number of threads."""
+        most = min(MOST_TASKS, int(plan.cycles / LEAST_TASK))
+        blocks: dict[str, int] = {}
+        count = 1
+        symbolic = False
+        for name in plan.order:
+            extent = self.problem.axes[name].extent
+            tiles = ceil(self.size[name] / plan.tile(name))
+            if count * 2 > most or tiles == 1:
+                continue
+            if not isinstance(extent, int):
+                if symbolic:
+                    continue
+                symbolic = True
+            block = max(1, tiles * count // most)
+            blocks[name] = block
+            count *= ceil(tiles / block)
+        plan = replace(plan, blocks=blocks)
+        outputs = prod(self.size[n] for n in self.parallel)
+        first = self.problem.reduction[0].name
+        long_enough = self.size[first] >= 2 * PARTS and plan.cycles > 20 * LEAST_TASK
+        if count < PARTS and long_enough and outputs * PARTS < plan.cycles / 4:
+            return replace(plan, split=first, parts=PARTS)
+        return plan
+
+
+def _combined(choices: list[list[tuple[dict[str, int], int]]]) -> Iterator[tuple[dict[str, int], int]]:
+    """Every combination of one part per axis, with how often it occurs."""
+    if not choices:
+        yield {}, 1
+        return
+    for tiles, count in choices[0]:
+        for more, times in _combined(choices[1:]):
+            yield {**tiles, **more}, count * times
+
+
+def _result_strides(problem: Contraction) -> dict[str, DimLike]:
+    """Elements of the result between neighbours along each parallel axis."""
+    shape = problem.result_shape
+    strides: dict[str, DimLike] = {}
+    position: DimLike = 0
+    for index, size in zip(problem.result, shape, strict=True):
+        position = position * size + index
+    for axis in problem.parallel:
+        found = dims.coefficient(position, axis.name)
+        strides[axis.name] = found[0] if found else 0
+    return strides
+
+
+__all__ = ["Access", "Axis", "Plan", "choose_plan", "typical"]
