@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from ..codegen import llvm
+from ..codegen.llvm.compile import assembly, compile_modules
+from ..codegen.llvm.emit import EmitOptions
+from ..codegen.llvm.program import EmittedProgram, emit_program
 from ..codegen.loops.nodes import Program
 from ..codegen.loops.printer import print_program
 from ..codegen.lower import LowerOptions, lower_graph
@@ -31,7 +33,7 @@ from ..ir.graph import Graph
 from ..ir.printer import to_text
 from ..passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
 from . import allocator, disk_cache
-from .loading import LoadedCode, load_objects
+from .loaded import LoadedProgram
 
 FORMAT = 1
 
@@ -43,6 +45,7 @@ class CompileOptions:
 
     pipeline: PipelineOptions = PipelineOptions()
     lower: LowerOptions = LowerOptions()
+    emit: EmitOptions = EmitOptions()
     target: Target | None = None
     cache: bool = True
     verify: bool = False
@@ -78,7 +81,7 @@ class CompiledGraph:
         self.from_cache = False
         self.empty = allocator.empty
         self._facts: Mapping[str, Any]
-        self._code: LoadedCode
+        self._code: LoadedProgram
         self._prepare()
 
     def _prepare(self) -> None:
@@ -96,15 +99,15 @@ class CompiledGraph:
             if self.options.cache:
                 disk_cache.store(key, self._facts, objects)
                 start = self.timings.measure("write cache", start)
-        self._code = load_objects(objects)
+        self._code = LoadedProgram(objects)
         self.timings.measure("load", start)
 
     def _build(self) -> tuple[list[bytes], dict[str, Any]]:
         program = self.program
         start = time.perf_counter()
-        texts = self.llvm_modules
+        modules = self.emitted.modules
         start = self.timings.measure("emit", start)
-        objects = llvm.compile_modules(texts, self.target, workers=os.cpu_count() or 1)
+        objects = compile_modules(modules, self.target, os.cpu_count() or 1)
         self.timings.measure("llvm", start)
         facts = {
             "format": FORMAT,
@@ -116,9 +119,9 @@ class CompiledGraph:
 
     # -- running ------------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def entry(self) -> int:
-        return self._code.address(llvm.ENTRY)
+        return self._code.address
 
     def arena_bytes(self, bindings: Mapping[str, int]) -> int:
         """The arena's size for these values of the dims."""
@@ -160,8 +163,9 @@ class CompiledGraph:
         return found
 
     @cached_property
-    def llvm_modules(self) -> list[str]:
-        return llvm.emit_program(self.program, self.target, modules=os.cpu_count() or 1)
+    def emitted(self) -> EmittedProgram:
+        """The LLVM text, in as many modules as there are cores to compile them."""
+        return emit_program(self.program, self.target, self.options.emit, modules=os.cpu_count() or 1)
 
     def stage_names(self) -> list[str]:
         """What `stage` accepts, in order: "traced", each pass by name (numbered when it runs twice), "final"."""
@@ -185,10 +189,10 @@ class CompiledGraph:
         return print_program(self.program)
 
     def llvm_text(self) -> str:
-        return "\n".join(self.llvm_modules)
+        return "\n".join(self.emitted.modules)
 
     def assembly_text(self) -> str:
-        return "\n".join(llvm.assembly(text, self.target) for text in self.llvm_modules)
+        return "\n".join(assembly(text, self.target) for text in self.emitted.modules)
 
     def dump(self, folder: str | os.PathLike[str]) -> list[Path]:
         """A numbered text file for every stage, from the traced graph to assembly; their paths."""
@@ -230,7 +234,7 @@ def cache_key(graph: Graph, target: Target, options: CompileOptions) -> str:
         str(FORMAT),
         to_text(graph, locations=False),
         repr(target),
-        repr([(f.name, getattr(options, f.name)) for f in dataclasses.fields(options) if f.name in ("pipeline", "lower")]),
+        repr([(f.name, getattr(options, f.name)) for f in dataclasses.fields(options) if f.name in ("pipeline", "lower", "emit")]),
         llvmlite.__version__,
         compiler_fingerprint(),
     ]

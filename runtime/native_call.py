@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 
 from . import array_layout, call_shim
-from .loading import load_llvm_text
+from .loaded import link_modules
 
 
 @cache
@@ -19,8 +19,8 @@ def native_call() -> Callable[[int, int], int]:
             "this NumPy keeps its array objects in an unknown layout; compiled functions need one of the CPython and "
             "NumPy builds named in docs/architecture.md"
         )
-    engine = load_llvm_text(call_shim.llvm_text(layout))
+    engine = link_modules([call_shim.llvm_text(layout)])
     prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
-    function = prototype(engine.address(call_shim.SYMBOL))
+    function = prototype(engine.get_function_address(call_shim.SYMBOL))
     function.engine = engine  # type: ignore[attr-defined]  # the code lives as long as the callable
     return function

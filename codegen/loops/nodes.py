@@ -29,6 +29,7 @@ from typing import Literal, Union
 from ...ir import dtypes
 from ...ir.dims import DimLike, Symbol, product
 from ...ir.dtypes import DType
+from ...passes.memory_plan import Interval
 
 Space = Literal["global", "stack", "register"]
 LoopKind = Literal["serial", "parallel", "vector", "unroll"]
@@ -206,7 +207,7 @@ class Program:
     """What one native call does. Every buffer of a launch is an input, an output or in the arena.
 
     `offsets` gives each arena buffer's byte offset; `arena_bytes` is the arena's size; both may depend on dims.
-    `messages` gives the text of each `Check` code.
+    `messages` gives the text of each `Check` code; `lifetimes` is what the memory plan was made from.
     """
 
     name: str
@@ -218,3 +219,4 @@ class Program:
     offsets: Mapping[str, DimLike] = field(default_factory=dict)
     arena_bytes: DimLike = 0
     messages: Mapping[int, str] = field(default_factory=dict)
+    lifetimes: tuple[Interval, ...] = ()

@@ -1,0 +1,265 @@
+"""`torch.compile`: the callable that traces, specialises and runs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..ir import dims
+from ..ir.graph import Graph
+from ..runtime import settings
+from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
+from .. import dispatch
+from ..nn.modules.module import Module
+from ..tensor import Tensor
+from . import pytree
+from .capture_names import Describer
+from .differentiable import DifferentiableSpecialization
+from .report import Report
+from .specialization import MISS, Specialization
+from .trace import Trace, check_nothing_escaped, trace_call
+
+DynamicShapes = Mapping[str, Mapping[int, dims.Expr]]
+RECOMPILE_LIMIT = 64
+
+
+@dataclass(frozen=True)
+class Recompile:
+    """Why a call needed a new specialization."""
+
+    reason: str
+    seconds: float
+    from_cache: bool
+
+
+@dataclass
+class History:
+    """What happened so far: for `report()`."""
+
+    compiles: list[Recompile] = field(default_factory=list)
+    retraces: int = 0
+
+
+class CompiledFunction:
+    """A function whose calls run as one compiled graph each. Made by `torch.compile`.
+
+    The first call with arguments of a kind traces the function and compiles it; later calls whose guards hold go straight
+    to native code. `report()` tells what was compiled and why; `graph(stage)`, `loops()`, `llvm()` and `assembly()` show
+    the stages of the most recent specialization.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        dynamic_shapes: DynamicShapes | None = None,
+        options: CompileOptions | None = None,
+        dump: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+    ):
+        functools.update_wrapper(self, fn, updated=())
+        self._fn = fn
+        self._name = name or getattr(fn, "__name__", type(fn).__name__)
+        self._dynamic = dict(dynamic_shapes or {})
+        self._options = options or CompileOptions()
+        self._dump = dump
+        self._signature = _parameter_names(fn)
+        unknown = [n for n in self._dynamic if n not in self._signature]
+        if unknown:
+            raise ValueError(f"dynamic_shapes names {unknown[0]!r}; {self._name} takes {self._signature}")
+        self._specializations: list[Specialization] = []
+        self._last: Specialization | None = None
+        self._history = History()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if dispatch.tracing():
+            return self._fn(*args, **kwargs)
+        last = self._last
+        if last is not None and not kwargs and last.flat_arguments == len(args) and last.fits_quickly(args):
+            result = last.run(args)
+            if result is not MISS:
+                return result
+        return self._slow_call(args, kwargs)
+
+    def _slow_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        leaves, structure = pytree.flatten((args, dict(kwargs)))
+        reason = "first call"
+        for specialization in reversed(self._specializations):
+            why = specialization.why_not(leaves, structure)
+            if why is None:
+                if not specialization.fits_quickly(leaves):
+                    specialization.refresh()
+                self._last = specialization
+                return specialization.run_checked(leaves)
+            reason = why
+        specialization = self._compile(args, kwargs, leaves, reason)
+        self._last = specialization
+        return specialization.run_checked(leaves)
+
+    def _compile(self, args: Any, kwargs: Any, leaves: list[Any], reason: str) -> Specialization:
+        start = time.perf_counter()
+        trace = self._trace(args, kwargs)
+        for known in self._specializations:
+            # An attribute changed that the trace does not depend on, or depends on in the same way.
+            if known.same_program(trace):
+                known.adopt(trace)
+                self._history.retraces += 1
+                return known
+        if len(self._specializations) >= RECOMPILE_LIMIT:
+            raise RuntimeError(
+                f"{self._name} was compiled {RECOMPILE_LIMIT} times; the last reason: {reason}. Declare changing sizes "
+                "with dynamic_shapes, and pass changing numbers as tensors."
+            )
+        specialization: Specialization
+        if trace.requires_grad:
+            specialization = DifferentiableSpecialization(trace, leaves, self._options)
+        else:
+            compiled = compile_graph(trace.graph, self._options)
+            specialization = Specialization(trace, compiled, leaves)
+        seconds = time.perf_counter() - start
+        compiles = self._history.compiles
+        compiles.append(Recompile(reason, seconds, specialization.compiled.from_cache))
+        if len(compiles) == 9:
+            warnings.warn(
+                f"{self._name} has been compiled 9 times; the last reason: {reason}", RuntimeWarning, stacklevel=4
+            )
+        self._specializations.append(specialization)
+        folder = self._dump or settings.dump_folder()
+        if folder:
+            for graph in specialization.graphs():
+                graph.dump(os.path.join(folder, f"{self._name}.{len(compiles) - 1}"))
+        return specialization
+
+    def _trace(self, args: Any, kwargs: Any) -> Trace:
+        describe = Describer(self._fn)
+        trace, created = trace_call(
+            self._fn, args, kwargs, self._name, self._signature, describe, self._dynamic
+        )
+        check_nothing_escaped(created, self._name)
+        return trace
+
+    # -- looking inside -----------------------------------------------------------------------------------------------
+
+    def report(self) -> Report:
+        """What was compiled: stages with times, kernels, memory plan. RuntimeError before the first call."""
+        return Report.of(self._name, self._current(), self._history.compiles, self._history.retraces)
+
+    def graph(self, stage: str = "traced") -> Graph:
+        """The graph after a stage; KeyError lists the stages there are."""
+        return self._graph().stage(stage)
+
+    def loops(self) -> str:
+        """The loop IR as text."""
+        return self._graph().loops_text()
+
+    def llvm(self) -> str:
+        """The LLVM IR as text, before LLVM's own optimisation."""
+        return self._graph().llvm_text()
+
+    def assembly(self) -> str:
+        """The machine code as assembly text."""
+        return self._graph().assembly_text()
+
+    def _current(self) -> Specialization:
+        if self._last is None:
+            raise RuntimeError(f"{self._name} has not been called yet: nothing is compiled")
+        return self._last
+
+    def _graph(self) -> CompiledGraph:
+        return self._current().compiled
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """A compiled function in a class body is a method."""
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<compiled {self._name}: {len(self._specializations)} specializations>"
+
+
+class CompiledModule(Module):
+    """A module whose forward is compiled; everything else is the original's. Made by `torch.compile(module)`."""
+
+    def __init__(self, module: Module, **options: Any):
+        super().__init__()
+        self._orig_mod = module
+        object.__setattr__(
+            self, "_compiled", CompiledFunction(_Forward(module), name=type(module).__name__, **options)
+        )
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._compiled(*args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._compiled(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self._modules["_orig_mod"], name)
+
+    def train(self, mode: bool = True) -> CompiledModule:
+        self._orig_mod.train(mode)
+        self.training = mode
+        return self
+
+    report = property(lambda self: self._compiled.report)
+    graph = property(lambda self: self._compiled.graph)
+    loops = property(lambda self: self._compiled.loops)
+    llvm = property(lambda self: self._compiled.llvm)
+    assembly = property(lambda self: self._compiled.assembly)
+
+
+class _Forward:
+    """Calls a module, hooks and all, under the forward method's signature."""
+
+    def __init__(self, module: Module):
+        self.module = module
+        self.__signature__ = inspect.signature(module.forward)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+
+def _parameter_names(fn: Callable[..., Any]) -> list[str]:
+    try:
+        return list(inspect.signature(fn).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def compile(
+    model: Any = None,
+    *,
+    fullgraph: bool = True,
+    dynamic_shapes: DynamicShapes | None = None,
+    options: CompileOptions | None = None,
+    dump: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Compile a function or a Module; also a decorator, with or without arguments.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.compile.html
+
+    dynamic_shapes: `{"argument": {axis: Dim("batch", 1, 256)}}`: one compile serves every size within the bounds.
+    dump: a folder that receives a text file for every stage (also the environment variable VITRIFY_DUMP).
+    fullgraph: only True is supported: code that cannot be captured as one graph raises a TraceError at its line.
+    """
+    if not fullgraph:
+        raise NotImplementedError("torch.compile(fullgraph=False): graph breaks are not supported; the whole call is one graph")
+    if model is None:
+        return functools.partial(
+            compile, fullgraph=fullgraph, dynamic_shapes=dynamic_shapes, options=options, dump=dump
+        )
+    if isinstance(model, Module):
+        return CompiledModule(model, dynamic_shapes=dynamic_shapes, options=options, dump=dump)
+    if not callable(model):
+        raise TypeError(f"torch.compile takes a function or a Module, got {type(model).__name__}")
+    return CompiledFunction(model, dynamic_shapes, options, dump)
+
+
+__all__ = ["CompiledFunction", "CompiledModule", "Tensor", "compile"]

@@ -1,0 +1,72 @@
+"""Nested arguments and results, flattened to leaves and rebuilt.
+
+Tuples, lists, dicts and named tuples are structure; everything else is a leaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The shape of a nested value: `kind` is the container's type, None for a leaf; `keys` are a dict's keys."""
+
+    kind: type | None
+    keys: tuple[Any, ...] = ()
+    children: tuple[Structure, ...] = ()
+
+    @property
+    def leaves(self) -> int:
+        return 1 if self.kind is None else sum(child.leaves for child in self.children)
+
+
+LEAF = Structure(None)
+
+
+def flatten(tree: Any) -> tuple[list[Any], Structure]:
+    """The leaves in order, and the structure around them."""
+    leaves: list[Any] = []
+    return leaves, _flatten(tree, leaves)
+
+
+def _flatten(tree: Any, leaves: list[Any]) -> Structure:
+    if isinstance(tree, tuple | list) and type(tree).__module__ != "vitrify.size":
+        return Structure(type(tree), (), tuple(_flatten(item, leaves) for item in tree))
+    if type(tree) is dict:
+        return Structure(dict, tuple(tree), tuple(_flatten(item, leaves) for item in tree.values()))
+    leaves.append(tree)
+    return LEAF
+
+
+def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
+    """The nested value again."""
+    return _unflatten(structure, iter(leaves))
+
+
+def _unflatten(structure: Structure, leaves: Any) -> Any:
+    if structure.kind is None:
+        return next(leaves)
+    items = [_unflatten(child, leaves) for child in structure.children]
+    if structure.kind is dict:
+        return dict(zip(structure.keys, items))
+    if hasattr(structure.kind, "_fields"):
+        return structure.kind(*items)
+    return structure.kind(items)
+
+
+def paths(structure: Structure, root: str) -> list[str]:
+    """A readable name for each leaf: `x`, `x[0]`, `batch.image`."""
+    found: list[str] = []
+
+    def walk(node: Structure, path: str, visit: Callable[[str], None]) -> None:
+        if node.kind is None:
+            visit(path)
+        for position, child in enumerate(node.children):
+            step = f".{node.keys[position]}" if node.kind is dict else f".{position}"
+            walk(child, path + step, visit)
+
+    walk(structure, root, found.append)
+    return found

@@ -1,0 +1,264 @@
+"""One compiled trace: what it was specialised to, and how it is called.
+
+Three kinds of facts decide whether a call may use it, in order of cost: counters that say nothing anywhere has changed
+(module attributes, tensor storages), Python guards (closed-over values, hyper-parameter decisions), and the types of the
+argument arrays, which native code checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..ir.interpreter import symbol_of
+from ..runtime.compiled_graph import CompiledGraph
+from ..runtime.threads import get_num_threads
+from .. import dispatch
+from ..generator import philox_state
+from ..nn.modules.module import structure_version
+from ..tensor import Storage, Tensor, data_version
+from . import pytree
+from .call import Binding, as_bound
+from .sources import ArgumentSource, Guard, NumberSource, RandomSource, TensorSource
+from .trace import Fixed, FromArgument, FromOutput, GradEffect, Trace
+
+Array = np.ndarray[Any, Any]
+
+
+class _Miss:
+    """The specialization does not fit this call; nothing has run."""
+
+    def __repr__(self) -> str:
+        return "MISS"
+
+
+MISS = _Miss()
+
+
+class Specialization:
+    """A trace and its compiled graph. `run` executes one call on flattened argument leaves."""
+
+    def __init__(self, trace: Trace, compiled: CompiledGraph, leaves: Sequence[Any]):
+        self.trace = trace
+        self.compiled = compiled
+        self.grad_enabled = dispatch.grad_enabled()
+        self.structure_version = structure_version()
+        self.data_version = data_version()
+        self.constants = tuple(
+            (i, leaf) for i, leaf in enumerate(leaves) if not isinstance(leaf, Tensor)
+        )
+        self.tensors = tuple((i, leaf.requires_grad) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor))
+        sources = trace.sources
+        self.argument_sources = tuple(
+            (slot, s.position) for slot, s in enumerate(sources) if isinstance(s, ArgumentSource)
+        )
+        self.tensor_sources = tuple((slot, s.tensor) for slot, s in enumerate(sources) if isinstance(s, TensorSource))
+        self.number_getters = tuple(s.get for s in sources if isinstance(s, NumberSource))
+        self.number_slots = tuple(slot for slot, s in enumerate(sources) if isinstance(s, NumberSource))
+        self.random_slots = tuple(slot for slot, s in enumerate(sources) if isinstance(s, RandomSource))
+        self.fixed_facts = tuple(
+            (t, t.requires_grad, t._views, t._storage.base_array.shape, t._storage.base_array.dtype)
+            for _, t in self.tensor_sources
+        )
+        self.written_tensors: tuple[Storage, ...] = tuple(
+            t._storage for slot, t in self.tensor_sources if slot in trace.writes.values()
+        )
+        self.written_arguments = tuple(
+            position for slot, position in self.argument_sources if slot in trace.writes.values()
+        )
+        self.output_of_slot = {slot: output for output, slot in trace.writes.items()}
+        self._bindings: dict[tuple[int, ...], Binding] = {}
+        self._binding: Binding | None = None
+        self._build_result = self._result_builder()
+
+    # -- does it fit? ---------------------------------------------------------------------------------------------------
+
+    def fits_quickly(self, leaves: Sequence[Any]) -> bool:
+        """The cheap part of `why_not`: True means only the array types remain to be checked."""
+        if (
+            self.structure_version != structure_version()
+            or self.data_version != data_version()
+            or self.grad_enabled is not dispatch.grad_enabled()
+        ):
+            return False
+        for i, requires_grad in self.tensors:
+            leaf = leaves[i]
+            if not isinstance(leaf, Tensor) or leaf.requires_grad is not requires_grad:
+                return False
+        for i, constant in self.constants:
+            if leaves[i] is not constant and not _same(leaves[i], constant):
+                return False
+        return all(guard.holds() for guard in self.trace.guards)
+
+    def why_not(self, leaves: Sequence[Any], structure: pytree.Structure) -> str | None:
+        """The first reason why this call needs another specialization; None when it fits."""
+        names = self.trace.names
+        if structure != self.trace.arguments:
+            return "the arguments are nested differently"
+        if self.grad_enabled is not dispatch.grad_enabled():
+            return f"grad mode was {'on' if self.grad_enabled else 'off'}"
+        for i, constant in self.constants:
+            if not _same(leaves[i], constant):
+                return f"argument {names[i]} was {constant!r}, now {leaves[i]!r}"
+        for i, requires_grad in self.tensors:
+            if not isinstance(leaves[i], Tensor):
+                return f"argument {names[i]} was a tensor, now {leaves[i]!r}"
+            if leaves[i].requires_grad is not requires_grad:
+                return f"argument {names[i]} had requires_grad={requires_grad}"
+        types = self.trace.graph.inputs
+        bound: dict[str, int] = {}
+        for slot, position in self.argument_sources:
+            type_, leaf = types[slot].type, leaves[position]
+            have = f"{leaf.dtype!r} {list(leaf.shape)}"
+            if leaf.dtype is not type_.dtype or len(leaf.shape) != type_.rank:
+                return f"argument {names[position]} was {type_}, now {have}"
+            for dim, size in zip(type_.shape, leaf.shape):
+                symbol = symbol_of(dim)
+                if symbol is None:
+                    if dim != size:
+                        return f"argument {names[position]} was {type_}, now {have}"
+                elif not symbol.low <= size <= symbol.high or bound.setdefault(symbol.name, size) != size:
+                    return f"argument {names[position]} was {type_}, now {have}"
+        for guard in self.trace.guards:
+            if not guard.holds():
+                return guard.reason()
+        for tensor, requires_grad, views, shape, dtype in self.fixed_facts:
+            base = tensor._storage.base_array
+            if tensor.requires_grad is not requires_grad or tensor._views != views:
+                return "requires_grad of a captured tensor changed"
+            if base.shape != shape or base.dtype != dtype:
+                return f"a captured tensor was {dtype}{list(shape)}, now {base.dtype}{list(base.shape)}"
+        if self.structure_version != structure_version():
+            return "an attribute of a Module changed"
+        return None
+
+    def refresh(self) -> None:
+        """Accept the present counters: everything they stand for was checked again. Addresses are read anew."""
+        self.structure_version = structure_version()
+        self.data_version = data_version()
+        self._bindings.clear()
+        self._binding = None
+        self.written_tensors = tuple(
+            t._storage for slot, t in self.tensor_sources if slot in self.trace.writes.values()
+        )
+
+    # -- running ----------------------------------------------------------------------------------------------------------
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """The call's result, or MISS when an argument array has another type than any binding made so far."""
+        binding = self._binding
+        if binding is None or binding.threads != get_num_threads():
+            return MISS
+        arrays = [leaves[position]._array for _, position in self.argument_sources]
+        return self._execute(binding, arrays, leaves)
+
+    def run_checked(self, leaves: Sequence[Any]) -> Any:
+        """The call's result; `why_not` has said that it fits. Arrays that are not contiguous are copied."""
+        dims: dict[str, int] = {}
+        for slot, position in self.argument_sources:
+            for dim, size in zip(self.trace.graph.inputs[slot].type.shape, leaves[position].shape):
+                symbol = symbol_of(dim)
+                if symbol is not None:
+                    dims[symbol.name] = int(size)
+        key = (get_num_threads(), *(dims[name] for name in sorted(dims)))
+        binding = self._bindings.get(key)
+        if binding is None:
+            binding = self._bind(dims)
+            self._bindings[key] = binding
+        self._binding = binding
+        given = [leaves[position]._array for _, position in self.argument_sources]
+        arrays = [as_bound(a, t) for a, (_, t) in zip(given, binding.argument_slots)]
+        result = self._execute(binding, arrays, leaves)
+        assert result is not MISS
+        for (slot, position), before, used in zip(self.argument_sources, given, arrays):
+            if slot in self.output_of_slot and used is not before:
+                np.copyto(leaves[position]._array, used)
+        return result
+
+    def _execute(self, binding: Binding, arrays: Sequence[Array], leaves: Sequence[Any]) -> Any:
+        numbers = [get() for get in self.number_getters] if self.number_getters else ()
+        random = philox_state(self.trace.random_calls) if self.random_slots else None
+        results = binding.call(arrays, numbers, random)
+        if results is None:
+            return MISS
+        for storage in self.written_tensors:
+            storage.version += 1
+        for position in self.written_arguments:
+            leaves[position]._storage.version += 1
+        if self.trace.grads:
+            self._set_grads(results, leaves)
+        return self._build_result(results, leaves)
+
+    def _bind(self, dims: dict[str, int]) -> Binding:
+        types = self.trace.graph.inputs
+        arguments = [(slot, types[slot].type.bind(dims)) for slot, _ in self.argument_sources]
+        fixed = [(slot, _native_base(t)) for slot, t in self.tensor_sources]
+        written = [(self.output_of_slot[slot], a) for slot, a in fixed if slot in self.output_of_slot]
+        return Binding(
+            self.compiled,
+            dims,
+            arguments,
+            range(self.trace.outputs),
+            fixed,
+            written,
+            self.number_slots,
+            self.random_slots,
+        )
+
+    def _set_grads(self, results: Sequence[Array], leaves: Sequence[Any]) -> None:
+        for effect in self.trace.grads:
+            owner = effect.tensor
+            tensor = leaves[owner.position] if isinstance(owner, ArgumentSource) else owner
+            value = effect.value
+            tensor._grad = Tensor._wrap(results[value]) if isinstance(value, int) else value
+
+    def _result_builder(self) -> Callable[[Sequence[Array], Sequence[Any]], Any]:
+        trace = self.trace
+        wrap = Tensor._wrap
+        if trace.result is pytree.LEAF or trace.result == pytree.LEAF:
+            (leaf,) = trace.leaves
+            if isinstance(leaf, FromOutput):
+                index = leaf.index
+                return lambda results, leaves: wrap(results[index])
+
+        def build(results: Sequence[Array], leaves: Sequence[Any]) -> Any:
+            return pytree.unflatten(trace.result, [_leaf(leaf, results, leaves) for leaf in trace.leaves])
+
+        return build
+
+
+def _leaf(leaf: Any, results: Sequence[Array], leaves: Sequence[Any]) -> Any:
+    if isinstance(leaf, FromOutput):
+        return Tensor._wrap(results[leaf.index])
+    if isinstance(leaf, FromArgument):
+        return leaves[leaf.position]
+    assert isinstance(leaf, Fixed)
+    return leaf.value
+
+
+def _native_base(tensor: Tensor) -> Array:
+    """The array behind a captured tensor, as native code needs it.
+
+    A captured tensor over a strided NumPy array would have to be copied on every call: TypeError asks for contiguity.
+    """
+    base = tensor._storage.base_array
+    if not (base.flags.c_contiguous and base.flags.aligned and base.dtype.isnative):
+        raise TypeError(
+            "a compiled function captured a tensor over a non-contiguous NumPy array "
+            f"(shape {list(base.shape)}); use .contiguous() on it first, or pass it as an argument"
+        )
+    return base
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    try:
+        return type(a) is type(b) and bool(a == b)
+    except (TypeError, ValueError):
+        return False
+
+
+__all__ = ["MISS", "Guard", "GradEffect", "Specialization"]

@@ -1,0 +1,236 @@
+"""One traced run of a function: the graph, where its inputs come from, and what to do with its outputs."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from ..ir import dims
+from ..ir.graph import Graph, Value
+from ..ir.types import TensorType
+from ..dispatch import use_backend
+from ..nn.modules.paths import tracked_module_paths
+from ..nn.modules.structure import structure_version
+from ..tensor import Tensor
+from . import pytree
+from .sources import ArgumentSource, Guard, Source, TensorSource
+from .tracer import TracedStorage, TraceError, Tracer, array_type, static_or_symbolic
+
+
+@dataclass(frozen=True)
+class FromOutput:
+    """A result leaf that is the graph's output `index`."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class FromArgument:
+    """A result leaf that is the argument leaf `position`, handed back."""
+
+    position: int
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A result leaf that is not computed: a number, a string, or a tensor from outside."""
+
+    value: Any
+
+
+Leaf = Union[FromOutput, FromArgument, Fixed]
+
+
+@dataclass(frozen=True)
+class GradEffect:
+    """After the call the tensor's `.grad` is the graph's output `index`, or None, or a given tensor."""
+
+    tensor: Tensor | ArgumentSource
+    value: int | Tensor | None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """`graph.outputs` are, in order: result tensors, new gradients, written storages (aliased to their inputs)."""
+
+    graph: Graph
+    sources: tuple[Source, ...]
+    guards: tuple[Guard, ...]
+    arguments: pytree.Structure
+    result: pytree.Structure
+    leaves: tuple[Leaf, ...]
+    grads: tuple[GradEffect, ...]
+    writes: Mapping[int, int]
+    random_calls: int
+    requires_grad: tuple[int, ...] = ()
+    outputs: int = 0
+    names: tuple[str, ...] = field(default=())
+
+
+def trace_call(
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    name: str,
+    parameter_names: Sequence[str],
+    describe: Callable[[Tensor], str],
+    dynamic: Mapping[str, Mapping[int, dims.Expr]],
+) -> tuple[Trace, list[weakref.ref[Tensor]]]:
+    """Run `fn` with traced stand-ins for its tensor arguments and capture what it does.
+
+    Also returns weak references to the traced tensors, for `check_nothing_escaped` once the caller's frame is clean.
+    Raises TraceError where the run cannot be captured; whatever `fn` itself raises passes through. Real tensors are left
+    as they were.
+    """
+    leaves, structure = pytree.flatten((args, dict(kwargs)))
+    paths = _argument_paths(structure, parameter_names)
+    tracer = Tracer(name, describe)
+    placeholders: dict[int, Tensor] = {}
+    for position, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor):
+            type_ = array_type(leaf._array) if leaf._array is not None else leaf._type
+            declared = dynamic.get(paths[position], {})
+            shape = static_or_symbolic([int(s) for s in type_.shape], declared)
+            placeholders[position] = tracer.placeholder(
+                position, paths[position], TensorType(shape, type_.dtype), leaf.requires_grad
+            )
+    stand_ins = [placeholders.get(i, leaf) for i, leaf in enumerate(leaves)]
+    traced_args, traced_kwargs = pytree.unflatten(structure, stand_ins)
+    version = structure_version()
+    try:
+        with use_backend(tracer), tracked_module_paths():
+            result = fn(*traced_args, **traced_kwargs)
+            if structure_version() != version:
+                raise TraceError(
+                    f"{name}: an attribute of a Module was assigned while the function was being compiled. The compiled "
+                    "code would not repeat that; keep such state in a buffer and change it in place, or outside."
+                )
+            trace = _finish(tracer, result, placeholders, structure, leaves, paths)
+            return trace, [ref for ref in tracer.created]
+    finally:
+        tracer.undo()
+
+
+def check_nothing_escaped(created: Sequence[weakref.ref[Tensor]], name: str) -> None:
+    """TraceError if a traced tensor is still alive after the trace: the code stored it somewhere (appended to a list,
+    kept in an attribute), which a compiled call would not repeat."""
+    if any(ref() is not None for ref in created):
+        gc.collect()
+        for ref in created:
+            tensor = ref()
+            if tensor is not None:
+                raise TraceError(
+                    f"{name}: a tensor computed inside ({tensor._type}) was stored outside the compiled function, for "
+                    "instance appended to a list. Return it instead: compiled calls do not repeat such side effects."
+                )
+
+
+def _argument_paths(structure: pytree.Structure, names: Sequence[str]) -> list[str]:
+    positional, keyword = structure.children
+    found: list[str] = []
+    for position, child in enumerate(positional.children):
+        root = names[position] if position < len(names) else f"arg{position}"
+        found += pytree.paths(child, root)
+    for key, child in zip(keyword.keys, keyword.children):
+        found += pytree.paths(child, str(key))
+    return found
+
+
+def _finish(
+    tracer: Tracer,
+    result: Any,
+    placeholders: Mapping[int, Tensor],
+    structure: pytree.Structure,
+    leaves: Sequence[Any],
+    paths: Sequence[str],
+) -> Trace:
+    outputs: list[Value] = []
+    differentiable: set[int] = set()
+    positions = {id(tensor): position for position, tensor in placeholders.items()}
+
+    result_leaves, result_structure = pytree.flatten(result)
+    described: list[Leaf] = []
+    for leaf in result_leaves:
+        if not isinstance(leaf, Tensor):
+            described.append(Fixed(leaf))
+        elif id(leaf) in positions:
+            described.append(FromArgument(positions[id(leaf)]))
+        elif leaf._array is not None:
+            described.append(Fixed(leaf))
+        else:
+            if leaf.requires_grad and _still_differentiable(leaf):
+                differentiable.add(len(outputs))
+            described.append(FromOutput(len(outputs)))
+            outputs.append(tracer.read(leaf))
+
+    grads = list(_grad_effects(tracer, placeholders, paths, outputs))
+    writes: dict[int, int] = {}
+    for traced in tracer.storages.values():
+        if traced.input is not None and traced.value is not traced.initial:
+            _check_written(tracer, traced, leaves)
+            writes[len(outputs)] = traced.input
+            outputs.append(traced.value)
+
+    if differentiable:
+        outputs, builder = tracer.detached(outputs, differentiable)
+    else:
+        builder = tracer.builder
+    graph = builder.finish(outputs, writes, made_by="trace")
+    return Trace(
+        graph=graph,
+        sources=tuple(tracer.sources),
+        guards=tuple(tracer.guards),
+        arguments=structure,
+        result=result_structure,
+        leaves=tuple(described),
+        grads=tuple(grads),
+        writes=writes,
+        random_calls=tracer.random_calls,
+        requires_grad=tuple(sorted(differentiable)),
+        outputs=len(outputs) - len(writes),
+        names=tuple(paths),
+    )
+
+
+def _still_differentiable(tensor: Tensor) -> bool:
+    """Whether backward could still run from this tensor: its history was not consumed by a backward in the trace."""
+    return tensor.grad_fn is None or not tensor.grad_fn.freed
+
+
+def _grad_effects(
+    tracer: Tracer, placeholders: Mapping[int, Tensor], paths: Sequence[str], outputs: list[Value]
+) -> Any:
+    for tensor, before in tracer.grads_before.items():
+        now = tensor._grad
+        if now is None:
+            yield GradEffect(tensor, None)
+        elif now._array is None:
+            yield GradEffect(tensor, len(outputs))
+            outputs.append(tracer.read(now))
+        elif now is not before:
+            yield GradEffect(tensor, now)
+    for position, tensor in placeholders.items():
+        if tensor._grad is not None:
+            yield GradEffect(ArgumentSource(position, paths[position]), len(outputs))
+            outputs.append(tracer.read(tensor._grad))
+
+
+def _check_written(tracer: Tracer, written: TracedStorage, leaves: Sequence[Any]) -> None:
+    """An argument that is written must not share memory with another input: the graph would not see the write."""
+    assert written.input is not None
+    source = tracer.sources[written.input]
+
+    def storage_of(source: Source) -> Any:
+        if isinstance(source, ArgumentSource):
+            return leaves[source.position]._storage
+        return source.tensor._storage if isinstance(source, TensorSource) else None
+
+    mine = storage_of(source)
+    for other in tracer.sources:
+        if other is not source and storage_of(other) is mine:
+            raise TraceError(
+                f"{source.path} is changed in place and shares memory with {other.path}; pass a clone() of one of them"
+            )

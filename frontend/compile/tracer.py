@@ -1,0 +1,323 @@
+"""The tracer: the second backend of the eager front end, which appends graph nodes instead of computing.
+
+While a tracer is active, every op call passes through it (`dispatch.apply`), and everything above the backend
+(autograd's tape, hooks, modules, optimizers) runs unchanged. So `loss.backward()` under a trace runs the same tape, and
+what it appends are the same gradient rules' nodes.
+
+*Functionalization.* The graph has no mutation. The tracer keeps, for each storage it has met, the graph value that is
+its content now. Reading a view applies the view's steps to that value; writing through a view computes the storage's
+new content with the steps' `write_back` rules. At the end, a storage of a real tensor (or of an argument) whose content
+changed becomes a graph output aliased to its input.
+
+*Real tensors* that the code meets (parameters, optimizer state, closed-over tensors) become inputs of the graph when they
+are first read. They are not changed while tracing: what the code did to them is recorded as effects and undone.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..ir import dims, dtypes
+from ..ir.builder import GraphBuilder
+from ..ir.dtypes import DType
+from ..ir.graph import Value
+from ..ir.op import Op, op_named
+from ..ir.types import TensorType
+from ..dispatch import use_backend
+from ..eager import ALIASING, EAGER
+from ..state import local
+from ..tensor import Storage, Tensor, view_of, without_array
+from ..views import ViewStep
+from .locations import user_location
+from .sources import ArgumentSource, Guard, NumberSource, RandomSource, Source, TensorSource
+
+
+class TraceError(RuntimeError):
+    """The function cannot be captured as one graph; the message names the user's line and what to write instead."""
+
+
+class TracedStorage:
+    """What a storage holds, as a graph value, now and when the trace met it.
+
+    `writes` counts the changes since; `input` is the graph input it came in by, if it did.
+    """
+
+    __slots__ = ("initial", "input", "value", "writes")
+
+    def __init__(self, value: Value, input: int | None):
+        self.value = value
+        self.initial = value
+        self.input = input
+        self.writes = 0
+
+
+class Tracer:
+    """Builds one graph from one run of a function. Use through `trace.trace_call`."""
+
+    on_requires_grad_set = None
+
+    def __init__(self, name: str, describe: Callable[[Tensor], str]):
+        self.builder = GraphBuilder(name)
+        self.sources: list[Source] = []
+        self.guards: list[Guard] = []
+        self.random_calls = 0
+        self.describe = describe
+        self.storages: dict[Storage, TracedStorage] = {}
+        self.grads_before: dict[Tensor, Tensor | None] = {}
+        self.versions_before: dict[Storage, int] = {}
+        self.active: set[Value] = set()
+        self.capture = self
+        self.cuts: list[tuple[int, int]] = []
+        self.created: list[weakref.ref[Tensor]] = []
+        self._numbers: dict[str, Tensor] = {}
+        self._read: dict[Tensor, tuple[int, Value]] = {}
+        self._random_state: Tensor | None = None
+        self._guarded: set[str] = set()
+
+    # -- the backend protocol ---------------------------------------------------------------------------------------
+
+    def apply(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        """Append a node; its results as traced tensors. The result of a view shares its operand's storage."""
+        values = [self.read(t) for t in operands]
+        self.builder.location = user_location()
+        result = self.builder.apply(op, values, attrs)
+        results: tuple[Value, ...] = result if isinstance(result, tuple) else (result,)
+        self._mark_activity(op, operands, values, results)
+        if op.name in ALIASING and op.lowering == "view":
+            return (self._view(operands[0], ViewStep(op, attrs), results[0]),)
+        return tuple(map(self.wrap, results))
+
+    def write(self, target: Tensor, new: Tensor) -> None:
+        """The storage's content becomes what it was with the target's elements replaced by those of `new`."""
+        value = self.read(new)
+        traced = self._storage(target)
+        self.builder.location = user_location()
+        contents = [traced.value]
+        for step in target._views[:-1]:
+            contents.append(self._step(step, contents[-1]))
+        for step, content in zip(reversed(target._views), reversed(contents)):
+            if step.op.write_back is None:
+                raise TraceError(
+                    f"{user_location()}: an in-place change of a tensor that is a {step.op.name} of another cannot "
+                    "be captured; change a clone() of it instead"
+                )
+            if value in self.active:
+                self.active.add(content)
+            value = step.op.write_back(self.builder, content, value, **step.attrs)
+        if value.type != traced.value.type:
+            raise TraceError(f"{user_location()}: in-place result {value.type} does not fit {traced.value.type}")
+        traced.value = value
+        traced.writes += 1
+
+    def constant(self, value: float | int | bool, dtype: DType) -> Tensor:
+        return self.wrap(self.builder.constant(value, dtype))
+
+    def scalar(self, tensor: Tensor) -> float | int | bool:
+        """A traced tensor has no number: TraceError at the user's line."""
+        raise TraceError(
+            f"{user_location()}: the code asks for the value of a tensor ({tensor._type}) while it is being compiled "
+            "(.item(), .tolist(), or `if`/`while`/`bool()` on a tensor). Compute with torch.where(condition, a, b) "
+            "instead, or take this part out of the compiled function."
+        )
+
+    def hyperparameter(self, get: Callable[[], float], name: str) -> Tensor:
+        """A number read again at each call: a 0-d float64 input."""
+        if name not in self._numbers:
+            self._numbers[name] = self._input(NumberSource(get, name), TensorType((), dtypes.f64), name)
+        return self._numbers[name]
+
+    def guard_value(self, get: Callable[[], Any], name: str) -> None:
+        """The trace holds only while `get()` stays what it is now."""
+        self.guard(get, name)
+
+    def guard(self, get: Callable[[], Any], name: str) -> None:
+        if name in self._guarded:
+            return
+        self._guarded.add(name)
+        seen = get()
+
+        def holds() -> bool:
+            now = get()
+            return now is seen or (type(now) is type(seen) and bool(now == seen))
+
+        self.guards.append(Guard(f"{name} was {seen!r}", holds, get))
+
+    def create_state(self, make: Callable[[], Tensor]) -> Tensor:
+        """State that outlives the call (a momentum buffer) is made for real, once, outside the graph."""
+        with use_backend(EAGER):
+            return make()
+
+    def random_state(self) -> tuple[Tensor, int]:
+        """The generator's state as an input, and which random call of this run it is for."""
+        if self._random_state is None:
+            self._random_state = self._input(RandomSource(), TensorType((2,), dtypes.i64), "rng")
+        self.random_calls += 1
+        return self._random_state, self.random_calls - 1
+
+    def on_grad_set(self, tensor: Tensor, old: Tensor | None) -> None:
+        if tensor._array is not None:
+            self.grads_before.setdefault(tensor, old)
+
+    def on_grad_read(self, tensor: Tensor) -> None:
+        """Code that looks at `.grad` before setting it depends on whether there is one."""
+        if tensor._array is not None and tensor not in self.grads_before:
+            path = f"{self.describe(tensor)}.grad"
+            self.guard(lambda: tensor._grad is None, f"{path} is None")
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def read(self, tensor: Tensor) -> Value:
+        """The tensor's content now, as a graph value."""
+        traced = self._storage(tensor)
+        known = tensor._value if tensor._array is None else self._read.get(tensor)
+        if known is not None and known[0] == traced.writes:
+            return known[1]
+        value = traced.value
+        for step in tensor._views:
+            value = self._step(step, value)
+        self._remember(tensor, traced, value)
+        return value
+
+    def wrap(self, value: Value) -> Tensor:
+        """A traced tensor with a storage of its own."""
+        tensor = without_array(value.type, (0, value))
+        self.storages[tensor._storage] = TracedStorage(value, None)
+        self.created.append(weakref.ref(tensor))
+        return tensor
+
+    def _remember(self, tensor: Tensor, traced: TracedStorage, value: Value) -> None:
+        if tensor._array is None:
+            tensor._value = (traced.writes, value)
+        else:
+            self._read[tensor] = (traced.writes, value)
+
+    def placeholder(self, position: int, path: str, type_: TensorType, requires_grad: bool) -> Tensor:
+        """The stand-in for an argument."""
+        tensor = self._input(ArgumentSource(position, path), type_, path)
+        if requires_grad:
+            tensor.requires_grad = True
+            self.active.add(self.read(tensor))
+        return tensor
+
+    def _step(self, step: ViewStep, value: Value) -> Value:
+        result = self.builder.apply(step.op, (value,), step.attrs)
+        if value in self.active:
+            self.active.add(result)
+        return result
+
+    def _view(self, source: Tensor, step: ViewStep, value: Value) -> Tensor:
+        tensor = view_of(source, step, None, value.type)
+        self._remember(tensor, self.storages[source._storage], value)
+        self.created.append(weakref.ref(tensor))
+        return tensor
+
+    def _storage(self, tensor: Tensor) -> TracedStorage:
+        traced = self.storages.get(tensor._storage)
+        if traced is None:
+            if tensor._array is None:
+                raise TraceError(
+                    f"{user_location()}: a tensor from another trace ({tensor._type}) is used here; a compiled "
+                    "function must return what its caller needs, not store it"
+                )
+            traced = self._lift(tensor)
+        return traced
+
+    def _lift(self, tensor: Tensor) -> TracedStorage:
+        """Make the storage behind a real tensor an input."""
+        storage = tensor._storage
+        base = storage.base_array
+        assert base is not None
+        path = self.describe(tensor)
+        value = self.builder.input(path, TensorType(base.shape, dtypes.from_numpy(base.dtype)))
+        self.sources.append(TensorSource(tensor, path))
+        traced = TracedStorage(value, len(self.sources) - 1)
+        self.storages[storage] = traced
+        self.versions_before[storage] = storage.version
+        if tensor.requires_grad:
+            self.active.add(value)
+        return traced
+
+    def _input(self, source: Source, type_: TensorType, name: str) -> Tensor:
+        value = self.builder.input(name, type_)
+        self.sources.append(source)
+        tensor = without_array(type_, (0, value))
+        self.storages[tensor._storage] = TracedStorage(value, len(self.sources) - 1)
+        return tensor
+
+    # -- what gradients may flow through ------------------------------------------------------------------------------
+
+    def _mark_activity(
+        self, op: Op, operands: Sequence[Tensor], values: Sequence[Value], results: Sequence[Value]
+    ) -> None:
+        """Gradients flow from a node's results to an operand only if eager code would let them: grad mode is on and the
+        operand requires grad. Where the operand's value is active all the same (it was detached), the edge is cut."""
+        enabled = local.grad_enabled
+        flows = False
+        for position, (tensor, value) in enumerate(zip(operands, values)):
+            if value not in self.active:
+                continue
+            if enabled and tensor.requires_grad:
+                flows = True
+            else:
+                self.cuts.append((len(self.builder.nodes) - 1, position))
+        if flows and op.vjp is not None:
+            self.active.update(v for v in results if v.type.dtype.is_floating_point)
+
+    def detached(self, values: Sequence[Value], keep: set[int]) -> tuple[list[Value], GraphBuilder]:
+        """The graph with a `detach` on every cut edge, for differentiating it: new outputs, new builder.
+
+        Outputs whose position is not in `keep` are detached too.
+        """
+        detach = op_named("detach")
+        builder = GraphBuilder(self.builder.name)
+        mapping: dict[Value, Value] = {v: builder.input(v.name, v.type) for v in self.builder.inputs}
+        cut_at: dict[int, list[int]] = {}
+        for node, position in self.cuts:
+            cut_at.setdefault(node, []).append(position)
+        detached: dict[Value, Value] = {}
+
+        def cut(value: Value) -> Value:
+            if value not in detached:
+                detached[value] = builder.apply(detach, (mapping[value],), {})
+            return detached[value]
+
+        for number, node in enumerate(self.builder.nodes):
+            builder.location = node.location
+            local = dict(mapping)
+            for position in cut_at.get(number, ()):
+                local[node.inputs[position]] = cut(node.inputs[position])
+            builder.append(node, local)
+            mapping.update((v, local[v]) for v in node.outputs)
+        outputs = [mapping[v] if i in keep else cut(v) for i, v in enumerate(values)]
+        return outputs, builder
+
+    # -- afterwards -----------------------------------------------------------------------------------------------------
+
+    def undo(self) -> None:
+        """Give every real tensor back the `.grad` and the version it had before the trace."""
+        for tensor, grad in self.grads_before.items():
+            tensor._grad = grad
+        for storage, version in self.versions_before.items():
+            storage.version = version
+
+
+def static_or_symbolic(shape: Sequence[int], declared: Mapping[int, dims.Expr]) -> tuple[dims.DimLike, ...]:
+    """The shape with declared dims in place of their sizes; ValueError when a size is outside the declared bounds."""
+    result: list[dims.DimLike] = list(shape)
+    for axis, dim in declared.items():
+        at = axis + len(shape) if axis < 0 else axis
+        if not 0 <= at < len(shape):
+            raise ValueError(f"dynamic_shapes names dim {axis} of a {len(shape)}-d tensor")
+        low, high = dims.bounds(dim)
+        if not low <= shape[at] <= high:
+            raise ValueError(f"dim {axis} has size {shape[at]}, outside the bounds of {dim} [{low}, {high}]")
+        result[at] = dim
+    return tuple(result)
+
+
+def array_type(array: np.ndarray[Any, Any]) -> TensorType:
+    return TensorType(array.shape, dtypes.from_numpy(array.dtype))
