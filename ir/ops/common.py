@@ -1,0 +1,210 @@
+"""What the op declarations share: broadcasting, dtype checks, narrow floats, sizes as values, sample rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import dtypes
+from ..dims import DimLike
+from ..dtypes import DType
+from ..op import Sample, VJPContext
+from ..types import TensorType
+
+if TYPE_CHECKING:
+    from ..builder import OpBuilder
+
+Array = np.ndarray[Any, Any]
+Shape = tuple[DimLike, ...]
+NumPyRule = Callable[..., Any]
+
+# The names PyTorch's messages use ("not implemented for 'Long'").
+SCALAR_TYPE = {
+    dtypes.bool_: "Bool",
+    dtypes.u8: "Byte",
+    dtypes.u16: "UInt16",
+    dtypes.u32: "UInt32",
+    dtypes.u64: "UInt64",
+    dtypes.i8: "Char",
+    dtypes.i16: "Short",
+    dtypes.i32: "Int",
+    dtypes.i64: "Long",
+    dtypes.f16: "Half",
+    dtypes.bf16: "BFloat16",
+    dtypes.f32: "Float",
+    dtypes.f64: "Double",
+    dtypes.c64: "ComplexFloat",
+    dtypes.c128: "ComplexDouble",
+}
+
+FLOAT = frozenset({"float"})
+NUMBER = frozenset({"uint", "int", "float", "complex"})
+REAL = frozenset({"bool", "uint", "int", "float"})
+INTEGRAL = frozenset({"bool", "uint", "int"})
+ANY = frozenset({"bool", "uint", "int", "float", "complex"})
+
+
+def broadcast(*shapes: Shape) -> Shape:
+    """The shape that NumPy broadcasting gives; RuntimeError in PyTorch's words where dims do not fit.
+
+    A symbolic dim fits itself and 1, nothing else: it is never taken to be 1.
+    """
+    result = shapes[0]
+    for other in shapes[1:]:
+        if other == result:
+            continue
+        rank = max(len(result), len(other))
+        a = (1,) * (rank - len(result)) + result
+        b = (1,) * (rank - len(other)) + other
+        for i, (x, y) in enumerate(zip(a, b)):
+            if x != y and x != 1 and y != 1:
+                raise RuntimeError(
+                    f"The size of tensor a ({x}) must match the size of tensor b ({y}) "
+                    f"at non-singleton dimension {i}"
+                )
+        result = tuple(y if x == 1 else x for x, y in zip(a, b))
+    return result
+
+
+def check_dtype(name: str, type_: TensorType, kinds: frozenset[str]) -> None:
+    if type_.dtype.kind not in kinds:
+        raise NotImplementedError(f"\"{name}\" not implemented for '{SCALAR_TYPE[type_.dtype]}'")
+
+
+def check_same_dtype(name: str, *types: TensorType) -> None:
+    for other in types[1:]:
+        if other.dtype is not types[0].dtype:
+            raise RuntimeError(
+                f"{name}: expected operands of one dtype, got {types[0].dtype!r} and {other.dtype!r}"
+            )
+
+
+def check_index(name: str, index: TensorType) -> None:
+    if index.dtype not in (dtypes.i64, dtypes.i32):
+        raise RuntimeError(f"{name}(): Expected dtype int32 or int64 for index, got {index.dtype!r}")
+
+
+def check_dim(dim: int, rank: int) -> None:
+    """IndexError for a dim that the operand does not have; a 0-d operand counts as having one."""
+    size = max(rank, 1)
+    if not 0 <= dim < size:
+        raise IndexError(
+            f"Dimension out of range (expected to be in range of [{-size}, {size - 1}], but got {dim})"
+        )
+
+
+def pointwise(name: str, kinds: frozenset[str], result: DType | None = None) -> Callable[..., TensorType]:
+    """The shape rule of a pointwise op: operands of one dtype, broadcast; `result` where the dtype changes."""
+
+    def infer(first: TensorType, *others: TensorType, **attrs: Any) -> TensorType:
+        check_dtype(name, first, kinds)
+        shape = first.shape
+        if others:
+            check_same_dtype(name, first, *others)
+            shape = broadcast(shape, *(o.shape for o in others))
+        return TensorType(shape, result or first.dtype)
+
+    return infer
+
+
+_NARROW = frozenset({dtypes.f16.numpy, dtypes.bf16.numpy})
+
+
+def wide(rule: NumPyRule) -> NumPyRule:
+    """The rule with float16 and bfloat16 operands computed in float32 and the result rounded once."""
+
+    @wraps(rule)
+    def computed(*arrays: Array, **attrs: Any) -> Any:
+        dtype = arrays[0].dtype
+        if dtype not in _NARROW:
+            return rule(*arrays, **attrs)
+        widened = (a.astype(np.float32) if a.dtype == dtype else a for a in arrays)
+        return np.asarray(rule(*widened, **attrs)).astype(dtype)
+
+    return computed
+
+
+def needed(ctx: VJPContext, *rules: Callable[[], Any]) -> list[Any]:
+    """The cotangents that are wanted, one rule per operand; None for the others."""
+    return [rule() if need else None for rule, need in zip(rules, ctx.needs)]
+
+
+def shape_of(F: OpBuilder, value: Any) -> Shape:
+    return F.type_of(value).shape
+
+
+def size_value(F: OpBuilder, size: DimLike, dtype: DType) -> Any:
+    """A dim as a number to compute with: a Python float, or for a symbolic dim a 0-d value (element `size` of an iota,
+    which codegen reads off as the index it is)."""
+    if isinstance(size, int):
+        return float(size)
+    count = F.iota(shape=(size + 1,), dim=0, dtype=dtypes.i64)
+    last = F.slice(count, starts=(size,), stops=(size + 1,), steps=(1,))
+    return F.convert(F.reshape(last, shape=()), dtype=dtype)
+
+
+def torch_name(name: str) -> str:
+    """The name PyTorch generates for an op's gradient: `log_softmax` → `LogSoftmaxBackward0`."""
+    return "".join(part.capitalize() for part in name.split("_")) + "Backward0"
+
+
+# Sample rows. Operands are made in float64, which stands for the dtype under test; other dtypes stay what they are.
+
+
+def uniform(
+    *shapes: tuple[int, ...],
+    between: tuple[float, float] = (-2.0, 2.0),
+    gradient: bool = True,
+    tolerance: float = 1.0,
+    **attrs: Any,
+) -> Sample:
+    """Operands of the given shapes, uniform between two numbers."""
+    return Sample(
+        lambda rng: [rng.uniform(*between, shape) for shape in shapes],
+        attrs,
+        gradient,
+        tolerance,
+        label="x".join(str(list(s)) for s in shapes),
+    )
+
+
+def distinct(*shapes: tuple[int, ...], gradient: bool = True, **attrs: Any) -> Sample:
+    """Operands whose elements all differ by at least 1/4, so that no ties or kinks lie within a difference quotient."""
+
+    def make(rng: Any) -> list[Array]:
+        sizes = [int(np.prod(s)) for s in shapes]
+        values = (rng.permutation(sum(sizes)) - sum(sizes) // 2) * 0.25 + 0.125
+        parts = np.split(values, np.cumsum(sizes)[:-1])
+        return [part.reshape(s) for part, s in zip(parts, shapes)]
+
+    return Sample(make, attrs, gradient, label="x".join(str(list(s)) for s in shapes))
+
+
+def values(*operands: Any, gradient: bool = False, label: str = "special", **attrs: Any) -> Sample:
+    """Operands given outright; lists of floats become float64."""
+    arrays = [np.asarray(o) for o in operands]
+    return Sample(lambda rng: [a.copy() for a in arrays], attrs, gradient, label=label)
+
+
+def strided(*shapes: tuple[int, ...], between: tuple[float, float] = (-2.0, 2.0), **attrs: Any) -> Sample:
+    """Operands that are not contiguous: every dim reversed, with every second element left out."""
+
+    def make(rng: Any) -> list[Array]:
+        big = [rng.uniform(*between, [2 * n for n in shape]) for shape in shapes]
+        return [b[tuple(slice(None, None, -2) for _ in b.shape)] for b in big]
+
+    return Sample(make, attrs, label="strided")
+
+
+def integers(*shapes: tuple[int, ...], low: int = -9, high: int = 10, **attrs: Any) -> Sample:
+    """int64 operands in [low, high)."""
+    return Sample(
+        lambda rng: [rng.integers(low, high, shape) for shape in shapes], attrs, gradient=False, label="integers"
+    )
+
+
+def made(make: Callable[[Any], Sequence[Any]], gradient: bool = True, label: str = "", **attrs: Any) -> Sample:
+    return Sample(make, attrs, gradient, label=label)

@@ -1,0 +1,299 @@
+"""Elements chosen by computed indices, and the reverse: elements added at computed indices.
+
+An index outside its dim raises here, as PyTorch does; compiled code checks it too and raises when the call returns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..dims import DimLike, Expr
+from ..op import Attr, Op, declare
+from ..types import TensorType
+from .common import Array, Shape, check_dim, check_dtype, check_index, check_same_dtype, made, needed, shape_of, wide
+from .common import NUMBER
+
+DIM = {"dim": Attr("int")}
+
+
+def _exceeds(a: DimLike, b: DimLike) -> bool:
+    """Whether a > b is certain."""
+    if isinstance(a, Expr) or isinstance(b, Expr):
+        return False
+    return a > b
+
+
+def _sizes(shape: Shape) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+# gather and scatter_add: an index per element
+
+
+def _check_ranks(x: TensorType, index: TensorType, dim: int, what: str) -> None:
+    check_dim(dim, x.rank)
+    if max(index.rank, 1) != max(x.rank, 1):
+        raise RuntimeError(f"Index tensor must have the same number of dimensions as {what} tensor")
+
+
+def _gather_infer(x: TensorType, index: TensorType, dim: int) -> TensorType:
+    check_index("gather", index)
+    _check_ranks(x, index, dim, "input")
+    for i, (have, limit) in enumerate(zip(index.shape, x.shape)):
+        if i != dim and _exceeds(have, limit):
+            raise RuntimeError(
+                f"Size does not match at dimension {i} expected index {_sizes(index.shape)} to be no larger than "
+                f"self {_sizes(x.shape)} apart from dimension {dim}"
+            )
+    return x.with_shape(index.shape)
+
+
+def _check_bounds(index: Array, dim: int, size: int) -> None:
+    bad = index[(index < 0) | (index >= size)]
+    if bad.size:
+        raise RuntimeError(f"index {bad.flat[0]} is out of bounds for dimension {dim} with size {size}")
+
+
+def _places(index: Array, dim: int) -> tuple[Array, ...]:
+    """The full index of each element's place: its own position, with `dim` read from `index`."""
+    grid = np.indices(index.shape, sparse=True)
+    return tuple(index if i == dim else axis for i, axis in enumerate(grid))
+
+
+def _gather_numpy(x: Array, index: Array, dim: int) -> Array:
+    if not x.ndim:
+        x = x.reshape(1)
+    _check_bounds(index, dim, x.shape[dim])
+    return x[_places(index, dim)] if index.ndim else x[index]
+
+
+def _gather_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
+    x, index = ctx.inputs
+    return [F.scatter_add(F.zeros_like(x), index, dy, dim=ctx.attrs["dim"]), None]
+
+
+GATHERS = tuple(
+    made(
+        lambda rng, x=x, i=i, d=d: [rng.normal(size=x), rng.integers(0, x[d] if x else 1, i)],
+        label=f"{list(x)} at {list(i)}",
+        dim=d,
+    )
+    for x, i, d in (
+        ((5,), (3,), 0),
+        ((3, 4), (3, 2), 1),
+        ((3, 4), (6, 4), 0),
+        ((3, 4), (2, 3), 1),
+        ((2, 3, 4), (2, 5, 3), 1),
+        ((3, 4), (0, 4), 0),
+        ((), (), 0),
+    )
+)
+
+declare(
+    Op(
+        "gather",
+        "gather(x, index): result[i][j][k] = x[index[i][j][k]][j][k] for dim 0, and so on. "
+        "https://docs.pytorch.org/docs/stable/generated/torch.gather.html",
+        infer=_gather_infer,
+        numpy=_gather_numpy,
+        attrs=DIM,
+        arity=(2, 2),
+        lowering="gather",
+        vjp=_gather_vjp,
+        saves=("input:1",),
+        grad_name="GatherBackward0",
+        samples=GATHERS,
+    )
+)
+
+
+def _scatter_infer(base: TensorType, index: TensorType, src: TensorType, dim: int) -> TensorType:
+    check_index("scatter", index)
+    check_same_dtype("scatter(): Expected self.dtype to be equal to src.dtype;", base, src)
+    check_dtype("scatter_add", base, NUMBER)
+    _check_ranks(base, index, dim, "self")
+    _check_ranks(src, index, dim, "src")
+    for i, (have, limit, given) in enumerate(zip(index.shape, base.shape, src.shape)):
+        if _exceeds(have, given) or (i != dim and _exceeds(have, limit)):
+            raise RuntimeError(
+                f"Expected index {_sizes(index.shape)} to be no larger than self {_sizes(base.shape)} apart from "
+                f"dimension {dim} and to be no larger size than src {_sizes(src.shape)}"
+            )
+    return base
+
+
+def _scatter_numpy(base: Array, index: Array, src: Array, dim: int) -> Array:
+    result = base.reshape(base.shape or (1,)).copy()
+    _check_bounds(index, dim, result.shape[dim])
+    if not index.ndim:
+        index, src = index.reshape(1), src.reshape(1)
+    np.add.at(result, _places(index, dim), src[tuple(map(slice, index.shape))])
+    return result.reshape(base.shape)
+
+
+def _scatter_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
+    index, dim = ctx.inputs[1], ctx.attrs["dim"]
+
+    def source() -> Any:
+        grad = F.gather(dy, index, dim=dim)
+        used, full = shape_of(F, index), shape_of(F, ctx.inputs[2])
+        if used == full:
+            return grad
+        return F.pad(grad, low=(0,) * len(full), high=tuple(n - m for n, m in zip(full, used)))
+
+    return needed(ctx, lambda: dy, lambda: None, source)
+
+
+declare(
+    Op(
+        "scatter_add",
+        "scatter_add(base, index, src): base with result[index[i][j]][j] += src[i][j] for dim 0, and so on. "
+        "https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_add_.html",
+        infer=_scatter_infer,
+        numpy=wide(_scatter_numpy),
+        attrs=DIM,
+        arity=(3, 3),
+        lowering="scatter",
+        vjp=_scatter_vjp,
+        saves=("input:1",),
+        grad_name="ScatterAddBackward0",
+        samples=tuple(
+            made(
+                lambda rng, b=b, i=i, s=s, d=d: [
+                    rng.normal(size=b),
+                    rng.integers(0, b[d] if b else 1, i),
+                    rng.normal(size=s),
+                ],
+                label=f"{list(i)} into {list(b)}",
+                dim=d,
+            )
+            for b, i, s, d in (
+                ((5,), (7,), (7,), 0),
+                ((3, 4), (3, 6), (3, 6), 1),
+                ((3, 4), (5, 4), (5, 4), 0),
+                ((3, 4), (2, 3), (4, 5), 0),
+                ((2, 3, 4), (2, 5, 3), (2, 5, 3), 1),
+                ((3, 4), (0, 4), (0, 4), 0),
+                ((), (), (), 0),
+            )
+        ),
+    )
+)
+
+# index_select and index_add: an index per slice
+
+
+def _index_select_infer(x: TensorType, index: TensorType, dim: int) -> TensorType:
+    check_index("index_select", index)
+    check_dim(dim, x.rank)
+    if not x.rank:
+        raise IndexError("index_select: a 0-d tensor has no dim to select from")
+    return x.with_shape((*x.shape[:dim], *index.shape, *x.shape[dim + 1 :]))
+
+
+def _check_self_bounds(index: Array, size: int) -> None:
+    if index.size and (index.min() < 0 or index.max() >= size):
+        raise IndexError("index out of range in self")
+
+
+def _index_select_numpy(x: Array, index: Array, dim: int) -> Array:
+    _check_self_bounds(index, x.shape[dim])
+    return np.take(x, index, dim)
+
+
+SELECTS = (
+    ((5, 3), (4,), 0),
+    ((3, 5), (7,), 1),
+    ((5, 3), (2, 4), 0),
+    ((2, 3, 4), (2,), 1),
+    ((5, 3), (), 0),
+    ((5, 3), (0,), 0),
+)
+
+declare(
+    Op(
+        "index_select",
+        "index_select(x, index): the slices x[index[i]] along `dim`; the index's dims, of any number, take that dim's "
+        "place. https://docs.pytorch.org/docs/stable/generated/torch.index_select.html (there the index has 1 dim); "
+        "with 2 dims an embedding",
+        infer=_index_select_infer,
+        numpy=_index_select_numpy,
+        attrs=DIM,
+        arity=(2, 2),
+        lowering="gather",
+        vjp=lambda F, ctx, dy: [
+            F.index_add(F.zeros_like(ctx.inputs[0]), ctx.inputs[1], dy, dim=ctx.attrs["dim"]),
+            None,
+        ],
+        saves=("input:1",),
+        grad_name="IndexSelectBackward0",
+        samples=tuple(
+            made(
+                lambda rng, x=x, i=i, d=d: [rng.normal(size=x), rng.integers(0, x[d], i)],
+                label=f"{list(x)} at {list(i)}",
+                dim=d,
+            )
+            for x, i, d in SELECTS
+        ),
+    )
+)
+
+
+def _index_add_infer(base: TensorType, index: TensorType, src: TensorType, dim: int) -> TensorType:
+    check_same_dtype("index_add", base, src)
+    check_dtype("index_add", base, NUMBER)
+    want = _index_select_infer(base, index, dim)
+    if want != src:
+        if index.rank == 1 and src.rank == base.rank and src.shape[dim] != index.shape[0]:
+            raise RuntimeError(
+                f"index_add_(): Number of indices ({index.shape[0]}) should be equal to source.size(dim): "
+                f"({src.shape[dim]}), for dim: {dim}"
+            )
+        raise RuntimeError(
+            "source tensor shape must match self tensor shape, excluding the specified dimension. "
+            f"Got self.shape = {_sizes(base.shape)} source.shape = {_sizes(src.shape)}"
+        )
+    return base
+
+
+def _index_add_numpy(base: Array, index: Array, src: Array, dim: int) -> Array:
+    _check_self_bounds(index, base.shape[dim])
+    result = base.copy()
+    np.add.at(result, (*(slice(None),) * dim, index), src)
+    return result
+
+
+declare(
+    Op(
+        "index_add",
+        "index_add(base, index, src): base with src's slices added at base[index[i]] along `dim`. "
+        "https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_add_.html",
+        infer=_index_add_infer,
+        numpy=wide(_index_add_numpy),
+        attrs=DIM,
+        arity=(3, 3),
+        lowering="scatter",
+        vjp=lambda F, ctx, dy: needed(
+            ctx,
+            lambda: dy,
+            lambda: None,
+            lambda: F.index_select(dy, ctx.inputs[1], dim=ctx.attrs["dim"]),
+        ),
+        saves=("input:1",),
+        grad_name="IndexAddBackward0",
+        samples=tuple(
+            made(
+                lambda rng, x=x, i=i, d=d: [
+                    rng.normal(size=x),
+                    rng.integers(0, x[d], i),
+                    rng.normal(size=(*x[:d], *i, *x[d + 1 :])),
+                ],
+                label=f"{list(i)} into {list(x)}",
+                dim=d,
+            )
+            for x, i, d in SELECTS
+        ),
+    )
+)
