@@ -203,7 +203,7 @@ class _Maker:
             else ()
         )
         # Integer division by zero is an error.
-        total = op.name not in ("floor_divide", "remainder", "pow")
+        total = op.name not in ("div", "floor_divide", "remainder", "pow")
         if not kinds and total and self.rng.random() < 0.15:
             kinds = ("int",)
         attrs = {}
