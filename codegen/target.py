@@ -82,7 +82,9 @@ def _host() -> Target:
     elif machine in ("aarch64", "arm64"):
         isa, width, registers, fma = "neon", 16, 32, True
     else:
-        raise RuntimeError(f"no code generation for the machine {machine!r}; supported are x86-64 and AArch64")
+        raise RuntimeError(
+            f"no code generation for the machine {machine!r}; supported are x86-64 and AArch64"
+        )
     sizes = _cache_sizes()
     return Target(
         name=f"{machine.replace('_', '-')}-{isa}",

@@ -14,7 +14,7 @@ from ..codegen.llvm.program import emit_program
 from ..codegen.loops.nodes import Buffer, Program
 from ..codegen.target import Target
 from ..ir import dims
-from .loaded import LoadedProgram
+from .loading import LoadedProgram
 
 Array = np.ndarray[Any, Any]
 
@@ -33,7 +33,7 @@ def compile_program(
     """The program compiled for the host and loaded."""
     target = target or Target.host()
     emitted = emit_program(program, target, options, modules)
-    return LoadedProgram(compile_modules(emitted.modules, target, len(emitted.modules)))
+    return LoadedProgram(compile_modules(emitted, target, len(emitted)))
 
 
 def run_program(

@@ -1,7 +1,8 @@
 """The environment variables that the runtime reads, all here.
 
-VITRIFY_CACHE_DIR   folder of the disk cache of compiled programs; empty turns the cache off (default ~/.cache/vitrify)
+VITRIFY_CACHE_DIR   folder of the disk cache of compiled programs (default ~/.cache/vitrify); empty: no cache
 VITRIFY_CACHE_MB    its size bound in megabytes (default 512)
+VITRIFY_DUMP        folder that receives a text file for every stage of all that is compiled (default: none)
 OMP_NUM_THREADS     the default thread count, as for other numerical libraries
 """
 
@@ -27,6 +28,12 @@ def cache_bytes() -> int:
         return int(float(text) * (1 << 20))
     except ValueError:
         raise ValueError(f"VITRIFY_CACHE_MB must be a number, got {text!r}") from None
+
+
+def dump_folder() -> Path | None:
+    """Where dumps of every stage go; None when nobody asked for them."""
+    given = os.environ.get("VITRIFY_DUMP")
+    return Path(given).expanduser() if given else None
 
 
 def thread_limit() -> int | None:

@@ -190,7 +190,9 @@ class _KernelEmitter:
             self._vector(loop)
         elif loop.kind == "unroll":
             if not isinstance(loop.extent, int):
-                raise ValueError(f"kernel {self.kernel.name}: unroll loop {loop.var} has extent {loop.extent}")
+                raise ValueError(
+                    f"kernel {self.kernel.name}: unroll loop {loop.var} has extent {loop.extent}"
+                )
             saved = self.index.env.get(loop.var)
             for i in range(loop.extent):
                 self.index.env[loop.var] = i
@@ -313,11 +315,17 @@ class _KernelEmitter:
         before = self.memory.guard
         if condition.lanes:
             lanes = before.lanes
-            both = condition if lanes is None else self.ops.instruction("and", [lanes, condition], dtypes.bool_)
+            both = (
+                condition if lanes is None else self.ops.instruction("and", [lanes, condition], dtypes.bool_)
+            )
             self.memory.guard = Guard(before.uniform, both)
         else:
             uniform = before.uniform
-            both = condition if uniform is None else self.ops.instruction("and", [uniform, condition], dtypes.bool_)
+            both = (
+                condition
+                if uniform is None
+                else self.ops.instruction("and", [uniform, condition], dtypes.bool_)
+            )
             self.memory.guard = Guard(both, before.lanes)
         yield
         self.memory.guard = before
@@ -326,7 +334,10 @@ class _KernelEmitter:
 
     def _expr(self, expr: Expr) -> Value:
         guard = self.memory.guard
-        key = (id(expr), f"{guard.uniform.text if guard.uniform else ''}|{guard.lanes.text if guard.lanes else ''}")
+        key = (
+            id(expr),
+            f"{guard.uniform.text if guard.uniform else ''}|{guard.lanes.text if guard.lanes else ''}",
+        )
         known = self._memo.get(key)
         if known is None:
             known = self._memo[key] = self._evaluate(expr)
@@ -417,9 +428,7 @@ class _KernelEmitter:
         self.index.vector = None
         while value.lanes > 1:
             half = value.lanes // 2
-            low, high = (
-                self._slice(value, start, half) for start in (0, half)
-            )
+            low, high = (self._slice(value, start, half) for start in (0, half))
             value = self.ops.apply(expr.combine, [low, high], value.dtype)
         return self.w.pure(f"extractelement {value}, i64 0", value.level, value.dtype)
 

@@ -129,7 +129,9 @@ class MemoryEmitter:
 
     def _from_memory(self, buffer: Buffer, value: Value) -> Value:
         if buffer.dtype is dtypes.bool_:
-            return self.ops.compare("ne", value, Value("0" if not value.lanes else "zeroinitializer", dtypes.u8, value.lanes))
+            return self.ops.compare(
+                "ne", value, Value("0" if not value.lanes else "zeroinitializer", dtypes.u8, value.lanes)
+            )
         return value
 
     def _to_memory(self, buffer: Buffer, value: Value) -> Value:
@@ -150,7 +152,9 @@ class MemoryEmitter:
         condition = self.guard.uniform
         if self.guard.lanes is not None:
             some = self._any(self.guard.lanes)
-            condition = some if condition is None else self.ops.instruction("and", [condition, some], dtypes.bool_)
+            condition = (
+                some if condition is None else self.ops.instruction("and", [condition, some], dtypes.bool_)
+            )
         pointer = self._guarded(self.address(buffer, position), condition)
         align = buffer.dtype.itemsize
         rhs = f"load {memory_type(buffer.dtype)}, ptr {pointer.text}, align {align}{self._alias(buffer)}"
@@ -170,7 +174,9 @@ class MemoryEmitter:
             return self._load_strided(buffer, position, stride, lanes)
         return self._gather(buffer, position, offset, lanes, mask)
 
-    def _load_block(self, buffer: Buffer, position: Position, extra: int, lanes: int, mask: Value | None) -> Value:
+    def _load_block(
+        self, buffer: Buffer, position: Position, extra: int, lanes: int, mask: Value | None
+    ) -> Value:
         """Adjacent elements, the first one `extra` elements from the position's start."""
         pointer = self._guarded(self.address(buffer, position, extra), self.guard.uniform)
         vector = f"<{lanes} x {memory_type(buffer.dtype)}>"
@@ -240,15 +246,21 @@ class MemoryEmitter:
         condition = vector_const([True] * lanes, dtypes.bool_) if mask is None else mask
         if self.guard.uniform is not None:
             uniform = splat(self.w, self.guard.uniform, lanes)
-            condition = uniform if mask is None else self.ops.instruction("and", [mask, uniform], dtypes.bool_)
+            condition = (
+                uniform if mask is None else self.ops.instruction("and", [mask, uniform], dtypes.bool_)
+            )
         return condition
 
-    def _gather(self, buffer: Buffer, position: Position, offset: DimLike, lanes: int, mask: Value | None) -> Value:
+    def _gather(
+        self, buffer: Buffer, position: Position, offset: DimLike, lanes: int, mask: Value | None
+    ) -> Value:
         pointers = self._pointers(buffer, position, offset, lanes)
         condition = self._all_lanes(mask, lanes)
         vector = f"<{lanes} x {memory_type(buffer.dtype)}>"
         name = f"@llvm.masked.gather.v{lanes}{_mangled(buffer.dtype)}.v{lanes}p0"
-        self.w.declare(name, f"declare {vector} {name}(<{lanes} x ptr>, i32 immarg, <{lanes} x i1>, {vector})")
+        self.w.declare(
+            name, f"declare {vector} {name}(<{lanes} x ptr>, i32 immarg, <{lanes} x i1>, {vector})"
+        )
         rhs = (
             f"call {vector} {name}(<{lanes} x ptr> {pointers.text}, i32 {buffer.dtype.itemsize}, {condition}, "
             f"{vector} zeroinitializer){self._alias(buffer)}"
@@ -277,12 +289,16 @@ class MemoryEmitter:
                 self.masked_store(buffer, pointer, value, mask)
                 return
             stored = self._to_memory(buffer, value)
-            self.w.line(f"store {stored}, ptr {pointer.text}, align {buffer.dtype.itemsize}{self._alias(buffer)}")
+            self.w.line(
+                f"store {stored}, ptr {pointer.text}, align {buffer.dtype.itemsize}{self._alias(buffer)}"
+            )
             return
         pointers = self._pointers(buffer, position, offset, lanes)
         stored = self._to_memory(buffer, value)
         name = f"@llvm.masked.scatter.v{lanes}{_mangled(buffer.dtype)}.v{lanes}p0"
-        self.w.declare(name, f"declare void {name}({stored.type}, <{lanes} x ptr>, i32 immarg, <{lanes} x i1>)")
+        self.w.declare(
+            name, f"declare void {name}({stored.type}, <{lanes} x ptr>, i32 immarg, <{lanes} x i1>)"
+        )
         self.w.line(
             f"call void {name}({stored}, <{lanes} x ptr> {pointers.text}, i32 {buffer.dtype.itemsize}, "
             f"{self._all_lanes(mask, lanes)}){self._alias(buffer)}"
@@ -304,7 +320,12 @@ class MemoryEmitter:
         for axis, i in enumerate(index):
             position = self.index.decompose(i)
             if whole and axis == len(index) - 1:
-                if position.stride == 1 and position.fixed_stride == 1 and not position.uniform and not position.constant:
+                if (
+                    position.stride == 1
+                    and position.fixed_stride == 1
+                    and not position.uniform
+                    and not position.constant
+                ):
                     break
                 lane = self._register_constant(buffer, i, position)
                 break

@@ -10,10 +10,9 @@ the code of the first check that failed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ...ir import dims, dtypes
-from ...ir.dims import DimLike, Symbol
+from ...ir.dims import DimLike
 from ..loops.nodes import Buffer, Kernel, Launch, Program
 from ..target import Target
 from .emit import EmitOptions, KernelText, emit_kernel
@@ -32,18 +31,11 @@ CHUNK_WORK = 16 << 10
 CHUNKS_PER_THREAD = 4
 
 
-@dataclass(frozen=True)
-class EmittedProgram:
-    """LLVM text of the modules of one program; the entry is in the first. `kernels` names each launch's function."""
-
-    modules: tuple[str, ...]
-    kernels: tuple[str, ...]
-
-
 def emit_program(
     program: Program, target: Target, options: EmitOptions = EmitOptions(), modules: int = 1
-) -> EmittedProgram:
-    """The program's LLVM text, its kernels spread over at most `modules` modules of about equal cost to compile."""
+) -> list[str]:
+    """The program's LLVM text, its kernels spread over at most `modules` modules of about equal cost to compile; the
+    entry is in the first."""
     texts: dict[KernelText, str] = {}
     names: list[str] = []
     emitted: dict[tuple[int, tuple[int, ...]], str] = {}
@@ -68,7 +60,7 @@ def emit_program(
                     declarations[f"@{name}"] = f"declare void @{name}(ptr, ptr, i64, i64, ptr)"
             declarations[f"@{POOL_RUN}"] = f"declare void @{POOL_RUN}(ptr, ptr, ptr, i64, i64, i64, ptr)"
         out.append(module_text(target, functions, declarations, part))
-    return EmittedProgram(tuple(out), tuple(names))
+    return out
 
 
 def module_text(
@@ -77,7 +69,9 @@ def module_text(
     """A module of these functions, with the metadata and constants that kernels refer to."""
     lines = [f'target triple = "{target.triple}"']
     if any(k.uses_zeros for k in kernels):
-        lines.append(f"{ZEROS} = private unnamed_addr constant [{ZEROS_BYTES} x i8] zeroinitializer, align 64")
+        lines.append(
+            f"{ZEROS} = private unnamed_addr constant [{ZEROS_BYTES} x i8] zeroinitializer, align 64"
+        )
     lines += functions
     lines += [declarations[name] for name in sorted(declarations)]
     lines += alias_metadata({k.alias_classes for k in kernels})
@@ -223,4 +217,4 @@ def _entry(program: Program, names: list[str], target: Target) -> str:
     )
 
 
-__all__ = ["ENTRY", "POOL_RUN", "EmittedProgram", "Symbol", "alias_classes", "emit_program", "module_text"]
+__all__ = ["ENTRY", "POOL_RUN", "alias_classes", "emit_program", "module_text"]

@@ -78,7 +78,9 @@ class ScalarOps:
                 return self.instruction(_BOOL_BINARY[op], args, dtype)
         elif operand.kind == "float":
             if op in _FLOAT_BINARY:
-                return self.instruction(self.flags and f"{_FLOAT_BINARY[op]} contract" or _FLOAT_BINARY[op], args, dtype)
+                return self.instruction(
+                    self.flags and f"{_FLOAT_BINARY[op]} contract" or _FLOAT_BINARY[op], args, dtype
+                )
             if op in _FLOAT_UNARY:
                 return self.intrinsic(_FLOAT_UNARY[op], args, dtype)
         else:
@@ -92,7 +94,11 @@ class ScalarOps:
         """A plain two-operand instruction."""
         a, b = args
         return self.w.pure(
-            f"{name} {a.type} {a.text}, {b.text}", max(a.level, b.level), dtype, a.lanes, cheap=dtype.kind == "int"
+            f"{name} {a.type} {a.text}, {b.text}",
+            max(a.level, b.level),
+            dtype,
+            a.lanes,
+            cheap=dtype.kind == "int",
         )
 
     def intrinsic(self, name: str, args: list[Value], dtype: DType, extra: str = "") -> Value:
@@ -279,7 +285,9 @@ class ScalarOps:
             return self.instruction(name, args, dtype)
         inside = self.compare("ult", amount, self._like(amount, width))
         if name == "ashr":
-            return self.instruction(name, [a, self.select(inside, amount, self._like(amount, width - 1))], dtype)
+            return self.instruction(
+                name, [a, self.select(inside, amount, self._like(amount, width - 1))], dtype
+            )
         shifted = self.instruction(name, [a, self.select(inside, amount, self._like(amount, 0))], dtype)
         return self.select(inside, shifted, self._like(a, 0))
 
@@ -380,7 +388,9 @@ class ScalarOps:
         back = self._unary("fpext", near, dtypes.f64)
         bits = self._bitcast([near], dtypes.u32)
         beyond = self._compare("gt", [self._abs([back], dtypes.f64), self._abs([x], dtypes.f64)])
-        toward_zero = self.select(beyond, self.instruction("sub", [bits, self._like(bits, 1)], dtypes.u32), bits)
+        toward_zero = self.select(
+            beyond, self.instruction("sub", [bits, self._like(bits, 1)], dtypes.u32), bits
+        )
         inexact = self._compare("ne", [back, x])
         odd = self.instruction("or", [toward_zero, self._like(bits, 1)], dtypes.u32)
         return self._bitcast([self.select(inexact, odd, bits)], dtypes.f32)
@@ -388,10 +398,16 @@ class ScalarOps:
     def _round_to_bf16(self, x: Value) -> Value:
         bits = self._bitcast([x], dtypes.u32)
         sixteen = self._like(bits, 16)
-        lowest = self.instruction("and", [self.instruction("lshr", [bits, sixteen], dtypes.u32), self._like(bits, 1)], dtypes.u32)
+        lowest = self.instruction(
+            "and", [self.instruction("lshr", [bits, sixteen], dtypes.u32), self._like(bits, 1)], dtypes.u32
+        )
         bias = self.instruction("add", [lowest, self._like(bits, 0x7FFF)], dtypes.u32)
-        rounded = self.instruction("lshr", [self.instruction("add", [bits, bias], dtypes.u32), sixteen], dtypes.u32)
-        quiet = self.instruction("or", [self.instruction("lshr", [bits, sixteen], dtypes.u32), self._like(bits, 0x40)], dtypes.u32)
+        rounded = self.instruction(
+            "lshr", [self.instruction("add", [bits, bias], dtypes.u32), sixteen], dtypes.u32
+        )
+        quiet = self.instruction(
+            "or", [self.instruction("lshr", [bits, sixteen], dtypes.u32), self._like(bits, 0x40)], dtypes.u32
+        )
         nan = self.w.pure(f"fcmp uno {x.type} {x.text}, {x.text}", x.level, dtypes.bool_, x.lanes)
         narrow = self._unary("trunc", self.select(nan, quiet, rounded), dtypes.u16)
         return Value(narrow.text, dtypes.bf16, x.lanes, narrow.level)

@@ -208,7 +208,9 @@ def splat(writer: Writer, value: Value, lanes: int) -> Value:
     if not value.text.startswith("%"):
         return Value(f"splat ({value.type} {value.text})", value.dtype, lanes, 0)
     vector = type_of(value.dtype, lanes)
-    one = writer.pure(f"insertelement {vector} poison, {value}, i64 0", value.level, value.dtype, lanes, cheap=True)
+    one = writer.pure(
+        f"insertelement {vector} poison, {value}, i64 0", value.level, value.dtype, lanes, cheap=True
+    )
     return writer.pure(
         f"shufflevector {vector} {one.text}, {vector} poison, <{lanes} x i32> zeroinitializer",
         value.level,

@@ -37,7 +37,9 @@ def pool_module(target: Target) -> str:
     """The LLVM text of the pool for this target's architecture; NotImplementedError for one without it."""
     architecture = target.triple.split("-")[0]
     if architecture not in _FUTEX_SYSCALL:
-        raise NotImplementedError(f"no thread pool for {architecture}; there is one for {', '.join(_FUTEX_SYSCALL)}")
+        raise NotImplementedError(
+            f"no thread pool for {architecture}; there is one for {', '.join(_FUTEX_SYSCALL)}"
+        )
     if architecture == "x86_64":
         pause, declare_pause = "call void @llvm.x86.sse2.pause()", "declare void @llvm.x86.sse2.pause()"
     else:

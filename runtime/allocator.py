@@ -1,0 +1,82 @@
+"""Result arrays over recycled memory.
+
+A fresh large array costs a page fault for every 4 KiB that is first written, more than many kernels take to fill it.
+Blocks of memory that arrays lived in are kept and given out again. A block returns when the last array over it, views
+included, is gone. Small arrays come from NumPy, whose allocator does not return their pages to the system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+# Below this NumPy's own allocation is faster (measured by benchmarks on glibc: no page faults up to about this size).
+SMALL = 64 << 10
+ALIGNMENT = 64
+# Bytes kept for reuse; what comes back beyond this is freed.
+KEEP_LIMIT = 1 << 30
+
+_free: dict[int, list[Array]] = {}
+_kept = 0
+
+
+class _Block(np.ndarray):
+    """Memory in use by arrays; their base. When it dies its memory is free for the next."""
+
+    def __del__(self) -> None:
+        memory = self.base
+        # Views of a block die without being the block.
+        if type(memory) is np.ndarray and self.size == memory.size:
+            _give_back(memory)
+
+
+def _give_back(memory: Array) -> None:
+    global _kept
+    size = memory.size
+    if _kept + size <= KEEP_LIMIT:
+        _kept += size
+        _free.setdefault(size, []).append(memory)
+
+
+def block_bytes(size: int) -> int:
+    """The size of the block for an array of `size` bytes: at most an eighth more, so that near sizes share blocks."""
+    step = max(4096, 1 << max(0, size.bit_length() - 4))
+    return -(-size // step) * step + ALIGNMENT
+
+
+def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """An uninitialised row-major array, like np.empty; its memory may be recycled and is aligned to 64 bytes if large."""
+    size = prod(shape) * dtype.itemsize
+    if size < SMALL:
+        return np.empty(shape, dtype)
+    global _kept
+    total = block_bytes(size)
+    waiting = _free.get(total)
+    try:
+        memory = waiting.pop() if waiting else None
+    except IndexError:  # another thread took the last one
+        memory = None
+    if memory is None:
+        memory = np.empty(total, np.uint8)
+    else:
+        _kept -= total
+    block = memory.view(_Block)
+    offset = -memory.__array_interface__["data"][0] % ALIGNMENT
+    return np.ndarray(shape, dtype, block, offset)
+
+
+def empty_cache() -> None:
+    """Free the memory that is kept for reuse."""
+    global _kept
+    _free.clear()
+    _kept = 0
+
+
+def kept_bytes() -> int:
+    """Bytes kept for reuse."""
+    return _kept

@@ -1,0 +1,83 @@
+"""Machine code in this process: object files linked and made callable."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from ..codegen.llvm.compile import compile_module, target_machine
+from ..codegen.llvm.program import ENTRY
+from ..codegen.llvm.thread_pool import POOL_RUN, POOL_WORKERS, pool_module
+from ..codegen.target import Target
+
+if TYPE_CHECKING:
+    from llvmlite import binding
+
+
+class LoadedCode:
+    """Linked object files. Their code stays in memory as long as this object lives."""
+
+    def __init__(self, engine: binding.ExecutionEngine):
+        self._engine = engine
+
+    def address(self, name: str) -> int:
+        """The address of a function; KeyError if the objects do not define it."""
+        found = int(self._engine.get_function_address(name))
+        if not found:
+            raise KeyError(f"the object code has no function {name!r}")
+        return found
+
+
+def load_objects(objects: Sequence[bytes]) -> LoadedCode:
+    """Link a program's object files against each other, the thread pool and this process."""
+    _pool()
+    return LoadedCode(_link(objects))
+
+
+def load_llvm_text(text: str) -> LoadedCode:
+    """Compile a module for this machine and load it."""
+    return LoadedCode(_link([compile_module(text, Target.host())]))
+
+
+def _link(objects: Sequence[bytes]) -> binding.ExecutionEngine:
+    from llvmlite import binding
+
+    machine = target_machine(Target.host())
+    engine = binding.create_mcjit_compiler(binding.parse_assembly("", binding.create_context()), machine)
+    for data in objects:
+        engine.add_object_file(binding.ObjectFileRef.from_data(data))
+    engine.finalize_object()
+    return engine
+
+
+@cache
+def _pool() -> LoadedCode:
+    """The thread pool's code, loaded once. It is never unloaded: its workers run in it until the process ends."""
+    from llvmlite import binding
+
+    code = LoadedCode(_link([compile_module(pool_module(Target.host()), Target.host())]))
+    binding.add_symbol(POOL_RUN, code.address(POOL_RUN))
+    code._engine.detach()
+    return code
+
+
+def pool_workers() -> int:
+    """How many worker threads the pool has started in this process."""
+    return int(ctypes.CFUNCTYPE(ctypes.c_int64)(_pool().address(POOL_WORKERS))())
+
+
+class LoadedProgram:
+    """A program's native entry, callable."""
+
+    def __init__(self, objects: Sequence[bytes]):
+        self.code = load_objects(objects)
+        self.address = self.code.address(ENTRY)
+        pointer = ctypes.c_void_p
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, pointer, pointer, ctypes.c_int64)
+        self._entry = prototype(self.address)
+
+    def run(self, inputs: object, outputs: object, arena: int, dims: object, threads: int) -> int:
+        """Run it on pointer arrays, arena and dims; the result is 0 or the code of a failed check."""
+        return int(self._entry(inputs, outputs, arena, dims, threads))
