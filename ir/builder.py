@@ -50,12 +50,16 @@ class OpBuilder:
         return call
 
     def _lift(self, operands: Sequence[Any]) -> list[Any]:
-        """Operands with Python numbers made constants of the first tensor operand's dtype."""
+        """Operands with Python numbers made constants of the first tensor operand's dtype. A bool operand gives way to
+        another (the condition of a `where` says nothing about its branches)."""
         dtype: DType | None = None
         for operand in operands:
             if not isinstance(operand, int | float | bool):
-                dtype = self.type_of(operand).dtype
-                break
+                found = self.type_of(operand).dtype
+                if dtype is None or dtype is dtypes.bool_:
+                    dtype = found
+                if dtype is not dtypes.bool_:
+                    break
         lifted = []
         for operand in operands:
             if isinstance(operand, int | float | bool):
@@ -189,7 +193,9 @@ class ArrayBuilder(OpBuilder):
         arrays = self._lift(operands)
         full = op.normalise_attrs(attrs)
         op.infer_types([self.type_of(a) for a in arrays], full)
-        return op.numpy(*arrays, **full)
+        result = op.numpy(*arrays, **full)
+        # NumPy gives scalars for 0-d results; its float64 scalar is a Python float too, which `_lift` would take it for.
+        return tuple(map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
 
 
 ARRAYS = ArrayBuilder()

@@ -40,6 +40,8 @@ class Attr:
 
     def normalise(self, op: str, name: str, value: Any) -> Any:
         """The value in its one stored form; TypeError says what was expected."""
+        if value is None and self.default is None:
+            return None
         match self.kind:
             case "int" if isinstance(value, int) and not isinstance(value, bool):
                 return value

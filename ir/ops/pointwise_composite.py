@@ -171,7 +171,7 @@ _activation(
 
 def _softplus_numpy(x: Array, beta: float, threshold: float) -> Array:
     scaled = x * x.dtype.type(beta)
-    soft = np.log1p(np.exp(np.minimum(scaled, threshold))) / x.dtype.type(beta)
+    soft = np.logaddexp(scaled, x.dtype.type(0)) / x.dtype.type(beta)
     return np.where(scaled > threshold, x, soft)
 
 
@@ -182,8 +182,9 @@ def _softplus_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
 
 def _softplus_decompose(F: Any, x: Any, beta: float, threshold: float) -> Any:
     scaled = F.mul(x, beta)
-    soft = F.div(F.log1p(F.exp(F.minimum(scaled, threshold))), beta)
-    return F.where(F.gt(scaled, threshold), x, soft)
+    # log(1 + exp(s)) as max(s, 0) + log(1 + exp(-|s|)), which no float type overflows.
+    soft = F.add(F.maximum(scaled, 0.0), F.log1p(F.exp(F.neg(F.abs(scaled)))))
+    return F.where(F.gt(scaled, threshold), x, F.div(soft, beta))
 
 
 _activation(
