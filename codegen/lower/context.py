@@ -9,8 +9,7 @@ over buffers, and hands each kernel to `ctx.launch`, which finds out which buffe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 from ...ir import dims
 from ...ir.dims import DimLike, Symbol
@@ -29,20 +28,12 @@ from ..loops.nodes import (
     Launch,
     Let,
     Load,
-    Space,
     Stmt,
     Store,
 )
+from ..target import Target
 
 Args = Mapping[Value, Buffer]
-
-
-class Target(Protocol):
-    """What lowering asks of a target."""
-
-    @property
-    def vector_bytes(self) -> int:
-        """Width of the widest vector register worth using."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +70,7 @@ class LowerContext:
         self.messages: dict[int, str] = {}
         self._names = Names()
         self._viewed: dict[Buffer, Buffer] = {}
-        self._source = ""
-
-    def lanes(self, dtype: DType) -> int:
-        """Elements of this type in one vector register."""
-        return max(1, self.target.vector_bytes // dtype.itemsize)
+        self._flat: dict[Buffer, Buffer] = {}
 
     def fresh(self, stem: str) -> str:
         """A name for a program buffer or kernel that no other has."""
@@ -105,6 +92,12 @@ class LowerContext:
         self._viewed[alias] = self.storage(buffer)
         return alias
 
+    def flat(self, buffer: Buffer) -> Buffer:
+        """The buffer as one row, for linear offsets; one object per buffer."""
+        if buffer not in self._flat:
+            self._flat[buffer] = self.view(buffer, (buffer.numel,))
+        return self._flat[buffer]
+
     def storage(self, buffer: Buffer) -> Buffer:
         """The program buffer behind a view."""
         return self._viewed.get(buffer, buffer)
@@ -117,6 +110,11 @@ class LowerContext:
         code = len(self.messages) + 1
         self.messages[code] = message
         return code
+
+    def label_launches(self, start: int, source: str) -> None:
+        """Say of the launches from number `start` on what they compute, where that is not said yet."""
+        for i in range(start, len(self.launches)):
+            self.launches[i] = replace(self.launches[i], source=self.launches[i].source or source)
 
     def launch(
         self,
@@ -153,7 +151,7 @@ class LowerContext:
             bytes = 0
             for buffer in dict.fromkeys(args):
                 bytes = bytes + buffer.nbytes
-        self.launches.append(Launch(kernel, args, source or name, flops, bytes))
+        self.launches.append(Launch(kernel, args, source, flops, bytes))
         return kernel
 
 
@@ -275,4 +273,4 @@ def nest(space: Sequence[tuple[str, DimLike]], body: Sequence[Stmt]) -> tuple[St
     return result
 
 
-__all__ = ["Args", "LowerContext", "LowerOptions", "Names", "Space", "Target", "Usage", "nest"]
+__all__ = ["Args", "LowerContext", "LowerOptions", "Names", "Usage", "nest"]

@@ -1,20 +1,23 @@
 """From graph values to scalar expressions: what is element `index` of a value inside a group's body?
 
-`BodyEvaluator.at` walks the body backwards from a value: through pointwise ops by their scalar rules, through views by
-their index maps, down to leaves (the group's inputs, read from buffers) and to values that the surrounding lowering
-already holds (`held`: the accumulator of a contraction, the result of a reduction).
+`BodyEvaluator.at` walks the body backwards from a value: through pointwise ops by their scalar rules,
+through views by their index maps, down to leaves (the group's inputs, read from buffers) and to values that
+the surrounding lowering already holds (`held`: the accumulator of a contraction, the result of a
+reduction).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ...ir.dims import DimLike
+from ...ir import dims
+from ...ir.dims import DimLike, Quotient, Remainder
 from ...ir.graph import Graph, IRError, Node, Value
 from ..loops.nodes import Apply, Buffer, Const, Expr, Index, Load
 from ..scalar import SCALAR
 
 IndexTuple = tuple[DimLike, ...]
+Guard = tuple[DimLike, DimLike, DimLike]
 
 
 def broadcast_index(index: IndexTuple, shape: tuple[DimLike, ...]) -> IndexTuple:
@@ -24,22 +27,35 @@ def broadcast_index(index: IndexTuple, shape: tuple[DimLike, ...]) -> IndexTuple
 
 
 class BodyEvaluator:
-    """Elements of a body's values as loop IR expressions. One instance per loop scope: results are shared by identity."""
+    """Elements of a body's values as loop IR expressions. One instance per loop scope: results are shared by
+    identity.
+
+    `flatten`, where given, maps a buffer to its one-dimensional view, and leaves are read at linear
+    offsets, in which the divisions of a reshape cancel. `extents` gives the range of loop variables, `0 <=
+    name < extent`: guards of index maps that it decides vanish; the others are collected in `undecided`,
+    and the element becomes a select whose loads are clamped into their buffers (this needs `flatten`).
+    """
 
     def __init__(
         self,
         body: Graph,
         buffers: Mapping[Value, Buffer],
         held: Mapping[Value, Callable[[IndexTuple], Expr]] | None = None,
+        flatten: Callable[[Buffer], Buffer] | None = None,
+        extents: Mapping[str, DimLike] | None = None,
     ):
         self.producers = body.producers()
         self.buffers = buffers
         self.held = dict(held or {})
-        self._memo: dict[tuple[Value, IndexTuple], Expr] = {}
+        self.flatten = flatten
+        self.extents = dict(extents or {})
+        self.undecided: list[Guard] = []
+        self._clamping = False
+        self._memo: dict[tuple[Value, IndexTuple, bool], Expr] = {}
 
     def at(self, value: Value, index: IndexTuple) -> Expr:
         """The element as an expression; IRError for an op that has no element-wise meaning."""
-        key = (value, index)
+        key = (value, index, self._clamping)
         if key not in self._memo:
             self._memo[key] = self._evaluate(value, index)
         return self._memo[key]
@@ -48,7 +64,7 @@ class BodyEvaluator:
         if value in self.held:
             return self.held[value](index)
         if value in self.buffers:
-            return Load(self.buffers[value], index)
+            return self._load(self.buffers[value], index)
         node = self.producers.get(value)
         if node is None:
             raise IRError(f"%{value.name} has neither a buffer nor a producer in this group")
@@ -66,33 +82,156 @@ class BodyEvaluator:
                 return Const(node.attrs["value"], value.type.dtype)
         raise IRError(f"{node}: op {node.op.name!r} has no element-wise lowering")
 
+    def _load(self, buffer: Buffer, index: IndexTuple) -> Expr:
+        if self.flatten is None:
+            if self._clamping:
+                raise IRError(f"{buffer} is read under a guard, which needs flat buffers")
+            return Load(buffer, index)
+        if buffer.numel == 0:
+            return Const(0, buffer.dtype)  # nothing is there to be read: the guard around this is false
+        offset = recombine(buffer.offset(index))
+        if self._clamping:
+            offset = dims.minimum(maximum(offset, 0), buffer.numel - 1)
+        return Load(self.flatten(buffer), (offset,))
+
     def _view(self, node: Node, value: Value, index: IndexTuple) -> Expr:
-        """A view's `index_map` gives one `(operand number, operand index, guard)` per operand it may read, the guard a
-        list of `(low, index, high)` half-open ranges that must hold, None for always; the last entry may be a number,
-        the value where no guard holds (padding)."""
+        """A view's `index_map` gives one `(operand number, operand index, guard)` per operand it may read,
+        the guard a list of `(low, index, high)` half-open ranges that must hold, None for always; the last
+        entry may be a number, the value where no guard holds (padding)."""
         assert node.op.index_map is not None
         cases = node.op.index_map([v.type for v in node.inputs], value.type, index, **node.attrs)
-        *guarded, last = cases
-        result: Expr
-        if isinstance(last, int | float | bool):
-            result = Const(last, value.type.dtype)
-        else:
-            operand, where, guard = last
-            if guard:
-                raise IRError(f"{node}: the last case of an index map must hold always")
-            result = self.at(node.inputs[operand], where)
-        for operand, where, guard in reversed(guarded):
-            condition: Expr | None = None
-            for low, i, high in guard:
-                for test in (_compare("ge", i, low), _compare("lt", i, high)):
-                    condition = test if condition is None else SCALAR.and_(condition, test)
-            inside = self.at(node.inputs[operand], where)
-            result = inside if condition is None else SCALAR.select(condition, inside, result)
+        if not isinstance(cases, list):
+            cases = [cases]
+        taken: list[tuple[Expr | None, Expr]] = []  # (condition, element), the last one without a condition
+        for case in cases:
+            if isinstance(case, int | float | bool):
+                taken.append((None, Const(case, value.type.dtype)))
+                break
+            operand, where, guard = case
+            verdicts = [(test, self._decide(test)) for test in guard or ()]
+            if any(verdict is False for _, verdict in verdicts):
+                continue
+            open_tests = [test for test, verdict in verdicts if verdict is None]
+            self.undecided += open_tests
+            element = self._inside(node.inputs[operand], where, bool(open_tests))
+            taken.append((_condition(open_tests), element))
+            if not open_tests:
+                break
+        if not taken or taken[-1][0] is not None:
+            raise IRError(f"{node}: no case of its index map holds at {list(map(str, index))}")
+        result = taken[-1][1]
+        for condition, element in reversed(taken[:-1]):
+            assert condition is not None
+            result = SCALAR.select(condition, element, result)
         return result
+
+    def _inside(self, operand: Value, where: IndexTuple, guarded: bool) -> Expr:
+        saved, self._clamping = self._clamping, self._clamping or guarded
+        element = self.at(operand, where)
+        self._clamping = saved
+        return element
+
+    def _decide(self, guard: Guard) -> bool | None:
+        low, index, high = guard
+        least, most = value_range(index, self.extents)
+        if at_least(least, low) and at_least(high, most + 1):
+            return True
+        if at_least(low, most + 1) or at_least(least, high):
+            return False
+        return None
+
+
+def value_range(index: DimLike, extents: Mapping[str, DimLike]) -> tuple[DimLike, DimLike]:
+    """Inclusive bounds of an index over `0 <= name < extent`, symbolic where the extents are."""
+    least = most = index
+    for symbol in dims.symbols(index):
+        if symbol.name not in extents:
+            continue
+        last = extents[symbol.name] - 1
+        parts = dims.coefficient(index, symbol.name)
+        if parts is None or not isinstance(parts[0], int):
+            low, high = dims.bounds(index)
+            return low, high
+        at_end = {symbol.name: last}, {symbol.name: 0}
+        rising = parts[0] >= 0
+        least = dims.substitute(least, at_end[rising])
+        most = dims.substitute(most, at_end[not rising])
+    return least, most
+
+
+def at_least(a: DimLike, b: DimLike) -> bool:
+    """Whether a >= b for every value of the symbols, as far as bounds tell."""
+    return dims.bounds(a - b)[0] >= 0
+
+
+def maximum(a: DimLike, b: DimLike) -> DimLike:
+    return dims.minimum(a * -1, b * -1) * -1
+
+
+def recombine(value: DimLike) -> DimLike:
+    """The value with `m * (x // m) + x % m` written as `x`, as far as such pairs are found.
+
+    A linear offset into a reshaped array is full of them: each dim's index is a quotient and a remainder of
+    one linear index, and the strides put it together again.
+    """
+    while isinstance(value, dims.Expr):
+        better = _recombine_once(value)
+        if better is None:
+            return value
+        value = better
+    return value
+
+
+def _recombine_once(value: dims.Expr) -> DimLike | None:
+    terms = dict(value.terms)
+    for monomial, coefficient in value.terms:
+        for position, atom in enumerate(monomial):
+            if not isinstance(atom, Remainder):
+                continue
+            others = monomial[:position] + monomial[position + 1 :]
+            for partner, partner_coefficient in terms.items():
+                if partner_coefficient != coefficient * atom.divisor or len(partner) != len(monomial):
+                    continue
+                for k, quotient in enumerate(partner):
+                    if not isinstance(quotient, Quotient) or partner[:k] + partner[k + 1 :] != others:
+                        continue
+                    whole = _dividend(atom, quotient)
+                    if whole is not None:
+                        factor: DimLike = dims.Expr(((others, coefficient),)) if others else coefficient
+                        pair = dims.Expr(((monomial, coefficient), (partner, partner_coefficient)))
+                        return value - pair + factor * whole
+    return None
+
+
+def _dividend(remainder: Remainder, quotient: Quotient) -> DimLike | None:
+    """x where divisor * quotient + remainder == x; None where they do not belong together."""
+    inner = remainder.expr
+    if quotient.divisor == remainder.divisor:
+        # `mod` reduces coefficients and `floordiv` does not: (18*i + j) // 16 goes with (2*i + j) % 16.
+        difference = quotient.expr - inner
+        parts = difference.terms if isinstance(difference, dims.Expr) else (((), difference),)
+        return quotient.expr if all(c % remainder.divisor == 0 for _, c in parts) else None
+    if len(inner.terms) == 1 and inner.terms[0][1] == 1 and len(inner.terms[0][0]) == 1:
+        nested = inner.terms[0][0][0]
+        if (
+            isinstance(nested, Quotient)
+            and nested.expr == quotient.expr
+            and nested.divisor * remainder.divisor == quotient.divisor
+        ):
+            return inner
+    return None
+
+
+def _condition(tests: list[Guard]) -> Expr | None:
+    condition: Expr | None = None
+    for low, i, high in tests:
+        for test in (_compare("ge", i, low), _compare("lt", i, high)):
+            condition = test if condition is None else SCALAR.and_(condition, test)
+    return condition
 
 
 def _compare(op: str, left: DimLike, right: DimLike) -> Expr:
     return SCALAR._apply(op, Index(left), Index(right))
 
 
-__all__ = ["Apply", "BodyEvaluator", "IndexTuple", "broadcast_index"]
+__all__ = ["Apply", "BodyEvaluator", "IndexTuple", "broadcast_index", "recombine"]

@@ -1,0 +1,27 @@
+"""Which lowering a kind of group has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...ir.graph import Graph, IRError, Node
+from .context import Args, LowerContext
+from .contraction_lower import lower_contraction
+from .pointwise import lower_loop
+from .reduce import lower_reduce
+
+GroupLowering = Callable[[LowerContext, Node, Graph, Args], None]
+
+LOWERINGS: dict[str, GroupLowering] = {
+    "loop": lower_loop,
+    "reduce": lower_reduce,
+    "contraction": lower_contraction,
+}
+
+
+def lowering_of(kind: str) -> GroupLowering:
+    """IRError lists the kinds there are."""
+    found = LOWERINGS.get(kind)
+    if found is None:
+        raise IRError(f"no lowering for groups of kind {kind!r}; there are {', '.join(LOWERINGS)}")
+    return found

@@ -1,0 +1,205 @@
+"""From a fused graph to a program: buffers, launches in order, where each buffer lies.
+
+Outputs are the caller's buffers. An output that is tied to an input (donated) is written straight over that
+input when every read of the old value happens before, or in the same launch at the same element; otherwise
+it is computed in the arena and copied at the end, when nothing needs the old value any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...ir import dims
+from ...ir.dims import Symbol
+from ...ir.graph import Graph, IRError, Node, Value
+from ...passes.memory_plan import Interval, plan_memory
+from ..loops.nodes import Buffer, Kernel, Launch, Load, Program
+from ..target import Target
+from .context import Args, LowerContext, LowerOptions, Names
+from .inplace import reads_before_writing
+from .kinds import lowering_of
+from .pointwise import Nest
+from .template import Axis, Element
+
+
+def lower_graph(graph: Graph, target: Target, options: LowerOptions | None = None) -> Program:
+    """The program that computes a fused graph. IRError names a node that is not `fused`, or that cannot be
+    lowered.
+
+    `Program.outputs[i]` is the input's own buffer where output i is tied to an input.
+    """
+    ctx = LowerContext(target, options)
+    inputs = {v: Buffer(ctx.fresh(v.name), v.type.dtype, v.type.shape) for v in graph.inputs}
+    buffers = dict(inputs)
+    for node in graph.nodes:
+        if node.op.name != "fused":
+            raise IRError(f"{node}: only fused groups can be lowered; run the fusion pass first")
+        for value in node.outputs:
+            buffers[value] = Buffer(ctx.fresh(value.name), value.type.dtype, value.type.shape)
+        lower_group(ctx, node, buffers)
+    return _Placement(ctx, graph, inputs, buffers).program()
+
+
+def lower_group(ctx: LowerContext, node: Node, buffers: Mapping[Value, Buffer]) -> None:
+    """Append the launches of one fused group."""
+    (body,) = node.regions
+    args: dict[Value, Buffer] = dict(zip(body.inputs, (buffers[v] for v in node.inputs)))
+    for inside, outside in zip(body.outputs, node.outputs):
+        if inside in args:
+            raise IRError(f"{node}: %{inside.name} is twice an output, or an input and an output, of its body")
+        args[inside] = buffers[outside]
+    if all(dims.bounds(v.type.numel)[1] == 0 for v in node.outputs):
+        return
+    launches_before = len(ctx.launches)
+    lowering_of(node.attrs["kind"])(ctx, node, body, args)
+    ctx.label_launches(launches_before, node.attrs["name"])
+
+
+@dataclass(frozen=True)
+class _Copy:
+    source: Buffer
+    target: Buffer
+
+
+class _Placement:
+    """Decides which memory each value lives in, after the launches are known."""
+
+    def __init__(self, ctx: LowerContext, graph: Graph, inputs: Mapping[Value, Buffer], buffers: Args):
+        self.ctx = ctx
+        self.graph = graph
+        self.inputs = inputs
+        self.buffers = buffers
+        self.moved: dict[Buffer, Buffer] = {}  # a value's buffer, and the caller's that it is written to instead
+        self.copies: list[_Copy] = []
+        self.outputs: list[Buffer] = []
+
+    def program(self) -> Program:
+        self._place_outputs()
+        self._append_copies()
+        ctx, graph = self.ctx, self.graph
+        launches = tuple(self._rebound(launch) for launch in ctx.launches)
+        outside = {*self.inputs.values(), *self.outputs}
+        intervals = list(_intervals(launches, outside))
+        plan = plan_memory(intervals)
+        arena = tuple(dict.fromkeys(b for launch in launches for b in launch.args if b not in outside))
+        return Program(
+            name=graph.name,
+            inputs=tuple(self.inputs[v] for v in graph.inputs),
+            outputs=tuple(self.outputs),
+            arena=arena,
+            launches=launches,
+            dims=_symbols(graph),
+            offsets={b.name: plan.offsets[b.name] for b in arena},
+            arena_bytes=plan.arena_bytes,
+            messages=dict(ctx.messages),
+            lifetimes=tuple(intervals),
+        )
+
+    def _place_outputs(self) -> None:
+        graph = self.graph
+        taken: set[Value] = set()
+        # Tied outputs first: a value that is an output twice is then written in place and copied from there.
+        for index in sorted(range(len(graph.outputs)), key=lambda i: i not in graph.aliases):
+            value = graph.outputs[index]
+            own = self.buffers[value]
+            if index in graph.aliases:
+                place = self.inputs[graph.inputs[graph.aliases[index]]]
+                if own is place:
+                    pass
+                elif value not in taken and value not in self.inputs and self._may_overwrite(own, place):
+                    self.moved[own] = place
+                else:
+                    self.copies.append(_Copy(own, place))
+            elif value in taken or value in self.inputs:
+                place = Buffer(self.ctx.fresh(f"{value.name}_out"), own.dtype, own.shape)
+                self.copies.append(_Copy(own, place))
+            else:
+                place = own
+            taken.add(value)
+            self.outputs.append(place)
+        order = sorted(range(len(graph.outputs)), key=lambda i: i not in graph.aliases)
+        self.outputs = [place for _, place in sorted(zip(order, self.outputs))]
+
+    def _may_overwrite(self, own: Buffer, place: Buffer) -> bool:
+        """Whether `own` may live in the input's buffer: nothing reads the old value once it is being
+        written."""
+        if any(copy.source is place for copy in self.copies) or place in self.moved.values():
+            return False
+        if own.dtype is not place.dtype or own.shape != place.shape:
+            return False
+        old = self.graph.inputs[list(self.inputs.values()).index(place)]
+        if any(v is old and self.graph.aliases.get(i) is None for i, v in enumerate(self.graph.outputs)):
+            return False  # the old value itself is returned
+        writers = [i for i, launch in enumerate(self.ctx.launches) if own in written(launch)]
+        readers = [i for i, launch in enumerate(self.ctx.launches) if place in launch.args]
+        if not writers:
+            return False
+        first = writers[0]
+        if any(r > first for r in readers):
+            return False
+        return first not in readers or reads_before_writing(self.ctx.launches[first], place, own)
+
+    def _append_copies(self) -> None:
+        """The copies that remain, as launches; sources that another copy overwrites are saved first."""
+        overwritten = {copy.target for copy in self.copies} | set(self.moved.values())
+        saved: dict[Buffer, Buffer] = {}
+        for copy in self.copies:
+            if copy.source in overwritten and copy.source not in saved:
+                saved[copy.source] = self.ctx.scratch(copy.source.name, copy.source.dtype, copy.source.shape)
+                self._copy(copy.source, saved[copy.source])
+        for copy in self.copies:
+            self._copy(saved.get(copy.source, copy.source), copy.target)
+
+    def _copy(self, source: Buffer, target: Buffer) -> None:
+        if source.numel == 0:
+            return
+        names = Names()
+        axis = Axis(names("i"), source.numel)
+        element = Element(self.ctx.flat(target), axis.index, Load(self.ctx.flat(source), (axis.index,)))
+        statements, cost = Nest(names, [axis], [element]).parallel(self.ctx)
+        self.ctx.launch(f"copy_{source.name}", statements, cost=cost)
+
+    def _rebound(self, launch: Launch) -> Launch:
+        args = tuple(self.moved.get(b, b) for b in launch.args)
+        return Launch(launch.kernel, args, launch.source, launch.flops, launch.bytes)
+
+
+def written(launch: Launch) -> set[Buffer]:
+    """The program's buffers that a launch may store to."""
+    return {b for p, b in zip(launch.kernel.params, launch.args) if p.name in launch.kernel.writes}
+
+
+def _intervals(launches: Sequence[Launch], outside: Iterable[Buffer]) -> Iterable[Interval]:
+    outside = set(outside)
+    first: dict[Buffer, int] = {}
+    last: dict[Buffer, int] = {}
+    for i, launch in enumerate(launches):
+        for buffer in launch.args:
+            first.setdefault(buffer, i)
+            last[buffer] = i
+    for buffer, born in first.items():
+        if buffer in outside:
+            continue
+        launch = launches[born]
+        if buffer not in written(launch):
+            raise IRError(f"{launch.kernel.name} reads {buffer.name}, which nothing has written")
+        partners = tuple(
+            old.name
+            for old in dict.fromkeys(launch.args)
+            if old is not buffer
+            and old not in outside
+            and last[old] == born
+            and first[old] < born
+            and old.dtype.itemsize == buffer.dtype.itemsize
+            and old.numel == buffer.numel
+            and reads_before_writing(launch, old, buffer)
+        )
+        yield Interval(buffer.name, buffer.nbytes, born, last[buffer], partners)
+
+
+def _symbols(graph: Graph) -> tuple[Symbol, ...]:
+    return graph.symbols
+
+
+__all__ = ["Kernel", "lower_graph", "lower_group", "written"]

@@ -1,0 +1,259 @@
+"""Templates: a group's elements over symbolic axes, made once and instantiated for every loop copy.
+
+An output element is evaluated at a symbolic index, one variable per axis of the iteration space. Strides
+are then read off the linear offsets, axes that every access walks contiguously are collapsed into one, and
+each copy of the loop body (unrolled, vector, tail) is the template with its own loop indices substituted
+for the axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...ir import dims
+from ...ir.dims import DimLike
+from ..loops.nodes import (
+    Apply,
+    Buffer,
+    Check,
+    Const,
+    Expr,
+    For,
+    If,
+    Index,
+    LaneReduce,
+    Let,
+    Load,
+    Stmt,
+    Store,
+    Var,
+)
+from .context import Names
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One dim of an iteration space: 0 <= var < extent."""
+
+    var: str
+    extent: DimLike
+
+    @property
+    def index(self) -> DimLike:
+        return dims.symbol(self.var, 0, max(dims.bounds(self.extent)[1] - 1, 0))
+
+
+@dataclass(frozen=True)
+class Element:
+    """`buffer[offset] = value`, over axes."""
+
+    buffer: Buffer
+    offset: DimLike
+    value: Expr
+
+    def at(
+        self,
+        bindings: Mapping[str, DimLike],
+        memo: dict[int, Expr] | None = None,
+        names: Mapping[str, Expr] | None = None,
+    ) -> Element:
+        """The element with axes (and names) replaced; see `instantiate`."""
+        offset = dims.substitute(self.offset, bindings)
+        return Element(self.buffer, offset, instantiate(self.value, bindings, memo, names))
+
+    def store(self) -> Store:
+        return Store(self.buffer, (self.offset,), self.value)
+
+
+def make_axes(names: Names, shape: Sequence[DimLike], stem: str = "i") -> list[Axis]:
+    return [Axis(names(stem), extent) for extent in shape]
+
+
+def walk(exprs: Iterable[Expr]) -> Iterator[Expr]:
+    """Every distinct (by identity) subexpression once."""
+    seen: set[int] = set()
+    stack = list(exprs)
+    while stack:
+        expr = stack.pop()
+        if id(expr) in seen:
+            continue
+        seen.add(id(expr))
+        yield expr
+        if isinstance(expr, Apply):
+            stack.extend(expr.args)
+        elif isinstance(expr, LaneReduce):
+            stack.append(expr.value)
+
+
+def index_values(exprs: Iterable[Expr]) -> list[DimLike]:
+    """Every offset that is loaded from and every index used as a number, each once."""
+    found: dict[DimLike, None] = {}
+    for expr in walk(exprs):
+        if isinstance(expr, Load):
+            for i in expr.index:
+                found[i] = None
+        elif isinstance(expr, Index):
+            found[expr.value] = None
+    return list(found)
+
+
+def instantiate(
+    expr: Expr,
+    bindings: Mapping[str, DimLike],
+    memo: dict[int, Expr] | None = None,
+    names: Mapping[str, Expr] | None = None,
+) -> Expr:
+    """The expression with index symbols and names replaced; what mentions none of them stays the same object.
+
+    `memo` shares results among expressions of one loop body, whose sources must outlive it.
+    """
+    memo = {} if memo is None else memo
+    found = memo.get(id(expr))
+    if found is None:
+        found = memo[id(expr)] = _instantiate(expr, bindings, memo, names or {})
+    return found
+
+
+def _instantiate(
+    expr: Expr, bindings: Mapping[str, DimLike], memo: dict[int, Expr], names: Mapping[str, Expr]
+) -> Expr:
+    match expr:
+        case Var():
+            return names.get(expr.name, expr)
+        case Load():
+            index = tuple(dims.substitute(i, bindings) for i in expr.index)
+            return expr if index == expr.index else Load(expr.buffer, index)
+        case Index():
+            value = dims.substitute(expr.value, bindings)
+            if isinstance(value, int):
+                return Const(value, expr.dtype)
+            return expr if value == expr.value else Index(value, expr.dtype)
+        case Apply():
+            args = tuple(instantiate(a, bindings, memo, names) for a in expr.args)
+            same = all(a is b for a, b in zip(args, expr.args))
+            return expr if same else Apply(expr.op, args, expr.dtype)
+        case LaneReduce():
+            value_ = instantiate(expr.value, bindings, memo, names)
+            return LaneReduce(expr.combine, expr.var, expr.lanes, value_)
+    return expr
+
+
+def collapse(axes: Sequence[Axis], indices: Iterable[DimLike]) -> tuple[list[Axis], dict[str, DimLike]]:
+    """Fewer axes that enumerate the same space, in the same order, and each old axis as an index over them.
+
+    Two neighbours become one where every index steps through both as through one longer axis; axes of
+    extent 1 go.
+    """
+    indices = list(indices)
+    bindings: dict[str, DimLike] = {}
+    merged: list[Axis] = []
+    for axis in reversed(axes):
+        if axis.extent == 1:
+            bindings[axis.var] = 0
+        elif merged and _continues(axis, merged[-1], indices):
+            inner = merged[-1]
+            whole = Axis(inner.var, axis.extent * inner.extent)
+            # Indices speak of the pair only as stride * (extent * outer + inner), so outer may count as 0.
+            bindings[axis.var] = 0
+            bindings[inner.var] = whole.index
+            merged[-1] = whole
+        else:
+            merged.append(axis)
+    merged.reverse()
+    return merged, bindings
+
+
+def _continues(outer: Axis, inner: Axis, indices: Sequence[DimLike]) -> bool:
+    for index in indices:
+        a, b = dims.coefficient(index, outer.var), dims.coefficient(index, inner.var)
+        if a is None or b is None or a[0] != b[0] * inner.extent:
+            return False
+    return True
+
+
+def stride(index: DimLike, axis: Axis) -> DimLike | None:
+    """By how much the index grows along the axis; None where that is not constant."""
+    parts = dims.coefficient(index, axis.var)
+    return None if parts is None else parts[0]
+
+
+def bind_shared(body: Sequence[Stmt], names: Names) -> tuple[Stmt, ...]:
+    """The block with every operation that it uses more than once bound to a name, so that its text is a list
+    of steps and not a tree with copies. Blocks nested in it are left as they are."""
+    counts: dict[int, int] = {}
+    for stmt in body:
+        for expr in _operands(stmt):
+            _count(expr, counts)
+    out: list[Stmt] = []
+    replaced: dict[int, Expr] = {}
+
+    def rewrite(expr: Expr) -> Expr:
+        if id(expr) in replaced:
+            return replaced[id(expr)]
+        result = expr
+        if isinstance(expr, Apply):
+            args = tuple(rewrite(a) for a in expr.args)
+            if any(a is not b for a, b in zip(args, expr.args)):
+                result = Apply(expr.op, args, expr.dtype)
+        if isinstance(expr, Apply | Load) and counts.get(id(expr), 0) > 1:
+            name = names("t")
+            out.append(Let(name, result))
+            result = Var(name, expr.dtype)
+        replaced[id(expr)] = result
+        return result
+
+    for stmt in body:
+        match stmt:
+            case Store():
+                out.append(Store(stmt.buffer, stmt.index, rewrite(stmt.value)))
+            case Let():
+                out.append(Let(stmt.name, rewrite(stmt.value)))
+            case Check():
+                out.append(Check(rewrite(stmt.condition), stmt.code))
+            case If():
+                out.append(If(rewrite(stmt.condition), stmt.body, stmt.orelse))
+            case For():
+                out.append(stmt)
+    return tuple(out)
+
+
+def _operands(stmt: Stmt) -> tuple[Expr, ...]:
+    match stmt:
+        case Store() | Let():
+            return (stmt.value,)
+        case If() | Check():
+            return (stmt.condition,)
+    return ()
+
+
+def _count(expr: Expr, counts: dict[int, int]) -> None:
+    seen = counts.get(id(expr), 0)
+    counts[id(expr)] = seen + 1
+    if not seen and isinstance(expr, Apply):
+        for arg in expr.args:
+            _count(arg, counts)
+
+
+def operations(exprs: Iterable[Expr]) -> int:
+    """Arithmetic operations in the expressions, shared ones once; expensive functions count for several."""
+    return sum(OPERATION_COST.get(e.op, 1) for e in walk(exprs) if isinstance(e, Apply))
+
+
+# Instructions, about, that `scalar_math.py` needs for one.
+OPERATION_COST = {
+    "exp": 12,
+    "expm1": 16,
+    "log": 16,
+    "log1p": 18,
+    "sin": 18,
+    "cos": 18,
+    "tan": 30,
+    "tanh": 20,
+    "erf": 20,
+    "pow": 40,
+    "div": 4,
+    "sqrt": 4,
+    "floordiv": 8,
+    "mod": 8,
+}

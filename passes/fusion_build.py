@@ -1,0 +1,137 @@
+"""From a partition of a graph's nodes to a fused graph: bodies, their inputs and outputs, and the order of groups.
+
+A group owns its nodes. Besides, it gets copies of `inlined` nodes (constants, views, cheap arithmetic) that it reads:
+they belong to no group, and are computed wherever they are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..ir.graph import Graph, IRError, Node, Value, replace_values
+from ..ir.op import op_named
+
+
+@dataclass(eq=False)
+class Group:
+    """Nodes that become one kernel, in graph order. Compared by identity."""
+
+    kind: str
+    nodes: list[Node] = field(default_factory=list)
+    name: str = ""
+
+    @property
+    def anchor(self) -> Node:
+        """The node that gives the group its kind; for a loop group, its first."""
+        wanted = {"reduce": "reduce", "contraction": "contraction", "window": "window"}.get(self.kind)
+        return next((n for n in self.nodes if n.op.lowering == wanted), self.nodes[0])
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} group of {', '.join(n.op.name for n in self.nodes)}>"
+
+
+# Whether a group may hold a copy of an inlined node that `consumer`, one of its nodes, reads.
+Accepts = Callable[[Group, Node, Node], bool]
+
+
+def build_fused(
+    graph: Graph, groups: Sequence[Group], inlined: Collection[Node], accepts: Accepts
+) -> Graph:
+    """The graph with a `fused` node for each group. Inlined nodes whose value must exist in memory (an output, or read
+    by a group that does not take a copy) get a loop group of their own."""
+    builder = _Builder(graph, inlined, accepts)
+    return builder.build(groups)
+
+
+class _Builder:
+    def __init__(self, graph: Graph, inlined: Collection[Node], accepts: Accepts):
+        self.graph = graph
+        self.inlined = set(inlined)
+        self.accepts = accepts
+        self.producer = graph.producers()
+        self.position = {node: i for i, node in enumerate(graph.nodes)}
+
+    def build(self, groups: Sequence[Group]) -> Graph:
+        groups = list(groups)
+        bodies = {g: self._members(g) for g in groups}
+        owned = {node for g in groups for node in g.nodes}
+        wanted = [v for v in self.graph.outputs]
+        wanted += [v for members in bodies.values() for v in self._reads(members)]
+        while wanted:
+            node = self.producer.get(wanted.pop())
+            if node is not None and node not in owned:
+                group = Group("loop", [node])
+                groups.append(group)
+                owned.add(node)
+                bodies[group] = self._members(group)
+                wanted += self._reads(bodies[group])
+        memory = {v for v in self.graph.outputs} | {v for m in bodies.values() for v in self._reads(m)}
+        nodes = []
+        for number, group in enumerate(self._ordered(groups, bodies)):
+            name = group.name or f"fused_{number}"
+            nodes.append(self._fused(group, name, bodies[group], memory))
+        return replace(self.graph, nodes=tuple(nodes))
+
+    def _members(self, group: Group) -> list[Node]:
+        """The group's nodes and the copies it takes, in graph order."""
+        members = set(group.nodes)
+        stack = list(group.nodes)
+        while stack:
+            consumer = stack.pop()
+            for value in consumer.inputs:
+                node = self.producer.get(value)
+                if node is None or node in members or node not in self.inlined:
+                    continue
+                if self.accepts(group, node, consumer):
+                    members.add(node)
+                    stack.append(node)
+        return sorted(members, key=self.position.__getitem__)
+
+    def _reads(self, members: Sequence[Node]) -> list[Value]:
+        """What comes from outside, in order of first use."""
+        inside = {v for node in members for v in node.outputs}
+        return list(dict.fromkeys(v for node in members for v in node.inputs if v not in inside))
+
+    def _fused(self, group: Group, name: str, members: Sequence[Node], memory: Collection[Value]) -> Node:
+        mapping: dict[Value, Value] = {}
+        reads = self._reads(members)
+        for value in reads:
+            mapping[value] = Value(value.name, value.type)
+        nodes = []
+        for node in members:
+            outputs = tuple(Value(v.name, v.type) for v in node.outputs)
+            nodes.append(replace(node, inputs=replace_values(node.inputs, mapping), outputs=outputs))
+            mapping.update(zip(node.outputs, outputs))
+        results = tuple(v for node in group.nodes for v in node.outputs if v in memory)
+        if not results:
+            raise IRError(f"{group}: nothing reads what it computes; run dead code elimination first")
+        body = Graph(name, tuple(mapping[v] for v in reads), tuple(nodes), replace_values(results, mapping))
+        op = op_named("fused")
+        attrs = op.normalise_attrs({"name": name, "kind": group.kind})
+        return Node(op, tuple(reads), attrs, results, group.anchor.location, (body,))
+
+    def _ordered(self, groups: Sequence[Group], bodies: dict[Group, list[Node]]) -> list[Group]:
+        """Groups after those they read from, else by their first node; IRError for a cycle."""
+        home = {v: g for g in groups for node in g.nodes for v in node.outputs}
+        reads = {g: {home[v] for v in self._reads(bodies[g]) if v in home} for g in groups}
+        readers: dict[Group, list[Group]] = {g: [] for g in groups}
+        for group, sources in reads.items():
+            for source in sources:
+                readers[source].append(group)
+        missing = {g: len(sources) for g, sources in reads.items()}
+        first = {g: max(self.position[n] for n in g.nodes) for g in groups}
+        ready = sorted((g for g in groups if not missing[g]), key=first.__getitem__)
+        order: list[Group] = []
+        while ready:
+            group = ready.pop(0)
+            order.append(group)
+            for reader in readers[group]:
+                missing[reader] -= 1
+                if not missing[reader]:
+                    ready.append(reader)
+            ready.sort(key=first.__getitem__)
+        if len(order) < len(groups):
+            stuck = next(g for g in groups if g not in order)
+            raise IRError(f"{stuck} is part of a cycle of groups")
+        return order
