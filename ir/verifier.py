@@ -9,11 +9,13 @@ graph's inputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from .dims import Expr, Symbol
 from .graph import Graph, IRError, Node, Value, attr_equal
+from .interpreter import symbol_of
 from .printer import node_symbols, node_text, value_text
+from .types import TensorType
 
 NEIGHBOURS = 2
 
@@ -31,8 +33,11 @@ def verify(graph: Graph) -> Graph:
 def _verify(graph: Graph, outer: Mapping[str, Symbol] | None) -> None:
     symbols: dict[str, Symbol] = dict(outer or {})
     for value in graph.inputs:
-        for symbol in value.type.symbols:
+        for symbol in plain_symbols(value.type):
             _check_symbol(graph, symbol, symbols, bind=outer is None, node=None)
+    for value in graph.inputs:
+        for symbol in value.type.symbols:
+            _check_symbol(graph, symbol, symbols, bind=False, node=None)
     defined: set[Value] = set()
     names: dict[str, Value] = {}
     for value in graph.inputs:
@@ -54,6 +59,14 @@ def _verify(graph: Graph, outer: Mapping[str, Symbol] | None) -> None:
         if value not in defined:
             raise _error(graph, f"the graph returns %{value.name}, which it does not define", None)
     _check_aliases(graph)
+
+
+def plain_symbols(type_: TensorType) -> Iterator[Symbol]:
+    """The symbols that are a dim by themselves: an array of the type says what they are."""
+    for dim in type_.shape:
+        symbol = symbol_of(dim)
+        if symbol is not None:
+            yield symbol
 
 
 def _define(
@@ -81,7 +94,7 @@ def _check_symbol(
 ) -> None:
     known = symbols.setdefault(symbol.name, symbol) if bind else symbols.get(symbol.name)
     if known is None:
-        raise _error(graph, f"no input of the graph has the symbolic dim {symbol.name}", node)
+        raise _error(graph, f"no input of the graph has {symbol.name} as a dim, to say what it is", node)
     if known != symbol:
         raise _error(
             graph,

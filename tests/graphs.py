@@ -370,11 +370,10 @@ class _Maker:
         if name is None:
             return None
         x = self.any_value(rank=(4, 4))
-        attrs = {
-            "kernel": (2, 2),
-            "stride": (self.rng.choice([1, 2]),) * 2,
-            "padding": (self.rng.choice([0, 1]),) * 2,
-        }
+        attrs = {"kernel": (2, 2), "stride": (self.rng.choice([1, 2]),) * 2}
+        attrs["padding"] = (self.rng.choice([0, 1]),) * 2
+        if name == "max_pool":
+            attrs["dilation"] = (1, 1)
         return getattr(self.F, name)(x, **attrs)
 
     def pick(self) -> Value | None:
