@@ -13,6 +13,7 @@ from .constant_folding import ConstantFolding
 from .cse import CommonSubexpressions
 from .dce import DeadCodeElimination
 from .decompose import Decompose
+from .fusion import Fusion
 from .simplify import Simplify
 
 
@@ -47,6 +48,8 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         CommonSubexpressions(),
         # What simplify and CSE left unused must be gone before fusion counts uses.
         DeadCodeElimination(),
+        # Last: code generation takes what it gives. A pass after it would have to look into regions.
+        Fusion(enabled=options.fuse),
     ]
     return tuple(passes)
 
