@@ -4,61 +4,95 @@ A dim is a Python int or an `Expr`. An `Expr` is a polynomial with integer coeff
 normal form, so that equal expressions compare equal and the coefficient of a loop variable (its stride) can be
 read off. An atom is a bounded symbol (`Dim("batch", 1, 256)`), or a floor division, remainder or minimum that
 did not simplify away.
+
+Divisions are split first, `x = whole * divisor + rest`, and a common factor of rest and divisor is taken out, so
+(18*i + 6*j) // 12 is i + (i + j) // 2. A quotient and the remainder that belongs to it find each other again:
+d * (x // d) + x % d is x. That is how the linear offset of a reshaped index comes out as the offset it was.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import reduce as _fold
-from typing import Union
+from typing import Any, Union
 
 INFINITY = 1 << 62
 
 
-@dataclass(frozen=True)
-class Symbol:
+class _Atom:
+    """What a product multiplies. Immutable; the hash and the text are worked out once, since every sum looks its
+    products up and sorts them."""
+
+    __slots__ = ("_hash", "_parts", "text")
+
+    def _freeze(self, text: str, *parts: Any) -> None:
+        self.text = text
+        self._parts = parts
+        self._hash = hash((type(self).__name__, parts))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, _Atom) and type(self) is type(other) and self._parts == other._parts
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self._parts))})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._parts
+
+
+class Symbol(_Atom):
     """A named integer with inclusive bounds."""
 
-    name: str
-    low: int = 0
-    high: int = INFINITY
+    __slots__ = ("high", "low", "name")
 
-    def __str__(self) -> str:
-        return self.name
+    def __init__(self, name: str, low: int = 0, high: int = INFINITY):
+        self.name, self.low, self.high = name, low, high
+        self._freeze(name, name, low, high)
 
 
-@dataclass(frozen=True)
-class Quotient:
+class _Division(_Atom):
+    __slots__ = ("divisor", "expr")
+    sign = ""
+
+    def __init__(self, expr: Expr, divisor: int):
+        self.expr, self.divisor = expr, divisor
+        inner = str(expr)
+        if len(expr.terms) > 1 or inner.startswith("-"):
+            inner = f"({inner})"
+        self._freeze(f"({inner} {self.sign} {divisor})", expr, divisor)
+
+
+class Quotient(_Division):
     """floor(expr / divisor), divisor > 0."""
 
-    expr: Expr
-    divisor: int
-
-    def __str__(self) -> str:
-        return f"({self.expr} // {self.divisor})"
+    __slots__ = ()
+    sign = "//"
 
 
-@dataclass(frozen=True)
-class Remainder:
+class Remainder(_Division):
     """expr mod divisor, in [0, divisor)."""
 
-    expr: Expr
-    divisor: int
-
-    def __str__(self) -> str:
-        return f"({self.expr} % {self.divisor})"
+    __slots__ = ()
+    sign = "%"
 
 
-@dataclass(frozen=True)
-class Minimum:
+class Minimum(_Atom):
     """min(left, right)."""
 
-    left: Expr
-    right: Expr
+    __slots__ = ("left", "right")
 
-    def __str__(self) -> str:
-        return f"min({self.left}, {self.right})"
+    def __init__(self, left: Expr, right: Expr):
+        self.left, self.right = left, right
+        self._freeze(f"min({left}, {right})", left, right)
 
 
 Atom = Union[Symbol, Quotient, Remainder, Minimum]
@@ -69,11 +103,12 @@ DimLike = Union[int, "Expr"]
 class Expr:
     """A polynomial over atoms. Build it with the operators; a constant result is returned as an int."""
 
-    __slots__ = ("_hash", "terms")
+    __slots__ = ("_bounds", "_hash", "terms")
 
     def __init__(self, terms: tuple[tuple[Monomial, int], ...]):
         self.terms = terms
         self._hash = hash(terms)
+        self._bounds: tuple[int, int] | None = None
 
     def __hash__(self) -> int:
         return self._hash
@@ -81,15 +116,31 @@ class Expr:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Expr) and self._hash == other._hash and self.terms == other.terms
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Expr, (self.terms,)  # a hash of text differs from one process to the next
+
     def __add__(self, other: DimLike) -> DimLike:
-        if not isinstance(other, int | Expr):
+        if isinstance(other, int):
+            return self._plus(other)
+        if not isinstance(other, Expr):
             return NotImplemented
         total = dict(self.terms)
-        for monomial, coefficient in _terms(other):
+        for monomial, coefficient in other.terms:
             total[monomial] = total.get(monomial, 0) + coefficient
         return _normal(total)
 
     __radd__ = __add__
+
+    def _plus(self, number: int) -> DimLike:
+        if not number:
+            return self
+        monomial, constant = self.terms[-1]  # the constant term comes last
+        if monomial:
+            return Expr((*self.terms, ((), number)))
+        rest = self.terms[:-1]
+        if not rest:
+            return constant + number
+        return Expr((*rest, ((), constant + number))) if constant + number else Expr(rest)
 
     def __neg__(self) -> DimLike:
         return self * -1
@@ -103,14 +154,16 @@ class Expr:
         return -self + other
 
     def __mul__(self, other: DimLike) -> DimLike:
-        if not isinstance(other, int | Expr):
-            return NotImplemented
         if isinstance(other, int):
+            if other == 1:
+                return self
             return Expr(tuple((m, c * other) for m, c in self.terms)) if other else 0
+        if not isinstance(other, Expr):
+            return NotImplemented
         total: dict[Monomial, int] = {}
         for m1, c1 in self.terms:
             for m2, c2 in other.terms:
-                monomial = tuple(sorted(m1 + m2, key=str))
+                monomial = _times(m1, m2)
                 total[monomial] = total.get(monomial, 0) + c1 * c2
         return _normal(total)
 
@@ -125,7 +178,7 @@ class Expr:
     def __str__(self) -> str:
         parts: list[str] = []
         for monomial, coefficient in self.terms:
-            product = "*".join(map(str, monomial))
+            product = "*".join(map(_text, monomial))
             size = abs(coefficient)
             text = str(size) if not monomial else product if size == 1 else f"{size}*{product}"
             sign = "-" if coefficient < 0 else "+"
@@ -154,7 +207,11 @@ def Dim(name: str, low: int = 1, high: int = INFINITY) -> Expr:
 
 
 def symbol(name: str, low: int = 0, high: int = INFINITY) -> Expr:
-    return Expr((((Symbol(name, low, high),), 1),))
+    return _atom(Symbol(name, low, high))
+
+
+def _text(atom: Atom) -> str:
+    return atom.text
 
 
 def _terms(value: DimLike) -> Iterable[tuple[Monomial, int]]:
@@ -163,15 +220,55 @@ def _terms(value: DimLike) -> Iterable[tuple[Monomial, int]]:
     return (((), value),) if value else ()
 
 
-def _normal(total: Mapping[Monomial, int]) -> DimLike:
+def _order(term: tuple[Monomial, int]) -> tuple[int, list[str]]:
+    """Longest products first, then by text; the constant comes last, as one writes it."""
+    return -len(term[0]), [atom.text for atom in term[0]]
+
+
+def _normal(total: dict[Monomial, int]) -> DimLike:
+    """The sum of the products, as an int where that is what it is. Takes `total` for its own."""
+    if any(type(atom) is Remainder for monomial in total for atom in monomial):
+        _recombine(total)
     kept = [(m, c) for m, c in total.items() if c]
     if not kept:
         return 0
-    if len(kept) == 1 and not kept[0][0]:
-        return kept[0][1]
-    # Longest products first, then by text; the constant comes last, as one writes it.
-    kept.sort(key=lambda term: (-len(term[0]), [str(a) for a in term[0]]))
+    if len(kept) == 1:
+        return Expr(tuple(kept)) if kept[0][0] else kept[0][1]
+    kept.sort(key=_order)
     return Expr(tuple(kept))
+
+
+def _recombine(total: dict[Monomial, int]) -> None:
+    """Write d * (x // d) + x % d, both times the same factors, as x, until no such pair is left."""
+    found = True
+    while found:
+        remainders = [m for m, c in total.items() if c and any(type(atom) is Remainder for atom in m)]
+        found = any(_recombine_one(total, monomial) for monomial in remainders)
+
+
+def _recombine_one(total: dict[Monomial, int], monomial: Monomial) -> bool:
+    for position, part in enumerate(monomial):
+        if type(part) is not Remainder:
+            continue
+        quotient = floordiv(part.expr, part.divisor)
+        if not isinstance(quotient, Expr) or len(quotient.terms) != 1:
+            continue
+        ((factors, one),) = quotient.terms
+        others = monomial[:position] + monomial[position + 1 :]
+        partner = _times(others, factors)
+        if one != 1 or total.get(partner) != total[monomial] * part.divisor:
+            continue
+        c = total.pop(monomial)
+        del total[partner]
+        for inner, factor in part.expr.terms:
+            product = _times(others, inner)
+            total[product] = total.get(product, 0) + c * factor
+        return True
+    return False
+
+
+def _times(a: Monomial, b: Monomial) -> Monomial:
+    return tuple(sorted(a + b, key=_text)) if a and b else a or b
 
 
 def _atom(atom: Atom) -> Expr:
@@ -190,15 +287,17 @@ def bounds(value: DimLike) -> tuple[int, int]:
     """Inclusive bounds of the value, from its symbols' bounds (interval arithmetic: sound, not always tight)."""
     if isinstance(value, int):
         return value, value
-    low = high = 0
-    for monomial, coefficient in value.terms:
-        a, b = coefficient, coefficient
-        for atom in monomial:
-            x, y = _atom_bounds(atom)
-            corners = (a * x, a * y, b * x, b * y)
-            a, b = min(corners), max(corners)
-        low, high = low + a, high + b
-    return max(low, -INFINITY), min(high, INFINITY)
+    if value._bounds is None:
+        low = high = 0
+        for monomial, coefficient in value.terms:
+            a, b = coefficient, coefficient
+            for atom in monomial:
+                x, y = _atom_bounds(atom)
+                corners = (a * x, a * y, b * x, b * y)
+                a, b = min(corners), max(corners)
+            low, high = low + a, high + b
+        value._bounds = max(low, -INFINITY), min(high, INFINITY)
+    return value._bounds
 
 
 def _atom_bounds(atom: Atom) -> tuple[int, int]:
@@ -214,6 +313,39 @@ def _atom_bounds(atom: Atom) -> tuple[int, int]:
     return min(a, c), min(b, d)
 
 
+def _split(value: Expr, divisor: int) -> tuple[DimLike, DimLike, int, int]:
+    """`(whole, rest, common, below)`: value == whole * divisor + rest * common + below, where `common` divides the
+    divisor and 0 <= below < common. Coefficients go to the whole as far as they exceed the divisor, toward zero, so
+    that -i stays -i; the constant leaves a number that is not negative."""
+    whole: dict[Monomial, int] = {}
+    rest: dict[Monomial, int] = {}
+    constant = 0
+    for monomial, coefficient in value.terms:
+        if not monomial:
+            whole[monomial], constant = divmod(coefficient, divisor)
+            continue
+        times = coefficient // divisor if coefficient > 0 else -(-coefficient // divisor)
+        if times:
+            whole[monomial] = times
+        if coefficient != times * divisor:
+            rest[monomial] = coefficient - times * divisor
+    common = math.gcd(divisor, *rest.values())
+    if common > 1:
+        rest = {m: c // common for m, c in rest.items()}
+    if constant // common:
+        rest[()] = constant // common
+    return _normal(whole), _normal(rest), common, constant % common
+
+
+def _only_atom(value: DimLike) -> Atom | None:
+    """The atom that the value is, if it is nothing more."""
+    if isinstance(value, Expr) and len(value.terms) == 1:
+        ((monomial, factor),) = value.terms
+        if factor == 1 and len(monomial) == 1:
+            return monomial[0]
+    return None
+
+
 def floordiv(value: DimLike, divisor: DimLike) -> DimLike:
     """floor(value / divisor). A symbolic divisor must divide exactly; ValueError otherwise."""
     if isinstance(divisor, Expr):
@@ -224,24 +356,17 @@ def floordiv(value: DimLike, divisor: DimLike) -> DimLike:
         return value // divisor
     if divisor == 1:
         return value
-    whole = {m: c // divisor for m, c in value.terms if c % divisor == 0}
-    rest = _normal({m: c for m, c in value.terms if c % divisor})
-    # A constant in the rest splits too: (16*i + 18) // 16 is i + 1 + (2 // 16).
-    if isinstance(rest, Expr):
-        constant = dict(rest.terms).get((), 0)
-        whole[()] = whole.get((), 0) + constant // divisor
-        rest = rest - (constant - constant % divisor)
-    else:
-        whole[()] = whole.get((), 0) + rest // divisor
-        return _normal(whole)
+    whole, rest, common, _ = _split(value, divisor)
+    divisor //= common
     low, high = bounds(rest)
     if low // divisor == high // divisor:
-        return _normal(whole) + low // divisor
-    if len(rest.terms) == 1 and rest.terms[0][1] == 1 and len(rest.terms[0][0]) == 1:
-        inner = rest.terms[0][0][0]
-        if isinstance(inner, Quotient):  # (x // a) // b == x // (a*b)
-            return _normal(whole) + floordiv(inner.expr, inner.divisor * divisor)
-    return _normal(whole) + _atom(Quotient(rest, divisor))
+        return whole + low // divisor
+    inner = _only_atom(rest)
+    if type(inner) is Quotient:  # (x // a) // b is x // (a*b)
+        return whole + floordiv(inner.expr, inner.divisor * divisor)
+    if type(inner) is Remainder and inner.divisor % divisor == 0:  # (x % (a*b)) // a is (x // a) % b
+        return whole + mod(floordiv(inner.expr, divisor), inner.divisor // divisor)
+    return whole + _atom(Quotient(_as_expr(rest), divisor))
 
 
 def mod(value: DimLike, divisor: DimLike) -> DimLike:
@@ -253,13 +378,15 @@ def mod(value: DimLike, divisor: DimLike) -> DimLike:
         raise ValueError(f"remainder of a dim by {divisor}: the divisor must be positive")
     if isinstance(value, int):
         return value % divisor
-    rest = _normal({m: c % divisor for m, c in value.terms})
-    if isinstance(rest, int):
-        return rest % divisor
+    _, rest, common, below = _split(value, divisor)
+    divisor //= common
     low, high = bounds(rest)
     if low // divisor == high // divisor:
-        return rest - (low // divisor) * divisor
-    return _atom(Remainder(rest, divisor))
+        return (rest - (low // divisor) * divisor) * common + below
+    inner = _only_atom(rest)
+    if type(inner) is Remainder and inner.divisor % divisor == 0:  # (x % (a*b)) % a is x % a
+        return mod(inner.expr, divisor) * common + below
+    return _atom(Remainder(_as_expr(rest), divisor)) * common + below
 
 
 def minimum(a: DimLike, b: DimLike) -> DimLike:
@@ -268,20 +395,26 @@ def minimum(a: DimLike, b: DimLike) -> DimLike:
         return a
     if b_high <= a_low:
         return b
-    return _atom(Minimum(_as_expr(a), _as_expr(b)))
+    difference = bounds(a - b)
+    if difference[1] <= 0:
+        return a
+    if difference[0] >= 0:
+        return b
+    left, right = sorted((_as_expr(a), _as_expr(b)), key=lambda e: (not e.terms[0][0], str(e)))  # a number last
+    return _atom(Minimum(left, right))
 
 
 def exact_div(value: DimLike, divisor: DimLike) -> DimLike:
     """value / divisor where that has no remainder for every value of the symbols; ValueError otherwise."""
+    if value == divisor and not (isinstance(divisor, int) and divisor == 0):
+        return 1
     if isinstance(value, int) and isinstance(divisor, int):
         if divisor and value % divisor == 0:
             return value // divisor
-    elif value == divisor:
-        return 1
     elif isinstance(value, int):
         if value == 0:
             return 0
-    else:
+    elif isinstance(divisor, Expr) or divisor:
         lead_monomial, lead = _as_expr(divisor).terms[0]
         quotient: DimLike = 0
         rest: DimLike = value
@@ -345,7 +478,8 @@ def substitute(value: DimLike, bindings: Mapping[str, DimLike]) -> DimLike:
 
 def _substitute_atom(atom: Atom, bindings: Mapping[str, DimLike]) -> DimLike:
     if isinstance(atom, Symbol):
-        return bindings.get(atom.name, _atom(atom))
+        bound = bindings.get(atom.name)
+        return _atom(atom) if bound is None else bound
     if isinstance(atom, Quotient):
         return floordiv(substitute(atom.expr, bindings), atom.divisor)
     if isinstance(atom, Remainder):
@@ -355,11 +489,29 @@ def _substitute_atom(atom: Atom, bindings: Mapping[str, DimLike]) -> DimLike:
 
 def evaluate(value: DimLike, bindings: Mapping[str, int]) -> int:
     """The value as an int; KeyError names a symbol without a binding."""
-    result = substitute(value, bindings)
-    if isinstance(result, Expr):
-        missing = ", ".join(s.name for s in symbols(result))
-        raise KeyError(f"no value for {missing} in {value}")
-    return result
+    if isinstance(value, int):
+        return value
+    try:
+        return _evaluate(value, bindings)
+    except KeyError:
+        missing = ", ".join(s.name for s in symbols(value) if s.name not in bindings)
+        raise KeyError(f"no value for {missing} in {value}") from None
+
+
+def _evaluate(value: Expr, bindings: Mapping[str, int]) -> int:
+    total = 0
+    for monomial, term in value.terms:
+        for atom in monomial:
+            if isinstance(atom, Symbol):
+                term *= bindings[atom.name]
+            elif isinstance(atom, Quotient):
+                term *= _evaluate(atom.expr, bindings) // atom.divisor
+            elif isinstance(atom, Remainder):
+                term *= _evaluate(atom.expr, bindings) % atom.divisor
+            else:
+                term *= min(_evaluate(atom.left, bindings), _evaluate(atom.right, bindings))
+        total += term
+    return total
 
 
 def coefficient(value: DimLike, name: str) -> tuple[DimLike, DimLike] | None:
