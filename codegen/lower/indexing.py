@@ -8,16 +8,18 @@ reduction).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ...ir import dims
 from ...ir.dims import DimLike, Quotient, Remainder
+from ...ir.dtypes import DType
 from ...ir.graph import Graph, IRError, Node, Value
 from ..loops.nodes import Apply, Buffer, Const, Expr, Index, Load
 from ..scalar import SCALAR
 
 IndexTuple = tuple[DimLike, ...]
-Guard = tuple[DimLike, DimLike, DimLike]
+Guard = tuple[DimLike, DimLike, DimLike]  # low <= index < high, as (low, index, high)
+Held = Callable[[IndexTuple], Expr]
 
 
 def broadcast_index(index: IndexTuple, shape: tuple[DimLike, ...]) -> IndexTuple:
@@ -26,21 +28,27 @@ def broadcast_index(index: IndexTuple, shape: tuple[DimLike, ...]) -> IndexTuple
     return tuple(0 if size == 1 else i for i, size in zip(tail, shape))
 
 
+def constant(value: float | int | bool, dtype: DType) -> Const:
+    """A constant whose Python type is the dtype's, so that its text is the same however it was written."""
+    convert = {"bool": bool, "float": float}.get(dtype.kind, int)
+    return Const(convert(value), dtype)
+
+
 class BodyEvaluator:
     """Elements of a body's values as loop IR expressions. One instance per loop scope: results are shared by
     identity.
 
     `flatten`, where given, maps a buffer to its one-dimensional view, and leaves are read at linear
     offsets, in which the divisions of a reshape cancel. `extents` gives the range of loop variables, `0 <=
-    name < extent`: guards of index maps that it decides vanish; the others are collected in `undecided`,
-    and the element becomes a select whose loads are clamped into their buffers (this needs `flatten`).
+    name < extent`: guards of index maps that it decides vanish. The others are collected in `undecided`,
+    and the element becomes a select on indices, in whose arms loads happen only where the condition holds.
     """
 
     def __init__(
         self,
         body: Graph,
         buffers: Mapping[Value, Buffer],
-        held: Mapping[Value, Callable[[IndexTuple], Expr]] | None = None,
+        held: Mapping[Value, Held] | None = None,
         flatten: Callable[[Buffer], Buffer] | None = None,
         extents: Mapping[str, DimLike] | None = None,
     ):
@@ -50,12 +58,11 @@ class BodyEvaluator:
         self.flatten = flatten
         self.extents = dict(extents or {})
         self.undecided: list[Guard] = []
-        self._clamping = False
-        self._memo: dict[tuple[Value, IndexTuple, bool], Expr] = {}
+        self._memo: dict[tuple[Value, IndexTuple], Expr] = {}
 
     def at(self, value: Value, index: IndexTuple) -> Expr:
         """The element as an expression; IRError for an op that has no element-wise meaning."""
-        key = (value, index, self._clamping)
+        key = (value, index)
         if key not in self._memo:
             self._memo[key] = self._evaluate(value, index)
         return self._memo[key]
@@ -79,20 +86,15 @@ class BodyEvaluator:
                 if node.op.name == "iota":
                     element = Index(index[node.attrs["dim"]])
                     return SCALAR.cast(element, value.type.dtype)
-                return Const(node.attrs["value"], value.type.dtype)
+                return constant(node.attrs["value"], value.type.dtype)
         raise IRError(f"{node}: op {node.op.name!r} has no element-wise lowering")
 
     def _load(self, buffer: Buffer, index: IndexTuple) -> Expr:
         if self.flatten is None:
-            if self._clamping:
-                raise IRError(f"{buffer} is read under a guard, which needs flat buffers")
             return Load(buffer, index)
         if buffer.numel == 0:
-            return Const(0, buffer.dtype)  # nothing is there to be read: the guard around this is false
-        offset = recombine(buffer.offset(index))
-        if self._clamping:
-            offset = dims.minimum(maximum(offset, 0), buffer.numel - 1)
-        return Load(self.flatten(buffer), (offset,))
+            return constant(0, buffer.dtype)  # there is nothing to read: the guard around this is false
+        return Load(self.flatten(buffer), (recombine(buffer.offset(index)),))
 
     def _view(self, node: Node, value: Value, index: IndexTuple) -> Expr:
         """A view's `index_map` gives one `(operand number, operand index, guard)` per operand it may read,
@@ -105,31 +107,31 @@ class BodyEvaluator:
         taken: list[tuple[Expr | None, Expr]] = []  # (condition, element), the last one without a condition
         for case in cases:
             if isinstance(case, int | float | bool):
-                taken.append((None, Const(case, value.type.dtype)))
+                taken.append((None, constant(case, value.type.dtype)))
                 break
             operand, where, guard = case
-            verdicts = [(test, self._decide(test)) for test in guard or ()]
-            if any(verdict is False for _, verdict in verdicts):
+            tests = self.open_tests(guard or ())
+            if tests is None:
                 continue
-            open_tests = [test for test, verdict in verdicts if verdict is None]
-            self.undecided += open_tests
-            element = self._inside(node.inputs[operand], where, bool(open_tests))
-            taken.append((_condition(open_tests), element))
-            if not open_tests:
+            taken.append((condition(tests), self.at(node.inputs[operand], where)))
+            if not tests:
                 break
         if not taken or taken[-1][0] is not None:
             raise IRError(f"{node}: no case of its index map holds at {list(map(str, index))}")
         result = taken[-1][1]
-        for condition, element in reversed(taken[:-1]):
-            assert condition is not None
-            result = SCALAR.select(condition, element, result)
+        for test, element in reversed(taken[:-1]):
+            assert test is not None
+            result = SCALAR.select(test, element, result)
         return result
 
-    def _inside(self, operand: Value, where: IndexTuple, guarded: bool) -> Expr:
-        saved, self._clamping = self._clamping, self._clamping or guarded
-        element = self.at(operand, where)
-        self._clamping = saved
-        return element
+    def open_tests(self, guard: Sequence[Guard]) -> list[Guard] | None:
+        """The tests of a guard that only the run can decide; None where one of them never holds."""
+        verdicts = [(test, self._decide(test)) for test in guard]
+        if any(verdict is False for _, verdict in verdicts):
+            return None
+        tests = [test for test, verdict in verdicts if verdict is None]
+        self.undecided += tests
+        return tests
 
     def _decide(self, guard: Guard) -> bool | None:
         low, index, high = guard
@@ -162,10 +164,6 @@ def value_range(index: DimLike, extents: Mapping[str, DimLike]) -> tuple[DimLike
 def at_least(a: DimLike, b: DimLike) -> bool:
     """Whether a >= b for every value of the symbols, as far as bounds tell."""
     return dims.bounds(a - b)[0] >= 0
-
-
-def maximum(a: DimLike, b: DimLike) -> DimLike:
-    return dims.minimum(a * -1, b * -1) * -1
 
 
 def recombine(value: DimLike) -> DimLike:
@@ -222,12 +220,13 @@ def _dividend(remainder: Remainder, quotient: Quotient) -> DimLike | None:
     return None
 
 
-def _condition(tests: list[Guard]) -> Expr | None:
-    condition: Expr | None = None
+def condition(tests: Sequence[Guard]) -> Expr | None:
+    """All of the tests, as an expression; None for none."""
+    result: Expr | None = None
     for low, i, high in tests:
         for test in (_compare("ge", i, low), _compare("lt", i, high)):
-            condition = test if condition is None else SCALAR.and_(condition, test)
-    return condition
+            result = test if result is None else SCALAR.and_(result, test)
+    return result
 
 
 def _compare(op: str, left: DimLike, right: DimLike) -> Expr:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from ...ir import dims
 from ...ir.dims import DimLike
-from ..loops.nodes import Buffer, Check, Expr, For, If, Index, Launch, Let, Load, Stmt, Store
-from .template import walk
+from ..loops.nodes import Buffer, Expr, For, If, Index, Launch, Let, Load, Stmt, Store
+from .template import operands, walk
 
 
 def reads_before_writing(launch: Launch, old: Buffer, new: Buffer) -> bool:
@@ -36,7 +36,7 @@ def _block_is_safe(
     stored: list[tuple[DimLike, ...]] = []
     loaded: list[tuple[DimLike, ...]] = []
     for stmt in block:
-        here = list(_loads(_operands(stmt), reads))
+        here = list(_loads(operands(stmt), reads))
         if here and stored:
             return False
         loaded += here
@@ -66,15 +66,6 @@ def _block_is_safe(
 def _variables(index: tuple[DimLike, ...], lets: dict[str, frozenset[str]]) -> frozenset[str]:
     names = {s.name for i in index for s in dims.symbols(i)}
     return frozenset(names).union(*(lets[n] for n in names if n in lets))
-
-
-def _operands(stmt: Stmt) -> tuple[Expr, ...]:
-    match stmt:
-        case Store() | Let():
-            return (stmt.value,)
-        case If() | Check():
-            return (stmt.condition,)
-    return ()
 
 
 def _loads(exprs: Iterable[Expr], reads: set[Buffer]) -> Iterable[tuple[DimLike, ...]]:

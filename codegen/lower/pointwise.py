@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import dataclass
 
-from ...ir import dims
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ...ir.graph import Graph, Node, Value
-from ..loops.nodes import Buffer, Expr, For, Load, Stmt
+from ...ir.graph import Graph, Node
+from ..loops.nodes import Check, Const, Expr, For, Index, Let, Load, Stmt, Var
+from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
-from .indexing import BodyEvaluator, at_least, value_range
 from .nests import axis_loops, loop_index, parallel_loop, vector_loop
+from .spaces import output_parts
 from .template import (
     Axis,
     Element,
     bind_shared,
     collapse,
     index_values,
-    make_axes,
+    instantiate,
     operations,
     stride,
     walk,
@@ -28,62 +29,91 @@ from .template import (
 BLOCK = 4096
 # Vectors per loop iteration: hides the latency of loads where an element is only a few operations.
 UNROLL = 4
-# A guard splits an axis into ranges where it is decided; more nests than this are not worth their code.
-MAX_PIECES = 27
 
 
 def lower_loop(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
-    """One kernel: a nest for each iteration space among the outputs, and each piece where guards are
-    decided."""
-    name = node.attrs["name"]
-    nests = space_nests(ctx, body, args, body.outputs)
-    flops: DimLike = 0
-    for nest in nests:
-        flops = flops + nest.work
-    if len(nests) == 1:
-        statements, cost = nests[0].parallel(ctx)
-        ctx.launch(name, statements, cost=cost, flops=flops)
-        return
+    """A nest for each iteration space among the outputs, and each part of it where guards are decided."""
     names = Names()
-    for nest in nests:
-        nest.names = names
-    ctx.launch(name, [s for nest in nests for s in nest.serial(ctx)], cost=flops, flops=flops)
+    nests = [Nest(names, axes, elements) for axes, elements in output_parts(ctx, names, body, args, body.outputs)]
+    launch_nests(ctx, node.attrs["name"], nests)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """An index read from memory: the template's symbol `name` stands for `value` (i64), checked to be at
+    least 0 and below `size`, or else the program's status becomes `code` and the index is clamped."""
+
+    name: str
+    value: Expr
+    size: DimLike
+    code: int
+
+    def bind(self, names: Names, value: Expr) -> tuple[list[Stmt], DimLike]:
+        """Statements that read the index, and the index."""
+        raw, safe = names(f"{self.name}_raw"), names(self.name)
+        given = Var(raw, dtypes.i64)
+        last = _number(self.size - 1)
+        inside = SCALAR.and_(SCALAR.ge(given, 0), SCALAR.le(given, last))
+        clamped = SCALAR.max(SCALAR.min(given, last), 0)
+        statements = [Let(raw, value), Check(inside, self.code), Let(safe, clamped)]
+        return statements, loop_index(safe, self.size)
+
+
+def _number(value: DimLike) -> Expr:
+    return Const(value, dtypes.i64) if isinstance(value, int) else Index(value)
 
 
 class Nest:
     """Elements to be stored for every point of a space of axes, in any order."""
 
-    def __init__(self, names: Names, axes: Sequence[Axis], elements: Sequence[Element]):
+    def __init__(
+        self,
+        names: Names,
+        axes: Sequence[Axis],
+        elements: Sequence[Element],
+        lookups: Sequence[Lookup] = (),
+    ):
         self.names = names
-        indices = [*index_values(e.value for e in elements), *(e.offset for e in elements)]
+        indices = index_values([*(e.value for e in elements), *(k.value for k in lookups)])
+        indices += [e.offset for e in elements]
         self.axes, bindings = collapse(axes, indices)
         memo: dict[int, Expr] = {}
         self.elements = [e.at(bindings, memo) for e in elements]
+        self.lookups = [
+            Lookup(k.name, instantiate(k.value, bindings, memo), k.size, k.code) for k in lookups
+        ]
         self.size = dims.product(a.extent for a in self.axes)
-        self.operations = max(operations(e.value for e in self.elements), 1)
+        self.values = [*(e.value for e in self.elements), *(k.value for k in self.lookups)]
+        self.operations = max(operations(self.values), 1) + 4 * len(self.lookups)
         self.work: DimLike = self.size * self.operations
 
     def lanes(self, ctx: LowerContext) -> int:
         """By the widest element; narrow types do not fill their registers."""
         widths = [e.buffer.dtype.itemsize for e in self.elements]
-        widths += [x.dtype.itemsize for x in walk(e.value for e in self.elements) if isinstance(x, Load)]
+        widths += [x.dtype.itemsize for x in walk(self.values) if isinstance(x, Load)]
         return ctx.target.vector_bytes // max(4, *widths)
 
     def vector_axis(self) -> Axis:
         """The axis along which most accesses are contiguous or constant; the last among equals."""
-        indices = index_values(e.value for e in self.elements)
+        indices = index_values(self.values)
 
         def score(axis: Axis) -> tuple[int, bool]:
             reads = sum(stride(i, axis) in (0, 1) for i in indices)
             writes = sum(stride(e.offset, axis) == 1 for e in self.elements)
-            # An axis shorter than half a vector leaves most lanes idle.
             return reads + 2 * writes, axis is self.axes[-1]
 
         return max(self.axes, key=score)
 
     def point(self, bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
         memo: dict[int, Expr] = {}
-        return bind_shared([e.at(bindings, memo).store() for e in self.elements], self.names)
+        statements: list[Stmt] = []
+        for lookup in self.lookups:
+            found, index = lookup.bind(self.names, instantiate(lookup.value, bindings, memo))
+            statements += found
+            bindings = {**bindings, lookup.name: index}
+            memo = {}
+        statements += [e.at(bindings, memo).store() for e in self.elements]
+        return bind_shared(statements, self.names)
 
     def inner(
         self,
@@ -112,14 +142,16 @@ class Nest:
         outer = [a for a in self.axes if a is not vector]
         return self.inner(ctx, outer, vector, {}, vector.extent)
 
+    def is_small(self, ctx: LowerContext) -> bool:
+        return not self.axes or dims.bounds(self.work)[1] <= ctx.options.serial_below
+
     def parallel(self, ctx: LowerContext) -> tuple[tuple[Stmt, ...], DimLike]:
         """Statements, and the cost of an iteration of their parallel loop; serial where the work is small."""
-        if dims.bounds(self.work)[1] <= ctx.options.serial_below or not self.axes:
+        if self.is_small(ctx):
             return self.serial(ctx), self.work
         vector = self.vector_axis()
-        outer = [a for a in self.axes if a is not vector]
         shared: list[Axis] = []
-        rest = list(outer)
+        rest = [a for a in self.axes if a is not vector]
         # Take outer axes into the parallel loop until an iteration is of the size of a block.
         while rest and (not shared or isinstance(rest[0].extent, int)):
             if shared and dims.bounds(dims.product(a.extent for a in [*rest, vector]))[1] <= BLOCK:
@@ -145,108 +177,16 @@ class Nest:
         return (For(var, count, body, "parallel"),), BLOCK * self.operations
 
 
-def space_nests(ctx: LowerContext, body: Graph, args: Args, outputs: Sequence[Value]) -> list[Nest]:
-    """Nests that compute the outputs: those of one shape share theirs."""
-    spaces: dict[tuple[DimLike, ...], list[Value]] = {}
-    by_size: dict[DimLike, tuple[DimLike, ...]] = {}
-    for value in outputs:
-        # Outputs of as many elements walk the same space, each in its own shape.
-        shape = by_size.setdefault(value.type.numel, value.type.shape)
-        spaces.setdefault(shape, []).append(value)
-    nests: list[Nest] = []
-    for shape, values in spaces.items():
-        if dims.product(shape) == 0:
-            continue
-        names = Names()
-        axes = make_axes(names, shape)
-        for piece, elements in pieces(ctx, names, body, args, values, axes, {a.var: a.index for a in axes}):
-            nests.append(Nest(names, piece, elements))
-    return nests
-
-
-def pieces(
-    ctx: LowerContext,
-    names: Names,
-    body: Graph,
-    args: Args,
-    outputs: Sequence[Value],
-    axes: Sequence[Axis],
-    origin: dict[str, DimLike],
-    budget: int = MAX_PIECES,
-) -> list[tuple[list[Axis], list[Element]]]:
-    """The space split along axes until the guards of padding and concatenation are decided, where possible.
-
-    `origin` gives the index along each original axis in terms of the current piece's axes.
-    """
-    inputs = {v: args[v] for v in body.inputs}
-    extents = {a.var: a.extent for a in axes}
-    evaluator = BodyEvaluator(body, inputs, flatten=ctx.flat, extents=extents)
-    index = tuple(origin.values())
-    elements = []
-    shape = tuple(outputs[0].type.shape)
-    for value in outputs:
-        own = index if value.type.shape == shape else reindex(index, shape, value.type.shape)
-        buffer = args[value]
-        linear = Buffer("linear", buffer.dtype, shape).offset(index)
-        elements.append(Element(ctx.flat(buffer), linear, evaluator.at(value, own)))
-    for guard in evaluator.undecided:
-        split = _split(guard, axes)
-        if split is None or budget < 2:
-            continue
-        axis, cuts = split
-        result: list[tuple[list[Axis], list[Element]]] = []
-        for low, high in pairwise(cuts):
-            part = Axis(names("i"), high - low)
-            if part.extent == 0:
-                continue
-            moved = {k: dims.substitute(v, {axis.var: part.index + low}) for k, v in origin.items()}
-            cut_axes = [part if a is axis else a for a in axes]
-            result += pieces(
-                ctx, names, body, args, outputs, cut_axes, moved, budget // (len(cuts) - 1)
-            )
-        return result
-    return [(list(axes), elements)]
-
-
-def reindex(
-    index: tuple[DimLike, ...], shape: tuple[DimLike, ...], other: tuple[DimLike, ...]
-) -> tuple[DimLike, ...]:
-    """The index into shape `other` of the element at `index` of `shape`, in row-major order."""
-    linear: DimLike = 0
-    for size, i in zip(shape, index):
-        linear = linear * size + i
-    result: list[DimLike] = []
-    for size in reversed(other[1:]):
-        result.append(dims.mod(linear, size) if size != 1 else 0)
-        linear = dims.floordiv(linear, size)
-    return (linear, *reversed(result)) if other else ()
-
-
-def _split(
-    guard: tuple[DimLike, DimLike, DimLike], axes: Sequence[Axis]
-) -> tuple[Axis, list[DimLike]] | None:
-    """An axis and where to cut it (0 to its extent, ascending), each part inside or outside the guard."""
-    low, index, high = guard
-    for axis in axes:
-        parts = dims.coefficient(index, axis.var)
-        if parts is None or parts[0] not in (1, -1):
-            continue
-        step, rest = parts
-        if any(s.name == a.var for a in axes for s in dims.symbols(rest)):
-            continue
-        ends = [low - rest, high - rest] if step == 1 else [rest - high + 1, rest - low + 1]
-        cuts: list[DimLike] = [0]
-        for end in ends:
-            if at_least(0, end) or at_least(end, axis.extent):
-                continue
-            if not (at_least(end, cuts[-1]) and at_least(axis.extent, end)):
-                break
-            if end != cuts[-1]:
-                cuts.append(end)
+def launch_nests(ctx: LowerContext, name: str, nests: Sequence[Nest]) -> None:
+    """Large nests as kernels of their own, which threads share; the small ones together as one."""
+    small: list[Stmt] = []
+    work: DimLike = 0
+    for nest in nests:
+        if len(nests) > 1 and nest.is_small(ctx):
+            small += nest.serial(ctx)
+            work = work + nest.work
         else:
-            if len(cuts) > 1:
-                return axis, [*cuts, axis.extent]
-    return None
-
-
-__all__ = ["Nest", "lower_loop", "pieces", "reindex", "space_nests", "value_range"]
+            statements, cost = nest.parallel(ctx)
+            ctx.launch(name, statements, cost=cost, flops=nest.work)
+    if small:
+        ctx.launch(name, small, cost=work, flops=work)

@@ -9,20 +9,15 @@ depend on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from ...ir import dims, dtypes
-from ...ir.dims import DimLike
 from ...ir.graph import Graph, IRError, Node, Value
 from ..loops.nodes import Expr, Load, Var
 from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
-from .indexing import BodyEvaluator, IndexTuple
-from .pointwise import reindex
+from .indexing import BodyEvaluator, Held, IndexTuple
 from .reduce_nest import Reduction, Rows, Stage, accumulator_type, lower_rows, rows_cost
+from .spaces import linear, reindex
 from .template import Axis, Element, make_axes
-
-Held = Callable[[IndexTuple], Expr]
 
 
 def lower_reduce(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
@@ -91,10 +86,10 @@ def _rows(ctx: LowerContext, names: Names, body: Graph, args: Args) -> Rows:
         size = value.type.numel
         if size == row_numel and (size != numel or value in results):
             own = reindex(row_index, row_shape, value.type.shape)
-            once.append(Element(buffer, _linear(row_index, row_shape), evaluator.at(value, own)))
+            once.append(Element(buffer, linear(row_index, row_shape), evaluator.at(value, own)))
         elif size == numel:
             own = index if value.type.shape == shape else reindex(index, shape, value.type.shape)
-            along.append(Element(buffer, _linear(index, shape), evaluator.at(value, own)))
+            along.append(Element(buffer, linear(index, shape), evaluator.at(value, own)))
         else:
             raise IRError(f"%{value.name}: an output of a reduce group has the shape before or after the reduction")
     return Rows(kept, [axes[d] for d in over], stages, along, once)
@@ -132,13 +127,6 @@ def _levels(body: Graph) -> dict[Value, int]:
     return stage
 
 
-def _linear(index: IndexTuple, shape: Sequence[DimLike]) -> DimLike:
-    position: DimLike = 0
-    for size, i in zip(shape, index, strict=True):
-        position = position * size + i
-    return position
-
-
 def _split_axis(ctx: LowerContext, rows: Rows) -> Axis | None:
     """The reduced axis to split among chunks, where the rows alone are too few to keep threads busy."""
     if len(rows.stages) != 1 or rows.along or not rows.reduced:
@@ -172,7 +160,7 @@ def _split(ctx: LowerContext, names: Names, rows: Rows, axis: Axis) -> tuple[Row
     stage: list[Reduction] = []
     for reduction in rows.stages[0].reductions:
         buffer = ctx.scratch(f"partial_{reduction.name}", reduction.dtype, (chunks, *kept_shape))
-        offset = _linear((chunk.index, *kept_index), (chunks, *kept_shape))
+        offset = linear((chunk.index, *kept_index), (chunks, *kept_shape))
         stage.append(reduction.at(moved))
         partial_once.append(Element(ctx.flat(buffer), offset, Var(reduction.name, reduction.dtype)))
         gathered.append(reduction.with_value(Load(ctx.flat(buffer), (offset,))))

@@ -178,12 +178,29 @@ def stride(index: DimLike, axis: Axis) -> DimLike | None:
     return None if parts is None else parts[0]
 
 
+def is_guard(expr: Expr) -> bool:
+    """Whether this is a select on indices: loads in its arms may be out of range where the other arm is
+    taken, so nothing may be moved out of them."""
+    return isinstance(expr, Apply) and expr.op == "select" and any(_is_index(e) for e in walk(expr.args[:1]))
+
+
+def _is_index(expr: Expr) -> bool:
+    return isinstance(expr, Index) or (isinstance(expr, Var) and expr.dtype.name in ("i64", "bool"))
+
+
+def free_arguments(expr: Expr) -> tuple[Expr, ...]:
+    """The arguments that are evaluated wherever the expression is."""
+    if not isinstance(expr, Apply):
+        return ()
+    return expr.args[:1] if is_guard(expr) else expr.args
+
+
 def bind_shared(body: Sequence[Stmt], names: Names) -> tuple[Stmt, ...]:
     """The block with every operation that it uses more than once bound to a name, so that its text is a list
     of steps and not a tree with copies. Blocks nested in it are left as they are."""
     counts: dict[int, int] = {}
     for stmt in body:
-        for expr in _operands(stmt):
+        for expr in operands(stmt):
             _count(expr, counts)
     out: list[Stmt] = []
     replaced: dict[int, Expr] = {}
@@ -193,7 +210,8 @@ def bind_shared(body: Sequence[Stmt], names: Names) -> tuple[Stmt, ...]:
             return replaced[id(expr)]
         result = expr
         if isinstance(expr, Apply):
-            args = tuple(rewrite(a) for a in expr.args)
+            free = free_arguments(expr)
+            args = (*map(rewrite, free), *expr.args[len(free) :])
             if any(a is not b for a, b in zip(args, expr.args)):
                 result = Apply(expr.op, args, expr.dtype)
         if isinstance(expr, Apply | Load) and counts.get(id(expr), 0) > 1:
@@ -218,7 +236,8 @@ def bind_shared(body: Sequence[Stmt], names: Names) -> tuple[Stmt, ...]:
     return tuple(out)
 
 
-def _operands(stmt: Stmt) -> tuple[Expr, ...]:
+def operands(stmt: Stmt) -> tuple[Expr, ...]:
+    """The expressions that a statement itself evaluates."""
     match stmt:
         case Store() | Let():
             return (stmt.value,)
@@ -230,8 +249,8 @@ def _operands(stmt: Stmt) -> tuple[Expr, ...]:
 def _count(expr: Expr, counts: dict[int, int]) -> None:
     seen = counts.get(id(expr), 0)
     counts[id(expr)] = seen + 1
-    if not seen and isinstance(expr, Apply):
-        for arg in expr.args:
+    if not seen:
+        for arg in free_arguments(expr):
             _count(arg, counts)
 
 

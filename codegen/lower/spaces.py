@@ -1,0 +1,140 @@
+"""Iteration spaces: where the elements of a group's outputs are stored, and how a space is cut so that the
+guards of padding and concatenation are decided in each part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+
+from ...ir import dims
+from ...ir.dims import DimLike
+from ...ir.graph import Graph, Value
+from .context import Args, LowerContext, Names
+from .indexing import BodyEvaluator, Guard, Held, IndexTuple, at_least
+from .template import Axis, Element, make_axes
+
+# A guard cuts an axis into ranges where it is decided; more parts than this are not worth their code.
+MAX_PARTS = 27
+
+# The elements at an index over axes of these extents, and the guards that stay undecided.
+Make = Callable[[IndexTuple, Mapping[str, DimLike]], tuple[list[Element], Sequence[Guard]]]
+# What a lowering holds itself, given the evaluator that reads everything else.
+Hold = Callable[[BodyEvaluator], Mapping[Value, Held]]
+Part = tuple[list[Axis], list[Element]]
+
+
+def output_parts(
+    ctx: LowerContext,
+    names: Names,
+    body: Graph,
+    args: Args,
+    outputs: Sequence[Value],
+    hold: Hold | None = None,
+) -> list[Part]:
+    """Parts of the spaces of the outputs. Outputs with as many elements walk one space, each in its own
+    shape."""
+    spaces: dict[DimLike, list[Value]] = {}
+    for value in outputs:
+        if value.type.numel != 0:
+            spaces.setdefault(value.type.numel, []).append(value)
+    found: list[Part] = []
+    for values in spaces.values():
+        shape = values[0].type.shape
+
+        def make(
+            index: IndexTuple,
+            extents: Mapping[str, DimLike],
+            values: Sequence[Value] = values,
+            shape: tuple[DimLike, ...] = shape,
+        ) -> tuple[list[Element], Sequence[Guard]]:
+            evaluator = BodyEvaluator(body, {v: args[v] for v in body.inputs}, None, ctx.flat, extents)
+            if hold is not None:
+                evaluator.held.update(hold(evaluator))
+            offset = linear(index, shape)
+            elements = []
+            for value in values:
+                own = index if value.type.shape == shape else reindex(index, shape, value.type.shape)
+                elements.append(Element(ctx.flat(args[value]), offset, evaluator.at(value, own)))
+            return elements, evaluator.undecided
+
+        found += parts(names, make_axes(names, shape), make)
+    return found
+
+
+def parts(names: Names, axes: Sequence[Axis], make: Make, budget: int = MAX_PARTS) -> list[Part]:
+    """The space cut along axes until every guard is decided, as far as that goes."""
+    return _parts(names, axes, {a.var: a.index for a in axes}, make, budget)
+
+
+def _parts(
+    names: Names, axes: Sequence[Axis], origin: dict[str, DimLike], make: Make, budget: int
+) -> list[Part]:
+    """`origin` gives the index along each original axis in terms of this part's axes."""
+    elements, undecided = make(tuple(origin.values()), {a.var: a.extent for a in axes})
+    for guard in undecided:
+        split = _split(guard, axes)
+        if split is None:
+            continue
+        axis, cuts = split
+        if len(cuts) - 1 > budget:
+            continue
+        result: list[Part] = []
+        for low, high in pairwise(cuts):
+            part = Axis(names("i"), high - low)
+            if part.extent == 0:
+                continue
+            moved = {k: dims.substitute(v, {axis.var: part.index + low}) for k, v in origin.items()}
+            rest = [part if a is axis else a for a in axes]
+            result += _parts(names, rest, moved, make, budget // (len(cuts) - 1))
+        return result
+    return [(list(axes), elements)]
+
+
+def _split(guard: Guard, axes: Sequence[Axis]) -> tuple[Axis, list[DimLike]] | None:
+    """An axis and where to cut it (0 to its extent, ascending), each part inside or outside the guard."""
+    low, index, high = guard
+    for axis in axes:
+        found = dims.coefficient(index, axis.var)
+        if found is None:
+            continue
+        step, rest = found
+        if not isinstance(step, int) or step < -1 or step == 0:
+            continue
+        if any(s.name == a.var for a in axes for s in dims.symbols(rest)):
+            continue
+        if step > 0:  # step * i + rest reaches an end at i = ceil((end - rest) / step)
+            ends = [dims.floordiv(end - rest + (step - 1), step) for end in (low, high)]
+        else:
+            ends = [rest - high + 1, rest - low + 1]
+        cuts: list[DimLike] = [0]
+        for end in ends:
+            if at_least(0, end) or at_least(end, axis.extent):
+                continue
+            if not (at_least(end, cuts[-1]) and at_least(axis.extent, end)):
+                break
+            if end != cuts[-1]:
+                cuts.append(end)
+        else:
+            if len(cuts) > 1:
+                return axis, [*cuts, axis.extent]
+    return None
+
+
+def linear(index: IndexTuple, shape: Sequence[DimLike]) -> DimLike:
+    """The row-major position of an element."""
+    position: DimLike = 0
+    for size, i in zip(shape, index, strict=True):
+        position = position * size + i
+    return position
+
+
+def reindex(index: IndexTuple, shape: Sequence[DimLike], other: Sequence[DimLike]) -> IndexTuple:
+    """The index into shape `other` of the element at `index` of `shape`, in row-major order."""
+    if not other:
+        return ()
+    position = linear(index, shape)
+    result: list[DimLike] = []
+    for size in reversed(other[1:]):
+        result.append(dims.mod(position, size) if size != 1 else 0)
+        position = dims.floordiv(position, size)
+    return (position, *reversed(result))
