@@ -170,5 +170,12 @@ def _error(graph: Graph, what: str, node: Node | None) -> IRError:
     where = f" (from {node.location})" if node.location else ""
     lines = [f"graph {graph.name}, node {at}: {what}{where}"]
     for i in range(max(0, at - NEIGHBOURS), min(len(graph.nodes), at + NEIGHBOURS + 1)):
-        lines.append(f"  {'>' if i == at else ' '} {node_text(graph.nodes[i])}")
+        lines.append(f"  {'>' if i == at else ' '} {_line(graph.nodes[i])}")
     return IRError("\n".join(lines))
+
+
+def _line(node: Node) -> str:
+    try:
+        return node_text(node)
+    except TypeError:  # an attribute without a text form, which is what is being reported
+        return f"{node} {dict(node.attrs)}"

@@ -16,7 +16,7 @@ class Decompose:
     """Composites become primitives, those that a decomposition uses as well. `keep` names composites that
     codegen takes whole."""
 
-    keep: frozenset[str] = frozenset()
+    keep: tuple[str, ...] = ()
     name: ClassVar[str] = "decompose"
 
     def run(self, graph: Graph) -> Graph:
@@ -31,7 +31,7 @@ class Decompose:
 
 
 class _Decomposer(Rewriter):
-    def __init__(self, graph: Graph, keep: frozenset[str]):
+    def __init__(self, graph: Graph, keep: tuple[str, ...]):
         super().__init__(graph)
         self._keep = keep
 

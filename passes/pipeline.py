@@ -22,7 +22,7 @@ class PipelineOptions:
     """What a compile may choose. `keep_composites`: ops that codegen takes whole; `fuse=False` leaves every
     node a kernel of its own, to find out whether a fault lies in fusion."""
 
-    keep_composites: frozenset[str] = frozenset()
+    keep_composites: tuple[str, ...] = ()
     fuse: bool = True
 
 
