@@ -400,7 +400,9 @@ def minimum(a: DimLike, b: DimLike) -> DimLike:
         return a
     if difference[0] >= 0:
         return b
-    left, right = sorted((_as_expr(a), _as_expr(b)), key=lambda e: (not e.terms[0][0], str(e)))  # a number last
+    left, right = sorted(
+        (_as_expr(a), _as_expr(b)), key=lambda e: (not e.terms[0][0], str(e))
+    )  # a number last
     return _atom(Minimum(left, right))
 
 

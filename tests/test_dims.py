@@ -49,7 +49,9 @@ def build(tree):
         case "split":
             return dims.floordiv(a, right) * right + dims.mod(a, right)
     b = build(right)
-    return {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "min": lambda: dims.minimum(a, b)}[operator]()
+    return {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "min": lambda: dims.minimum(a, b)}[
+        operator
+    ]()
 
 
 def meaning(tree, values):

@@ -202,9 +202,14 @@ def strided(*shapes: tuple[int, ...], between: tuple[float, float] = (-2.0, 2.0)
 def integers(*shapes: tuple[int, ...], low: int = -9, high: int = 10, **attrs: Any) -> Sample:
     """int64 operands in [low, high)."""
     return Sample(
-        lambda rng: [rng.integers(low, high, shape) for shape in shapes], attrs, gradient=False, label="integers"
+        lambda rng: [rng.integers(low, high, shape) for shape in shapes],
+        attrs,
+        gradient=False,
+        label="integers",
     )
 
 
-def made(make: Callable[[Any], Sequence[Any]], gradient: bool = True, label: str = "", **attrs: Any) -> Sample:
+def made(
+    make: Callable[[Any], Sequence[Any]], gradient: bool = True, label: str = "", **attrs: Any
+) -> Sample:
     return Sample(make, attrs, gradient, label=label)

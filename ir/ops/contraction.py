@@ -17,7 +17,19 @@ from numpy.lib.stride_tricks import as_strided
 from ..dims import DimLike, bounds, floordiv, product
 from ..op import Attr, Op, declare
 from ..types import TensorType
-from .common import FLOAT, NUMBER, Array, Shape, broadcast, check_dtype, needed, shape_of, strided, uniform, wide
+from .common import (
+    FLOAT,
+    NUMBER,
+    Array,
+    Shape,
+    broadcast,
+    check_dtype,
+    needed,
+    shape_of,
+    strided,
+    uniform,
+    wide,
+)
 
 Ints = tuple[int, ...]
 
@@ -40,9 +52,7 @@ def _c_name(type_: TensorType) -> str:
 
 def _mats_error(a: Shape, b: Shape) -> RuntimeError:
     rows = product(a[:-1])
-    return RuntimeError(
-        f"mat1 and mat2 shapes cannot be multiplied ({rows}x{a[-1]} and {b[0]}x{b[1]})"
-    )
+    return RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{a[-1]} and {b[0]}x{b[1]})")
 
 
 def _matmul_infer(a: TensorType, b: TensorType) -> TensorType:
@@ -242,14 +252,13 @@ def _window_slices(offset: Ints, lengths: Ints, stride: Ints, dilation: Ints) ->
     """Where the windows' element at kernel position `offset` lies in the padded input, for all windows at once."""
     return (
         ...,
-        *(
-            slice(o * d, o * d + (n - 1) * s + 1, s)
-            for o, n, s, d in zip(offset, lengths, stride, dilation)
-        ),
+        *(slice(o * d, o * d + (n - 1) * s + 1, s) for o, n, s, d in zip(offset, lengths, stride, dilation)),
     )
 
 
-def _columns(x: Array, kernel: Ints, lengths: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Array:
+def _columns(
+    x: Array, kernel: Ints, lengths: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
+) -> Array:
     """im2col: [batch, groups, channels per group * kernel, windows]."""
     if any(padding):
         x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
@@ -386,7 +395,9 @@ def _input_grad_numpy(
     columns = columns.reshape(*input_size[:2], *kernel, *lengths)
     padded = np.zeros((*input_size[:2], *(n + 2 * p for n, p in zip(input_size[2:], padding))), dy.dtype)
     for offset in every(*map(range, kernel)):
-        padded[_window_slices(offset, lengths, stride, dilation)] += columns[(slice(None), slice(None), *offset)]
+        padded[_window_slices(offset, lengths, stride, dilation)] += columns[
+            (slice(None), slice(None), *offset)
+        ]
     inside = tuple(slice(p, p + n) for n, p in zip(input_size[2:], padding))
     return np.ascontiguousarray(padded[(..., *inside)])
 
@@ -422,7 +433,13 @@ declare(
 
 
 def _weight_grad_infer(
-    x: TensorType, dy: TensorType, weight_size: Shape, stride: Ints, padding: Ints, dilation: Ints, groups: int
+    x: TensorType,
+    dy: TensorType,
+    weight_size: Shape,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    groups: int,
 ) -> TensorType:
     w = x.with_shape(weight_size)
     want = _conv_infer(x, w, stride, padding, dilation, groups)
@@ -467,7 +484,9 @@ declare(
 )
 
 
-def _convolution_infer(x: TensorType, w: TensorType, bias: TensorType | None = None, **attrs: Any) -> TensorType:
+def _convolution_infer(
+    x: TensorType, w: TensorType, bias: TensorType | None = None, **attrs: Any
+) -> TensorType:
     result = _conv_infer(x, w, **attrs)
     if bias is not None:
         if bias.shape != (w.shape[0],):

@@ -12,7 +12,18 @@ import numpy as np
 from ..dims import DimLike, Expr
 from ..op import Attr, Op, declare
 from ..types import TensorType
-from .common import Array, Shape, check_dim, check_dtype, check_index, check_same_dtype, made, needed, shape_of, wide
+from .common import (
+    Array,
+    Shape,
+    check_dim,
+    check_dtype,
+    check_index,
+    check_same_dtype,
+    made,
+    needed,
+    shape_of,
+    wide,
+)
 from .common import NUMBER
 
 DIM = {"dim": Attr("int")}

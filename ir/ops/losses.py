@@ -239,7 +239,9 @@ class _Targets:
         self.valid = F.ne(self.target, ignore_index)
         self.zero = F.constant(0.0, self.type.dtype)
         self.hit = F.logical_and(
-            F.eq(F.iota(shape=row, dim=self.dim, dtype=dtypes.i64), F.reshape(self.target, shape=self.column)),
+            F.eq(
+                F.iota(shape=row, dim=self.dim, dtype=dtypes.i64), F.reshape(self.target, shape=self.column)
+            ),
             F.reshape(self.valid, shape=self.column),
         )
         self.weight = None if weight is None else F.reshape(weight, shape=row)
@@ -326,10 +328,14 @@ declare(
             _nll((2, 3, 4), (2, 4)),
             _nll((2, 3, 2, 2), (2, 2, 2), weighted=True, reduction="sum"),
             _nll((3,), ()),
-            _nll((0, 3), (0,)),
+            _nll((0, 3), (0,), reduction="sum"),
             made(_ignored, label="ignored"),
             made(_ignored, label="ignored none", reduction="none"),
-            made(lambda rng: [rng.normal(size=(2, 3)), np.array([-100, -100])], gradient=False, label="all ignored"),
+            made(
+                lambda rng: [rng.normal(size=(2, 3)), np.array([-100, -100])],
+                gradient=False,
+                label="all ignored",
+            ),
         ),
     )
 )

@@ -181,7 +181,12 @@ _binary(
     lambda s, a, b: s.floordiv(a, b),
     lambda F, ctx, dy: needed(ctx, lambda: F.zeros_like(dy), lambda: F.zeros_like(dy)),
     kinds=NUMBER - {"complex"},
-    samples=(uniform((3, 5), (5,), between=(0.5, 2.0)), EDGES, NONZERO_INTEGERS, values([1.0, -1.0], [0.1, 0.1])),
+    samples=(
+        uniform((3, 5), (5,), between=(0.5, 2.0)),
+        EDGES,
+        NONZERO_INTEGERS,
+        values([1.0, -1.0], [0.1, 0.1]),
+    ),
 )
 
 
@@ -259,7 +264,9 @@ def _extreme_vjp(beaten: str) -> Callable[..., Sequence[Any]]:
         shared = F.where(F.eq(a, b), F.mul(dy, 0.5), dy)
         zero = F.zeros_like(dy)
         lost = getattr(F, beaten)
-        return needed(ctx, lambda: F.where(lost(a, b), zero, shared), lambda: F.where(lost(b, a), zero, shared))
+        return needed(
+            ctx, lambda: F.where(lost(a, b), zero, shared), lambda: F.where(lost(b, a), zero, shared)
+        )
 
     return vjp
 
@@ -299,13 +306,25 @@ _binary(
     "lt", "a < b.", np.less, lambda s, a, b: s.lt(a, b), kinds=REAL, result=dtypes.bool_, samples=COMPARED
 )
 _binary(
-    "le", "a <= b.", np.less_equal, lambda s, a, b: s.le(a, b), kinds=REAL, result=dtypes.bool_, samples=COMPARED
+    "le",
+    "a <= b.",
+    np.less_equal,
+    lambda s, a, b: s.le(a, b),
+    kinds=REAL,
+    result=dtypes.bool_,
+    samples=COMPARED,
 )
 _binary(
     "gt", "a > b.", np.greater, lambda s, a, b: s.gt(a, b), kinds=REAL, result=dtypes.bool_, samples=COMPARED
 )
 _binary(
-    "ge", "a >= b.", np.greater_equal, lambda s, a, b: s.ge(a, b), kinds=REAL, result=dtypes.bool_, samples=COMPARED
+    "ge",
+    "a >= b.",
+    np.greater_equal,
+    lambda s, a, b: s.ge(a, b),
+    kinds=REAL,
+    result=dtypes.bool_,
+    samples=COMPARED,
 )
 _binary("eq", "a == b.", np.equal, lambda s, a, b: s.eq(a, b), result=dtypes.bool_, samples=COMPARED)
 _binary("ne", "a != b.", np.not_equal, lambda s, a, b: s.ne(a, b), result=dtypes.bool_, samples=COMPARED)
@@ -369,7 +388,6 @@ def _where_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     )
 
 
-
 declare(
     Op(
         "where",
@@ -388,7 +406,10 @@ declare(
             made(lambda rng: [np.array(True), rng.normal(size=(2, 1)), rng.normal(size=(3,))]),
             made(lambda rng: [np.zeros((0, 3), bool), rng.normal(size=(3,)), rng.normal(size=(0, 1))]),
             values([True, False], [NAN, NAN], [1.0, 1.0]),
-            made(lambda rng: [rng.random(6) < 0.5, rng.integers(0, 9, 6), rng.integers(0, 9, 6)], gradient=False),
+            made(
+                lambda rng: [rng.random(6) < 0.5, rng.integers(0, 9, 6), rng.integers(0, 9, 6)],
+                gradient=False,
+            ),
         ),
     )
 )

@@ -14,7 +14,19 @@ import numpy as np
 
 from ..op import Attr, Op, Sample, declare
 from ..types import TensorType
-from .common import FLOAT, REAL, Array, distinct, integers, pointwise, strided, torch_name, uniform, values, wide
+from .common import (
+    FLOAT,
+    REAL,
+    Array,
+    distinct,
+    integers,
+    pointwise,
+    strided,
+    torch_name,
+    uniform,
+    values,
+    wide,
+)
 from .pointwise_unary import erf
 
 INF, NAN = math.inf, math.nan

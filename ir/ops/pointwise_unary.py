@@ -198,9 +198,7 @@ _unary(
     "1 / sqrt(x).",
     lambda x: np.divide(x.dtype.type(1), np.sqrt(x)),
     lambda s, x: s.div(1, s.sqrt(x)),
-    lambda F, ctx, dy: [
-        F.mul(F.mul(dy, -0.5), F.mul(ctx.outputs[0], F.mul(ctx.outputs[0], ctx.outputs[0])))
-    ],
+    lambda F, ctx, dy: [F.mul(F.mul(dy, -0.5), F.mul(ctx.outputs[0], F.mul(ctx.outputs[0], ctx.outputs[0])))],
     ("output:0",),
     samples=POSITIVE,
 )

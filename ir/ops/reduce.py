@@ -335,7 +335,11 @@ declare(
             F, F.sum(x, dims=dims, keepdim=keepdim), _count(shape_of(F, x), dims)
         ),
         grad_name="MeanBackward0",
-        samples=(*USUAL, values([[1.0, NAN], [INF, 2.0]], dims=(1,)), uniform((3, 0), dims=(1,), gradient=False)),
+        samples=(
+            *USUAL,
+            values([[1.0, NAN], [INF, 2.0]], dims=(1,)),
+            uniform((3, 0), dims=(1,), gradient=False),
+        ),
     )
 )
 
@@ -369,7 +373,9 @@ def _deviation(F: Any, x: Any, dims: Dims) -> Any:
 
 def _var_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     x, dims = ctx.inputs[0], ctx.attrs["dims"]
-    scale = F.div(F.mul(kept(F, dy, shape_of(F, x), dims), 2.0), _freedom(F, x, dims, ctx.attrs["correction"]))
+    scale = F.div(
+        F.mul(kept(F, dy, shape_of(F, x), dims), 2.0), _freedom(F, x, dims, ctx.attrs["correction"])
+    )
     return [F.mul(scale, _deviation(F, x, dims))]
 
 
@@ -402,4 +408,3 @@ declare(
         ),
     )
 )
-

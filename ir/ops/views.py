@@ -137,7 +137,9 @@ def inverse(dims: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(dims)), key=dims.__getitem__))
 
 
-def _permute_index(types: list[TensorType], result: TensorType, index: Index, dims: tuple[int, ...]) -> list[Case]:
+def _permute_index(
+    types: list[TensorType], result: TensorType, index: Index, dims: tuple[int, ...]
+) -> list[Case]:
     return [(0, tuple(index[i] for i in inverse(dims)), None)]
 
 
@@ -195,6 +197,8 @@ def _expand_index(types: list[TensorType], result: TensorType, index: Index, sha
 
 def _expand_write(F: Any, base: Any, view: Any, shape: Shape) -> Any:
     old = shape_of(F, base)
+    if 0 in shape:
+        return base
     if product(old) != product(shape):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory "
@@ -231,7 +235,9 @@ declare(
 
 def _slice_infer(x: TensorType, starts: Shape, stops: Shape, steps: tuple[int, ...]) -> TensorType:
     if not len(starts) == len(stops) == len(steps) == x.rank:
-        raise RuntimeError(f"slice: expected {x.rank} starts, stops and steps, got {starts}, {stops}, {steps}")
+        raise RuntimeError(
+            f"slice: expected {x.rank} starts, stops and steps, got {starts}, {stops}, {steps}"
+        )
     shape = []
     for size, start, stop, step in zip(x.shape, starts, stops, steps):
         if step < 1:
@@ -310,7 +316,12 @@ def _update_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
 
 
 def _update_index(
-    types: list[TensorType], result: TensorType, index: Index, starts: Shape, stops: Shape, steps: tuple[int, ...]
+    types: list[TensorType],
+    result: TensorType,
+    index: Index,
+    starts: Shape,
+    stops: Shape,
+    steps: tuple[int, ...],
 ) -> list[Case]:
     guard: list[tuple[DimLike, DimLike, DimLike]] = []
     where: list[DimLike] = []
@@ -458,9 +469,7 @@ def _concat_infer(*operands: TensorType, dim: int) -> TensorType:
     total: DimLike = 0
     for number, x in enumerate(operands):
         if x.rank != first.rank:
-            raise RuntimeError(
-                f"Tensors must have same number of dimensions: got {first.rank} and {x.rank}"
-            )
+            raise RuntimeError(f"Tensors must have same number of dimensions: got {first.rank} and {x.rank}")
         for i, (want, have) in enumerate(zip(first.shape, x.shape)):
             if i != dim and want != have:
                 raise RuntimeError(

@@ -16,7 +16,18 @@ from ..dims import DimLike, bounds, floordiv, minimum
 from ..dtypes import f32
 from ..op import Attr, Op, declare
 from ..types import TensorType
-from .common import FLOAT, REAL, Array, Shape, check_dtype, check_same_dtype, distinct, shape_of, strided, uniform
+from .common import (
+    FLOAT,
+    REAL,
+    Array,
+    Shape,
+    check_dtype,
+    check_same_dtype,
+    distinct,
+    shape_of,
+    strided,
+    uniform,
+)
 from .common import values, wide
 
 Ints = tuple[int, ...]
@@ -75,7 +86,9 @@ def _by(shape: Shape) -> str:
     return "x".join(map(str, shape))
 
 
-def _padded(x: Array, lengths: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, fill: Any) -> Array:
+def _padded(
+    x: Array, lengths: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, fill: Any
+) -> Array:
     """x with `padding` in front and as much behind as the windows reach."""
     sizes = x.shape[x.ndim - len(kernel) :]
     reach = [(n - 1) * s + d * (k - 1) + 1 for n, k, s, d in zip(lengths, kernel, stride, dilation)]
@@ -118,7 +131,8 @@ def _max_windows(
     """The padded operand, the number of windows, and the index of each kernel position in it."""
     sizes = x.shape[x.ndim - len(kernel) :]
     lengths = tuple(
-        int(_length(n, k, s, p, d, ceil_mode)) for n, k, s, p, d in zip(sizes, kernel, stride, padding, dilation)
+        int(_length(n, k, s, p, d, ceil_mode))
+        for n, k, s, p, d in zip(sizes, kernel, stride, padding, dilation)
     )
     padded = _padded(x, lengths, kernel, stride, padding, dilation, _lowest(x))
     return padded, lengths, list(_positions(lengths, kernel, stride, dilation))
@@ -236,13 +250,19 @@ declare(
         attrs=MAX,
         arity=(2, 2),
         lowering="window",
-        vjp=lambda F, ctx, g: [None, F.max_pool_gather(ctx.inputs[0], g, **ctx.attrs) if ctx.needs[1] else None],
+        vjp=lambda F, ctx, g: [
+            None,
+            F.max_pool_gather(ctx.inputs[0], g, **ctx.attrs) if ctx.needs[1] else None,
+        ],
         saves=("input:0",),
         grad_name="MaxPool2DWithIndicesBackwardBackward0",
         samples=(
             *(distinct(case[0], _max_shape(case), **case[1]) for case in MAX_CASES),
             values(
-                [[[[1.0, 1.0, NAN, 7.0], [1.0, 1.0, 6.0, NAN]]]], [[[[2.0, 3.0]]]], label="ties", **_pool(2, 2)
+                [[[[1.0, 1.0, NAN, 7.0], [1.0, 1.0, 6.0, NAN]]]],
+                [[[[2.0, 3.0]]]],
+                label="ties",
+                **_pool(2, 2),
             ),
         ),
     )
@@ -258,7 +278,10 @@ declare(
         attrs=MAX,
         arity=(2, 2),
         lowering="window",
-        vjp=lambda F, ctx, dy: [None, F.max_pool_grad(ctx.inputs[0], dy, **ctx.attrs) if ctx.needs[1] else None],
+        vjp=lambda F, ctx, dy: [
+            None,
+            F.max_pool_grad(ctx.inputs[0], dy, **ctx.attrs) if ctx.needs[1] else None,
+        ],
         saves=("input:0",),
         grad_name="MaxPoolGatherBackward0",
         samples=tuple(distinct(shape, shape, **attrs) for shape, attrs in MAX_CASES),
@@ -294,7 +317,9 @@ def _avg_numpy(
 ) -> Array:
     ones = (1,) * len(kernel)
     sizes = x.shape[x.ndim - len(kernel) :]
-    lengths = tuple(int(_length(n, k, s, p, 1, ceil_mode)) for n, k, s, p in zip(sizes, kernel, stride, padding))
+    lengths = tuple(
+        int(_length(n, k, s, p, 1, ceil_mode)) for n, k, s, p in zip(sizes, kernel, stride, padding)
+    )
     padded = _padded(x, lengths, kernel, stride, padding, ones, 0)
     first, *others = _positions(lengths, kernel, stride, ones)
     total = padded[first].copy()
@@ -331,7 +356,9 @@ def _avg_grad_numpy(
     return np.ascontiguousarray(grad[(..., *inside)])
 
 
-def _average(k: int, s: int, p: int = 0, ceil_mode: bool = False, include: bool = True, rank: int = 2) -> dict[str, Any]:
+def _average(
+    k: int, s: int, p: int = 0, ceil_mode: bool = False, include: bool = True, rank: int = 2
+) -> dict[str, Any]:
     return {
         "kernel": (k,) * rank,
         "stride": (s,) * rank,
