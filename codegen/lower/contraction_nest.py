@@ -27,6 +27,8 @@ from .tiling import Plan
 
 Bindings = dict[str, DimLike]
 Finish = Callable[[IndexTuple, Expr], Sequence[Stmt]]
+# From a vector's number in the tile, and the condition for a lane to be inside where not all are.
+VectorBody = Callable[[DimLike, Expr | None], Sequence[Stmt]]
 
 PART = "part"
 
@@ -160,37 +162,36 @@ class _Nest:
         units_loop: Callable[[Sequence[Stmt]], tuple[Stmt, ...]],
     ) -> Iterator[Stmt]:
         lanes = self.plan.lanes
+        whole, rest = size // lanes if isinstance(size, int) else 0, dims.mod(size, lanes)
+        lane, vector = _loop_var("l", lanes), _loop_var("v", whole)
 
-        def vectors_loop(
-            body: Callable[[DimLike, DimLike], Sequence[Stmt]], masked: bool
-        ) -> tuple[Stmt, ...]:
-            whole = size // lanes if isinstance(size, int) else 0
-            rest = dims.mod(size, lanes)
-            if rest != 0 and not masked:
-                whole, rest = whole + 1, 0
+        def vectors_loop(body: VectorBody, masked: bool = False) -> tuple[Stmt, ...]:
+            """`body` for whole vectors, then for the one that is only partly inside; masked, it runs only there."""
             found: tuple[Stmt, ...] = ()
             if whole:
-                vector = _loop_var("v", whole)
-                inner = For("l", lanes, tuple(body(vector, _loop_var("l", lanes))), "vector", lanes)
+                inner = For("l", lanes, tuple(body(vector, None)), "vector", lanes)
                 found = (For("v", whole, (inner,), "unroll"),) if whole > 1 else (inner,)
             if rest != 0:
-                found += (For("l", rest, tuple(body(whole, _loop_var("l", rest))), "vector", lanes),)
+                inside = None if masked or self.plan.padded else SCALAR.lt(Index(lane), Index(rest))
+                last = tuple(body(whole, inside))
+                found += (For("l", rest if masked else lanes, last, "vector", lanes),)
             return units_loop(found)
 
-        def place(vector: DimLike, lane: DimLike) -> Bindings:
+        def place(vector: DimLike) -> Bindings:
             return point | {self.plan.lane: start + vector * lanes + lane}
 
         zero = Const(0, acc.dtype)
-        yield from vectors_loop(lambda v, l: [Store(acc, (*lead, v, l), zero)], masked=False)
+        yield from vectors_loop(lambda v, _: [Store(acc, (*lead, v, lane), zero)])
 
         def step(bindings: Bindings) -> tuple[Stmt, ...]:
             return vectors_loop(
-                lambda v, l: [self._accumulate(acc, (*lead, v, l), place(v, l) | bindings)],
-                masked=not self.plan.padded,
+                lambda v, inside: [self._accumulate(acc, (*lead, v, lane), place(v) | bindings, inside)]
             )
 
         yield from self._sum(0, {}, step)
-        yield from vectors_loop(lambda v, l: self._finish(place(v, l), Load(acc, (*lead, v, l))), masked=True)
+        yield from vectors_loop(
+            lambda v, _: self._finish(place(v), Load(acc, (*lead, v, lane))), masked=True
+        )
 
     def _lanes_of_sum(
         self,
@@ -208,8 +209,10 @@ class _Nest:
             low, extent = self._range(self.problem.axes[self.plan.lane])
 
             def chunk(start: DimLike, size: DimLike) -> tuple[Stmt, ...]:
-                at = point | bindings | {self.plan.lane: low + start + _loop_var("l", size)}
-                return units_loop([For("l", size, (self._accumulate(acc, element, at),), "vector", lanes)])
+                at = point | bindings | {self.plan.lane: low + start + lane}
+                inside = None if size == lanes else SCALAR.lt(Index(lane), Index(size))
+                added = self._accumulate(acc, element, at, inside)
+                return units_loop([For("l", lanes, (added,), "vector", lanes)])
 
             whole, rest = dims.floordiv(extent, lanes), dims.mod(extent, lanes)
             name = f"{self.plan.lane}_q"
@@ -259,10 +262,18 @@ class _Nest:
         low = dims.floordiv(part * axis.extent, self.plan.parts)
         return low, dims.floordiv((part + 1) * axis.extent, self.plan.parts) - low
 
-    def _accumulate(self, acc: Buffer, element: IndexTuple, bindings: Mapping[str, DimLike]) -> Stmt:
-        left = SCALAR.cast(self.problem.left.at(bindings), acc.dtype)
-        right = SCALAR.cast(self.problem.right.at(bindings), acc.dtype)
-        return Store(acc, element, multiply_add(left, right, Load(acc, element)))
+    def _accumulate(
+        self, acc: Buffer, element: IndexTuple, bindings: Mapping[str, DimLike], inside: Expr | None = None
+    ) -> Stmt:
+        """One multiply-add. Where `inside` is false the operands count as zeros: a masked load costs no more than
+        another, a masked accumulator does."""
+        factors = []
+        for operand in self.problem.operands:
+            factor: Expr = operand.at(bindings)
+            if inside is not None and operand.depends_on(self.plan.lane):
+                factor = SCALAR.select(inside, factor, Const(0, factor.dtype))
+            factors.append(SCALAR.cast(factor, acc.dtype))
+        return Store(acc, element, multiply_add(*factors, Load(acc, element)))
 
     def _finish(self, bindings: Mapping[str, DimLike], value: Expr) -> Sequence[Stmt]:
         index = tuple(dims.substitute(i, bindings) for i in self.problem.result)

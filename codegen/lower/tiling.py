@@ -23,7 +23,9 @@ LOAD = 0.5
 LOAD_TIE = 0.1  # of two tiles as fast, the one with fewer loads
 FAR = 0.15  # more, for a load at least a FAR_STRIDE of bytes from the one before: another page, the same cache set
 FAR_STRIDE = 1024
+SPAN = 0.1  # more, for a load of an operand whose panel is strewn over a MiB of memory: misses of the TLB and of sets
 SCATTERED_ELEMENT = 1.5  # an element of a vector loaded from or stored to places that are not neighbours
+FAR_STORE = 8.0  # such an element in another page than the one before
 LANE_SUM = 10.0  # adding the lanes of one vector
 TILE = 12.0  # entering and leaving a tile's loops
 STEP = 0.6  # one turn of the innermost loop
@@ -115,6 +117,7 @@ class _Model:
         self.reduction = [a.name for a in problem.reduction]
         shape_strides = _result_strides(problem)
         self.result_stride = {name: shape_strides.get(name, 0) for name in self.parallel}
+        self.span = [min(16.0, self._span(i)) for i in (0, 1)]
         self.steps = prod(self.size[name] for name in self.reduction)
 
     def candidates(self) -> Iterator[Plan]:
@@ -122,8 +125,8 @@ class _Model:
             if self.size[lane] == 1 and len(self.size) > 1 and max(self.size.values()) > 1:
                 continue
             along_result = lane in self.parallel
-            packed = self._packing(lane)
-            if packed is None:
+            needed = self._packing(lane)
+            if needed is None:
                 continue
             for tiles in self._tiles(lane):
                 units = prod(tiles.values())
@@ -131,8 +134,9 @@ class _Model:
                 for vectors in sorted({1, 2, 3, 4, most} if most <= 4 else {1, 2, 3, 4}):
                     if vectors > most or not self._fits(tiles, lane, units, vectors if along_result else 1):
                         continue
-                    plan = Plan(lane, self.lanes, vectors, tiles, packed=packed)
-                    yield replace(plan, cycles=self._cycles(plan, along_result))
+                    for packed in self._packings(needed, lane, tiles):
+                        plan = Plan(lane, self.lanes, vectors, tiles, packed=packed)
+                        yield replace(plan, cycles=self._cycles(plan, along_result))
 
     def _packing(self, lane: str) -> Mapping[int, str] | None:
         """What must be packed for lanes along this axis to be neighbours; None where packing cannot do that."""
@@ -142,6 +146,27 @@ class _Model:
         if lane in self.reduction or len(strided) == 2:
             return {} if max(self.size.values()) == 1 else None if self._any_better(lane) else {}
         return {strided[0]: lane} if self._separable(strided[0]) else None if self._any_better(lane) else {}
+
+    def _packings(self, needed: Mapping[int, str], lane: str, tiles: Mapping[str, int]) -> Iterator[Mapping[int, str]]:
+        """What to pack: what must be, and besides what might gain by it."""
+        yield needed
+        for operand in (0, 1):
+            if operand in needed or lane in self.reduction or not self._separable(operand):
+                continue
+            along = [lane] if lane in self.reads[operand] else [n for n in tiles if n in self.reads[operand]]
+            if len(along) == 1 and self._span(operand) > 0:
+                yield {**needed, operand: along[0]}
+
+    def _span(self, operand: int) -> float:
+        """MiB of memory over which the reduction strews the operand's elements."""
+        itemsize = self.problem.operands[operand].buffer.dtype.itemsize
+        furthest = 0.0
+        for name in self.reduction:
+            stride = self.strides[operand][name]
+            apart = abs(stride) * itemsize if isinstance(stride, int) else FAR_STRIDE
+            if apart >= FAR_STRIDE:
+                furthest += apart * self.size[name]
+        return furthest / (1 << 20)
 
     def _any_better(self, lane: str) -> bool:
         """Whether some other axis can run along lanes without gathers."""
@@ -179,8 +204,10 @@ class _Model:
     def _fits(self, tiles: Mapping[str, int], lane: str, units: int, vectors: int) -> bool:
         """Whether accumulators and the operand that stays in registers fit; the other operand is read from memory
         by the multiply-add itself, or one register at a time."""
-        held = min(self._loads(i, tiles, lane, vectors) for i in (0, 1))
-        return units * vectors + min(held, 4) + 1 <= self.registers
+        left, right = (self._loads(i, tiles, lane, vectors) for i in (0, 1))
+        if lane in self.reduction:
+            return units + left + right <= self.registers
+        return units * vectors + min(left, right, 4) + 1 <= self.registers
 
     def _loads(self, operand: int, tiles: Mapping[str, int], lane: str, vectors: int) -> int:
         count = prod(n for name, n in tiles.items() if name in self.reads[operand])
@@ -223,20 +250,25 @@ class _Model:
     def _tile_cycles(
         self, plan: Plan, tiles: Mapping[str, int], units: int, vectors: int, steps: float, along_result: bool
     ) -> float:
-        lane = plan.lane
+        lane, itemsize = plan.lane, self.problem.dtype.itemsize
         loads = far = 0.0
         for i in (0, 1):
             count = self._loads(i, tiles, lane, vectors)
-            if i not in plan.packed and any(self._is_far(i, name) for name in tiles if tiles[name] > 1):
-                far += count
+            if i not in plan.packed:
+                apart = [n for n in tiles if tiles[n] > 1 and self._is_far(i, n)]
+                # A broadcast that runs along the innermost sum finds most of its elements in the same line.
+                runs = lane not in self.reads[i] and self.strides[i][self.reduction[-1]] == 1
+                far += FAR * count / (8 if runs else 1) if apart else 0.0
+                far += SPAN * self.span[i] * (count if apart or lane in self.reads[i] else 1)
             gathered = lane in self.reads[i] and self.strides[i][lane] != 1 and i not in plan.packed
             loads += count * (self.lanes * SCATTERED_ELEMENT / LOAD if gathered else 1)
         work = units * vectors
-        step = max(work, FMA_LATENCY, loads * LOAD) + loads * LOAD_TIE + far * FAR
+        step = max(work, FMA_LATENCY, loads * LOAD) + loads * LOAD_TIE + far
         step += STEP / self._unrolled(plan, work)
         if along_result:
-            neighbours = self.result_stride.get(lane, 0) == 1
-            store = work * (1.0 if neighbours else self.lanes * SCATTERED_ELEMENT)
+            stride = self.result_stride[lane]
+            near = isinstance(stride, int) and abs(stride) * itemsize < FAR_STRIDE
+            store = work * (1.0 if stride == 1 else self.lanes * (SCATTERED_ELEMENT if near else FAR_STORE))
         else:
             store = work * LANE_SUM
         return steps * step + store + TILE
@@ -289,9 +321,9 @@ class _Model:
                 if symbolic:
                     continue
                 symbolic = True
-            block = max(1, tiles * count // most)
-            blocks[name] = block
-            count *= ceil(tiles / block)
+            pieces = ceil(tiles / max(1, tiles * count // most))
+            blocks[name] = ceil(tiles / pieces)
+            count *= ceil(tiles / blocks[name])
         plan = replace(plan, blocks=blocks)
         outputs = prod(self.size[n] for n in self.parallel)
         first = self.problem.reduction[0].name
