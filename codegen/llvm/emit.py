@@ -302,10 +302,10 @@ class _KernelEmitter:
         condition = self._expr(stmt.condition)
         failed = self.ops.apply("not", [condition], dtypes.bool_)
         if failed.lanes:
-            mask = self.memory._lane_mask()
+            mask = self.memory.lane_mask()
             if mask is not None:
                 failed = self.ops.instruction("and", [failed, mask], dtypes.bool_)
-            failed = self.memory._any(failed)
+            failed = self.memory.any_lane(failed)
         with self._branch_if(failed):
             self.w.line(f"cmpxchg ptr %status, i32 0, i32 {stmt.code} monotonic monotonic")
 
@@ -384,7 +384,20 @@ class _KernelEmitter:
         names = [Var(f"math argument {self.w.fresh('')}", a.dtype) for a in args]
         for name, arg in zip(names, args):
             self.variables[name.name] = arg
-        return self._expr(FUNCTIONS[op](SCALAR, *names))
+        function = FUNCTIONS[op]
+        result = self._expr(function.fast(SCALAR, *names))
+        if function.slow is None or function.is_slow is None:
+            return result
+        # Rare arguments: the long way round is only taken when some lane needs it.
+        is_slow = self._expr(function.is_slow(SCALAR, *names))
+        some = self.memory.any_lane(is_slow) if is_slow.lanes else is_slow
+        slot = f"%{self.w.fresh('slow')}"
+        self.w.entry.append(f"{slot} = alloca {result.type}")
+        self.w.line(f"store {result}, ptr {slot}")
+        with self._branch_if(some):
+            better = self.ops.select(is_slow, self._expr(function.slow(SCALAR, *names)), result)
+            self.w.line(f"store {better}, ptr {slot}")
+        return self.w.effect(f"load {result.type}, ptr {slot}", dtype, result.lanes)
 
     def _compare_indices(self, op: str, difference: DimLike) -> Value:
         """`left op right` of indices, by the sign of their difference; decided here where bounds allow."""
@@ -418,6 +431,8 @@ class _KernelEmitter:
             chosen = condition if positive else self.ops.apply("not", [condition], dtypes.bool_)
             with self._guarded(chosen):
                 arms.append(self._expr(arm))
+        if condition.lanes and arms[0].lanes and _is_memory(a_expr) and _is_zero(b_expr):
+            return arms[0]  # a masked load has zeros where it is off
         return self.ops.select(condition, arms[0], arms[1])
 
     def _lane_reduce(self, expr: LaneReduce) -> Value:
@@ -440,6 +455,14 @@ class _KernelEmitter:
             value.dtype,
             count,
         )
+
+
+def _is_memory(expr: Expr) -> bool:
+    return isinstance(expr, Load) and expr.buffer.space != "register"
+
+
+def _is_zero(expr: Expr) -> bool:
+    return isinstance(expr, Const) and expr.value == 0 and str(expr.value)[0] != "-"
 
 
 def _decide(op: str, low: int, high: int) -> bool | None:

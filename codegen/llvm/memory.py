@@ -64,13 +64,13 @@ class MemoryEmitter:
             return
         if value.lanes:
             raise ValueError(f"store {buffer.name}: every lane would write the same element")
-        mask = self._lane_mask()
+        mask = self.lane_mask()
         if mask is None or self.index.vector is None or mask is self.index.vector.mask:
             self._store_scalar(buffer, position, value)
             return
         # Under a varying condition the element is written when any lane is on.
         pointer = self.address(buffer, position)
-        self.masked_store(buffer, pointer, splat(self.w, value, 1), self._as_lane(self._any(mask)))
+        self.masked_store(buffer, pointer, splat(self.w, value, 1), self._as_lane(self.any_lane(mask)))
 
     def _as_lane(self, condition: Value) -> Value:
         return splat(self.w, condition, 1)
@@ -101,7 +101,7 @@ class MemoryEmitter:
             cheap=True,
         )
 
-    def _lane_mask(self) -> Value | None:
+    def lane_mask(self) -> Value | None:
         """Which lanes are on: inside the loop's extent and under the guard."""
         loop = self.index.vector.mask if self.index.vector else None
         guard = self.guard.lanes
@@ -109,7 +109,7 @@ class MemoryEmitter:
             return guard if loop is None else loop
         return self.ops.instruction("and", [loop, guard], dtypes.bool_)
 
-    def _any(self, mask: Value) -> Value:
+    def any_lane(self, mask: Value) -> Value:
         name = f"@llvm.vector.reduce.or.v{mask.lanes}i1"
         self.w.declare(name, f"declare i1 {name}({mask.type})")
         return self.w.pure(f"call i1 {name}({mask})", mask.level, dtypes.bool_)
@@ -151,7 +151,7 @@ class MemoryEmitter:
     def _load_scalar(self, buffer: Buffer, position: Position) -> Value:
         condition = self.guard.uniform
         if self.guard.lanes is not None:
-            some = self._any(self.guard.lanes)
+            some = self.any_lane(self.guard.lanes)
             condition = (
                 some if condition is None else self.ops.instruction("and", [condition, some], dtypes.bool_)
             )
@@ -163,7 +163,7 @@ class MemoryEmitter:
     def _load_vector(self, buffer: Buffer, position: Position, offset: DimLike) -> Value:
         assert self.index.vector is not None
         lanes = self.index.vector.lanes
-        mask = self._lane_mask()
+        mask = self.lane_mask()
         stride = position.fixed_stride
         if stride == 1:
             return self._load_block(buffer, position, 0, lanes, mask)
@@ -277,7 +277,7 @@ class MemoryEmitter:
         assert self.index.vector is not None
         lanes = self.index.vector.lanes
         value = splat(self.w, value, lanes)
-        mask = self._lane_mask()
+        mask = self.lane_mask()
         stride = position.fixed_stride
         if stride in (1, -1):
             extra = 0
@@ -360,13 +360,13 @@ class MemoryEmitter:
             value = splat(self.w, value, lanes)
         elif value.lanes:
             raise ValueError(f"store {buffer.name}: every lane would write the same register")
-        mask = self._lane_mask()
+        mask = self.lane_mask()
         if mask is not None and lanes == mask.lanes and lane is None:
             old = self.w.effect(f"load {type_of(dtype, lanes)}, ptr {name}", dtype, lanes)
             value = self.ops.select(mask, value, old)
         elif mask is not None and self.index.vector is not None and mask is not self.index.vector.mask:
             old = self.w.effect(f"load {type_of(dtype, lanes)}, ptr {name}", dtype, lanes)
-            value = self.ops.select(self._any(mask), value, old)
+            value = self.ops.select(self.any_lane(mask), value, old)
         self.w.line(f"store {value}, ptr {name}")
 
 
