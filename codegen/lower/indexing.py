@@ -34,6 +34,11 @@ def constant(value: float | int | bool, dtype: DType) -> Const:
     return Const(convert(value), dtype)
 
 
+def number(value: DimLike, dtype: DType) -> Expr:
+    """An index as a number of this dtype."""
+    return constant(value, dtype) if isinstance(value, int) else SCALAR.cast(Index(value), dtype)
+
+
 class BodyEvaluator:
     """Elements of a body's values as loop IR expressions. One instance per loop scope: results are shared by
     identity.
@@ -70,11 +75,11 @@ class BodyEvaluator:
     def _evaluate(self, value: Value, index: IndexTuple) -> Expr:
         if value in self.held:
             return self.held[value](index)
-        if value in self.buffers:
-            return self._load(self.buffers[value], index)
         node = self.producers.get(value)
         if node is None:
-            raise IRError(f"%{value.name} has neither a buffer nor a producer in this group")
+            if value not in self.buffers:
+                raise IRError(f"%{value.name} has neither a buffer nor a producer in this group")
+            return self._load(self.buffers[value], index)
         match node.op.lowering:
             case "pointwise":
                 args = [self.at(v, broadcast_index(index, v.type.shape)) for v in node.inputs]

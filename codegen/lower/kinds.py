@@ -9,6 +9,8 @@ from .context import Args, LowerContext
 from .contraction_lower import lower_contraction
 from .pointwise import lower_loop
 from .reduce import lower_reduce
+from .single import lower_single
+from .window import lower_window
 
 GroupLowering = Callable[[LowerContext, Node, Graph, Args], None]
 
@@ -16,6 +18,8 @@ LOWERINGS: dict[str, GroupLowering] = {
     "loop": lower_loop,
     "reduce": lower_reduce,
     "contraction": lower_contraction,
+    "window": lower_window,
+    "single": lower_single,
 }
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
-from ..loops.nodes import Check, Const, Expr, For, Index, Let, Load, Stmt, Var
+from ..loops.nodes import Check, Expr, For, Let, Load, Stmt, Var
 from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
+from .indexing import number
 from .nests import axis_loops, loop_index, parallel_loop, vector_loop
 from .spaces import output_parts
 from .template import (
@@ -52,15 +53,11 @@ class Lookup:
         """Statements that read the index, and the index."""
         raw, safe = names(f"{self.name}_raw"), names(self.name)
         given = Var(raw, dtypes.i64)
-        last = _number(self.size - 1)
+        last = number(self.size - 1, dtypes.i64)
         inside = SCALAR.and_(SCALAR.ge(given, 0), SCALAR.le(given, last))
         clamped = SCALAR.max(SCALAR.min(given, last), 0)
         statements = [Let(raw, value), Check(inside, self.code), Let(safe, clamped)]
         return statements, loop_index(safe, self.size)
-
-
-def _number(value: DimLike) -> Expr:
-    return Const(value, dtypes.i64) if isinstance(value, int) else Index(value)
 
 
 class Nest:

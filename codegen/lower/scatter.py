@@ -1,0 +1,86 @@
+"""Adding elements at indices that are read from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ...ir import dims, dtypes
+from ...ir.dims import DimLike
+from ...ir.graph import Graph, Node
+from ..loops.nodes import Load, Stmt, Store
+from ..scalar import SCALAR
+from .context import Args, LowerContext, Names
+from .indexing import BodyEvaluator, IndexTuple
+from .nests import axis_loops, parallel_loop, vector_loop
+from .pointwise import Lookup
+from .spaces import linear
+from .template import instantiate, make_axes
+
+WORK_PER_ELEMENT = 8
+
+
+def launch_scatter(
+    ctx: LowerContext,
+    name: str,
+    body: Graph,
+    args: Args,
+    op: Node,
+    *,
+    space: Sequence[DimLike],
+    serial: range,
+    size: DimLike,
+    code: int,
+    index_at: Callable[[IndexTuple], IndexTuple],
+    target_at: Callable[[IndexTuple, DimLike], IndexTuple],
+) -> None:
+    """result[target_at(at, index[index_at(at)])] += src[at] for every `at` of `space`.
+
+    Two elements can only meet in one place if they differ along the `serial` dims. Those are walked in
+    order; the dims before them are shared among threads, and the last dim after them is walked in vectors.
+    """
+    if dims.product(space) == 0:
+        return
+    _, index, src = op.inputs
+    (result,) = op.outputs
+    names = Names()
+    axes = make_axes(names, space)
+    at = tuple(a.index for a in axes)
+    evaluator = BodyEvaluator(
+        body, {v: args[v] for v in body.inputs}, None, ctx.flat, {a.var: a.extent for a in axes}
+    )
+    read = SCALAR.cast(evaluator.at(index, index_at(at) if index.type.rank else ()), dtypes.i64)
+    symbol = names("at")
+    target = linear(target_at(at, dims.symbol(symbol)), result.type.shape)
+    added = evaluator.at(src, at)
+    out = ctx.flat(args[result])
+    lookup = Lookup(symbol, read, size, code)
+    before, walked, after = axes[: serial.start], axes[serial.start : serial.stop], axes[serial.stop :]
+    inner = after[-1] if after else None
+
+    def element(bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
+        statements, found = lookup.bind(names, instantiate(read, bindings))
+        place = (dims.substitute(target, {**bindings, symbol: found}),)
+        value = SCALAR.add(Load(out, place), instantiate(added, bindings))
+        return (*statements, Store(out, place, value))
+
+    def innermost(bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
+        if inner is None:
+            return element(bindings)
+        # Not in unrolled groups: each vector's stores must come after the loads of the one before.
+        lanes = ctx.target.lanes(result.type.dtype)
+        return vector_loop(
+            names, inner.extent, lanes, lambda position, lane, copy: element({**bindings, inner.var: position})
+        )
+
+    def rest(bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
+        return axis_loops(names, [*walked, *after[:-1]], bindings, innermost)
+
+    work = dims.product(space) * WORK_PER_ELEMENT
+    if before and dims.bounds(work)[1] > ctx.options.serial_below:
+        each = dims.product(a.extent for a in axes[serial.start :]) * WORK_PER_ELEMENT
+        statements = parallel_loop(names, before, rest)
+    else:
+        each = work
+        statements = axis_loops(names, before, {}, rest)
+    ctx.launch(name, statements, cost=each, flops=dims.product(space))
+
