@@ -313,3 +313,8 @@ class Generator:
 
 
 default_generator = Generator()
+
+
+def philox_state(calls: int = 1) -> tuple[int, int]:
+    """The default generator's `Generator.philox_state`."""
+    return default_generator.philox_state(calls)

@@ -10,15 +10,14 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .ir import dtypes
 from .ir.dtypes import DType
-
-if TYPE_CHECKING:
-    from .tensor import Tensor
+from .promotion import get_default_dtype
+from .tensor import Tensor
 
 Array = np.ndarray[Any, Any]
 
@@ -217,3 +216,19 @@ def render(
     elif requires_grad:
         suffixes.append("requires_grad=True")
     return _with_suffixes(prefix + body, suffixes, indent)
+
+
+def tensor_str(tensor: Tensor) -> str:
+    """`repr(tensor)`."""
+    kind = type(tensor)
+    name = "tensor" if kind is Tensor else getattr(kind, "_printed_name", kind.__name__)
+    node = tensor.grad_fn
+    return render(
+        tensor._array,
+        tuple(tensor.shape),
+        tensor.dtype,
+        get_default_dtype(),
+        prefix=f"{name}(",
+        grad_fn=None if node is None else node.name().rsplit("::", 1)[-1],
+        requires_grad=tensor.requires_grad,
+    )

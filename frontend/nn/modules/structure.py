@@ -1,0 +1,77 @@
+"""One counter for "some module changed": what a compiled function's guard compares.
+
+Compiled code holds what the modules' Python attributes said when it was traced. Rather than compare them all on every
+call, each change of an attribute, hook, parameter or child of any module moves this counter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+from ...hooks import RemovableHandle
+
+_version = [0]
+
+
+def structure_version() -> int:
+    """A number that differs from an earlier one if any module anywhere changed in between."""
+    return _version[0]
+
+
+def changed() -> None:
+    _version[0] += 1
+
+
+class ModuleHookHandle(RemovableHandle):
+    """The handle of a module's hook: taking it off counts as a change of the module."""
+
+    def remove(self) -> None:
+        super().remove()
+        changed()
+
+
+def add_hook(
+    table: dict[int, Callable[..., Any]],
+    hook: Callable[..., Any],
+    prepend: bool = False,
+    flags: Iterable[dict[int, bool]] = (),
+) -> ModuleHookHandle:
+    """Enter the hook last (or first) in its table, and set its id in each of the flag tables."""
+    handle = ModuleHookHandle(table)
+    if prepend:
+        later = dict(table)
+        table.clear()
+        table[handle.id] = hook
+        table.update(later)
+    else:
+        table[handle.id] = hook
+    for flag in flags:
+        flag[handle.id] = True
+    changed()
+    return handle
+
+
+class CountedDict(dict[Any, Any]):
+    """A dict of a module's parameters, buffers or children; writing to it directly counts as a change as well."""
+
+    def __setitem__(self, key: Hashable, value: Any) -> None:
+        super().__setitem__(key, value)
+        changed()
+
+    def __delitem__(self, key: Hashable) -> None:
+        super().__delitem__(key)
+        changed()
+
+    def clear(self) -> None:
+        super().clear()
+        changed()
+
+    def pop(self, *args: Any) -> Any:
+        found = super().pop(*args)
+        changed()
+        return found
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        super().update(*args, **kwargs)
+        changed()

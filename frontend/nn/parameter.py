@@ -1,0 +1,66 @@
+"""Tensors that a module owns: parameters, which are trained, and buffers, which are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..promotion import get_default_dtype
+from ..tensor import Tensor, wrap
+
+
+def typename(value: Any) -> str:
+    """How PyTorch's messages name the type of a value: `str`, `torch.FloatTensor`, `torch.nn.modules.linear.Linear`."""
+    if isinstance(value, Tensor):
+        return str(value.type())
+    cls = value if isinstance(value, type) else type(value)
+    module = cls.__module__
+    if module in ("builtins", None):
+        return cls.__qualname__
+    if module.split(".")[0] == "vitrify":
+        module = "torch" + module[len("vitrify") :]
+    return f"{module}.{cls.__qualname__}"
+
+
+class Parameter(Tensor):
+    """A tensor that, assigned to a module's attribute, is one of its parameters."""
+
+    _printed_name = "tensor"
+
+    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
+        if data is None:
+            data = wrap(np.zeros(0, get_default_dtype().numpy))
+        if not isinstance(data, Tensor):
+            raise TypeError(
+                f"Creating a Parameter from an instance of type {type(data).__name__} requires a Tensor"
+            )
+        return Tensor._make_subclass(cls, data.detach(), requires_grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        if id(self) not in memo:
+            memo[id(self)] = type(self)(self.detach().clone(), self.requires_grad)
+        return memo[id(self)]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _rebuild_parameter, (self.detach(), self.requires_grad)
+
+    def __repr__(self, **kwargs: Any) -> str:
+        return "Parameter containing:\n" + super().__repr__()
+
+
+def _rebuild_parameter(data: Tensor, requires_grad: bool) -> Parameter:
+    return Parameter(data, requires_grad)
+
+
+class Buffer(Tensor):
+    """A tensor that, assigned to a module's attribute, becomes one of its buffers."""
+
+    persistent: bool
+
+    def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Buffer:
+        if data is None:
+            data = wrap(np.zeros(0, get_default_dtype().numpy))
+        made: Buffer = Tensor._make_subclass(cls, data.detach(), data.requires_grad)
+        made.persistent = persistent
+        return made

@@ -1,0 +1,272 @@
+"""Convolution and pooling functions: the spatial rank from the name, unbatched input allowed, padding by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..dispatch import apply, op_named
+from ..tensor import Tensor
+from .padding import pad
+
+Ints = int | Sequence[int]
+
+
+def spread(value: Any, rank: int, name: str) -> tuple[int, ...]:
+    """One number for every spatial dim, or one per dim; RuntimeError for another count."""
+    if isinstance(value, int):
+        return (value,) * rank
+    found = tuple(int(v) for v in value)
+    if len(found) == 1:
+        return found * rank
+    if len(found) != rank:
+        raise RuntimeError(f"expected {name} to be a single integer value or a list of {rank} values, but got {name}={list(found)}")
+    return found
+
+
+def _batched(input: Tensor, rank: int, name: str) -> tuple[Tensor, bool]:
+    """The input with a batch dim, and whether it had none."""
+    if input.ndim == rank + 2:
+        return input, False
+    if input.ndim == rank + 1:
+        return input.unsqueeze(0), True
+    raise RuntimeError(
+        f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to {name}, but got input of size: "
+        f"{list(input.shape)}"
+    )
+
+
+def _convolve(
+    rank: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Ints,
+    padding: Ints | str,
+    dilation: Ints,
+    groups: int,
+) -> Tensor:
+    name = f"conv{rank}d"
+    if weight.ndim != rank + 2:
+        raise RuntimeError(f"{name}: expected weight to be at least {rank + 2}D, got a {weight.ndim}D weight")
+    x, lone = _batched(input, rank, name)
+    if x.dtype is not weight.dtype:
+        raise RuntimeError(
+            f"Input type ({x.type()}) and weight type ({weight.type()}) should be the same"
+        )
+    if bias is not None and bias.dtype is not x.dtype:
+        raise RuntimeError(f"Input type ({x.type()}) and bias type ({bias.type()}) should be the same")
+    strides, dilations = spread(stride, rank, "stride"), spread(dilation, rank, "dilation")
+    if isinstance(padding, str):
+        x, paddings = _named_padding(x, weight, padding, strides, dilations)
+    else:
+        paddings = spread(padding, rank, "padding")
+    if min(strides) <= 0:
+        raise RuntimeError("non-positive stride is not supported")
+    if min(paddings) < 0:
+        raise RuntimeError("negative padding is not supported")
+    if min(dilations) <= 0:
+        raise RuntimeError("dilation should be greater than zero")
+    attrs = {"stride": strides, "padding": paddings, "dilation": dilations, "groups": int(groups)}
+    operands = (x, weight) if bias is None else (x, weight, bias)
+    result: Tensor = apply(op_named("convolution"), operands, attrs, "ConvolutionBackward0")
+    return result.squeeze(0) if lone else result
+
+
+def _named_padding(
+    x: Tensor, weight: Tensor, padding: str, strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[Tensor, tuple[int, ...]]:
+    """"valid" is none; "same" keeps the size, an odd total padding having its extra element at the end."""
+    if padding == "valid":
+        return x, (0,) * len(strides)
+    if padding != "same":
+        raise RuntimeError(f"Invalid padding string: '{padding}'")
+    if any(s != 1 for s in strides):
+        raise RuntimeError("padding='same' is not supported for strided convolutions")
+    totals = [d * (int(k) - 1) for d, k in zip(dilations, weight.shape[2:])]
+    if any(total % 2 for total in totals):
+        extra: list[int] = []
+        for total in reversed(totals):
+            extra += [0, total % 2]
+        x = pad(x, extra)
+    return x, tuple(total // 2 for total in totals)
+
+
+def conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Ints | str = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+) -> Tensor:
+    """input[n, c, l], weight[o, c / groups, k] -> [n, o, l']."""
+    return _convolve(1, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Ints | str = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+) -> Tensor:
+    """input[n, c, h, w], weight[o, c / groups, kh, kw] -> [n, o, h', w']."""
+    return _convolve(2, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Ints | str = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+) -> Tensor:
+    """input[n, c, d, h, w], weight[o, c / groups, kd, kh, kw] -> [n, o, d', h', w']."""
+    return _convolve(3, input, weight, bias, stride, padding, dilation, groups)
+
+
+_MAX_NAMES = {1: "SqueezeBackward1", 2: "MaxPool2DWithIndicesBackward0", 3: "MaxPool3DWithIndicesBackward0"}
+_AVG_NAMES = {1: "SqueezeBackward1", 2: "AvgPool2DBackward0", 3: "AvgPool3DBackward0"}
+
+
+def _window(rank: int, name: str, input: Tensor, kernel_size: Ints, stride: Any, padding: Ints) -> Any:
+    x, lone = _batched(input, rank, name)
+    kernel = spread(kernel_size, rank, "kernel_size")
+    strides = kernel if stride is None or stride == () or stride == [] else spread(stride, rank, "stride")
+    paddings = spread(padding, rank, "padding")
+    if min(kernel) <= 0:
+        raise RuntimeError("kernel size should be greater than zero, but got " + _sizes(kernel))
+    if min(strides) <= 0:
+        raise RuntimeError("stride should be greater than zero, but got " + _sizes(strides))
+    if any(2 * p > k for p, k in zip(paddings, kernel)):
+        raise RuntimeError(
+            "pad should be at most half of effective kernel size, but got "
+            f"pad={max(paddings)}, kernel_size={min(kernel)} and dilation=1"
+        )
+    return x, lone, kernel, strides, paddings
+
+
+def _sizes(values: Sequence[int]) -> str:
+    names = ("kT", "kH", "kW")[-len(values) :]
+    return " ".join(f"{n}: {v}" for n, v in zip(names, values))
+
+
+def _max_pool(
+    rank: int,
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Any,
+    padding: Ints,
+    dilation: Ints,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Tensor:
+    name = f"max_pool{rank}d"
+    if return_indices:
+        raise NotImplementedError(f"{name}: return_indices=True is not supported")
+    x, lone, kernel, strides, paddings = _window(rank, name, input, kernel_size, stride, padding)
+    attrs = {
+        "kernel": kernel,
+        "stride": strides,
+        "padding": paddings,
+        "dilation": spread(dilation, rank, "dilation"),
+        "ceil_mode": bool(ceil_mode),
+    }
+    result: Tensor = apply(op_named("max_pool"), (x,), attrs, _MAX_NAMES[rank])
+    return result.squeeze(0) if lone else result
+
+
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Any = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Any = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool3d(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Any = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def _avg_pool(
+    rank: int, input: Tensor, kernel_size: Ints, stride: Any, padding: Ints, ceil_mode: bool, count_include_pad: bool
+) -> Tensor:
+    x, lone, kernel, strides, paddings = _window(rank, f"avg_pool{rank}d", input, kernel_size, stride, padding)
+    attrs = {
+        "kernel": kernel,
+        "stride": strides,
+        "padding": paddings,
+        "ceil_mode": bool(ceil_mode),
+        "count_include_pad": bool(count_include_pad),
+    }
+    result: Tensor = apply(op_named("avg_pool"), (x,), attrs, _AVG_NAMES[rank])
+    return result.squeeze(0) if lone else result
+
+
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Any = None,
+    padding: Ints = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Any = None,
+    padding: Ints = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    if divisor_override is not None:
+        raise NotImplementedError("avg_pool2d: divisor_override is not supported")
+    return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+
+
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Any = None,
+    padding: Ints = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    if divisor_override is not None:
+        raise NotImplementedError("avg_pool3d: divisor_override is not supported")
+    return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad)

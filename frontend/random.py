@@ -1,0 +1,355 @@
+"""Random tensors: `torch.rand`, `randn`, `randint`, `randperm`, `normal`, ..., and the in-place fills.
+
+They draw PyTorch's own CPU numbers (`generator.py`), on the host, eagerly. A compiled function cannot contain them: its
+numbers would be the same on every call. What runs inside compiled code is dropout, whose mask is a function of
+`random_call`'s state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import capture
+from .device import require_cpu
+from .generator import Generator, default_generator, philox_state
+from .inplace import assign
+from .ir import dtypes
+from .ir.dtypes import DType
+from .promotion import get_default_dtype
+from .tensor import Array, Tensor, wrap
+
+
+def manual_seed(seed: int) -> Generator:
+    """Start the default generator's streams at `seed`; negative seeds wrap. Returns the generator."""
+    return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    """Seed the default generator from the system's entropy; returns the seed."""
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    return default_generator.initial_seed()
+
+
+def get_rng_state() -> Tensor:
+    """The default generator's state, 5056 bytes as PyTorch lays them out."""
+    return get_state(default_generator)
+
+
+def set_rng_state(new_state: Tensor) -> None:
+    set_state(default_generator, new_state)
+
+
+def get_state(generator: Generator) -> Tensor:
+    return wrap(generator.state_bytes())
+
+
+def set_state(generator: Generator, new_state: Tensor) -> Generator:
+    if not isinstance(new_state, Tensor) or new_state.dtype is not dtypes.u8:
+        raise TypeError("RNG state must be a torch.ByteTensor")
+    generator.set_state_bytes(new_state.numpy())
+    return generator
+
+
+Generator.get_state = get_state  # type: ignore[attr-defined]
+Generator.set_state = set_state  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def fork_rng(devices: Any = None, enabled: bool = True) -> Iterator[None]:
+    """Restore the default generator's state at the end of the block."""
+    if not enabled:
+        yield
+        return
+    saved = default_generator.state_bytes()
+    try:
+        yield
+    finally:
+        default_generator.set_state_bytes(saved)
+
+
+def random_call() -> tuple[Tensor, int]:
+    """(state i64[2], stream) for one counter-based random op; each call of this gets other numbers."""
+    tracer = capture.active()
+    if tracer is not None:
+        return tracer.random_state()
+    key, call = philox_state()
+    return wrap(np.array([key, call], np.uint64).view(np.int64)), 0
+
+
+# -- fills -------------------------------------------------------------------------------------------------------------
+
+Draw = Callable[[Generator, int], Array]
+
+
+def _host_only(name: str) -> None:
+    if capture.active() is not None:
+        raise RuntimeError(
+            f"{name} draws from PyTorch's CPU generator, which a compiled function cannot do: the numbers would be "
+            "fixed when it is compiled. Draw them outside and pass them in (nn.functional.dropout works inside)."
+        )
+
+
+def _memory_order(target: Tensor, values: Array) -> Array:
+    """Values drawn one after another, shaped like the target so that they lie in that order in its memory."""
+    array = target._array
+    assert array is not None
+    if array.flags.c_contiguous:
+        return values.reshape(array.shape)
+    order = sorted(range(array.ndim), key=lambda d: -abs(array.strides[d]))
+    return values.reshape([array.shape[d] for d in order]).transpose(np.argsort(order))
+
+
+def _fill(target: Tensor, name: str, generator: Generator | None, draw: Draw) -> Tensor:
+    _host_only(f"Tensor.{name}_")
+    array = target._array
+    assert array is not None
+    values = draw(generator or default_generator, array.size)
+    return assign(
+        target, wrap(_memory_order(target, values)), replaced=f"{name.capitalize()}Backward0"
+    )
+
+
+def uniform_(
+    target: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
+    """Fill with numbers in [from_, to)."""
+    return _fill(target, "uniform", generator, lambda g, n: g.uniform(n, target.dtype, from_, to))
+
+
+def normal_(
+    target: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
+    contiguous = target._array is not None and target._array.flags.c_contiguous
+
+    def draw(g: Generator, count: int) -> Array:
+        return g.normal(count, target.dtype, float(mean), float(std), contiguous)
+
+    return _fill(target, "normal", generator, draw)
+
+
+def random_(
+    target: Tensor, from_: int | None = None, to: int | None = None, *, generator: Generator | None = None
+) -> Tensor:
+    """`random_()`: the dtype's whole non-negative range; `random_(to)`: [0, to); `random_(from, to)`."""
+
+    def draw(g: Generator, count: int) -> Array:
+        if from_ is None:
+            return g.full_range(count, target.dtype)
+        if to is None:
+            return g.integers(count, target.dtype, 0, int(from_))
+        return g.integers(count, target.dtype, int(from_), int(to))
+
+    return _fill(target, "random", generator, draw)
+
+
+def bernoulli_(target: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Tensor:
+    """Fill with 1 with probability `p` (a number, or a tensor of one probability per element), else 0."""
+
+    def draw(g: Generator, count: int) -> Array:
+        if isinstance(p, Tensor):
+            each = np.broadcast_to(p.detach().numpy(), tuple(target.shape))
+            return g.bernoulli_each(each.reshape(-1)).astype(target.dtype.numpy)
+        return g.bernoulli(count, target.dtype, float(p))
+
+    return _fill(target, "bernoulli", generator, draw)
+
+
+def exponential_(target: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    return _fill(target, "exponential", generator, lambda g, n: g.exponential(n, target.dtype, lambd))
+
+
+# -- new tensors -------------------------------------------------------------------------------------------------------
+
+
+def _sizes(size: Sequence[Any]) -> tuple[int, ...]:
+    """The shape from `rand(2, 3)` or `rand((2, 3))`."""
+    if len(size) == 1 and isinstance(size[0], Sequence):
+        size = size[0]
+    shape = tuple(int(s) for s in size)
+    for s in shape:
+        if s < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {s}: {list(shape)}")
+    return shape
+
+
+def _new(
+    name: str,
+    size: Sequence[Any],
+    draw: Callable[[Generator, int, DType], Array],
+    dtype: DType | None,
+    generator: Generator | None,
+    options: dict[str, Any],
+) -> Tensor:
+    """A fresh tensor of drawn values. `options`: out, layout, device, pin_memory and requires_grad, as PyTorch has."""
+    _host_only(f"torch.{name}")
+    out: Tensor | None = options.pop("out", None)
+    require_cpu(options.pop("device", None))
+    requires_grad = options.pop("requires_grad", False)
+    for ignored in ("layout", "pin_memory", "memory_format"):
+        options.pop(ignored, None)
+    if options:
+        raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(options))}'")
+    shape = _sizes(size)
+    wanted = out.dtype if out is not None and dtype is None else dtype or get_default_dtype()
+    made = wrap(draw(generator or default_generator, math.prod(shape), wanted).reshape(shape))
+    if out is not None:
+        return out.copy_(made)
+    made.requires_grad = requires_grad
+    return made
+
+
+def rand(
+    *size: Any, generator: Generator | None = None, dtype: DType | None = None, **options: Any
+) -> Tensor:
+    """Uniform numbers in [0, 1)."""
+    size = options.pop("size", size)
+    return _new("rand", size, lambda g, n, d: g.uniform(n, d), dtype, generator, options)
+
+
+def randn(
+    *size: Any, generator: Generator | None = None, dtype: DType | None = None, **options: Any
+) -> Tensor:
+    """Numbers of the standard normal distribution."""
+    size = options.pop("size", size)
+    return _new("randn", size, lambda g, n, d: g.normal(n, d), dtype, generator, options)
+
+
+def randint(
+    low: int,
+    high: Any = None,
+    size: Sequence[int] | None = None,
+    *,
+    generator: Generator | None = None,
+    dtype: DType | None = None,
+    **options: Any,
+) -> Tensor:
+    """Integers in [low, high): `randint(high, size)` or `randint(low, high, size)`; int64 unless a dtype is given."""
+    if isinstance(high, Sequence):
+        low, high, size = 0, low, high
+    elif high is None:
+        low, high = 0, low
+    if size is None:
+        raise TypeError(
+            "randint() received an invalid combination of arguments: expected (int high, tuple of ints size) or "
+            "(int low, int high, tuple of ints size)"
+        )
+    out = options.get("out")
+    chosen = dtype or (out.dtype if out is not None else dtypes.i64)
+
+    def draw(g: Generator, count: int, wanted: DType) -> Array:
+        return g.integers(count, wanted, int(low), int(high))
+
+    return _new("randint", (tuple(size),), draw, chosen, generator, options)
+
+
+def randperm(
+    n: int, *, generator: Generator | None = None, dtype: DType | None = None, **options: Any
+) -> Tensor:
+    """The integers 0 .. n-1 in random order."""
+
+    def draw(g: Generator, count: int, wanted: DType) -> Array:
+        return g.permutation(count).astype(wanted.numpy)
+
+    return _new("randperm", (n,), draw, dtype or dtypes.i64, generator, options)
+
+
+def rand_like(input: Tensor, *, dtype: DType | None = None, **options: Any) -> Tensor:
+    return rand(tuple(input.shape), dtype=dtype or input.dtype, **options)
+
+
+def randn_like(input: Tensor, *, dtype: DType | None = None, **options: Any) -> Tensor:
+    return randn(tuple(input.shape), dtype=dtype or input.dtype, **options)
+
+
+def randint_like(
+    input: Tensor, low: int, high: int | None = None, *, dtype: DType | None = None, **options: Any
+) -> Tensor:
+    low, high = (0, low) if high is None else (low, high)
+    return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype, **options)
+
+
+def normal(
+    mean: float | Tensor,
+    std: float | Tensor = 1.0,
+    size: Sequence[int] | None = None,
+    *,
+    generator: Generator | None = None,
+    **options: Any,
+) -> Tensor:
+    """Normal numbers with a mean and a deviation per element (tensors, broadcast), or the same for a whole `size`."""
+    if isinstance(std, Tensor) and std.numel() and not bool((std >= 0).all()):
+        raise RuntimeError("normal expects all elements of std >= 0.0")
+    if not isinstance(mean, Tensor) and not isinstance(std, Tensor):
+        if size is None:
+            raise TypeError("normal() of two numbers needs a size")
+
+        def draw(g: Generator, count: int, dtype: DType) -> Array:
+            return g.normal(count, dtype, float(mean), float(std))
+
+        return _new("normal", (tuple(size),), draw, options.pop("dtype", None), generator, options)
+    out = options.pop("out", None)
+    shapes = [tuple(t.shape) for t in (mean, std) if isinstance(t, Tensor)]
+    first = mean if isinstance(mean, Tensor) else std
+    assert isinstance(first, Tensor)
+    sample = randn(np.broadcast_shapes(*shapes), dtype=first.dtype, generator=generator)
+    result = sample * std + mean
+    return result if out is None else out.copy_(result)
+
+
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """0 or 1, one with the probability that stands in `input` (or with `p` everywhere)."""
+    made = wrap(np.zeros(tuple(input.shape), input.dtype.numpy))
+    return bernoulli_(made, input if p is None else p, generator=generator)
+
+
+def multinomial(
+    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """Indices drawn with probabilities proportional to each row of `input` (1-D or 2-D)."""
+    _host_only("torch.multinomial")
+    weights = np.asarray(input.detach().numpy())
+    if weights.ndim not in (1, 2):
+        raise RuntimeError("prob_dist must be 1 or 2 dim")
+    if input.dtype not in (dtypes.f32, dtypes.f64):
+        raise RuntimeError(
+            f"multinomial only supports floating-point dtypes for input, got: {input.dtype.torch_name}"
+        )
+    if num_samples <= 0:
+        raise RuntimeError("cannot sample n_sample <= 0 samples")
+    if not replacement and num_samples > weights.shape[-1]:
+        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+    if (weights.sum(-1) == 0).any():
+        raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+    source = generator or default_generator
+    rows = weights.reshape(-1, weights.shape[-1])
+    if replacement:
+        found = np.stack([_with_replacement(row, num_samples, source) for row in rows])
+    else:
+        # The largest of p/q with q exponential: the first to arrive of competing Poisson processes.
+        race = rows / source.exponential(rows.size, input.dtype).reshape(rows.shape)
+        found = np.argsort(-race, axis=-1, kind="stable")[:, :num_samples]
+    return wrap(np.ascontiguousarray(found.reshape(*weights.shape[:-1], num_samples), np.int64))
+
+
+def _with_replacement(row: Array, count: int, source: Generator) -> Array:
+    cumulative = np.cumsum(row, dtype=row.dtype)
+    cumulative = cumulative / cumulative[-1]
+    cumulative[-1] = 1
+    return np.searchsorted(cumulative, source.uniform(count, dtypes.f64).astype(row.dtype), side="left")
+
+
+__all__ = [
+    "Generator", "bernoulli", "default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed",
+    "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed",
+    "set_rng_state",
+]  # fmt: skip

@@ -1,0 +1,292 @@
+"""DataLoader: batches of a dataset, in PyTorch's order for the same seed."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...creation import from_numpy
+from ...generator import Generator
+from .collate import default_collate, default_convert
+from .dataset import IterableDataset, TensorDataset
+from .sampler import BatchSampler, RandomSampler, SequentialSampler, draw_seed
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """What `get_worker_info` tells code that runs in a loading thread."""
+
+    id: int
+    num_workers: int
+    seed: int
+    dataset: Any
+
+
+class _Current(threading.local):
+    worker: WorkerInfo | None = None
+
+
+_current = _Current()
+
+
+def get_worker_info() -> WorkerInfo | None:
+    """The loading thread this code runs in; None in the main thread."""
+    return _current.worker
+
+
+class _Endless:
+    """An index sampler for streams: it only counts."""
+
+    def __iter__(self) -> Iterator[None]:
+        while True:
+            yield None
+
+
+class DataLoader:
+    """Iterates over a dataset in batches.
+
+    `num_workers > 0` fetches and collates in that many threads, up to `prefetch_factor` batches each ahead: NumPy
+    releases the interpreter lock, and nothing has to be copied between processes. The order of the batches and what
+    they hold do not depend on it. A stream (IterableDataset) is read by one thread. `pin_memory`, `timeout` and the
+    multiprocessing options are accepted and mean nothing here.
+    """
+
+    _fixed = False
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Iterable[Any] | None = None,
+        batch_sampler: Iterable[Any] | None = None,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
+        generator: Generator | None = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
+    ):
+        if num_workers < 0:
+            raise ValueError(
+                "num_workers option should be non-negative; use num_workers=0 to disable multiprocessing."
+            )
+        if timeout < 0:
+            raise ValueError("timeout option should be non-negative")
+        if num_workers == 0 and prefetch_factor is not None:
+            raise ValueError(
+                "prefetch_factor option could only be specified in multiprocessing."
+                "let num_workers > 0 to enable multiprocessing, otherwise set prefetch_factor to None."
+            )
+        if prefetch_factor is not None and prefetch_factor < 0:
+            raise ValueError("prefetch_factor option should be non-negative")
+        if persistent_workers and num_workers == 0:
+            raise ValueError("persistent_workers option needs num_workers > 0")
+        self._stream = isinstance(dataset, IterableDataset)
+        self._check_order(shuffle, sampler, batch_sampler)
+        if batch_sampler is not None:
+            if batch_size != 1 or shuffle or sampler is not None or drop_last:
+                raise ValueError(
+                    "batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last"
+                )
+            batch_size = None
+        elif batch_size is None and drop_last:
+            raise ValueError(
+                "batch_size=None option disables auto-batching and is mutually exclusive with drop_last"
+            )
+        if sampler is None:
+            if self._stream:
+                sampler = _Endless()
+            elif shuffle:
+                sampler = RandomSampler(dataset, generator=generator)
+            else:
+                sampler = SequentialSampler(dataset)
+        if batch_size is not None and batch_sampler is None:
+            batch_sampler = BatchSampler(sampler, batch_size, drop_last)
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.sampler = sampler
+        self.batch_sampler = batch_sampler
+        self.num_workers = num_workers
+        self.prefetch_factor = 2 if prefetch_factor is None and num_workers else prefetch_factor
+        self.pin_memory = pin_memory
+        self.pin_memory_device = pin_memory_device
+        self.timeout = timeout
+        self.worker_init_fn = worker_init_fn
+        self.multiprocessing_context = multiprocessing_context
+        self.generator = generator
+        self.persistent_workers = persistent_workers
+        self.in_order = in_order
+        if collate_fn is None:
+            collate_fn = default_convert if batch_sampler is None else default_collate
+        self.collate_fn = collate_fn
+        self._fixed = True
+
+    def _check_order(self, shuffle: Any, sampler: Any, batch_sampler: Any) -> None:
+        if self._stream:
+            given = {"shuffle": shuffle or None, "sampler": sampler, "batch_sampler": batch_sampler}
+            for name, value in given.items():
+                if value is not None:
+                    raise ValueError(
+                        f"DataLoader with IterableDataset: expected unspecified {name} option, but got {name}={value}"
+                    )
+        elif sampler is not None and shuffle:
+            raise ValueError("sampler option is mutually exclusive with shuffle")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._fixed and name in (
+            "batch_size",
+            "batch_sampler",
+            "sampler",
+            "drop_last",
+            "dataset",
+            "persistent_workers",
+        ):
+            raise ValueError(
+                f"{name} attribute should not be set after {type(self).__name__} is initialized"
+            )
+        super().__setattr__(name, value)
+
+    def __len__(self) -> int:
+        if self._stream:
+            count = len(self.dataset)
+            if self.batch_size is None:
+                return count
+            return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+        return len(self.batch_sampler if self.batch_sampler is not None else self.sampler)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.pin_memory:
+            warnings.warn(
+                "'pin_memory' argument is set as true but no accelerator is found, then device pinned memory won't be "
+                "used.",
+                stacklevel=2,
+            )
+        index_source = self.batch_sampler if self.batch_sampler is not None else self.sampler
+        indices = iter(index_source)
+        # Drawn on every pass, with or without workers, and before the sampler draws: as PyTorch does.
+        base_seed = draw_seed(self.generator)
+        fetch = self._stream_fetcher() if self._stream else self._map_fetcher()
+        if self.num_workers:
+            return self._threaded(indices, fetch, base_seed)
+        return self._plain(indices, fetch)
+
+    # -- fetching ----------------------------------------------------------------------------------------------
+
+    def _map_fetcher(self) -> Callable[[Any], Any]:
+        dataset, collate = self.dataset, self.collate_fn
+        if self.batch_sampler is None:
+            return lambda index: collate(dataset[index])
+        if type(dataset) is TensorDataset and collate is default_collate:
+            return _TensorRows(dataset)
+        if callable(getattr(dataset, "__getitems__", None)):
+            return lambda batch: collate(dataset.__getitems__(batch))
+        return lambda batch: collate([dataset[i] for i in batch])
+
+    def _stream_fetcher(self) -> Callable[[Any], Any]:
+        samples = iter(self.dataset)
+
+        def fetch(batch: Any) -> Any:
+            if self.batch_sampler is None:
+                return self.collate_fn(next(samples))
+            taken = []
+            for _ in batch:
+                try:
+                    taken.append(next(samples))
+                except StopIteration:
+                    break
+            if not taken or (self.drop_last and len(taken) < len(batch)):
+                raise StopIteration
+            return self.collate_fn(taken)
+
+        return fetch
+
+    def _plain(self, indices: Iterator[Any], fetch: Callable[[Any], Any]) -> Iterator[Any]:
+        return _Loaded(indices, fetch)
+
+    def _threaded(
+        self, indices: Iterator[Any], fetch: Callable[[Any], Any], base_seed: int
+    ) -> Iterator[Any]:
+        workers = 1 if self._stream else self.num_workers
+        numbers = iter(range(workers))
+        lock = threading.Lock()
+
+        def start() -> None:
+            with lock:
+                number = next(numbers)
+            _current.worker = WorkerInfo(number, workers, base_seed + number, self.dataset)
+            if self.worker_init_fn is not None:
+                self.worker_init_fn(number)
+
+        def task(batch: Any) -> Any:
+            try:
+                return fetch(batch)
+            except StopIteration:  # cannot travel through a future
+                return _END
+
+        ahead = max(1, workers * (self.prefetch_factor or 1))
+        pending: deque[Future[Any]] = deque()
+        with ThreadPoolExecutor(workers, "vitrify-data", start) as pool:
+            try:
+                while True:
+                    while len(pending) < ahead:
+                        try:
+                            batch = next(indices)
+                        except StopIteration:
+                            break
+                        pending.append(pool.submit(task, batch))
+                    if not pending:
+                        return
+                    result = pending.popleft().result()
+                    if result is _END:
+                        return
+                    yield result
+            finally:
+                for future in pending:
+                    future.cancel()
+
+
+_END = object()
+
+
+class _Loaded:
+    """The iterator of a loader without workers."""
+
+    def __init__(self, indices: Iterator[Any], fetch: Callable[[Any], Any]):
+        self._indices = indices
+        self._fetch = fetch
+
+    def __iter__(self) -> _Loaded:
+        return self
+
+    def __next__(self) -> Any:
+        return self._fetch(next(self._indices))
+
+
+class _TensorRows:
+    """Batches of a TensorDataset by one indexing per tensor: what default_collate of the rows gives."""
+
+    def __init__(self, dataset: TensorDataset):
+        self._dataset = dataset
+
+    def __call__(self, batch: list[int]) -> list[Any]:
+        tensors = self._dataset.tensors
+        if any(t.requires_grad for t in tensors):
+            return default_collate([self._dataset[i] for i in batch])  # type: ignore[no-any-return]
+        where = np.array(batch, np.intp)
+        return [from_numpy(t.numpy().take(where, 0)) for t in tensors]
