@@ -13,7 +13,7 @@ chooses how to walk it, `contraction_pack.py` copies operands into layouts that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
@@ -59,11 +59,31 @@ class Access:
 
 
 @dataclass(frozen=True)
+class Window:
+    """Positions of a reduction axis, `first` to `last`, outside of which the products are known to be zeros (one
+    factor lies in a zero border). Both move with the parallel axis `along`: up with it, or down."""
+
+    along: str
+    first: DimLike
+    last: DimLike
+    up: bool
+
+    def of(self, start: DimLike, size: int) -> tuple[DimLike, DimLike]:
+        """First position and extent for `size` neighbours along the parallel axis."""
+        ends = start, start + (size - 1)
+        low, high = (
+            dims.substitute(bound, {self.along: at})
+            for bound, at in zip((self.first, self.last), ends if self.up else ends[::-1], strict=True)
+        )
+        return low, high - low + 1
+
+
+@dataclass(frozen=True)
 class Contraction:
     """The sum of products of `left` and `right` over the `reduction` axes, for each point of the `parallel` axes.
 
     `result` is the index of the contraction's result, over parallel axes. `dtype` is the result's element type,
-    `accumulator` that of the sum."""
+    `accumulator` that of the sum. `windows` narrows reduction axes to where products are not zero."""
 
     name: str
     parallel: tuple[Axis, ...]
@@ -72,6 +92,7 @@ class Contraction:
     right: Access
     result: IndexTuple
     dtype: DType
+    windows: Mapping[str, Window] = field(default_factory=dict)
 
     @property
     def accumulator(self) -> DType:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Node, Value
-from .contraction import Access, Axis, Contraction
+from .contraction import Access, Axis, Contraction, Window
 from .contraction_operands import Operands, zero_bordered
 from .indexing import IndexTuple
 
@@ -53,6 +53,7 @@ def _forward(node: Node, operands: Operands) -> Contraction:
         right,
         (batch.var, out_channel, *(t.var for t in space)),
         y.type.dtype,
+        _inside(space, kernel, x.type.shape[2:], stride, padding, dilation),
     )
 
 
@@ -86,6 +87,7 @@ def _input_grad(node: Node, operands: Operands) -> Contraction:
     low: list[int] = []
     where: list[DimLike] = []
     padded: list[DimLike] = []
+    windows: dict[str, Window] = {}
     direct = True
     for s, k, t, step, pad, spread in zip(
         space, kernel, dy.type.shape[2:], stride, padding, dilation, strict=True
@@ -97,6 +99,10 @@ def _input_grad(node: Node, operands: Operands) -> Contraction:
         needed = s.extent + (pad + border)
         # Where the padding is wider than the kernel's reach, dy goes on beyond what dx reads.
         padded.append(needed + max(0, pad - reach * spread))
+        if border:
+            first = _at_least_zero(dims.floordiv(s.var + pad - (t - 1) * step + (spread - 1), spread))
+            last = dims.minimum(reach, dims.floordiv(s.var + pad, spread))
+            windows[k.name] = Window(s.name, first, last, up=True)
         direct = direct and border == 0 and step == 1 and needed == t
     index = (batch.var, out_channel, *where)
     if direct:
@@ -113,7 +119,30 @@ def _input_grad(node: Node, operands: Operands) -> Contraction:
         right,
         (batch.var, channel, *(s.var for s in space)),
         dx.type.dtype,
+        windows,
     )
+
+
+def _inside(
+    space: Sequence[Axis],
+    kernel: Sequence[Axis],
+    source: Sequence[DimLike],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> dict[str, Window]:
+    """Where kernel positions fall inside a padded source: 0 <= t*stride + k*dilation - padding < size."""
+    windows: dict[str, Window] = {}
+    for t, k, size, s, pad, d in zip(space, kernel, source, stride, padding, dilation, strict=True):
+        if pad:
+            first = _at_least_zero(dims.floordiv(pad - t.var * s + (d - 1), d))
+            last = dims.minimum(k.extent - 1, dims.floordiv(size - 1 + pad - t.var * s, d))
+            windows[k.name] = Window(t.name, first, last, up=False)
+    return windows
+
+
+def _at_least_zero(value: DimLike) -> DimLike:
+    return value - dims.minimum(value, 0)
 
 
 def _geometry(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:

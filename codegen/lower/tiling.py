@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import combinations
 from math import ceil, prod
 
@@ -52,6 +53,7 @@ class Plan:
     unroll: reduction axes with the number of positions repeated in the code.
     packed: operands (0 left, 1 right) packed first, with the axis that their panels run along.
     padded: lanes past the end of the lane axis may be computed with (their operand is packed, with zeros).
+    windows: reduction axes walked only where a window of the problem says that products are not zero.
     split, parts: the reduction axis shared among tasks, in how many parts; 1 for none.
     cycles: the model's estimate."""
 
@@ -64,6 +66,7 @@ class Plan:
     unroll: Mapping[str, int] = field(default_factory=dict)
     packed: Mapping[int, str] = field(default_factory=dict)
     padded: bool = False
+    windows: frozenset[str] = frozenset()
     split: str = ""
     parts: int = 1
     cycles: float = 0.0
@@ -88,6 +91,8 @@ class Plan:
                 parts.append(f"{title} " + " ".join(f"{a}={n}" for a, n in pairs.items()))
         for operand, axis in self.packed.items():
             parts.append(f"{('left', 'right')[operand]} packed along {axis}")
+        if self.windows:
+            parts.append(f"{' '.join(sorted(self.windows))} inside borders")
         if self.parts > 1:
             parts.append(f"{self.split} summed in {self.parts} parts")
         return "; ".join(parts) + f"; about {self.cycles:.0f} cycles"
@@ -147,7 +152,9 @@ class _Model:
             return {} if max(self.size.values()) == 1 else None if self._any_better(lane) else {}
         return {strided[0]: lane} if self._separable(strided[0]) else None if self._any_better(lane) else {}
 
-    def _packings(self, needed: Mapping[int, str], lane: str, tiles: Mapping[str, int]) -> Iterator[Mapping[int, str]]:
+    def _packings(
+        self, needed: Mapping[int, str], lane: str, tiles: Mapping[str, int]
+    ) -> Iterator[Mapping[int, str]]:
         """What to pack: what must be, and besides what might gain by it."""
         yield needed
         for operand in (0, 1):
@@ -228,6 +235,10 @@ class _Model:
                 parts.append(({name: rest}, 1) if fixed else ({name: 1}, rest))
             choices.append(parts)
         rest_of = prod(self.size[n] for n in self.parallel if n != lane and n not in plan.tiles)
+        inside = prod(
+            self._inside(name, plan.tiles.get(self.problem.windows[name].along, 1))
+            for name in self._windows(plan)
+        )
         if along_result:
             whole, rest = divmod(ceil(self.size[lane] / self.lanes), plan.vectors)
             vector_parts = [(plan.vectors, whole)] + ([(rest, 1)] if rest else [])
@@ -235,6 +246,7 @@ class _Model:
         else:
             vector_parts = [(1, 1)]
             steps = self.steps / self.size[lane] * ceil(self.size[lane] / self.lanes)
+        steps *= inside
         total = 0.0
         for tiles, count in _combined(choices):
             units = prod(tiles.values())
@@ -246,6 +258,33 @@ class _Model:
             rows = self.strides[operand][axis] == 1
             total += elements * (PACK_ROW if rows else PACK_COLUMN) + LAUNCH
         return total
+
+    def _windows(self, plan: Plan) -> list[str]:
+        """The reduction axes whose windows the plan can use: not the one whose loop is unrolled, and not where the
+        parallel axis that moves the window runs along lanes."""
+        innermost = [n for n in self.reduction if n != plan.lane][-1:]
+        return [
+            name
+            for name, window in self.problem.windows.items()
+            if name not in (plan.lane, *innermost) and window.along != plan.lane
+        ]
+
+    @cache  # noqa: B019 - the model lives for one choice
+    def _inside(self, name: str, size: int) -> float:
+        """The share of a reduction axis inside its window, over all tiles of this size."""
+        window = self.problem.windows[name]
+        length = self.size[window.along]
+        known = {
+            s.name: typical(dims.symbol(s.name, s.low, s.high))
+            for bound in (window.first, window.last)
+            for s in dims.symbols(bound)
+        }
+        del known[window.along]
+        total = 0
+        for start in range(0, length, size):
+            _, extent = window.of(start, min(size, length - start))
+            total += max(0, dims.evaluate(extent, known))
+        return total / (ceil(length / size) * self.size[name])
 
     def _tile_cycles(
         self, plan: Plan, tiles: Mapping[str, int], units: int, vectors: int, steps: float, along_result: bool
@@ -302,7 +341,7 @@ class _Model:
         outer = [n for n in self.parallel if n != plan.lane and n not in plan.tiles]
         order = (*outer, *([plan.lane] if along_result else []), *plan.tiles)
         padded = along_result and all(i in plan.packed for i in (0, 1) if plan.lane in self.reads[i])
-        plan = replace(plan, order=order, padded=padded)
+        plan = replace(plan, order=order, padded=padded, windows=frozenset(self._windows(plan)))
         return self._with_tasks(plan)
 
     def _with_tasks(self, plan: Plan) -> Plan:

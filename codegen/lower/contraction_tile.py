@@ -1,0 +1,202 @@
+"""The work of one register tile: accumulators set to zero, summed over the reduction axes, handed on.
+
+Along an axis of the result, one operand is read as vectors and the other usually broadcast from memory; along a
+reduction axis both are vectors, and the lanes are added at the end. Lanes past the end of an axis are loaded as zeros
+and summed with the others: a masked load costs no more than another, a masked accumulator does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ...ir import dims
+from ...ir.dims import DimLike
+from ..loops.nodes import Buffer, Const, Expr, For, Index, LaneReduce, Let, Load, Stmt, Store, Var
+from ..scalar import SCALAR
+from .contraction import Axis, Contraction
+from .indexing import IndexTuple
+from .tiling import Plan
+
+Bindings = dict[str, DimLike]
+# Stores the sum at an index of the result; with a plan of several parts the index leads with the part's number.
+Finish = Callable[[IndexTuple, Expr], Sequence[Stmt]]
+# From a vector's number in the tile, and the condition for a lane to be inside where not all are.
+VectorBody = Callable[[DimLike, Expr | None], Sequence[Stmt]]
+
+PART = "part"
+
+
+def loop_var(name: str, extent: DimLike) -> DimLike:
+    """The variable of a loop; 0 for a loop that runs just once, which is not written."""
+    if extent == 1:
+        return 0
+    return dims.symbol(name, 0, max(0, dims.bounds(extent)[1] - 1))
+
+
+@dataclass(frozen=True)
+class RegisterTile:
+    """`starts` and `sizes` are the tile's first position and extent along each parallel axis."""
+
+    problem: Contraction
+    plan: Plan
+    finish: Finish
+    starts: Bindings
+    sizes: Bindings
+
+    def statements(self) -> tuple[Stmt, ...]:
+        return tuple(self._lanes_of_result() if self.plan.lane in self.sizes else self._lanes_of_sum())
+
+    @cached_property
+    def units(self) -> dict[str, int]:
+        """The axes, besides the lane axis, along which the tile has several positions, and how many."""
+        found: dict[str, int] = {}
+        for name, size in self.sizes.items():
+            if name != self.plan.lane and isinstance(size, int) and size > 1:
+                found[name] = size
+        return found
+
+    @cached_property
+    def unit(self) -> IndexTuple:
+        """The position within the tile along each of `units`."""
+        return tuple(loop_var(f"{name}_u", count) for name, count in self.units.items())
+
+    @cached_property
+    def point(self) -> Bindings:
+        """The position along each parallel axis, the lane axis left at its start."""
+        return self.starts | {n: self.starts[n] + u for n, u in zip(self.units, self.unit, strict=True)}
+
+    def _each_unit(self, body: Sequence[Stmt]) -> tuple[Stmt, ...]:
+        for name, count in reversed(self.units.items()):
+            body = (For(f"{name}_u", count, tuple(body), "unroll"),)
+        return tuple(body)
+
+    def _lanes_of_result(self) -> Iterator[Stmt]:
+        lanes, size = self.plan.lanes, self.sizes[self.plan.lane]
+        whole, rest = size // lanes if isinstance(size, int) else 0, dims.mod(size, lanes)
+        lane, number = loop_var("l", lanes), loop_var("v", whole)
+        vectors = whole + (rest != 0)
+        acc = Buffer("acc", self.problem.accumulator, (*self.units.values(), vectors, lanes), "register")
+
+        def each_vector(body: VectorBody, masked: bool = False) -> tuple[Stmt, ...]:
+            """`body` for whole vectors, then for the one that is only partly inside; masked, it runs only there."""
+            found: tuple[Stmt, ...] = ()
+            if whole:
+                inner = For("l", lanes, tuple(body(number, None)), "vector", lanes)
+                found = (For("v", whole, (inner,), "unroll"),) if whole > 1 else (inner,)
+            if rest != 0:
+                inside = None if masked or self.plan.padded else SCALAR.lt(Index(lane), Index(rest))
+                last = tuple(body(whole, inside))
+                found += (For("l", rest if masked else lanes, last, "vector", lanes),)
+            return self._each_unit(found)
+
+        def element(vector: DimLike) -> IndexTuple:
+            return (*self.unit, vector, lane)
+
+        def place(vector: DimLike) -> Bindings:
+            return self.point | {self.plan.lane: self.starts[self.plan.lane] + vector * lanes + lane}
+
+        def added(bindings: Bindings) -> tuple[Stmt, ...]:
+            return each_vector(
+                lambda v, inside: [self._accumulate(acc, element(v), place(v) | bindings, inside)]
+            )
+
+        yield from each_vector(lambda v, _: [Store(acc, element(v), Const(0, acc.dtype))])
+        yield from self._sum(self._summed, {}, added)
+        yield from each_vector(lambda v, _: self._finish(place(v), Load(acc, element(v))), masked=True)
+
+    def _lanes_of_sum(self) -> Iterator[Stmt]:
+        lanes, lane = self.plan.lanes, loop_var("l", self.plan.lanes)
+        acc = Buffer("acc", self.problem.accumulator, (*self.units.values(), lanes), "register")
+        element = (*self.unit, lane)
+        low, extent = self._range(self.problem.axes[self.plan.lane])
+        whole, rest = dims.floordiv(extent, lanes), dims.mod(extent, lanes)
+        chunk = f"{self.plan.lane}_q"
+
+        def vector(bindings: Bindings, start: DimLike, size: DimLike) -> tuple[Stmt, ...]:
+            at = self.point | bindings | {self.plan.lane: low + start + lane}
+            inside = None if size == lanes else SCALAR.lt(Index(lane), Index(size))
+            added = self._accumulate(acc, element, at, inside)
+            return self._each_unit([For("l", lanes, (added,), "vector", lanes)])
+
+        def added(bindings: Bindings) -> tuple[Stmt, ...]:
+            found: tuple[Stmt, ...] = ()
+            if whole == 1:
+                found = vector(bindings, 0, lanes)
+            elif whole != 0:
+                found = (For(chunk, whole, vector(bindings, loop_var(chunk, whole) * lanes, lanes)),)
+            return found + (vector(bindings, whole * lanes, rest) if rest != 0 else ())
+
+        zero = Store(acc, element, Const(0, acc.dtype))
+        yield from self._each_unit([For("l", lanes, (zero,), "vector", lanes)])
+        yield from self._sum([a for a in self._summed if a.name != self.plan.lane], {}, added)
+        total = Let("total", LaneReduce("add", "l", lanes, Load(acc, element)))
+        yield from self._each_unit([total, *self._finish(self.point, Var("total", acc.dtype))])
+
+    @property
+    def _summed(self) -> list[Axis]:
+        return list(self.problem.reduction)
+
+    def _sum(
+        self, axes: Sequence[Axis], bindings: Bindings, added: Callable[[Bindings], tuple[Stmt, ...]]
+    ) -> tuple[Stmt, ...]:
+        """Loops over the reduction axes around what they add."""
+        if not axes:
+            return added(bindings)
+        axis, *inner = axes
+        low, extent = self._range(axis)
+
+        def at(position: DimLike) -> tuple[Stmt, ...]:
+            return self._sum(inner, bindings | {axis.name: low + position}, added)
+
+        if extent == 1:
+            return at(0)
+        unroll = self.plan.unroll.get(axis.name, 1)
+        if unroll == 1 or extent == unroll:
+            body = at(loop_var(axis.name, extent))
+            return (For(axis.name, extent, body, "serial" if unroll == 1 else "unroll"),)
+        groups, rest = dims.floordiv(extent, unroll), dims.mod(extent, unroll)
+        copy = f"{axis.name}_u"
+        found: tuple[Stmt, ...] = ()
+        if groups != 0:
+            repeated = at(loop_var(axis.name, groups) * unroll + loop_var(copy, unroll))
+            found = (For(axis.name, groups, (For(copy, unroll, repeated, "unroll"),)),)
+        if rest != 0:
+            found += (For(axis.name, rest, at(groups * unroll + loop_var(axis.name, rest))),)
+        return found
+
+    def _range(self, axis: Axis) -> tuple[DimLike, DimLike]:
+        """First position and extent of a reduction axis, for this tile and in this task's part of the sum."""
+        if axis.name in self.plan.windows:
+            window = self.problem.windows[axis.name]
+            return window.of(self.starts[window.along], self.units.get(window.along, 1))
+        if self.plan.parts == 1 or axis.name != self.plan.split:
+            return 0, axis.extent
+        part = loop_var(PART, self.plan.parts)
+        low = dims.floordiv(part * axis.extent, self.plan.parts)
+        return low, dims.floordiv((part + 1) * axis.extent, self.plan.parts) - low
+
+    def _accumulate(
+        self, acc: Buffer, element: IndexTuple, bindings: Mapping[str, DimLike], inside: Expr | None
+    ) -> Stmt:
+        """One multiply-add; where `inside` is false it adds nothing."""
+        factors = []
+        for operand in self.problem.operands:
+            factor: Expr = operand.at(bindings)
+            if inside is not None and operand.depends_on(self.plan.lane):
+                factor = SCALAR.select(inside, factor, Const(0, factor.dtype))
+            factors.append(SCALAR.cast(factor, acc.dtype))
+        return Store(acc, element, multiply_add(*factors, Load(acc, element)))
+
+    def _finish(self, bindings: Mapping[str, DimLike], value: Expr) -> Sequence[Stmt]:
+        index = tuple(dims.substitute(i, bindings) for i in self.problem.result)
+        if self.plan.parts > 1:
+            index = (loop_var(PART, self.plan.parts), *index)
+        return self.finish(index, value)
+
+
+def multiply_add(left: Expr, right: Expr, total: Expr) -> Expr:
+    if total.dtype.is_floating_point:
+        return SCALAR.fma(left, right, total)
+    return SCALAR.add(SCALAR.mul(left, right), total)
