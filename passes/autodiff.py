@@ -103,15 +103,14 @@ def append_vjp(
         if not any(needs) or all(c is None for c in incoming):
             continue
         builder.location = backward_location(node.location)
-        for operand, need, cotangent in zip(
-            node.inputs, needs, _operand_cotangents(builder, node, incoming, needs)
-        ):
-            if not need or cotangent is None:
+        found = _operand_cotangents(builder, node, incoming, needs)
+        for operand, need, given in zip(node.inputs, needs, found):
+            if not need or given is None:
                 continue
-            cotangent = builder.sum_to(cotangent, operand.type.shape)
-            if cotangent.type != operand.type:
-                raise IRError(f"{node}: its gradient rule gives {cotangent.type} for the operand {operand}")
-            flowing[operand] = builder.add(flowing[operand], cotangent) if operand in flowing else cotangent
+            part = builder.sum_to(given, operand.type.shape)
+            if part.type != operand.type:
+                raise IRError(f"{node}: its gradient rule gives {part.type} for the operand {operand}")
+            flowing[operand] = builder.add(flowing[operand], part) if operand in flowing else part
     builder.location = location
     return [flowing.get(v) for v in wrt]
 

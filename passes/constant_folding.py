@@ -65,7 +65,7 @@ class ConstantFolding:
             return evaluate_node(replace(node, inputs=scalars, outputs=(result,)), known, {})[0].item()
         if not self._is_small(node):
             return None
-        arrays = [np.broadcast_to(f, v.type.bind({}).shape) for f, v in zip(known, node.inputs)]
+        arrays = [np.broadcast_to(f, tuple(map(int, v.type.shape))) for f, v in zip(known, node.inputs)]
         (result_array,) = evaluate_node(node, arrays, {})
         return _uniform(result_array)
 

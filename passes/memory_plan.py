@@ -14,11 +14,11 @@ offsets holds for every batch.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..ir.dims import DimLike, Expr, evaluate, exact_div
+from ..ir.dims import DimLike, evaluate, exact_div
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector load
 
@@ -56,11 +56,9 @@ class Plan:
 def plan_memory(intervals: Sequence[Interval]) -> Plan:
     """Offsets for the intervals. ValueError for a lifetime that ends before it starts, or a name used
     twice."""
-    names = {interval.name for interval in intervals}
-    if len(names) != len(intervals):
-        seen: set[str] = set()
-        twice = next(i.name for i in intervals if i.name in seen or seen.add(i.name))  # type: ignore[func-returns-value]
-        raise ValueError(f"two intervals have the name {twice!r}")
+    for name, count in Counter(interval.name for interval in intervals).items():
+        if count > 1:
+            raise ValueError(f"two intervals have the name {name!r}")
     for interval in intervals:
         if interval.last < interval.first:
             raise ValueError(f"interval {interval.name!r} ends at {interval.last}, before it starts")
@@ -271,6 +269,3 @@ def check_plan(plan: Plan, bindings: Mapping[str, int] | None = None) -> None:
             )
             if not (shares and start == other):
                 raise ValueError(f"{a.name!r} and {b.name!r} overlap and are alive at the same time")
-
-
-__all__ = ["ALIGNMENT", "Expr", "Interval", "Plan", "check_plan", "lower_bound", "plan_memory"]

@@ -17,7 +17,8 @@ from vitrify.passes.partition import partition
 
 OP_NAMES = """
     neg tanh sigmoid exp add sub mul gelu silu relu where reshape permute expand slice pad concat update_slice
-    sum mean var amax matmul addmm conv convolution max_pool softmax log_softmax gather index_select dropout full
+    sum mean var amax matmul addmm conv convolution max_pool softmax log_softmax gather index_select
+    dropout full
 """
 OPS = OP_NAMES.split()
 
