@@ -122,9 +122,11 @@ def _minimum_cut(
     bindings = {s.name: min(max(TYPICAL_DIM, s.low), s.high) for s in joint.symbols}
     network = networkx.DiGraph()
     network.add_nodes_from(["source", "sink"])
+    views = {v for node in joint.nodes if node.op.lowering == "view" for v in node.outputs}
     for value in ahead:
         # Computed (or given), and available to the backward graph: between the two lies the cost of saving.
-        cost = 0 if value in free else evaluate(value.type.nbytes, bindings) + 1
+        # Of equals, what a view was taken of: saving the view would write it out once more.
+        cost = 0 if value in free else 4 * evaluate(value.type.nbytes, bindings) + (2 if value in views else 1)
         network.add_edge((value, "computed"), (value, "available"), capacity=cost)
     for value in primals:
         network.add_edge("source", (value, "computed"))

@@ -109,6 +109,22 @@ def test_a_small_statistic_is_saved_rather_than_what_it_was_made_from():
     assert "exp" in ops(parts.backward)
 
 
+def test_what_a_view_was_taken_of_is_saved_rather_than_the_view():
+    parts = split(
+        """
+        graph f(%x: f32[8,16], %w: f32[16,4], %v: f32[4,8]) -> f32[4,4] {
+          %0: f32[8,4] = matmul(%x, %w)
+          %1: f32[4,8] = permute(%0) {dims=[1,0]}
+          %2: f32[4,8] = mul(%1, %v)
+          %3: f32[4,4] = matmul(%2, %0)
+          return %3
+        }""",
+        "w",
+        "v",
+    )
+    assert [v.name for v in parts.saved_values] == ["0"]
+
+
 def test_the_old_value_of_an_input_that_is_written_to_is_saved():
     text = """
     graph f(%x: f32[8], %state: f32[8]) -> (f32[8], f32[8]) {
