@@ -17,6 +17,24 @@ import numpy as np
 Kind = Literal["bool", "uint", "int", "float", "complex"]
 _KIND_ORDER: tuple[Kind, ...] = ("bool", "uint", "int", "float", "complex")
 
+_SCALAR_TYPES = {
+    "bool": "Bool",
+    "uint8": "Byte",
+    "uint16": "UInt16",
+    "uint32": "UInt32",
+    "uint64": "UInt64",
+    "int8": "Char",
+    "int16": "Short",
+    "int32": "Int",
+    "int64": "Long",
+    "float16": "Half",
+    "bfloat16": "BFloat16",
+    "float32": "Float",
+    "float64": "Double",
+    "complex64": "ComplexFloat",
+    "complex128": "ComplexDouble",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class DType:
@@ -31,6 +49,11 @@ class DType:
     def itemsize(self) -> int:
         """Bytes per element."""
         return self.numpy.itemsize
+
+    @property
+    def scalar_type(self) -> str:
+        """The name in PyTorch's messages: `Float`, `Long`."""
+        return _SCALAR_TYPES[self.torch_name]
 
     @property
     def is_floating_point(self) -> bool:
@@ -100,19 +123,22 @@ def from_numpy(dtype: np.dtype[Any]) -> DType:
 
 @cache
 def promote(a: DType, b: DType) -> DType:
-    """The smallest type that holds both, as `torch.promote_types` defines it."""
+    """The smallest type that holds both, as `torch.promote_types` defines it; RuntimeError where it refuses."""
     if a is b:
         return a
     low, high = sorted((a, b), key=lambda d: (_KIND_ORDER.index(d.kind), d.itemsize))
+    if low in (u16, u32, u64) or high in (u16, u32, u64):
+        if high.kind != "float":
+            raise RuntimeError(
+                "Promotion for uint16, uint32, uint64 types is not supported, attempted to promote "
+                f"{a.scalar_type} and {b.scalar_type}"
+            )
+        return high
     if high.kind == "complex":
-        part = high if low.kind == "complex" or low is not f64 else c128
-        return part
+        return c128 if low is f64 else high
     if high.kind == "float":
         # bfloat16 and float16 hold different values; their join is float32.
         return f32 if {low, high} == {f16, bf16} else high
-    if high.kind == "int" and low.kind == "uint":
-        for candidate in (i16, i32, i64):
-            if candidate.itemsize > low.itemsize and candidate.itemsize >= high.itemsize:
-                return candidate
-        raise RuntimeError(f"Promotion for {a!r} and {b!r} is not supported: no integer type holds both")
+    if high is i8 and low is u8:
+        return i16
     return high

@@ -345,5 +345,6 @@ def test_write_back_is_writing_through_the_view(case: Case):
             case.op.write_back(ARRAYS, base, new, **case.attrs)
         return
     got = case.op.write_back(ARRAYS, base.copy(), new, **case.attrs)
-    np.copyto(view, new)
+    if view.size:
+        np.copyto(view, new)
     np.testing.assert_array_equal(got, base)

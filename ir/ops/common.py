@@ -21,25 +21,6 @@ Array = np.ndarray[Any, Any]
 Shape = tuple[DimLike, ...]
 NumPyRule = Callable[..., Any]
 
-# The names PyTorch's messages use ("not implemented for 'Long'").
-SCALAR_TYPE = {
-    dtypes.bool_: "Bool",
-    dtypes.u8: "Byte",
-    dtypes.u16: "UInt16",
-    dtypes.u32: "UInt32",
-    dtypes.u64: "UInt64",
-    dtypes.i8: "Char",
-    dtypes.i16: "Short",
-    dtypes.i32: "Int",
-    dtypes.i64: "Long",
-    dtypes.f16: "Half",
-    dtypes.bf16: "BFloat16",
-    dtypes.f32: "Float",
-    dtypes.f64: "Double",
-    dtypes.c64: "ComplexFloat",
-    dtypes.c128: "ComplexDouble",
-}
-
 FLOAT = frozenset({"float"})
 NUMBER = frozenset({"uint", "int", "float", "complex"})
 REAL = frozenset({"bool", "uint", "int", "float"})
@@ -71,7 +52,7 @@ def broadcast(*shapes: Shape) -> Shape:
 
 def check_dtype(name: str, type_: TensorType, kinds: frozenset[str]) -> None:
     if type_.dtype.kind not in kinds:
-        raise NotImplementedError(f"\"{name}\" not implemented for '{SCALAR_TYPE[type_.dtype]}'")
+        raise NotImplementedError(f"\"{name}\" not implemented for '{type_.dtype.scalar_type}'")
 
 
 def check_same_dtype(name: str, *types: TensorType) -> None:

@@ -423,7 +423,7 @@ declare(
         lowering="contraction",
         vjp=_input_grad_vjp,
         saves=("input:0", "input:1"),
-        grad_name="ConvInputGradBackward0",
+        grad_name="ConvolutionBackwardBackward0",
         flops=lambda dy, w, **attrs: product((2, *dy.shape, *w.shape[1:])),
         samples=tuple(
             uniform(_y_shape(c), c["w"], tolerance=2, input_size=c["x"], **_attrs_of(c)) for c in CASES
@@ -475,7 +475,7 @@ declare(
         lowering="contraction",
         vjp=_weight_grad_vjp,
         saves=("input:0", "input:1"),
-        grad_name="ConvWeightGradBackward0",
+        grad_name="ConvolutionBackwardBackward0",
         flops=lambda x, dy, weight_size, **attrs: product((2, *dy.shape, *weight_size[1:])),
         samples=tuple(
             uniform(c["x"], _y_shape(c), tolerance=2, weight_size=c["w"], **_attrs_of(c)) for c in CASES

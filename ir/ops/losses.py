@@ -11,7 +11,6 @@ from .. import dtypes
 from ..op import Attr, Op, declare
 from ..types import TensorType
 from .common import (
-    SCALAR_TYPE,
     Array,
     Shape,
     broadcast,
@@ -34,7 +33,7 @@ DIM = {"dim": Attr("int")}
 def _softmax_infer(kernel: str) -> Any:
     def infer(x: TensorType, dim: int) -> TensorType:
         if not x.dtype.is_floating_point:
-            raise NotImplementedError(f"\"{kernel}\" not implemented for '{SCALAR_TYPE[x.dtype]}'")
+            raise NotImplementedError(f"\"{kernel}\" not implemented for '{x.dtype.scalar_type}'")
         check_dim(dim, x.rank)
         return x
 
@@ -172,9 +171,9 @@ def _nll_infer(
     if logp.rank == 0:
         raise ValueError("Expected 1 or more dimensions (got 0)")
     if target.dtype not in (dtypes.i64, dtypes.u8):
-        raise RuntimeError(f"expected target dtype to be Long or Byte, but got {SCALAR_TYPE[target.dtype]}")
+        raise RuntimeError(f"expected target dtype to be Long or Byte, but got {target.dtype.scalar_type}")
     if not logp.dtype.is_floating_point:
-        raise NotImplementedError(f"\"nll_loss_out_frame\" not implemented for '{SCALAR_TYPE[logp.dtype]}'")
+        raise NotImplementedError(f"\"nll_loss_out_frame\" not implemented for '{logp.dtype.scalar_type}'")
     dim = _class_dim(logp.rank)
     want = (*logp.shape[:dim], *logp.shape[dim + 1 :])
     if target.shape != want:
@@ -347,7 +346,7 @@ def _mse_infer(x: TensorType, y: TensorType, reduction: str) -> TensorType:
     _check_reduction(reduction)
     check_same_dtype("mse_loss", x, y)
     if not x.dtype.is_floating_point:
-        raise NotImplementedError(f"\"mse_cpu\" not implemented for '{SCALAR_TYPE[x.dtype]}'")
+        raise NotImplementedError(f"\"mse_cpu\" not implemented for '{x.dtype.scalar_type}'")
     shape = broadcast(x.shape, y.shape)
     return x.with_shape(shape if reduction == "none" else ())
 

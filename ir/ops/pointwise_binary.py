@@ -49,6 +49,7 @@ def _binary(
     result: DType | None = None,
     samples: tuple[Sample, ...] = (),
     infer: Callable[..., TensorType] | None = None,
+    grad_name: str = "",
 ) -> Op:
     return declare(
         Op(
@@ -61,7 +62,7 @@ def _binary(
             vjp=vjp,
             scalar=scalar,
             saves=saves,
-            grad_name=torch_name(name),
+            grad_name=grad_name or torch_name(name),
             samples=samples,
         )
     )
@@ -211,6 +212,7 @@ _binary(
         NONZERO_INTEGERS,
         values([5.0, -5.0, 5.0, -5.0, 1.0, NAN], [3.0, 3.0, -3.0, INF, 0.0, 1.0]),
     ),
+    grad_name="RemainderBackward1",
 )
 
 
@@ -253,6 +255,7 @@ _binary(
         values([-2.0, -1.5, 0.0, 2.0, -2.0, INF, NAN, 0.0], [3.0, 0.5, 0.0, -1.0, 2.0, 0.0, 0.0, -1.0]),
         values([2, -1, 1, 3, -1, 0], [-1, -3, -2, 4, -2, 0]),
     ),
+    grad_name="PowBackward1",
 )
 
 
@@ -372,7 +375,7 @@ def _where_infer(condition: TensorType, a: TensorType, b: TensorType) -> TensorT
     if condition.dtype is not dtypes.bool_:
         raise RuntimeError(
             "where expected condition to be a boolean tensor, but got a tensor with dtype "
-            f"{condition.dtype.torch_name.capitalize()}"
+            f"{condition.dtype.scalar_type}"
         )
     check_same_dtype("where", a, b)
     return TensorType(broadcast(condition.shape, a.shape, b.shape), a.dtype)

@@ -46,6 +46,7 @@ def _activation(
     kinds: frozenset[str] = FLOAT,
     samples: tuple[Sample, ...] = (),
     infer: Callable[..., TensorType] | None = None,
+    grad_name: str = "",
 ) -> Op:
     return declare(
         Op(
@@ -58,7 +59,7 @@ def _activation(
             vjp=vjp,
             decompose=decompose,
             saves=saves,
-            grad_name=torch_name(name),
+            grad_name=grad_name or torch_name(name),
             samples=samples,
         )
     )
@@ -251,6 +252,7 @@ _activation(
     _clamp_decompose,
     attrs={"min": Attr("scalar", None), "max": Attr("scalar", None)},
     infer=_clamp_infer,
+    grad_name="ClampBackward1",
     samples=(
         distinct((3, 5), min=-0.5, max=0.75),
         distinct((3, 5), min=0.0),

@@ -183,6 +183,7 @@ _unary(
     lambda F, ctx, dy: [F.div(dy, F.add(ctx.inputs[0], 1.0))],
     ("input:0",),
     samples=(*POSITIVE, values([1e-6, -1e-6, 1e-10, -0.999])),
+    grad_name="Log1PBackward0",
 )
 _unary(
     "sqrt",

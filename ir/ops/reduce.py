@@ -180,6 +180,7 @@ _declare_reduce(
         integers((3, 4), dims=(1,)),
         values([[1.0, 0.0, 3.0], [0.0, 0.0, 2.0]], gradient=True, label="zeros", dims=(1,)),
     ),
+    grad_name="ProdBackward1",
 )
 
 
@@ -305,7 +306,7 @@ def _mean_infer(x: TensorType, dims: Dims, keepdim: bool) -> TensorType:
     if not x.dtype.is_floating_point:
         raise RuntimeError(
             "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
-            f"Got: {x.dtype.torch_name}"
+            f"Got: {x.dtype.scalar_type}"
         )
     return _infer("mean", FLOAT)(x, dims, keepdim)
 
@@ -334,7 +335,7 @@ declare(
         decompose=lambda F, x, dims, keepdim: _divided(
             F, F.sum(x, dims=dims, keepdim=keepdim), _count(shape_of(F, x), dims)
         ),
-        grad_name="MeanBackward0",
+        grad_name="MeanBackward1",
         samples=(
             *USUAL,
             values([[1.0, NAN], [INF, 2.0]], dims=(1,)),
