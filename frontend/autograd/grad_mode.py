@@ -1,0 +1,162 @@
+"""Switching the tape off and on: context managers that also decorate functions."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from ..state import local
+
+
+def is_grad_enabled() -> bool:
+    """Whether the tape records in this thread."""
+    return local.grad_enabled
+
+
+def is_inference_mode_enabled() -> bool:
+    return local.inference
+
+
+class _GradMode:
+    """`with mode():` and `@mode()`; `enter` changes the state, `__exit__` restores it."""
+
+    def __init__(self) -> None:
+        self._saved: list[tuple[bool, bool]] = []
+
+    def clone(self) -> _GradMode:
+        return type(self)()
+
+    def enter(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> None:
+        self._saved.append((local.grad_enabled, local.inference))
+        self.enter()
+
+    def __exit__(self, *_: Any) -> None:
+        local.grad_enabled, local.inference = self._saved.pop()
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        return _decorated(function, self.clone)
+
+
+def _decorated(function: Callable[..., Any], mode: Callable[[], _GradMode]) -> Any:
+    if inspect.isclass(function):
+        function.__init__ = _decorated(function.__init__, mode)  # type: ignore[misc]
+        return function
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def generator(*args: Any, **kwargs: Any) -> Any:
+            running = function(*args, **kwargs)
+            sent = None
+            while True:
+                try:
+                    with mode():
+                        value = running.send(sent)
+                except StopIteration as stop:
+                    return stop.value
+                sent = yield value
+
+        return generator
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with mode():
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+class no_grad(_GradMode):
+    """Nothing is recorded: results do not require grad."""
+
+    def __new__(cls, function: Any = None) -> Any:
+        made = super().__new__(cls)
+        if function is None:
+            return made
+        made.__init__()  # type: ignore[misc]
+        return made(function)
+
+    def __init__(self, function: Any = None):
+        super().__init__()
+
+    def enter(self) -> None:
+        local.grad_enabled = False
+
+
+class enable_grad(no_grad):
+    """Recording, inside a `no_grad` block."""
+
+    def enter(self) -> None:
+        local.grad_enabled = True
+
+
+class set_grad_enabled(_GradMode):
+    """Recording or not, from the call on; as a context manager, until its end."""
+
+    def __init__(self, mode: bool):
+        super().__init__()
+        self.mode = mode
+        self._before = local.grad_enabled
+        local.grad_enabled = mode
+
+    def clone(self) -> _GradMode:
+        return set_grad_enabled(self.mode)
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        local.grad_enabled = self._before
+        return super().__call__(function)
+
+    def __enter__(self) -> None:
+        self._saved.append((self._before, local.inference))
+        local.grad_enabled = self.mode
+
+    def enter(self) -> None:
+        local.grad_enabled = self.mode
+
+
+class inference_mode(_GradMode):
+    """`no_grad` whose promise is that nothing made inside will need a gradient."""
+
+    def __new__(cls, mode: Any = True) -> Any:
+        made = super().__new__(cls)
+        if isinstance(mode, bool):
+            return made
+        made.__init__()  # type: ignore[misc]
+        return made(mode)
+
+    def __init__(self, mode: Any = True):
+        super().__init__()
+        self.mode = mode if isinstance(mode, bool) else True
+
+    def clone(self) -> _GradMode:
+        return inference_mode(self.mode)
+
+    def enter(self) -> None:
+        local.inference = self.mode
+        if self.mode:
+            local.grad_enabled = False
+
+
+class set_detect_anomaly:
+    """Have `backward` check every gradient for NaN, from the call on; as a context manager, until its end."""
+
+    def __init__(self, mode: bool, check_nan: bool = True):
+        self._before = local.detect_anomaly
+        local.detect_anomaly = mode and check_nan
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: Any) -> None:
+        local.detect_anomaly = self._before
+
+
+class detect_anomaly(set_detect_anomaly):
+    """`set_detect_anomaly(True)` for a `with` block."""
+
+    def __init__(self, check_nan: bool = True):
+        super().__init__(True, check_nan)

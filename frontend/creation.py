@@ -1,0 +1,389 @@
+"""Functions that make tensors: from Python data, from NumPy, filled, counted."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import promotion
+from .arguments import sizes
+from .device import require_cpu
+from .dispatch import apply, op_named
+from .inplace import into
+from .ir import dtypes
+from .ir.dtypes import DType
+from .tensor import Array, Tensor, wrap
+
+_FULL, _IOTA, _CONVERT = map(op_named, ("full", "iota", "convert"))
+
+
+def _leaf(made: Tensor, requires_grad: bool) -> Tensor:
+    if requires_grad:
+        if made.dtype.kind not in ("float", "complex"):
+            raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
+        made.requires_grad = True
+    return made
+
+
+def _check_options(dtype: Any, device: Any, layout: Any = None, pin_memory: bool = False) -> None:
+    require_cpu(device)
+    if dtype is not None and not isinstance(dtype, DType):
+        found = _PYTHON_TYPES.get(dtype)
+        if found is None:
+            raise TypeError(f"dtype must be torch.dtype, not {type(dtype).__name__}")
+
+
+_PYTHON_TYPES: dict[Any, DType] = {float: dtypes.f64, int: dtypes.i64, bool: dtypes.bool_, complex: dtypes.c128}
+
+
+def _dtype(dtype: Any, default: DType) -> DType:
+    if dtype is None:
+        return default
+    return dtype if isinstance(dtype, DType) else _PYTHON_TYPES[dtype]
+
+
+# From data
+
+
+def tensor(
+    data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
+) -> Tensor:
+    """A new tensor with a copy of the data: numbers, nested sequences, NumPy arrays, tensors."""
+    _check_options(dtype, device)
+    if isinstance(data, Tensor):
+        warnings.warn(
+            "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+            "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
+            UserWarning,
+            stacklevel=2,
+        )
+        copied: Tensor = apply(_CONVERT, (data.detach(),), {"dtype": _dtype(dtype, data.dtype)})
+        return _leaf(copied, requires_grad)
+    return _leaf(wrap(_array_of(data, dtype, True)), requires_grad)
+
+
+def _array_of(data: Any, dtype: DType | None, copy: bool) -> Array:
+    """The data as an array of the dtype, or of the one that PyTorch infers."""
+    wanted = None if dtype is None else _dtype(dtype, dtypes.f32)
+    if isinstance(data, np.ndarray | np.generic):
+        source = np.asarray(data)
+        found = dtypes.from_numpy(source.dtype)
+        target = (wanted or found).numpy
+        if not copy and source.dtype == target:
+            return source
+        with np.errstate(all="ignore"):
+            return np.array(source, target, order="C")
+    return _from_nested(data, wanted)
+
+
+def _from_nested(data: Any, wanted: DType | None) -> Array:
+    shape: list[int] = []
+    probe = data
+    while _is_sequence(probe):
+        shape.append(len(probe))
+        if len(shape) > 64:
+            raise ValueError("too many dimensions")
+        if not len(probe):
+            break
+        probe = probe[0]
+    flat: list[Any] = []
+    _collect(data, tuple(shape), 0, flat)
+    inferred = wanted
+    if inferred is None:
+        for value in flat:
+            found = _scalar_dtype(value)
+            inferred = found if inferred is None else dtypes.promote(inferred, found)
+        inferred = inferred or promotion.get_default_dtype()
+    numbers = [_number(v, inferred) for v in flat]
+    try:
+        with np.errstate(all="ignore"):
+            if inferred.kind in ("int", "uint"):
+                return _integers(numbers, inferred).reshape(shape)
+            return np.array(numbers, np.float64 if inferred.kind == "float" else inferred.numpy).astype(
+                inferred.numpy
+            ).reshape(shape)
+    except OverflowError as error:
+        raise RuntimeError(f"value cannot be converted to type {inferred.torch_name} without overflow") from error
+
+
+def _integers(numbers: list[Any], dtype: DType) -> Array:
+    try:
+        return np.array(numbers, np.int64).astype(dtype.numpy)
+    except OverflowError:
+        if dtype is dtypes.u64:
+            return np.array(numbers, np.uint64)
+        raise RuntimeError("Overflow when unpacking long long") from None
+
+
+def _is_sequence(value: Any) -> bool:
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _collect(data: Any, shape: tuple[int, ...], depth: int, flat: list[Any]) -> None:
+    """The elements in order; ValueError where a row has another length than the first."""
+    if depth == len(shape):
+        if _is_sequence(data):
+            raise ValueError(f"expected sequence of length {len(data)} at dim {depth}")
+        flat.append(data)
+        return
+    if not _is_sequence(data):
+        raise TypeError(f"not a sequence: {type(data).__name__} at dim {depth}, where others have {shape[depth]} items")
+    if len(data) != shape[depth]:
+        raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(data)})")
+    if isinstance(data, np.ndarray) and depth == len(shape) - 1:
+        flat.extend(data)
+        return
+    for item in data:
+        _collect(item, shape, depth + 1, flat)
+
+
+def _scalar_dtype(value: Any) -> DType:
+    if isinstance(value, Tensor):
+        return value.dtype
+    if isinstance(value, np.generic | np.ndarray):
+        return dtypes.from_numpy(value.dtype)
+    if isinstance(value, bool | int | float | complex):
+        return promotion.number_dtype(value)
+    if isinstance(value, str):
+        raise TypeError("new(): invalid data type 'str'")
+    raise RuntimeError(f"Could not infer dtype of {type(value).__name__}")
+
+
+def _number(value: Any, dtype: DType) -> Any:
+    if isinstance(value, Tensor):
+        value = value.item()
+    elif isinstance(value, np.generic | np.ndarray):
+        value = value.item()
+    if not isinstance(value, bool | int | float | complex):
+        if isinstance(value, str):
+            raise TypeError("new(): invalid data type 'str'")
+        raise TypeError(f"must be real number, not {type(value).__name__}")
+    if dtype.kind in ("int", "uint") and isinstance(value, float):
+        if math.isnan(value) or math.isinf(value):
+            raise ValueError(f"cannot convert float {value} to integer")
+        return int(value)
+    return value
+
+
+def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """The data as a tensor, sharing memory with a tensor or NumPy array of that dtype."""
+    _check_options(dtype, device)
+    if isinstance(data, Tensor):
+        return data if dtype is None or dtype is data.dtype else promotion.convert(data, dtype)
+    if isinstance(data, np.ndarray):
+        array = _array_of(data, dtype, False)
+        return from_numpy(array) if array is data else wrap(array)
+    return wrap(_array_of(data, dtype, True))
+
+
+def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False) -> Tensor:
+    """`as_tensor`, or with `copy=True` a copy."""
+    made = as_tensor(obj, dtype, device)
+    if copy and (made is obj or isinstance(obj, np.ndarray)):
+        made = made.clone()
+    return _leaf(made, requires_grad) if requires_grad else made
+
+
+def from_numpy(array: Array) -> Tensor:
+    """A tensor over the array's memory: a change to one is a change to the other."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
+    found = dtypes.from_numpy(array.dtype)
+    if any(step < 0 for step in array.strides):
+        raise ValueError(
+            "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
+            "currently supported. (You can probably work around this by making a copy of your array  with "
+            "array.copy().) "
+        )
+    if array.dtype != found.numpy:
+        raise ValueError(
+            "given numpy array has byte order different from the native byte order. Conversion between byte orders is "
+            "currently not supported."
+        )
+    if not array.flags.writeable:
+        warnings.warn(
+            "The given NumPy array is not writable, and vitrify does not write to such memory: in-place operations on "
+            "this tensor raise. Copy the array first to make it writable.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return wrap(array.view(np.ndarray))
+
+
+# Filled
+
+
+def full(
+    size: Any, fill_value: Any, *, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None,
+    device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
+) -> Tensor:  # fmt: skip
+    """Every element `fill_value`."""
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    shape = sizes((size,), "full")
+    made = _filled(shape, fill_value, dtype, promotion.number_dtype(fill_value), device, requires_grad, "full")
+    return made if out is None else into(out, made, "full")
+
+
+def _filled(
+    shape: tuple[Any, ...], value: Any, dtype: Any, default: DType, device: Any, requires_grad: bool, name: str
+) -> Tensor:
+    _check_options(dtype, device)
+    for size in shape:
+        if type(size) is int and size < 0:
+            raise RuntimeError(f"{name}: Dimension size must be non-negative.")
+    made: Tensor = apply(_FULL, (), {"shape": shape, "value": value, "dtype": _dtype(dtype, default)})
+    return _leaf(made, requires_grad)
+
+
+def _sized(size: tuple[Any, ...], keyword: Any, name: str) -> tuple[Any, ...]:
+    return sizes(size if keyword is None else (keyword,), name)
+
+
+def zeros(
+    *args: Any, size: Any = None, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None,
+    device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """Every element 0."""
+    shape = _sized(args, size, "zeros")
+    made = _filled(shape, 0, dtype, promotion.get_default_dtype(), device, requires_grad, "zeros")
+    return made if out is None else into(out, made, "zeros")
+
+
+def ones(
+    *args: Any, size: Any = None, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None,
+    device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """Every element 1."""
+    shape = _sized(args, size, "ones")
+    made = _filled(shape, 1, dtype, promotion.get_default_dtype(), device, requires_grad, "ones")
+    return made if out is None else into(out, made, "ones")
+
+
+def empty(
+    *args: Any, size: Any = None, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None,
+    device: Any = None, pin_memory: bool = False, requires_grad: bool = False, memory_format: Any = None,
+) -> Tensor:  # fmt: skip
+    """Elements that are not defined (here they are 0, so that runs repeat)."""
+    shape = _sized(args, size, "empty")
+    made = _filled(shape, 0, dtype, promotion.get_default_dtype(), device, requires_grad, "empty")
+    return made if out is None else into(out, made, "empty")
+
+
+def _like(input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool, name: str) -> Tensor:
+    return _filled(tuple(input.shape), value, dtype, input.dtype, device, requires_grad, name)
+
+
+def zeros_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    """0 everywhere, of the input's shape and dtype."""
+    return _like(input, 0, dtype, device, requires_grad, "zeros_like")
+
+
+def ones_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    """1 everywhere, of the input's shape and dtype."""
+    return _like(input, 1, dtype, device, requires_grad, "ones_like")
+
+
+def empty_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    """Undefined elements, of the input's shape and dtype."""
+    return _like(input, 0, dtype, device, requires_grad, "empty_like")
+
+
+def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    """`fill_value` everywhere, of the input's shape and dtype."""
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    return _like(input, fill_value, dtype, device, requires_grad, "full_like")
+
+
+# Counted
+
+
+def arange(
+    start: Any, end: Any = None, step: Any = 1, *, out: Tensor | None = None, dtype: DType | None = None,
+    layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
+) -> Tensor:  # fmt: skip
+    """start, start + step, ... below end; integers unless one of the three is a float."""
+    _check_options(dtype, device)
+    if end is None:
+        start, end = 0, start
+    start, end, step = (v.item() if isinstance(v, Tensor | np.generic) else v for v in (start, end, step))
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if any(isinstance(v, float) and not math.isfinite(v) for v in (start, end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    integral = all(isinstance(v, int) for v in (start, end, step))
+    kind = _dtype(dtype, dtypes.i64 if integral else promotion.get_default_dtype())
+    if integral:
+        count = max(0, -(-(end - start) // step))
+    else:
+        count = math.ceil((end - start) / step)
+    made = _count(count, start, step, kind)
+    return _leaf(made, requires_grad) if out is None else into(out, made, "arange")
+
+
+def _count(count: int, start: Any, step: Any, dtype: DType) -> Tensor:
+    """start + step * i, computed in int64 or float64."""
+    wide = dtypes.i64 if isinstance(start, int) and isinstance(step, int) else dtypes.f64
+    index: Tensor = apply(_IOTA, (), {"shape": (count,), "dim": 0, "dtype": wide})
+    if step != 1:
+        index = apply(op_named("mul"), (index, promotion.as_operand(step, wide)))
+    if start != 0:
+        index = apply(op_named("add"), (index, promotion.as_operand(start, wide)))
+    return promotion.convert(index, dtype)
+
+
+def linspace(
+    start: Any, end: Any, steps: int, *, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None,
+    device: Any = None, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """`steps` numbers from start to end, both included, equally far apart."""
+    _check_options(dtype, device)
+    start, end = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    kind = _dtype(dtype, promotion.get_default_dtype())
+    work = kind.numpy if kind.kind == "float" and kind.itemsize >= 4 else np.dtype(np.float64)
+    index = np.arange(steps)
+    first, last = work.type(start), work.type(end)
+    step = (last - first) / work.type(max(steps - 1, 1))
+    # From both ends towards the middle, as ATen does, so that the last number is exactly `end`.
+    rising, falling = first + step * index.astype(work), last - step * (steps - 1 - index).astype(work)
+    values = np.where(index < steps // 2, rising, falling) if steps != 1 else np.full(1, first)
+    made = wrap(values.astype(kind.numpy))
+    return _leaf(made, requires_grad) if out is None else into(out, made, "linspace")
+
+
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """base to the powers from start to end."""
+    powers = linspace(start, end, steps, dtype=dtypes.f64)
+    assert powers._array is not None
+    kind = _dtype(dtype, promotion.get_default_dtype())
+    return _leaf(wrap(np.power(float(base), powers._array).astype(kind.numpy)), requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """1 on the diagonal, 0 elsewhere."""
+    _check_options(dtype, device)
+    for size in (n, m or 0):
+        if size < 0:
+            raise RuntimeError(f"n must be greater or equal to 0, got {size}")
+    shape = (n, n if m is None else m)
+    rows = apply(_IOTA, (), {"shape": shape, "dim": 0, "dtype": dtypes.i64})
+    columns = apply(_IOTA, (), {"shape": shape, "dim": 1, "dtype": dtypes.i64})
+    equal = apply(op_named("eq"), (rows, columns))
+    made = promotion.convert(equal, _dtype(dtype, promotion.get_default_dtype()))
+    return _leaf(made, requires_grad) if out is None else into(out, made, "eye")
+
+
+def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A 0-d tensor."""
+    return _filled((), s, dtype, promotion.get_default_dtype(), device, requires_grad, "scalar_tensor")

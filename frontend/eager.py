@@ -1,0 +1,124 @@
+"""The eager backend: every op is computed at once, by its NumPy rule, and a view is a NumPy view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .ir.dtypes import DType
+from .ir.op import Op
+from .state import set_default_backend
+from .tensor import Array, Tensor, view_of, wrap
+from .views import ViewStep
+
+# View ops whose result shares memory with the operand. The others (pad, concat, flip) copy, as in PyTorch.
+ALIASING = frozenset({"reshape", "permute", "expand", "slice"})
+# Families where NumPy itself refuses what the shape rule refuses; the rule then only words the error.
+_NUMPY_CHECKS = frozenset({"pointwise", "view", "reduce", "constant"})
+_NO_ARITHMETIC = frozenset({"view", "constant", "gather"})
+
+_ndarray = np.ndarray
+
+
+class EagerBackend:
+    """Runs ops on NumPy arrays."""
+
+    capture = None
+    on_grad_set = None
+    on_requires_grad_set = None
+    on_data_set = None
+    on_grad_read = None
+    capture = None
+
+    def apply(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        """The results as tensors; results of view ops share the operand's memory."""
+        arrays = [t._array for t in operands]
+        lowering = op.lowering
+        try:
+            if lowering not in _NUMPY_CHECKS:
+                op.infer_types([t._type for t in operands], attrs)
+            if lowering in _NO_ARITHMETIC:
+                found = op.numpy(*arrays, **attrs)
+            else:
+                with np.errstate(all="ignore"):
+                    found = op.numpy(*arrays, **attrs)
+        except Exception:
+            _explain(op, operands, attrs)
+            raise
+        if op.name in ALIASING and lowering == "view":
+            return (_alias(op, operands[0], attrs, found),)
+        if type(found) is tuple:
+            return tuple([wrap(_own(a, arrays)) for a in found])
+        return (wrap(_own(found, arrays)),)
+
+    def write(self, target: Tensor, new: Tensor) -> None:
+        """Replace the target's elements, in its memory."""
+        array = target._array
+        assert array is not None and new._array is not None
+        if not array.flags.writeable:
+            raise RuntimeError(
+                "cannot write to this tensor in place: its memory is read-only (it was made from a read-only NumPy "
+                "array). Please clone() the tensor before performing the operation."
+            )
+        np.copyto(array, new._array, casting="unsafe")
+
+    def constant(self, value: float | int | bool, dtype: DType) -> Tensor:
+        """A 0-d tensor. Constants are shared: nothing writes to them."""
+        if value == 0 or value != value:  # 0.0 == -0.0 and NaN != NaN: no keys for a cache
+            return wrap(np.asarray(value, dtype.numpy))
+        key = (value, dtype)
+        found = _constants.get(key)
+        if found is None:
+            if len(_constants) >= 4096:
+                _constants.clear()
+            with np.errstate(all="ignore"):
+                found = _constants[key] = wrap(np.asarray(value).astype(dtype.numpy))
+        return found
+
+    def scalar(self, tensor: Tensor) -> Any:
+        """The one element as a Python number."""
+        assert tensor._array is not None
+        value = tensor._array.item()
+        return value if isinstance(value, int | float | complex) else float(value)
+
+
+_constants: dict[tuple[Any, DType], Tensor] = {}
+
+
+def _own(found: Any, arrays: Sequence[Array | None]) -> Array:
+    """The result as an array that shares no memory with the operands."""
+    if type(found) is not _ndarray:
+        return np.asarray(found)
+    for array in arrays:
+        if found is array:
+            return found.copy()
+    if found.base is not None:
+        for array in arrays:
+            if np.may_share_memory(found, array):
+                return found.copy()
+    return found
+
+
+def _alias(op: Op, operand: Tensor, attrs: Mapping[str, Any], found: Array) -> Tensor:
+    array = operand._array
+    assert array is not None
+    if op.name == "reshape":
+        if not array.flags.c_contiguous and not np.may_share_memory(found, array):
+            return wrap(found)  # no strides describe this shape over that memory: NumPy copied
+    elif op.name == "expand" and found.size == array.size and not found.flags.writeable:
+        found = array.reshape(found.shape)  # nothing is repeated: an ordinary, writable view
+    return view_of(operand, ViewStep(op, attrs), found)
+
+
+def _explain(op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> None:
+    """Raise the op's own error for operands that do not fit; return if its rule accepts them."""
+    try:
+        op.infer_types([t._type for t in operands], attrs)
+    except Exception as error:
+        raise error from None
+
+
+EAGER = EagerBackend()
+set_default_backend(EAGER)

@@ -1,0 +1,280 @@
+"""Products of matrices and vectors, brought to the matrix multiplication of at least two dims that the IR has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .arguments import tensor_argument
+from .dispatch import apply, op_named
+from .functional_pointwise import add, mul
+from .functional_reductions import sum
+from .functional_shape import expand, reshape, unsqueeze
+from .inplace import into
+from .ir.dims import product
+from .tape import folded
+from .tensor import Tensor
+
+_MATMUL, _ADDMM = map(op_named, ("matmul", "addmm"))
+
+
+def _finish(result: Tensor, out: Tensor | None, name: str) -> Tensor:
+    return result if out is None else into(out, result, name)
+
+
+def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The product of two matrices."""
+    tensor_argument(input, "mm")
+    if input.ndim != 2:
+        raise RuntimeError("self must be a matrix")
+    if tensor_argument(mat2, "mm", "mat2", 2).ndim != 2:
+        raise RuntimeError("mat2 must be a matrix")
+    return _finish(apply(_MATMUL, (input, mat2), grad_name="MmBackward0"), out, "mm")
+
+
+def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Products of matrices, one per batch element."""
+    if input.ndim != 3:
+        raise RuntimeError("batch1 must be a 3D tensor")
+    if mat2.ndim != 3:
+        raise RuntimeError("batch2 must be a 3D tensor")
+    want, have = [input.shape[0], input.shape[2]], list(mat2.shape[:2])
+    if want != have:
+        raise RuntimeError(
+            f"Expected size for first two dimensions of batch2 tensor to be: {want} but got: {have}."
+        )
+    return _finish(apply(_MATMUL, (input, mat2), grad_name="BmmBackward0"), out, "bmm")
+
+
+def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """A matrix times a vector."""
+    if input.ndim != 2 or vec.ndim != 1:
+        raise RuntimeError(f"vector + matrix @ vector expected, got 1, {input.ndim}, {vec.ndim}")
+    rows, columns = tuple(input.shape)
+    if columns != vec.shape[0]:
+        raise RuntimeError(f"size mismatch, got input ({rows}), mat ({rows}x{columns}), vec ({vec.shape[0]})")
+
+    def compute() -> Tensor:
+        return reshape(apply(_MATMUL, (input, unsqueeze(vec, 1))), (rows,))
+
+    return _finish(folded("MvBackward0", (input, vec), compute), out, "mv")
+
+
+def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The inner product of two vectors."""
+    if input.ndim != 1 or tensor.ndim != 1:
+        raise RuntimeError(
+            f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors"
+        )
+    if input.dtype is not tensor.dtype:
+        raise RuntimeError(
+            f"dot : expected both vectors to have same dtype, but found {_name(input)} and {_name(tensor)}"
+        )
+    have, other = input.shape[0], tensor.shape[0]
+    if have != other:
+        raise RuntimeError(
+            f"inconsistent tensor size, expected tensor [{have}] and src [{other}] to have the same number of elements, "
+            f"but got {have} and {other} elements respectively"
+        )
+    return _finish(folded("DotBackward0", (input, tensor), lambda: sum(mul(input, tensor))), out, "dot")
+
+
+
+
+
+def _name(tensor: Tensor) -> str:
+    return str(tensor.type()).removeprefix("torch.").removesuffix("Tensor")
+
+
+def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The product by NumPy's rules: vectors as rows or columns, leading dims broadcast."""
+    tensor_argument(input, "matmul")
+    tensor_argument(other, "matmul", "other", 2)
+    return _finish(_matmul(input, other), out, "matmul")
+
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    rank_a, rank_b = a.ndim, b.ndim
+    if rank_a == 2 and rank_b == 2:
+        result: Tensor = apply(_MATMUL, (a, b), grad_name="MmBackward0")
+        return result
+    if rank_a == 0 or rank_b == 0:
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {rank_a}D and {rank_b}D")
+    if rank_a == 1 and rank_b == 1:
+        return dot(a, b)
+    if rank_b == 1:
+        if rank_a == 2:
+            return mv(a, b)
+        return folded("UnsafeViewBackward0", (a, b), lambda: _dropped(_matmul(a, unsqueeze(b, 1)), -1))
+    if rank_a == 1:
+        name = "SqueezeBackward4" if rank_b == 2 else "UnsafeViewBackward0"
+        return folded(name, (a, b), lambda: _dropped(_matmul(unsqueeze(a, 0), b), -2))
+    if rank_b == 2:
+        # Many matrices times one: all rows at once.
+        lead = tuple(a.shape)[:-1]
+        rows = apply(_MATMUL, (reshape(a, (product(lead), a.shape[-1])), b), grad_name="MmBackward0")
+        full = apply(op_named("reshape"), (rows,), {"shape": (*lead, b.shape[1])}, "UnsafeViewBackward0")
+        full._base = None
+        flat: Tensor = full
+        return flat
+    name = "BmmBackward0" if rank_a == rank_b == 3 else "UnsafeViewBackward0"
+    batched: Tensor = apply(_MATMUL, (a, b), grad_name=name)
+    return batched
+
+
+def _dropped(value: Tensor, dim: int) -> Tensor:
+    shape = list(value.shape)
+    del shape[dim]
+    return reshape(value, tuple(shape))
+
+
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None) -> Tensor:
+    """beta * input + alpha * mat1 @ mat2."""
+    if beta == 1 and alpha == 1:
+        return _finish(apply(_ADDMM, (input, mat1, mat2)), out, "addmm")
+
+    def compute() -> Tensor:
+        scaled = mul(mm(mat1, mat2), alpha)
+        return scaled if beta == 0 else add(mul(input, beta), scaled)
+
+    return _finish(folded("AddmmBackward0", (input, mat1, mat2), compute), out, "addmm")
+
+
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """beta * input + alpha * batch1 @ batch2."""
+
+    def compute() -> Tensor:
+        scaled = mul(bmm(batch1, batch2), alpha) if alpha != 1 else bmm(batch1, batch2)
+        return scaled if beta == 0 else add(input if beta == 1 else mul(input, beta), scaled)
+
+    return folded("BaddbmmBackward0", (input, batch1, batch2), compute)
+
+
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """beta * input + alpha * mat @ vec."""
+    return folded("AddmvBackward0", (input, mat, vec), lambda: add(mul(input, beta), mul(mv(mat, vec), alpha)))
+
+
+def outer(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Every product of an element of one vector with one of the other."""
+    if input.ndim != 1 or vec2.ndim != 1:
+        raise RuntimeError(
+            f"outer: Expected 1-D argument {'self' if input.ndim != 1 else 'vec2'}, but got "
+            f"{input.ndim if input.ndim != 1 else vec2.ndim}-D"
+        )
+    return _finish(mul(reshape(input, (-1, 1)), vec2), out, "outer")
+
+
+ger = outer
+
+
+def trace(input: Tensor) -> Tensor:
+    """The sum of a matrix's diagonal."""
+    if input.ndim != 2:
+        raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
+    return folded("TraceBackward0", (input,), lambda: sum(input.diagonal()))
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Einstein summation: products of the operands, summed over the letters that the result does not name."""
+    tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if len(terms) != len(tensors):
+        raise RuntimeError(
+            "einsum(): the number of operands specified in the equation doesn't match the number of operands provided"
+        )
+    if "." in inputs:
+        terms, output = _named_ellipsis(terms, tensors, output, bool(arrow))
+    if not arrow:
+        letters = "".join(terms)
+        output = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    result, labels = _diagonal_free(tensors[0], terms[0])
+    for number in range(1, len(terms)):
+        later = set("".join(terms[number + 1 :])) | set(output)
+        right, right_labels = _diagonal_free(tensors[number], terms[number])
+        result, labels = _contract(result, labels, right, right_labels, later)
+    gone = tuple(i for i, c in enumerate(labels) if c not in output)
+    if gone:
+        result = sum(result, gone)
+        labels = "".join(c for c in labels if c in output)
+    missing = [c for c in output if c not in labels]
+    if missing:
+        raise RuntimeError(f"einsum(): output subscript {missing[0]} does not appear in the equation for any input operand")
+    return result.permute(tuple(labels.index(c) for c in output)) if labels != output else result
+
+
+def _named_ellipsis(terms: list[str], tensors: list[Tensor], output: str, explicit: bool) -> tuple[list[str], str]:
+    """Letters of their own for the dims that `...` stands for."""
+    used = set("".join(terms) + output)
+    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in used]
+    widths = [t.ndim - len(term.replace("...", "")) for term, t in zip(terms, tensors) if "..." in term]
+    names = "".join(spare[: max(widths)])
+    found = []
+    for term, tensor in zip(terms, tensors):
+        width = tensor.ndim - len(term.replace("...", ""))
+        found.append(term.replace("...", names[len(names) - width :] if width else ""))
+    if not explicit:
+        letters = "".join(found)
+        output = names + "".join(sorted(c for c in set(letters) - set(names) if letters.count(c) == 1))
+    return found, output.replace("...", names)
+
+
+def _diagonal_free(tensor: Tensor, labels: str) -> tuple[Tensor, str]:
+    if tensor.ndim != len(labels):
+        raise RuntimeError(
+            f"einsum(): the number of subscripts in the equation ({len(labels)}) does not match the number of "
+            f"dimensions ({tensor.ndim}) for an operand and no ellipsis was given"
+        )
+    for label in dict.fromkeys(labels):
+        while labels.count(label) > 1:
+            first = labels.index(label)
+            second = labels.index(label, first + 1)
+            tensor = tensor.diagonal(0, first, second)
+            labels = labels[:first] + labels[first + 1 : second] + labels[second + 1 :] + label
+    return tensor, labels
+
+
+def _contract(a: Tensor, la: str, b: Tensor, lb: str, later: set[str]) -> tuple[Tensor, str]:
+    """One product, as a batched matrix multiplication: labels in both and later are batch, in both only are summed."""
+    batch = "".join(c for c in la if c in lb and c in later)
+    summed = "".join(c for c in la if c in lb and c not in later)
+    left = "".join(c for c in la if c not in lb)
+    right = "".join(c for c in lb if c not in la)
+    size: dict[str, Any] = {}
+    for labels, tensor in ((la, a), (lb, b)):
+        for c, n in zip(labels, tensor.shape):
+            if size.setdefault(c, n) == 1:
+                size[c] = n
+            elif n != 1 and size[c] != n:
+                raise RuntimeError(
+                    f"einsum(): operands do not broadcast with remapped shapes [original->remapped]: {list(a.shape)} "
+                    f"and {list(b.shape)}"
+                )
+
+    def arranged(tensor: Tensor, labels: str, order: str, shape: tuple[Any, ...]) -> Tensor:
+        moved = tensor.permute(tuple(labels.index(c) for c in order))
+        return reshape(expand(moved, tuple(size[c] for c in order)), shape)
+
+    def count(labels: str) -> Any:
+        return product(size[c] for c in labels)
+
+    lead = tuple(size[c] for c in batch)
+    first = arranged(a, la, batch + left + summed, (*lead, count(left), count(summed)))
+    second = arranged(b, lb, batch + summed + right, (*lead, count(summed), count(right)))
+    result = reshape(apply(_MATMUL, (first, second)), tuple(size[c] for c in batch + left + right))
+    return result, batch + left + right
+
+
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
+    """The product summed over the last `dims` of a and the first of b, or over two lists of dims."""
+    if isinstance(dims, int):
+        dims = (list(range(a.ndim - dims, a.ndim)), list(range(dims)))
+    left, right = ([d % t.ndim for d in ds] for ds, t in zip(dims, (a, b)))
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names_a = letters[: a.ndim]
+    fresh = iter(letters[a.ndim :])
+    names_b = "".join(names_a[left[right.index(i)]] if i in right else next(fresh) for i in range(b.ndim))
+    kept = [c for i, c in enumerate(names_a) if i not in left] + [c for i, c in enumerate(names_b) if i not in right]
+    return einsum(f"{names_a},{names_b}->{''.join(kept)}", a, b)
+
+

@@ -1,0 +1,425 @@
+"""Functions that reduce dims: sums, extremes, norms, and softmax, which belongs to the same dims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from . import promotion
+from .arguments import as_int, tensor_argument, wrap_dim, wrap_dims
+from .dispatch import apply, constant, op_named
+from .functional_host import sort_order
+from .functional_pointwise import abs, add, eq, exp, isfinite, log, mul, ne, pow, sqrt, sub, where
+from .functional_shape import cat, flatten, narrow, reshape, unsqueeze
+from .inplace import into
+from .ir import dtypes
+from .ir.dtypes import DType
+from .promotion import convert
+from .tape import folded
+from .tensor import Tensor, scalar_type_name
+
+_SUM, _PROD, _MEAN, _VAR, _AMAX, _AMIN, _ANY, _ALL, _ARGMAX, _ARGMIN, _GATHER = map(
+    op_named, ("sum", "prod", "mean", "var", "amax", "amin", "any", "all", "argmax", "argmin", "gather")
+)
+
+
+def _all_if_empty(dim: Any, rank: int) -> tuple[int, ...]:
+    """The dims to reduce: of `dim=()`, as of None, all."""
+    return wrap_dims(None if dim == () or dim == [] else dim, rank)
+
+
+def _finish(result: Tensor, out: Tensor | None, name: str) -> Tensor:
+    return result if out is None else into(out, result, name)
+
+
+# Sums
+
+
+def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, out: Tensor | None = None) -> Tensor:
+    """The sum over the dims, or of all elements. Integers and bool are summed as int64."""
+    tensor_argument(input, "sum")
+    name = "SumBackward0" if dim is None else "SumBackward1"
+    if dtype is None and input._type.dtype.kind not in ("float", "complex"):
+        dtype = dtypes.i64
+    value = input if dtype is None else convert(input, dtype)
+    dims = _all_if_empty(dim, input.ndim)
+    return _finish(apply(_SUM, (value,), {"dims": dims, "keepdim": bool(keepdim)}, name), out, "sum")
+
+
+def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """The sum without the NaNs."""
+    zero = constant(0, input.dtype)
+    return folded("NansumBackward0", (input,), lambda: sum(where(ne(input, input), zero, input), dim, keepdim, dtype=dtype))
+
+
+def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """The product along the dim, or of all elements."""
+    name = "ProdBackward0" if dim is None else "ProdBackward1"
+    if dtype is None and input.dtype.kind != "float":
+        dtype = dtypes.i64
+    value = input if dtype is None else convert(input, dtype)
+    result: Tensor = apply(_PROD, (value,), {"dims": wrap_dims(dim, input.ndim), "keepdim": bool(keepdim)}, name)
+    return result
+
+
+def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, out: Tensor | None = None) -> Tensor:
+    """The mean over the dims, or of all elements."""
+    value = input if dtype is None else convert(input, dtype)
+    _need_floating("mean", value)
+    name = "MeanBackward0" if dim is None else "MeanBackward1"
+    dims = _all_if_empty(dim, input.ndim)
+    return _finish(apply(_MEAN, (value,), {"dims": dims, "keepdim": bool(keepdim)}, name), out, "mean")
+
+
+def _need_floating(name: str, value: Tensor) -> None:
+    if value.dtype.kind not in ("float", "complex"):
+        raise RuntimeError(
+            f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
+            f"Got: {scalar_type_name(value.dtype)}"
+        )
+
+
+def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The mean without the NaNs."""
+    counted = sum(eq(input, input), dim, keepdim)
+    return nansum(input, dim, keepdim) / counted
+
+
+def _correction(unbiased: Any, correction: Any) -> int:
+    if unbiased is not None:
+        return 1 if unbiased else 0
+    return 1 if correction is None else as_int(correction)
+
+
+def _variance_dims(dim: Any, unbiased: Any) -> tuple[Any, Any]:
+    """`var(unbiased)`: a bool in the place of dim."""
+    return (None, dim) if isinstance(dim, bool) else (dim, unbiased)
+
+
+def _var(input: Tensor, dim: Any, correction: int, keepdim: bool) -> Tensor:
+    if input.dtype.kind not in ("float", "complex"):
+        raise RuntimeError("std and var only support floating point and complex dtypes")
+    attrs = {"dims": _all_if_empty(dim, input.ndim), "keepdim": bool(keepdim), "correction": correction}
+    result: Tensor = apply(_VAR, (input,), attrs)
+    return result
+
+
+def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+    """The variance; `correction` is subtracted from the count (1: Bessel's)."""
+    dim, unbiased = _variance_dims(dim, unbiased)
+    return _var(input, dim, _correction(unbiased, correction), keepdim)
+
+
+def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+    """The standard deviation; where it is 0 its gradient is 0."""
+    dim, unbiased = _variance_dims(dim, unbiased)
+    count = _correction(unbiased, correction)
+    return folded("StdBackward0", (input,), lambda: _safe_sqrt(_var(input, dim, count, keepdim)))
+
+
+def _safe_sqrt(value: Tensor) -> Tensor:
+    """sqrt whose gradient at 0 is 0 instead of infinite."""
+    at_zero = eq(value, 0)
+    return where(at_zero, value, sqrt(where(at_zero, constant(1, value.dtype), value)))
+
+
+def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> tuple[Tensor, Tensor]:
+    """Variance and mean."""
+    return var(input, dim, unbiased, keepdim, correction=correction), mean(input, _variance_dims(dim, None)[0], keepdim)
+
+
+def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> tuple[Tensor, Tensor]:
+    """Standard deviation and mean."""
+    return std(input, dim, unbiased, keepdim, correction=correction), mean(input, _variance_dims(dim, None)[0], keepdim)
+
+
+def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    """log(sum(exp(input))), shifted by the maximum."""
+
+    def compute() -> Tensor:
+        high = amax(input.detach(), dim, True)
+        shift = where(isfinite(high), high, constant(0, high.dtype))
+        total = log(sum(exp(sub(input, shift)), dim, True))
+        shifted = add(total, shift)
+        if keepdim:
+            return shifted
+        dims = wrap_dims(dim, input.ndim)
+        return reshape(shifted, tuple(s for i, s in enumerate(shifted.shape) if i not in dims))
+
+    return folded("LogsumexpBackward0", (input,), compute)
+
+
+# Extremes
+
+
+class ValuesAndIndices(NamedTuple):
+    """Values and where they stood."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def _return_type(name: str) -> type[ValuesAndIndices]:
+    """The named tuple of `torch.max(x, dim)` and its like; it prints as `torch.return_types.max(...)`."""
+
+    def __repr__(self: ValuesAndIndices) -> str:
+        return f"torch.return_types.{name}(\nvalues={self.values!r},\nindices={self.indices!r})"
+
+    members = {"__repr__": __repr__, "__slots__": (), "__module__": "torch.return_types"}
+    made: type[ValuesAndIndices] = type(name, (ValuesAndIndices,), members)
+    return made
+
+
+_TYPES = {name: _return_type(name) for name in ("max", "min", "sort", "topk", "median", "mode", "cummax", "kthvalue")}
+
+
+def _extreme(name: str, whole: Any, arg: Any, pairwise: str) -> Callable[..., Any]:
+    title = name.capitalize()
+
+    def function(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None, out: Any = None) -> Any:
+        if isinstance(dim, Tensor) or other is not None:
+            first, second = promotion.promoted(input, dim if other is None else other)
+            return _finish(apply(op_named(pairwise), (first, second)), out, name)
+        if dim is None:
+            if input._type.numel == 0:
+                raise RuntimeError(
+                    f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction "
+                    "dim with the 'dim' argument."
+                )
+            dims = tuple(range(input.ndim))
+            return _finish(apply(whole, (input,), {"dims": dims, "keepdim": False}, f"{title}Backward1"), out, name)
+        at = wrap_dim(dim, input.ndim)
+        if input.ndim and input.shape[at] == 0:
+            raise IndexError(f"{name}(): Expected reduction dim {at} to have non-zero size.")
+        indices = apply(arg, (input,), {"dim": at, "keepdim": True})
+        values = _gathered(input, at, indices, keepdim, f"{title}Backward0")
+        if not keepdim and input.ndim:
+            indices = _dropped(indices, at)
+        return _TYPES[name](values, indices)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"The {name}imum of all elements; with `dim` the (values, indices) along it; of two tensors."
+    return function
+
+
+def _dropped(value: Tensor, dim: int) -> Tensor:
+    shape = tuple(value.shape)
+    dropped = reshape(value, (*shape[:dim], *shape[dim + 1 :]))
+    dropped._base = None
+    return dropped
+
+
+def _gathered(input: Tensor, dim: int, indices: Tensor, keepdim: bool, name: str) -> Tensor:
+    def compute() -> Tensor:
+        values: Tensor = apply(_GATHER, (input, indices), {"dim": dim})
+        return values if keepdim or not input.ndim else _dropped(values, dim)
+
+    return folded(name, (input,), compute)
+
+
+max = _extreme("max", _AMAX, _ARGMAX, "maximum")
+min = _extreme("min", _AMIN, _ARGMIN, "minimum")
+
+
+def _along_dims(name: str, op: Any) -> Callable[..., Tensor]:
+    def function(input: Tensor, dim: Any = (), keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
+        dims = _all_if_empty(dim, input.ndim)
+        for d in dims:
+            if input.ndim and input.shape[d] == 0:
+                raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
+        return _finish(apply(op, (input,), {"dims": dims, "keepdim": bool(keepdim)}), out, name)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"The {name[1:]}imum over the dims, or of all elements; equal ones share the gradient."
+    return function
+
+
+amax, amin = _along_dims("amax", _AMAX), _along_dims("amin", _AMIN)
+
+
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """Minimum and maximum."""
+    dims: Any = () if dim is None else dim
+    return amin(input, dims, keepdim), amax(input, dims, keepdim)
+
+
+def _position(name: str, op: Any) -> Callable[..., Tensor]:
+    def function(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        if input.dtype is dtypes.bool_:
+            raise NotImplementedError(f"\"{name}_cpu\" not implemented for 'Bool'")
+        if dim is None:
+            if input._type.numel == 0:
+                raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")
+            rank = input.ndim
+            found: Tensor = apply(op, (flatten(input.detach()),), {"dim": 0, "keepdim": False})
+            return reshape(found, (1,) * rank) if keepdim else found
+        at = wrap_dim(dim, input.ndim)
+        if input.ndim and input.shape[at] == 0:
+            raise IndexError(f"{name}(): Expected reduction dim {at} to have non-zero size.")
+        result: Tensor = apply(op, (input.detach(),), {"dim": at, "keepdim": bool(keepdim)})
+        return result
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = "The index of the extreme element: along `dim`, or counted through all elements."
+    return function
+
+
+argmax, argmin = _position("argmax", _ARGMAX), _position("argmin", _ARGMIN)
+
+
+def _truth(name: str, op: Any) -> Callable[..., Tensor]:
+    def function(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+        attrs = {"dims": wrap_dims(dim, input.ndim), "keepdim": bool(keepdim)}
+        result: Tensor = apply(op, (input,), attrs)
+        return convert(result, dtypes.u8) if input.dtype is dtypes.u8 else result
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"Whether {name} elements along the dims are nonzero."
+    return function
+
+
+any, all = _truth("any", _ANY), _truth("all", _ALL)  # noqa: A001
+
+
+# Order
+
+
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> ValuesAndIndices:
+    """(values, indices) in order along the dim."""
+    at = wrap_dim(dim, input.ndim)
+    order = sort_order(input, at, descending, "sort")
+    return _TYPES["sort"](_gathered(input, at, order, True, "SortBackward0"), order)
+
+
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+    """The indices that sort along the dim."""
+    return sort_order(input, wrap_dim(dim, input.ndim), descending, "argsort")
+
+
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesAndIndices:
+    """(values, indices) of the k largest (or smallest) along the dim."""
+    at = wrap_dim(dim, input.ndim)
+    size = input.shape[at] if input.ndim else 1
+    if not 0 <= k <= size:
+        raise RuntimeError("selected index k out of range")
+    order = sort_order(input, at, largest, "topk")
+    chosen = narrow(order, at, 0, k).contiguous() if input.ndim else order
+    return _TYPES["topk"](_gathered(input, at, chosen, True, "TopkBackward0"), chosen)
+
+
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
+    """(values, indices) of the k-th smallest along the dim, counted from 1."""
+    at = wrap_dim(dim, input.ndim)
+    if not 1 <= k <= (input.shape[at] if input.ndim else 1):
+        raise RuntimeError("kthvalue(): selected number k out of range for dimension " + str(at))
+    return _chosen(input, at, k - 1, keepdim, "kthvalue", "KthvalueBackward0")
+
+
+def _chosen(input: Tensor, at: int, rank: int, keepdim: bool, name: str, node: str) -> ValuesAndIndices:
+    order = sort_order(input, at, False, name)
+    indices = narrow(order, at, rank, 1).contiguous() if input.ndim else order
+    values = _gathered(input, at, indices, keepdim, node)
+    return _TYPES[name](values, indices if keepdim or not input.ndim else _dropped(indices, at))
+
+
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower median of all elements, or the (values, indices) along the dim."""
+    if dim is None:
+        flat = flatten(input)
+        middle = (as_int(flat.shape[0]) - 1) // 2
+        return folded("MedianBackward0", (input,), lambda: _chosen(flatten(input), 0, middle, False, "median", "")[0])
+    at = wrap_dim(dim, input.ndim)
+    middle = (as_int(input.shape[at] if input.ndim else 1) - 1) // 2
+    return _chosen(input, at, middle, keepdim, "median", "MedianBackward1")
+
+
+# Running sums, by doubling shifts: log2(n) passes that are ordinary ops
+
+
+def _running(input: Tensor, dim: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    if not input.ndim:
+        return input.clone()
+    size, by = as_int(input.shape[dim]), 1
+    while by < size:
+        head = narrow(input, dim, 0, by)
+        moved = combine(narrow(input, dim, by, size - by), narrow(input, dim, 0, size - by))
+        input, by = cat([head, moved], dim), by * 2
+    return input if by > 1 else input.clone()
+
+
+def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+    """The running sum along the dim."""
+    if dtype is None and input.dtype.kind not in ("float", "complex"):
+        dtype = dtypes.i64
+    at = wrap_dim(dim, input.ndim)
+    return folded("CumsumBackward0", (input,), lambda: _running(input if dtype is None else convert(input, dtype), at, add))
+
+
+def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+    """The running product along the dim."""
+    if dtype is None and input.dtype.kind not in ("float", "complex"):
+        dtype = dtypes.i64
+    at = wrap_dim(dim, input.ndim)
+    return folded("CumprodBackward0", (input,), lambda: _running(input if dtype is None else convert(input, dtype), at, mul))
+
+
+# Norms
+
+
+def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """The p-norm of all elements, or along the dims."""
+    if dtype is not None:
+        input = convert(input, dtype)
+    if input.dtype.kind not in ("float", "complex"):
+        raise RuntimeError(
+            "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+            f"{scalar_type_name(input.dtype)}"
+        )
+    order = 2.0 if p is None or p == "fro" else float(p)
+    return folded("LinalgVectorNormBackward0", (input,), lambda: _norm(input, order, dim, keepdim))
+
+
+def _norm(input: Tensor, p: float, dim: Any, keepdim: bool) -> Tensor:
+    dims: Any = tuple(range(input.ndim)) if dim is None else dim
+    if p == 2.0:
+        return _safe_sqrt(sum(mul(input, input), dims, keepdim))
+    size = abs(input)
+    if p == 1.0:
+        return sum(size, dims, keepdim)
+    if p == 0.0:
+        return sum(convert(ne(input, 0), input.dtype), dims, keepdim)
+    if math.isinf(p):
+        return (amax if p > 0 else amin)(size, dims, keepdim)
+    return pow(sum(pow(size, p), dims, keepdim), 1.0 / p)
+
+
+def dist(input: Tensor, other: Tensor, p: Any = 2) -> Tensor:
+    """The p-norm of the difference."""
+    return folded("DistBackward0", (input, other), lambda: _norm(sub(input, other), float(p), None, False))
+
+
+# Softmax
+
+
+def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
+    """exp(input) / sum(exp(input)) along the dim."""
+    return _softmax("softmax", input, dim, dtype)
+
+
+def log_softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
+    """log(softmax(input)), computed as one."""
+    return _softmax("log_softmax", input, dim, dtype)
+
+
+def _softmax(name: str, input: Tensor, dim: int, dtype: DType | None) -> Tensor:
+    value = input if dtype is None else convert(input, dtype)
+    if value.dtype.kind != "float":
+        raise NotImplementedError(f"\"{name}_lastdim_kernel_impl\" not implemented for '{scalar_type_name(value.dtype)}'")
+    at = wrap_dim(dim, value.ndim)
+    if value.ndim == 0:
+        return reshape(_softmax(name, unsqueeze(value, 0), 0, None), ())
+    result: Tensor = apply(op_named(name), (value,), {"dim": at})
+    return result
+
+

@@ -1,0 +1,597 @@
+"""Functions that rearrange: views of one tensor (reshape, transpose, select, split ...), and joining tensors.
+
+Each view is a chain of view ops with one node on the tape, named as PyTorch's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from . import dispatch
+from .arguments import as_dim, as_int, sizes, tensor_argument, wrap_dim, wrap_dims
+from .dispatch import apply, op_named, view_step
+from .functional_pointwise import convert_copy
+from .inplace import into
+from .ir.dims import DimLike, bounds, exact_div, minimum, product
+from .layout import can_view, is_contiguous
+from .promotion import as_operand, result_dtype
+from .tape import folded
+from .tensor import Tensor
+from .views import ViewStep
+
+_CONCAT, _FLIP, _RESHAPE = map(op_named, ("concat", "flip", "reshape"))
+
+
+def _reshape_step(shape: tuple[DimLike, ...]) -> ViewStep:
+    return view_step("reshape", {"shape": shape})
+
+
+def _text(shape: Sequence[DimLike]) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def _infer_size(input: Tensor, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
+    """The shape with a -1 in it worked out; RuntimeError if it does not fit the number of elements."""
+    total = input._type.numel
+    unknown = [i for i, size in enumerate(shape) if type(size) is int and size == -1]
+    if len(unknown) > 1:
+        raise RuntimeError("only one dimension can be inferred")
+    for size in shape:
+        if type(size) is int and size < -1:
+            raise RuntimeError(f"invalid shape dimension {size}")
+    rest = product(size for i, size in enumerate(shape) if i not in unknown)
+    if not unknown:
+        if rest != total:
+            raise RuntimeError(f"shape '{_text(shape)}' is invalid for input of size {total}")
+        return shape
+    if rest == 0:
+        raise RuntimeError(
+            f"cannot reshape tensor of 0 elements into shape {_text(shape)} because the unspecified dimension size -1 "
+            "can be any value and is ambiguous"
+        )
+    try:
+        missing = exact_div(total, rest)
+    except ValueError:
+        raise RuntimeError(f"shape '{_text(shape)}' is invalid for input of size {total}") from None
+    return (*shape[: unknown[0]], missing, *shape[unknown[0] + 1 :])
+
+
+def view(input: Tensor, *shape: Any) -> Tensor:
+    """The same memory in another shape; RuntimeError where no strides describe that."""
+    if len(shape) == 1 and isinstance(shape[0], dispatch.DType):
+        if shape[0] is input.dtype:
+            return view(input, input.shape)
+        raise RuntimeError("view(dtype): reinterpreting the bits as another dtype is not supported")
+    wanted = _infer_size(input, sizes(shape, "view"))
+    if not can_view(input, wanted):
+        raise RuntimeError(
+            "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
+            "contiguous subspaces). Use .reshape(...) instead."
+        )
+    return dispatch.view(input, (_reshape_step(wanted),), "ViewBackward0")
+
+
+def view_as(input: Tensor, other: Tensor) -> Tensor:
+    """`view` in the other's shape."""
+    return view(input, other.shape)
+
+
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    """The elements in another shape: a view where possible, else a copy."""
+    wanted = _infer_size(input, sizes(shape, "reshape"))
+    if can_view(input, wanted):
+        return dispatch.view(input, (_reshape_step(wanted),), "ViewBackward0")
+    copied = contiguous(convert_copy(input))
+    result: Tensor = apply(_RESHAPE, (copied,), {"shape": wanted}, "UnsafeViewBackward0")
+    result._base = None  # of the copy, which nobody else sees
+    return result
+
+
+def reshape_as(input: Tensor, other: Tensor) -> Tensor:
+    """`reshape` to the other's shape."""
+    return reshape(input, other.shape)
+
+
+def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
+    """The tensor in row-major order: itself if it is, else a copy."""
+    if is_contiguous(input):
+        return input
+    copied = convert_copy(input)
+    if copied._array is not None and not copied._array.flags.c_contiguous:
+        # A copy keeps the order of its source; this one exists to have another.
+        copied._array = copied._storage.base_array = copied._array.copy("C")
+    return copied
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Dims start_dim to end_dim as one."""
+    rank = input.ndim
+    start, end = wrap_dim(start_dim, rank), wrap_dim(end_dim, rank)
+    if start > end:
+        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    if rank == 0:
+        return reshape(input, (1,))
+    if start == end:
+        return input
+    shape = tuple(input.shape)
+    return reshape(input, (*shape[:start], product(shape[start : end + 1]), *shape[end + 1 :]))
+
+
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """One dim as several."""
+    dim = wrap_dim(dim, input.ndim)
+    shape = tuple(input.shape)
+    given = list(sizes)
+    if -1 in given:
+        known = math.prod(s for s in given if s != -1)
+        given[given.index(-1)] = shape[dim] // known if known else 0
+    if math.prod(given) != shape[dim]:
+        raise RuntimeError(
+            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({shape[dim]}) in the "
+            "input tensor"
+        )
+    return view(input, (*shape[:dim], *given, *shape[dim + 1 :]))
+
+
+def ravel(input: Tensor) -> Tensor:
+    """The elements in one dim."""
+    return reshape(input, (-1,)) if input._type.numel != 0 else reshape(input, (0,))
+
+
+# Order of dims
+
+
+def permute(input: Tensor, *dims: Any) -> Tensor:
+    """The dims in another order."""
+    if len(dims) == 1 and isinstance(dims[0], Sequence):
+        dims = tuple(dims[0])
+    rank = input.ndim
+    if len(dims) != rank:
+        raise RuntimeError(
+            "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
+            f"ordering of dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(dims)}"
+        )
+    order = tuple(wrap_dim(d, rank) for d in dims)
+    if len(set(order)) != rank:
+        raise RuntimeError("permute(): duplicate dims are not allowed.")
+    return dispatch.view(input, (view_step("permute", {"dims": order}),), "PermuteBackward0")
+
+
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two dims exchanged."""
+    return _transpose(input, dim0, dim1, "TransposeBackward0")
+
+
+def _transpose(input: Tensor, dim0: int, dim1: int, grad_name: str) -> Tensor:
+    rank = input.ndim
+    a, b = wrap_dim(dim0, rank), wrap_dim(dim1, rank)
+    order = list(range(rank))
+    if rank:
+        order[a], order[b] = b, a
+    return dispatch.view(input, (view_step("permute", {"dims": tuple(order)}),), grad_name)
+
+
+def t(input: Tensor) -> Tensor:
+    """The transpose of a matrix; vectors and numbers as they are."""
+    if input.ndim > 2:
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
+    return _transpose(input, 0, 0 if input.ndim < 2 else 1, "TBackward0")
+
+
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    """The source dims at the destination positions, the others in their order."""
+    rank = input.ndim
+    sources = [wrap_dim(d, rank) for d in (source if isinstance(source, Sequence) else [source])]
+    targets = [wrap_dim(d, rank) for d in (destination if isinstance(destination, Sequence) else [destination])]
+    if len(sources) != len(targets):
+        raise RuntimeError(
+            f"movedim: Invalid source or destination dims: source ({sources} dims) should contain the same number of "
+            f"dims as destination ({targets} dims)"
+        )
+    rest = iter(d for d in range(rank) if d not in sources)
+    placed = dict(zip(targets, sources))
+    return permute(input, tuple(placed[i] if i in placed else next(rest) for i in range(rank)))
+
+
+moveaxis, swapaxes, swapdims = movedim, transpose, transpose
+
+
+def flip(input: Tensor, *dims: Any) -> Tensor:
+    """The given dims reversed, copied."""
+    if len(dims) == 1 and isinstance(dims[0], Sequence):
+        dims = tuple(dims[0])
+    found: Tensor = apply(_FLIP, (input,), {"dims": wrap_dims(tuple(dims), input.ndim)})
+    return found
+
+
+def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    """The elements shifted along the dims, those that fall off coming back at the other end."""
+    return folded("RollBackward0", (input,), lambda: _rolled(input, shifts, dims))
+
+
+def _rolled(input: Tensor, shifts: Any, dims: Any) -> Tensor:
+    if dims is None:
+        return reshape(_rolled(ravel(input), shifts, 0), input.shape)
+    for shift, dim in zip(*((v if isinstance(v, Sequence) else (v,)) for v in (shifts, dims))):
+        dim = wrap_dim(dim, input.ndim)
+        size = input.shape[dim]
+        if size:
+            cut = (size - shift % size) % size
+            input = cat([narrow(input, dim, cut, size - cut), narrow(input, dim, 0, cut)], dim)
+    return input
+
+
+# Dims of size 1
+
+
+def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+    """Without the dims of size 1, or without the given ones where they have size 1."""
+    shape = tuple(input.shape)
+    dims = range(len(shape)) if dim is None else wrap_dims(dim, len(shape))
+    kept = tuple(size for i, size in enumerate(shape) if not (i in dims and size == 1))
+    name = "SqueezeBackward0" if dim is None else "SqueezeBackward2" if isinstance(dim, Sequence) else "SqueezeBackward1"
+    return dispatch.view(input, (_reshape_step(kept),), name)
+
+
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """With a new dim of size 1."""
+    shape = tuple(input.shape)
+    at = wrap_dim(dim, len(shape) + 1)
+    return dispatch.view(input, (_reshape_step((*shape[:at], 1, *shape[at:])),), "UnsqueezeBackward0")
+
+
+# Repetition
+
+
+def expand(input: Tensor, *shape: Any, implicit: bool = False) -> Tensor:
+    """Dims of size 1 repeated without copying; -1 keeps a size."""
+    wanted, have = sizes(shape, "expand"), tuple(input.shape)
+    lead = len(wanted) - len(have)
+    if lead < 0:
+        raise RuntimeError(
+            f"expand({input.type()}{{{_text(have)}}}, size={_text(wanted)}): the number of sizes provided "
+            f"({len(wanted)}) must be greater or equal to the number of dimensions in the tensor ({len(have)})"
+        )
+    full: list[DimLike] = []
+    for i, size in enumerate(wanted):
+        if type(size) is int and size == -1:
+            if i < lead:
+                raise RuntimeError(
+                    f"The expanded size of the tensor ({size}) isn't allowed in a leading, non-existing dimension {i}"
+                )
+            size = have[i - lead]
+        elif i >= lead and have[i - lead] != size and have[i - lead] != 1:
+            raise RuntimeError(
+                f"The expanded size of the tensor ({size}) must match the existing size ({have[i - lead]}) at "
+                f"non-singleton dimension {i}.  Target sizes: {_text(wanted)}.  Tensor sizes: {_text(have)}"
+            )
+        full.append(size)
+    return dispatch.view(input, (view_step("expand", {"shape": tuple(full)}),), "ExpandBackward0")
+
+
+def expand_as(input: Tensor, other: Tensor) -> Tensor:
+    """`expand` to the other's shape."""
+    return expand(input, other.shape)
+
+
+def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
+    """`expand` under its NumPy name."""
+    return expand(input, size)
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """All of them expanded to the shape they broadcast to."""
+    shape = broadcast_shapes(*(x.shape for x in tensors))
+    return tuple(expand(x, shape) for x in tensors)
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> Any:
+    """The shape that the shapes broadcast to; RuntimeError where they do not."""
+    rank = max((len(s) for s in shapes), default=0)
+    result: list[Any] = [1] * rank
+    for shape in shapes:
+        for i, size in enumerate(shape, rank - len(shape)):
+            if size != 1 and result[i] != size:
+                if result[i] != 1:
+                    raise RuntimeError(
+                        "Shape mismatch: objects cannot be broadcast to a single shape"
+                    )
+                result[i] = size
+    from_size: Any = type(shapes[0]) if shapes and not isinstance(shapes[0], list) else tuple
+    return from_size(result)
+
+
+def repeat(input: Tensor, *repeats: Any) -> Tensor:
+    """The tensor laid out `repeats[i]` times along dim i, copied."""
+    counts, have = sizes(repeats, "repeat"), tuple(input.shape)
+    if len(counts) < len(have):
+        raise RuntimeError(
+            "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor"
+        )
+    have = (1,) * (len(counts) - len(have)) + have
+    apart = tuple(d for size in have for d in (1, size))
+    wide = tuple(d for count, size in zip(counts, have) for d in (count, size))
+    joined = tuple(count * size for count, size in zip(counts, have))
+
+    def compute() -> Tensor:
+        return reshape(contiguous(convert_copy(expand(reshape(input, apart), wide))), joined)
+
+    return folded("RepeatBackward0", (input,), compute)
+
+
+def tile(input: Tensor, *dims: Any) -> Tensor:
+    """`repeat` with missing leading counts taken as 1."""
+    counts = sizes(dims, "tile")
+    return repeat(input, (1,) * (input.ndim - len(counts)) + counts)
+
+
+# Parts
+
+
+def slice_dim(input: Tensor, dim: int, start: DimLike, stop: DimLike, step: int, grad_name: str) -> Tensor:
+    """Elements start, start + step, ... below stop along one dim; 0 <= start <= stop <= size."""
+    shape = tuple(input.shape)
+    starts, stops, steps = [0] * len(shape), list(shape), [1] * len(shape)
+    starts[dim], stops[dim], steps[dim] = start, stop, step  # type: ignore[call-overload]
+    attrs = {"starts": tuple(starts), "stops": tuple(stops), "steps": tuple(steps)}
+    return dispatch.view(input, (view_step("slice", attrs),), grad_name)
+
+
+def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
+    """`length` elements along dim from `start`."""
+    if input.ndim == 0:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
+    dim = wrap_dim(dim, input.ndim)
+    start, length, size = as_dim(start), as_dim(length), input.shape[dim]
+    if type(length) is int and length < 0:
+        raise RuntimeError("narrow(): length must be non-negative.")
+    if type(start) is int and type(size) is int and not -size <= start <= size:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-size}, {size}], but got {start})")
+    if type(start) is int and start < 0:
+        start = size + start
+    if bounds(size - start - length)[1] < 0:
+        raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")
+    return slice_dim(input, dim, start, start + length, 1, "SliceBackward0")
+
+
+def select(input: Tensor, dim: int, index: Any) -> Tensor:
+    """The part at one position of a dim, without the dim."""
+    if input.ndim == 0:
+        raise IndexError("select() cannot be applied to a 0-dim tensor.")
+    dim = wrap_dim(dim, input.ndim)
+    shape = tuple(input.shape)
+    size, at = shape[dim], as_dim(index)
+    if type(at) is int and type(size) is int and not -size <= at < size:
+        raise IndexError(
+            f"select(): index {at} out of range for tensor of size {_text(shape)} at dimension {dim}"
+        )
+    return _select(input, shape, dim, size + at if type(at) is int and at < 0 else at, "SelectBackward0")
+
+
+def _select(input: Tensor, shape: tuple[DimLike, ...], dim: int, at: DimLike, grad_name: str) -> Tensor:
+    starts = (0,) * dim + (at,) + (0,) * (len(shape) - dim - 1)
+    stops = (*shape[:dim], at + 1, *shape[dim + 1 :])
+    steps = (
+        view_step("slice", {"starts": starts, "stops": stops, "steps": (1,) * len(shape)}),
+        _reshape_step((*shape[:dim], *shape[dim + 1 :])),
+    )
+    return dispatch.view(input, steps, grad_name)
+
+
+def _forbid_writes(parts: list[Tensor], node: str) -> tuple[Tensor, ...]:
+    """Mark the results of a function that returns several views: autograd cannot follow writes to them."""
+    for number, part in enumerate(parts):
+        part._autograd_extra().creation = f"Output {number} of {node}"
+    return tuple(parts)
+
+
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """The parts along a dim, each without it."""
+    if input.ndim == 0:
+        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
+    dim = wrap_dim(dim, input.ndim)
+    shape = tuple(input.shape)
+    count = as_int(shape[dim])
+    return _forbid_writes([_select(input, shape, dim, i, "UnbindBackward0") for i in range(count)], "Unbind")
+
+
+def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Parts of the given size along a dim (the last may be smaller), or of the given sizes."""
+    dim = wrap_dim(dim, input.ndim)
+    size = input.shape[dim]
+    if isinstance(split_size_or_sections, Sequence):
+        lengths = [as_dim(s) for s in split_size_or_sections]
+        total: DimLike = 0
+        for length in lengths:
+            if type(length) is int and length < 0:
+                raise RuntimeError(
+                    "split_with_sizes expects split_sizes have only non-negative entries, but got "
+                    f"split_sizes={_text(lengths)}"
+                )
+            total = total + length
+        if total != size:
+            raise RuntimeError(
+                f"split_with_sizes expects split_sizes to sum exactly to {size} (input tensor's size at dimension "
+                f"{dim}), but got split_sizes={_text(lengths)}"
+            )
+        return _split(input, lengths, dim, "SplitWithSizes")
+    length = as_int(split_size_or_sections)
+    size = as_int(size)
+    if length < 0:
+        raise RuntimeError(f"split expects split_size be non-negative, but got split_size={length}")
+    if length == 0 and size:
+        raise RuntimeError(
+            f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}"
+        )
+    count = max(-(-size // length), 1) if length else 1
+    return _split(input, [min(length, size - i * length) for i in range(count)], dim, "Split")
+
+
+def _split(input: Tensor, lengths: Sequence[DimLike], dim: int, node: str) -> tuple[Tensor, ...]:
+    parts, start = [], 0
+    for length in lengths:
+        parts.append(slice_dim(input, dim, start, start + length, 1, node + "Backward0"))
+        start = start + length  # type: ignore[assignment]
+    return _forbid_writes(parts, node)
+
+
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` parts of equal size along a dim, the last perhaps smaller."""
+    if input.ndim == 0:
+        raise RuntimeError("chunk expects at least a 1-dimensional tensor")
+    if chunks <= 0:
+        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    size = as_int(input.shape[wrap_dim(dim, input.ndim)])
+    if not size:
+        return split(input, [0] * chunks, dim)
+    return split(input, -(-size // chunks), dim)
+
+
+def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """`sections` parts whose sizes differ by at most one, or parts that begin at the given indices."""
+    size = as_int(input.shape[wrap_dim(dim, input.ndim)])
+    if isinstance(indices_or_sections, int):
+        small, larger = divmod(size, indices_or_sections)
+        lengths = [small + 1] * larger + [small] * (indices_or_sections - larger)
+        return split(input, lengths, dim)
+    marks = [0, *(minimum(i if i >= 0 else size + i, size) for i in indices_or_sections), size]
+    parts = [narrow(input, dim, a, max(b - a, 0)) for a, b in zip(marks, marks[1:])]
+    return tuple(parts)
+
+
+# Joining
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
+    """The tensors one after the other along a dim."""
+    if isinstance(tensors, Tensor):
+        raise TypeError("cat(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
+    parts = [tensor_argument(x, "cat", f"tensors[{i}]") for i, x in enumerate(tensors)]
+    if not parts:
+        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
+    dtype = result_dtype(*parts)
+    for i, part in enumerate(parts):
+        if part.ndim == 0:
+            raise RuntimeError(f"zero-dimensional tensor (at position {i}) cannot be concatenated")
+    # An empty vector joins anything: a relic that PyTorch keeps.
+    kept = [x for x in parts if tuple(x.shape) != (0,)] or parts[:1]
+    dim = wrap_dim(dim, kept[0].ndim)
+    result = apply(_CONCAT, [as_operand(x, dtype) for x in kept], {"dim": dim})
+    return result if out is None else into(out, result, "cat")
+
+
+concat = concatenate = cat
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
+    """Tensors of one shape along a new dim."""
+    parts = [tensor_argument(x, "stack", f"tensors[{i}]") for i, x in enumerate(tensors)]
+    if not parts:
+        raise RuntimeError("stack expects a non-empty TensorList")
+    shape = tuple(parts[0].shape)
+    for i, part in enumerate(parts):
+        if tuple(part.shape) != shape:
+            raise RuntimeError(
+                f"stack expects each tensor to be equal size, but got {_text(shape)} at entry 0 and "
+                f"{_text(part.shape)} at entry {i}"
+            )
+    at = wrap_dim(dim, len(shape) + 1)
+    dtype = result_dtype(*parts)
+    raised = [unsqueeze(as_operand(x, dtype), at) for x in parts]
+    result = apply(_CONCAT, raised, {"dim": at}, "StackBackward0")
+    return result if out is None else into(out, result, "stack")
+
+
+def vstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Rows on top of one another."""
+    return cat([x if x.ndim > 1 else reshape(x, (1, -1)) for x in tensors], 0)
+
+
+def hstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Side by side."""
+    parts = [x if x.ndim else reshape(x, (1,)) for x in tensors]
+    return cat(parts, 0 if parts[0].ndim == 1 else 1)
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Grids of coordinates: one tensor per vector, of the shape that they span."""
+    vectors = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], Sequence) else list(tensors)
+    swap = indexing == "xy" and len(vectors) >= 2
+    if swap:
+        vectors[0], vectors[1] = vectors[1], vectors[0]
+    shape = tuple(x.shape[0] if x.ndim else 1 for x in vectors)
+    grids = [
+        expand(reshape(x, (1,) * i + (-1,) + (1,) * (len(shape) - i - 1)), shape) for i, x in enumerate(vectors)
+    ]
+    if swap:
+        grids[0], grids[1] = grids[1], grids[0]
+        grids = [transpose(g, 0, 1) for g in grids]
+    return tuple(grids)
+
+
+def _triangle(input: Tensor, keep: str, diagonal: int) -> Tensor:
+    rows, columns = tuple(input.shape)[-2:]
+    iota = op_named("iota")
+    i = apply(iota, (), {"shape": (rows, columns), "dim": 0, "dtype": dispatch.i64})
+    j = apply(iota, (), {"shape": (rows, columns), "dim": 1, "dtype": dispatch.i64})
+    shifted = apply(op_named("add"), (i, dispatch.constant(diagonal, dispatch.i64)))
+    inside = apply(op_named(keep), (j, shifted))
+    zero = dispatch.constant(0, input.dtype)
+    name = "TrilBackward0" if keep == "le" else "TriuBackward0"
+    result: Tensor = apply(op_named("where"), (inside, input, zero), grad_name=name)
+    return result
+
+
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The lower triangle, the rest 0."""
+    return _triangle(input, "le", diagonal)
+
+
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The upper triangle, the rest 0."""
+    return _triangle(input, "ge", diagonal)
+
+
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The diagonal of two dims, as a last dim."""
+    rank = input.ndim
+    a, b = wrap_dim(dim1, rank), wrap_dim(dim2, rank)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    moved = movedim(input, (a, b), (-2, -1))
+    *lead, rows, columns = tuple(moved.shape)
+    row, column = max(-offset, 0), max(offset, 0)
+    length = max(min(rows - row, columns - column), 0)
+    if not length:
+        return narrow(reshape(moved, (*lead, rows * columns)), -1, 0, 0)
+    flat = reshape(moved, (*lead, rows * columns))
+    first = row * columns + column
+    last = first + (length - 1) * (columns + 1) + 1
+    return slice_dim(flat, len(lead), first, last, columns + 1, "DiagonalBackward0")
+
+
+_diagonal = diagonal
+
+
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The diagonal of a matrix, or a matrix with the vector as its diagonal."""
+    if input.ndim == 2:
+        return folded("DiagonalBackward0_copy", (input,), lambda: convert_copy(_diagonal(input, diagonal)))
+    if input.ndim != 1:
+        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
+    size = input.shape[0] + abs(diagonal)
+    row, column = max(-diagonal, 0), max(diagonal, 0)
+    count = input.shape[0]
+    return folded("DiagEmbedBackward0", (input,), lambda: _diagonal_matrix(input, count, size, row, column))
+
+
+def _diagonal_matrix(input: Tensor, count: int, size: int, row: int, column: int) -> Tensor:
+    # Each row of the matrix is the element followed by zeros: laid out flat, rows of size + 1 put it on the diagonal.
+    padded = apply(op_named("pad"), (unsqueeze(input, 1),), {"low": (0, 0), "high": (0, size), "value": 0})
+    flat = narrow(reshape(padded, (-1,)), 0, 0, count * (size + 1) - size) if count else reshape(padded, (-1,))
+    before = row * size + column
+    after = size * size - before - flat.shape[0]
+    flat = apply(op_named("pad"), (flat,), {"low": (before,), "high": (after,), "value": 0})
+    return reshape(flat, (size, size))

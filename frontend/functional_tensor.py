@@ -1,0 +1,80 @@
+"""Functions of `torch` that ask something about a tensor, or are methods under another roof."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import promotion
+from .functional_pointwise import convert_copy
+from .ir import dtypes
+from .tensor import Tensor, scalar_type_name
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether the object is a tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_floating_point(input: Tensor) -> bool:
+    """Whether the dtype is a floating-point one."""
+    return input.dtype.is_floating_point
+
+
+def is_complex(input: Tensor) -> bool:
+    """Whether the dtype is complex."""
+    return input.dtype.is_complex
+
+
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the one element is not zero."""
+    return bool(input != 0)
+
+
+def numel(input: Tensor) -> Any:
+    """The number of elements."""
+    return input._type.numel
+
+
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy, with history."""
+    return convert_copy(input)
+
+
+def detach(input: Tensor) -> Tensor:
+    """The same memory without history."""
+    return input._alias()
+
+
+def set_default_tensor_type(t: Any) -> None:
+    """`set_default_dtype` by a legacy type or its name."""
+    name = t if isinstance(t, str) else t.__name__
+    for candidate in dtypes.ALL:
+        if name.removeprefix("torch.") == scalar_type_name(candidate) + "Tensor":
+            promotion.set_default_dtype(candidate)
+            return
+    raise TypeError(f"invalid type object: {t!r}")
+
+
+_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def get_num_threads() -> int:
+    """How many threads compiled code may use; eager code runs NumPy, which has its own setting."""
+    return _threads
+
+
+def set_num_threads(int: int) -> None:
+    """Change how many threads compiled code may use."""
+    global _threads
+    if int <= 0:
+        raise RuntimeError("set_num_threads expects a positive integer")
+    _threads = int
+
+
+def typename(obj: Any) -> str:
+    """The name of an object's type: `torch.FloatTensor`, `list`."""
+    if isinstance(obj, Tensor):
+        return str(obj.type())
+    kind = obj if isinstance(obj, type) else type(obj)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

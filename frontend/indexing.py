@@ -1,0 +1,557 @@
+"""`x[...]` and `x[...] = v`, and the functions that pick and place elements by index tensors.
+
+An index is read from left to right, as PyTorch's `THPVariable_getitem` reads it: numbers, slices, None and `...` make
+views one after the other; index tensors and masks are gathered at the end, all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import capture, dispatch
+from .arguments import as_dim, is_operand, tensor_argument, wrap_dim
+from .creation import as_tensor
+from .dispatch import apply, constant, op_named
+from .functional_host import host_array, nonzero
+from .functional_pointwise import add, clamp, masked_fill, mul, where
+from .functional_reductions import amax
+from .functional_shape import (
+    broadcast_shapes,
+    expand,
+    permute,
+    reshape,
+    select,
+    slice_dim,
+    unsqueeze,
+)
+from .inplace import assign, overwrite
+from .ir import dtypes
+from .ir.dims import DimLike, bounds, minimum, product
+from .promotion import as_operand, convert
+from .tape import folded
+from .tensor import Tensor, wrap
+
+_GATHER, _SCATTER_ADD, _INDEX_SELECT, _INDEX_ADD, _IOTA = map(
+    op_named, ("gather", "scatter_add", "index_select", "index_add", "iota")
+)
+_INTEGERS = (dtypes.i64, dtypes.i32, dtypes.i16, dtypes.i8, dtypes.u8)
+Advanced = dict[int, Tensor]
+
+
+def getitem(input: Tensor, index: Any) -> Tensor:
+    """`input[index]`: a view where the index holds only numbers, slices, None and `...`; else a copy."""
+    if type(index) is int:
+        return _select(input, 0, index)
+    viewed, advanced = _basic(input, index)
+    return _take(viewed, advanced) if advanced else viewed
+
+
+def _select(input: Tensor, dim: int, index: int) -> Tensor:
+    if not input.ndim:
+        raise IndexError(
+            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a "
+            "0-dim tensor to a number"
+        )
+    size = input.shape[dim]
+    if type(size) is int and not -size <= index < size:
+        raise IndexError(f"index {index} is out of bounds for dimension {dim} with size {size}")
+    return select(input, dim, index)
+
+
+def _basic(input: Tensor, index: Any) -> tuple[Tensor, Advanced]:
+    """The views that the index makes, and the index tensors that remain, by dim of the view."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    taken = _dims_taken(items)
+    rank = input.ndim
+    if taken > rank:
+        if not rank:
+            _select(input, 0, 0)
+        raise IndexError(f"too many indices for tensor of dimension {rank}")
+    viewed, dim, advanced = input, 0, {}
+    for item in items:
+        if isinstance(item, slice):
+            viewed = _sliced(viewed, dim, item, len(items) == 1)
+            dim += 1
+        elif item is Ellipsis:
+            dim += rank - taken
+        elif item is None:
+            viewed = unsqueeze(viewed, dim)
+            dim += 1
+        elif isinstance(item, bool | np.bool_):
+            viewed = unsqueeze(viewed, dim)
+            advanced[dim] = as_tensor([0] if item else [], dtypes.i64)
+            dim += 1
+        elif isinstance(item, int | np.integer):
+            viewed = _select(viewed, dim, int(item))
+        else:
+            tensor = _index_tensor(item)
+            if tensor.ndim == 0 and tensor.dtype in _INTEGERS and capture.active() is None:
+                viewed = _select(viewed, dim, int(tensor.item()))
+            elif tensor.dtype is dtypes.bool_:
+                if not tensor.ndim:
+                    viewed = unsqueeze(viewed, dim)
+                for number, part in enumerate(_positions(tensor, viewed, dim)):
+                    advanced[dim + number] = part
+                dim += max(tensor.ndim, 1)
+            else:
+                advanced[dim] = tensor
+                dim += 1
+    if viewed is input and not advanced:
+        same = dispatch.view_step("reshape", {"shape": tuple(input.shape)})
+        viewed = dispatch.view(input, (same,), "AliasBackward0")
+    return viewed, advanced
+
+
+def _dims_taken(items: Sequence[Any]) -> int:
+    """How many dims of the tensor the items use up, `...` aside."""
+    count = ellipses = 0
+    for item in items:
+        if item is Ellipsis:
+            ellipses += 1
+        elif item is None or isinstance(item, bool | np.bool_):
+            pass
+        elif isinstance(item, Tensor | np.ndarray) and item.dtype in (dtypes.bool_, np.bool_):
+            count += item.ndim
+        elif isinstance(item, list | tuple) and _is_mask(item):
+            count += _index_tensor(item).ndim
+        else:
+            count += 1
+    if ellipses > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    return count
+
+
+def _is_mask(item: Any) -> bool:
+    while isinstance(item, list | tuple) and item:
+        item = item[0]
+    return isinstance(item, bool)
+
+
+def _index_tensor(item: Any) -> Tensor:
+    if isinstance(item, range):
+        item = list(item)
+    if isinstance(item, list | tuple | np.ndarray):
+        item = as_tensor(item, dtypes.i64) if isinstance(item, list | tuple) and not item else as_tensor(item)
+    if not isinstance(item, Tensor):
+        if hasattr(item, "__index__"):
+            return as_tensor(item.__index__())
+        if isinstance(item, str):
+            raise TypeError("new(): invalid data type 'str'")
+        raise IndexError(
+            "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
+            f"{type(item).__name__})"
+        )
+    if item.dtype is dtypes.bool_ or item.dtype is dtypes.i64:
+        return item
+    if item.dtype is dtypes.u8:
+        return convert(item, dtypes.bool_) if item.ndim else item
+    if item.dtype in _INTEGERS:
+        return convert(item, dtypes.i64)
+    raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+
+
+def _sliced(input: Tensor, dim: int, item: slice, alone: bool) -> Tensor:
+    size = input.shape[dim]
+    step = 1 if item.step is None else int(as_dim(item.step))  # type: ignore[arg-type]
+    if step <= 0:
+        raise ValueError("step must be greater than zero")
+    if item.start is None and item.stop is None and step == 1 and not alone:
+        return input
+    start = _clamped(0 if item.start is None else as_dim(item.start), size)
+    stop = _clamped(size if item.stop is None else as_dim(item.stop), size)
+    if bounds(stop - start)[1] < 0:
+        stop = start
+    return slice_dim(input, dim, start, stop, step, "SliceBackward0")
+
+
+def _clamped(at: DimLike, size: DimLike) -> DimLike:
+    """A slice's end counted from the front and brought into [0, size]."""
+    if type(at) is int and at < 0:
+        at = size + at
+        if bounds(at)[0] < 0:
+            at = 0 if bounds(at)[1] <= 0 else at
+    return minimum(at, size)
+
+
+def _positions(mask: Tensor, viewed: Tensor, dim: int) -> Sequence[Tensor]:
+    """The indices where the mask holds, one tensor per dim of the mask."""
+    have = list(mask.shape)
+    if not have:
+        return (as_tensor([0] if mask.item() else [], dtypes.i64),)
+    for number, size in enumerate(have):
+        if viewed.shape[dim + number] != size:
+            raise IndexError(
+                f"The shape of the mask {have} at index {number} does not match the shape of the indexed tensor "
+                f"{list(viewed.shape)} at index {dim + number}"
+            )
+    found: Sequence[Tensor] = nonzero(mask, as_tuple=True)
+    return found
+
+
+# Index tensors
+
+
+class _Places:
+    """Index tensors for some dims, brought to one linear index over those dims joined into one."""
+
+    def __init__(self, input: Tensor, advanced: Advanced):
+        dims = sorted(advanced)
+        shape = tuple(input.shape)
+        parts = [advanced[d] for d in dims]
+        try:
+            self.index_shape = tuple(broadcast_shapes(*(tuple(p.shape) for p in parts)))
+        except RuntimeError:
+            shapes = ", ".join(str(list(p.shape)) for p in parts)
+            raise IndexError(
+                f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}"
+            ) from None
+        adjacent = dims == list(range(dims[0], dims[0] + len(dims)))
+        self.at = dims[0] if adjacent else 0
+        rest = [d for d in range(len(shape)) if d not in advanced]
+        self.order = (*rest[: self.at], *dims, *rest[self.at :])
+        joined = [shape[d] for d in dims]
+        self.size = product(joined)
+        self.arranged = tuple(shape[d] for d in self.order)
+        self.flat = (*(shape[d] for d in rest[: self.at]), self.size, *(shape[d] for d in rest[self.at :]))
+        self.result = (*self.flat[: self.at], *self.index_shape, *self.flat[self.at + 1 :])
+        self.linear = _linear([_wrapped(p, d, n) for p, d, n in zip(parts, dims, joined)], joined)
+
+    def flatten(self, input: Tensor) -> Tensor:
+        """The input with the indexed dims joined, at `at`."""
+        moved = input if self.order == tuple(range(input.ndim)) else permute(input, self.order)
+        return moved if tuple(moved.shape) == self.flat else reshape(moved, self.flat)
+
+    def restore(self, flat: Tensor) -> Tensor:
+        """The reverse of `flatten`."""
+        apart = flat if tuple(flat.shape) == self.arranged else reshape(flat, self.arranged)
+        back = tuple(sorted(range(len(self.order)), key=self.order.__getitem__))
+        return apart if back == tuple(range(len(back))) else permute(apart, back)
+
+
+def _wrapped(index: Tensor, dim: int, size: DimLike) -> Tensor:
+    """The index counted from the front; IndexError where it leaves the dim."""
+    if capture.active() is None:
+        array = host_array(index, "indexing")
+        if not array.size:
+            return index
+        low, high = array.min(), array.max()
+        assert isinstance(size, int)
+        if low < -size or high >= size:
+            bad = low if low < -size else high
+            raise IndexError(f"index {bad} is out of bounds for dimension {dim} with size {size}")
+        if low >= 0:
+            return index
+    elif not isinstance(size, int):
+        return index
+    return where(index < 0, index + size, index)
+
+
+def _linear(parts: list[Tensor], sizes: Sequence[DimLike]) -> Tensor:
+    linear = parts[0]
+    for part, size in zip(parts[1:], sizes[1:]):
+        if not isinstance(size, int):
+            raise RuntimeError(f"indexing several dims at once needs sizes that are known, got the symbolic dim {size}")
+        linear = add(mul(linear, size), part)
+    return linear
+
+
+def _take(input: Tensor, advanced: Advanced) -> Tensor:
+    places = _Places(input, advanced)
+    if len(advanced) == 1:
+        result: Tensor = apply(_INDEX_SELECT, (input, places.linear), {"dim": places.at}, "IndexBackward0")
+        return result
+    return folded(
+        "IndexBackward0",
+        (input,),
+        lambda: apply(_INDEX_SELECT, (places.flatten(input), places.linear), {"dim": places.at}),
+    )
+
+
+# Writing
+
+
+def setitem(input: Tensor, index: Any, value: Any) -> None:
+    """`input[index] = value`, the value broadcast and converted."""
+    if not is_operand(value):
+        raise TypeError(f"can't assign a {type(value).__name__} to a {input.type()}")
+    mask = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+    if isinstance(mask, Tensor) and mask.dtype is dtypes.bool_ and mask.ndim and _is_number(value):
+        _check_mask(input, mask)
+        wide = reshape(mask, tuple(mask.shape) + (1,) * (input.ndim - mask.ndim))
+        overwrite(input, lambda: masked_fill(input, wide, value))
+        return
+    viewed, advanced = _basic(input, index)
+    source = value if isinstance(value, Tensor) else as_tensor(value) if isinstance(value, np.ndarray) else value
+    if advanced:
+        index_put_(viewed, advanced, source)
+    elif not isinstance(source, Tensor):
+        fill_(viewed, source)
+    else:
+        while source.ndim > viewed.ndim and source.shape[0] == 1:
+            source = select(source, 0, 0)
+        copy_(viewed, source)
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, Tensor | np.ndarray) or value.ndim == 0
+
+
+def _check_mask(input: Tensor, mask: Tensor) -> None:
+    if mask.ndim > input.ndim:
+        raise IndexError(f"too many indices for tensor of dimension {input.ndim}")
+    for number, size in enumerate(mask.shape):
+        if input.shape[number] != size:
+            raise IndexError(
+                f"The shape of the mask {list(mask.shape)} at index {number} does not match the shape of the indexed "
+                f"tensor {list(input.shape)} at index {number}"
+            )
+
+
+def fill_(target: Tensor, value: Any) -> Tensor:
+    """Every element becomes the value."""
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise RuntimeError(
+                f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
+            )
+        source = convert(value, target.dtype)
+    else:
+        source = as_operand(value, target.dtype)
+    return assign(target, expand(source, target.shape), replaced="FillBackward0")
+
+
+def copy_(target: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
+    """The elements become those of `source`, broadcast and converted."""
+    tensor_argument(source, "copy_", "other")
+    value = convert(source, target.dtype)
+    if tuple(value.shape) != tuple(target.shape):
+        value = expand(value, target.shape)
+    return assign(target, value, replaced="CopyBackwards")
+
+
+def index_put_(target: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    """The elements at the indices become the values, or with `accumulate` have them added."""
+    advanced = indices if isinstance(indices, dict) else _given(target, indices)
+    places = _Places(target, advanced)
+    filling = as_operand(values, target.dtype)
+    if tuple(filling.shape) != places.result:
+        try:
+            while filling.ndim > len(places.result) and filling.shape[0] == 1:
+                filling = select(filling, 0, 0)
+            filling = expand(filling, places.result)
+        except RuntimeError:
+            raise RuntimeError(
+                f"shape mismatch: value tensor of shape {list(filling.shape)} cannot be broadcast to indexing result of "
+                f"shape {list(places.result)}"
+            ) from None
+
+    def compute() -> Tensor:
+        return folded("IndexPutBackward0", (target, filling), lambda: _put(target, places, filling, accumulate))
+
+    return overwrite(target, compute)
+
+
+def _given(target: Tensor, indices: Any) -> Advanced:
+    advanced: Advanced = {}
+    dim = 0
+    for item in indices:
+        if item is None:
+            dim += 1
+            continue
+        tensor = _index_tensor(item)
+        parts = _positions(tensor, target, dim) if tensor.dtype is dtypes.bool_ else (tensor,)
+        for part in parts:
+            advanced[dim] = part
+            dim += 1
+    return advanced
+
+
+def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    """A copy of the input with the values at the indices."""
+    return index_put_(input.clone(), indices, values, accumulate)
+
+
+def _put(target: Tensor, places: _Places, values: Tensor, accumulate: bool) -> Tensor:
+    base = places.flatten(target)
+    if accumulate:
+        return places.restore(apply(_INDEX_ADD, (base, places.linear, values), {"dim": places.at}))
+    count = product(places.index_shape)
+    if count == 0:
+        return target.clone()
+    at, linear = places.at, reshape(places.linear, (count,))
+    rows = reshape(values, (*base.shape[:at], count, *base.shape[at + 1 :]))
+    winner = _winner(linear, count, places.size)
+    hit = reshape(winner >= 0, (places.size,) + (1,) * (base.ndim - at - 1))
+    chosen = apply(_INDEX_SELECT, (rows, clamp(winner, min=0)), {"dim": at})
+    return places.restore(where(hit, chosen, base))
+
+
+def _winner(linear: Tensor, count: DimLike, size: DimLike) -> Tensor:
+    """For each place the number of the last index that names it, -1 where none does."""
+    if capture.active() is None:
+        found = np.full(size, -1, np.int64)  # type: ignore[arg-type]
+        found[host_array(linear, "index_put")] = np.arange(count)  # type: ignore[arg-type]
+        return wrap(found)
+    number = apply(_IOTA, (), {"shape": (count, size), "dim": 0, "dtype": dtypes.i64})
+    place = apply(_IOTA, (), {"shape": (count, size), "dim": 1, "dtype": dtypes.i64})
+    named = unsqueeze(linear, 1) == place
+    return amax(where(named, number, constant(-1, dtypes.i64)), 0)
+
+
+# Functions
+
+
+def _check_index(name: str, index: Any) -> Tensor:
+    tensor_argument(index, name, "index", 3)
+    if index.dtype not in (dtypes.i64, dtypes.i32):
+        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
+    return convert(index, dtypes.i64)
+
+
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+    """result[i][j] = input[index[i][j]][j] for dim 0, and so on."""
+    result: Tensor = apply(_GATHER, (input, _check_index("gather", index)), {"dim": wrap_dim(dim, input.ndim)})
+    return result
+
+
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """`gather` with broadcasting."""
+    if dim is None:
+        return gather(reshape(input, (-1,)), 0, reshape(indices, (-1,)))
+    at = wrap_dim(dim, input.ndim)
+    lead = broadcast_shapes(*(tuple(s for i, s in enumerate(t.shape) if i != at) for t in (input, indices)))
+    shapes = [(*lead[:at], t.shape[at], *lead[at:]) for t in (input, indices)]
+    return gather(expand(input, shapes[0]), at, expand(indices, shapes[1]))
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The slices at the positions that the index names."""
+    if index.ndim > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector")
+    chosen = convert(index, dtypes.i64) if index.dtype is dtypes.i32 else index
+    if chosen.dtype is not dtypes.i64:
+        raise RuntimeError("index_select(): Expected dtype int32 or int64 for index")
+    at = wrap_dim(dim, input.ndim)
+    if not input.ndim:
+        return input.clone()
+    vector = chosen if chosen.ndim else reshape(chosen, (1,))
+    result: Tensor = apply(_INDEX_SELECT, (input, vector), {"dim": at})
+    return result
+
+
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
+    """The input with the source's slices added at the positions that the index names."""
+    added = source if alpha == 1 else mul(source, alpha)
+    chosen = _check_index("index_add", index)
+    result: Tensor = apply(_INDEX_ADD, (input, chosen, added), {"dim": wrap_dim(dim, input.ndim)})
+    return result
+
+
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """The input with the slices at the index replaced by the source's."""
+    at = wrap_dim(dim, input.ndim)
+    places = _Places(input, {at: _check_index("index_copy", index)})
+    return folded("IndexCopyBackward0", (input, source), lambda: _put(input, places, source, False))
+
+
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """The input with the slices at the index filled with the value."""
+    at = wrap_dim(dim, input.ndim)
+    places = _Places(input, {at: _check_index("index_fill", index)})
+    filling = expand(as_operand(value, input.dtype), places.result)
+    return folded("IndexFillBackward0", (input,), lambda: _put(input, places, filling, False))
+
+
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """The input with src[i][j] added at [index[i][j]][j] for dim 0, and so on."""
+    operands = (input, _check_index("scatter", index), src)
+    result: Tensor = apply(_SCATTER_ADD, operands, {"dim": wrap_dim(dim, input.ndim)})
+    return result
+
+
+def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
+    """The input with src[i][j] (or one value) at [index[i][j]][j] for dim 0, and so on."""
+    source = value if src is None else src
+    at, places = wrap_dim(dim, input.ndim), _check_index("scatter", index)
+    if reduce == "add":
+        return scatter_add(input, dim, index, source if isinstance(source, Tensor) else expand(as_operand(source, input.dtype), index.shape))
+    if reduce is not None:
+        raise RuntimeError(f"scatter(): reduce={reduce!r} is not supported; there is 'add'")
+    if not isinstance(source, Tensor):
+        return folded("ScatterBackward1", (input,), lambda: _scatter_number(input, at, places, source))
+    if source.dtype is not input.dtype:
+        raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
+    return folded("ScatterBackward0", (input, source), lambda: _scatter_tensor(input, at, places, source))
+
+
+def _scatter_number(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    zeros = dispatch.TENSORS.zeros_like(convert(input.detach(), dtypes.i64))
+    one = expand(constant(1, dtypes.i64), index.shape)
+    counts = apply(_SCATTER_ADD, (zeros, index, one), {"dim": dim})
+    return where(counts > 0, as_operand(value, input.dtype), input)
+
+
+def _scatter_tensor(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    # The element that is written last wins, so the winners are found on the host.
+    order, shape = host_array(index, "scatter"), tuple(input.shape)
+    apply(_GATHER, (input.detach(), index), {"dim": dim})  # checks ranks, sizes and the range of the index
+    if any(a > b for a, b in zip(order.shape, source.shape)):
+        raise RuntimeError(
+            f"Expected index {list(order.shape)} to be no larger than self {list(shape)} apart from dimension {dim} and "
+            f"to be no larger size than src {list(source.shape)}"
+        )
+    numbers = np.arange(source._type.numel).reshape(tuple(source.shape))[tuple(map(slice, order.shape))]  # type: ignore[arg-type]
+    winner = np.full(shape or (1,), -1, np.int64)
+    grid = np.indices(order.shape or (1,), sparse=True)
+    winner[tuple(order.reshape(order.shape or (1,)) if i == dim else axis for i, axis in enumerate(grid))] = numbers
+    winner = winner.reshape(shape)
+    flat = reshape(source, (-1,))
+    chosen = apply(_INDEX_SELECT, (flat, wrap(np.maximum(winner, 0))), {"dim": 0}) if order.size else input
+    return where(wrap(winner >= 0), chosen, input)
+
+
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """The elements at positions counted through the whole tensor."""
+
+    def compute() -> Tensor:
+        flat = reshape(input, (-1,))
+        wrapped = _wrapped(convert(index, dtypes.i64), 0, flat.shape[0])
+        result: Tensor = apply(_INDEX_SELECT, (flat, wrapped), {"dim": 0})
+        return result
+
+    return folded("TakeBackward0", (input,), compute)
+
+
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where the mask holds, in one dim."""
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+    shape = broadcast_shapes(tuple(input.shape), tuple(mask.shape))
+
+    def compute() -> Tensor:
+        wide = expand(input, shape)
+        parts = nonzero(expand(mask, shape), as_tuple=True)
+        return _take(wide, dict(enumerate(parts))) if wide.ndim else reshape(wide, (1,))[: int(mask.item())]
+
+    return folded("MaskedSelectBackward0", (input,), compute)
+
+
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """The input with the elements where the mask holds replaced by the source's, in order."""
+    parts = nonzero(expand(mask, input.shape), as_tuple=True)
+    count = int(parts[0].shape[0])
+    filling = reshape(source, (-1,))[:count]
+    return folded("MaskedScatterBackward0", (input, source), lambda: index_put(input, parts, filling))
+
+
+def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
+    """Each element (or slice along dim) `repeats` times in a row."""
+    if dim is None:
+        input, dim = reshape(input, (-1,)), 0
+    at = wrap_dim(dim, input.ndim)
+    count = host_array(repeats, "repeat_interleave") if isinstance(repeats, Tensor) else repeats
+    order = np.repeat(np.arange(input.shape[at]), count)
+    return index_select(input, at, wrap(order.astype(np.int64)))

@@ -1,0 +1,134 @@
+"""Strides: of arrays, and of tensors without one, from the views that lead to them.
+
+Strides are counted in elements. Whether a tensor can be viewed in another shape is decided as PyTorch does
+(`computeStride_impl` in ATen/TensorUtils.cpp), so that `view` refuses, and `reshape` copies, in the same cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .ir.dims import DimLike, product
+from .tensor import Tensor
+
+Strides = tuple[DimLike, ...]
+
+
+def contiguous_strides(shape: Sequence[DimLike]) -> Strides:
+    """The strides of row-major order; a dim of size 0 counts as 1."""
+    found: list[DimLike] = []
+    step: DimLike = 1
+    for size in reversed(shape):
+        found.append(step)
+        step = step * (size if size != 0 else 1)
+    return tuple(reversed(found))
+
+
+def strides(tensor: Tensor) -> Strides:
+    """The tensor's strides in elements."""
+    array = tensor._array
+    if array is not None:
+        size = array.itemsize
+        return tuple([step // size for step in array.strides])
+    if not tensor._views:
+        return contiguous_strides(tensor._type.shape)
+    shape, steps = _base_shape(tensor), None
+    for view in tensor._views:
+        steps = contiguous_strides(shape) if steps is None else steps
+        shape, steps = _step(view.op.name, view.attrs, shape, steps)
+    assert steps is not None
+    return steps
+
+
+def _base_shape(tensor: Tensor) -> tuple[DimLike, ...]:
+    """The shape of the storage's base, found back through the first view's attributes."""
+    base = tensor._base
+    while base is not None and base._views:
+        base = base._base
+    if base is None:
+        raise RuntimeError("stride(): this tensor's base is not known inside a compiled function")
+    return base._type.shape
+
+
+def _step(name: str, attrs: Any, shape: Sequence[DimLike], steps: Strides) -> tuple[tuple[DimLike, ...], Strides]:
+    if name == "permute":
+        return tuple(shape[d] for d in attrs["dims"]), tuple(steps[d] for d in attrs["dims"])
+    if name == "slice":
+        sizes = tuple(
+            (stop - start + step - 1) // step
+            for start, stop, step in zip(attrs["starts"], attrs["stops"], attrs["steps"])
+        )
+        return sizes, tuple(have * step for have, step in zip(steps, attrs["steps"]))
+    new = tuple(attrs["shape"])
+    if name == "expand":
+        lead = len(new) - len(shape)
+        kept = tuple(0 if have == 1 and want != 1 else step for have, want, step in zip(shape, new[lead:], steps))
+        return new, (0,) * lead + kept
+    viewed = view_strides(shape, steps, new)
+    return new, contiguous_strides(new) if viewed is None else viewed
+
+
+def is_contiguous(tensor: Tensor) -> bool:
+    """Whether the elements lie in row-major order without gaps."""
+    array = tensor._array
+    if array is not None:
+        return bool(array.flags.c_contiguous)
+    return not tensor._views or _row_major(tensor._type.shape, strides(tensor))
+
+
+def _row_major(shape: Sequence[DimLike], steps: Strides) -> bool:
+    expected: DimLike = 1
+    for size, step in zip(reversed(shape), reversed(steps)):
+        if size == 0:
+            return True
+        if size != 1:
+            if step != expected:
+                return False
+            expected = expected * size
+    return True
+
+
+def view_strides(old: Sequence[DimLike], steps: Strides, new: Sequence[DimLike]) -> Strides | None:
+    """Strides that show memory of shape `old` and strides `steps` as shape `new`; None if there are none."""
+    if product(old) == 0:
+        return contiguous_strides(new)
+    found: list[DimLike] = [0] * len(new)
+    last = len(new) - 1
+    chunk_step: DimLike = steps[-1] if steps else 1
+    have: DimLike = 1
+    want: DimLike = 1
+    for i in range(len(old) - 1, -1, -1):
+        have = have * old[i]
+        if i == 0 or (old[i - 1] != 1 and steps[i - 1] != have * chunk_step):
+            while last >= 0 and (_less(want, have) or new[last] == 1):
+                found[last] = want * chunk_step
+                want = want * new[last]
+                last -= 1
+            if want != have:
+                return None
+            if i > 0:
+                chunk_step = steps[i - 1]
+                have = want = 1
+    if not old:
+        return tuple(1 for _ in new)
+    return tuple(found) if last == -1 else None
+
+
+def _less(a: DimLike, b: DimLike) -> bool:
+    """a < b, where symbolic products that differ count as less: the equality check after the loop decides."""
+    return a < b if isinstance(a, int) and isinstance(b, int) else a != b
+
+
+def can_view(tensor: Tensor, shape: Sequence[DimLike]) -> bool:
+    """Whether `view(shape)` needs no copy; the number of elements must agree."""
+    if is_contiguous(tensor):
+        return True
+    return view_strides(tensor._type.shape, strides(tensor), shape) is not None
+
+
+def overlaps_itself(tensor: Tensor) -> bool:
+    """Whether two elements of the tensor are one place in memory (an expanded dim)."""
+    if not tensor._views:
+        return False
+    return any(step == 0 and size != 1 and size != 0 for size, step in zip(tensor._type.shape, strides(tensor)))

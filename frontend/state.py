@@ -1,0 +1,33 @@
+"""Per-thread state of the front end: which backend computes, and whether the tape records."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .dispatch import Backend
+
+
+class _Local(threading.local):
+    """`default_backend` is set once, when the eager backend is loaded; each thread starts with it."""
+
+    default_backend: Any = None
+
+    def __init__(self) -> None:
+        self.backend: Backend = self.default_backend
+        self.grad_enabled = True
+        self.inference = False
+        # While an in-place function computes its new value: the tensor it is going to overwrite, and the records the
+        # tape saved of it meanwhile (they need a copy, see `tape.OverwriteScope`).
+        self.overwriting: Any = None
+        self.detect_anomaly = False
+
+
+local = _Local()
+
+
+def set_default_backend(backend: Backend) -> None:
+    """Name the backend that threads start with, and switch this thread to it."""
+    _Local.default_backend = backend
+    local.backend = backend

@@ -1,0 +1,327 @@
+"""Tensor: typed memory that may be shared, and the autograd state that hangs on it.
+
+This file holds what a tensor *is*. What can be done with one (the functions and methods of PyTorch's API) is put on
+the class by `methods.py`, from the functions that live in the `functional_*` files.
+
+Memory. `_storage` stands for the memory: tensors that share memory share it, and its `version` counts in-place changes.
+`_views` are the view steps that lead from the storage's base array to this tensor; eager tensors also hold the NumPy
+view itself, `_array`. A tensor inside a compiled function has no array: its backend keeps what it needs in `_value`.
+
+Autograd. `_base` is the tensor this one is a differentiable view of; after a write through any of them the history of
+the others starts again at the base (`tape.refresh_view`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .ir import dtypes
+from .ir.types import TensorType
+from . import tape
+from .hooks import Hooks
+from .size import Size
+from .state import local
+from .views import Views, ViewStep
+
+Array = np.ndarray[Any, Any]
+
+
+class Storage:
+    """The memory that a tensor and its views share. `base_array` is None for memory inside a compiled function."""
+
+    __slots__ = ("__weakref__", "base_array", "version")
+
+    def __init__(self, base_array: Array | None):
+        self.base_array = base_array
+        self.version = 0
+
+
+_data_version = [0]
+
+
+def data_version() -> int:
+    """A number that moves when any existing tensor is given other memory (`t.data = u`, `t.set_(u)`): compiled
+    functions hold addresses."""
+    return _data_version[0]
+
+
+def data_changed() -> None:
+    """An existing tensor has been given other memory."""
+    _data_version[0] += 1
+
+
+class AutogradExtra:
+    """Autograd state that few tensors have."""
+
+    __slots__ = ("accumulator", "creation", "hooks", "post_accumulate", "retains_grad", "untracked")
+
+    def __init__(self) -> None:
+        self.accumulator: Any = None  # weak reference to the AccumulateGrad node
+        self.hooks: Hooks = {}  # of a leaf
+        self.post_accumulate: Hooks = {}
+        self.retains_grad = False
+        self.creation = ""  # why a view may not be written to while grad mode is on
+        self.untracked = False  # made by `.data`: writes do not count as new versions
+
+
+@lru_cache(maxsize=1 << 16)
+def _type_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> TensorType:
+    return TensorType(shape, dtypes.from_numpy(dtype))
+
+
+class Tensor:
+    """A multi-dimensional array with PyTorch's API. Make one with `torch.tensor`, `torch.zeros`, ..."""
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_array",
+        "_base",
+        "_extra",
+        "_grad",
+        "_grad_fn",
+        "_known_type",
+        "_output_nr",
+        "_requires_grad",
+        "_storage",
+        "_value",
+        "_view_version",
+        "_views",
+    )
+    __array_priority__ = 1000  # numpy_array + tensor is a tensor's business
+
+    _array: Array | None
+    _base: Tensor | None
+    _extra: AutogradExtra | None
+    _grad: Tensor | None
+    _grad_fn: tape.Node | None
+    _known_type: TensorType | None
+    _output_nr: int
+    _requires_grad: bool
+    _storage: Storage
+    _value: Any
+    _view_version: int
+    _views: Views
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    @property
+    def _type(self) -> TensorType:
+        """Shape and dtype as the IR has them."""
+        known = self._known_type
+        if known is None:
+            assert self._array is not None
+            known = self._known_type = _type_of(self._array.shape, self._array.dtype)
+        return known
+
+    @property
+    def shape(self) -> Size:
+        array = self._array
+        return Size(array.shape if array is not None else self._type.shape)
+
+    @property
+    def dtype(self) -> dtypes.DType:
+        return self._type.dtype
+
+    @property
+    def ndim(self) -> int:
+        array = self._array
+        return array.ndim if array is not None else len(self._type.shape)
+
+    # Autograd state
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad or (self._base is not None and self._base._requires_grad)
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise RuntimeError("requires_grad must be a bool")
+        if self.grad_fn is not None:
+            if not value:
+                raise RuntimeError(
+                    "you can only change requires_grad flags of leaf variables. If you want to use a computed variable "
+                    "in a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+                )
+            return
+        if value and self.dtype.kind not in ("float", "complex"):
+            raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+        notify = local.backend.on_requires_grad_set
+        if notify is not None:
+            notify(self, self._requires_grad)
+        self._requires_grad = value
+
+    @property
+    def grad_fn(self) -> tape.Node | None:
+        """The node of the tape that made this tensor; None for a leaf."""
+        if self._base is not None:
+            tape.refresh_view(self)
+        return self._grad_fn
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.grad_fn is None
+
+    @property
+    def output_nr(self) -> int:
+        return self._output_nr
+
+    @property
+    def _version(self) -> int:
+        return self._storage.version
+
+    def _is_view(self) -> bool:
+        return self._base is not None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` accumulated; None before."""
+        notify = local.backend.on_grad_read
+        if notify is not None:
+            notify(self)
+        return self._grad
+
+    @grad.setter
+    def grad(self, new: Tensor | None) -> None:
+        if new is not None:
+            self._check_grad(new)
+        self._set_grad(new)
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._set_grad(None)
+
+    def _set_grad(self, new: Tensor | None) -> None:
+        """The one place where `.grad` changes: a backend that records effects is told."""
+        notify = local.backend.on_grad_set
+        if notify is not None:
+            notify(self, self._grad)
+        self._grad = new
+
+    def _check_grad(self, new: Any) -> None:
+        if not isinstance(new, Tensor):
+            raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(new).__name__}")
+        if new is self:
+            raise RuntimeError("can't assign Variable as its own grad")
+        if new.dtype is not self.dtype:
+            raise RuntimeError(
+                f"attempting to assign a gradient with dtype '{_scalar_type(new)}' to a tensor with grad_dtype "
+                f"'{_scalar_type(self)}'. The gradient must match the tensor's grad_dtype (defaults to the tensor's "
+                "dtype)."
+            )
+        if tuple(new.shape) != tuple(self.shape):
+            raise RuntimeError(
+                f"attempting to assign a gradient of size '{list(new.shape)}' to a tensor of size "
+                f"'{list(self.shape)}'. Please ensure that the gradient and the tensor are the same size"
+            )
+
+    def _autograd_extra(self) -> AutogradExtra:
+        if self._extra is None:
+            self._extra = AutogradExtra()
+        return self._extra
+
+    # Making tensors out of tensors
+
+    def _alias(self, cls: type[Tensor] | None = None) -> Tensor:
+        """A tensor over the same memory, without history."""
+        alias = object.__new__(cls or Tensor)
+        alias._array = self._array
+        alias._value = self._value
+        alias._storage = self._storage
+        alias._views = self._views
+        alias._known_type = self._known_type
+        _fresh_autograd(alias)
+        return alias
+
+    @staticmethod
+    def _make_subclass(cls: type[Tensor], data: Tensor, requires_grad: bool = False) -> Any:
+        """A leaf of class `cls` over the memory of `data`."""
+        made = data._alias(cls)
+        if requires_grad:
+            made.requires_grad = True
+        return made
+
+
+_SCALAR_TYPES = {
+    "bool": "Bool", "u8": "Byte", "u16": "UInt16", "u32": "UInt32", "u64": "UInt64", "i8": "Char", "i16": "Short",
+    "i32": "Int", "i64": "Long", "f16": "Half", "bf16": "BFloat16", "f32": "Float", "f64": "Double",
+    "c64": "ComplexFloat", "c128": "ComplexDouble",
+}  # fmt: skip
+
+
+def scalar_type_name(dtype: dtypes.DType) -> str:
+    """The name by which PyTorch's messages and legacy types call the dtype: Float, Long, Byte ..."""
+    return _SCALAR_TYPES[dtype.name]
+
+
+def _scalar_type(tensor: Tensor) -> str:
+    return scalar_type_name(tensor.dtype)
+
+
+def _fresh_autograd(tensor: Tensor) -> None:
+    tensor._base = None
+    tensor._requires_grad = False
+    tensor._grad = None
+    tensor._grad_fn = None
+    tensor._output_nr = 0
+    tensor._extra = None
+    tensor._view_version = 0
+
+
+def wrap(array: Array) -> Tensor:
+    """A tensor over the array's memory."""
+    tensor = object.__new__(Tensor)
+    tensor._array = array
+    tensor._value = None
+    tensor._storage = Storage(array)
+    tensor._views = ()
+    tensor._known_type = None
+    tensor._base = None
+    tensor._requires_grad = False
+    tensor._grad = None
+    tensor._grad_fn = None
+    tensor._output_nr = 0
+    tensor._extra = None
+    tensor._view_version = 0
+    return tensor
+
+
+def without_array(type_: TensorType, value: Any) -> Tensor:
+    """A tensor that a backend other than the eager one computes: it owns new memory, and `value` is the backend's."""
+    tensor = object.__new__(Tensor)
+    tensor._array = None
+    tensor._value = value
+    tensor._storage = Storage(None)
+    tensor._views = ()
+    tensor._known_type = type_
+    _fresh_autograd(tensor)
+    return tensor
+
+
+def view_of(operand: Tensor, step: ViewStep, array: Array | None, type_: TensorType | None = None) -> Tensor:
+    """A tensor over (part of) the operand's memory, one view step further from its base."""
+    view = object.__new__(Tensor)
+    view._array = array
+    view._value = None
+    view._storage = operand._storage
+    view._views = (*operand._views, step)
+    view._known_type = type_
+    view._base = operand if operand._base is None else operand._base
+    view._requires_grad = False
+    view._grad = None
+    view._grad_fn = None
+    view._output_nr = 0
+    view._view_version = operand._storage.version
+    extra = operand._extra
+    if extra is not None and extra.untracked:
+        view._extra = AutogradExtra()
+        view._extra.untracked = True
+    else:
+        view._extra = None
+    return view
