@@ -1,0 +1,340 @@
+"""What a kernel means, one scalar at a time. Slow; it checks what native code trusts.
+
+Reads and writes outside a buffer, reads of registers or stack elements that nothing wrote, index symbols outside the
+bounds they declare, and vector extents outside 0..lanes raise LoopError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...ir import dims
+from ...ir.dims import DimLike, Quotient, Remainder, Symbol
+from .nodes import (
+    Apply,
+    Buffer,
+    Check,
+    Const,
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    LaneReduce,
+    Let,
+    Load,
+    Program,
+    Stmt,
+    Store,
+    Var,
+)
+from .printer import print_stmt
+from .scalar_values import scalar_function
+from .verify import LoopError
+from .walk import tests_indices
+
+Array = np.ndarray[Any, Any]
+Frame = dict[str, Any]  # what is bound: loop variables, dims and lets
+_VALUES = (
+    " values"  # the frame's entry for the subexpressions already evaluated; not a name that lowerings use
+)
+Evaluate = Callable[[Frame], Any]
+
+
+def run_program(
+    program: Program, inputs: Sequence[Array], bindings: Mapping[str, int] | None = None
+) -> tuple[list[Array], int]:
+    """The program's outputs, and 0 or the code of the first check that failed.
+
+    Arena buffers lie in one block of memory at the program's offsets, as they do in native code.
+    """
+    bound = dict(bindings or {})
+    memory = np.full(dims.evaluate(program.arena_bytes, bound), 0xA5, np.uint8)
+    arrays: dict[Buffer, Array] = {}
+    for buffer, array in zip(program.inputs, inputs, strict=True):
+        shape = _shape(buffer, bound)
+        if array.shape != shape or array.dtype != buffer.dtype.numpy:
+            raise LoopError(f"input {buffer} got {array.dtype}{list(array.shape)}")
+        arrays[buffer] = array.copy() if buffer in program.outputs else array
+    for buffer in program.outputs:
+        if buffer not in arrays:
+            arrays[buffer] = np.full(
+                int(np.prod(_shape(buffer, bound))) * buffer.dtype.itemsize, 0xA5, np.uint8
+            ).view(buffer.dtype.numpy).reshape(_shape(buffer, bound))  # fmt: skip
+    for buffer in program.arena:
+        start = dims.evaluate(program.offsets[buffer.name], bound)
+        stop = start + dims.evaluate(buffer.nbytes, bound)
+        arrays[buffer] = memory[start:stop].view(buffer.dtype.numpy).reshape(_shape(buffer, bound))
+    status = 0
+    for launch in program.launches:
+        given = [
+            arrays[arg].reshape(_shape(param, bound))
+            for param, arg in zip(launch.kernel.params, launch.args, strict=True)
+        ]
+        status = status or run_kernel(launch.kernel, given, bound)
+    return [arrays[b] for b in program.outputs], status
+
+
+def run_kernel(kernel: Kernel, arrays: Sequence[Array], bindings: Mapping[str, int] | None = None) -> int:
+    """Run the kernel on arrays of its params' shapes, in place; 0 or the code of the first check that failed."""
+    return _Interpreter(kernel, arrays, dict(bindings or {})).run()
+
+
+def _shape(buffer: Buffer, bindings: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(dims.evaluate(d, bindings) for d in buffer.shape)
+
+
+class _Interpreter:
+    """Turns statements into closures once, then runs them."""
+
+    def __init__(self, kernel: Kernel, arrays: Sequence[Array], bindings: dict[str, int]):
+        self.kernel = kernel
+        self.bindings = bindings
+        self.status = 0
+        self.arrays: dict[Buffer, Array] = {}
+        self.written: dict[Buffer, Array] = {}
+        for buffer, array in zip(kernel.params, arrays, strict=True):
+            if array.shape != _shape(buffer, bindings) or array.dtype != buffer.dtype.numpy:
+                raise LoopError(f"kernel {kernel.name}: {buffer} got {array.dtype}{list(array.shape)}")
+            self.arrays[buffer] = array
+        for buffer in kernel.locals:
+            shape = _shape(buffer, bindings)
+            self.arrays[buffer] = np.zeros(shape, buffer.dtype.numpy)
+            self.written[buffer] = np.zeros(shape, np.bool_)
+        self.stmt: Stmt | None = None
+
+    def run(self) -> int:
+        with np.errstate(all="ignore"):
+            self.block(self.kernel.body)({s.name: self.bindings[s.name] for s in self.kernel.dims})
+        return self.status
+
+    def fail(self, rule: str, frame: Frame) -> LoopError:
+        at = ", ".join(f"{k}={v}" for k, v in frame.items() if k != _VALUES)
+        text = print_stmt(self.stmt).splitlines()[-1].strip() if self.stmt is not None else ""
+        return LoopError(f"kernel {self.kernel.name}: {rule}\n  in: {text}\n  at: {at}")
+
+    # Statements
+
+    def block(self, body: Sequence[Stmt]) -> Callable[[Frame], None]:
+        steps = [self.statement(stmt) for stmt in body]
+
+        def run(frame: Frame) -> None:
+            inner = dict(frame)
+            for step in steps:
+                step(inner)
+
+        return run
+
+    def statement(self, stmt: Stmt) -> Callable[[Frame], None]:
+        self.stmt = stmt
+        match stmt:
+            case For():
+                return self.loop(stmt)
+            case Let():
+                value, name = self.expr(stmt.value), stmt.name
+
+                def let(frame: Frame) -> None:
+                    self.stmt = stmt
+                    frame[name] = value(frame)
+
+                return let
+            case Store():
+                return self.store(stmt)
+            case If():
+                condition, then, orelse = (
+                    self.expr(stmt.condition),
+                    self.block(stmt.body),
+                    self.block(stmt.orelse),
+                )
+
+                def branch(frame: Frame) -> None:
+                    self.stmt = stmt
+                    (then if condition(frame) else orelse)(frame)
+
+                return branch
+            case Check():
+                holds = self.expr(stmt.condition)
+
+                def check(frame: Frame) -> None:
+                    self.stmt = stmt
+                    if not holds(frame) and not self.status:
+                        self.status = stmt.code
+
+                return check
+        raise LoopError(f"kernel {self.kernel.name}: unknown statement {stmt!r}")
+
+    def loop(self, stmt: For) -> Callable[[Frame], None]:
+        extent, body, var = self.index(stmt.extent), self.block(stmt.body), stmt.var
+        is_vector = stmt.kind == "vector"
+
+        def run(frame: Frame) -> None:
+            self.stmt = stmt
+            count = extent(frame)
+            if is_vector and not 0 <= count <= stmt.lanes:
+                raise self.fail(f"vector extent {count} is outside 0..{stmt.lanes}", frame)
+            for i in range(count):
+                frame[var] = i
+                body(frame)
+            frame.pop(var, None)
+
+        return run
+
+    def store(self, stmt: Store) -> Callable[[Frame], None]:
+        buffer = stmt.buffer
+        value, where = self.expr(stmt.value), self.position(buffer, stmt.index)
+        array, written = self.arrays[buffer], self.written.get(buffer)
+
+        def run(frame: Frame) -> None:
+            self.stmt = stmt
+            at = where(frame)
+            array[at] = value(frame)
+            if written is not None:
+                written[at] = True
+
+        return run
+
+    # Expressions
+
+    def expr(self, expr: Expr) -> Evaluate:
+        """The expression as a function of what is bound. Shared subexpressions are evaluated once each time."""
+        evaluate = self._expr(expr, {})
+
+        def fresh(frame: Frame) -> Any:
+            frame[_VALUES] = {}
+            return evaluate(frame)
+
+        return fresh
+
+    def _expr(self, expr: Expr, made: dict[int, Evaluate]) -> Evaluate:
+        key = id(expr)
+        if key not in made:
+            plain = self._build(expr, made)
+
+            def remembered(frame: Frame) -> Any:
+                values = frame[_VALUES]
+                if key not in values:
+                    values[key] = plain(frame)
+                return values[key]
+
+            made[key] = remembered if isinstance(expr, Apply) else plain
+        return made[key]
+
+    def _build(self, expr: Expr, made: dict[int, Evaluate]) -> Evaluate:
+        match expr:
+            case Const():
+                with np.errstate(all="ignore"):
+                    constant = np.array(expr.value).astype(expr.dtype.numpy)[()]
+                return lambda frame: constant
+            case Index():
+                value = self.index(expr.value)
+                return lambda frame: np.int64(value(frame))
+            case Var():
+                name = expr.name
+                return lambda frame: frame[name]
+            case Load():
+                return self.load(expr)
+            case LaneReduce():
+                return self.lane_reduce(expr, made)
+            case Apply():
+                return self.apply(expr, made)
+        raise LoopError(f"kernel {self.kernel.name}: unknown expression {expr!r}")
+
+    def load(self, expr: Load) -> Evaluate:
+        where, array = self.position(expr.buffer, expr.index), self.arrays[expr.buffer]
+        written = self.written.get(expr.buffer)
+
+        def read(frame: Frame) -> Any:
+            at = where(frame)
+            if written is not None and not written[at]:
+                raise self.fail(f"{expr.buffer.name}{list(at)} is read before it is written", frame)
+            return array[at]
+
+        return read
+
+    def apply(self, expr: Apply, made: dict[int, Evaluate]) -> Evaluate:
+        args = [self._expr(arg, made) for arg in expr.args]
+        if expr.op == "select":
+            condition, a, b = args
+            if tests_indices(expr.args[0]):
+                return lambda frame: a(frame) if condition(frame) else b(frame)
+
+            def select(frame: Frame) -> Any:
+                # Native code reads both arms.
+                x, y = a(frame), b(frame)
+                return x if condition(frame) else y
+
+            return select
+        function = scalar_function(expr.op, expr.args[0].dtype, expr.dtype)
+        if len(args) == 1:
+            (only,) = args
+            return lambda frame: function(only(frame))
+        if len(args) == 2:
+            first, second = args
+            return lambda frame: function(first(frame), second(frame))
+        return lambda frame: function(*(arg(frame) for arg in args))
+
+    def lane_reduce(self, expr: LaneReduce, made: dict[int, Evaluate]) -> Evaluate:
+        value = self._expr(expr.value, made)
+        combine = scalar_function(expr.combine, expr.dtype, expr.dtype)
+
+        def reduce(frame: Frame) -> Any:
+            lanes = [value({**frame, expr.var: i, _VALUES: {}}) for i in range(expr.lanes)]
+            while len(lanes) > 1:
+                half = len(lanes) // 2
+                lanes = [combine(lanes[i], lanes[i + half]) for i in range(half)]
+            return lanes[0]
+
+        return reduce
+
+    # Indices
+
+    def position(self, buffer: Buffer, index: Sequence[DimLike]) -> Callable[[Frame], tuple[int, ...]]:
+        parts = [self.index(i) for i in index]
+        shape = self.arrays[buffer].shape
+
+        def where(frame: Frame) -> tuple[int, ...]:
+            at = tuple(part(frame) for part in parts)
+            for i, size in zip(at, shape):
+                if not 0 <= i < size:
+                    raise self.fail(f"{buffer.name}{list(at)} is outside its shape {list(shape)}", frame)
+            return at
+
+        return where
+
+    def index(self, value: DimLike) -> Callable[[Frame], int]:
+        """The index expression as a function of what is bound; symbols are checked against their bounds."""
+        if isinstance(value, int):
+            return lambda frame: value
+        terms = [(factor, [self._atom(atom) for atom in monomial]) for monomial, factor in value.terms]
+
+        def evaluate(frame: Frame) -> int:
+            total = 0
+            for factor, atoms in terms:
+                for atom in atoms:
+                    factor *= atom(frame)
+                total += factor
+            return total
+
+        return evaluate
+
+    def _atom(self, atom: dims.Atom) -> Callable[[Frame], int]:
+        if isinstance(atom, Symbol):
+            name, low, high = atom.name, atom.low, atom.high
+
+            def symbol(frame: Frame) -> int:
+                number = int(frame[name])
+                if not low <= number <= high:
+                    raise self.fail(f"{name} is {number}, declared to be in {low}..={high}", frame)
+                return number
+
+            return symbol
+        if isinstance(atom, Quotient | Remainder):
+            inner, divisor = self.index(atom.expr), atom.divisor
+            if isinstance(atom, Quotient):
+                return lambda frame: inner(frame) // divisor
+            return lambda frame: inner(frame) % divisor
+        left, right = self.index(atom.left), self.index(atom.right)
+        return lambda frame: min(left(frame), right(frame))

@@ -1,0 +1,179 @@
+"""The loop IR as text, for people and for cache keys.
+
+    kernel fused_0(x: f32[64,100], y: f32[64,100] written) cost 100 {
+      register acc: f32[2,16]
+      for i in 0..64 parallel {
+        for v in 0..min(16, 100-16*j) vector 16 {
+          y[i, 16*j+v] = max(0.0, x[i, 16*j+v])
+
+A subexpression that a statement uses more than once is printed once, as `t0 := ...` before the statement.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ...ir.dims import DimLike, Symbol
+from .nodes import (
+    Apply,
+    Buffer,
+    Check,
+    Const,
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    LaneReduce,
+    Launch,
+    Let,
+    Load,
+    Program,
+    Stmt,
+    Store,
+    Var,
+)
+from .walk import subexpressions
+
+
+def print_program(program: Program) -> str:
+    """The program with the text of its kernels, each once."""
+    lines = [f"program {program.name}{_dims(program.dims)} {{"]
+    for word, buffers in (("input", program.inputs), ("output", program.outputs)):
+        lines += [f"  {word} {_buffer(b)}" for b in buffers]
+    for buffer in program.arena:
+        lines.append(f"  arena {_buffer(buffer)} at {program.offsets[buffer.name]}")
+    lines.append(f"  arena_bytes {program.arena_bytes}")
+    for code, message in sorted(program.messages.items()):
+        lines.append(f"  message {code} {message!r}")
+    names = _kernel_names(program)
+    for launch in program.launches:
+        lines.append("  " + _launch(launch, names[launch.kernel]))
+    lines.append("}")
+    texts = [print_kernel(kernel, name) for kernel, name in names.items()]
+    return "\n".join(lines) + "\n\n" + "\n".join(texts)
+
+
+def _kernel_names(program: Program) -> dict[Kernel, str]:
+    """A name for each kernel: its own, with a number where several share it."""
+    names: dict[Kernel, str] = {}
+    used: Counter[str] = Counter()
+    for launch in program.launches:
+        kernel = launch.kernel
+        if kernel not in names:
+            count = used[kernel.name]
+            used[kernel.name] += 1
+            names[kernel] = f"{kernel.name}.{count}" if count else kernel.name
+    return names
+
+
+def _launch(launch: Launch, name: str) -> str:
+    text = f"{name}({', '.join(b.name for b in launch.args)})"
+    notes = [launch.source] if launch.source else []
+    notes += [f"{word} {n}" for word, n in (("flops", launch.flops), ("bytes", launch.bytes)) if n != 0]
+    return f"{text}  # {'; '.join(notes)}" if notes else text
+
+
+def print_kernel(kernel: Kernel, name: str | None = None) -> str:
+    params = ", ".join(_buffer(b) + (" written" if b.name in kernel.writes else "") for b in kernel.params)
+    lines = [f"# {line}" for line in kernel.comment.splitlines()]
+    lines.append(f"kernel {name or kernel.name}({params}){_dims(kernel.dims)} cost {kernel.cost} {{")
+    lines += [f"  {b.space} {_buffer(b)}" for b in kernel.locals]
+    _block(kernel.body, "  ", lines)
+    lines.append("}")
+    return "\n".join(lines) + "\n"
+
+
+def print_stmt(stmt: Stmt) -> str:
+    """One statement, with all that is inside it."""
+    lines: list[str] = []
+    _stmt(stmt, "", lines)
+    return "\n".join(lines)
+
+
+def print_expr(expr: Expr) -> str:
+    """The expression written out as a tree."""
+    return _expr(expr, {})
+
+
+def _buffer(buffer: Buffer) -> str:
+    return f"{buffer.name}: {buffer.dtype.name}[{','.join(map(str, buffer.shape))}]"
+
+
+def _dims(symbols: Sequence[Symbol]) -> str:
+    if not symbols:
+        return ""
+    return " over " + ", ".join(f"{s.name} in {s.low}..={s.high}" for s in symbols)
+
+
+def _block(body: Sequence[Stmt], indent: str, lines: list[str]) -> None:
+    for stmt in body:
+        _stmt(stmt, indent, lines)
+
+
+def _stmt(stmt: Stmt, indent: str, lines: list[str]) -> None:
+    match stmt:
+        case For():
+            kind = {"serial": "", "vector": f" vector {stmt.lanes}"}.get(stmt.kind, f" {stmt.kind}")
+            lines.append(f"{indent}for {stmt.var} in 0..{stmt.extent}{kind} {{")
+            _block(stmt.body, indent + "  ", lines)
+            lines.append(f"{indent}}}")
+        case Let():
+            value = _shared(stmt.value, indent, lines)
+            lines.append(f"{indent}let {stmt.name}: {stmt.value.dtype.name} = {value}")
+        case Store():
+            value = _shared(stmt.value, indent, lines)
+            lines.append(f"{indent}{stmt.buffer.name}[{_index(stmt.index)}] = {value}")
+        case If():
+            lines.append(f"{indent}if {_shared(stmt.condition, indent, lines)} {{")
+            _block(stmt.body, indent + "  ", lines)
+            if stmt.orelse:
+                lines.append(f"{indent}}} else {{")
+                _block(stmt.orelse, indent + "  ", lines)
+            lines.append(f"{indent}}}")
+        case Check():
+            lines.append(f"{indent}check {_shared(stmt.condition, indent, lines)} else {stmt.code}")
+
+
+def _shared(root: Expr, indent: str, lines: list[str]) -> str:
+    """The expression's text, after lines for what it uses more than once."""
+    uses: Counter[int] = Counter()
+    order = list(subexpressions(root))
+    for expr in order:
+        if isinstance(expr, Apply):
+            uses.update(id(arg) for arg in expr.args)
+        elif isinstance(expr, LaneReduce):
+            uses[id(expr.value)] += 1
+    names: dict[int, str] = {}
+    for expr in order:
+        if uses[id(expr)] > 1 and isinstance(expr, Apply | LaneReduce):
+            text = _expr(expr, names)
+            names[id(expr)] = f"t{len(names)}"
+            lines.append(f"{indent}{names[id(expr)]} := {text}")
+    return _expr(root, names)
+
+
+def _expr(expr: Expr, names: dict[int, str]) -> str:
+    known = names.get(id(expr))
+    if known is not None:
+        return known
+    match expr:
+        case Const():
+            return f"{expr.value!r}:{expr.dtype.name}"
+        case Index():
+            return f"index({expr.value})"
+        case Var():
+            return expr.name
+        case Load():
+            return f"{expr.buffer.name}[{_index(expr.index)}]"
+        case Apply():
+            args = ", ".join(_expr(arg, names) for arg in expr.args)
+            given = f".{expr.dtype.name}" if expr.op in ("cast", "bitcast") else ""
+            return f"{expr.op}{given}({args})"
+        case LaneReduce():
+            return f"lanes {expr.combine} over {expr.var} in 0..{expr.lanes} of ({_expr(expr.value, names)})"
+
+
+def _index(index: Sequence[DimLike]) -> str:
+    return ", ".join(map(str, index))

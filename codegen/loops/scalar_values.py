@@ -1,0 +1,183 @@
+"""The scalar protocol's operations on NumPy scalars: what each means, slowly and plainly.
+
+float16 and bfloat16 compute in float32 and round after every operation; functions such as exp are computed in float64
+and rounded, so that they are the values compiled code is measured against.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ...ir import dtypes
+from ...ir.dtypes import DType
+
+Scalar = Any  # a NumPy scalar
+Function = Callable[..., Scalar]
+
+_HALF = (dtypes.f16, dtypes.bf16)
+_COMPARE: dict[str, Function] = {
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+    "eq": lambda a, b: a == b,
+    "ne": lambda a, b: a != b,
+}
+_PLAIN: dict[str, Function] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "neg": np.negative,
+    "abs": np.abs,
+    "max": np.maximum,
+    "min": np.minimum,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+    "not": np.invert,
+    "mod": np.remainder,
+}
+_FLOAT: dict[str, Function] = {
+    "div": np.divide,
+    "sqrt": np.sqrt,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "trunc": np.trunc,
+    "round": np.rint,
+    "floordiv": np.floor_divide,
+}
+_ELEMENTARY: dict[str, Function] = {
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log1p": np.log1p,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "tanh": np.tanh,
+    "erf": lambda x: np.float64(math.erf(x)),
+    "pow": np.power,
+}
+
+
+def scalar_function(op: str, operand: DType, result: DType) -> Function:
+    """The operation on NumPy scalars of dtype `operand`; NotImplementedError where it has no meaning."""
+    if op == "cast":
+        return lambda x: cast(x, operand, result)
+    if op == "bitcast":
+        return lambda x: np.asarray(x).view(result.numpy)[()]
+    if op in _COMPARE:
+        compare = _COMPARE[op]
+        return lambda a, b: np.bool_(compare(a, b))
+    if operand in _HALF:
+        wide = scalar_function(op, dtypes.f32, dtypes.f32)
+        return lambda *args: result.numpy.type(wide(*map(np.float32, args)))
+    if operand.kind == "float":
+        return _float_function(op, operand)
+    if op in _PLAIN and op != "mod":
+        if operand is dtypes.bool_:
+            return _PLAIN[{"add": "or", "mul": "and", "max": "or", "min": "and"}.get(op, op)]
+        return _PLAIN[op]
+    return _integer_function(op, operand)
+
+
+def _float_function(op: str, operand: DType) -> Function:
+    to = operand.numpy.type
+    if op == "fma":
+        return lambda a, b, c: to(_fma(a, b, c))
+    if op in _ELEMENTARY:
+        function = _ELEMENTARY[op]
+        return lambda *args: to(function(*map(np.float64, args)))
+    found = _FLOAT.get(op) or _PLAIN.get(op)
+    if found is None:
+        raise NotImplementedError(f"{op} on {operand.name}")
+    return lambda *args: to(found(*args))
+
+
+def _fma(a: Scalar, b: Scalar, c: Scalar) -> Scalar:
+    if not all(map(np.isfinite, (a, b, c))):
+        return a * b + c
+    exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
+    if exact == 0:
+        return a * b + c
+    if isinstance(a, np.float64):
+        try:
+            return float(exact)
+        except OverflowError:
+            return math.copysign(math.inf, exact)
+    return _to_float32(exact)
+
+
+def _to_float32(exact: Fraction) -> Scalar:
+    """The nearest float32: by way of a double rounded to odd, so that it is rounded only once."""
+    near = float(exact)
+    if Fraction(near) != exact:
+        bits = np.float64(near).view(np.int64)
+        if abs(Fraction(near)) > abs(exact):
+            bits -= 1
+        near = (bits | 1).view(np.float64)
+    return np.float32(near)
+
+
+def _integer_function(op: str, operand: DType) -> Function:
+    to = operand.numpy.type
+    width = operand.itemsize * 8
+
+    def wrap(value: int) -> Scalar:
+        return np.array(value & ((1 << width) - 1), np.uint64).astype(operand.numpy)[()]
+
+    def shift(a: Scalar, amount: Scalar) -> Scalar:
+        count = int(amount) if 0 <= int(amount) < width else width
+        return wrap(int(a) << count if op == "shl" else int(a) >> count)
+
+    def power(a: Scalar, b: Scalar) -> Scalar:
+        if int(b) >= 0:
+            return wrap(pow(int(a), int(b), 1 << width))
+        return to({1: 1, -1: -1 if int(b) % 2 else 1}.get(int(a), 0))
+
+    table: dict[str, Function] = {
+        "fma": lambda a, b, c: wrap(int(a) * int(b) + int(c)),
+        "div": lambda a, b: to(0) if b == 0 else wrap(_truncated(int(a), int(b))),
+        "floordiv": lambda a, b: to(0) if b == 0 else wrap(int(a) // int(b)),
+        "mod": lambda a, b: to(0) if b == 0 else wrap(int(a) % int(b)),
+        "shl": shift,
+        "shr": shift,
+        "umulhi": lambda a, b: wrap((_unsigned(a, width) * _unsigned(b, width)) >> width),
+        "pow": power,
+        **dict.fromkeys(("floor", "ceil", "trunc", "round"), lambda a: a),
+    }
+    if op not in table or operand is dtypes.bool_:
+        raise NotImplementedError(f"{op} on {operand.name}")
+    return table[op]
+
+
+def _truncated(a: int, b: int) -> int:
+    quotient = abs(a) // abs(b)
+    return -quotient if (a < 0) != (b < 0) else quotient
+
+
+def _unsigned(a: Scalar, width: int) -> int:
+    return int(a) & ((1 << width) - 1)
+
+
+def cast(x: Scalar, source: DType, dtype: DType) -> Scalar:
+    """Value conversion. A float outside the integer type's range gives what x86's instruction gives: the lowest number
+    of the signed type it is converted through (i32 for narrow types, i64 for u32)."""
+    if dtype is dtypes.bool_:
+        return np.bool_(x != 0)
+    if source.kind == "float" and dtype.kind in ("int", "uint"):
+        via = 32 if dtype.itemsize < 4 or dtype is dtypes.i32 else 64
+        low, high = (0, 1 << 64) if dtype is dtypes.u64 else (-(1 << (via - 1)), 1 << (via - 1))
+        number = float(x)
+        whole = math.trunc(number) if math.isfinite(number) else low - 1
+        if not low <= whole < high:
+            whole = -(1 << (via - 1))
+        return np.array(whole & ((1 << 64) - 1), np.uint64).astype(dtype.numpy)[()]
+    if source.kind in ("int", "uint") and dtype in _HALF and source.itemsize >= 4:
+        return np.float64(x).astype(dtype.numpy)
+    return np.asarray(x).astype(dtype.numpy)[()]

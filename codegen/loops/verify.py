@@ -1,0 +1,339 @@
+"""The rules of the loop IR, checked. A broken one raises LoopError with the kernel, the statement and the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...ir import dims, dtypes
+from ...ir.dims import DimLike
+from ...ir.dtypes import DType
+from ..scalar import OPERATIONS
+from .nodes import (
+    Apply,
+    Buffer,
+    Check,
+    Const,
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    LaneReduce,
+    Launch,
+    Let,
+    Load,
+    Program,
+    Stmt,
+    Store,
+    Var,
+)
+from .printer import print_expr, print_stmt
+from .walk import statements
+
+COMBINES = ("add", "mul", "max", "min", "and", "or")
+# Guarded vector loads read from a block of zeros of this size (`codegen/llvm/memory.py`).
+MAX_VECTOR_BYTES = 1024
+_INTEGER_ONLY = {"shl", "shr", "umulhi"}
+_FLOAT_ONLY = {"sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "erf"}
+_BITWISE = {"and", "or", "xor", "not"}
+
+
+class LoopError(Exception):
+    """Loop IR breaks one of its rules."""
+
+
+def verify_program(program: Program) -> None:
+    """Check the program's buffers and launches, and every kernel."""
+    known = {*program.inputs, *program.outputs, *program.arena}
+    where = f"program {program.name}"
+    names: dict[str, Buffer] = {}
+    for buffer in known:
+        if names.setdefault(buffer.name, buffer) is not buffer:
+            raise LoopError(f"{where}: two buffers are called {buffer.name!r}")
+        if buffer.space != "global":
+            raise LoopError(f"{where}: {buffer} is not in global memory")
+    for buffer in program.arena:
+        if buffer.name not in program.offsets:
+            raise LoopError(f"{where}: {buffer} has no offset in the arena")
+        spare = program.arena_bytes - (program.offsets[buffer.name] + buffer.nbytes)
+        if dims.bounds(spare)[1] < 0:
+            raise LoopError(
+                f"{where}: {buffer} at {program.offsets[buffer.name]} reaches past the arena's end"
+            )
+    free = {s.name for s in program.dims}
+    for launch in program.launches:
+        _verify_launch(program, launch, known, free)
+    for kernel in dict.fromkeys(launch.kernel for launch in program.launches):
+        verify_kernel(kernel)
+        for stmt in statements(kernel.body):
+            if isinstance(stmt, Check) and stmt.code not in program.messages:
+                raise LoopError(f"kernel {kernel.name}: check code {stmt.code} has no message in the program")
+
+
+def _verify_launch(program: Program, launch: Launch, known: set[Buffer], free: set[str]) -> None:
+    kernel = launch.kernel
+    where = f"program {program.name}, launch of {kernel.name}"
+    if len(launch.args) != len(kernel.params):
+        raise LoopError(f"{where}: {len(launch.args)} arguments for {len(kernel.params)} params")
+    for param, arg in zip(kernel.params, launch.args):
+        if arg not in known:
+            raise LoopError(f"{where}: {arg} is no input, output or arena buffer of the program")
+        if arg.dtype is not param.dtype or arg.numel != param.numel:
+            raise LoopError(f"{where}: {arg} for the param {param}")
+        if param.name in kernel.writes and arg in program.inputs and arg not in program.outputs:
+            raise LoopError(f"{where}: it writes the input {arg.name}, which is no output")
+    missing = [s.name for s in kernel.dims if s.name not in free]
+    if missing:
+        raise LoopError(f"{where}: the kernel's dim {missing[0]} is none of the program's")
+
+
+def verify_kernel(kernel: Kernel) -> None:
+    """Check one kernel; LoopError names it, the statement and the rule."""
+    _Verifier(kernel).verify()
+
+
+@dataclass
+class _Scope:
+    """What is bound at a statement. `symbols` may stand in indices; `varying` names differ from lane to lane."""
+
+    symbols: dict[str, str] = field(default_factory=dict)  # name: "dim", "loop", "unroll", "vector" or "let"
+    variables: dict[str, DType] = field(default_factory=dict)
+    varying: set[str] = field(default_factory=set)
+    vector: str | None = None
+
+    def inner(self) -> _Scope:
+        return _Scope(dict(self.symbols), dict(self.variables), set(self.varying), self.vector)
+
+
+class _Verifier:
+    def __init__(self, kernel: Kernel):
+        self.kernel = kernel
+        self.buffers = {*kernel.params, *kernel.locals}
+        self.stmt: Stmt | None = None
+
+    def fail(self, rule: str) -> LoopError:
+        text = f"\n  in: {print_stmt(self.stmt).splitlines()[0]}" if self.stmt is not None else ""
+        return LoopError(f"kernel {self.kernel.name}: {rule}{text}")
+
+    def verify(self) -> None:
+        kernel = self.kernel
+        names: set[str] = set()
+        for buffer in (*kernel.params, *kernel.locals):
+            if buffer.name in names:
+                raise self.fail(f"two buffers are called {buffer.name!r}")
+            names.add(buffer.name)
+            if buffer.dtype.is_complex:
+                raise self.fail(f"{buffer}: kernels do not compute with complex dtypes")
+        for buffer in kernel.params:
+            if buffer.space != "global":
+                raise self.fail(f"the param {buffer} must be in global memory")
+        for buffer in kernel.locals:
+            if buffer.space not in ("stack", "register"):
+                raise self.fail(f"the local {buffer} must be on the stack or in registers")
+            if not all(isinstance(d, int) for d in buffer.shape):
+                raise self.fail(f"the local {buffer} must have a constant shape")
+        unknown = kernel.writes - {b.name for b in kernel.params}
+        if unknown:
+            raise self.fail(f"it is said to write {sorted(unknown)[0]!r}, which is no param")
+        scope = _Scope(symbols={s.name: "dim" for s in kernel.dims})
+        for buffer in kernel.params:
+            for d in buffer.shape:
+                self.index_symbols(d, scope)
+        self.index_symbols(kernel.cost, scope)
+        parallel = kernel.parallel
+        if parallel is not None:
+            self.stmt = parallel
+            self.index_symbols(parallel.extent, scope)
+            inner = scope.inner()
+            self.bind(inner, parallel.var, "loop")
+            self.block(parallel.body, inner)
+        else:
+            self.block(kernel.body, scope)
+
+    def bind(self, scope: _Scope, name: str, kind: str) -> None:
+        if name in scope.symbols or name in scope.variables:
+            raise self.fail(f"the name {name!r} is already bound here")
+        scope.symbols[name] = kind
+
+    def block(self, body: Sequence[Stmt], scope: _Scope) -> None:
+        for stmt in body:
+            self.stmt = stmt
+            self.statement(stmt, scope)
+
+    def statement(self, stmt: Stmt, scope: _Scope) -> None:
+        match stmt:
+            case For():
+                self.loop(stmt, scope)
+            case Let():
+                varying = self.expr(stmt.value, scope)
+                if stmt.name in scope.symbols or stmt.name in scope.variables:
+                    raise self.fail(f"the name {stmt.name!r} is already bound here")
+                scope.variables[stmt.name] = stmt.value.dtype
+                if stmt.value.dtype is dtypes.i64:
+                    scope.symbols[stmt.name] = "let"
+                if varying:
+                    scope.varying.add(stmt.name)
+            case Store():
+                self.store(stmt, scope)
+            case If():
+                self.condition(stmt.condition, scope)
+                self.block(stmt.body, scope.inner())
+                self.block(stmt.orelse, scope.inner())
+            case Check():
+                self.condition(stmt.condition, scope)
+                if stmt.code <= 0:
+                    raise self.fail(f"check code {stmt.code}: codes are positive, 0 means success")
+
+    def condition(self, condition: Expr, scope: _Scope) -> None:
+        self.expr(condition, scope)
+        if condition.dtype is not dtypes.bool_:
+            raise self.fail(f"the condition is {condition.dtype.name}, not bool")
+
+    def loop(self, loop: For, scope: _Scope) -> None:
+        if self.index_symbols(loop.extent, scope):
+            raise self.fail(f"the extent {loop.extent} differs between the lanes of {scope.vector}")
+        inner = scope.inner()
+        kind = "loop"
+        if loop.kind == "parallel":
+            raise self.fail("a parallel loop must be the kernel's whole body")
+        if loop.kind == "unroll":
+            if not isinstance(loop.extent, int):
+                raise self.fail(f"an unroll loop's extent must be a constant, not {loop.extent}")
+            kind = "unroll"
+        elif loop.kind == "vector":
+            if scope.vector is not None:
+                raise self.fail(f"it is inside the vector loop {scope.vector}")
+            if loop.lanes < 1:
+                raise self.fail(f"a vector loop has at least one lane, not {loop.lanes}")
+            if dims.bounds(loop.extent)[1] > loop.lanes:
+                raise self.fail(f"the extent {loop.extent} is not provably at most the {loop.lanes} lanes")
+            inner.vector, kind = loop.var, "vector"
+            inner.varying.add(loop.var)
+        elif loop.kind != "serial":
+            raise self.fail(f"unknown loop kind {loop.kind!r}")
+        self.bind(inner, loop.var, kind)
+        self.block(loop.body, inner)
+
+    def store(self, stmt: Store, scope: _Scope) -> None:
+        buffer = stmt.buffer
+        varying = self.expr(stmt.value, scope)
+        spread = self.access(buffer, stmt.index, scope)
+        if buffer.space == "global" and buffer.name not in self.kernel.writes:
+            raise self.fail(f"{buffer.name} is not among the params that the kernel says it writes")
+        if stmt.value.dtype is not buffer.dtype:
+            raise self.fail(f"a value of dtype {stmt.value.dtype.name} for {buffer}")
+        if varying and not spread:
+            raise self.fail(
+                f"every lane of {scope.vector} writes its own value to one element of {buffer.name}"
+            )
+
+    def access(self, buffer: Buffer, index: tuple[DimLike, ...], scope: _Scope) -> bool:
+        """Whether the element differs from lane to lane."""
+        if buffer not in self.buffers:
+            raise self.fail(f"{buffer} is neither a param nor a local of the kernel")
+        if len(index) != len(buffer.shape):
+            raise self.fail(f"{len(index)} indices for {buffer}")
+        varying = [self.index_symbols(i, scope) for i in index]
+        for size, i in zip(buffer.shape, index):
+            if isinstance(i, int) and isinstance(size, int) and not 0 <= i < size:
+                raise self.fail(f"index {i} is outside {buffer}")
+        if buffer.space == "register":
+            self.register(buffer, index, scope)
+        return any(varying)
+
+    def register(self, buffer: Buffer, index: tuple[DimLike, ...], scope: _Scope) -> None:
+        for axis, i in enumerate(index):
+            last = axis == len(index) - 1
+            for symbol in dims.symbols(i):
+                if scope.symbols.get(symbol.name) == "vector":
+                    if not (last and i == dims.symbol(symbol.name, symbol.low, symbol.high)):
+                        raise self.fail(
+                            f"{buffer.name}: the vector loop's {symbol.name} must be the last index, alone, not {i}"
+                        )
+                elif scope.symbols.get(symbol.name) not in ("unroll", "let"):
+                    raise self.fail(
+                        f"{buffer.name} is in registers: its index {i} must be a constant once unrolled"
+                    )
+
+    def index_symbols(self, value: DimLike, scope: _Scope) -> bool:
+        """Check that every symbol is bound; whether the value differs from lane to lane."""
+        varying = False
+        for symbol in dims.symbols(value):
+            if symbol.name not in scope.symbols:
+                raise self.fail(
+                    f"{symbol.name!r} in the index {value} is no loop variable, dim or i64 let in scope"
+                )
+            varying = varying or symbol.name in scope.varying
+        return varying
+
+    def expr(self, expr: Expr, scope: _Scope) -> bool:
+        """Check the expression; whether its value differs from lane to lane."""
+        return self._expr(expr, scope, {})
+
+    def _expr(self, expr: Expr, scope: _Scope, seen: dict[int, bool]) -> bool:
+        if id(expr) not in seen:
+            seen[id(expr)] = self._check(expr, scope, seen)
+        return seen[id(expr)]
+
+    def _check(self, expr: Expr, scope: _Scope, seen: dict[int, bool]) -> bool:
+        match expr:
+            case Const():
+                return False
+            case Index():
+                return self.index_symbols(expr.value, scope)
+            case Var():
+                if scope.variables.get(expr.name) is not expr.dtype:
+                    raise self.fail(f"no let of {expr.name!r} with dtype {expr.dtype.name} is in scope")
+                return expr.name in scope.varying
+            case Load():
+                return self.access(expr.buffer, expr.index, scope)
+            case LaneReduce():
+                return self.lane_reduce(expr, scope)
+            case Apply():
+                varying = [self._expr(arg, scope, seen) for arg in expr.args]
+                self.operation(expr)
+                return any(varying)
+
+    def lane_reduce(self, expr: LaneReduce, scope: _Scope) -> bool:
+        if scope.vector is not None:
+            raise self.fail(f"a lane reduction inside the vector loop {scope.vector}")
+        if expr.combine not in COMBINES:
+            raise self.fail(f"lanes cannot be combined by {expr.combine!r}, only by {', '.join(COMBINES)}")
+        if expr.lanes < 1 or expr.lanes & (expr.lanes - 1):
+            raise self.fail(f"a reduction over {expr.lanes} lanes: the number must be a power of two")
+        inner = scope.inner()
+        self.bind(inner, expr.var, "vector")
+        inner.vector = expr.var
+        inner.varying.add(expr.var)
+        self.expr(expr.value, inner)
+        return False
+
+    def operation(self, expr: Apply) -> None:
+        declared = OPERATIONS.get(expr.op)
+        if declared is None:
+            raise self.fail(f"unknown scalar operation {expr.op!r}")
+        count, result = declared
+        if len(expr.args) != count:
+            raise self.fail(f"{expr.op} takes {count} arguments, got {len(expr.args)}: {print_expr(expr)}")
+        operands = [a.dtype for a in expr.args]
+        if expr.op == "select":
+            if operands[0] is not dtypes.bool_:
+                raise self.fail(f"select on a condition of dtype {operands[0].name}: {print_expr(expr)}")
+            operands = operands[1:]
+        first = operands[0]
+        if any(d is not first for d in operands):
+            raise self.fail(f"{expr.op} of {' and '.join(d.name for d in operands)}: {print_expr(expr)}")
+        expected = {"bool": dtypes.bool_, "same": first, "given": expr.dtype}[result]
+        if expr.dtype is not expected:
+            raise self.fail(f"{expr.op} of {first.name} gives {expected.name}, not {expr.dtype.name}")
+        allowed = (
+            first.is_integral if expr.op in _INTEGER_ONLY
+            else first.is_floating_point if expr.op in _FLOAT_ONLY
+            else not first.is_floating_point if expr.op in _BITWISE
+            else True
+        )  # fmt: skip
+        if not allowed:
+            raise self.fail(f"{expr.op} has no meaning on {first.name}: {print_expr(expr)}")
+        if expr.op == "bitcast" and first.itemsize != expr.dtype.itemsize:
+            raise self.fail(f"bitcast from {first.name} to {expr.dtype.name}: the sizes differ")
