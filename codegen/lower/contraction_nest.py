@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from ...ir import dims
 from ...ir.dims import DimLike
 from ..loops.nodes import For, Index, Let, Stmt
+from .context import Names
 from .contraction import Axis, Contraction
 from .contraction_tile import PART, Bindings, Finish, RegisterTile, loop_var
 from .tiling import Plan
@@ -35,7 +36,7 @@ class Segment:
 def contraction_loops(problem: Contraction, plan: Plan, finish: Finish) -> tuple[Stmt, ...]:
     """The kernel's body. `finish(index, value)` stores the sum at an index of the result; with a plan of several
     parts the index leads with the part's number."""
-    return _Nest(problem, plan, finish).body()
+    return _Nest(problem, plan, finish, Names()).body()
 
 
 @dataclass
@@ -43,6 +44,7 @@ class _Nest:
     problem: Contraction
     plan: Plan
     finish: Finish
+    names: Names
 
     def body(self) -> tuple[Stmt, ...]:
         tasks: list[tuple[str, DimLike]] = []
@@ -74,7 +76,8 @@ class _Nest:
     def _tiles(self, depth: int, starts: Bindings, sizes: dict[str, DimLike]) -> tuple[Stmt, ...]:
         """Loops over the tiles of the axes from `depth` inwards, around the work of one tile."""
         if depth == len(self.plan.order):
-            return RegisterTile(self.problem, self.plan, self.finish, starts, sizes).statements()
+            tile = RegisterTile(self.problem, self.plan, self.finish, starts, sizes, self.names("acc"))
+            return tile.statements()
         axis = self.problem.axes[self.plan.order[depth]]
         body: list[Stmt] = []
         for segment in self._segments(axis):

@@ -37,13 +37,15 @@ def loop_var(name: str, extent: DimLike) -> DimLike:
 
 @dataclass(frozen=True)
 class RegisterTile:
-    """`starts` and `sizes` are the tile's first position and extent along each parallel axis."""
+    """`starts` and `sizes` are the tile's first position and extent along each parallel axis; `name` is that of its
+    accumulators."""
 
     problem: Contraction
     plan: Plan
     finish: Finish
     starts: Bindings
     sizes: Bindings
+    name: str = "acc"
 
     def statements(self) -> tuple[Stmt, ...]:
         return tuple(self._lanes_of_result() if self.plan.lane in self.sizes else self._lanes_of_sum())
@@ -77,7 +79,7 @@ class RegisterTile:
         whole, rest = size // lanes if isinstance(size, int) else 0, dims.mod(size, lanes)
         lane, number = loop_var("l", lanes), loop_var("v", whole)
         vectors = whole + (rest != 0)
-        acc = Buffer("acc", self.problem.accumulator, (*self.units.values(), vectors, lanes), "register")
+        acc = Buffer(self.name, self.problem.accumulator, (*self.units.values(), vectors, lanes), "register")
 
         def each_vector(body: VectorBody, masked: bool = False) -> tuple[Stmt, ...]:
             """`body` for whole vectors, then for the one that is only partly inside; masked, it runs only there."""
@@ -108,7 +110,7 @@ class RegisterTile:
 
     def _lanes_of_sum(self) -> Iterator[Stmt]:
         lanes, lane = self.plan.lanes, loop_var("l", self.plan.lanes)
-        acc = Buffer("acc", self.problem.accumulator, (*self.units.values(), lanes), "register")
+        acc = Buffer(self.name, self.problem.accumulator, (*self.units.values(), lanes), "register")
         element = (*self.unit, lane)
         low, extent = self._range(self.problem.axes[self.plan.lane])
         whole, rest = dims.floordiv(extent, lanes), dims.mod(extent, lanes)
@@ -184,7 +186,9 @@ class RegisterTile:
         factors = []
         for operand in self.problem.operands:
             factor: Expr = operand.at(bindings)
-            if inside is not None and operand.depends_on(self.plan.lane):
+            if inside is not None and (
+                operand.depends_on(self.plan.lane) or self.plan.lane not in self.sizes
+            ):
                 factor = SCALAR.select(inside, factor, Const(0, factor.dtype))
             factors.append(SCALAR.cast(factor, acc.dtype))
         return Store(acc, element, multiply_add(*factors, Load(acc, element)))

@@ -127,7 +127,7 @@ class _Model:
 
     def candidates(self) -> Iterator[Plan]:
         for lane in (*self.parallel, *self.reduction):
-            if self.size[lane] == 1 and len(self.size) > 1 and max(self.size.values()) > 1:
+            if self.problem.axes[lane].extent == 1 and (lane in self.parallel or self._has_lanes):
                 continue
             along_result = lane in self.parallel
             needed = self._packing(lane)
@@ -142,6 +142,11 @@ class _Model:
                     for packed in self._packings(needed, lane, tiles):
                         plan = Plan(lane, self.lanes, vectors, tiles, packed=packed)
                         yield replace(plan, cycles=self._cycles(plan, along_result))
+
+    @property
+    def _has_lanes(self) -> bool:
+        """Whether some axis is longer than 1."""
+        return any(a.extent != 1 for a in self.problem.axes.values())
 
     def _packing(self, lane: str) -> Mapping[int, str] | None:
         """What must be packed for lanes along this axis to be neighbours; None where packing cannot do that."""
@@ -279,7 +284,7 @@ class _Model:
             for bound in (window.first, window.last)
             for s in dims.symbols(bound)
         }
-        del known[window.along]
+        known.pop(window.along, None)
         total = 0
         for start in range(0, length, size):
             _, extent = window.of(start, min(size, length - start))

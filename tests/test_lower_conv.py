@@ -1,0 +1,138 @@
+"""Convolutions and both gradients lowered: ranks, strides, padding, dilation, groups, dtypes, symbolic batch."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from contractions import check, group
+from vitrify.ir import dtypes
+from vitrify.ir.dims import Dim
+from vitrify.ir.types import TensorType
+
+LENET = (
+    (2, (1, 32, 32), (6, 1, 5, 5)),
+    (3, (6, 14, 14), (16, 6, 5, 5)),
+)
+
+
+def geometry(rank, stride=1, padding=0, dilation=1, groups=1):
+    return {
+        "stride": (stride,) * rank,
+        "padding": (padding,) * rank,
+        "dilation": (dilation,) * rank,
+        "groups": groups,
+    }
+
+
+def three(n, image, kernel, dtype=dtypes.f32, **attrs):
+    """The convolution and its two gradients as groups."""
+    x, w = TensorType((n, *image), dtype), TensorType(kernel, dtype)
+    space = tuple(
+        (size + 2 * p - d * (k - 1) - 1) // s + 1
+        for size, k, s, p, d in zip(
+            image[1:], kernel[2:], attrs["stride"], attrs["padding"], attrs["dilation"], strict=True
+        )
+    )
+    y = TensorType((n, kernel[0], *space), dtype)
+    return (
+        group((x, w), lambda F, x, w: F.conv(x, w, **attrs)),
+        group((y, w), lambda F, y, w: F.conv_input_grad(y, w, input_size=x.shape, **attrs)),
+        group((x, y), lambda F, x, y: F.conv_weight_grad(x, y, weight_size=kernel, **attrs)),
+    )
+
+
+@pytest.mark.parametrize(("n", "image", "kernel"), LENET, ids=["conv1", "conv2"])
+@pytest.mark.parametrize("dtype", [dtypes.f32, dtypes.f64])
+def test_lenet_layers(n, image, kernel, dtype):
+    for graph in three(n, image, kernel, dtype, **geometry(2)):
+        check(graph, depth=n * 784)
+
+
+def _random_case(seed):
+    rng = random.Random(seed)
+    rank = rng.choice([1, 2, 2, 3])
+    attrs = geometry(
+        rank,
+        rng.choice([1, 1, 2, 3]),
+        rng.choice([0, 0, 1, 2, 3]),
+        rng.choice([1, 1, 2]),
+        rng.choice([1, 1, 2, 3]),
+    )
+    kernel = tuple(rng.choice([1, 2, 3]) for _ in range(rank))
+    image = tuple(rng.randint((k - 1) * attrs["dilation"][0] + 1, 12 if rank < 3 else 7) for k in kernel)
+    inner, outer = rng.choice([1, 2, 3, 5]), rng.choice([1, 2, 4, 17])
+    groups = attrs["groups"]
+    return rng.choice([1, 2, 7]), (inner * groups, *image), (outer * groups, inner, *kernel), attrs
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_geometries(seed):
+    n, image, kernel, attrs = _random_case(seed)
+    for graph in three(n, image, kernel, **attrs):
+        check(graph, depth=300)
+
+
+def test_uneven_geometry():
+    attrs = {"stride": (1, 2), "padding": (2, 0), "dilation": (2, 1), "groups": 1}
+    for graph in three(2, (3, 6, 9), (4, 3, 3, 2), **attrs):
+        check(graph)
+
+
+def test_depthwise():
+    for graph in three(2, (20, 9, 18), (20, 1, 3, 3), **geometry(2, padding=1, groups=20)):
+        check(graph)
+
+
+def test_pointwise_kernel_needs_no_border():
+    graph, *_ = three(2, (8, 6, 6), (9, 8, 1, 1), **geometry(2))
+    assert not any("border" in launch.kernel.name for launch in check(graph).launches)
+
+
+@pytest.mark.parametrize("dtype", [dtypes.f16, dtypes.bf16])
+def test_narrow_floats_sum_in_f32(dtype):
+    for graph in three(2, (3, 7, 7), (4, 3, 3, 3), dtype, **geometry(2, padding=1)):
+        check(graph)
+
+
+def test_empty_batch():
+    for graph in three(0, (3, 7, 7), (4, 3, 3, 3), **geometry(2, padding=1)):
+        check(graph)
+
+
+def test_symbolic_batch():
+    batch = Dim("batch", 0, 256)
+    for graph in three(batch, (3, 8, 8), (5, 3, 3, 3), **geometry(2, padding=1)):
+        check(graph, [{"batch": b} for b in (0, 1, 7, 64)], depth=4096)
+
+
+def test_bias_relu_and_mask():
+    x, w, bias = (TensorType(s, dtypes.f32) for s in ((2, 3, 9, 9), (4, 3, 3, 3), (1, 4, 1, 1)))
+    y = TensorType((2, 4, 9, 9), dtypes.f32)
+    attrs = geometry(2, padding=1)
+    check(group((x, w, bias), lambda F, x, w, b: F.maximum(F.add(F.conv(x, w, **attrs), b), 0.0)))
+    check(
+        group(
+            (y, w, x),
+            lambda F, y, w, x: F.where(
+                F.gt(x, 0.0), F.conv_input_grad(y, w, input_size=x.type.shape, **attrs), 0.0
+            ),
+        )
+    )
+
+
+def test_a_long_sum_is_split_into_parts_that_do_not_depend_on_threads():
+    _, _, graph = three(64, (6, 14, 14), (16, 6, 5, 5), **geometry(2))
+    program = check(graph, depth=6400, threads=(1, 2, 3))
+    assert any(launch.kernel.name.endswith("_parts") for launch in program.launches)
+    scaled = group(
+        (
+            TensorType((64, 1, 9, 9), dtypes.f32),
+            TensorType((64, 2, 9, 9), dtypes.f32),
+            TensorType((2, 1, 3, 3), dtypes.f32),
+        ),
+        lambda F, x, y, w: F.sub(
+            w, F.mul(F.conv_weight_grad(x, y, weight_size=(2, 1, 3, 3), **geometry(2, padding=1)), 0.1)
+        ),
+    )
+    check(scaled, depth=5184)

@@ -1,0 +1,133 @@
+"""Matrix products lowered: every transpose, size and dtype, epilogues, batches, symbolic dims."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from contractions import check, group, lowered
+from vitrify.ir import dtypes
+from vitrify.ir.dims import Dim
+from vitrify.ir.graph import IRError
+from vitrify.ir.types import TensorType
+
+SIZES = (
+    (1, 1, 1),
+    (1, 400, 120),
+    (7, 3, 5),
+    (13, 17, 16),
+    (64, 33, 10),
+    (6, 64, 65),
+    (50, 1, 100),
+    (97, 70, 66),
+)
+
+
+def matrices(m, k, n, dtype=dtypes.f32, left=False, right=False):
+    a = TensorType((k, m) if left else (m, k), dtype)
+    b = TensorType((n, k) if right else (k, n), dtype)
+
+    def make(F, x, y):
+        x = F.permute(x, dims=(1, 0)) if left else x
+        y = F.permute(y, dims=(1, 0)) if right else y
+        return F.matmul(x, y)
+
+    return group((a, b), make)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("transposed", [(False, False), (False, True), (True, False), (True, True)], ids=str)
+def test_every_transpose(size, transposed):
+    check(matrices(*size, left=transposed[0], right=transposed[1]), depth=size[1])
+
+
+@pytest.mark.parametrize("size", [(0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0)], ids=str)
+def test_zero_sizes(size):
+    check(matrices(*size))
+
+
+@pytest.mark.parametrize(
+    "dtype", [dtypes.f64, dtypes.f16, dtypes.bf16, dtypes.i8, dtypes.u8, dtypes.i32, dtypes.i64]
+)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_dtypes(dtype, transposed):
+    check(matrices(7, 37, 21, dtype, right=transposed), depth=37)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((5, 4, 9), (5, 9, 7)),
+        ((5, 4, 9), (9, 7)),
+        ((4, 9), (3, 9, 7)),
+        ((2, 1, 4, 9), (3, 9, 17)),
+        ((2, 3, 1, 9), (2, 1, 9, 33)),
+    ],
+    ids=str,
+)
+def test_batches_broadcast(a, b):
+    check(group((TensorType(a, dtypes.f32), TensorType(b, dtypes.f32)), lambda F, x, y: F.matmul(x, y)))
+
+
+def test_epilogue_and_several_results():
+    types = [TensorType(s, dtypes.f32) for s in ((20, 30), (40, 30), (40,), (20, 40))]
+
+    def make(F, x, w, bias, residual):
+        y = F.add(F.matmul(x, F.permute(w, dims=(1, 0))), bias)
+        return F.maximum(y, 0.0), F.where(F.gt(residual, 0.0), y, residual)
+
+    check(group(types, make))
+
+
+def test_views_of_operands_fold_into_the_index():
+    image, weight = TensorType((4, 16, 5, 5), dtypes.f32), TensorType((120, 400), dtypes.f32)
+    flat = group(
+        (image, weight), lambda F, x, w: F.matmul(F.reshape(x, shape=(4, 400)), F.permute(w, dims=(1, 0)))
+    )
+    assert not any("operand" in launch.kernel.name for launch in check(flat, depth=400).launches)
+    every_other = group(
+        (TensorType((9, 12), dtypes.f32), TensorType((6, 5), dtypes.f32)),
+        lambda F, x, w: F.matmul(F.slice(x, starts=(1, 0), stops=(9, 12), steps=(3, 2)), w),
+    )
+    assert not any("operand" in launch.kernel.name for launch in check(every_other).launches)
+
+
+def test_a_view_that_no_linear_index_reaches_is_copied():
+    odd = group(
+        (TensorType((9, 4), dtypes.f32), TensorType((6, 5), dtypes.f32)),
+        lambda F, x, w: F.matmul(F.reshape(F.permute(x, dims=(1, 0)), shape=(6, 6)), w),
+    )
+    assert check(odd).launches[0].kernel.name.startswith("copy_operand")
+
+
+SYMBOLIC = Dim("batch", 0, 256)
+
+
+@pytest.mark.parametrize("place", ["rows", "sum", "columns", "batch"])
+def test_symbolic_batch(place):
+    shapes = {
+        "rows": ((SYMBOLIC, 40), (40, 33)),
+        "sum": ((30, SYMBOLIC), (SYMBOLIC, 33)),
+        "columns": ((30, 17), (17, SYMBOLIC)),
+        "batch": ((SYMBOLIC, 9, 17), (SYMBOLIC, 17, 20)),
+    }[place]
+    types = [TensorType(s, dtypes.f32) for s in shapes]
+    graph = group(types, lambda F, x, y: F.matmul(x, y))
+    check(graph, [{"batch": b} for b in (0, 1, 7, 16, 64, 65)], depth=65)
+
+
+def test_nan_and_infinity_pass_through_only_where_they_stand():
+    from vitrify.runtime.execute import run_program
+
+    graph = matrices(5, 20, 19)
+    program = lowered(graph)
+    x, y = np.ones((5, 20), np.float32), np.ones((20, 19), np.float32)
+    x[2, 3], y[1, 18] = np.nan, np.inf
+    (got,) = run_program(program, [x, y])
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(got, x @ y)
+
+
+def test_two_contractions_in_one_group_are_refused():
+    types = [TensorType((4, 4), dtypes.f32)] * 2
+    with pytest.raises(IRError, match="holds one contraction"):
+        lowered(group(types, lambda F, x, y: F.matmul(F.matmul(x, y), y)))
