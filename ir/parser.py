@@ -78,7 +78,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_LOCATION = re.compile(r"#\s*(.+?):([0-9]{1,9})(?: · (.*))?\s*")
+_LOCATION = re.compile(r"#\s*(.+?):([0-9]{1,9})(?: · (.*))?")
 
 
 def parse(text: str) -> Graph:
@@ -126,7 +126,7 @@ class _Parser:
         return tokens
 
     def _note_location(self, comment: str, line: int) -> None:
-        match = _LOCATION.fullmatch(comment)
+        match = _LOCATION.fullmatch(comment.rstrip())
         if match is not None:
             self.locations[line] = Location(match[1], int(match[2]), match[3] or "")
 

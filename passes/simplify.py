@@ -8,6 +8,7 @@ so does `x * 0`, for x may be NaN. What a rule builds is simplified in turn.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -58,6 +59,15 @@ class Call:
 
 class Simplifier(Rewriter):
     """A builder that simplifies what it builds, and answers the questions that rules ask."""
+
+    def __init__(self, graph: Graph):
+        super().__init__(graph)
+        self._uses = Counter(v for node in graph.nodes for v in dict.fromkeys(node.inputs))
+        self._uses.update(graph.outputs)
+
+    def is_used_once(self, value: Value) -> bool:
+        """Does the graph, as it was given, read the value in one place only?"""
+        return self._uses[value] == 1
 
     def simpler(self, call: Call) -> Value | None:
         """A value to stand for the call, of the same type; None if no rule applies."""
@@ -333,6 +343,41 @@ def where_within(s: Simplifier, call: Call) -> Value | None:
     return result
 
 
+# Constants and contractions
+
+
+def number_of_the_dtype(s: Simplifier, call: Call) -> Value | None:
+    """A fill's number is written as its dtype has it, so that fills of 0 and of 0.0 are one common
+    subexpression."""
+    number, dtype = call.attrs["value"], call.type.dtype
+    kind: type = {"float": float, "int": int, "uint": int, "bool": bool}.get(dtype.kind, type(number))
+    if type(number) is kind or (isinstance(number, float) and not math.isfinite(number)):
+        return None
+    same = kind(number)
+    if same != number:  # a large int that no float is, or a float with a fraction: the op rounds it
+        return None
+    result: Value = s.full(**{**call.attrs, "value": same})
+    return result
+
+
+def transposed_product(s: Simplifier, call: Call) -> Value | None:
+    """(A B)^T is B^T A^T: the same products added in the same order. A linear layer's weight gradient comes
+    out transposed; so it is made the way round it is wanted, and what follows can be fused to the
+    product."""
+    inner = s.made_by(call.inputs[0], "matmul")
+    rank = call.type.rank
+    swapped = (*range(rank - 2), rank - 1, rank - 2)
+    if inner is None or call.attrs["dims"] != swapped or not s.is_used_once(call.inputs[0]):
+        return None
+    a, b = inner.inputs
+    if a.type.rank != rank or b.type.rank != rank:
+        return None
+    here, s.location = s.location, inner.location
+    result: Value = s.matmul(s.permute(b, dims=swapped), s.permute(a, dims=swapped))
+    s.location = here
+    return result
+
+
 # Views
 
 
@@ -425,8 +470,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "bitwise_xor": (neutral_element,),
     "convert": (convert_twice,),
     "where": (where_decided, where_negated, where_within),
+    "full": (number_of_the_dtype,),
     "reshape": (view_of_nothing, same_view_twice),
-    "permute": (view_of_nothing, same_view_twice),
+    "permute": (view_of_nothing, same_view_twice, transposed_product),
     "expand": (view_of_nothing, same_view_twice),
     "slice": (view_of_nothing, same_view_twice),
     "flip": (view_of_nothing, same_view_twice),

@@ -42,6 +42,12 @@ def test_a_parsed_graph_points_at_the_users_lines():
     assert nodes[3].location == Location("<stdin>", 7)
 
 
+def test_carriage_returns_are_white_space():
+    graph = parse(TEXT.replace("\n", "\r\n"))
+    assert graph == parse(TEXT)
+    assert graph.nodes[0].location == Location("net.py", 21, "layers.0")
+
+
 def test_other_comments_are_just_comments():
     assert parse("# made by hand\n" + TEXT.replace("# net.py:22", "# see above")).nodes[1].location is None
 
