@@ -126,7 +126,8 @@ def _minimum_cut(
     for value in ahead:
         # Computed (or given), and available to the backward graph: between the two lies the cost of saving.
         # Of equals, what a view was taken of: saving the view would write it out once more.
-        cost = 0 if value in free else 4 * evaluate(value.type.nbytes, bindings) + (2 if value in views else 1)
+        size = evaluate(value.type.nbytes, bindings)
+        cost = 0 if value in free else 4 * size + (2 if value in views else 1)
         network.add_edge((value, "computed"), (value, "available"), capacity=cost)
     for value in primals:
         network.add_edge("source", (value, "computed"))
