@@ -7,7 +7,7 @@ A NumPy rule writes each window of the input as a column (im2col) and multiplies
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product as every
 from typing import Any
 
@@ -283,11 +283,24 @@ def _grouped(a: Array, groups: int) -> Array:
     return a.reshape(a.shape[0], groups, a.shape[1] // groups, int(np.prod(a.shape[2:])))
 
 
+# Columns are made for as many images at a time as keep them within this many elements: 16 MiB of float32, and a
+# large batch never needs all its columns at once.
+COLUMN_ELEMENTS = 1 << 22
+
+
+def _image_chunks(batch: int, elements_per_image: int) -> Iterator[slice]:
+    step = max(1, COLUMN_ELEMENTS // max(1, elements_per_image))
+    return (slice(start, start + step) for start in range(0, batch, step))
+
+
 def _conv_numpy(x: Array, w: Array, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Array:
     lengths = _static(_lengths(x.shape[2:], w.shape[2:], stride, padding, dilation))
-    columns = _columns(x, w.shape[2:], lengths, stride, padding, dilation, groups)
-    rows = w.reshape(groups, w.shape[0] // groups, columns.shape[2])
-    return np.matmul(rows, columns).reshape(x.shape[0], w.shape[0], *lengths)
+    rows = w.reshape(groups, w.shape[0] // groups, int(np.prod(w.shape[1:])))
+    y = np.empty((x.shape[0], groups, rows.shape[1], int(np.prod(lengths))), x.dtype)
+    for images in _image_chunks(x.shape[0], rows.shape[2] * groups * y.shape[3]):
+        columns = _columns(x[images], w.shape[2:], lengths, stride, padding, dilation, groups)
+        np.matmul(rows, columns, out=y[images])
+    return y.reshape(x.shape[0], w.shape[0], *lengths)
 
 
 def _static(shape: Shape) -> Ints:
@@ -389,17 +402,17 @@ def _input_grad_numpy(
     dy: Array, w: Array, input_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
 ) -> Array:
     kernel, lengths = w.shape[2:], dy.shape[2:]
-    outer = w.shape[0] // groups
-    rows = w.reshape(groups, outer, int(np.prod(w.shape[1:])))
-    columns = np.matmul(rows.swapaxes(1, 2), _grouped(dy, groups))
-    columns = columns.reshape(*input_size[:2], *kernel, *lengths)
+    rows = w.reshape(groups, w.shape[0] // groups, int(np.prod(w.shape[1:]))).swapaxes(1, 2)
+    images_dy = _grouped(dy, groups)
     padded = np.zeros((*input_size[:2], *(n + 2 * p for n, p in zip(input_size[2:], padding))), dy.dtype)
-    for offset in every(*map(range, kernel)):
-        padded[_window_slices(offset, lengths, stride, dilation)] += columns[
-            (slice(None), slice(None), *offset)
-        ]
+    for images in _image_chunks(dy.shape[0], rows.shape[1] * groups * images_dy.shape[3]):
+        columns = np.matmul(rows, images_dy[images]).reshape(-1, input_size[1], *kernel, *lengths)
+        target = padded[images]
+        for offset in every(*map(range, kernel)):
+            window = _window_slices(offset, lengths, stride, dilation)
+            target[window] += columns[(slice(None), slice(None), *offset)]
     inside = tuple(slice(p, p + n) for n, p in zip(input_size[2:], padding))
-    return np.ascontiguousarray(padded[(..., *inside)])
+    return padded[(..., *inside)].copy()
 
 
 def _input_grad_vjp(F: Any, ctx: Any, g: Any) -> list[Any]:
@@ -451,8 +464,15 @@ def _weight_grad_infer(
 def _weight_grad_numpy(
     x: Array, dy: Array, weight_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
 ) -> Array:
-    columns = _columns(x, weight_size[2:], dy.shape[2:], stride, padding, dilation, groups)
-    return np.matmul(_grouped(dy, groups), columns.swapaxes(2, 3)).sum(0).reshape(weight_size)
+    kernel, lengths = weight_size[2:], dy.shape[2:]
+    images_dy = _grouped(dy, groups)
+    rows = int(np.prod(weight_size[1:]))
+    total = np.zeros((groups, weight_size[0] // groups, rows), x.dtype)
+    # The products of a chunk, one per image, are of the weight's size each: bounded like the columns.
+    for images in _image_chunks(x.shape[0], rows * max(groups * images_dy.shape[3], weight_size[0])):
+        columns = _columns(x[images], kernel, lengths, stride, padding, dilation, groups)
+        total += np.matmul(images_dy[images], columns.swapaxes(2, 3)).sum(0)
+    return total.reshape(weight_size)
 
 
 def _weight_grad_vjp(F: Any, ctx: Any, g: Any) -> list[Any]:

@@ -315,8 +315,17 @@ _ERFC_LARGE = (
 
 
 def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Array) -> Array:
-    above, below = coefficients
-    return np.polyval(above, x) / np.polyval(below, x)
+    above, below = (_polynomial(c, x) for c in coefficients)
+    return np.divide(above, below, out=above)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
+    """Horner's rule, in one array."""
+    value = np.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        value *= x
+        value += coefficient
+    return value
 
 
 def erf(x: Array) -> Array:

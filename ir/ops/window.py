@@ -139,24 +139,37 @@ def _max_windows(
 
 
 def _max_numpy(x: Array, **attrs: Any) -> Array:
-    padded, _, (first, *others) = _max_windows(x, **attrs)
-    result = padded[first].copy()
-    for position in others:
+    padded, _, positions = _max_windows(x, **attrs)
+    return _largest(padded, positions)
+
+
+def _largest(padded: Array, positions: list[tuple[Any, ...]]) -> Array:
+    result = padded[positions[0]].copy()
+    for position in positions[1:]:
         np.maximum(result, padded[position], out=result)
     return result
 
 
-def _winners(padded: Array, positions: list[tuple[Any, ...]]) -> list[Array]:
+def _winners(padded: Array, positions: list[tuple[Any, ...]]) -> Iterator[Array]:
     """For each kernel position, where it holds its window's maximum: the first one, or the last NaN, as PyTorch's loop
     (`value > best or isnan(value)`) chooses."""
-    best = padded[positions[0]].copy()
-    chosen = np.zeros(best.shape, np.int64)
-    for number, position in enumerate(positions[1:], 1):
-        value = padded[position]
-        better = (value > best) | (value != value)
-        np.copyto(best, value, where=better)
-        chosen[better] = number
-    return [chosen == number for number in range(len(positions))]
+    best = _largest(padded, positions)
+    if np.isnan(best).any():
+        chosen = np.zeros(best.shape, np.int64)
+        best = padded[positions[0]].copy()
+        for number, position in enumerate(positions):
+            value = padded[position]
+            better = (value > best) | (value != value)
+            np.copyto(best, value, where=better)
+            chosen[better] = number
+        yield from (chosen == number for number in range(len(positions)))
+        return
+    free = np.ones(best.shape, bool)
+    for position in positions:
+        wins = padded[position] == best
+        wins &= free
+        free ^= wins
+        yield wins
 
 
 def _max_grad_infer(x: TensorType, dy: TensorType, **attrs: Any) -> TensorType:
@@ -174,7 +187,7 @@ def _max_grad_numpy(x: Array, dy: Array, **attrs: Any) -> Array:
         grad[position] += np.where(wins, dy, dy.dtype.type(0))
     rank = len(attrs["kernel"])
     inside = (slice(p, p + n) for p, n in zip(attrs["padding"], x.shape[x.ndim - rank :]))
-    return np.ascontiguousarray(grad[(..., *inside)])
+    return grad[(..., *inside)].copy()
 
 
 def _max_gather_infer(x: TensorType, g: TensorType, **attrs: Any) -> TensorType:
@@ -353,7 +366,7 @@ def _avg_grad_numpy(
     for position in _positions(lengths, kernel, stride, ones):
         grad[position] += share
     inside = (slice(p, p + n) for p, n in zip(padding, sizes))
-    return np.ascontiguousarray(grad[(..., *inside)])
+    return grad[(..., *inside)].copy()
 
 
 def _average(
