@@ -348,6 +348,9 @@ def _with_replacement(row: Array, count: int, source: Generator) -> Array:
     return np.searchsorted(cumulative, source.uniform(count, dtypes.f64).astype(row.dtype), side="left")
 
 
+for _method in (uniform_, normal_, random_, bernoulli_, exponential_, bernoulli, multinomial):
+    setattr(Tensor, _method.__name__, _method)
+
 __all__ = [
     "Generator", "bernoulli", "default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed",
     "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed",

@@ -6,10 +6,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..dispatch import apply, op_named
-from ..tensor import Tensor
+from ..ir import dtypes
+from ..tensor import Tensor, scalar_type_name
 from .padding import pad
 
 Ints = int | Sequence[int]
+
+_C_NAMES = {
+    dtypes.bool_: "bool",
+    dtypes.u8: "unsigned char",
+    dtypes.i8: "signed char",
+    dtypes.i16: "short",
+    dtypes.i32: "int",
+    dtypes.i64: "long int",
+    dtypes.f16: "c10::Half",
+    dtypes.bf16: "c10::BFloat16",
+    dtypes.f32: "float",
+    dtypes.f64: "double",
+    dtypes.c64: "c10::complex<float>",
+    dtypes.c128: "c10::complex<double>",
+}
 
 
 def spread(value: Any, rank: int, name: str) -> tuple[int, ...]:
@@ -50,12 +66,14 @@ def _convolve(
     if weight.ndim != rank + 2:
         raise RuntimeError(f"{name}: expected weight to be at least {rank + 2}D, got a {weight.ndim}D weight")
     x, lone = _batched(input, rank, name)
+    if bias is not None and bias.dtype is not x.dtype:
+        raise RuntimeError(
+            f"Input type ({_C_NAMES[x.dtype]}) and bias type ({_C_NAMES[bias.dtype]}) should be the same"
+        )
     if x.dtype is not weight.dtype:
         raise RuntimeError(
-            f"Input type ({x.type()}) and weight type ({weight.type()}) should be the same"
+            f"expected scalar type {scalar_type_name(x.dtype)} but found {scalar_type_name(weight.dtype)}"
         )
-    if bias is not None and bias.dtype is not x.dtype:
-        raise RuntimeError(f"Input type ({x.type()}) and bias type ({bias.type()}) should be the same")
     strides, dilations = spread(stride, rank, "stride"), spread(dilation, rank, "dilation")
     if isinstance(padding, str):
         x, paddings = _named_padding(x, weight, padding, strides, dilations)

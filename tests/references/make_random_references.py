@@ -18,7 +18,7 @@ def main() -> None:
         torch.manual_seed(seed)
         for i, result in enumerate(draw(torch)):
             array = result.numpy()
-            if name.startswith("rand") and array.dtype == np.float64 and "float64" not in name:
+            if name.startswith(("rand_", "randn_")) and array.dtype == np.float64 and "float64" not in name:
                 array = array.astype(np.float32)  # exact: the results were float32 or less
             arrays[f"{name}.{i}"] = stored(array)
     np.savez_compressed(pathlib.Path(__file__).parent / "random.npz", **arrays)
