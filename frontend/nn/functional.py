@@ -6,12 +6,13 @@ import warnings
 from typing import Any
 
 from .. import functional_pointwise as pointwise
+from .. import functional_reductions as reductions
 from ..dispatch import apply, op_named
 from ..inplace import overwrite
 from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..random import random_call
-from ..tensor import Tensor
+from ..tensor import Tensor, scalar_type_name
 from .loss_functions import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -42,6 +43,9 @@ _ADDMM, _MATMUL = op_named("addmm"), op_named("matmul")
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input[..., in] times weight[out, in] transposed, plus bias[out]."""
     transposed = weight.t() if weight.ndim == 2 else weight
+    if bias is not None and input.dtype is not weight.dtype:
+        have, want = scalar_type_name(input.dtype), scalar_type_name(weight.dtype)
+        raise RuntimeError(f"mat1 and mat2 must have the same dtype, but got {have} and {want}")
     if weight.ndim == 1 or input.ndim == 1 or (bias is not None and bias.ndim != 1):
         product = input.matmul(transposed)
         return product if bias is None else product + bias
@@ -95,11 +99,10 @@ def embedding(
         if not -count <= padding_idx < count:
             raise AssertionError("Padding_idx must be within num_embeddings")
         padding_idx %= count
-    flat = input.reshape(-1)
-    rows: Tensor = apply(op_named("index_select"), (weight, flat), {"dim": 0}, "EmbeddingBackward0")
+    rows: Tensor = apply(op_named("index_select"), (weight, input), {"dim": 0}, "EmbeddingBackward0")
     if padding_idx is not None and rows.requires_grad:
-        rows = pointwise.where((flat == padding_idx).unsqueeze(1), rows.detach(), rows)
-    return rows.reshape(*input.shape, *weight.shape[1:])
+        rows = pointwise.where((input == padding_idx).unsqueeze(-1), rows.detach(), rows)
+    return rows
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
@@ -118,7 +121,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 def _activation(name: str, grad_name: str, input: Tensor, inplace: bool, **attrs: Any) -> Tensor:
     op = op_named(name)
     if input.dtype.kind != "float" and name != "relu":
-        raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{input.dtype.torch_name.capitalize()}'")
+        raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{scalar_type_name(input.dtype)}'")
 
     def compute() -> Tensor:
         result: Tensor = apply(op, (input,), attrs, grad_name)
@@ -183,42 +186,23 @@ def _chosen_dim(name: str, rank: int, dim: int | None) -> int:
     chosen = 0 if rank in (0, 1, 3) else 1
     warnings.warn(
         f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
-        stacklevel=4,
+        stacklevel=3,
     )
     return chosen
 
 
-def _along(name: str, grad_name: str, input: Tensor, dim: int | None, dtype: DType | None) -> Tensor:
-    chosen = _chosen_dim(name, input.ndim, dim)
-    rank = max(input.ndim, 1)
-    if not -rank <= chosen < rank:
-        raise IndexError(
-            f"Dimension out of range (expected to be in range of [{-rank}, {rank - 1}], but got {chosen})"
-        )
-    if dtype is not None:
-        input = input.to(dtype)
-    if input.dtype.kind != "float":
-        raise NotImplementedError(f"\"{name}_lastdim_kernel_impl\" not implemented for '{_legacy_name(input)}'")
-    if input.ndim == 0:
-        result: Tensor = apply(op_named(name), (input.reshape(1),), {"dim": 0}, grad_name)
-        return result.reshape(())
-    return apply(op_named(name), (input,), {"dim": chosen % rank}, grad_name)
-
-
-def _legacy_name(tensor: Tensor) -> str:
-    return str(tensor.type()).removeprefix("torch.").removesuffix("Tensor")
-
-
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
-    return _along("softmax", "SoftmaxBackward0", input, dim, dtype)
+    return reductions.softmax(input, _chosen_dim("softmax", input.ndim, dim), dtype)
 
 
-def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
-    return _along("log_softmax", "LogSoftmaxBackward0", input, dim, dtype)
+def log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
+) -> Tensor:
+    return reductions.log_softmax(input, _chosen_dim("log_softmax", input.ndim, dim), dtype)
 
 
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
-    return softmax(-input, _chosen_dim("softmin", input.ndim, dim), dtype=dtype)
+    return reductions.softmax(-input, _chosen_dim("softmin", input.ndim, dim), dtype)
 
 
 # -- regularisation, norms ---------------------------------------------------------------------------------------------

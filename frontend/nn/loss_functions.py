@@ -156,15 +156,9 @@ def cross_entropy(
     logp: Tensor = apply(op_named("log_softmax"), (input,), {"dim": dim}, "LogSoftmaxBackward0")
     if target.dtype.is_floating_point and tuple(target.shape) == tuple(input.shape):
         return _soft_targets(logp, target, weight, reduction, label_smoothing, dim, classes)
-    if target.dtype.is_floating_point:
-        raise RuntimeError(f"expected scalar type Long but found {_legacy_name(target)}")
     if label_smoothing == 0.0:
         return nll_loss(logp, target, weight, ignore_index=ignore_index, reduction=reduction)
     return _smoothed(logp, target, weight, ignore_index, reduction, label_smoothing, dim, classes)
-
-
-def _legacy_name(tensor: Tensor) -> str:
-    return str(tensor.type()).removeprefix("torch.").removesuffix("Tensor")
 
 
 def _along_classes(weight: Tensor, like: Tensor, dim: int) -> Tensor:

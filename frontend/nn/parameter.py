@@ -6,21 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ..functional_tensor import typename
 from ..promotion import get_default_dtype
 from ..tensor import Tensor, wrap
-
-
-def typename(value: Any) -> str:
-    """How PyTorch's messages name the type of a value: `str`, `torch.FloatTensor`, `torch.nn.modules.linear.Linear`."""
-    if isinstance(value, Tensor):
-        return str(value.type())
-    cls = value if isinstance(value, type) else type(value)
-    module = cls.__module__
-    if module in ("builtins", None):
-        return cls.__qualname__
-    if module.split(".")[0] == "vitrify":
-        module = "torch" + module[len("vitrify") :]
-    return f"{module}.{cls.__qualname__}"
 
 
 class Parameter(Tensor):
@@ -64,3 +52,6 @@ class Buffer(Tensor):
         made: Buffer = Tensor._make_subclass(cls, data.detach(), data.requires_grad)
         made.persistent = persistent
         return made
+
+
+__all__ = ["Buffer", "Parameter", "typename"]

@@ -118,11 +118,11 @@ class Optimizer:
         self.state_version = self.__dict__.get("state_version", 0) + 1
 
     def __repr__(self) -> str:
-        lines = []
+        text = f"{type(self).__name__} ("
         for i, group in enumerate(self.param_groups):
-            lines.append(f"Parameter Group {i}\n")
-            lines += [f"    {key}: {group[key]}\n" for key in sorted(group) if key != "params"]
-        return f"{type(self).__name__} (\n{''.join(lines)})" if lines else f"{type(self).__name__} ()"
+            text += f"\nParameter Group {i}\n"
+            text += "".join(f"    {key}: {group[key]}\n" for key in sorted(group) if key != "params")
+        return text + ")"
 
     # -- groups ------------------------------------------------------------------------------------------------
 
