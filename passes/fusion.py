@@ -1,35 +1,439 @@
-"""Fusion: the nodes of a graph in groups, each of which becomes one kernel."""
+"""Fusion: the nodes of a graph in groups, each of which becomes one kernel.
+
+Greedy, by anchors. Contractions take the pointwise work on their results; reductions over the same rows
+come together with what stands between them; pooling takes cheap work on its operands and the work on its
+results; what is left forms loops. Constants and views, and arithmetic too cheap to go through memory, are
+computed wherever they are read. Why two nodes are not in one kernel is recorded (`run_with_report`).
+
+    conv(x, w) -> add bias -> relu -> max_pool          [conv, add, relu] [max_pool]
+    amax, sub, exp, sum, log, sub                       [log_softmax, one pass per reduction]
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..ir.graph import Graph, Node
 from .fusion_build import Group, build_fused
+from .fusion_index import Space
+from .fusion_partition import OPERAND_VIEWS, PURE_VIEWS, Partition, Reason, Refusal
 
-KIND_OF_LOWERING = {
-    "pointwise": "loop",
-    "view": "loop",
-    "constant": "loop",
-    "reduce": "reduce",
-    "contraction": "contraction",
-    "window": "window",
-}
+ANCHORS = {"reduce": "reduce", "contraction": "contraction", "window": "window"}
 
 
-def kind_of(node: Node) -> str:
-    """The kind of a group that holds just this node."""
-    if node.op.lowering == "reduce" and node.op.combine is None:
-        return "single"
-    return KIND_OF_LOWERING.get(node.op.lowering, "single")
+@dataclass(frozen=True)
+class FusionReport:
+    """The fused graph, and why pairs of a value and its reader were kept apart."""
+
+    graph: Graph
+    refusals: tuple[Refusal, ...]
+
+    def __str__(self) -> str:
+        lines = []
+        for node in self.graph.nodes:
+            ops = ", ".join(n.op.name for n in node.regions[0].nodes)
+            lines.append(f"{node.attrs['name']} ({node.attrs['kind']}): {ops}")
+        return "\n".join([*lines, *map(str, self.refusals)])
 
 
 @dataclass(frozen=True)
 class Fusion:
-    name: ClassVar[str] = "fusion"
+    """`cheap`: operations per element that may be repeated to save a trip through memory. `max_nodes`,
+    `max_outputs`: the largest group. `merge_below`: loops of at most this many elements are put side by
+    side in one kernel."""
+
     enabled: bool = True
+    cheap: int = 8
+    max_nodes: int = 96
+    max_outputs: int = 16
+    merge_below: int = 1 << 16
+    name: ClassVar[str] = "fusion"
 
     def run(self, graph: Graph) -> Graph:
-        groups = [Group(kind_of(n), [n]) for n in graph.nodes]
-        return build_fused(graph, groups, (), lambda group, node, consumer: False)
+        return self.run_with_report(graph).graph
+
+    def run_with_report(self, graph: Graph) -> FusionReport:
+        if not self.enabled:
+            groups = [Group(kind_of(n), [n]) for n in graph.nodes]
+            return FusionReport(build_fused(graph, groups, (), lambda group, node, consumer: False), ())
+        fuser = _Fuser(graph, self)
+        fuser.run()
+        partition = fuser.partition
+        fused = build_fused(graph, partition.groups, partition.inlined, fuser.accepts)
+        home = {v.name: n.attrs["name"] for n in fused.nodes for v in n.regions[0].values()}
+        refusals = [r for r in partition.refusals.values() if r.consumer in home]
+        return FusionReport(fused, tuple(refusals))
+
+
+def kind_of(node: Node) -> str:
+    """The kind of a group that holds just this node."""
+    lowering = node.op.lowering
+    if lowering in ("pointwise", "view", "constant"):
+        return "loop"
+    if lowering == "reduce" and node.op.combine is None:
+        return "single"
+    return ANCHORS.get(lowering, "single")
+
+
+def space_of(node: Node) -> Space:
+    """The space of a group around this node."""
+    if kind_of(node) == "reduce":
+        operand = node.inputs[0].type
+        dims = tuple(sorted(d for d in node.attrs["dims"] if d < operand.rank))
+        return Space(operand.shape, dims)
+    return Space(node.outputs[0].type.shape, linear=kind_of(node) == "loop")
+
+
+class _Fuser:
+    def __init__(self, graph: Graph, options: Fusion):
+        self.options = options
+        self.graph = graph
+        self.partition = Partition(graph)
+
+    def run(self) -> None:
+        self._inline_free_nodes()
+        for node in self.graph.nodes:
+            if kind_of(node) != "loop":
+                self.partition.add_group(kind_of(node), node, space_of(node))
+        self._inline_for_pointwise_readers()
+        anchored = {"contraction", "window", "reduce"}
+        # Scalars last: a loss' last division must not tie two small reductions together before the passes
+        # over
+        # large arrays, which it may stand between, have found each other.
+        self._join_producers(anchored, scalars=False)
+        self._merge_reductions()
+        self._join_producers(anchored)
+        self._merge_reductions()
+        self._join_consumers()
+        self._join_producers({"loop"})
+        self._merge_small_loops()
+
+    def _unplaced(self) -> list[Node]:
+        p = self.partition
+        return [n for n in self.graph.nodes if n not in p.group_of and n not in p.inlined]
+
+    # What is computed wherever it is read
+
+    def _inline_free_nodes(self) -> None:
+        p = self.partition
+        for node in self.graph.nodes:
+            scalar = node.op.lowering == "pointwise" and p.numel(node) == 1
+            scalar = scalar and all(v.type.numel == 1 for v in node.inputs)
+            if (
+                node.op.lowering == "constant"
+                or node.op.name in PURE_VIEWS
+                or (scalar and p.cost(node) <= self.options.cheap and self._reads_no_result(node))
+            ):
+                p.inline(node)
+
+    def _reads_no_result(self, node: Node) -> bool:
+        """Whether all that a node reads, through inlined nodes, are inputs of the graph: then it delays
+        nothing."""
+        return not self.partition.sources(node)
+
+    def _inline_for_pointwise_readers(self) -> None:
+        """Cheap functions of one array, such as the mask of a relu's gradient: their readers read that
+        array instead."""
+        p = self.partition
+        for node in reversed(self._unplaced()):
+            if node.op.lowering != "pointwise" or p.is_returned(node) or not self._is_light(node, 2):
+                continue
+            readers = p.consumers(node)
+            if readers and all(r.op.lowering == "pointwise" for r in readers):
+                p.inline(node)
+
+    def _is_light(self, node: Node, cost: int) -> bool:
+        """Whether recomputing the node costs little: few operations, and no more than one array to read."""
+        p = self.partition
+        if p.cost(node) > cost or len(p.consumers(node)) > 4:
+            return False
+        return len(self._arrays(node)) <= 1
+
+    def _arrays(self, node: Node) -> set[str]:
+        """The arrays of the node's own size that it reads, through inlined nodes."""
+        p = self.partition
+        found: set[str] = set()
+        stack = list(node.inputs)
+        while stack:
+            value = stack.pop()
+            inner = p.enter(value)
+            if inner is not None:
+                stack.extend(inner.inputs)
+            elif value.type.numel == node.outputs[0].type.numel:
+                found.add(value.name)
+        return found
+
+    # A node joins the group of what it reads
+
+    def _join_producers(self, kinds: set[str], scalars: bool = True) -> None:
+        p = self.partition
+        for node in self._unplaced():
+            if not scalars and p.numel(node) == 1:
+                continue
+            groups = {p.group_of[s]: s for s in p.sources(node) if s in p.group_of}
+            for group, source in sorted(
+                groups.items(), key=lambda pair: p.position[pair[0].nodes[-1]], reverse=True
+            ):
+                if group.kind not in kinds:
+                    continue
+                reason = self._why_not_join(group, node)
+                if reason is None:
+                    p.place(node, group)
+                    break
+                p.refuse(source, node, reason)
+            else:
+                if "loop" in kinds:
+                    p.add_group("loop", node, space_of(node))
+
+    def _why_not_join(self, group: Group, node: Node) -> Reason | None:
+        p = self.partition
+        if node.op.lowering != "pointwise" and group.kind != "loop":
+            return Reason.KIND
+        space = p.spaces[group]
+        natural = space.natural(node.outputs[0])
+        if natural is None:
+            return Reason.DIFFERENT_SPACE
+        return self._why_not_hold(group, [node])
+
+    def _why_not_hold(self, group: Group, nodes: Iterable[Node]) -> Reason | None:
+        """Whether the group could have these nodes as well: everything in it is read where it stands, and
+        no cycle."""
+        p = self.partition
+        members = {*group.nodes, *nodes}
+        if len(members) > self.options.max_nodes or self._outputs(members) > self.options.max_outputs:
+            return Reason.TOO_LARGE
+        if not self._reads_in_place(p.spaces[group], members, group):
+            return Reason.ANOTHER_INDEX
+        return Reason.CYCLE if p.creates_cycle(members) else None
+
+    def _outputs(self, members: set[Node]) -> int:
+        p = self.partition
+        return sum(p.is_returned(n) or any(c not in members for c in p.consumers(n)) for n in members)
+
+    def _reads_in_place(self, space: Space, members: set[Node], group: Group) -> bool:
+        """Whether each member reads the results of members at their natural indices."""
+        p = self.partition
+        anchor = group.anchor if group.kind in ("contraction", "window", "single") else None
+        for node in members:
+            if node is anchor:
+                if any(source in members for source in p.sources(node)):
+                    return False
+                continue
+            at = space.natural(node.outputs[0])
+            if node.op.lowering == "reduce":
+                at = space.natural(node.inputs[0])
+            if at is None:
+                return False
+            for value, where in p.reads(node, at):
+                if p.producer.get(value) in members and space.natural(value) != where:
+                    return False
+        return True
+
+    # Reductions over the same rows
+
+    def _merge_reductions(self) -> None:
+        """The largest first: small ones must not stand in the way of a pass over a large array less."""
+        p = self.partition
+        groups = [g for g in p.groups if g.kind == "reduce"]
+        groups.sort(key=lambda g: (-p.numel_of(p.spaces[g].shape), p.position[g.nodes[0]]))
+        merged = True
+        while merged:
+            merged = False
+            for i, first in enumerate(groups):
+                for second in groups[i + 1 :]:
+                    link = self._link(first, second)
+                    if link is None:
+                        continue
+                    if p.spaces[first] != p.spaces[second]:
+                        p.refuse(*link, Reason.DIFFERENT_REDUCTION)
+                        continue
+                    reason = self._why_not_hold(first, second.nodes)
+                    if reason is not None:
+                        p.refuse(*link, reason)
+                        continue
+                    p.merge(first, second)
+                    groups.remove(second)
+                    merged = True
+                    break
+                if merged:
+                    break
+
+    def _link(self, first: Group, second: Group) -> tuple[Node, Node] | None:
+        """A node of one group and one of the other that read from each other, or from the same array."""
+        p = self.partition
+        for a, b in ((first, second), (second, first)):
+            for node in b.nodes:
+                for source in p.sources(node):
+                    if p.group_of.get(source) is a:
+                        return source, node
+        read = {v: n for n in first.nodes for v in self._arrays_of_space(n, p.spaces[first])}
+        for node in second.nodes:
+            for value in self._arrays_of_space(node, p.spaces[second]):
+                if value in read:
+                    return read[value], node
+        return None
+
+    def _arrays_of_space(self, node: Node, space: Space) -> set[str]:
+        """The arrays as large as the space that a node reads, through nodes that are inlined or not yet
+        placed."""
+        p = self.partition
+        found: set[str] = set()
+        seen: set[Node] = set()
+        stack = list(node.inputs)
+        while stack:
+            value = stack.pop()
+            inner = p.producer.get(value)
+            if inner is not None and inner not in p.group_of:
+                if inner not in seen:
+                    seen.add(inner)
+                    stack.extend(inner.inputs)
+            elif value.type.numel == space.numel:
+                found.add(value.name)
+        return found
+
+    # A node joins the group of what reads it
+
+    def _join_consumers(self) -> None:
+        p = self.partition
+        for node in reversed(self._unplaced()):
+            readers = p.consumers(node)
+            if not readers or node.op.lowering not in ("pointwise", "view"):
+                continue
+            units = {p.group_of.get(r, r) for r in readers}
+            (unit, *others) = units
+            if not others and isinstance(unit, Group):
+                reason = self._why_not_feed(unit, node)
+                if reason is None:
+                    p.place(node, unit)
+                    continue
+            else:
+                reason = Reason.CONSUMER_OUTSIDE
+            blocked = self._why_not_inline(node, readers)
+            if blocked is None:
+                p.inline(node)
+                continue
+            for reader in readers:
+                p.refuse(node, reader, blocked if reason is Reason.CONSUMER_OUTSIDE else reason)
+
+    def _why_not_feed(self, group: Group, node: Node) -> Reason | None:
+        p = self.partition
+        if group.kind == "single" or node.op.lowering != "pointwise":
+            return Reason.KIND
+        if group.kind in ("contraction", "window") and group.anchor in p.consumers(node):
+            return Reason.OPERAND_IN_MEMORY
+        if not p.spaces[group].holds(node.outputs[0]):
+            return Reason.DIFFERENT_SPACE
+        return self._why_not_hold(group, [node])
+
+    def _why_not_inline(self, node: Node, readers: list[Node]) -> Reason | None:
+        """Whether the node may be computed anew by each of its readers."""
+        p = self.partition
+        if node.op.lowering != "pointwise" or p.is_returned(node):
+            return Reason.CONSUMER_OUTSIDE
+        for reader in readers:
+            group = p.group_of.get(reader)
+            if group is not None and not self._takes_copies(group, reader):
+                return Reason.OPERAND_IN_MEMORY
+        times = sum(self._times_read(reader, node) for reader in readers)
+        light = self._is_light(node, self.options.cheap)
+        if (times > 1 or len(readers) > 1) and not (light and times * p.cost(node) <= 4 * self.options.cheap):
+            return Reason.RECOMPUTED
+        alone = len(readers) == 1 and p.group_of.get(readers[0]) is None
+        if alone and space_of(readers[0]).holds(node.outputs[0]) and self._is_natural(node, readers[0]):
+            return Reason.CONSUMER_OUTSIDE  # no need: they will form a loop together
+        p.inline(node)
+        held = {p.group_of[r] for r in readers if r in p.group_of}
+        fits = all(self._reads_in_place(p.spaces[g], set(g.nodes), g) for g in held)
+        p.materialize(node)
+        return None if fits else Reason.ANOTHER_INDEX
+
+    def _takes_copies(self, group: Group, reader: Node) -> bool:
+        """Whether the group computes inlined arithmetic that this node of it reads."""
+        return group.kind != "single" and not (group.kind == "contraction" and reader is group.anchor)
+
+    def _is_natural(self, node: Node, reader: Node) -> bool:
+        p = self.partition
+        space = space_of(reader)
+        at = space.natural(reader.outputs[0])
+        if at is None or reader.op.lowering not in ("pointwise", "view"):
+            return False
+        return all(
+            where == space.natural(value) for value, where in p.reads(reader, at) if value in node.outputs
+        )
+
+    def _times_read(self, reader: Node, node: Node) -> int:
+        """How often the reader's kernel computes an element of the node, about."""
+        p = self.partition
+        size = max(p.numel(node), 1)
+        if reader.op.lowering == "window":
+            kernel, stride = reader.attrs["kernel"], reader.attrs["stride"]
+            times = 1
+            for k, s in zip(kernel, stride):
+                times *= -(-k // s)
+            return times
+        if reader.op.lowering == "reduce":
+            return max(1, p.numel_of(reader.inputs[0].type.shape) // size)
+        if reader.op.lowering not in ("pointwise", "view"):
+            return 1
+        at = space_of(reader).point
+        reads = sum(value in node.outputs for value, _ in p.reads(reader, at))
+        if reader.op.lowering == "view":
+            return reads  # padding and the like read each element at most once
+        return reads * max(1, p.numel(reader) // size)
+
+    # Loops side by side
+
+    def _merge_small_loops(self) -> None:
+        """Independent small loops become one kernel, so that an optimizer's step is not a launch per
+        parameter."""
+        p = self.partition
+        current: Group | None = None
+        for group in [g for g in p.groups if g.kind == "loop"]:
+            if p.numel_of(p.spaces[group].shape) > self.options.merge_below:
+                continue
+            if current is None:
+                current = group
+                continue
+            members = {*current.nodes, *group.nodes}
+            if (
+                len(members) <= self.options.max_nodes
+                and self._outputs(members) <= 2 * self.options.max_outputs
+                and not self._depend(current, group)
+                and not p.creates_cycle(members)
+            ):
+                space = p.spaces[current]
+                p.merge(current, group)
+                p.spaces[current] = space
+            else:
+                current = group
+
+    def _depend(self, first: Group, second: Group) -> bool:
+        p = self.partition
+        pairs = ((first, second), (second, first))
+        return any(p.group_of.get(s) is a for a, b in pairs for n in b.nodes for s in p.sources(n))
+
+    # What groups hold besides their own nodes
+
+    def accepts(self, group: Group, node: Node, consumer: Node) -> bool:
+        """Whether the group takes a copy of an inlined node that one of its nodes reads."""
+        if group.kind == "contraction" and consumer in self._operand_path(group):
+            return node.op.name in OPERAND_VIEWS
+        if group.kind == "single":
+            is_random = group.anchor.op.lowering == "random"
+            return not is_random and (node.op.lowering == "constant" or node.op.name in PURE_VIEWS)
+        return True
+
+    def _operand_path(self, group: Group) -> set[Node]:
+        """The contraction, and the inlined views through which it reads its operands."""
+        p = self.partition
+        path = {group.anchor}
+        stack = [group.anchor]
+        while stack:
+            for value in stack.pop().inputs:
+                inner = p.enter(value)
+                if inner is not None and inner.op.name in OPERAND_VIEWS and inner not in path:
+                    path.add(inner)
+                    stack.append(inner)
+        return path

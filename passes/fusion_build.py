@@ -1,13 +1,15 @@
-"""From a partition of a graph's nodes to a fused graph: bodies, their inputs and outputs, and the order of groups.
+"""From a partition of a graph's nodes to a fused graph: bodies, their inputs and outputs, and the order of
+groups.
 
-A group owns its nodes. Besides, it gets copies of `inlined` nodes (constants, views, cheap arithmetic) that it reads:
-they belong to no group, and are computed wherever they are needed.
+A group owns its nodes. Besides, it gets copies of `inlined` nodes (constants, views, cheap arithmetic) that
+it reads: they belong to no group, and are computed wherever they are needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heapify, heappop, heappush
 
 from ..ir.graph import Graph, IRError, Node, Value, replace_values
 from ..ir.op import op_named
@@ -38,8 +40,8 @@ Accepts = Callable[[Group, Node, Node], bool]
 def build_fused(
     graph: Graph, groups: Sequence[Group], inlined: Collection[Node], accepts: Accepts
 ) -> Graph:
-    """The graph with a `fused` node for each group. Inlined nodes whose value must exist in memory (an output, or read
-    by a group that does not take a copy) get a loop group of their own."""
+    """The graph with a `fused` node for each group. Inlined nodes whose value must exist in memory (an
+    output, or read by a group that does not take a copy) get a loop group of their own."""
     builder = _Builder(graph, inlined, accepts)
     return builder.build(groups)
 
@@ -56,7 +58,7 @@ class _Builder:
         groups = list(groups)
         bodies = {g: self._members(g) for g in groups}
         owned = {node for g in groups for node in g.nodes}
-        wanted = [v for v in self.graph.outputs]
+        wanted = list(self.graph.outputs)
         wanted += [v for members in bodies.values() for v in self._reads(members)]
         while wanted:
             node = self.producer.get(wanted.pop())
@@ -66,7 +68,7 @@ class _Builder:
                 owned.add(node)
                 bodies[group] = self._members(group)
                 wanted += self._reads(bodies[group])
-        memory = {v for v in self.graph.outputs} | {v for m in bodies.values() for v in self._reads(m)}
+        memory = set(self.graph.outputs) | {v for m in bodies.values() for v in self._reads(m)}
         nodes = []
         for number, group in enumerate(self._ordered(groups, bodies)):
             name = group.name or f"fused_{number}"
@@ -112,26 +114,55 @@ class _Builder:
         return Node(op, tuple(reads), attrs, results, group.anchor.location, (body,))
 
     def _ordered(self, groups: Sequence[Group], bodies: dict[Group, list[Node]]) -> list[Group]:
-        """Groups after those they read from, else by their first node; IRError for a cycle."""
+        """Groups after those they read from, else in the order of their anchors; IRError for a cycle.
+
+        What reads a donated input comes before what computes the value written over it, where that is
+        possible: then the new value can be written in place.
+        """
         home = {v: g for g in groups for node in g.nodes for v in node.outputs}
-        reads = {g: {home[v] for v in self._reads(bodies[g]) if v in home} for g in groups}
-        readers: dict[Group, list[Group]] = {g: [] for g in groups}
-        for group, sources in reads.items():
+        reads = {g: self._reads(bodies[g]) for g in groups}
+        before = {g: {home[v] for v in values if v in home} for g, values in reads.items()}
+        for output, position in self.graph.aliases.items():
+            writer = home.get(self.graph.outputs[output])
+            if writer is None:
+                continue
+            old = self.graph.inputs[position]
+            for reader in groups:
+                if reader is not writer and old in reads[reader] and not _precedes(writer, reader, before):
+                    before[writer].add(reader)
+        rank = {g: self.position[g.anchor if g.kind != "loop" else g.nodes[-1]] for g in groups}
+        followers: dict[Group, list[Group]] = {g: [] for g in groups}
+        for group, sources in before.items():
             for source in sources:
-                readers[source].append(group)
-        missing = {g: len(sources) for g, sources in reads.items()}
-        first = {g: max(self.position[n] for n in g.nodes) for g in groups}
-        ready = sorted((g for g in groups if not missing[g]), key=first.__getitem__)
+                followers[source].append(group)
+        missing = {g: len(sources) for g, sources in before.items()}
+        ready = [(rank[g], n, g) for n, g in enumerate(groups) if not missing[g]]
+        heapify(ready)
         order: list[Group] = []
         while ready:
-            group = ready.pop(0)
+            group = heappop(ready)[2]
             order.append(group)
-            for reader in readers[group]:
-                missing[reader] -= 1
-                if not missing[reader]:
-                    ready.append(reader)
-            ready.sort(key=first.__getitem__)
+            for follower in followers[group]:
+                missing[follower] -= 1
+                if not missing[follower]:
+                    heappush(ready, (rank[follower], len(groups) + len(order), follower))
         if len(order) < len(groups):
-            stuck = next(g for g in groups if g not in order)
+            done = set(order)
+            stuck = next(g for g in groups if g not in done)
             raise IRError(f"{stuck} is part of a cycle of groups")
         return order
+
+
+def _precedes(first: Group, second: Group, before: dict[Group, set[Group]]) -> bool:
+    """Whether `second` has to come after `first`."""
+    seen: set[Group] = set()
+    stack = [second]
+    while stack:
+        group = stack.pop()
+        if group is first:
+            return True
+        for source in before[group]:
+            if source not in seen:
+                seen.add(source)
+                stack.append(source)
+    return False
