@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from .state import local
 
 if TYPE_CHECKING:
+    from .tape import Node
     from .tensor import Tensor
 
 T = TypeVar("T")
@@ -25,6 +26,13 @@ class Capture(Protocol):
     def guard_value(self, get: Callable[[], Any], name: str) -> None: ...
     def create_state(self, make: Callable[[], Any]) -> Any: ...
     def random_state(self) -> tuple[Tensor, int]: ...
+
+    @property
+    def location(self) -> Any:
+        """Where in the user's program the latest op was called."""
+
+    def differentiating(self, node: Node | None) -> None:
+        """The ops that follow belong to the gradient of this node of the tape; None: to the user's code again."""
 
 
 def active() -> Capture | None:

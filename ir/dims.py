@@ -533,3 +533,43 @@ def coefficient(value: DimLike, name: str) -> tuple[DimLike, DimLike] | None:
         else:
             rest = rest + term
     return stride, rest
+
+
+def to_data(value: DimLike) -> Any:
+    """The value as nested lists of strings and ints, for JSON; `from_data` reads it back."""
+    if isinstance(value, int):
+        return value
+    return [[[_atom_data(atom) for atom in monomial], factor] for monomial, factor in value.terms]
+
+
+def from_data(data: Any) -> DimLike:
+    """What `to_data` wrote; ValueError for anything else."""
+    if isinstance(data, int):
+        return data
+    try:
+        total: DimLike = 0
+        for monomial, factor in data:
+            total = total + product(_atom_from_data(atom) for atom in monomial) * int(factor)
+        return total
+    except (TypeError, IndexError) as error:
+        raise ValueError(f"not a stored dim: {data!r}") from error
+
+
+def _atom_data(atom: Atom) -> list[Any]:
+    if isinstance(atom, Symbol):
+        return ["symbol", atom.name, atom.low, atom.high]
+    if isinstance(atom, Minimum):
+        return ["min", to_data(atom.left), to_data(atom.right)]
+    kind = "div" if isinstance(atom, Quotient) else "mod"
+    return [kind, to_data(atom.expr), atom.divisor]
+
+
+def _atom_from_data(data: Any) -> DimLike:
+    kind, *rest = data
+    if kind == "symbol":
+        return symbol(str(rest[0]), int(rest[1]), int(rest[2]))
+    if kind == "min":
+        return minimum(from_data(rest[0]), from_data(rest[1]))
+    if kind in ("div", "mod"):
+        return (floordiv if kind == "div" else mod)(from_data(rest[0]), int(rest[1]))
+    raise ValueError(f"not a stored dim atom: {kind!r}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -20,20 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from ..codegen.llvm.compile import assembly, compile_modules
-from ..codegen.llvm.emit import EmitOptions
-from ..codegen.llvm.program import EmittedProgram, emit_program
+from ..codegen.llvm import EmitOptions, assembly, compile_modules, emit_program
 from ..codegen.loops.nodes import Program
 from ..codegen.loops.printer import print_program
 from ..codegen.lower import LowerOptions, lower_graph
 from ..codegen.target import Target
 from ..ir import dims
-from ..ir.dims import DimLike
 from ..ir.graph import Graph
 from ..ir.printer import to_text
 from ..passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
 from . import allocator, disk_cache
-from .loaded import LoadedProgram
+from .loading import LoadedProgram
 
 FORMAT = 1
 
@@ -99,19 +95,20 @@ class CompiledGraph:
             if self.options.cache:
                 disk_cache.store(key, self._facts, objects)
                 start = self.timings.measure("write cache", start)
+        self._arena_bytes = dims.from_data(self._facts["arena_bytes"])
         self._code = LoadedProgram(objects)
         self.timings.measure("load", start)
 
     def _build(self) -> tuple[list[bytes], dict[str, Any]]:
         program = self.program
         start = time.perf_counter()
-        modules = self.emitted.modules
+        modules = self.llvm_modules
         start = self.timings.measure("emit", start)
         objects = compile_modules(modules, self.target, os.cpu_count() or 1)
         self.timings.measure("llvm", start)
         facts = {
             "format": FORMAT,
-            "arena_bytes": _polynomial(program.arena_bytes),
+            "arena_bytes": dims.to_data(program.arena_bytes),
             "messages": {str(code): text for code, text in program.messages.items()},
             "kernels": len({launch.kernel for launch in program.launches}),
         }
@@ -125,10 +122,7 @@ class CompiledGraph:
 
     def arena_bytes(self, bindings: Mapping[str, int]) -> int:
         """The arena's size for these values of the dims."""
-        return sum(
-            factor * int(np.prod([bindings[name] for name in names], dtype=np.int64))
-            for names, factor in self._facts["arena_bytes"]
-        )
+        return dims.evaluate(self._arena_bytes, bindings)
 
     def arena(self, bindings: Mapping[str, int]) -> tuple[np.ndarray[Any, Any], int]:
         """Fresh arena memory and its address, a multiple of 64."""
@@ -163,7 +157,7 @@ class CompiledGraph:
         return found
 
     @cached_property
-    def emitted(self) -> EmittedProgram:
+    def llvm_modules(self) -> list[str]:
         """The LLVM text, in as many modules as there are cores to compile them."""
         return emit_program(self.program, self.target, self.options.emit, modules=os.cpu_count() or 1)
 
@@ -189,10 +183,10 @@ class CompiledGraph:
         return print_program(self.program)
 
     def llvm_text(self) -> str:
-        return "\n".join(self.emitted.modules)
+        return "\n".join(self.llvm_modules)
 
     def assembly_text(self) -> str:
-        return "\n".join(assembly(text, self.target) for text in self.emitted.modules)
+        return "\n".join(assembly(text, self.target) for text in self.llvm_modules)
 
     def dump(self, folder: str | os.PathLike[str]) -> list[Path]:
         """A numbered text file for every stage, from the traced graph to assembly; their paths."""
@@ -251,23 +245,3 @@ def compiler_fingerprint() -> str:
             stat = path.stat()
             digest.update(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def _polynomial(value: DimLike) -> list[tuple[list[str], int]]:
-    """A size as data: sums of products of dims with a factor."""
-    if isinstance(value, int):
-        return [([], value)]
-    found: list[tuple[list[str], int]] = []
-    for monomial, factor in value.terms:
-        if not all(isinstance(atom, dims.Symbol) for atom in monomial):
-            raise ValueError(f"the arena size {value} is not a polynomial in the declared dims")
-        found.append(([str(atom) for atom in monomial], factor))
-    return found
-
-
-def facts_from_json(text: str) -> dict[str, Any]:
-    """A cache entry's header, checked; ValueError where it is not one."""
-    facts = json.loads(text)
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise ValueError("not a cache entry of this version")
-    return facts

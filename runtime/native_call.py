@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 
 from . import array_layout, call_shim
-from .loaded import link_modules
+from .loading import load_llvm_text
 
 
 @cache
@@ -19,8 +19,8 @@ def native_call() -> Callable[[int, int], int]:
             "this NumPy keeps its array objects in an unknown layout; compiled functions need one of the CPython and "
             "NumPy builds named in docs/architecture.md"
         )
-    engine = link_modules([call_shim.llvm_text(layout)])
+    code = load_llvm_text(call_shim.llvm_text(layout))
     prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
-    function = prototype(engine.get_function_address(call_shim.SYMBOL))
-    function.engine = engine  # type: ignore[attr-defined]  # the code lives as long as the callable
+    function = prototype(code.address(call_shim.SYMBOL))
+    function.code = code  # type: ignore[attr-defined]  # the code lives as long as the callable
     return function

@@ -9,8 +9,8 @@ from typing import Any
 from ..nn.modules.module import Module
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
+from .tracer import PLAIN
 
-PLAIN = (int, float, bool, str, bytes, type(None))
 
 
 def closed_over(fn: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -63,7 +63,8 @@ class Describer:
         self._modules: list[tuple[str, Module]] = []
         self._optimizers: list[tuple[str, Optimizer]] = []
         self._tensors: list[tuple[str, Tensor]] = []
-        self.plain: list[tuple[str, Callable[[], Any]]] = []
+        # What the function reads by name and must find unchanged: numbers by value, objects by identity.
+        self.closed_over: list[tuple[str, Callable[[], Any]]] = []
         for name, get in closed_over(fn):
             value = get()
             if isinstance(value, Module):
@@ -73,7 +74,7 @@ class Describer:
             elif isinstance(value, Tensor):
                 self._tensors.append((name, value))
             if isinstance(value, (*PLAIN, Module, Optimizer, Tensor)):
-                self.plain.append((name or "module", get))
+                self.closed_over.append((name or "module", get))
             else:
                 for attribute, inner in vars(value).items() if name == "self" else ():
                     if isinstance(inner, Module):

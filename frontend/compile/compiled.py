@@ -15,7 +15,7 @@ from ..ir import dims
 from ..ir.graph import Graph
 from ..runtime import settings
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
-from .. import dispatch
+from .. import capture
 from ..nn.modules.module import Module
 from ..tensor import Tensor
 from . import pytree
@@ -77,7 +77,7 @@ class CompiledFunction:
         self._history = History()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if dispatch.tracing():
+        if capture.active() is not None:
             return self._fn(*args, **kwargs)
         last = self._last
         if last is not None and not kwargs and last.flat_arguments == len(args) and last.fits_quickly(args):
@@ -104,12 +104,6 @@ class CompiledFunction:
     def _compile(self, args: Any, kwargs: Any, leaves: list[Any], reason: str) -> Specialization:
         start = time.perf_counter()
         trace = self._trace(args, kwargs)
-        for known in self._specializations:
-            # An attribute changed that the trace does not depend on, or depends on in the same way.
-            if known.same_program(trace):
-                known.adopt(trace)
-                self._history.retraces += 1
-                return known
         if len(self._specializations) >= RECOMPILE_LIMIT:
             raise RuntimeError(
                 f"{self._name} was compiled {RECOMPILE_LIMIT} times; the last reason: {reason}. Declare changing sizes "
@@ -121,6 +115,13 @@ class CompiledFunction:
         else:
             compiled = compile_graph(trace.graph, self._options)
             specialization = Specialization(trace, compiled, leaves)
+        for known in self._specializations:
+            if known.compiled is specialization.compiled and known.constants == specialization.constants:
+                # Something changed that the trace does not depend on, or depends on in the same way.
+                self._specializations.remove(known)
+                self._specializations.append(specialization)
+                self._history.retraces += 1
+                return specialization
         seconds = time.perf_counter() - start
         compiles = self._history.compiles
         compiles.append(Recompile(reason, seconds, specialization.compiled.from_cache))

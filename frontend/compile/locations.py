@@ -30,3 +30,15 @@ def user_location() -> Location | None:
             return Location(path, frame.f_lineno, current_module_path())
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def error_location(error: BaseException) -> Location | None:
+    """The user's line that an error came through: the innermost frame of its traceback that is the user's."""
+    found = None
+    at = error.__traceback__
+    while at is not None:
+        path = at.tb_frame.f_code.co_filename
+        if not is_own_file(path):
+            found = Location(path, at.tb_lineno)
+        at = at.tb_next
+    return found

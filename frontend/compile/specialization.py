@@ -15,14 +15,14 @@ import numpy as np
 from ..ir.interpreter import symbol_of
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.threads import get_num_threads
-from .. import dispatch
-from ..generator import philox_state
-from ..nn.modules.module import structure_version
-from ..tensor import Storage, Tensor, data_version
+from ..nn.modules.structure import structure_version
+from ..random import philox_state
+from ..state import local
+from ..tensor import Storage, Tensor, data_version, wrap
 from . import pytree
 from .call import Binding, as_bound
-from .sources import ArgumentSource, Guard, NumberSource, RandomSource, TensorSource
-from .trace import Fixed, FromArgument, FromOutput, GradEffect, Trace
+from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
+from .trace import FromArgument, FromOutput, Trace
 
 Array = np.ndarray[Any, Any]
 
@@ -41,9 +41,10 @@ class Specialization:
     """A trace and its compiled graph. `run` executes one call on flattened argument leaves."""
 
     def __init__(self, trace: Trace, compiled: CompiledGraph, leaves: Sequence[Any]):
+        """`leaves`: the flattened arguments of the call that was traced."""
         self.trace = trace
         self.compiled = compiled
-        self.grad_enabled = dispatch.grad_enabled()
+        self.grad_enabled = local.grad_enabled
         self.structure_version = structure_version()
         self.data_version = data_version()
         self.constants = tuple(
@@ -69,6 +70,10 @@ class Specialization:
             position for slot, position in self.argument_sources if slot in trace.writes.values()
         )
         self.output_of_slot = {slot: output for output, slot in trace.writes.items()}
+        positional, keyword = trace.arguments.children
+        flat = not keyword.children and all(child == pytree.LEAF for child in positional.children)
+        # How many positional arguments a call has whose arguments are its leaves; -1 where they are nested.
+        self.flat_arguments = len(positional.children) if flat else -1
         self._bindings: dict[tuple[int, ...], Binding] = {}
         self._binding: Binding | None = None
         self._build_result = self._result_builder()
@@ -80,7 +85,7 @@ class Specialization:
         if (
             self.structure_version != structure_version()
             or self.data_version != data_version()
-            or self.grad_enabled is not dispatch.grad_enabled()
+            or self.grad_enabled is not local.grad_enabled
         ):
             return False
         for i, requires_grad in self.tensors:
@@ -97,7 +102,7 @@ class Specialization:
         names = self.trace.names
         if structure != self.trace.arguments:
             return "the arguments are nested differently"
-        if self.grad_enabled is not dispatch.grad_enabled():
+        if self.grad_enabled is not local.grad_enabled:
             return f"grad mode was {'on' if self.grad_enabled else 'off'}"
         for i, constant in self.constants:
             if not _same(leaves[i], constant):
@@ -144,6 +149,14 @@ class Specialization:
             t._storage for slot, t in self.tensor_sources if slot in self.trace.writes.values()
         )
 
+    def graphs(self) -> list[CompiledGraph]:
+        """The compiled graphs behind this specialization, forward first."""
+        return [self.compiled]
+
+    def current_dims(self) -> dict[str, int]:
+        """The symbolic dims of the latest call."""
+        return dict(self._binding.dims) if self._binding is not None else {}
+
     # -- running ----------------------------------------------------------------------------------------------------------
 
     def run(self, leaves: Sequence[Any]) -> Any:
@@ -189,7 +202,23 @@ class Specialization:
             leaves[position]._storage.version += 1
         if self.trace.grads:
             self._set_grads(results, leaves)
+        return self._deliver(binding, arrays, numbers, random, results, leaves)
+
+    def _deliver(
+        self,
+        binding: Binding,
+        arrays: Sequence[Array],
+        numbers: Sequence[float],
+        random: tuple[int, int] | None,
+        results: Sequence[Array],
+        leaves: Sequence[Any],
+    ) -> Any:
+        """The call's result from the result arrays."""
         return self._build_result(results, leaves)
+
+    def _result_slots(self) -> Sequence[int]:
+        """Which graph outputs are made anew for every call; the others are written in place."""
+        return range(self.trace.outputs)
 
     def _bind(self, dims: dict[str, int]) -> Binding:
         types = self.trace.graph.inputs
@@ -200,7 +229,7 @@ class Specialization:
             self.compiled,
             dims,
             arguments,
-            range(self.trace.outputs),
+            self._result_slots(),
             fixed,
             written,
             self.number_slots,
@@ -212,30 +241,31 @@ class Specialization:
             owner = effect.tensor
             tensor = leaves[owner.position] if isinstance(owner, ArgumentSource) else owner
             value = effect.value
-            tensor._grad = Tensor._wrap(results[value]) if isinstance(value, int) else value
+            tensor._grad = wrap(results[value]) if isinstance(value, int) else value
 
     def _result_builder(self) -> Callable[[Sequence[Array], Sequence[Any]], Any]:
         trace = self.trace
-        wrap = Tensor._wrap
-        if trace.result is pytree.LEAF or trace.result == pytree.LEAF:
+        if trace.result == pytree.LEAF:
             (leaf,) = trace.leaves
             if isinstance(leaf, FromOutput):
                 index = leaf.index
                 return lambda results, leaves: wrap(results[index])
 
-        def build(results: Sequence[Array], leaves: Sequence[Any]) -> Any:
-            return pytree.unflatten(trace.result, [_leaf(leaf, results, leaves) for leaf in trace.leaves])
+        return lambda results, leaves: self._unflatten(results, leaves, {})
 
-        return build
-
-
-def _leaf(leaf: Any, results: Sequence[Array], leaves: Sequence[Any]) -> Any:
-    if isinstance(leaf, FromOutput):
-        return Tensor._wrap(results[leaf.index])
-    if isinstance(leaf, FromArgument):
-        return leaves[leaf.position]
-    assert isinstance(leaf, Fixed)
-    return leaf.value
+    def _unflatten(self, results: Sequence[Array], leaves: Sequence[Any], made: dict[int, Tensor]) -> Any:
+        """The nested result; `made` holds tensors for output arrays that already have one."""
+        found: list[Any] = []
+        for leaf in self.trace.leaves:
+            if isinstance(leaf, FromOutput):
+                if leaf.index not in made:
+                    made[leaf.index] = wrap(results[leaf.index])
+                found.append(made[leaf.index])
+            elif isinstance(leaf, FromArgument):
+                found.append(leaves[leaf.position])
+            else:
+                found.append(leaf.value)
+        return pytree.unflatten(self.trace.result, found)
 
 
 def _native_base(tensor: Tensor) -> Array:
@@ -260,5 +290,3 @@ def _same(a: Any, b: Any) -> bool:
     except (TypeError, ValueError):
         return False
 
-
-__all__ = ["MISS", "Guard", "GradEffect", "Specialization"]

@@ -16,6 +16,8 @@ from ..nn.modules.paths import tracked_module_paths
 from ..nn.modules.structure import structure_version
 from ..tensor import Tensor
 from . import pytree
+from .capture_names import Describer
+from .locations import error_location
 from .sources import ArgumentSource, Guard, Source, TensorSource
 from .tracer import TracedStorage, TraceError, Tracer, array_type, static_or_symbolic
 
@@ -76,7 +78,7 @@ def trace_call(
     kwargs: Mapping[str, Any],
     name: str,
     parameter_names: Sequence[str],
-    describe: Callable[[Tensor], str],
+    describe: Describer,
     dynamic: Mapping[str, Mapping[int, dims.Expr]],
 ) -> tuple[Trace, list[weakref.ref[Tensor]]]:
     """Run `fn` with traced stand-ins for its tensor arguments and capture what it does.
@@ -88,6 +90,8 @@ def trace_call(
     leaves, structure = pytree.flatten((args, dict(kwargs)))
     paths = _argument_paths(structure, parameter_names)
     tracer = Tracer(name, describe)
+    for closed_name, get in describe.closed_over:
+        tracer.guard(get, closed_name)
     placeholders: dict[int, Tensor] = {}
     for position, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor):
@@ -110,6 +114,12 @@ def trace_call(
                 )
             trace = _finish(tracer, result, placeholders, structure, leaves, paths)
             return trace, [ref for ref in tracer.created]
+    except TraceError:
+        raise
+    except Exception as error:
+        place = error_location(error)
+        error.add_note(f"while compiling {name}" + (f", at {place}" if place else ""))
+        raise
     finally:
         tracer.undo()
 
@@ -166,6 +176,7 @@ def _finish(
             described.append(FromOutput(len(outputs)))
             outputs.append(tracer.read(leaf))
 
+    tracer.settle_data()
     grads = list(_grad_effects(tracer, placeholders, paths, outputs))
     writes: dict[int, int] = {}
     for traced in tracer.storages.values():
@@ -197,7 +208,17 @@ def _finish(
 
 def _still_differentiable(tensor: Tensor) -> bool:
     """Whether backward could still run from this tensor: its history was not consumed by a backward in the trace."""
-    return tensor.grad_fn is None or not tensor.grad_fn.freed
+    seen: set[int] = set()
+    waiting = [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:
+            continue
+        if node.released:
+            return False
+        seen.add(id(node))
+        waiting += [edge.node for edge in node.edges if edge is not None]
+    return True
 
 
 def _grad_effects(

@@ -24,16 +24,31 @@ import numpy as np
 from ..ir import dims, dtypes
 from ..ir.builder import GraphBuilder
 from ..ir.dtypes import DType
-from ..ir.graph import Value
+from ..ir.graph import Location, Value
 from ..ir.op import Op, op_named
 from ..ir.types import TensorType
 from ..dispatch import use_backend
 from ..eager import ALIASING, EAGER
+from ..passes.autodiff import backward_location
 from ..state import local
+from ..tape import Node
 from ..tensor import Storage, Tensor, view_of, without_array
 from ..views import ViewStep
 from .locations import user_location
 from .sources import ArgumentSource, Guard, NumberSource, RandomSource, Source, TensorSource
+
+
+# Values that are compared by equality in guards; all others by identity.
+PLAIN = (int, float, complex, bool, str, bytes, type(None))
+
+
+# What makes up a tensor's memory: what an assignment to `.data` replaces.
+_MEMORY = ("_array", "_value", "_known_type", "_storage", "_views", "_base")
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a guard compares the value by equality: numbers, strings and tuples of such."""
+    return isinstance(value, PLAIN) or (type(value) is tuple and all(map(is_plain, value)))
 
 
 class TraceError(RuntimeError):
@@ -69,6 +84,7 @@ class Tracer:
         self.storages: dict[Storage, TracedStorage] = {}
         self.grads_before: dict[Tensor, Tensor | None] = {}
         self.versions_before: dict[Storage, int] = {}
+        self.memory_before: dict[Tensor, tuple[Any, ...]] = {}
         self.active: set[Value] = set()
         self.capture = self
         self.cuts: list[tuple[int, int]] = []
@@ -77,13 +93,14 @@ class Tracer:
         self._read: dict[Tensor, tuple[int, Value]] = {}
         self._random_state: Tensor | None = None
         self._guarded: set[str] = set()
+        self._node: Node | None = None
 
     # -- the backend protocol ---------------------------------------------------------------------------------------
 
     def apply(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
         """Append a node; its results as traced tensors. The result of a view shares its operand's storage."""
         values = [self.read(t) for t in operands]
-        self.builder.location = user_location()
+        self.builder.location = self._place()
         result = self.builder.apply(op, values, attrs)
         results: tuple[Value, ...] = result if isinstance(result, tuple) else (result,)
         self._mark_activity(op, operands, values, results)
@@ -95,7 +112,7 @@ class Tracer:
         """The storage's content becomes what it was with the target's elements replaced by those of `new`."""
         value = self.read(new)
         traced = self._storage(target)
-        self.builder.location = user_location()
+        self.builder.location = self._place()
         contents = [traced.value]
         for step in target._views[:-1]:
             contents.append(self._step(step, contents[-1]))
@@ -140,11 +157,19 @@ class Tracer:
         self._guarded.add(name)
         seen = get()
 
-        def holds() -> bool:
-            now = get()
-            return now is seen or (type(now) is type(seen) and bool(now == seen))
+        if is_plain(seen):
+            told = repr(seen)
 
-        self.guards.append(Guard(f"{name} was {seen!r}", holds, get))
+            def holds() -> bool:
+                now = get()
+                return now is seen or (type(now) is type(seen) and now == seen)
+        else:
+            told = f"a certain {type(seen).__name__}"
+
+            def holds() -> bool:
+                return get() is seen
+
+        self.guards.append(Guard(f"{name} was {told}", holds, get))
 
     def create_state(self, make: Callable[[], Tensor]) -> Tensor:
         """State that outlives the call (a momentum buffer) is made for real, once, outside the graph."""
@@ -162,11 +187,48 @@ class Tracer:
         if tensor._array is not None:
             self.grads_before.setdefault(tensor, old)
 
+    def on_data_set(self, tensor: Tensor) -> None:
+        """`tensor.data = ...` on a real tensor: at the end its own memory receives the new value (`settle_data`)."""
+        if tensor._array is not None and tensor not in self.memory_before:
+            self._storage(tensor)
+            self.memory_before[tensor] = tuple(getattr(tensor, name) for name in _MEMORY)
+
+    def settle_data(self) -> None:
+        """Turn assignments to `.data` into writes to the memory that the tensors had before."""
+        for tensor, before in self.memory_before.items():
+            if tensor._array is not None:
+                raise TraceError(
+                    "a compiled function gave a tensor other existing memory (t.data = u); use t.copy_(u) under no_grad"
+                )
+            value = self.read(tensor)
+            storage, views = before[_MEMORY.index("_storage")], before[_MEMORY.index("_views")]
+            traced = self.storages[storage]
+            if views or value.type != traced.value.type:
+                raise TraceError(
+                    f"a compiled function assigned a {value.type} to the .data of a tensor over {traced.value.type}; the "
+                    "type must stay, and the tensor must not be a view"
+                )
+            traced.value = value
+            traced.writes += 1
+
     def on_grad_read(self, tensor: Tensor) -> None:
         """Code that looks at `.grad` before setting it depends on whether there is one."""
         if tensor._array is not None and tensor not in self.grads_before:
             path = f"{self.describe(tensor)}.grad"
-            self.guard(lambda: tensor._grad is None, f"{path} is None")
+            self.guard(lambda: tensor._grad is None, f"`{path} is None`")
+
+    @property
+    def location(self) -> Location | None:
+        return self.builder.location
+
+    def differentiating(self, node: Node | None) -> None:
+        self._node = node
+
+    def _place(self) -> Location | None:
+        """The user's line; for a gradient the line of the op that is differentiated."""
+        if self._node is None:
+            return user_location()
+        return backward_location(self._node.metadata.get("location"))
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -303,6 +365,9 @@ class Tracer:
             tensor._grad = grad
         for storage, version in self.versions_before.items():
             storage.version = version
+        for tensor, memory in self.memory_before.items():
+            for name, value in zip(_MEMORY, memory):
+                setattr(tensor, name, value)
 
 
 def static_or_symbolic(shape: Sequence[int], declared: Mapping[int, dims.Expr]) -> tuple[dims.DimLike, ...]:

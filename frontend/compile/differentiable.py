@@ -1,0 +1,165 @@
+"""A compiled trace whose results need gradients: eager code stands between its forward and its backward.
+
+The traced graph is differentiated by the autodiff pass and split by the partition pass; forward and backward are compiled
+graphs of their own. A call runs the forward and leaves a node on the tape, which runs the backward when a gradient
+arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..ir.builder import OpBuilder
+from ..ir.types import TensorType
+from ..passes.autodiff import Autodiff
+from ..passes.partition import partition
+from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
+from ..state import local
+from ..tape import FREED, Edge, Node, gradient_edge
+from ..tensor import Storage, Tensor, wrap
+from .call import Binding
+from .sources import ArgumentSource, TensorSource
+from .specialization import Specialization
+from .trace import Trace
+
+Array = np.ndarray[Any, Any]
+
+
+class CompiledBackward(Node):
+    """The tape's node for one call of a compiled forward."""
+
+    __slots__ = ("binding", "saved", "versions")
+
+    def __init__(
+        self,
+        edges: tuple[Edge | None, ...],
+        types: tuple[TensorType, ...],
+        binding: Binding,
+        saved: Sequence[Array],
+        versions: Sequence[tuple[Storage, int]],
+    ):
+        super().__init__(edges, types)
+        self.binding = binding
+        self.saved: Sequence[Array] | None = saved
+        self.versions = versions
+
+    @property
+    def released(self) -> bool:
+        return self.saved is None
+
+    def release(self) -> None:
+        self.saved = None
+
+    def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
+        if self.saved is None:
+            raise RuntimeError(FREED)
+        if local.grad_enabled:
+            raise RuntimeError(
+                "create_graph=True through a compiled model is not supported: its backward is compiled code without a "
+                "tape. Call the model uncompiled, or compile the function that takes the second derivative."
+            )
+        for storage, version in self.versions:
+            if storage.version != version:
+                raise RuntimeError(
+                    "one of the variables needed for gradient computation has been modified by an inplace operation: "
+                    f"a tensor that the compiled forward read is at version {storage.version}; expected version "
+                    f"{version} instead."
+                )
+        cotangents = [
+            np.zeros(t.shape, t.dtype.numpy) if g is None else np.ascontiguousarray(g._array)
+            for g, t in zip(grads, self.result_types)
+        ]
+        found = self.binding.call([*self.saved, *cotangents])
+        assert found is not None, "saved arrays have the types they were bound for"
+        return [wrap(a) if need else None for a, need in zip(found, needs)]
+
+
+class DifferentiableSpecialization(Specialization):
+    """Forward and backward graphs of one trace."""
+
+    def __init__(self, trace: Trace, leaves: Sequence[Any], options: CompileOptions):
+        graph = trace.graph
+        self.wrt = tuple(i for i, source in enumerate(trace.sources) if _requires_grad(source, leaves))
+        names = tuple(graph.inputs[i].name for i in self.wrt)
+        joint = Autodiff(names, outputs=trace.requires_grad).run(graph)
+        self.partition = partition(joint, len(graph.outputs), len(trace.requires_grad))
+        self.backward = compile_graph(self.partition.backward, options)
+        self._backward_bindings: dict[Binding, Binding] = {}
+        super().__init__(trace, compile_graph(self.partition.forward, options), leaves)
+
+    def graphs(self) -> list[CompiledGraph]:
+        return [self.compiled, self.backward]
+
+    def _result_slots(self) -> Sequence[int]:
+        total = len(self.partition.forward.outputs)
+        return [*range(self.trace.outputs), *range(total - self.partition.extra, total)]
+
+    def refresh(self) -> None:
+        super().refresh()
+        self._backward_bindings.clear()
+
+    def _deliver(
+        self,
+        binding: Binding,
+        arrays: Sequence[Array],
+        numbers: Sequence[float],
+        random: tuple[int, int] | None,
+        results: Sequence[Array],
+        leaves: Sequence[Any],
+    ) -> Any:
+        backward = self._backward_bindings.get(binding)
+        if backward is None:
+            backward = self._backward_bindings[binding] = self._bind_backward(binding)
+        inputs = dict(binding.fixed_inputs)
+        inputs.update((slot, array) for (slot, _), array in zip(self.argument_sources, arrays))
+        inputs.update((slot, np.array(x, np.float64)) for slot, x in zip(self.number_slots, numbers))
+        inputs.update((slot, np.array(random, np.uint64).view(np.int64)) for slot in self.random_slots)
+        outputs = dict(binding.fixed_outputs)
+        outputs.update((slot, array) for (slot, _), array in zip(binding.result_slots, results))
+        saved = [(inputs if kind == "input" else outputs)[at] for kind, at in self.partition.saved]
+        tensors = [self._input_tensor(slot, leaves) for slot in self.wrt]
+        read = [self._input_storage(at, leaves) for kind, at in self.partition.saved if kind == "input"]
+        node = CompiledBackward(
+            tuple(map(gradient_edge, tensors)),
+            tuple(binding.graph.output_types[i].bind(binding.dims) for i in self.trace.requires_grad),
+            backward,
+            saved,
+            [(storage, storage.version) for storage in read if storage is not None],
+        )
+        made: dict[int, Tensor] = {}
+        for number, index in enumerate(self.trace.requires_grad):
+            tensor = made[index] = wrap(results[index])
+            tensor._grad_fn, tensor._output_nr, tensor._requires_grad = node, number, True
+        return self._unflatten(results, leaves, made)
+
+    def _bind_backward(self, binding: Binding) -> Binding:
+        types = self.backward.input_types
+        return Binding(
+            self.backward,
+            binding.dims,
+            [(slot, type_.bind(binding.dims)) for slot, type_ in enumerate(types)],
+            range(len(self.backward.output_types)),
+        )
+
+    def _input_tensor(self, slot: int, leaves: Sequence[Any]) -> Tensor:
+        source = self.trace.sources[slot]
+        if isinstance(source, ArgumentSource):
+            return leaves[source.position]
+        assert isinstance(source, TensorSource)
+        return source.tensor
+
+    def _input_storage(self, slot: int, leaves: Sequence[Any]) -> Storage | None:
+        source = self.trace.sources[slot]
+        if isinstance(source, ArgumentSource | TensorSource):
+            return self._input_tensor(slot, leaves)._storage
+        return None
+
+
+def _requires_grad(source: Any, leaves: Sequence[Any]) -> bool:
+    if isinstance(source, ArgumentSource):
+        return bool(leaves[source.position].requires_grad)
+    return isinstance(source, TensorSource) and source.tensor.requires_grad
+

@@ -1,0 +1,135 @@
+"""Errors inside compiled functions: PyTorch's kind, with the user's line, and nothing left half done."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from networks import lenet
+
+import vitrify as torch
+import vitrify.nn as nn
+from vitrify.compile.tracer import TraceError
+
+
+def line_of(fn, text):
+    lines, start = inspect.getsourcelines(fn)
+    return start + next(i for i, line in enumerate(lines) if text in line)
+
+
+def test_a_shape_error_names_the_op_the_shapes_and_the_users_line():
+    def f(x):
+        y = x + 1
+        return y @ torch.ones(5, 2)
+
+    with pytest.raises(RuntimeError, match=r"mat1 and mat2 shapes cannot be multiplied \(2x3 and 5x2\)") as caught:
+        torch.compile(f)(torch.ones(2, 3))
+    assert f"test_compile_errors.py:{line_of(f, '@')}" in "".join([str(caught.value), *caught.value.__notes__])
+
+
+def test_a_branch_on_a_tensor_is_refused_at_its_line_with_advice():
+    def f(x):
+        if x.sum() > 0:
+            return x
+        return -x
+
+    with pytest.raises(TraceError, match=r"torch\.where") as caught:
+        torch.compile(f)(torch.ones(2))
+    assert f"test_compile_errors.py:{line_of(f, 'if ')}" in str(caught.value)
+
+
+def test_item_is_refused():
+    with pytest.raises(TraceError, match=r"\.item\(\)"):
+        torch.compile(lambda x: x * x.max().item())(torch.ones(2))
+
+
+def test_a_tensor_that_escapes_is_refused():
+    seen = []
+
+    @torch.compile
+    def f(x):
+        y = x * 2
+        seen.append(y)
+        return y.sum()
+
+    with pytest.raises(TraceError, match="stored outside the compiled function"):
+        f(torch.ones(2))
+
+
+def test_an_attribute_assigned_while_compiling_is_refused():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return x
+
+    with pytest.raises(TraceError, match="attribute of a Module was assigned"):
+        torch.compile(Counting())(torch.ones(1))
+
+
+def test_a_failed_trace_leaves_tensors_as_they_were():
+    net = lenet()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    @torch.compile
+    def step(x):
+        optimizer.zero_grad()
+        net(x).sum().backward()
+        optimizer.step()
+        raise ValueError("user's own")
+
+    before = [p.detach().clone() for p in net.parameters()]
+    with pytest.raises(ValueError, match="user's own"):
+        step(torch.ones(1, 1, 32, 32))
+    for p, q in zip(net.parameters(), before):
+        assert p.grad is None
+        np.testing.assert_array_equal(p.detach().numpy(), q.numpy())
+
+
+def test_written_arguments_that_share_memory_are_refused():
+    @torch.compile
+    def f(a, b):
+        a.add_(1)
+        return a + b
+
+    x = torch.ones(4)
+    with pytest.raises(TraceError, match="shares memory"):
+        f(x, x[:])
+
+
+def test_a_target_out_of_range_is_eagers_error():
+    criterion = nn.CrossEntropyLoss()
+    compiled = torch.compile(lambda x, y: criterion(x, y))
+    x = torch.randn(3, 5)
+    for y in (torch.tensor([0, 5, 1]), torch.tensor([0, -1, 1])):
+        with pytest.raises(IndexError) as eager:
+            criterion(x, y)
+        with pytest.raises(IndexError) as found:
+            compiled(x, y)
+        assert str(found.value).split(" ")[-4:] == str(eager.value).split(" ")[-4:]
+
+
+def test_asking_before_the_first_call():
+    with pytest.raises(RuntimeError, match="not been called yet"):
+        torch.compile(lambda x: x).report()
+
+
+def test_compile_wants_something_callable():
+    with pytest.raises(TypeError, match="function or a Module"):
+        torch.compile(3)
+
+
+def test_an_unknown_stage_lists_the_stages():
+    f = torch.compile(lambda x: x + 1)
+    f(torch.ones(2))
+    with pytest.raises(KeyError, match="traced"):
+        f.graph("nonsense")
+
+
+def test_dynamic_shapes_must_name_an_argument():
+    with pytest.raises(ValueError, match="names 'z'"):
+        torch.compile(lambda x: x, dynamic_shapes={"z": {0: torch.Dim("n")}})

@@ -1,0 +1,140 @@
+"""What makes a compiled function compile again, what does not, and that the reason is told."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import vitrify as torch
+import vitrify.nn as nn
+
+
+def reasons(compiled):
+    return [c.reason for c in compiled.report().compiles]
+
+
+def test_a_new_shape_is_told_with_both_shapes():
+    double = torch.compile(lambda x: x * 2)
+    double(torch.ones(3))
+    double(torch.ones(4))
+    double(torch.ones(3))
+    assert reasons(double)[0] == "first call"
+    assert len(reasons(double)) == 2
+    assert "f32[3]" in reasons(double)[1] and "[4]" in reasons(double)[1]
+
+
+def test_a_new_dtype_compiles_again():
+    double = torch.compile(lambda x: x * 2)
+    assert double(torch.ones(3)).dtype is torch.float32
+    assert double(torch.ones(3, dtype=torch.float64)).dtype is torch.float64
+    assert double(torch.ones(3, dtype=torch.int64)).dtype is torch.int64
+    assert len(reasons(double)) == 3
+
+
+def test_a_closed_over_number_is_guarded():
+    scale = 2.0
+
+    def f(x):
+        return x * scale
+
+    compiled = torch.compile(f)
+    assert compiled(torch.ones(1)).item() == 2.0
+    scale = 3.0
+    assert compiled(torch.ones(1)).item() == 3.0
+    assert "scale was 2.0, now 3.0" in reasons(compiled)[1]
+
+
+def test_a_number_argument_is_a_constant_of_the_specialization():
+    add = torch.compile(lambda x, n: x + n)
+    assert add(torch.ones(1), 2).item() == 3
+    assert add(torch.ones(1), 5).item() == 6
+    assert add(torch.ones(1), n=2).item() == 3
+    assert "argument n was 2, now 5" in reasons(add)[1]
+
+
+def test_grad_mode_is_guarded():
+    net = nn.Linear(2, 2)
+    compiled = torch.compile(net)
+    x = torch.ones(1, 2)
+    assert compiled(x).requires_grad
+    with torch.no_grad():
+        assert not compiled(x).requires_grad
+    assert "grad mode was on" in reasons(compiled)[1]
+
+
+def test_a_module_attribute_is_guarded():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = 2.0
+
+        def forward(self, x):
+            return x * self.scale
+
+    net = Scaled()
+    compiled = torch.compile(net)
+    assert compiled(torch.ones(1)).item() == 2.0
+    net.scale = 4.0
+    assert compiled(torch.ones(1)).item() == 4.0
+    assert "an attribute of a Module changed" in reasons(compiled)[1]
+
+
+def test_a_change_elsewhere_traces_again_but_compiles_nothing():
+    net, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    compiled = torch.compile(net)
+    x = torch.ones(1, 2)
+    compiled(x)
+    other.note = "changed"
+    compiled(x)
+    assert len(reasons(compiled)) == 1
+    assert compiled.report().retraces == 1
+
+
+def test_nested_arguments_and_results():
+    @torch.compile
+    def f(pair, table):
+        a, b = pair
+        return {"sum": a + b + table["c"], "both": (a, [b * 2])}
+
+    a, b, c = torch.ones(2), torch.full((2,), 2.0), torch.full((2,), 3.0)
+    found = f((a, b), {"c": c})
+    assert found["sum"].tolist() == [6.0, 6.0]
+    assert found["both"][0] is a
+    assert found["both"][1][0].tolist() == [4.0, 4.0]
+
+
+def test_in_place_change_of_an_argument():
+    @torch.compile
+    def f(x):
+        x.mul_(2)
+        x[0] = 7
+        return x.sum()
+
+    x = torch.ones(3)
+    assert f(x).item() == 11
+    assert x.tolist() == [7, 2, 2]
+    columns = torch.ones(3, 2).t()[0]  # not contiguous
+    version = columns._version
+    f(columns)
+    assert columns.tolist() == [7, 2, 2]
+    assert columns._version > version
+
+
+def test_arguments_of_every_kind_do_what_eager_does():
+    def f(x):
+        return x * 2 + 1
+
+    compiled = torch.compile(f)
+    read_only = np.arange(4.0, dtype=np.float32)
+    read_only.flags.writeable = False
+    for x in (
+        torch.tensor([float("nan"), float("inf"), -0.0]),
+        torch.zeros(0, 3),
+        torch.ones(2, 3).t(),
+        torch.ones(4)[::2],
+        torch.from_numpy(read_only),
+        torch.ones(3, dtype=torch.float64),
+        torch.tensor(5.0),
+    ):
+        want, got = f(x), compiled(x)
+        assert got.dtype is want.dtype and tuple(got.shape) == tuple(want.shape)
+        np.testing.assert_array_equal(got.numpy(), want.numpy())
