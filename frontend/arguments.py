@@ -1,4 +1,6 @@
-"""Reading arguments as PyTorch does: dims counted from the end, sizes given one by one or as a sequence, numbers."""
+"""Reading arguments as PyTorch does: dims counted from the end, sizes given one by one or as a sequence,
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def operand(value: Any, name: str, argument: str = "other", position: int = 2) -
         return wrap(value)
     if isinstance(value, complex):
         return value
-    raise TypeError(f"{name}(): argument '{argument}' (position {position}) must be Tensor, not {_type_name(value)}")
+    raise TypeError(
+        f"{name}(): argument '{argument}' (position {position}) must be Tensor, not {_type_name(value)}"
+    )
 
 
 def tensor_argument(value: Any, name: str, argument: str = "input", position: int = 1) -> Tensor:

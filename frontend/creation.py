@@ -37,7 +37,12 @@ def _check_options(dtype: Any, device: Any, layout: Any = None, pin_memory: bool
             raise TypeError(f"dtype must be torch.dtype, not {type(dtype).__name__}")
 
 
-_PYTHON_TYPES: dict[Any, DType] = {float: dtypes.f64, int: dtypes.i64, bool: dtypes.bool_, complex: dtypes.c128}
+_PYTHON_TYPES: dict[Any, DType] = {
+    float: dtypes.f64,
+    int: dtypes.i64,
+    bool: dtypes.bool_,
+    complex: dtypes.c128,
+}
 
 
 def _dtype(dtype: Any, default: DType) -> DType:
@@ -50,7 +55,12 @@ def _dtype(dtype: Any, default: DType) -> DType:
 
 
 def tensor(
-    data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
+    data: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
 ) -> Tensor:
     """A new tensor with a copy of the data: numbers, nested sequences, NumPy arrays, tensors."""
     _check_options(dtype, device)
@@ -103,11 +113,15 @@ def _from_nested(data: Any, wanted: DType | None) -> Array:
         with np.errstate(all="ignore"):
             if inferred.kind in ("int", "uint"):
                 return _integers(numbers, inferred).reshape(shape)
-            return np.array(numbers, np.float64 if inferred.kind == "float" else inferred.numpy).astype(
-                inferred.numpy
-            ).reshape(shape)
+            return (
+                np.array(numbers, np.float64 if inferred.kind == "float" else inferred.numpy)
+                .astype(inferred.numpy)
+                .reshape(shape)
+            )
     except OverflowError as error:
-        raise RuntimeError(f"value cannot be converted to type {inferred.torch_name} without overflow") from error
+        raise RuntimeError(
+            f"value cannot be converted to type {inferred.torch_name} without overflow"
+        ) from error
 
 
 def _integers(numbers: list[Any], dtype: DType) -> Array:
@@ -133,7 +147,9 @@ def _collect(data: Any, shape: tuple[int, ...], depth: int, flat: list[Any]) -> 
         flat.append(data)
         return
     if not _is_sequence(data):
-        raise TypeError(f"not a sequence: {type(data).__name__} at dim {depth}, where others have {shape[depth]} items")
+        raise TypeError(
+            f"not a sequence: {type(data).__name__} at dim {depth}, where others have {shape[depth]} items"
+        )
     if len(data) != shape[depth]:
         raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(data)})")
     if isinstance(data, np.ndarray) and depth == len(shape) - 1:
@@ -156,9 +172,7 @@ def _scalar_dtype(value: Any) -> DType:
 
 
 def _number(value: Any, dtype: DType) -> Any:
-    if isinstance(value, Tensor):
-        value = value.item()
-    elif isinstance(value, np.generic | np.ndarray):
+    if isinstance(value, Tensor | np.generic | np.ndarray):
         value = value.item()
     if not isinstance(value, bool | int | float | complex):
         if isinstance(value, str):
@@ -182,7 +196,14 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     return wrap(_array_of(data, dtype, True))
 
 
-def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False) -> Tensor:
+def asarray(
+    obj: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    copy: bool | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """`as_tensor`, or with `copy=True` a copy."""
     made = as_tensor(obj, dtype, device)
     if copy and (made is obj or isinstance(obj, np.ndarray)):
@@ -197,18 +218,21 @@ def from_numpy(array: Array) -> Tensor:
     found = dtypes.from_numpy(array.dtype)
     if any(step < 0 for step in array.strides):
         raise ValueError(
-            "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
+            "At least one stride in the given numpy array is negative, and tensors with negative strides "
+            "are not "
             "currently supported. (You can probably work around this by making a copy of your array  with "
             "array.copy().) "
         )
     if array.dtype != found.numpy:
         raise ValueError(
-            "given numpy array has byte order different from the native byte order. Conversion between byte orders is "
+            "given numpy array has byte order different from the native byte order. Conversion between byte "
+            "orders is "
             "currently not supported."
         )
     if not array.flags.writeable:
         warnings.warn(
-            "The given NumPy array is not writable, and vitrify does not write to such memory: in-place operations on "
+            "The given NumPy array is not writable, and vitrify does not write to such memory: in-place "
+            "operations on "
             "this tensor raise. Copy the array first to make it writable.",
             UserWarning,
             stacklevel=2,
@@ -227,12 +251,20 @@ def full(
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
     shape = sizes((size,), "full")
-    made = _filled(shape, fill_value, dtype, promotion.number_dtype(fill_value), device, requires_grad, "full")
+    made = _filled(
+        shape, fill_value, dtype, promotion.number_dtype(fill_value), device, requires_grad, "full"
+    )
     return made if out is None else into(out, made, "full")
 
 
 def _filled(
-    shape: tuple[Any, ...], value: Any, dtype: Any, default: DType, device: Any, requires_grad: bool, name: str
+    shape: tuple[Any, ...],
+    value: Any,
+    dtype: Any,
+    default: DType,
+    device: Any,
+    requires_grad: bool,
+    name: str,
 ) -> Tensor:
     _check_options(dtype, device)
     for size in shape:
@@ -280,22 +312,55 @@ def _like(input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: boo
     return _filled(tuple(input.shape), value, dtype, input.dtype, device, requires_grad, name)
 
 
-def zeros_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+def zeros_like(
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
     """0 everywhere, of the input's shape and dtype."""
     return _like(input, 0, dtype, device, requires_grad, "zeros_like")
 
 
-def ones_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+def ones_like(
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
     """1 everywhere, of the input's shape and dtype."""
     return _like(input, 1, dtype, device, requires_grad, "ones_like")
 
 
-def empty_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+def empty_like(
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
     """Undefined elements, of the input's shape and dtype."""
     return _like(input, 0, dtype, device, requires_grad, "empty_like")
 
 
-def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+def full_like(
+    input: Tensor,
+    fill_value: Any,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
     """`fill_value` everywhere, of the input's shape and dtype."""
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
@@ -342,8 +407,8 @@ def _count(count: int, start: Any, step: Any, dtype: DType) -> Tensor:
 
 
 def linspace(
-    start: Any, end: Any, steps: int, *, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None,
-    device: Any = None, requires_grad: bool = False,
+    start: Any, end: Any, steps: int, *, out: Tensor | None = None, dtype: DType | None = None,
+    layout: Any = None, device: Any = None, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`steps` numbers from start to end, both included, equally far apart."""
     _check_options(dtype, device)
@@ -362,7 +427,16 @@ def linspace(
     return _leaf(made, requires_grad) if out is None else into(out, made, "linspace")
 
 
-def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def logspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """base to the powers from start to end."""
     powers = linspace(start, end, steps, dtype=dtypes.f64)
     assert powers._array is not None
@@ -370,7 +444,16 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DTy
     return _leaf(wrap(np.power(float(base), powers._array).astype(kind.numpy)), requires_grad)
 
 
-def eye(n: int, m: int | None = None, *, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def eye(
+    n: int,
+    m: int | None = None,
+    *,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """1 on the diagonal, 0 elsewhere."""
     _check_options(dtype, device)
     for size in (n, m or 0):
@@ -384,6 +467,15 @@ def eye(n: int, m: int | None = None, *, out: Tensor | None = None, dtype: DType
     return _leaf(made, requires_grad) if out is None else into(out, made, "eye")
 
 
-def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def scalar_tensor(
+    s: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A 0-d tensor."""
     return _filled((), s, dtype, promotion.get_default_dtype(), device, requires_grad, "scalar_tensor")
+
+
+# The names of `torch` that are defined here.
+__all__ = [
+    "arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
+    "linspace", "logspace", "ones", "ones_like", "scalar_tensor", "tensor", "zeros", "zeros_like",
+]  # fmt: skip

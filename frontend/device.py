@@ -1,11 +1,14 @@
-"""`torch.device`. Eager tensors live on the CPU; other device types parse, and are refused where memory is asked for."""
+"""`torch.device`. Eager tensors live on the CPU; other device types parse, and are refused where memory is
+asked for.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 _TYPES = (
-    "cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps, meta, hpu, "
+    "cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps, meta, "
+    "hpu, "
     "mtia, privateuseone"
 )
 _KNOWN = frozenset(_TYPES.split(", "))
@@ -30,7 +33,9 @@ class device:
             raise RuntimeError(f"Expected one of {_TYPES} device type at start of device string: {kind}")
         if colon:
             if index is not None:
-                raise RuntimeError(f"type (string) must not include an index because index was passed explicitly: {type}")
+                raise RuntimeError(
+                    f"type (string) must not include an index because index was passed explicitly: {type}"
+                )
             if not number.isdigit():
                 raise RuntimeError(f"Invalid device string: '{type}'")
             index = int(number)

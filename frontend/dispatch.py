@@ -1,9 +1,9 @@
 """The one door every op goes through, and the backends behind it.
 
-`apply(op, operands, attrs)` has the active backend compute and puts the call on the tape if a gradient is wanted.
-`view` does the same for a chain of view steps with one node, `write` changes a tensor in place. Everything above
-(functions, nn, optim, the gradient rules) is written in terms of these three, so that it runs the same on arrays and
-while a function is compiled.
+`apply(op, operands, attrs)` has the active backend compute and puts the call on the tape if a gradient is
+wanted. `view` does the same for a chain of view steps with one node, `write` changes a tensor in place.
+Everything above (functions, nn, optim, the gradient rules) is written in terms of these three, so that it
+runs the same on arrays and while a function is compiled.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from .ir import ops as _ops  # noqa: F401  (fills the registry)
-from .ir.builder import OpBuilder
-from .ir.dtypes import DType, i64
-from .ir.op import Op, op_named
-from .ir.types import TensorType
 from . import tape
 from .capture import Capture, create_state, guard_value, hyperparameter
 from .eager import EAGER
+from .ir import ops as _ops  # noqa: F401  (fills the registry)
+from .ir.builder import OpBuilder
+from .ir.dtypes import DType
+from .ir.op import Op, op_named
+from .ir.types import TensorType
 from .state import local
 from .tensor import Tensor
 from .views import Views, ViewStep
@@ -32,7 +32,8 @@ class Backend(Protocol):
 
     # The side of a tracer that library code talks to (`capture.py`); None for a backend that computes.
     capture: Any
-    # Told before `.grad` or `.requires_grad` of a tensor changes, with the old value; None where nobody listens.
+    # Told before `.grad` or `.requires_grad` of a tensor changes, with the old value; None where nobody
+    # listens.
     on_grad_set: Callable[[Tensor, Tensor | None], None] | None
     on_requires_grad_set: Callable[[Tensor, bool], None] | None
     on_data_set: Callable[[Tensor], None] | None  # before `.data = ...`
@@ -42,12 +43,14 @@ class Backend(Protocol):
     capture: Capture | None
 
     def apply(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
-        """Compute, without autograd. `attrs` is normalised. A result that is a view of its operand shares its storage
-        (`tensor.view_of`)."""
+        """Compute, without autograd; `attrs` is normalised.
+
+        A result that is a view of its operand shares its storage (`tensor.view_of`).
+        """
         ...
 
     def write(self, target: Tensor, new: Tensor) -> None:
-        """The target's elements become those of `new`, which has the same shape and dtype. The target may be a view."""
+        """The target's elements become those of `new`, of the same shape and dtype; it may be a view."""
         ...
 
     def constant(self, value: float | int | bool, dtype: DType) -> Tensor:
@@ -85,7 +88,8 @@ def normalised_attrs(op: Op, attrs: Mapping[str, Any]) -> Mapping[str, Any]:
         return EMPTY if not attrs else op.normalise_attrs(attrs)
     keyed = _keyed_ops.get(op)
     if keyed is None:
-        # Numbers of several types are equal (1, 1.0, True; 0.0, -0.0), so attributes that hold them are no keys.
+        # Numbers of several types are equal (1, 1.0, True; 0.0, -0.0), so attributes that hold them are no
+        # keys.
         keyed = _keyed_ops[op] = all(a.kind in _KEYED_KINDS for a in op.attrs.values())
     if not keyed:
         return op.normalise_attrs(attrs)
@@ -143,7 +147,9 @@ def view_step(name: str, attrs: Mapping[str, Any]) -> ViewStep:
 
 
 def write(target: Tensor, new: Tensor) -> None:
-    """Change the target's elements in place, counting a new version; the tape is not told (see `inplace.assign`)."""
+    """Change the target's elements in place, counting a new version; the tape is not told (see
+    `inplace.assign`).
+    """
     local.backend.write(target, new)
     extra = target._extra
     if extra is None or not extra.untracked:
@@ -174,6 +180,7 @@ class TensorBuilder(OpBuilder):
 TENSORS = TensorBuilder()
 
 __all__ = [
-    "EAGER", "TENSORS", "Backend", "DType", "TensorBuilder", "active_backend", "apply", "constant", "create_state", "guard_value",
-    "hyperparameter", "normalised_attrs", "op_named", "use_backend", "view", "view_step", "write",
+    "EAGER", "TENSORS", "Backend", "DType", "TensorBuilder", "active_backend", "apply", "constant",
+    "create_state", "guard_value", "hyperparameter", "normalised_attrs", "op_named", "use_backend", "view",
+    "view_step", "write",
 ]  # fmt: skip

@@ -58,10 +58,7 @@ class EagerBackend:
         array = target._array
         assert array is not None and new._array is not None
         if not array.flags.writeable:
-            raise RuntimeError(
-                "cannot write to this tensor in place: its memory is read-only (it was made from a read-only NumPy "
-                "array). Please clone() the tensor before performing the operation."
-            )
+            array = _writeable(array)
         np.copyto(array, new._array, casting="unsafe")
 
     def constant(self, value: float | int | bool, dtype: DType) -> Tensor:
@@ -82,6 +79,22 @@ class EagerBackend:
         assert tensor._array is not None
         value = tensor._array.item()
         return value if isinstance(value, int | float | complex) else float(value)
+
+
+def _writeable(array: Array) -> Array:
+    """The memory of an expanded view, which NumPy hands out read-only; RuntimeError where it is read-only
+    itself.
+    """
+    alias = array.view()
+    try:
+        alias.flags.writeable = True
+    except ValueError:
+        raise RuntimeError(
+            "cannot write to this tensor in place: its memory is read-only (it was made from a read-only "
+            "NumPy array). "
+            "Please clone() the tensor before performing the operation."
+        ) from None
+    return alias
 
 
 _constants: dict[tuple[Any, DType], Tensor] = {}

@@ -1,7 +1,7 @@
 """Functions whose result cannot be stated as ops: its size or order depends on the data.
 
-They read the elements on the host, so they do not run inside a compiled function (the tracer's tensors have none).
-Where PyTorch differentiates them, the order is found here and the values are then gathered by an op.
+They read the elements on the host, so they do not run inside a compiled function (the tracer's tensors have
+none). Where PyTorch differentiates them, the order is found here and the values are then gathered by an op.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .ir.dtypes import DType, bool_, i64
+from .ir.dtypes import DType, bool_
 from .tensor import Array, Tensor, wrap
 
 
@@ -18,7 +18,8 @@ def host_array(tensor: Tensor, what: str) -> Array:
     """The tensor's elements; RuntimeError inside a compiled function, where there are none yet."""
     if tensor._array is None:
         raise RuntimeError(
-            f"{what} depends on the elements of a tensor, which are not known inside a compiled function: compute it "
+            f"{what} depends on the elements of a tensor, which are not known inside a compiled function: "
+            f"compute it "
             "outside, or write it with torch.where"
         )
     return tensor._array
@@ -56,9 +57,15 @@ def sort_order(input: Tensor, dim: int, descending: bool, what: str) -> Tensor:
 
 
 def unique(
-    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
 ) -> Any:
-    """The distinct elements, in ascending order; on request where each element went, and how often each occurs."""
+    """The distinct elements, in ascending order; on request where each element went, and how often each
+    occurs.
+    """
     array = host_array(input, "unique")
     values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=dim)
     if dim is None:
@@ -86,7 +93,9 @@ def equal(input: Tensor, other: Tensor) -> bool:
     return a.shape == b.shape and bool(np.array_equal(a, b))
 
 
-def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
+def isclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> Tensor:
     """Where |input - other| <= atol + rtol * |other|."""
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{_name(input.dtype)} did not match {_name(other.dtype)}")
@@ -101,9 +110,14 @@ def _name(dtype: DType) -> str:
     return dtype.torch_name
 
 
-def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+def allclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> bool:
     """Whether `isclose` holds everywhere."""
     return bool(host_array(isclose(input, other, rtol, atol, equal_nan), "allclose").all())
 
 
-__all__ = ["allclose", "bincount", "count_nonzero", "equal", "i64", "isclose", "nonzero", "sort_order", "unique"]
+# The names of `torch` that are defined here.
+__all__ = [
+    "allclose", "bincount", "count_nonzero", "equal", "isclose", "nonzero", "unique",
+]  # fmt: skip

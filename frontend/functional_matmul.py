@@ -1,9 +1,12 @@
-"""Products of matrices and vectors, brought to the matrix multiplication of at least two dims that the IR has."""
+"""Products of matrices and vectors, brought to the matrix multiplication of at least two dims that the IR
+has.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from . import dispatch
 from .arguments import tensor_argument
 from .dispatch import apply, op_named
 from .functional_pointwise import add, mul
@@ -62,9 +65,7 @@ def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
 def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The inner product of two vectors."""
     if input.ndim != 1 or tensor.ndim != 1:
-        raise RuntimeError(
-            f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors"
-        )
+        raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors")
     if input.dtype is not tensor.dtype:
         raise RuntimeError(
             f"dot : expected both vectors to have same dtype, but found {_name(input)} and {_name(tensor)}"
@@ -72,13 +73,11 @@ def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
     have, other = input.shape[0], tensor.shape[0]
     if have != other:
         raise RuntimeError(
-            f"inconsistent tensor size, expected tensor [{have}] and src [{other}] to have the same number of elements, "
+            f"inconsistent tensor size, expected tensor [{have}] and src [{other}] to have the same number "
+            f"of elements, "
             f"but got {have} and {other} elements respectively"
         )
     return _finish(folded("DotBackward0", (input, tensor), lambda: sum(mul(input, tensor))), out, "dot")
-
-
-
 
 
 def _name(tensor: Tensor) -> str:
@@ -98,7 +97,9 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
         result: Tensor = apply(_MATMUL, (a, b), grad_name="MmBackward0")
         return result
     if rank_a == 0 or rank_b == 0:
-        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {rank_a}D and {rank_b}D")
+        raise RuntimeError(
+            f"both arguments to matmul need to be at least 1D, but they are {rank_a}D and {rank_b}D"
+        )
     if rank_a == 1 and rank_b == 1:
         return dot(a, b)
     if rank_b == 1:
@@ -106,8 +107,11 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
             return mv(a, b)
         return folded("UnsafeViewBackward0", (a, b), lambda: _dropped(_matmul(a, unsqueeze(b, 1)), -1))
     if rank_a == 1:
-        name = "SqueezeBackward4" if rank_b == 2 else "UnsafeViewBackward0"
-        return folded(name, (a, b), lambda: _dropped(_matmul(unsqueeze(a, 0), b), -2))
+        if rank_b == 2:
+            row = _matmul(unsqueeze(a, 0), b)
+            step = dispatch.view_step("reshape", {"shape": tuple(row.shape)[1:]})
+            return dispatch.view(row, (step,), "SqueezeBackward4")
+        return folded("UnsafeViewBackward0", (a, b), lambda: _dropped(_matmul(unsqueeze(a, 0), b), -2))
     if rank_b == 2:
         # Many matrices times one: all rows at once.
         lead = tuple(a.shape)[:-1]
@@ -116,8 +120,7 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
         full._base = None
         flat: Tensor = full
         return flat
-    name = "BmmBackward0" if rank_a == rank_b == 3 else "UnsafeViewBackward0"
-    batched: Tensor = apply(_MATMUL, (a, b), grad_name=name)
+    batched: Tensor = apply(_MATMUL, (a, b), grad_name="UnsafeViewBackward0")
     return batched
 
 
@@ -127,7 +130,9 @@ def _dropped(value: Tensor, dim: int) -> Tensor:
     return reshape(value, tuple(shape))
 
 
-def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None) -> Tensor:
+def addmm(
+    input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None
+) -> Tensor:
     """beta * input + alpha * mat1 @ mat2."""
     if beta == 1 and alpha == 1:
         return _finish(apply(_ADDMM, (input, mat1, mat2)), out, "addmm")
@@ -151,7 +156,9 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alp
 
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * mat @ vec."""
-    return folded("AddmvBackward0", (input, mat, vec), lambda: add(mul(input, beta), mul(mv(mat, vec), alpha)))
+    return folded(
+        "AddmvBackward0", (input, mat, vec), lambda: add(mul(input, beta), mul(mv(mat, vec), alpha))
+    )
 
 
 def outer(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -176,12 +183,15 @@ def trace(input: Tensor) -> Tensor:
 
 def einsum(equation: str, *operands: Any) -> Tensor:
     """Einstein summation: products of the operands, summed over the letters that the result does not name."""
-    tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
+    tensors = (
+        list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
+    )
     inputs, arrow, output = equation.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if len(terms) != len(tensors):
         raise RuntimeError(
-            "einsum(): the number of operands specified in the equation doesn't match the number of operands provided"
+            "einsum(): the number of operands specified in the equation doesn't match the number of "
+            "operands provided"
         )
     if "." in inputs:
         terms, output = _named_ellipsis(terms, tensors, output, bool(arrow))
@@ -199,11 +209,15 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         labels = "".join(c for c in labels if c in output)
     missing = [c for c in output if c not in labels]
     if missing:
-        raise RuntimeError(f"einsum(): output subscript {missing[0]} does not appear in the equation for any input operand")
+        raise RuntimeError(
+            f"einsum(): output subscript {missing[0]} does not appear in the equation for any input operand"
+        )
     return result.permute(tuple(labels.index(c) for c in output)) if labels != output else result
 
 
-def _named_ellipsis(terms: list[str], tensors: list[Tensor], output: str, explicit: bool) -> tuple[list[str], str]:
+def _named_ellipsis(
+    terms: list[str], tensors: list[Tensor], output: str, explicit: bool
+) -> tuple[list[str], str]:
     """Letters of their own for the dims that `...` stands for."""
     used = set("".join(terms) + output)
     spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in used]
@@ -222,7 +236,8 @@ def _named_ellipsis(terms: list[str], tensors: list[Tensor], output: str, explic
 def _diagonal_free(tensor: Tensor, labels: str) -> tuple[Tensor, str]:
     if tensor.ndim != len(labels):
         raise RuntimeError(
-            f"einsum(): the number of subscripts in the equation ({len(labels)}) does not match the number of "
+            f"einsum(): the number of subscripts in the equation ({len(labels)}) does not match the number "
+            f"of "
             f"dimensions ({tensor.ndim}) for an operand and no ellipsis was given"
         )
     for label in dict.fromkeys(labels):
@@ -235,7 +250,9 @@ def _diagonal_free(tensor: Tensor, labels: str) -> tuple[Tensor, str]:
 
 
 def _contract(a: Tensor, la: str, b: Tensor, lb: str, later: set[str]) -> tuple[Tensor, str]:
-    """One product, as a batched matrix multiplication: labels in both and later are batch, in both only are summed."""
+    """One product, as a batched matrix multiplication: labels in both and later are batch, in both only are
+    summed.
+    """
     batch = "".join(c for c in la if c in lb and c in later)
     summed = "".join(c for c in la if c in lb and c not in later)
     left = "".join(c for c in la if c not in lb)
@@ -247,7 +264,8 @@ def _contract(a: Tensor, la: str, b: Tensor, lb: str, later: set[str]) -> tuple[
                 size[c] = n
             elif n != 1 and size[c] != n:
                 raise RuntimeError(
-                    f"einsum(): operands do not broadcast with remapped shapes [original->remapped]: {list(a.shape)} "
+                    f"einsum(): operands do not broadcast with remapped shapes [original->remapped]: "
+                    f"{list(a.shape)} "
                     f"and {list(b.shape)}"
                 )
 
@@ -274,7 +292,14 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     names_a = letters[: a.ndim]
     fresh = iter(letters[a.ndim :])
     names_b = "".join(names_a[left[right.index(i)]] if i in right else next(fresh) for i in range(b.ndim))
-    kept = [c for i, c in enumerate(names_a) if i not in left] + [c for i, c in enumerate(names_b) if i not in right]
+    kept = [c for i, c in enumerate(names_a) if i not in left] + [
+        c for i, c in enumerate(names_b) if i not in right
+    ]
     return einsum(f"{names_a},{names_b}->{''.join(kept)}", a, b)
 
 
+# The names of `torch` that are defined here.
+__all__ = [
+    "addmm", "addmv", "baddbmm", "bmm", "dot", "einsum", "ger", "matmul", "mm", "mv", "outer",
+    "tensordot", "trace",
+]  # fmt: skip

@@ -15,8 +15,8 @@ from .inplace import into
 from .ir import dtypes
 from .ir.op import Op
 from .promotion import as_operand, convert, promoted, result_dtype
-from .tape import folded
-from .tensor import Tensor, scalar_type_name
+from .tape import NotImplementedNode, folded
+from .tensor import Tensor, cxx_name, scalar_type_name
 
 _ADD, _SUB, _MUL, _DIV, _POW = map(op_named, ("add", "sub", "mul", "div", "pow"))
 
@@ -81,9 +81,7 @@ def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     scaled = input if type(alpha) is int and alpha == 1 else mul(input, alpha)
     pair = _pair(scaled, operand(other, "rsub"))
     result: Tensor = apply(_SUB, (pair[1], pair[0]), grad_name="RsubBackward1")
-    if result._grad_fn is not None and not isinstance(other, Tensor):
-        result._grad_fn.edges_shown = -1
-    return result
+    return result if isinstance(other, Tensor) else _hide(result, -1)
 
 
 def mul(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
@@ -106,7 +104,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor
             result = apply(_TRUNC, (result,), grad_name="DivBackward1")
     else:
         raise RuntimeError(
-            "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '" + rounding_mode + "'"
+            "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '"
+            + rounding_mode
+            + "'"
         )
     return _finish(result, out, "div")
 
@@ -116,15 +116,19 @@ _FLOOR_DIVIDE, _TRUNC, _REMAINDER = map(op_named, ("floor_divide", "trunc", "rem
 
 def floor_divide(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
     """floor(input / other)."""
-    result: Tensor = apply(_FLOOR_DIVIDE, _pair(operand(input, "floor_divide", "input", 1), operand(other, "floor_divide")))
+    pair = _pair(operand(input, "floor_divide", "input", 1), operand(other, "floor_divide"))
+    result: Tensor = apply(_FLOOR_DIVIDE, pair)
+    if result._grad_fn is not None:
+        result._grad_fn = NotImplementedNode("floor_divide", (input, other), result._type)
     return _finish(result, out, "floor_divide")
 
 
 def remainder(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
     """Python's modulus: the result has the sign of `other`."""
     pair = _pair(operand(input, "remainder", "input", 1), operand(other, "remainder"))
-    result = apply(_REMAINDER, pair)
-    return _finish(result if isinstance(other, Tensor) else _hide(result), out, "remainder")
+    if isinstance(other, Tensor):
+        return _finish(apply(_REMAINDER, pair, grad_name="RemainderBackward1"), out, "remainder")
+    return _finish(_hide(apply(_REMAINDER, pair, grad_name="RemainderBackward0")), out, "remainder")
 
 
 def fmod(input: Tensor, other: Any, *, out: Tensor | None = None) -> Tensor:
@@ -147,9 +151,7 @@ def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     if isinstance(base, Tensor) and not isinstance(exponent, Tensor):
         result = _hide(_number_power(base, exponent))
     elif isinstance(exponent, Tensor) and not isinstance(base, Tensor):
-        result = apply(_POW, _pair(base, exponent), grad_name="PowBackward2")
-        if result._grad_fn is not None:
-            result._grad_fn.edges_shown = -1
+        result = _hide(apply(_POW, _pair(base, exponent), grad_name="PowBackward2"), -1)
     else:
         result = apply(_POW, _pair(base, exponent), grad_name="PowBackward1")
     return _finish(result, out, "pow")
@@ -177,7 +179,8 @@ def neg(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """-input."""
     if input.dtype is dtypes.bool_:
         raise RuntimeError(
-            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use "
+            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a "
+            "mask, use "
             "the `~` or `logical_not()` operator instead."
         )
     return _finish(apply(_NEG, (input,)), out, "neg")
@@ -197,7 +200,9 @@ def positive(input: Tensor) -> Tensor:
 
 
 def _unary(name: str, doc: str, floating: bool = True) -> Callable[..., Tensor]:
-    """A function of one tensor by the op of the same name. `floating`: integers become the default dtype first."""
+    """A function of one tensor by the op of the same name. `floating`: integers become the default dtype
+    first.
+    """
     op = op_named(name)
 
     def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -342,12 +347,33 @@ def _bitwise(name: str, doc: str) -> Callable[..., Tensor]:
         pair = _pair(operand(input, name, "input", 1), operand(other, name))
         kind = pair[0].dtype.kind
         if kind == "float" or kind == "complex":
-            raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{scalar_type_name(pair[0].dtype)}'")
+            raise NotImplementedError(
+                f"\"{name}_cpu\" not implemented for '{scalar_type_name(pair[0].dtype)}'"
+            )
         return _finish(apply(op, pair), out, name)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
     return function
+
+
+def bitwise_left_shift(input: Any, other: Any) -> Tensor:
+    """input times 2 to the other."""
+    return mul(input, _power_of_two(input, other, "lshift"))
+
+
+def bitwise_right_shift(input: Any, other: Any) -> Tensor:
+    """input divided by 2 to the other, rounded down."""
+    return floor_divide(input, _power_of_two(input, other, "rshift"))
+
+
+def _power_of_two(input: Any, other: Any, name: str) -> Any:
+    dtype = result_dtype(input, other)
+    if not dtype.is_integral:
+        raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{scalar_type_name(dtype)}'")
+    if isinstance(other, Tensor):
+        return apply(_POW, (as_operand(2, dtype), convert(other, dtype)))
+    return as_operand(2**other, dtype)
 
 
 bitwise_and = _bitwise("bitwise_and", "input & other.")
@@ -358,7 +384,9 @@ bitwise_xor = _bitwise("bitwise_xor", "input ^ other.")
 def bitwise_not(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """~input: of bool the negation."""
     if input.dtype.kind in ("float", "complex"):
-        raise NotImplementedError(f"\"bitwise_not_cpu\" not implemented for '{scalar_type_name(input.dtype)}'")
+        raise NotImplementedError(
+            f"\"bitwise_not_cpu\" not implemented for '{scalar_type_name(input.dtype)}'"
+        )
     return _finish(apply(op_named("bitwise_not"), (input,)), out, "bitwise_not")
 
 
@@ -366,7 +394,7 @@ def bitwise_not(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Tensor | None = None) -> Any:
-    """`input` where the condition holds, else `other`. With the condition alone: the indices where it holds."""
+    """`input` where the condition holds, else `other`; with the condition alone, the indices where it does."""
     if input is None and other is None:
         return nonzero(condition, as_tuple=True)
     if condition.dtype not in (dtypes.bool_, dtypes.u8):
@@ -386,9 +414,12 @@ def clamp(input: Tensor, min: Any = None, max: Any = None, *, out: Tensor | None
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     if isinstance(min, Tensor) or isinstance(max, Tensor):
-        if min is not None:
-            input = maximum(input, min)
-        return _finish(input if max is None else minimum(input, max), out, "clamp")
+
+        def compute() -> Tensor:
+            raised = input if min is None else maximum(input, min)
+            return raised if max is None else minimum(raised, max)
+
+        return _finish(folded("ClampBackward0", (input, min, max), compute), out, "clamp")
     numbers = [operand(v, "clamp", "min") for v in (min, max) if v is not None]
     dtype = result_dtype(input, *numbers)
     bounds = [None if v is None else (float(v) if dtype.kind == "float" else v) for v in (min, max)]
@@ -413,7 +444,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     """input with the elements where the mask holds replaced by the value."""
     if mask.dtype is not dtypes.bool_:
         raise RuntimeError(
-            f"masked_fill_ only supports boolean masks, but got mask with dtype {_CXX_NAMES.get(mask.dtype.name, mask.dtype.torch_name)}"
+            f"masked_fill_ only supports boolean masks, but got mask with dtype {cxx_name(mask.dtype)}"
         )
     if isinstance(value, Tensor) and value.ndim:
         raise RuntimeError(
@@ -422,10 +453,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
         )
     filling = as_operand(operand(value, "masked_fill", "value", 3), input.dtype)
     result: Tensor = apply(_WHERE, (mask, filling, input), grad_name="MaskedFillBackward0")
-    return result
-
-
-_CXX_NAMES = {"f32": "float", "f64": "double", "i64": "long int", "i32": "int", "u8": "unsigned char"}
+    return result if isinstance(value, Tensor) else _hide(result, -1)
 
 
 def lerp(input: Tensor, end: Tensor, weight: Any, *, out: Tensor | None = None) -> Tensor:
@@ -434,7 +462,9 @@ def lerp(input: Tensor, end: Tensor, weight: Any, *, out: Tensor | None = None) 
     return _finish(result, out, "lerp")
 
 
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, out: Tensor | None = None) -> Tensor:
+def addcmul(
+    input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, out: Tensor | None = None
+) -> Tensor:
     """input + value * tensor1 * tensor2."""
 
     def compute() -> Tensor:
@@ -444,7 +474,9 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, 
     return _finish(folded("AddcmulBackward0", (input, tensor1, tensor2), compute), out, "addcmul")
 
 
-def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, out: Tensor | None = None) -> Tensor:
+def addcdiv(
+    input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, out: Tensor | None = None
+) -> Tensor:
     """input + value * tensor1 / tensor2."""
     if tensor1.dtype.is_integral and tensor2.dtype.is_integral:
         raise RuntimeError(
@@ -469,3 +501,86 @@ def _is_one(value: Any) -> bool:
 subtract, multiply, divide, true_divide, negative, absolute = sub, mul, div, div, neg, abs
 greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
 fix = trunc
+
+# The names of `torch` that are defined here.
+__all__ = [
+    "abs",
+    "absolute",
+    "add",
+    "addcdiv",
+    "addcmul",
+    "bitwise_and",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "ceil",
+    "clamp",
+    "clamp_max",
+    "clamp_min",
+    "clip",
+    "cos",
+    "cosh",
+    "div",
+    "divide",
+    "eq",
+    "erf",
+    "exp",
+    "exp2",
+    "expm1",
+    "fix",
+    "floor",
+    "floor_divide",
+    "fmod",
+    "ge",
+    "greater",
+    "greater_equal",
+    "gt",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "le",
+    "lerp",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "lt",
+    "masked_fill",
+    "maximum",
+    "minimum",
+    "mul",
+    "multiply",
+    "ne",
+    "neg",
+    "negative",
+    "not_equal",
+    "positive",
+    "pow",
+    "reciprocal",
+    "relu",
+    "remainder",
+    "round",
+    "rsqrt",
+    "rsub",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "sub",
+    "subtract",
+    "tan",
+    "tanh",
+    "true_divide",
+    "trunc",
+    "where",
+]  # fmt: skip

@@ -36,7 +36,14 @@ def _finish(result: Tensor, out: Tensor | None, name: str) -> Tensor:
 # Sums
 
 
-def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, out: Tensor | None = None) -> Tensor:
+def sum(
+    input: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: DType | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """The sum over the dims, or of all elements. Integers and bool are summed as int64."""
     tensor_argument(input, "sum")
     name = "SumBackward0" if dim is None else "SumBackward1"
@@ -50,7 +57,11 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType |
 def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The sum without the NaNs."""
     zero = constant(0, input.dtype)
-    return folded("NansumBackward0", (input,), lambda: sum(where(ne(input, input), zero, input), dim, keepdim, dtype=dtype))
+    return folded(
+        "NansumBackward0",
+        (input,),
+        lambda: sum(where(ne(input, input), zero, input), dim, keepdim, dtype=dtype),
+    )
 
 
 def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
@@ -59,11 +70,20 @@ def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType 
     if dtype is None and input.dtype.kind != "float":
         dtype = dtypes.i64
     value = input if dtype is None else convert(input, dtype)
-    result: Tensor = apply(_PROD, (value,), {"dims": wrap_dims(dim, input.ndim), "keepdim": bool(keepdim)}, name)
+    result: Tensor = apply(
+        _PROD, (value,), {"dims": wrap_dims(dim, input.ndim), "keepdim": bool(keepdim)}, name
+    )
     return result
 
 
-def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, out: Tensor | None = None) -> Tensor:
+def mean(
+    input: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: DType | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """The mean over the dims, or of all elements."""
     value = input if dtype is None else convert(input, dtype)
     _need_floating("mean", value)
@@ -75,7 +95,8 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType 
 def _need_floating(name: str, value: Tensor) -> None:
     if value.dtype.kind not in ("float", "complex"):
         raise RuntimeError(
-            f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
+            f"{name}(): could not infer output dtype. Input dtype must be either a floating point or "
+            f"complex dtype. "
             f"Got: {scalar_type_name(value.dtype)}"
         )
 
@@ -105,13 +126,17 @@ def _var(input: Tensor, dim: Any, correction: int, keepdim: bool) -> Tensor:
     return result
 
 
-def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+def var(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
     """The variance; `correction` is subtracted from the count (1: Bessel's)."""
     dim, unbiased = _variance_dims(dim, unbiased)
     return _var(input, dim, _correction(unbiased, correction), keepdim)
 
 
-def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+def std(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
     """The standard deviation; where it is 0 its gradient is 0."""
     dim, unbiased = _variance_dims(dim, unbiased)
     count = _correction(unbiased, correction)
@@ -124,14 +149,28 @@ def _safe_sqrt(value: Tensor) -> Tensor:
     return where(at_zero, value, sqrt(where(at_zero, constant(1, value.dtype), value)))
 
 
-def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> tuple[Tensor, Tensor]:
+def var_mean(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> tuple[Tensor, Tensor]:
     """Variance and mean."""
-    return var(input, dim, unbiased, keepdim, correction=correction), mean(input, _variance_dims(dim, None)[0], keepdim)
+    where_, count = _variance_dims(dim, unbiased)
+    count = _correction(count, correction)
+    return (
+        folded("VarMeanBackward0", (input,), lambda: _var(input, where_, count, keepdim)),
+        folded("VarMeanBackward0", (input,), lambda: mean(input, where_, keepdim)),
+    )
 
 
-def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> tuple[Tensor, Tensor]:
+def std_mean(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> tuple[Tensor, Tensor]:
     """Standard deviation and mean."""
-    return std(input, dim, unbiased, keepdim, correction=correction), mean(input, _variance_dims(dim, None)[0], keepdim)
+    where_, count = _variance_dims(dim, unbiased)
+    count = _correction(count, correction)
+    return (
+        folded("StdMeanBackward0", (input,), lambda: _safe_sqrt(_var(input, where_, count, keepdim))),
+        folded("StdMeanBackward0", (input,), lambda: mean(input, where_, keepdim)),
+    )
 
 
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
@@ -171,24 +210,32 @@ def _return_type(name: str) -> type[ValuesAndIndices]:
     return made
 
 
-_TYPES = {name: _return_type(name) for name in ("max", "min", "sort", "topk", "median", "mode", "cummax", "kthvalue")}
+_TYPES = {
+    name: _return_type(name)
+    for name in ("max", "min", "sort", "topk", "median", "mode", "cummax", "kthvalue")
+}
 
 
 def _extreme(name: str, whole: Any, arg: Any, pairwise: str) -> Callable[..., Any]:
     title = name.capitalize()
 
-    def function(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None, out: Any = None) -> Any:
+    def function(
+        input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None, out: Any = None
+    ) -> Any:
         if isinstance(dim, Tensor) or other is not None:
             first, second = promotion.promoted(input, dim if other is None else other)
             return _finish(apply(op_named(pairwise), (first, second)), out, name)
         if dim is None:
             if input._type.numel == 0:
                 raise RuntimeError(
-                    f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction "
+                    f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
+                    f"reduction "
                     "dim with the 'dim' argument."
                 )
             dims = tuple(range(input.ndim))
-            return _finish(apply(whole, (input,), {"dims": dims, "keepdim": False}, f"{title}Backward1"), out, name)
+            return _finish(
+                apply(whole, (input,), {"dims": dims, "keepdim": False}, f"{title}Backward1"), out, name
+            )
         at = wrap_dim(dim, input.ndim)
         if input.ndim and input.shape[at] == 0:
             raise IndexError(f"{name}(): Expected reduction dim {at} to have non-zero size.")
@@ -199,7 +246,9 @@ def _extreme(name: str, whole: Any, arg: Any, pairwise: str) -> Callable[..., An
         return _TYPES[name](values, indices)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"The {name}imum of all elements; with `dim` the (values, indices) along it; of two tensors."
+    function.__doc__ = (
+        f"The {name}imum of all elements; with `dim` the (values, indices) along it; of two tensors."
+    )
     return function
 
 
@@ -225,6 +274,12 @@ min = _extreme("min", _AMIN, _ARGMIN, "minimum")
 def _along_dims(name: str, op: Any) -> Callable[..., Tensor]:
     def function(input: Tensor, dim: Any = (), keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
         dims = _all_if_empty(dim, input.ndim)
+        if dim in ((), []) and input._type.numel == 0:
+            raise RuntimeError(
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
+                f"reduction dim with "
+                "the 'dim' argument."
+            )
         for d in dims:
             if input.ndim and input.shape[d] == 0:
                 raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
@@ -241,7 +296,10 @@ amax, amin = _along_dims("amax", _AMAX), _along_dims("amin", _AMIN)
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """Minimum and maximum."""
     dims: Any = () if dim is None else dim
-    return amin(input, dims, keepdim), amax(input, dims, keepdim)
+    return (
+        folded("AminmaxBackward0", (input,), lambda: amin(input, dims, keepdim)),
+        folded("AminmaxBackward0", (input,), lambda: amax(input, dims, keepdim)),
+    )
 
 
 def _position(name: str, op: Any) -> Callable[..., Tensor]:
@@ -279,7 +337,7 @@ def _truth(name: str, op: Any) -> Callable[..., Tensor]:
     return function
 
 
-any, all = _truth("any", _ANY), _truth("all", _ALL)  # noqa: A001
+any, all = _truth("any", _ANY), _truth("all", _ALL)
 
 
 # Order
@@ -328,7 +386,9 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     if dim is None:
         flat = flatten(input)
         middle = (as_int(flat.shape[0]) - 1) // 2
-        return folded("MedianBackward0", (input,), lambda: _chosen(flatten(input), 0, middle, False, "median", "")[0])
+        return folded(
+            "MedianBackward0", (input,), lambda: _chosen(flatten(input), 0, middle, False, "median", "")[0]
+        )
     at = wrap_dim(dim, input.ndim)
     middle = (as_int(input.shape[at] if input.ndim else 1) - 1) // 2
     return _chosen(input, at, middle, keepdim, "median", "MedianBackward1")
@@ -353,7 +413,11 @@ def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
     if dtype is None and input.dtype.kind not in ("float", "complex"):
         dtype = dtypes.i64
     at = wrap_dim(dim, input.ndim)
-    return folded("CumsumBackward0", (input,), lambda: _running(input if dtype is None else convert(input, dtype), at, add))
+    return folded(
+        "CumsumBackward0",
+        (input,),
+        lambda: _running(input if dtype is None else convert(input, dtype), at, add),
+    )
 
 
 def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
@@ -361,13 +425,19 @@ def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
     if dtype is None and input.dtype.kind not in ("float", "complex"):
         dtype = dtypes.i64
     at = wrap_dim(dim, input.ndim)
-    return folded("CumprodBackward0", (input,), lambda: _running(input if dtype is None else convert(input, dtype), at, mul))
+    return folded(
+        "CumprodBackward0",
+        (input,),
+        lambda: _running(input if dtype is None else convert(input, dtype), at, mul),
+    )
 
 
 # Norms
 
 
-def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+def norm(
+    input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Tensor:
     """The p-norm of all elements, or along the dims."""
     if dtype is not None:
         input = convert(input, dtype)
@@ -415,7 +485,9 @@ def log_softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
 def _softmax(name: str, input: Tensor, dim: int, dtype: DType | None) -> Tensor:
     value = input if dtype is None else convert(input, dtype)
     if value.dtype.kind != "float":
-        raise NotImplementedError(f"\"{name}_lastdim_kernel_impl\" not implemented for '{scalar_type_name(value.dtype)}'")
+        raise NotImplementedError(
+            f"\"{name}_lastdim_kernel_impl\" not implemented for '{scalar_type_name(value.dtype)}'"
+        )
     at = wrap_dim(dim, value.ndim)
     if value.ndim == 0:
         return reshape(_softmax(name, unsqueeze(value, 0), 0, None), ())
@@ -423,3 +495,9 @@ def _softmax(name: str, input: Tensor, dim: int, dtype: DType | None) -> Tensor:
     return result
 
 
+# The names of `torch` that are defined here.
+__all__ = [
+    "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "argsort", "cumprod", "cumsum", "dist",
+    "kthvalue", "log_softmax", "logsumexp", "max", "mean", "median", "min", "nanmean", "nansum", "norm",
+    "prod", "softmax", "sort", "std", "std_mean", "sum", "topk", "var", "var_mean",
+]  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from . import dispatch
@@ -15,6 +16,7 @@ from .dispatch import apply, op_named, view_step
 from .functional_pointwise import convert_copy
 from .inplace import into
 from .ir.dims import DimLike, bounds, exact_div, minimum, product
+from .ir.dtypes import i64
 from .layout import can_view, is_contiguous
 from .promotion import as_operand, result_dtype
 from .tape import folded
@@ -48,7 +50,8 @@ def _infer_size(input: Tensor, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...
         return shape
     if rest == 0:
         raise RuntimeError(
-            f"cannot reshape tensor of 0 elements into shape {_text(shape)} because the unspecified dimension size -1 "
+            f"cannot reshape tensor of 0 elements into shape {_text(shape)} because the unspecified "
+            f"dimension size -1 "
             "can be any value and is ambiguous"
         )
     try:
@@ -67,7 +70,8 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     wanted = _infer_size(input, sizes(shape, "view"))
     if not can_view(input, wanted):
         raise RuntimeError(
-            "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
+            "view size is not compatible with input tensor's size and stride (at least one dimension spans "
+            "across two "
             "contiguous subspaces). Use .reshape(...) instead."
         )
     return dispatch.view(input, (_reshape_step(wanted),), "ViewBackward0")
@@ -83,7 +87,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     wanted = _infer_size(input, sizes(shape, "reshape"))
     if can_view(input, wanted):
         return dispatch.view(input, (_reshape_step(wanted),), "ViewBackward0")
-    copied = contiguous(convert_copy(input))
+    copied = contiguous(input)
     result: Tensor = apply(_RESHAPE, (copied,), {"shape": wanted}, "UnsafeViewBackward0")
     result._base = None  # of the copy, which nobody else sees
     return result
@@ -129,7 +133,8 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
         given[given.index(-1)] = shape[dim] // known if known else 0
     if math.prod(given) != shape[dim]:
         raise RuntimeError(
-            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({shape[dim]}) in the "
+            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} "
+            f"({shape[dim]}) in the "
             "input tensor"
         )
     return view(input, (*shape[:dim], *given, *shape[dim + 1 :]))
@@ -150,7 +155,8 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     rank = input.ndim
     if len(dims) != rank:
         raise RuntimeError(
-            "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
+            "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the "
+            "desired "
             f"ordering of dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(dims)}"
         )
     order = tuple(wrap_dim(d, rank) for d in dims)
@@ -184,10 +190,13 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """The source dims at the destination positions, the others in their order."""
     rank = input.ndim
     sources = [wrap_dim(d, rank) for d in (source if isinstance(source, Sequence) else [source])]
-    targets = [wrap_dim(d, rank) for d in (destination if isinstance(destination, Sequence) else [destination])]
+    targets = [
+        wrap_dim(d, rank) for d in (destination if isinstance(destination, Sequence) else [destination])
+    ]
     if len(sources) != len(targets):
         raise RuntimeError(
-            f"movedim: Invalid source or destination dims: source ({sources} dims) should contain the same number of "
+            f"movedim: Invalid source or destination dims: source ({sources} dims) should contain the same "
+            f"number of "
             f"dims as destination ({targets} dims)"
         )
     rest = iter(d for d in range(rank) if d not in sources)
@@ -231,7 +240,13 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     shape = tuple(input.shape)
     dims = range(len(shape)) if dim is None else wrap_dims(dim, len(shape))
     kept = tuple(size for i, size in enumerate(shape) if not (i in dims and size == 1))
-    name = "SqueezeBackward0" if dim is None else "SqueezeBackward2" if isinstance(dim, Sequence) else "SqueezeBackward1"
+    name = (
+        "SqueezeBackward0"
+        if dim is None
+        else "SqueezeBackward2"
+        if isinstance(dim, Sequence)
+        else "SqueezeBackward1"
+    )
     return dispatch.view(input, (_reshape_step(kept),), name)
 
 
@@ -252,19 +267,22 @@ def expand(input: Tensor, *shape: Any, implicit: bool = False) -> Tensor:
     if lead < 0:
         raise RuntimeError(
             f"expand({input.type()}{{{_text(have)}}}, size={_text(wanted)}): the number of sizes provided "
-            f"({len(wanted)}) must be greater or equal to the number of dimensions in the tensor ({len(have)})"
+            f"({len(wanted)}) must be greater or equal to the number of dimensions in the tensor "
+            f"({len(have)})"
         )
     full: list[DimLike] = []
     for i, size in enumerate(wanted):
         if type(size) is int and size == -1:
             if i < lead:
                 raise RuntimeError(
-                    f"The expanded size of the tensor ({size}) isn't allowed in a leading, non-existing dimension {i}"
+                    f"The expanded size of the tensor ({size}) isn't allowed in a leading, non-existing "
+                    f"dimension {i}"
                 )
             size = have[i - lead]
         elif i >= lead and have[i - lead] != size and have[i - lead] != 1:
             raise RuntimeError(
-                f"The expanded size of the tensor ({size}) must match the existing size ({have[i - lead]}) at "
+                f"The expanded size of the tensor ({size}) must match the existing size ({have[i - lead]}) "
+                f"at "
                 f"non-singleton dimension {i}.  Target sizes: {_text(wanted)}.  Tensor sizes: {_text(have)}"
             )
         full.append(size)
@@ -295,9 +313,7 @@ def broadcast_shapes(*shapes: Sequence[int]) -> Any:
         for i, size in enumerate(shape, rank - len(shape)):
             if size != 1 and result[i] != size:
                 if result[i] != 1:
-                    raise RuntimeError(
-                        "Shape mismatch: objects cannot be broadcast to a single shape"
-                    )
+                    raise RuntimeError("Shape mismatch: objects cannot be broadcast to a single shape")
                 result[i] = size
     from_size: Any = type(shapes[0]) if shapes and not isinstance(shapes[0], list) else tuple
     return from_size(result)
@@ -348,7 +364,9 @@ def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
     if type(length) is int and length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
     if type(start) is int and type(size) is int and not -size <= start <= size:
-        raise IndexError(f"Dimension out of range (expected to be in range of [{-size}, {size}], but got {start})")
+        raise IndexError(
+            f"Dimension out of range (expected to be in range of [{-size}, {size}], but got {start})"
+        )
     if type(start) is int and start < 0:
         start = size + start
     if bounds(size - start - length)[1] < 0:
@@ -413,7 +431,8 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Ten
             total = total + length
         if total != size:
             raise RuntimeError(
-                f"split_with_sizes expects split_sizes to sum exactly to {size} (input tensor's size at dimension "
+                f"split_with_sizes expects split_sizes to sum exactly to {size} (input tensor's size at "
+                f"dimension "
                 f"{dim}), but got split_sizes={_text(lengths)}"
             )
         return _split(input, lengths, dim, "SplitWithSizes")
@@ -457,7 +476,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
         lengths = [small + 1] * larger + [small] * (indices_or_sections - larger)
         return split(input, lengths, dim)
     marks = [0, *(minimum(i if i >= 0 else size + i, size) for i in indices_or_sections), size]
-    parts = [narrow(input, dim, a, max(b - a, 0)) for a, b in zip(marks, marks[1:])]
+    parts = [narrow(input, dim, a, max(b - a, 0)) for a, b in pairwise(marks)]
     return tuple(parts)
 
 
@@ -499,8 +518,12 @@ def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None)
             )
     at = wrap_dim(dim, len(shape) + 1)
     dtype = result_dtype(*parts)
-    raised = [unsqueeze(as_operand(x, dtype), at) for x in parts]
-    result = apply(_CONCAT, raised, {"dim": at}, "StackBackward0")
+
+    def compute() -> Tensor:
+        found: Tensor = apply(_CONCAT, [unsqueeze(as_operand(x, dtype), at) for x in parts], {"dim": at})
+        return found
+
+    result = folded("StackBackward0", parts, compute)
     return result if out is None else into(out, result, "stack")
 
 
@@ -523,7 +546,8 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         vectors[0], vectors[1] = vectors[1], vectors[0]
     shape = tuple(x.shape[0] if x.ndim else 1 for x in vectors)
     grids = [
-        expand(reshape(x, (1,) * i + (-1,) + (1,) * (len(shape) - i - 1)), shape) for i, x in enumerate(vectors)
+        expand(reshape(x, (1,) * i + (-1,) + (1,) * (len(shape) - i - 1)), shape)
+        for i, x in enumerate(vectors)
     ]
     if swap:
         grids[0], grids[1] = grids[1], grids[0]
@@ -534,13 +558,15 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
 def _triangle(input: Tensor, keep: str, diagonal: int) -> Tensor:
     rows, columns = tuple(input.shape)[-2:]
     iota = op_named("iota")
-    i = apply(iota, (), {"shape": (rows, columns), "dim": 0, "dtype": dispatch.i64})
-    j = apply(iota, (), {"shape": (rows, columns), "dim": 1, "dtype": dispatch.i64})
-    shifted = apply(op_named("add"), (i, dispatch.constant(diagonal, dispatch.i64)))
+    i = apply(iota, (), {"shape": (rows, columns), "dim": 0, "dtype": i64})
+    j = apply(iota, (), {"shape": (rows, columns), "dim": 1, "dtype": i64})
+    shifted = apply(op_named("add"), (i, dispatch.constant(diagonal, i64)))
     inside = apply(op_named(keep), (j, shifted))
     zero = dispatch.constant(0, input.dtype)
     name = "TrilBackward0" if keep == "le" else "TriuBackward0"
     result: Tensor = apply(op_named("where"), (inside, input, zero), grad_name=name)
+    if result._grad_fn is not None:
+        result._grad_fn.edges_shown = 1
     return result
 
 
@@ -560,16 +586,24 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     a, b = wrap_dim(dim1, rank), wrap_dim(dim2, rank)
     if a == b:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    moved = movedim(input, (a, b), (-2, -1))
-    *lead, rows, columns = tuple(moved.shape)
+    order = (*(d for d in range(rank) if d not in (a, b)), a, b)
+    *lead, rows, columns = (input.shape[d] for d in order)
     row, column = max(-offset, 0), max(offset, 0)
     length = max(min(rows - row, columns - column), 0)
-    if not length:
-        return narrow(reshape(moved, (*lead, rows * columns)), -1, 0, 0)
-    flat = reshape(moved, (*lead, rows * columns))
-    first = row * columns + column
-    last = first + (length - 1) * (columns + 1) + 1
-    return slice_dim(flat, len(lead), first, last, columns + 1, "DiagonalBackward0")
+    # In row-major order neighbours on the diagonal lie columns + 1 elements apart.
+    first = row * columns + column if length else 0
+    last = first + (length - 1) * (columns + 1) + 1 if length else 0
+    sliced = {
+        "starts": (*(0 for _ in lead), first),
+        "stops": (*lead, last),
+        "steps": (*(1 for _ in lead), columns + 1),
+    }
+    steps = (
+        view_step("permute", {"dims": order}),
+        _reshape_step((*lead, rows * columns)),
+        view_step("slice", sliced),
+    )
+    return dispatch.view(input, steps, "DiagonalBackward0")
 
 
 _diagonal = diagonal
@@ -588,10 +622,22 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 
 
 def _diagonal_matrix(input: Tensor, count: int, size: int, row: int, column: int) -> Tensor:
-    # Each row of the matrix is the element followed by zeros: laid out flat, rows of size + 1 put it on the diagonal.
+    # Each row of the matrix is the element followed by zeros: laid out flat, rows of size + 1 put it on the
+    # diagonal.
     padded = apply(op_named("pad"), (unsqueeze(input, 1),), {"low": (0, 0), "high": (0, size), "value": 0})
-    flat = narrow(reshape(padded, (-1,)), 0, 0, count * (size + 1) - size) if count else reshape(padded, (-1,))
+    flat = (
+        narrow(reshape(padded, (-1,)), 0, 0, count * (size + 1) - size) if count else reshape(padded, (-1,))
+    )
     before = row * size + column
     after = size * size - before - flat.shape[0]
     flat = apply(op_named("pad"), (flat,), {"low": (before,), "high": (after,), "value": 0})
     return reshape(flat, (size, size))
+
+
+# The names of `torch` that are defined here.
+__all__ = [
+    "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "chunk", "concat", "concatenate",
+    "diag", "diagonal", "flatten", "flip", "hstack", "meshgrid", "moveaxis", "movedim", "narrow",
+    "permute", "ravel", "reshape", "roll", "select", "split", "squeeze", "stack", "swapaxes", "swapdims",
+    "t", "tensor_split", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "vstack",
+]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from . import promotion
@@ -56,25 +55,16 @@ def set_default_tensor_type(t: Any) -> None:
     raise TypeError(f"invalid type object: {t!r}")
 
 
-_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def get_num_threads() -> int:
-    """How many threads compiled code may use; eager code runs NumPy, which has its own setting."""
-    return _threads
-
-
-def set_num_threads(int: int) -> None:
-    """Change how many threads compiled code may use."""
-    global _threads
-    if int <= 0:
-        raise RuntimeError("set_num_threads expects a positive integer")
-    _threads = int
-
-
 def typename(obj: Any) -> str:
     """The name of an object's type: `torch.FloatTensor`, `list`."""
     if isinstance(obj, Tensor):
         return str(obj.type())
     kind = obj if isinstance(obj, type) else type(obj)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+# The names of `torch` that are defined here.
+__all__ = [
+    "clone", "detach", "is_complex", "is_floating_point", "is_nonzero", "is_tensor", "numel",
+    "set_default_tensor_type", "typename",
+]  # fmt: skip

@@ -1,7 +1,7 @@
 """`x[...]` and `x[...] = v`, and the functions that pick and place elements by index tensors.
 
-An index is read from left to right, as PyTorch's `THPVariable_getitem` reads it: numbers, slices, None and `...` make
-views one after the other; index tensors and masks are gathered at the end, all of them at once.
+An index is read from left to right, as PyTorch's `THPVariable_getitem` reads it: numbers, slices, None and
+`...` make views one after the other; index tensors and masks are gathered at the end, all of them at once.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def getitem(input: Tensor, index: Any) -> Tensor:
 def _select(input: Tensor, dim: int, index: int) -> Tensor:
     if not input.ndim:
         raise IndexError(
-            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a "
+            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to "
+            "convert a "
             "0-dim tensor to a number"
         )
     size = input.shape[dim]
@@ -141,7 +142,8 @@ def _index_tensor(item: Any) -> Tensor:
         if isinstance(item, str):
             raise TypeError("new(): invalid data type 'str'")
         raise IndexError(
-            "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
+            "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid "
+            "indices (got "
             f"{type(item).__name__})"
         )
     if item.dtype is dtypes.bool_ or item.dtype is dtypes.i64:
@@ -184,7 +186,8 @@ def _positions(mask: Tensor, viewed: Tensor, dim: int) -> Sequence[Tensor]:
     for number, size in enumerate(have):
         if viewed.shape[dim + number] != size:
             raise IndexError(
-                f"The shape of the mask {have} at index {number} does not match the shape of the indexed tensor "
+                f"The shape of the mask {have} at index {number} does not match the shape of the indexed "
+                f"tensor "
                 f"{list(viewed.shape)} at index {dim + number}"
             )
     found: Sequence[Tensor] = nonzero(mask, as_tuple=True)
@@ -253,7 +256,9 @@ def _linear(parts: list[Tensor], sizes: Sequence[DimLike]) -> Tensor:
     linear = parts[0]
     for part, size in zip(parts[1:], sizes[1:]):
         if not isinstance(size, int):
-            raise RuntimeError(f"indexing several dims at once needs sizes that are known, got the symbolic dim {size}")
+            raise RuntimeError(
+                f"indexing several dims at once needs sizes that are known, got the symbolic dim {size}"
+            )
         linear = add(mul(linear, size), part)
     return linear
 
@@ -284,7 +289,9 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
         overwrite(input, lambda: masked_fill(input, wide, value))
         return
     viewed, advanced = _basic(input, index)
-    source = value if isinstance(value, Tensor) else as_tensor(value) if isinstance(value, np.ndarray) else value
+    source = (
+        value if isinstance(value, Tensor) else as_tensor(value) if isinstance(value, np.ndarray) else value
+    )
     if advanced:
         index_put_(viewed, advanced, source)
     elif not isinstance(source, Tensor):
@@ -305,7 +312,8 @@ def _check_mask(input: Tensor, mask: Tensor) -> None:
     for number, size in enumerate(mask.shape):
         if input.shape[number] != size:
             raise IndexError(
-                f"The shape of the mask {list(mask.shape)} at index {number} does not match the shape of the indexed "
+                f"The shape of the mask {list(mask.shape)} at index {number} does not match the shape of "
+                f"the indexed "
                 f"tensor {list(input.shape)} at index {number}"
             )
 
@@ -344,12 +352,15 @@ def index_put_(target: Tensor, indices: Any, values: Any, accumulate: bool = Fal
             filling = expand(filling, places.result)
         except RuntimeError:
             raise RuntimeError(
-                f"shape mismatch: value tensor of shape {list(filling.shape)} cannot be broadcast to indexing result of "
+                f"shape mismatch: value tensor of shape {list(filling.shape)} cannot be broadcast to "
+                f"indexing result of "
                 f"shape {list(places.result)}"
             ) from None
 
     def compute() -> Tensor:
-        return folded("IndexPutBackward0", (target, filling), lambda: _put(target, places, filling, accumulate))
+        return folded(
+            "IndexPutBackward0", (target, filling), lambda: _put(target, places, filling, accumulate)
+        )
 
     return overwrite(target, compute)
 
@@ -413,7 +424,9 @@ def _check_index(name: str, index: Any) -> Tensor:
 
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """result[i][j] = input[index[i][j]][j] for dim 0, and so on."""
-    result: Tensor = apply(_GATHER, (input, _check_index("gather", index)), {"dim": wrap_dim(dim, input.ndim)})
+    result: Tensor = apply(
+        _GATHER, (input, _check_index("gather", index)), {"dim": wrap_dim(dim, input.ndim)}
+    )
     return result
 
 
@@ -472,12 +485,19 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     return result
 
 
-def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
+def scatter(
+    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None
+) -> Tensor:
     """The input with src[i][j] (or one value) at [index[i][j]][j] for dim 0, and so on."""
     source = value if src is None else src
     at, places = wrap_dim(dim, input.ndim), _check_index("scatter", index)
     if reduce == "add":
-        return scatter_add(input, dim, index, source if isinstance(source, Tensor) else expand(as_operand(source, input.dtype), index.shape))
+        return scatter_add(
+            input,
+            dim,
+            index,
+            source if isinstance(source, Tensor) else expand(as_operand(source, input.dtype), index.shape),
+        )
     if reduce is not None:
         raise RuntimeError(f"scatter(): reduce={reduce!r} is not supported; there is 'add'")
     if not isinstance(source, Tensor):
@@ -500,13 +520,16 @@ def _scatter_tensor(input: Tensor, dim: int, index: Tensor, source: Tensor) -> T
     apply(_GATHER, (input.detach(), index), {"dim": dim})  # checks ranks, sizes and the range of the index
     if any(a > b for a, b in zip(order.shape, source.shape)):
         raise RuntimeError(
-            f"Expected index {list(order.shape)} to be no larger than self {list(shape)} apart from dimension {dim} and "
+            f"Expected index {list(order.shape)} to be no larger than self {list(shape)} apart from "
+            f"dimension {dim} and "
             f"to be no larger size than src {list(source.shape)}"
         )
     numbers = np.arange(source._type.numel).reshape(tuple(source.shape))[tuple(map(slice, order.shape))]  # type: ignore[arg-type]
     winner = np.full(shape or (1,), -1, np.int64)
     grid = np.indices(order.shape or (1,), sparse=True)
-    winner[tuple(order.reshape(order.shape or (1,)) if i == dim else axis for i, axis in enumerate(grid))] = numbers
+    winner[tuple(order.reshape(order.shape or (1,)) if i == dim else axis for i, axis in enumerate(grid))] = (
+        numbers
+    )
     winner = winner.reshape(shape)
     flat = reshape(source, (-1,))
     chosen = apply(_INDEX_SELECT, (flat, wrap(np.maximum(winner, 0))), {"dim": 0}) if order.size else input
@@ -555,3 +578,10 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
     count = host_array(repeats, "repeat_interleave") if isinstance(repeats, Tensor) else repeats
     order = np.repeat(np.arange(input.shape[at]), count)
     return index_select(input, at, wrap(order.astype(np.int64)))
+
+
+# The names of `torch` that are defined here.
+__all__ = [
+    "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_scatter",
+    "masked_select", "repeat_interleave", "scatter", "scatter_add", "take", "take_along_dim",
+]  # fmt: skip

@@ -1,9 +1,9 @@
 """Changing a tensor in place: the checks, the write, and the new history.
 
-Every in-place function computes its result out of place and then `assign`s it. That keeps one rule per op: the tape
-sees an ordinary op, whose result becomes the tensor's value and history. Written through a view, the new value becomes
-part of the base (`tape.CopySlices`), and the histories of its other views start again there.
-"""
+Every in-place function computes its result out of place and then `assign`s it. That keeps one rule per op:
+the tape sees an ordinary op, whose result becomes the tensor's value and history. Written through a view, the
+new value becomes part of the base (`tape.CopySlices`), and the histories of its other views start again
+there."""
 
 from __future__ import annotations
 
@@ -29,13 +29,17 @@ from .tape import (
 from .tensor import Tensor
 
 _NO_GRAD_VIEW = (
-    "A view was created in {mode} mode and is being modified inplace with grad mode enabled. Given that this use case "
-    "is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace "
-    "either both inside the {mode} block (if you don't want the inplace to be tracked) or both outside (if you want "
+    "A view was created in {mode} mode and is being modified inplace with grad mode enabled. Given that "
+    "this use case "
+    "is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and "
+    "the inplace "
+    "either both inside the {mode} block (if you don't want the inplace to be tracked) or both outside (if "
+    "you want "
     "the inplace to be tracked)."
 )
 _OVERLAP = (
-    "unsupported operation: more than one element of the written-to tensor refers to a single memory location. Please "
+    "unsupported operation: more than one element of the written-to tensor refers to a single memory "
+    "location. Please "
     "clone() the tensor before performing the operation."
 )
 
@@ -52,9 +56,8 @@ def overwrite(target: Tensor, compute: Callable[[], Tensor]) -> Tensor:
 def assign(target: Tensor, new: Tensor, saved: list[SavedTensor] | None = None, replaced: str = "") -> Tensor:
     """Write `new` into `target` and give it the history of `new`.
 
-    `saved`: what the tape kept of the old value while computing `new`. `replaced` names the node where `new` does not
-    depend on the old value (`FillBackward0`), which then gets a zero gradient.
-    """
+    `saved`: what the tape kept of the old value while computing `new`. `replaced` names the node where `new`
+    does not depend on the old value (`FillBackward0`), which then gets a zero gradient."""
     tracked = local.grad_enabled and (target.requires_grad or new.requires_grad)
     if tracked:
         _check_tracked(target)
@@ -101,8 +104,10 @@ def _check_tracked(target: Tensor) -> None:
             raise RuntimeError(_NO_GRAD_VIEW.format(mode=creation))
         if creation:
             raise RuntimeError(
-                f"{creation} is a view and is being modified inplace. This view is the output of a function that "
-                "returns multiple views. Such functions do not allow the output views to be modified inplace. You "
+                f"{creation} is a view and is being modified inplace. This view is the output of a function "
+                f"that "
+                "returns multiple views. Such functions do not allow the output views to be modified "
+                "inplace. You "
                 "should replace the inplace operation by an out-of-place one."
             )
         if base.requires_grad and base.is_leaf:
@@ -157,7 +162,8 @@ def into(out: Tensor, result: Tensor, name: str) -> Tensor:
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
     if local.grad_enabled and (out.requires_grad or result.requires_grad):
         raise RuntimeError(
-            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one "
+            f"of the "
             "arguments requires grad."
         )
     check_castable(result.dtype, out.dtype)

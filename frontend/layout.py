@@ -1,8 +1,8 @@
 """Strides: of arrays, and of tensors without one, from the views that lead to them.
 
 Strides are counted in elements. Whether a tensor can be viewed in another shape is decided as PyTorch does
-(`computeStride_impl` in ATen/TensorUtils.cpp), so that `view` refuses, and `reshape` copies, in the same cases.
-"""
+(`computeStride_impl` in ATen/TensorUtils.cpp), so that `view` refuses, and `reshape` copies, in the same
+cases."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def _base_shape(tensor: Tensor) -> tuple[DimLike, ...]:
     return base._type.shape
 
 
-def _step(name: str, attrs: Any, shape: Sequence[DimLike], steps: Strides) -> tuple[tuple[DimLike, ...], Strides]:
+def _step(
+    name: str, attrs: Any, shape: Sequence[DimLike], steps: Strides
+) -> tuple[tuple[DimLike, ...], Strides]:
     if name == "permute":
         return tuple(shape[d] for d in attrs["dims"]), tuple(steps[d] for d in attrs["dims"])
     if name == "slice":
@@ -63,7 +65,9 @@ def _step(name: str, attrs: Any, shape: Sequence[DimLike], steps: Strides) -> tu
     new = tuple(attrs["shape"])
     if name == "expand":
         lead = len(new) - len(shape)
-        kept = tuple(0 if have == 1 and want != 1 else step for have, want, step in zip(shape, new[lead:], steps))
+        kept = tuple(
+            0 if have == 1 and want != 1 else step for have, want, step in zip(shape, new[lead:], steps)
+        )
         return new, (0,) * lead + kept
     viewed = view_strides(shape, steps, new)
     return new, contiguous_strides(new) if viewed is None else viewed
@@ -131,4 +135,6 @@ def overlaps_itself(tensor: Tensor) -> bool:
     """Whether two elements of the tensor are one place in memory (an expanded dim)."""
     if not tensor._views:
         return False
-    return any(step == 0 and size != 1 and size != 0 for size, step in zip(tensor._type.shape, strides(tensor)))
+    return any(
+        step == 0 and size != 1 and size != 0 for size, step in zip(tensor._type.shape, strides(tensor))
+    )

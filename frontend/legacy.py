@@ -1,4 +1,4 @@
-"""Constructors from before `torch.tensor`: `torch.Tensor(2, 3)`, `torch.FloatTensor([1, 2])`, `Variable(x)`."""
+"""Constructors older than `torch.tensor`: `torch.Tensor(2, 3)`, `torch.FloatTensor([1, 2])`, `Variable(x)`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ from .tensor import Tensor, scalar_type_name
 
 
 def _construct(args: tuple[Any, ...], dtype: DType) -> Tensor:
-    """From data (one sequence, array or tensor) or from sizes (numbers, a `Size`), whose elements are not defined."""
+    """From data (one sequence, array or tensor), or undefined from sizes (numbers, a `Size`)."""
     if not args:
         return creation.empty(0, dtype=dtype)
     first = args[0]
     if len(args) == 1 and not isinstance(first, Size):
         if isinstance(first, Tensor):
             if first.dtype is not dtype:
-                raise TypeError(
-                    f"expected {scalar_type_name(dtype)} (got {scalar_type_name(first.dtype)})"
-                )
+                raise TypeError(f"expected {scalar_type_name(dtype)} (got {scalar_type_name(first.dtype)})")
             return first.detach()
         if isinstance(first, Sequence | np.ndarray) and not isinstance(first, str):
             return creation.tensor(first, dtype=dtype)
@@ -43,7 +41,7 @@ Tensor.__new__ = staticmethod(_new_tensor)  # type: ignore[method-assign, assign
 
 
 class _TypedTensor(type):
-    """`torch.FloatTensor` and its like: called they construct, asked they recognise tensors of their dtype."""
+    """`torch.FloatTensor` and its like: they construct, and recognise, tensors of their dtype."""
 
     dtype: DType
 
@@ -59,7 +57,9 @@ def _typed(dtype: DType) -> Any:
     return _TypedTensor(name, (), {"dtype": dtype, "__module__": "torch"})
 
 
-FloatTensor, DoubleTensor, HalfTensor, BFloat16Tensor = map(_typed, (dtypes.f32, dtypes.f64, dtypes.f16, dtypes.bf16))
+FloatTensor, DoubleTensor, HalfTensor, BFloat16Tensor = map(
+    _typed, (dtypes.f32, dtypes.f64, dtypes.f16, dtypes.bf16)
+)
 LongTensor, IntTensor, ShortTensor, CharTensor = map(_typed, (dtypes.i64, dtypes.i32, dtypes.i16, dtypes.i8))
 ByteTensor, BoolTensor = _typed(dtypes.u8), _typed(dtypes.bool_)
 
@@ -74,4 +74,11 @@ class _VariableMeta(type):
 
 
 class Variable(metaclass=_VariableMeta):
-    """Before PyTorch 0.4 a tensor had to be wrapped to be differentiated; now this gives a tensor over its memory."""
+    """What a tensor had to be wrapped in before PyTorch 0.4: now just a tensor over the same memory."""
+
+
+# The names of `torch` that are defined here.
+__all__ = [
+    "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor",
+    "HalfTensor", "IntTensor", "LongTensor", "ShortTensor",
+]  # fmt: skip

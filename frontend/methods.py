@@ -21,7 +21,7 @@ from .ir import dtypes
 from .ir.dtypes import DType
 from .size import Size
 from .state import local
-from .tensor import Tensor, scalar_type_name, wrap
+from .tensor import Tensor, data_changed, scalar_type_name, wrap
 
 
 def _method(function: Callable[..., Any], name: str = "") -> None:
@@ -107,7 +107,9 @@ def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
 
 
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """`to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`: converted, or itself where nothing changes."""
+    """`to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`: converted, or itself where nothing
+    changes.
+    """
     copy = kwargs.pop("copy", False)
     wanted, where = kwargs.pop("dtype", None), kwargs.pop("device", None)
     kwargs.pop("non_blocking", None), kwargs.pop("memory_format", None)
@@ -121,7 +123,9 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         elif isinstance(value, str | device.device) or (type(value) is int and where is None):
             where = value
         elif not isinstance(value, bool) and value is not None:
-            raise TypeError(f"to() received an invalid combination of arguments - got ({type(value).__name__})")
+            raise TypeError(
+                f"to() received an invalid combination of arguments - got ({type(value).__name__})"
+            )
     device.require_cpu(where)
     converted = self if wanted is None else promotion.convert(self, wanted)
     return clone(self) if copy and converted is self else converted
@@ -137,8 +141,8 @@ def _as(name: str, dtype: DType) -> None:
 
 
 for _name, _dtype in {
-    "float": dtypes.f32, "double": dtypes.f64, "half": dtypes.f16, "bfloat16": dtypes.bf16, "long": dtypes.i64,
-    "int": dtypes.i32, "short": dtypes.i16, "char": dtypes.i8, "byte": dtypes.u8, "bool": dtypes.bool_,
+    "float": dtypes.f32, "double": dtypes.f64, "half": dtypes.f16, "bfloat16": dtypes.bf16,
+    "long": dtypes.i64, "int": dtypes.i32, "short": dtypes.i16, "char": dtypes.i8, "byte": dtypes.u8, "bool": dtypes.bool_,
 }.items():  # fmt: skip
     _as(_name, _dtype)
 
@@ -174,7 +178,9 @@ def tolist(self: Tensor) -> Any:
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
     """The elements as a NumPy array over the same memory."""
     if self.requires_grad and not force:
-        raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        raise RuntimeError(
+            "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+        )
     if self.dtype is dtypes.bf16 and not force:
         raise TypeError("Got unsupported ScalarType BFloat16")
     return host.host_array(self, "numpy()")
@@ -285,12 +291,15 @@ def _set_data(self: Tensor, new: Any) -> None:
     if not isinstance(new, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(new).__name__}")
     if new.dtype is not self.dtype and self.requires_grad and new.dtype.kind not in ("float", "complex"):
-        raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
+        raise RuntimeError(
+            "data set to a tensor that requires gradients must be floating point or complex dtype"
+        )
     notify = local.backend.on_data_set
     if notify is not None:
         notify(self)
     self._array, self._value, self._known_type = new._array, new._value, new._known_type
     self._storage, self._views, self._base = new._storage, new._views, None
+    data_changed()
     if self._extra is not None:
         self._extra.accumulator = None
 
@@ -308,13 +317,15 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
 
 
 def backward(
-    self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False,
-    inputs: Any = None,
+    self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
+    create_graph: bool = False, inputs: Any = None,
 ) -> None:  # fmt: skip
     """Accumulate the gradients of this tensor into the `.grad` of the leaves it was made from."""
     if gradient is not None and not isinstance(gradient, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
-    api.backward((self,), None if gradient is None else (gradient,), retain_graph, create_graph, inputs=inputs)
+    api.backward(
+        (self,), None if gradient is None else (gradient,), retain_graph, create_graph, inputs=inputs
+    )
 
 
 def retain_grad(self: Tensor) -> None:
@@ -374,7 +385,9 @@ def resize_(self: Tensor, *size: Any) -> Tensor:
     shape = creation.sizes(size, "resize_")
     count, have = creation.math.prod(shape), self._type.numel  # type: ignore[arg-type]
     flat = self.detach().reshape(-1)
-    kept = flat[:count] if have >= count else shapes.cat([flat, creation.zeros(count - have, dtype=self.dtype)])
+    kept = (
+        flat[:count] if have >= count else shapes.cat([flat, creation.zeros(count - have, dtype=self.dtype)])
+    )
     _set_data(self, kept.reshape(shape).clone())
     return self
 
@@ -414,7 +427,9 @@ def __reduce_ex__(self: Tensor, protocol: Any) -> Any:
 # New tensors like this one
 
 
-def new_tensor(self: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_tensor(
+    self: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """`torch.tensor(data)` in this tensor's dtype."""
     return creation.tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
 
@@ -447,11 +462,11 @@ def new(self: Tensor, *args: Any) -> Tensor:
 # Putting it together
 
 for _function in (
-    size, dim, numel, stride, is_contiguous, storage_offset, data_ptr, element_size, is_floating_point, is_complex,
-    is_signed, to, cpu, cuda, type_as, item, tolist, numpy, __array__, __index__, __bool__, __len__, __iter__,
-    __contains__, __format__, __repr__, __hash__, __reversed__, clone, detach, detach_, requires_grad_, backward,
-    retain_grad, register_hook, register_post_accumulate_grad_hook, is_set_to, share_memory_, set_, resize_,
-    __deepcopy__, __reduce_ex__, new_tensor, new,
+    size, dim, numel, stride, is_contiguous, storage_offset, data_ptr, element_size, is_floating_point,
+    is_complex, is_signed, to, cpu, cuda, type_as, item, tolist, numpy, __array__, __index__, __bool__,
+    __len__, __iter__, __contains__, __format__, __repr__, __hash__, __reversed__, clone, detach, detach_,
+    requires_grad_, backward, retain_grad, register_hook, register_post_accumulate_grad_hook, is_set_to,
+    share_memory_, set_, resize_, __deepcopy__, __reduce_ex__, new_tensor, new,
 ):  # fmt: skip
     _method(_function)
 
@@ -500,28 +515,34 @@ Tensor.mT = property(_matrix_transposed, doc="The last two dims exchanged.")  # 
 Tensor.H = Tensor.T
 Tensor.real = property(lambda self: self)  # type: ignore[method-assign, assignment]
 
-_POINTWISE = (
-    "add sub subtract mul multiply div divide true_divide floor_divide remainder fmod pow square neg negative positive "
-    "exp expm1 exp2 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tan sinh cosh tanh erf sigmoid isnan isinf "
-    "isfinite abs absolute sign relu logical_not floor ceil trunc fix round maximum minimum lt le gt ge eq ne greater "
-    "greater_equal less less_equal not_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor "
-    "bitwise_not clamp clip clamp_min clamp_max masked_fill lerp addcmul addcdiv"
-).split()
-_REDUCTIONS = (
-    "sum nansum prod mean nanmean var std logsumexp max min amax amin aminmax argmax argmin any all sort argsort topk "
-    "kthvalue median cumsum cumprod norm dist softmax log_softmax"
-).split()
-_SHAPES = (
-    "view view_as reshape reshape_as contiguous flatten unflatten ravel permute transpose t movedim moveaxis swapaxes "
-    "swapdims flip roll squeeze unsqueeze expand expand_as broadcast_to repeat tile narrow select unbind split chunk "
-    "tensor_split tril triu diagonal diag"
-).split()
-_MATRICES = "mm bmm mv dot matmul addmm baddbmm addmv outer ger trace".split()
-_INDEXED = (
-    "gather take_along_dim index_select index_add index_copy index_fill index_put index_put_ scatter scatter_add take "
-    "masked_select masked_scatter repeat_interleave fill_ copy_"
-).split()
-_HOST = "nonzero count_nonzero unique bincount equal isclose allclose".split()
+_POINTWISE = [
+    "add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "floor_divide",
+    "remainder", "fmod", "pow", "square", "neg", "negative", "positive", "exp", "expm1", "exp2", "log",
+    "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan", "sinh", "cosh", "tanh",
+    "erf", "sigmoid", "isnan", "isinf", "isfinite", "abs", "absolute", "sign", "relu", "logical_not",
+    "floor", "ceil", "trunc", "fix", "round", "maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne",
+    "greater", "greater_equal", "less", "less_equal", "not_equal", "logical_and", "logical_or",
+    "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "clamp", "clip",
+    "clamp_min", "clamp_max", "masked_fill", "lerp", "addcmul", "addcdiv",
+]  # fmt: skip
+_REDUCTIONS = [
+    "sum", "nansum", "prod", "mean", "nanmean", "var", "std", "logsumexp", "max", "min", "amax", "amin",
+    "aminmax", "argmax", "argmin", "any", "all", "sort", "argsort", "topk", "kthvalue", "median",
+    "cumsum", "cumprod", "norm", "dist", "softmax", "log_softmax",
+]  # fmt: skip
+_SHAPES = [
+    "view", "view_as", "reshape", "reshape_as", "contiguous", "flatten", "unflatten", "ravel", "permute",
+    "transpose", "t", "movedim", "moveaxis", "swapaxes", "swapdims", "flip", "roll", "squeeze",
+    "unsqueeze", "expand", "expand_as", "broadcast_to", "repeat", "tile", "narrow", "select", "unbind",
+    "split", "chunk", "tensor_split", "tril", "triu", "diagonal", "diag",
+]  # fmt: skip
+_MATRICES = ["mm", "bmm", "mv", "dot", "matmul", "addmm", "baddbmm", "addmv", "outer", "ger", "trace"]
+_INDEXED = [
+    "gather", "take_along_dim", "index_select", "index_add", "index_copy", "index_fill", "index_put",
+    "index_put_", "scatter", "scatter_add", "take", "masked_select", "masked_scatter",
+    "repeat_interleave", "fill_", "copy_",
+]  # fmt: skip
+_HOST = ["nonzero", "count_nonzero", "unique", "bincount", "equal", "isclose", "allclose"]
 
 for _module, _names in (
     (pointwise, _POINTWISE), (reductions, _REDUCTIONS), (shapes, _SHAPES), (matrices, _MATRICES), (indexing, _INDEXED),
@@ -561,19 +582,21 @@ def _inplace(name: str, function: Callable[..., Tensor]) -> None:
 
 
 for _name in (
-    "add sub subtract mul multiply div divide true_divide floor_divide remainder fmod pow square neg negative exp expm1 "
-    "exp2 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tan sinh cosh tanh erf sigmoid abs absolute sign relu floor "
-    "ceil trunc fix round clamp clip clamp_min clamp_max masked_fill lerp addcmul addcdiv bitwise_and bitwise_or "
-    "bitwise_xor bitwise_not"
-).split():
+    "add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "floor_divide",
+    "remainder", "fmod", "pow", "square", "neg", "negative", "exp", "expm1", "exp2", "log", "log1p",
+    "log2", "log10", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan", "sinh", "cosh", "tanh", "erf",
+    "sigmoid", "abs", "absolute", "sign", "relu", "floor", "ceil", "trunc", "fix", "round", "clamp",
+    "clip", "clamp_min", "clamp_max", "masked_fill", "lerp", "addcmul", "addcdiv", "bitwise_and",
+    "bitwise_or", "bitwise_xor", "bitwise_not",
+):  # fmt: skip
     _inplace(_name, getattr(pointwise, _name))
-for _name in "cumsum cumprod".split():
+for _name in ["cumsum", "cumprod"]:
     _inplace(_name, getattr(reductions, _name))
-for _name in "tril triu".split():
+for _name in ["tril", "triu"]:
     _inplace(_name, getattr(shapes, _name))
-for _name in "addmm baddbmm addmv".split():
+for _name in ["addmm", "baddbmm", "addmv"]:
     _inplace(_name, getattr(matrices, _name))
-for _name in "index_add index_copy index_fill scatter scatter_add masked_scatter".split():
+for _name in ["index_add", "index_copy", "index_fill", "scatter", "scatter_add", "masked_scatter"]:
     _inplace(_name, getattr(indexing, _name))
 
 
@@ -586,7 +609,7 @@ def _compared(name: str) -> None:
     _inplace(name, compute)
 
 
-for _name in "lt le gt ge eq ne logical_and logical_or logical_xor logical_not".split():
+for _name in ["lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_xor", "logical_not"]:
     _compared(_name)
 
 
@@ -614,7 +637,7 @@ def _reshaping(name: str) -> None:
     _method(method)
 
 
-for _name in "squeeze unsqueeze t transpose swapaxes".split():
+for _name in ["squeeze", "unsqueeze", "t", "transpose", "swapaxes"]:
     _reshaping(_name)
 _method(zero_)
 
@@ -649,7 +672,8 @@ def _inplace_operator(name: str, function: Callable[..., Tensor]) -> None:
 
 _OPERATORS: dict[str, Callable[..., Tensor]] = {
     "add": pointwise.add, "sub": pointwise.sub, "mul": pointwise.mul, "truediv": pointwise.div,
-    "floordiv": pointwise.floor_divide, "mod": pointwise.remainder, "pow": pointwise.pow, "matmul": matrices.matmul,
+    "floordiv": pointwise.floor_divide, "mod": pointwise.remainder, "pow": pointwise.pow, "matmul":
+    matrices.matmul, "lshift": pointwise.bitwise_left_shift, "rshift": pointwise.bitwise_right_shift,
     "and": pointwise.bitwise_and, "or": pointwise.bitwise_or, "xor": pointwise.bitwise_xor,
 }  # fmt: skip
 for _name, _operation in _OPERATORS.items():
@@ -679,10 +703,9 @@ def __invert__(self: Tensor) -> Tensor:
 _method(__rsub__)
 _method(__rtruediv__)
 _method(__invert__)
-for _name in "lt le gt ge eq ne".split():
+for _name in ["lt", "le", "gt", "ge", "eq", "ne"]:
     _operator(f"__{_name}__", getattr(pointwise, _name))
 for _name, _operation in {"neg": pointwise.neg, "pos": pointwise.positive, "abs": pointwise.abs}.items():
     _method(_operation, f"__{_name}__")
 _method(indexing.getitem, "__getitem__")
 _method(indexing.setitem, "__setitem__")
-

@@ -1,9 +1,8 @@
 """Which dtype an op computes in, given tensors and Python numbers.
 
-PyTorch's rule (https://docs.pytorch.org/docs/stable/tensor_attributes.html#type-promotion-doc): operands fall in three
-classes: tensors with dims, 0-d tensors, Python numbers. A lower class takes part only if its kind (bool < integral <
-float < complex) is higher than that of every class above it.
-"""
+PyTorch's rule (https://docs.pytorch.org/docs/stable/tensor_attributes.html#type-promotion-doc): operands fall
+in three classes: tensors with dims, 0-d tensors, Python numbers. A lower class takes part only if its kind
+(bool < integral < float < complex) is higher than that of every class above it."""
 
 from __future__ import annotations
 
@@ -74,7 +73,9 @@ def result_dtype(*operands: Any) -> DType:
 
 
 def _raised(higher_class: DType, lower_class: DType) -> DType:
-    """The dtype where a lower class has the higher kind: complex from a float tensor keeps the float's precision."""
+    """The dtype where a lower class has the higher kind: complex from a float tensor keeps the float's
+    precision.
+    """
     if lower_class.kind == "complex" and higher_class.kind == "float":
         return dtypes.c128 if higher_class is dtypes.f64 else dtypes.c64
     return lower_class
@@ -120,7 +121,9 @@ def _wrapped(value: Any, dtype: DType) -> Any:
 
 
 def promoted(*operands: Any, floating: bool = False) -> list[Tensor]:
-    """The operands as tensors of the dtype they have in common; `floating` turns integers into the default dtype."""
+    """The operands as tensors of the dtype they have in common; `floating` turns integers into the default
+    dtype.
+    """
     dtype = result_dtype(*operands)
     if floating and dtype.kind not in ("float", "complex"):
         dtype = _default
@@ -134,3 +137,9 @@ def check_castable(computed: DType, target: DType) -> None:
             f"result type {scalar_type_name(computed)} can't be cast to the desired output type "
             f"{scalar_type_name(target)}"
         )
+
+
+# The names of `torch` that are defined here.
+__all__ = [
+    "can_cast", "get_default_dtype", "result_type", "set_default_dtype",
+]  # fmt: skip

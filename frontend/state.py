@@ -18,8 +18,8 @@ class _Local(threading.local):
         self.backend: Backend = self.default_backend
         self.grad_enabled = True
         self.inference = False
-        # While an in-place function computes its new value: the tensor it is going to overwrite, and the records the
-        # tape saved of it meanwhile (they need a copy, see `tape.OverwriteScope`).
+        # While an in-place function computes its new value: the tensor it is going to overwrite, and the
+        # records the tape saved of it meanwhile (they need a copy, see `tape.OverwriteScope`).
         self.overwriting: Any = None
         self.detect_anomaly = False
 

@@ -1,10 +1,10 @@
 """The tape: nodes that remember how a tensor came to be, and what its gradient needs.
 
-A node is made when an op runs on tensors that require grad. It keeps an edge to the node behind each operand, and of
-the operands and results only those that the op's gradient rule reads (`Op.saves`); for the rest it keeps their types.
-Running a node means running the op's gradient rule over tensors, through an `OpBuilder` that the engine passes in, so
-the same node works on arrays and under a trace. `autograd/engine.py` walks the nodes.
-"""
+A node is made when an op runs on tensors that require grad. It keeps an edge to the node behind each operand,
+and of the operands and results only those that the op's gradient rule reads (`Op.saves`); for the rest it
+keeps their types. Running a node means running the op's gradient rule over tensors, through an `OpBuilder`
+that the engine passes in, so the same node works on arrays and under a trace. `autograd/engine.py` walks the
+nodes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .ir.builder import OpBuilder
+from .hooks import Hooks, RemovableHandle, register
 from .ir import ops  # noqa: F401  (fills the registry)
+from .ir.builder import OpBuilder
 from .ir.op import Op, VJPContext, op_named
 from .ir.types import TensorType
-from .hooks import Hooks, RemovableHandle, register
 from .state import local
 from .views import Views, apply_views, write_through
 
@@ -29,9 +29,12 @@ _sequence = itertools.count()
 ACCUMULATE_LAST = 1 << 62  # AccumulateGrad's sequence number: ready ones run before anything else
 
 FREED = (
-    "Trying to backward through the graph a second time (or directly access saved tensors after they have already "
-    "been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
-    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved "
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have "
+    "already "
+    "been freed). Saved intermediate values of the graph are freed when you call .backward() or "
+    "autograd.grad(). "
+    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to "
+    "access saved "
     "tensors after calling backward."
 )
 
@@ -76,13 +79,17 @@ class Node:
         self.result_types = result_types
         self.sequence_nr = next(_sequence)
         self._hooks: NodeHooks | None = None
-        self._metadata: dict[str, Any] | None = None
-        # Where PyTorch's node has fewer operands than the op behind it (a number among them): how many of the edges it
-        # lists, counted from the end if negative; 0 for all.
+        capture = local.backend.capture
+        # While a function is compiled, the user's line that made the node: its gradient is reported there.
+        self._metadata: dict[str, Any] | None = None if capture is None else {"location": capture.location}
+        # Where PyTorch's node has fewer operands than the op behind it (a number among them): how many of the
+        # edges it lists, counted from the end if negative; 0 for all.
         self.edges_shown = 0
 
     def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
-        """Gradients for the edges (None where nothing flows or `needs` does not ask), from those of the results."""
+        """Gradients for the edges (None where nothing flows or `needs` does not ask), from those of the
+        results.
+        """
         raise NotImplementedError
 
     def release(self) -> None:
@@ -150,7 +157,7 @@ def node_class(name: str, base: type[Node]) -> type[Any]:
 
 
 class SavedTensor:
-    """A tensor kept for the gradient, with the version it had: using it after an in-place change is an error."""
+    """A tensor kept for the gradient, with the version it had: it must not change in place before its use."""
 
     __slots__ = ("grad_fn", "is_output", "output_nr", "storage", "tensor", "version")
 
@@ -197,11 +204,12 @@ class SavedTensor:
 
     def _modified(self, node: Node) -> str:
         tensor = self.tensor
-        owner = node if self.is_output else self.grad_fn
+        owner = node if self.is_output else tensor.grad_fn
         whose = "" if owner is None else f", which is output {self.output_nr} of {owner.forward_name()},"
         if local.detect_anomaly:
             hint = (
-                "the backtrace further above shows the operation that failed to compute its gradient. The variable in "
+                "the backtrace further above shows the operation that failed to compute its gradient. The "
+                "variable in "
                 "question was changed in there or anywhere later. Good luck!"
             )
         else:
@@ -211,7 +219,8 @@ class SavedTensor:
             )
         return (
             "one of the variables needed for gradient computation has been modified by an inplace operation: "
-            f"[{tensor.type()} {list(tensor.shape)}]{whose} is at version {tensor._storage.version}; expected version "
+            f"[{tensor.type()} {list(tensor.shape)}]{whose} is at version {tensor._storage.version}; "
+            f"expected version "
             f"{self.version} instead. Hint: {hint}"
         )
 
@@ -219,9 +228,8 @@ class SavedTensor:
 class OverwriteScope:
     """While an in-place function computes its new value out of place: `target` is about to be overwritten.
 
-    What the tape saves of `target` meanwhile is listed, so that those records get a copy of the old value before it
-    is gone (PyTorch clones `self` in the same case).
-    """
+    What the tape saves of `target` meanwhile is listed, so that those records get a copy of the old value
+    before it is gone (PyTorch clones `self` in the same case)."""
 
     def __init__(self, target: Tensor):
         self.target = target
@@ -246,7 +254,9 @@ class OpNode(Node):
     inputs: list[Kept]
     outputs: list[Kept]
 
-    def __init__(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any], results: Sequence[Tensor]):
+    def __init__(
+        self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any], results: Sequence[Tensor]
+    ):
         super().__init__(tuple(map(gradient_edge, operands)), tuple(r._type for r in results))
         self.op = op
         self.attrs: Mapping[str, Any] | None = attrs
@@ -284,7 +294,9 @@ class OpNode(Node):
         if any(isinstance(k, SavedTensor) for k in (*self.inputs, *self.outputs)):
             self.attrs = None
             self.inputs = [TypeOnly(k.tensor._type) if isinstance(k, SavedTensor) else k for k in self.inputs]
-            self.outputs = [TypeOnly(k.tensor._type) if isinstance(k, SavedTensor) else k for k in self.outputs]
+            self.outputs = [
+                TypeOnly(k.tensor._type) if isinstance(k, SavedTensor) else k for k in self.outputs
+            ]
 
 
 _reads_of: dict[Op, tuple[frozenset[int] | None, frozenset[int] | None]] = {}
@@ -303,7 +315,7 @@ def _reads(op: Op) -> tuple[frozenset[int] | None, frozenset[int] | None]:
 
 
 class ViewNode(Node):
-    """The gradient of a chain of one-operand steps whose rules read types only: views, and what goes with them."""
+    """The gradient of a chain of views, whose rules read types only."""
 
     __slots__ = ("steps", "types")
 
@@ -315,7 +327,9 @@ class ViewNode(Node):
 
     def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
         grad = grads[0]
-        for step, operand, result in zip(reversed(self.steps), reversed(self.types[:-1]), reversed(self.types)):
+        for step, operand, result in zip(
+            reversed(self.steps), reversed(self.types[:-1]), reversed(self.types)
+        ):
             assert step.op.vjp is not None
             context = VJPContext((TypeOnly(operand),), (TypeOnly(result),), step.attrs, (True,))
             grad = F.sum_to(step.op.vjp(F, context, grad)[0], operand.shape)
@@ -325,9 +339,8 @@ class ViewNode(Node):
 class FoldedNode(Node):
     """Several recorded ops shown as the one function that they make up (`LerpBackward0`).
 
-    `inner` is where the function's result came from; the nodes made since `start` are its own, and gradients that leave
-    them arrive at the function's operands.
-    """
+    `inner` is where the function's result came from; the nodes made since `start` are its own, and gradients
+    that leave them arrive at the function's operands."""
 
     __slots__ = ("inner", "start")
 
@@ -406,7 +419,7 @@ class CopySlices(Node):
 
 
 class ReplaceNode(Node):
-    """The history of a tensor all of whose elements were replaced (fill_, zero_, copy_): nothing flows to the old."""
+    """The history of a tensor whose elements were all replaced (fill_, copy_): nothing flows to the old ones."""
 
     __slots__ = ()
 
@@ -418,6 +431,22 @@ class ReplaceNode(Node):
 
     def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
         return (F.zeros_like(grads[0]) if needs[0] else None, grads[0] if needs[1] else None)
+
+
+class NotImplementedNode(Node):
+    """Stands behind the result of a function that has no gradient: an error only if one is asked for."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: str, operands: Sequence[Any], result: TensorType):
+        super().__init__(tuple(gradient_edge(t) for t in operands if hasattr(t, "_grad_fn")), (result,))
+        self.function = function
+
+    def name(self) -> str:
+        return "torch::autograd::NotImplemented"
+
+    def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
+        raise RuntimeError(f"derivative for aten::{self.function} is not implemented")
 
 
 class AccumulateGrad(Node):
@@ -454,7 +483,7 @@ def gradient_edge(tensor: Tensor) -> Edge | None:
 
 
 def refresh_view(view: Tensor) -> None:
-    """Give a view whose base was written to since (through it or another view) a history that starts at the base."""
+    """Start the history of a view again at its base, if that was written to since (by whichever view)."""
     base = view._base
     if base is None or view._view_version == base._storage.version:
         return
@@ -466,7 +495,9 @@ def refresh_view(view: Tensor) -> None:
     view._view_version = base._storage.version
 
 
-def view_node(name: str, operand: Tensor, steps: Views, types: Sequence[TensorType] | None = None) -> ViewNode:
+def view_node(
+    name: str, operand: Tensor, steps: Views, types: Sequence[TensorType] | None = None
+) -> ViewNode:
     """A node called `name` for the view of `operand` that the steps lead to."""
     if types is None:
         found = [operand._type]

@@ -1,14 +1,15 @@
 """Tensor: typed memory that may be shared, and the autograd state that hangs on it.
 
-This file holds what a tensor *is*. What can be done with one (the functions and methods of PyTorch's API) is put on
-the class by `methods.py`, from the functions that live in the `functional_*` files.
+This file holds what a tensor *is*. What can be done with one (the functions and methods of PyTorch's API) is
+put on the class by `methods.py`, from the functions that live in the `functional_*` files.
 
-Memory. `_storage` stands for the memory: tensors that share memory share it, and its `version` counts in-place changes.
-`_views` are the view steps that lead from the storage's base array to this tensor; eager tensors also hold the NumPy
-view itself, `_array`. A tensor inside a compiled function has no array: its backend keeps what it needs in `_value`.
+Memory. `_storage` stands for the memory: tensors that share memory share it, and its `version` counts
+in-place changes. `_views` are the view steps that lead from the storage's base array to this tensor; eager
+tensors also hold the NumPy view itself, `_array`. A tensor inside a compiled function has no array: its
+backend keeps what it needs in `_value`.
 
-Autograd. `_base` is the tensor this one is a differentiable view of; after a write through any of them the history of
-the others starts again at the base (`tape.refresh_view`).
+Autograd. `_base` is the tensor this one is a differentiable view of; after a write through any of them the
+history of the others starts again at the base (`tape.refresh_view`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .ir import dtypes
-from .ir.types import TensorType
 from . import tape
 from .hooks import Hooks
+from .ir import dtypes
+from .ir.types import TensorType
 from .size import Size
 from .state import local
 from .views import Views, ViewStep
@@ -30,7 +31,9 @@ Array = np.ndarray[Any, Any]
 
 
 class Storage:
-    """The memory that a tensor and its views share. `base_array` is None for memory inside a compiled function."""
+    """The memory that a tensor and its views share. `base_array` is None for memory inside a compiled
+    function.
+    """
 
     __slots__ = ("__weakref__", "base_array", "version")
 
@@ -43,8 +46,8 @@ _data_version = [0]
 
 
 def data_version() -> int:
-    """A number that moves when any existing tensor is given other memory (`t.data = u`, `t.set_(u)`): compiled
-    functions hold addresses."""
+    """A number that moves when any existing tensor is given other memory (`t.data = u`, `t.set_(u)`):
+    compiled functions hold addresses."""
     return _data_version[0]
 
 
@@ -146,7 +149,8 @@ class Tensor:
         if self.grad_fn is not None:
             if not value:
                 raise RuntimeError(
-                    "you can only change requires_grad flags of leaf variables. If you want to use a computed variable "
+                    "you can only change requires_grad flags of leaf variables. If you want to use a "
+                    "computed variable "
                     "in a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
                 )
             return
@@ -206,14 +210,22 @@ class Tensor:
 
     def _check_grad(self, new: Any) -> None:
         if not isinstance(new, Tensor):
-            raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(new).__name__}")
+            raise TypeError(
+                f"assigned grad expected to be a Tensor or None but got grad of type {type(new).__name__}"
+            )
         if new is self:
             raise RuntimeError("can't assign Variable as its own grad")
         if new.dtype is not self.dtype:
             raise RuntimeError(
-                f"attempting to assign a gradient with dtype '{_scalar_type(new)}' to a tensor with grad_dtype "
-                f"'{_scalar_type(self)}'. The gradient must match the tensor's grad_dtype (defaults to the tensor's "
-                "dtype)."
+                f"attempting to assign a gradient with dtype '{_CXX_NAMES[new.dtype.name]}' to a tensor "
+                f"with grad_dtype "
+                f"'{_scalar_type(self)}'. The gradient must match the tensor's grad_dtype (defaults to the "
+                f"tensor's "
+                "dtype). You can set the tensor's grad_dtype attribute with a specific dtype, or None to "
+                "allow any dtype. "
+                "Set grad_dtype with caution. Diverging the dtypes of a tensor and its gradient may break "
+                "downstream "
+                "systems that assume they match."
             )
         if tuple(new.shape) != tuple(self.shape):
             raise RuntimeError(
@@ -249,10 +261,21 @@ class Tensor:
 
 
 _SCALAR_TYPES = {
-    "bool": "Bool", "u8": "Byte", "u16": "UInt16", "u32": "UInt32", "u64": "UInt64", "i8": "Char", "i16": "Short",
-    "i32": "Int", "i64": "Long", "f16": "Half", "bf16": "BFloat16", "f32": "Float", "f64": "Double",
-    "c64": "ComplexFloat", "c128": "ComplexDouble",
+    "bool": "Bool", "u8": "Byte", "u16": "UInt16", "u32": "UInt32", "u64": "UInt64", "i8": "Char",
+    "i16": "Short", "i32": "Int", "i64": "Long", "f16": "Half", "bf16": "BFloat16", "f32": "Float",
+    "f64": "Double", "c64": "ComplexFloat", "c128": "ComplexDouble",
 }  # fmt: skip
+_CXX_NAMES = {
+    "bool": "bool", "u8": "unsigned char", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t",
+    "i8": "signed char", "i16": "short", "i32": "int", "i64": "long int", "f16": "c10::Half",
+    "bf16": "c10::BFloat16", "f32": "float", "f64": "double", "c64": "c10::complex<float>",
+    "c128": "c10::complex<double>",
+}  # fmt: skip
+
+
+def cxx_name(dtype: dtypes.DType) -> str:
+    """The C++ type by which some of PyTorch's messages call the dtype."""
+    return _CXX_NAMES[dtype.name]
 
 
 def scalar_type_name(dtype: dtypes.DType) -> str:
@@ -293,7 +316,9 @@ def wrap(array: Array) -> Tensor:
 
 
 def without_array(type_: TensorType, value: Any) -> Tensor:
-    """A tensor that a backend other than the eager one computes: it owns new memory, and `value` is the backend's."""
+    """A tensor that a backend other than the eager one computes: it owns new memory, and `value` is the
+    backend's.
+    """
     tensor = object.__new__(Tensor)
     tensor._array = None
     tensor._value = value

@@ -1,4 +1,6 @@
-"""View chains: the steps that lead from a storage's base to a tensor, and how a write travels back through them."""
+"""View chains: the steps that lead from a storage's base to a tensor, and how a write travels back through
+them.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,17 @@ def apply_views(F: OpBuilder, base: Any, steps: Sequence[ViewStep]) -> Any:
 
 
 def write_through(F: OpBuilder, base: Any, steps: Sequence[ViewStep], new: Any) -> Any:
-    """`base` with the elements of its view through `steps` replaced by `new`, computed without changing anything."""
+    """`base` with the elements of its view through `steps` replaced by `new`, computed without changing
+    anything.
+    """
     values = [base]
     for step in steps[:-1]:
         values.append(F.apply(step.op, (values[-1],), step.attrs))
     for step, value in zip(reversed(steps), reversed(values)):
         if step.op.write_back is None:
             raise RuntimeError(
-                "unsupported operation: more than one element of the written-to tensor refers to a single memory "
+                "unsupported operation: more than one element of the written-to tensor refers to a single "
+                "memory "
                 "location. Please clone() the tensor before performing the operation."
             )
         new = step.op.write_back(F, value, new, **step.attrs)

@@ -15,7 +15,8 @@ from .grad_mode import (
 )
 
 __all__ = [
-    "Function", "FunctionCtx", "Tensor", "backward", "detect_anomaly", "enable_grad", "grad", "inference_mode",
+    "Function", "FunctionCtx", "Tensor", "backward", "detect_anomaly", "enable_grad", "grad",
+    "inference_mode",
     "is_grad_enabled", "is_inference_mode_enabled", "no_grad", "once_differentiable", "set_detect_anomaly",
     "set_grad_enabled",
 ]  # fmt: skip

@@ -31,7 +31,9 @@ def _roots(outputs: tuple[Any, ...], grads: tuple[Any, ...], create_graph: bool)
         given = _start(output, grad, number)
         edge = gradient_edge(output) if isinstance(output, Tensor) else None
         if edge is None:
-            raise RuntimeError(f"element {number} of tensors does not require grad and does not have a grad_fn")
+            raise RuntimeError(
+                f"element {number} of tensors does not require grad and does not have a grad_fn"
+            )
         assert given is not None
         roots.append((edge, given))
     return roots
@@ -41,7 +43,8 @@ def _start(output: Tensor, grad: Any, number: int) -> Tensor | None:
     if isinstance(grad, Tensor):
         if tuple(grad.shape) != tuple(output.shape):
             raise RuntimeError(
-                f"Mismatch in shape: grad_output[{number}] has a shape of {Size(grad.shape)} and output[{number}] has a "
+                f"Mismatch in shape: grad_output[{number}] has a shape of {Size(grad.shape)} and "
+                f"output[{number}] has a "
                 f"shape of {Size(output.shape)}."
             )
         return grad if grad.dtype is output.dtype else grad.to(output.dtype)
@@ -99,10 +102,13 @@ def grad(
 ) -> tuple[Tensor | None, ...]:
     """The gradients of `outputs` with respect to `inputs`, without touching any `.grad`."""
     if is_grads_batched:
-        raise NotImplementedError("torch.autograd.grad: is_grads_batched is not supported; call grad for each row")
+        raise NotImplementedError(
+            "torch.autograd.grad: is_grads_batched is not supported; call grad for each row"
+        )
     if materialize_grads and allow_unused is False:
         raise ValueError(
-            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False."
+            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
+            "allow_unused=False."
         )
     found_outputs, wanted = _sequence(outputs, "outputs"), _sequence(inputs, "inputs")
     grads = (None,) * len(found_outputs) if grad_outputs is None else _sequence(grad_outputs, "grad_outputs")
@@ -121,7 +127,8 @@ def grad(
                 found[number] = dispatch.TENSORS.zeros_like(tensor)
             elif not allow_unused:
                 raise RuntimeError(
-                    f"The differentiated Tensor at index {number} appears to not have been used in the graph. Set "
+                    f"The differentiated Tensor at index {number} appears to not have been used in the "
+                    f"graph. Set "
                     "allow_unused=True if this is the desired behavior."
                 )
     return tuple(found)

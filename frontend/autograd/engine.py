@@ -1,8 +1,8 @@
 """The walk over the tape: from the roots to the leaves, each node once all its gradients have come in.
 
-Nodes become ready by counting the edges that lead to them, and of the ready ones the youngest runs first, as in
-PyTorch's engine (torch/csrc/autograd/engine.cpp). Nothing recurses, so a graph may be as deep as memory allows.
-"""
+Nodes become ready by counting the edges that lead to them, and of the ready ones the youngest runs first, as
+in PyTorch's engine (torch/csrc/autograd/engine.cpp). Nothing recurses, so a graph may be as deep as memory
+allows."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ def run(
 ) -> list[Tensor | None]:
     """Carry the roots' gradients through the graph.
 
-    Without `captures` every node runs and leaves accumulate into `.grad`. With them only the nodes that lead to one of
-    these edges run; the gradients that arrive there are returned, or with `accumulate` go into the leaves' `.grad`.
-    """
+    Without `captures` every node runs and leaves accumulate into `.grad`. With them only the nodes that lead
+    to one of these edges run; the gradients that arrive there are returned, or with `accumulate` go into the
+    leaves' `.grad`."""
     before, local.grad_enabled = local.grad_enabled, create_graph
     try:
         return _Walk(roots, keep_graph, create_graph, captures, accumulate).go()
     finally:
         local.grad_enabled = before
+        capture = local.backend.capture
+        if capture is not None:
+            capture.differentiating(None)
 
 
 class _Walk:
@@ -153,6 +156,9 @@ class _Walk:
             if not any(needs):
                 return nothing
         given = [None if g is None else g._storage for g in grads]
+        capture = local.backend.capture
+        if capture is not None:
+            capture.differentiating(node)
         found = node.run(TENSORS, grads, needs)
         if local.detect_anomaly:
             _check_nan(node, found)
@@ -164,8 +170,12 @@ class _Walk:
         self._note_shared(node, found, given)
         return found
 
-    def _note_shared(self, node: Node, found: Sequence[Tensor | None], given: Sequence[Storage | None]) -> None:
-        """Remember the gradients whose memory something else may hold, so that `.grad` becomes a copy of them."""
+    def _note_shared(
+        self, node: Node, found: Sequence[Tensor | None], given: Sequence[Storage | None]
+    ) -> None:
+        """Remember the gradients whose memory something else may hold, so that `.grad` becomes a copy of
+        them.
+        """
         seen: set[int] = {id(s) for s in given if s is not None}
         ours = isinstance(node, OpNode | FoldedNode | ViewNode)
         if not ours:
@@ -221,7 +231,9 @@ def _check_replacement(grad: Tensor, changed: Any) -> None:
         raise RuntimeError("hook '<unknown>' has changed the size of value")
 
 
-def _after(node: Node, found: Sequence[Tensor | None], grads: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+def _after(
+    node: Node, found: Sequence[Tensor | None], grads: Sequence[Tensor | None]
+) -> Sequence[Tensor | None]:
     assert node._hooks is not None
     result = tuple(found)
     for hook in list(node._hooks.post.values()):
@@ -230,7 +242,8 @@ def _after(node: Node, found: Sequence[Tensor | None], grads: Sequence[Tensor | 
             changed = changed if isinstance(changed, tuple) else (changed,)
             if len(changed) != len(result):
                 raise RuntimeError(
-                    f"hook has returned an incorrect number of values (got {len(changed)}, but expected {len(result)})"
+                    f"hook has returned an incorrect number of values (got {len(changed)}, but expected "
+                    f"{len(result)})"
                 )
             result = changed
     return result
@@ -256,7 +269,7 @@ def accumulate_grad(variable: Tensor, grad: Tensor, own: bool) -> None:
     """
     if not variable._requires_grad:
         return
-    old = variable._grad
+    old = variable.grad
     if old is None:
         if local.grad_enabled:
             new = _copied(grad)

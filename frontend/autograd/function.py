@@ -31,7 +31,9 @@ from ..tensor import Tensor
 
 
 class FunctionCtx:
-    """What `forward` and `backward` share; `backward` receives it as its first argument. It is the node itself."""
+    """What `forward` and `backward` share; `backward` receives it as its first argument. It is the node
+    itself.
+    """
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors for `backward`, which finds them in `saved_tensors`."""
@@ -92,7 +94,8 @@ class BackwardNode(Node, FunctionCtx):
             results.pop()
         if len(results) != self._count:
             raise RuntimeError(
-                f"function {name} returned an incorrect number of gradients (expected {self._count}, got {len(results)})"
+                f"function {name} returned an incorrect number of gradients (expected {self._count}, got "
+                f"{len(results)})"
             )
         return [
             self._checked(F, results[position], number) if need else None
@@ -105,7 +108,8 @@ class BackwardNode(Node, FunctionCtx):
         position = self._tensor_positions[number]
         if not isinstance(grad, Tensor):
             raise TypeError(
-                f"{type(self).__name__}.backward returned a {type(grad).__name__} as gradient {position}, expected a "
+                f"{type(self).__name__}.backward returned a {type(grad).__name__} as gradient {position}, "
+                f"expected a "
                 "Tensor or None"
             )
         wanted = self._input_types[number]
@@ -155,14 +159,17 @@ class Function(metaclass=_FunctionMeta):
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         """One gradient (or None) per argument of `forward`."""
         raise NotImplementedError(
-            "You must implement either the backward or vjp method for your custom autograd.Function to use it with "
+            "You must implement either the backward or vjp method for your custom autograd.Function to use "
+            "it with "
             "backward mode AD."
         )
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise RuntimeError(
-            f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should "
-            "invoke them on the class itself. Instantiating an autograd function will raise an error in a future "
+            f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you "
+            f"should "
+            "invoke them on the class itself. Instantiating an autograd function will raise an error in a "
+            "future "
             "version of PyTorch."
         )
 
@@ -191,7 +198,11 @@ class Function(metaclass=_FunctionMeta):
 
 
 def _attach(
-    node: BackwardNode, edges: tuple[Edge | None, ...], tensors: list[tuple[int, Tensor]], outputs: list[Any], count: int
+    node: BackwardNode,
+    edges: tuple[Edge | None, ...],
+    tensors: list[tuple[int, Tensor]],
+    outputs: list[Any],
+    count: int,
 ) -> None:
     """Make the node the history of the outputs, and save what `forward` asked for."""
     given = {id(t) for _, t in tensors}
@@ -211,7 +222,11 @@ def _attach(
     node._input_types = tuple(t._type for _, t in tensors)
     node._count = count
     for number, output in enumerate(outputs):
-        if isinstance(output, Tensor) and id(output) not in plain and output.dtype.kind in ("float", "complex"):
+        if (
+            isinstance(output, Tensor)
+            and id(output) not in plain
+            and output.dtype.kind in ("float", "complex")
+        ):
             output._grad_fn, output._output_nr, output._requires_grad = node, number, True
     made = {id(o): n for n, o in enumerate(outputs) if isinstance(o, Tensor)}
     node._saved = [
