@@ -32,6 +32,7 @@ from ..loops.nodes import (
     Store,
     Var,
 )
+from ..loops.walk import has_memory_load, statement_expressions, subexpressions, tests_indices
 from ..scalar import SCALAR
 from ..scalar_math import FUNCTIONS
 from ..target import Target
@@ -91,8 +92,6 @@ class _KernelEmitter:
         self.variables: dict[str, Value] = {}
         self._memo: dict[tuple[int, str], Value] = {}
         self._kept: list[Expr] = []
-        self._guards_index: dict[int, bool] = {}
-        self._math: dict[int, Expr] = {}
         self.dim_order = list(kernel.dims if dim_order is None else dim_order)
         classes = list(range(len(kernel.params)) if alias_class is None else alias_class)
         self._bind_params(classes)
@@ -372,7 +371,7 @@ class _KernelEmitter:
         if op == "cast" and isinstance(args[0], Index):
             narrow = self.index.value(args[0].value)
             return self.ops.convert(narrow, expr.dtype)
-        if op in FUNCTIONS:
+        if op in FUNCTIONS and expr.dtype.kind == "float":
             return self._function(op, [self._expr(a) for a in args], expr.dtype)
         return self.ops.apply(op, [self._expr(a) for a in args], expr.dtype)
 
@@ -421,11 +420,11 @@ class _KernelEmitter:
         condition = self._expr(condition_expr)
         if condition.text in ("true", "false"):
             return self._expr(a_expr if condition.text == "true" else b_expr)
-        if not tests_indices(condition_expr, self._guards_index):
+        if not tests_indices(condition_expr):
             return self.ops.select(condition, self._expr(a_expr), self._expr(b_expr))
         arms = []
         for arm, positive in ((a_expr, True), (b_expr, False)):
-            if not _has_load(arm):
+            if not has_memory_load(arm):
                 arms.append(self._expr(arm))
                 continue
             chosen = condition if positive else self.ops.apply("not", [condition], dtypes.bool_)
@@ -481,69 +480,33 @@ def _decide(op: str, low: int, high: int) -> bool | None:
     return False if low == high == 0 else True if low > 0 or high < 0 else None
 
 
-def tests_indices(expr: Expr, memo: dict[int, bool]) -> bool:
-    """Whether a condition depends on indices or other i64 numbers. A select on such a condition guards the loads in its
-    arms; one on data does not, and may read both."""
-    known = memo.get(id(expr))
-    if known is None:
-        match expr:
-            case Index():
-                known = True
-            case Var():
-                known = expr.dtype is dtypes.i64 or expr.dtype is dtypes.bool_
-            case Apply():
-                known = any(tests_indices(a, memo) for a in expr.args)
-            case _:
-                known = False
-        memo[id(expr)] = known
-    return known
-
-
-def _has_load(expr: Expr) -> bool:
-    match expr:
-        case Load():
-            return expr.buffer.space != "register"
-        case Apply():
-            return any(_has_load(a) for a in expr.args)
-    return False
-
-
 def _vector_registers(kernel: Kernel) -> set[Buffer]:
     """Register buffers whose last dim is the lanes of a vector."""
     found: set[Buffer] = set()
 
     def access(buffer: Buffer, index: tuple[DimLike, ...], lane: str | None) -> None:
-        if buffer.space == "register" and index and lane is not None:
-            last = index[-1]
-            if isinstance(last, dims.Expr) and any(s.name == lane for s in dims.symbols(last)):
+        if lane is not None and buffer.space == "register" and index:
+            if any(s.name == lane for s in dims.symbols(index[-1])):
                 found.add(buffer)
-
-    def visit_expr(expr: Expr, lane: str | None) -> None:
-        match expr:
-            case Load():
-                access(expr.buffer, expr.index, lane)
-            case Apply():
-                for arg in expr.args:
-                    visit_expr(arg, lane)
-            case LaneReduce():
-                visit_expr(expr.value, expr.var)
 
     def visit(body: Sequence[Stmt], lane: str | None) -> None:
         for stmt in body:
-            match stmt:
-                case For():
-                    visit(stmt.body, stmt.var if stmt.kind == "vector" else lane)
-                case Let():
-                    visit_expr(stmt.value, lane)
-                case Store():
-                    access(stmt.buffer, stmt.index, lane)
-                    visit_expr(stmt.value, lane)
-                case If():
-                    visit_expr(stmt.condition, lane)
-                    visit(stmt.body, lane)
-                    visit(stmt.orelse, lane)
-                case Check():
-                    visit_expr(stmt.condition, lane)
+            if isinstance(stmt, Store):
+                access(stmt.buffer, stmt.index, lane)
+            for root in statement_expressions(stmt):
+                for expr in subexpressions(root):
+                    if isinstance(expr, Load):
+                        access(expr.buffer, expr.index, lane)
+                    elif isinstance(expr, LaneReduce):
+                        for inner in subexpressions(expr.value):
+                            if isinstance(inner, Load):
+                                access(inner.buffer, inner.index, expr.var)
+            if isinstance(stmt, For):
+                visit(stmt.body, stmt.var if stmt.kind == "vector" else lane)
+            elif isinstance(stmt, If):
+                visit(stmt.body, lane)
+                visit(stmt.orelse, lane)
 
-    visit(kernel.body, None)
+    if any(b.space == "register" for b in kernel.locals):
+        visit(kernel.body, None)
     return found

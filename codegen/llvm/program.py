@@ -46,7 +46,7 @@ def emit_program(
             text = emit_kernel(launch.kernel, target, program.dims, classes, options)
             emitted[key] = texts.setdefault(text, f"kernel_{len(texts)}")
         names.append(emitted[key])
-    entry = _entry(program, names, target)
+    entry, entry_declarations = _entry(program, names, target)
     parts = _balance(texts, modules)
     out = []
     for number, part in enumerate(parts):
@@ -55,6 +55,7 @@ def emit_program(
         declarations = dict(d for k in part for d in k.declarations)
         if number == 0:
             functions.append(entry)
+            declarations.update(entry_declarations)
             for name in dict.fromkeys(names):
                 if name not in here:
                     declarations[f"@{name}"] = f"declare void @{name}(ptr, ptr, i64, i64, ptr)"
@@ -198,7 +199,7 @@ class _EntryEmitter:
         return cost, ops.instruction("and", [enough, both], dtypes.bool_)
 
 
-def _entry(program: Program, names: list[str], target: Target) -> str:
+def _entry(program: Program, names: list[str], target: Target) -> tuple[str, dict[str, str]]:
     e = _EntryEmitter(program, target)
     most = max((len(launch.args) for launch in program.launches), default=0)
     e.w.entry += [
@@ -210,11 +211,8 @@ def _entry(program: Program, names: list[str], target: Target) -> str:
         e.launch(launch, name)
     body = "\n".join(e.w.lines())
     header = f"define i32 @{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena, ptr %dims, i64 %threads) nounwind"
-    declarations = "\n".join(e.w.declarations.values())
-    return (
-        f"{header} {{\nentry:\n{body}\n%result = load i32, ptr %status, align 4\nret i32 %result\n}}\n"
-        + declarations
-    )
+    end = "%result = load i32, ptr %status, align 4\nret i32 %result\n}\n"
+    return f"{header} {{\nentry:\n{body}\n{end}", e.w.declarations
 
 
 __all__ = ["ENTRY", "POOL_RUN", "alias_classes", "emit_program", "module_text"]

@@ -52,6 +52,7 @@ class ScalarOps:
             "cast": self._cast,
             "bitcast": self._bitcast,
             "umulhi": self._umulhi,
+            "pow": self._int_pow,
         }
 
     def apply(self, op: str, args: list[Value], dtype: DType) -> Value:
@@ -78,9 +79,7 @@ class ScalarOps:
                 return self.instruction(_BOOL_BINARY[op], args, dtype)
         elif operand.kind == "float":
             if op in _FLOAT_BINARY:
-                return self.instruction(
-                    self.flags and f"{_FLOAT_BINARY[op]} contract" or _FLOAT_BINARY[op], args, dtype
-                )
+                return self.instruction(f"{_FLOAT_BINARY[op]} {self.flags}".strip(), args, dtype)
             if op in _FLOAT_UNARY:
                 return self.intrinsic(_FLOAT_UNARY[op], args, dtype)
         else:
@@ -194,14 +193,14 @@ class ScalarOps:
             return self.intrinsic("maximum" if op == "max" else "minimum", args, dtype)
         # x86 max/min return the second operand when either is NaN. With a constant first that is already the NaN rule;
         # otherwise a NaN in the first operand is put back.
-        if _is_constant(b):
+        if _is_number(b):
             a, b = b, a
         predicate = "ogt" if op == "max" else "olt"
         test = self.w.pure(
             f"fcmp {predicate} {a.type} {a.text}, {b.text}", max(a.level, b.level), dtypes.bool_, a.lanes
         )
         chosen = self.select(test, a, b)
-        if _is_constant(a):
+        if _is_number(a):
             return chosen
         nan = self.w.pure(f"fcmp uno {a.type} {a.text}, {a.text}", a.level, dtypes.bool_, a.lanes)
         return self.select(nan, a, chosen)
@@ -247,32 +246,35 @@ class ScalarOps:
     def _mod(self, args: list[Value], dtype: DType) -> Value:
         a, b = args
         if dtype.kind == "float":
-            return self._float_mod(a, b, dtype)[0]
+            return self._float_mod(a, b, dtype)
         rest = self.instruction(
             "sub", [a, self.instruction("mul", [self._floordiv(args, dtype), b], dtype)], dtype
         )
         zero = self._like(b, 0)
         return self.select(self.compare("eq", b, zero), zero, rest)
 
-    def _float_mod(self, a: Value, b: Value, dtype: DType) -> tuple[Value, Value]:
-        """Python's %, and C's fmod from which it is made."""
+    def _float_rest(self, a: Value, b: Value, dtype: DType) -> tuple[Value, Value]:
+        """C's fmod, and whether it must be moved by one divisor to have the divisor's sign."""
         rest = self.instruction("frem", [a, b], dtype)
         zero = self._like(b, 0)
         nonzero = self._compare("ne", [rest, zero])
-        opposite = self.instruction(
-            "xor", [self._compare("lt", [rest, zero]), self._compare("lt", [b, zero])], dtypes.bool_
-        )
-        step = self.instruction("and", [nonzero, opposite], dtypes.bool_)
-        return self.select(step, self.instruction("fadd", [rest, b], dtype), rest), rest
+        signs = [self._compare("lt", [rest, zero]), self._compare("lt", [b, zero])]
+        opposite = self.instruction("xor", signs, dtypes.bool_)
+        return rest, self.instruction("and", [nonzero, opposite], dtypes.bool_)
+
+    def _float_mod(self, a: Value, b: Value, dtype: DType) -> Value:
+        rest, moved = self._float_rest(a, b, dtype)
+        return self.select(moved, self.instruction("fadd", [rest, b], dtype), rest)
 
     def _float_floordiv(self, a: Value, b: Value, dtype: DType) -> Value:
-        """As torch.floor_divide: from the remainder, so that the quotient is exact, then to the nearest integer."""
-        modulus, _ = self._float_mod(a, b, dtype)
-        exact = self.instruction("fdiv", [self.instruction("fsub", [a, modulus], dtype), b], dtype)
-        down = self.intrinsic("floor", [exact], dtype)
-        half = self._like(b, 0.5)
-        over = self._compare("gt", [self.instruction("fsub", [exact, down], dtype), half])
-        nearest = self.select(over, self.instruction("fadd", [down, self._like(b, 1.0)], dtype), down)
+        """As torch.floor_divide: from the remainder, so that the quotient is whole, then the nearest integer."""
+        rest, moved = self._float_rest(a, b, dtype)
+        whole = self.instruction("fdiv", [self.instruction("fsub", [a, rest], dtype), b], dtype)
+        one = self._like(b, 1.0)
+        whole = self.select(moved, self.instruction("fsub", [whole, one], dtype), whole)
+        down = self.intrinsic("floor", [whole], dtype)
+        over = self._compare("gt", [self.instruction("fsub", [whole, down], dtype), self._like(b, 0.5)])
+        nearest = self.select(over, self.instruction("fadd", [down, one], dtype), down)
         plain = self.instruction("fdiv", [a, b], dtype)
         return self.select(self._compare("eq", [b, self._like(b, 0.0)]), plain, nearest)
 
@@ -290,6 +292,35 @@ class ScalarOps:
             )
         shifted = self.instruction(name, [a, self.select(inside, amount, self._like(amount, 0))], dtype)
         return self.select(inside, shifted, self._like(a, 0))
+
+    def _int_pow(self, args: list[Value], dtype: DType) -> Value:
+        """By squaring, over the bits of the exponent. A negative exponent leaves only 1 and -1 with a power."""
+        base, exponent = args
+        known = _literal(exponent)
+        one, zero = self._like(base, 1), self._like(base, 0)
+        if known is not None and known < 0:
+            known = None
+        bits = dtype.itemsize * 8 if known is None else known.bit_length()
+        result = one
+        square = base
+        for bit in range(bits):
+            if bit:
+                square = self.instruction("mul", [square, square], dtype)
+            if known is not None:
+                if known >> bit & 1:
+                    result = self.instruction("mul", [result, square], dtype) if result is not one else square
+                continue
+            mask = self.instruction("and", [exponent, self._like(base, 1 << bit)], dtype)
+            taken = self.compare("ne", mask, zero)
+            result = self.select(taken, self.instruction("mul", [result, square], dtype), result)
+        if known is not None or dtype.kind == "uint":
+            return result
+        odd = self.compare("ne", self.instruction("and", [exponent, one], dtype), zero)
+        sign = self.select(odd, base, one)
+        units = [self.compare("eq", base, one), self.compare("eq", base, _minus_one(base))]
+        unit = self.instruction("or", units, dtypes.bool_)
+        negative = self.compare("slt", exponent, zero)
+        return self.select(negative, self.select(unit, sign, zero), result)
 
     def _umulhi(self, args: list[Value], dtype: DType) -> Value:
         width = dtype.itemsize * 8
@@ -418,8 +449,10 @@ def _suffix(dtype: DType) -> str:
     return {"half": "f16", "float": "f32", "double": "f64"}.get(text, text)
 
 
-def _is_constant(x: Value) -> bool:
-    return not x.text.startswith("%") and "poison" not in x.text
+def _is_number(x: Value) -> bool:
+    """Whether x is a float constant, or a splat of one, other than NaN. LLVM writes it as the bits of a double."""
+    text = x.text[:-1].split()[-1] if x.text.startswith("splat (") else x.text
+    return text.startswith("0x") and text[2:3] != "H" and (int(text, 16) & (1 << 63) - 1) <= 0x7FF << 52
 
 
 def _literal(x: Value) -> int | None:

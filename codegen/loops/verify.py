@@ -37,6 +37,7 @@ MAX_VECTOR_BYTES = 1024
 _INTEGER_ONLY = {"shl", "shr", "umulhi"}
 _FLOAT_ONLY = {"sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "erf"}
 _BITWISE = {"and", "or", "xor", "not"}
+_NOT_BOOL = {"sub", "neg", "abs", "div", "floordiv", "mod", "fma", "pow", "floor", "ceil", "trunc", "round"}
 
 
 class LoopError(Exception):
@@ -331,6 +332,7 @@ class _Verifier:
             first.is_integral if expr.op in _INTEGER_ONLY
             else first.is_floating_point if expr.op in _FLOAT_ONLY
             else not first.is_floating_point if expr.op in _BITWISE
+            else first is not dtypes.bool_ if expr.op in _NOT_BOOL
             else True
         )  # fmt: skip
         if not allowed:
