@@ -23,7 +23,8 @@ Array = np.ndarray[Any, Any]
 DEFAULT_SEED = 67280421310721
 _WORDS = 624
 
-# CPUGeneratorImplState: the legacy struct of 5048 bytes, then the float normal sample that nothing reads any more.
+# CPUGeneratorImplState: the legacy struct of 5048 bytes, then the float normal sample that nothing reads any
+# more.
 _STATE = np.dtype(
     [
         ("seed", "<u8"),
@@ -31,7 +32,8 @@ _STATE = np.dtype(
         ("seeded", "<i4"),
         ("next", "<u8"),
         ("words", "<u8", (_WORDS,)),
-        # Unused by PyTorch since 1.0. The Philox call number lives here, so that saving the state saves dropout's too.
+        # Unused by PyTorch since 1.0. The Philox call number lives here, so that saving the state saves
+        # dropout's too.
         ("philox_calls", "<u8"),
         ("next_normal", "<f8"),
         ("normal_rho", "<f8"),
@@ -98,7 +100,8 @@ class Generator:
         """Start the stream that belongs to `seed`; returns the generator."""
         with self._lock:
             self._seed = wrap_seed(seed)
-            # RandomState seeds MT19937 by init_genrand, as ATen does; MT19937(seed) would hash the seed first.
+            # RandomState seeds MT19937 by init_genrand, as ATen does; MT19937(seed) would hash the seed
+            # first.
             self._bits = np.random.RandomState(self._seed & 0xFFFFFFFF)._bit_generator
             self._fresh = True
             self._next_normal: float | None = None
@@ -120,7 +123,7 @@ class Generator:
             self._philox_calls += calls
         return self._seed, first
 
-    # -- state -------------------------------------------------------------------------------------------------
+    # State
 
     def state_bytes(self) -> Array:
         """The state as 5056 bytes, laid out as PyTorch's."""
@@ -139,11 +142,12 @@ class Generator:
         return np.frombuffer(state.tobytes(), np.uint8).copy()
 
     def set_state_bytes(self, data: Array) -> None:
-        """Restore what `state_bytes` (or PyTorch's get_state) gave; RuntimeError for another size or a bad state."""
+        """Restore what `state_bytes` (or PyTorch's get_state) gave; RuntimeError for another size or a bad
+        state."""
         if data.size != STATE_BYTES:
             raise RuntimeError(
-                f"Expected a CPUGeneratorImplState of size {STATE_BYTES} but found the input RNG state size to be "
-                f"{data.size}"
+                f"Expected a CPUGeneratorImplState of size {STATE_BYTES} but found the input RNG state size "
+                f"to be {data.size}"
             )
         state = np.frombuffer(np.ascontiguousarray(data, np.uint8).tobytes(), _STATE)[0]
         left, following = int(state["left"]), int(state["next"])
@@ -157,7 +161,7 @@ class Generator:
             self._next_normal = float(state["next_normal"]) if state["normal_is_valid"] else None
             self._philox_calls = int(state["philox_calls"])
 
-    # -- draws -------------------------------------------------------------------------------------------------
+    # Draws
 
     def draw32(self, count: int) -> Array:
         """The next `count` 32-bit draws, as uint64."""
@@ -177,7 +181,8 @@ class Generator:
         return (self.draw64(count) & np.uint64((1 << 53) - 1)).astype(np.float64) * 2.0**-53
 
     def uniform(self, count: int, dtype: DType, low: float = 0.0, high: float = 1.0) -> Array:
-        """`count` numbers in [low, high). float64 takes 53 bits of a 64-bit draw, the others 24 of a 32-bit one."""
+        """`count` numbers in [low, high). float64 takes 53 bits of a 64-bit draw, the others 24 of a 32-bit
+        one."""
         _check_floating(dtype, "check_uniform_bounds")
         if low > high:
             raise RuntimeError(
@@ -208,9 +213,9 @@ class Generator:
     ) -> Array:
         """`count` numbers of N(mean, std**2).
 
-        From 16 on, and if the target is contiguous, in blocks of 16: the first 8 uniform numbers of a block are radii,
-        the last 8 angles (Box-Muller). Where the count is no multiple of 16 the last 16 are drawn anew. Fewer numbers
-        come one by one, in float64, the second of each pair kept for the next call.
+        From 16 on, and if the target is contiguous, in blocks of 16: the first 8 uniform numbers of a block
+        are radii, the last 8 angles (Box-Muller). Where the count is no multiple of 16 the last 16 are drawn
+        anew. Fewer numbers come one by one, in float64, the second of each pair kept for the next call.
         """
         if not std >= 0.0:
             raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
@@ -243,7 +248,8 @@ class Generator:
         return float(fma_f64(np.array([sample]), std, mean)[0])
 
     def integers(self, count: int, dtype: DType, low: int, high: int) -> Array:
-        """`count` integers in [low, high): a 32-bit draw modulo the range, from a range of 2**28 on a 64-bit one."""
+        """`count` integers in [low, high): a 32-bit draw modulo the range, from a range of 2**28 on a 64-bit
+        one."""
         if low >= high:
             raise RuntimeError(
                 f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"
@@ -262,7 +268,8 @@ class Generator:
         return (draws + np.uint64(low % (1 << 64))).view(np.int64).astype(dtype.numpy)
 
     def full_range(self, count: int, dtype: DType) -> Array:
-        """`random_()` without bounds: up to the largest value; for floats up to 2**(mantissa bits), all exact."""
+        """`random_()` without bounds: up to the largest value; for floats up to 2**(mantissa bits), all
+        exact."""
         with self._lock:
             if dtype is dtypes.bool_:
                 return (self.draw32(count) & np.uint64(1)).astype(np.bool_)
@@ -275,7 +282,8 @@ class Generator:
         return (draws & np.uint64(np.iinfo(dtype.numpy).max)).astype(dtype.numpy)
 
     def bernoulli(self, count: int, dtype: DType, p: float) -> Array:
-        """`count` times 1 with probability p: a float64 uniform number below p (what ATen does without MKL's VSL)."""
+        """`count` times 1 with probability p: a float64 uniform number below p (what ATen does without MKL's
+        VSL)."""
         if not 0.0 <= p <= 1.0:
             raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}")
         with self._lock:
@@ -299,7 +307,8 @@ class Generator:
         return (-np.log1p(-draws) / rate).astype(dtype.numpy)
 
     def permutation(self, count: int) -> Array:
-        """0 .. count-1 shuffled (Fisher-Yates from the front, each swap a 32-bit draw modulo what is left)."""
+        """0 .. count-1 shuffled (Fisher-Yates from the front, each swap a 32-bit draw modulo what is
+        left)."""
         if count < 2:
             return np.arange(count)
         with self._lock:

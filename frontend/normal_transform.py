@@ -1,8 +1,8 @@
 """The Box-Muller transforms of `torch.randn`, rounded as PyTorch's x86-64 CPU kernels round them.
 
-float32 goes through the Cephes polynomials for log, sin and cos (avx_mathfun.h by J. Pommier and G. Garberoglio, after
-S. Moshier's Cephes library), with the fused multiply-adds that PyTorch's compiler forms; the same numbers come out to
-the last bit. float64 uses the C library's log, cos and sin, as PyTorch does.
+float32 goes through the Cephes polynomials for log, sin and cos (avx_mathfun.h by J. Pommier and G.
+Garberoglio, after S. Moshier's Cephes library), with the fused multiply-adds that PyTorch's compiler forms;
+the same numbers come out to the last bit. float64 uses the C library's log, cos and sin, as PyTorch does.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def box_muller_f64(uniform: Array, mean: float, std: float) -> Array:
 
 
 def fma_f64(x: Array, factor: float, addend: float) -> Array:
-    """x*factor + addend in float64 with one rounding (Dekker's product and Knuth's sum carry the error terms)."""
+    """x*factor + addend in float64 with one rounding (Dekker's product and Knuth's sum carry the error
+    terms)."""
     if factor == 1.0:
         return x + addend
     split = 134217729.0  # 2**27 + 1

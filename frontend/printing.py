@@ -1,7 +1,8 @@
 """The printed form of tensors: PyTorch's, character for character.
 
-One number format serves a whole tensor: whole floats print as `1.`, others with four decimals, and all of them in
-scientific notation where the sizes spread over more than three orders of magnitude or leave [1e-4, 1e8].
+One number format serves a whole tensor: whole floats print as `1.`, others with four decimals, and all of
+them in scientific notation where the sizes spread over more than three orders of magnitude or leave [1e-4,
+1e8].
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class PrintOptions:
-    """precision: decimals; threshold: elements above which only `edgeitems` per side show; linewidth: characters;
-    sci_mode: True or False forces the notation, None lets the numbers decide."""
+    """precision: decimals; threshold: elements above which only `edgeitems` per side show; linewidth:
+    characters; sci_mode: True or False forces the notation, None lets the numbers decide."""
 
     precision: int = 4
     threshold: float = 1000

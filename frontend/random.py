@@ -1,8 +1,8 @@
 """Random tensors: `torch.rand`, `randn`, `randint`, `randperm`, `normal`, ..., and the in-place fills.
 
-They draw PyTorch's own CPU numbers (`generator.py`), on the host, eagerly. A compiled function cannot contain them: its
-numbers would be the same on every call. What runs inside compiled code is dropout, whose mask is a function of
-`random_call`'s state.
+They draw PyTorch's own CPU numbers (`generator.py`), on the host, eagerly. A compiled function cannot contain
+them: its numbers would be the same on every call. What runs inside compiled code is dropout, whose mask is a
+function of `random_call`'s state.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def random_call() -> tuple[Tensor, int]:
     return wrap(np.array([key, call], np.uint64).view(np.int64)), 0
 
 
-# -- fills -------------------------------------------------------------------------------------------------------------
+# Fills
 
 Draw = Callable[[Generator, int], Array]
 
@@ -92,8 +92,9 @@ Draw = Callable[[Generator, int], Array]
 def _host_only(name: str) -> None:
     if capture.active() is not None:
         raise RuntimeError(
-            f"{name} draws from PyTorch's CPU generator, which a compiled function cannot do: the numbers would be "
-            "fixed when it is compiled. Draw them outside and pass them in (nn.functional.dropout works inside)."
+            f"{name} draws from PyTorch's CPU generator, which a compiled function cannot do: the numbers "
+            "would be fixed when it is compiled. Draw them outside and pass them in (nn.functional.dropout "
+            "works inside)."
         )
 
 
@@ -112,9 +113,7 @@ def _fill(target: Tensor, name: str, generator: Generator | None, draw: Draw) ->
     array = target._array
     assert array is not None
     values = draw(generator or default_generator, array.size)
-    return assign(
-        target, wrap(_memory_order(target, values)), replaced=f"{name.capitalize()}Backward0"
-    )
+    return assign(target, wrap(_memory_order(target, values)), replaced=f"{name.capitalize()}Backward0")
 
 
 def uniform_(
@@ -166,7 +165,7 @@ def exponential_(target: Tensor, lambd: float = 1.0, *, generator: Generator | N
     return _fill(target, "exponential", generator, lambda g, n: g.exponential(n, target.dtype, lambd))
 
 
-# -- new tensors -------------------------------------------------------------------------------------------------------
+# New tensors
 
 
 def _sizes(size: Sequence[Any]) -> tuple[int, ...]:
@@ -188,7 +187,8 @@ def _new(
     generator: Generator | None,
     options: dict[str, Any],
 ) -> Tensor:
-    """A fresh tensor of drawn values. `options`: out, layout, device, pin_memory and requires_grad, as PyTorch has."""
+    """A fresh tensor of drawn values. `options`: out, layout, device, pin_memory and requires_grad, as
+    PyTorch has."""
     _host_only(f"torch.{name}")
     out: Tensor | None = options.pop("out", None)
     require_cpu(options.pop("device", None))
@@ -231,15 +231,16 @@ def randint(
     dtype: DType | None = None,
     **options: Any,
 ) -> Tensor:
-    """Integers in [low, high): `randint(high, size)` or `randint(low, high, size)`; int64 unless a dtype is given."""
+    """Integers in [low, high): `randint(high, size)` or `randint(low, high, size)`; int64 unless a dtype is
+    given."""
     if isinstance(high, Sequence):
         low, high, size = 0, low, high
     elif high is None:
         low, high = 0, low
     if size is None:
         raise TypeError(
-            "randint() received an invalid combination of arguments: expected (int high, tuple of ints size) or "
-            "(int low, int high, tuple of ints size)"
+            "randint() received an invalid combination of arguments: expected (int high, tuple of ints size) "
+            "or (int low, int high, tuple of ints size)"
         )
     out = options.get("out")
     chosen = dtype or (out.dtype if out is not None else dtypes.i64)
@@ -284,7 +285,8 @@ def normal(
     generator: Generator | None = None,
     **options: Any,
 ) -> Tensor:
-    """Normal numbers with a mean and a deviation per element (tensors, broadcast), or the same for a whole `size`."""
+    """Normal numbers with a mean and a deviation per element (tensors, broadcast), or the same for a whole
+    `size`."""
     if isinstance(std, Tensor) and std.numel() and not bool((std >= 0).all()):
         raise RuntimeError("normal expects all elements of std >= 0.0")
     if not isinstance(mean, Tensor) and not isinstance(std, Tensor):
@@ -352,7 +354,7 @@ for _method in (uniform_, normal_, random_, bernoulli_, exponential_, bernoulli,
     setattr(Tensor, _method.__name__, _method)
 
 __all__ = [
-    "Generator", "bernoulli", "default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed",
-    "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed",
-    "set_rng_state",
+    "Generator", "bernoulli", "default_generator", "fork_rng", "get_rng_state", "initial_seed",
+    "manual_seed", "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn",
+    "randn_like", "randperm", "seed", "set_rng_state",
 ]  # fmt: skip

@@ -9,9 +9,8 @@ import warnings
 
 import numpy as np
 import pytest
-
 import vitrify as torch
-import vitrify.utils.data  # noqa: F401
+import vitrify.utils.data
 
 REFERENCES = pathlib.Path(__file__).parent / "references"
 sys.path.insert(0, str(REFERENCES))
@@ -58,7 +57,12 @@ def test_losses(name, reduction):
 def test_initialisers(name):
     torch.manual_seed(3)
     exact = not name.startswith("orthogonal")
-    close([initialisers()[name](torch), torch.rand(1)], f"init_{name}", 0 if exact else 1e-5, 0 if exact else 2e-6)
+    close(
+        [initialisers()[name](torch), torch.rand(1)],
+        f"init_{name}",
+        0 if exact else 1e-5,
+        0 if exact else 2e-6,
+    )
 
 
 def test_lenet_starts_as_pytorchs_and_has_its_gradients():

@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-
 import vitrify as torch
 
 REFERENCES = pathlib.Path(__file__).parent / "references"

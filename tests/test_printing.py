@@ -7,7 +7,6 @@ import pathlib
 import sys
 
 import pytest
-
 import vitrify as torch
 from vitrify import printing
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import functional_pointwise as pointwise
 from .. import functional_reductions as reductions
-from ..dispatch import apply, op_named
+from ..dispatch import apply, constant, op_named
 from ..inplace import overwrite
 from ..ir import dtypes
 from ..ir.dtypes import DType
@@ -67,7 +67,8 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     lead = tuple(input1.shape[:-1])
     if tuple(input2.shape[:-1]) != lead:
         raise RuntimeError(
-            f"bilinear(): input batch dimensions do not match: got {tuple(input1.shape)} and {tuple(input2.shape)}"
+            f"bilinear(): input batch dimensions do not match: got {tuple(input1.shape)} and "
+            f"{tuple(input2.shape)}"
         )
     left = input1.reshape(-1, first)
     right = input2.reshape(-1, second)
@@ -91,8 +92,8 @@ def embedding(
         raise NotImplementedError("embedding: max_norm, scale_grad_by_freq and sparse are not supported")
     if input.dtype not in (dtypes.i64, dtypes.i32):
         raise RuntimeError(
-            "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got "
-            f"{input.type()} instead (while checking arguments for embedding)"
+            "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; "
+            f"but got {input.type()} instead (while checking arguments for embedding)"
         )
     if padding_idx is not None:
         count = weight.shape[0]
@@ -115,7 +116,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return (tensor.unsqueeze(-1) == classes).to(dtypes.i64)
 
 
-# -- activations -------------------------------------------------------------------------------------------------------
+# Activations
 
 
 def _activation(name: str, grad_name: str, input: Tensor, inplace: bool, **attrs: Any) -> Tensor:
@@ -146,16 +147,32 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    return _activation("leaky_relu", "LeakyReluBackward0", input, inplace, negative_slope=float(negative_slope))
+    return _activation(
+        "leaky_relu", "LeakyReluBackward0", input, inplace, negative_slope=float(negative_slope)
+    )
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     return _activation("elu", "EluBackward0", input, inplace, alpha=float(alpha))
 
 
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """G. Klambauer et al., "Self-normalizing neural networks", 2017."""
+
+    def compute() -> Tensor:
+        value = elu(input, 1.6732632423543772848170429916717)
+        scale = constant(1.0507009873554804934193349852946, value.dtype)
+        result: Tensor = apply(op_named("mul"), (value, scale), grad_name="EluBackward0")
+        return result
+
+    return overwrite(input, compute) if inplace else compute()
+
+
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta, and x itself where beta * x exceeds the threshold."""
-    return _activation("softplus", "SoftplusBackward0", input, False, beta=float(beta), threshold=float(threshold))
+    return _activation(
+        "softplus", "SoftplusBackward0", input, False, beta=float(beta), threshold=float(threshold)
+    )
 
 
 def logsigmoid(input: Tensor) -> Tensor:
@@ -185,13 +202,16 @@ def _chosen_dim(name: str, rank: int, dim: int | None) -> int:
         return dim
     chosen = 0 if rank in (0, 1, 3) else 1
     warnings.warn(
-        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
+        "argument.",
         stacklevel=3,
     )
     return chosen
 
 
-def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
+def softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
+) -> Tensor:
     return reductions.softmax(input, _chosen_dim("softmax", input.ndim, dim), dtype)
 
 
@@ -201,18 +221,21 @@ def log_softmax(
     return reductions.log_softmax(input, _chosen_dim("log_softmax", input.ndim, dim), dtype)
 
 
-def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
+def softmin(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
+) -> Tensor:
     return reductions.softmax(-input, _chosen_dim("softmin", input.ndim, dim), dtype)
 
 
-# -- regularisation, norms ---------------------------------------------------------------------------------------------
+# Regularisation, norms
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Zero each element with probability `p` and scale the rest by 1 / (1 - p), in training; else the input itself.
+    """Zero each element with probability `p` and scale the rest by 1 / (1 - p), in training; else the input
+    itself.
 
-    The mask comes from the counter-based stream (`random.random_call`), not from PyTorch's CPU generator: the same
-    eager and compiled, other numbers than PyTorch's.
+    The mask comes from the counter-based stream (`random.random_call`), not from PyTorch's CPU generator: the
+    same eager and compiled, other numbers than PyTorch's.
     """
     if p < 0.0 or p > 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
@@ -223,7 +246,9 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         if p == 1.0:
             return input * 0.0
         state, stream = random_call()
-        result: Tensor = apply(op_named("dropout"), (input, state), {"p": float(p), "stream": stream}, "MulBackward0")
+        result: Tensor = apply(
+            op_named("dropout"), (input, state), {"p": float(p), "stream": stream}, "MulBackward0"
+        )
         return result
 
     return overwrite(input, compute) if inplace else compute()
@@ -239,9 +264,10 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
 
 __all__ = [
-    "avg_pool1d", "avg_pool2d", "avg_pool3d", "bilinear", "binary_cross_entropy", "binary_cross_entropy_with_logits",
-    "conv1d", "conv2d", "conv3d", "cross_entropy", "dropout", "elu", "embedding", "gelu", "hardtanh", "huber_loss",
-    "kl_div", "l1_loss", "leaky_relu", "linear", "log_softmax", "logsigmoid", "max_pool1d", "max_pool2d", "max_pool3d",
-    "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu", "relu6", "relu_", "sigmoid", "silu", "smooth_l1_loss",
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "bilinear", "binary_cross_entropy",
+    "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv3d", "cross_entropy", "dropout", "elu",
+    "embedding", "gelu", "hardtanh", "huber_loss", "kl_div", "l1_loss", "leaky_relu", "linear",
+    "log_softmax", "logsigmoid", "max_pool1d", "max_pool2d", "max_pool3d", "mse_loss", "nll_loss",
+    "normalize", "one_hot", "pad", "relu", "relu6", "relu_", "selu", "sigmoid", "silu", "smooth_l1_loss",
     "softmax", "softmin", "softplus", "tanh",
 ]  # fmt: skip

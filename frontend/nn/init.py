@@ -17,7 +17,8 @@ from ..random import uniform_ as _uniform_
 from ..tensor import Tensor, wrap
 
 _LINEAR = (
-    "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "sigmoid",
+    "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "sigmoid",
 )  # fmt: skip
 
 
@@ -115,7 +116,8 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010."""
+    """X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+    2010."""
     bound = math.sqrt(3.0) * (gain * math.sqrt(2.0 / float(sum(_calculate_fan_in_and_fan_out(tensor)))))
     return uniform_(tensor, -bound, bound, generator)
 
@@ -170,8 +172,8 @@ def trunc_normal_(
     b: float = 2.0,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Normal numbers inside [a, b]: drawn again while outside, or, where few would fall inside, by rejection from
-    uniform ones."""
+    """Normal numbers inside [a, b]: drawn again while outside, or, where few would fall inside, by rejection
+    from uniform ones."""
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
@@ -218,8 +220,8 @@ def _truncated_by_rejection(
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
-    """A (semi-)orthogonal matrix, seen as [dim 0, all others]: A. Saxe et al., "Exact solutions to the nonlinear
-    dynamics of learning in deep linear neural networks", 2013."""
+    """A (semi-)orthogonal matrix, seen as [dim 0, all others]: A. Saxe et al., "Exact solutions to the
+    nonlinear dynamics of learning in deep linear neural networks", 2013."""
     if tensor.ndim < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
     if tensor.numel() == 0:
@@ -233,9 +235,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
     return _copy_array(tensor, (q * gain).reshape(tuple(tensor.shape)))
 
 
-def sparse_(
-    tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None
-) -> Tensor:
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
     """Normal numbers, the fraction `sparsity` of each column set to zero."""
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")

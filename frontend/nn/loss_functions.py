@@ -97,7 +97,8 @@ def kl_div(
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Tensor:
-    """target * (log(target) - input), 0 where the target is 0; "batchmean" divides the sum by the batch size."""
+    """target * (log(target) - input), 0 where the target is 0; "batchmean" divides the sum by the batch
+    size."""
     batch_mean = reduction == "batchmean"
     reduction = "sum" if batch_mean else legacy(size_average, reduce, reduction)
     if log_target:
@@ -138,12 +139,11 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """The negative log likelihood of classes under softmax(input): `target` holds class numbers or probabilities."""
+    """The negative log likelihood of classes under softmax(input): `target` holds class numbers or
+    probabilities."""
     reduction = legacy(size_average, reduce, reduction)
     if not 0.0 <= label_smoothing <= 1.0:
-        raise RuntimeError(
-            f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing:g}"
-        )
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing:g}")
     dim = 0 if input.ndim == 1 else 1
     if input.ndim == 0:
         raise RuntimeError("cross_entropy: expected input with at least 1 dimension")
@@ -167,7 +167,13 @@ def _along_classes(weight: Tensor, like: Tensor, dim: int) -> Tensor:
 
 
 def _soft_targets(
-    logp: Tensor, target: Tensor, weight: Tensor | None, reduction: str, smoothing: float, dim: int, classes: Any
+    logp: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    reduction: str,
+    smoothing: float,
+    dim: int,
+    classes: Any,
 ) -> Tensor:
     if smoothing > 0.0:
         target = target * (1.0 - smoothing) + smoothing / classes
@@ -216,8 +222,8 @@ def _check_binary(input: Tensor, target: Tensor, name: str) -> None:
     if tuple(input.shape) != tuple(target.shape):
         if name == "binary_cross_entropy":
             raise ValueError(
-                f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is "
-                "deprecated. Please ensure they have the same size."
+                f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) "
+                "is deprecated. Please ensure they have the same size."
             )
         raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
 

@@ -1,4 +1,5 @@
-"""`nn.functional.pad`: zeros or another number around a tensor, or its own elements mirrored, repeated or wrapped."""
+"""`nn.functional.pad`: zeros or another number around a tensor, or its own elements mirrored, repeated or
+wrapped."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         raise RuntimeError("Padding length must be divisible by 2")
     if len(pad) // 2 > input.ndim:
         raise RuntimeError(
-            "Padding length should be less than or equal to two times the input dimension but got padding length "
-            f"{len(pad)} and input of dimension {input.ndim}"
+            "Padding length should be less than or equal to two times the input dimension but got padding "
+            f"length {len(pad)} and input of dimension {input.ndim}"
         )
     low, high = [0] * input.ndim, [0] * input.ndim
     for i in range(len(pad) // 2):
@@ -52,8 +53,8 @@ def _by_index(input: Tensor, dim: int, low: int, high: int, mode: str) -> Tensor
     size = int(input.shape[dim])
     if mode == "reflect" and max(low, high) >= size:
         raise RuntimeError(
-            "Argument #4: Padding size should be less than the corresponding input dimension, but got: padding "
-            f"({low}, {high}) at dimension {dim} of input {list(input.shape)}"
+            "Argument #4: Padding size should be less than the corresponding input dimension, but got: "
+            f"padding ({low}, {high}) at dimension {dim} of input {list(input.shape)}"
         )
     if mode == "circular" and max(low, high) > size:
         raise RuntimeError("Padding value causes wrapping around more than once.")

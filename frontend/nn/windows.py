@@ -1,4 +1,5 @@
-"""Convolution and pooling functions: the spatial rank from the name, unbatched input allowed, padding by name."""
+"""Convolution and pooling functions: the spatial rank from the name, unbatched input allowed, padding by
+name."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ def spread(value: Any, rank: int, name: str) -> tuple[int, ...]:
     if len(found) == 1:
         return found * rank
     if len(found) != rank:
-        raise RuntimeError(f"expected {name} to be a single integer value or a list of {rank} values, but got {name}={list(found)}")
+        raise RuntimeError(
+            f"expected {name} to be a single integer value or a list of {rank} values, but got "
+            f"{name}={list(found)}"
+        )
     return found
 
 
@@ -94,7 +98,7 @@ def _convolve(
 def _named_padding(
     x: Tensor, weight: Tensor, padding: str, strides: Sequence[int], dilations: Sequence[int]
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """"valid" is none; "same" keeps the size, an odd total padding having its extra element at the end."""
+    """ "valid" is none; "same" keeps the size, an odd total padding having its extra element at the end."""
     if padding == "valid":
         return x, (0,) * len(strides)
     if padding != "same":
@@ -237,9 +241,17 @@ def max_pool3d(
 
 
 def _avg_pool(
-    rank: int, input: Tensor, kernel_size: Ints, stride: Any, padding: Ints, ceil_mode: bool, count_include_pad: bool
+    rank: int,
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Any,
+    padding: Ints,
+    ceil_mode: bool,
+    count_include_pad: bool,
 ) -> Tensor:
-    x, lone, kernel, strides, paddings = _window(rank, f"avg_pool{rank}d", input, kernel_size, stride, padding)
+    x, lone, kernel, strides, paddings = _window(
+        rank, f"avg_pool{rank}d", input, kernel_size, stride, padding
+    )
     attrs = {
         "kernel": kernel,
         "stride": strides,

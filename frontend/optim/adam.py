@@ -26,9 +26,9 @@ def _facts(group: Group) -> tuple[Any, ...]:
 class Adam(Optimizer):
     """D. Kingma, J. Ba, "Adam: A method for stochastic optimization", 2014; `amsgrad`: S. Reddi et al., 2018.
 
-    m and v follow the gradient and its square with factors beta1 and beta2;
-    p -= lr * m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + eps). The counter t is a 0-d float32 tensor, as in
-    PyTorch. `foreach`, `capturable` and `fused` are accepted and ignored: a compiled step is one kernel.
+    m and v follow the gradient and its square with factors beta1 and beta2; p -= lr * m / (1 - beta1**t) /
+    (sqrt(v / (1 - beta2**t)) + eps). The counter t is a 0-d float32 tensor, as in PyTorch. `foreach`,
+    `capturable` and `fused` are accepted and ignored: a compiled step is one kernel.
     """
 
     def __init__(
@@ -126,7 +126,8 @@ class Adam(Optimizer):
 
 
 def _bias_corrections(step: Tensor, beta1: Any, beta2: Any, reader: GroupReader) -> tuple[Any, Any]:
-    """1 - beta**t for both. Eagerly Python numbers, as in PyTorch; compiled, float64 from the host's log(beta)."""
+    """1 - beta**t for both. Eagerly Python numbers, as in PyTorch; compiled, float64 from the host's
+    log(beta)."""
     if capture.active() is None:
         count = step.item()
         return 1.0 - beta1**count, 1.0 - beta2**count
@@ -136,8 +137,8 @@ def _bias_corrections(step: Tensor, beta1: Any, beta2: Any, reader: GroupReader)
 
 
 class AdamW(Adam):
-    """Adam whose weight decay shrinks the parameters instead of adding to the gradient: I. Loshchilov, F. Hutter,
-    "Decoupled weight decay regularization", 2017."""
+    """Adam whose weight decay shrinks the parameters instead of adding to the gradient: I. Loshchilov, F.
+    Hutter, "Decoupled weight decay regularization", 2017."""
 
     def __init__(
         self,

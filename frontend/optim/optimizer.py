@@ -32,8 +32,8 @@ required: Any = _Required()
 
 @dataclass(frozen=True)
 class GroupEntry:
-    """Reads something of a parameter group anew whenever it is called. Equal for the same optimizer, group and thing,
-    so that a tracer knows one number for it."""
+    """Reads something of a parameter group anew whenever it is called. Equal for the same optimizer, group
+    and thing, so that a tracer knows one number for it."""
 
     optimizer: Optimizer
     index: int
@@ -46,8 +46,8 @@ class GroupEntry:
 class GroupReader:
     """How `step` reads a group's hyper-parameters, so that a compiled step follows later changes of them.
 
-    A number (`lr`) becomes an input of the compiled code. What decides which code runs (is there momentum?) goes through
-    `structure`: compiled code is used only while that stays the same.
+    A number (`lr`) becomes an input of the compiled code. What decides which code runs (is there momentum?)
+    goes through `structure`: compiled code is used only while that stays the same.
     """
 
     def __init__(self, optimizer: Optimizer, index: int):
@@ -57,7 +57,8 @@ class GroupReader:
         self.prefix = f"{type(optimizer).__name__}{where}"
 
     def number(self, name: str, read: Callable[[Group], Any]) -> Any:
-        """The float, or the 0-d tensor that stands for it. A hyper-parameter that is a tensor is just that tensor."""
+        """The float, or the 0-d tensor that stands for it. A hyper-parameter that is a tensor is just that
+        tensor."""
         entry = GroupEntry(self.optimizer, self.index, read)
         value = entry()
         return value if isinstance(value, Tensor) else capture.hyperparameter(entry, f"{self.prefix}.{name}")
@@ -71,8 +72,8 @@ class GroupReader:
 class Optimizer:
     """Holds parameters in groups, each with its own hyper-parameters, and per-parameter state.
 
-    Subclasses define `step`. `state_version` counts changes that compiled code cannot see: other state tensors, other
-    groups.
+    Subclasses define `step`. `state_version` counts changes that compiled code cannot see: other state
+    tensors, other groups.
     """
 
     def __init__(self, params: Any, defaults: dict[str, Any]):
@@ -124,10 +125,11 @@ class Optimizer:
             text += "".join(f"    {key}: {group[key]}\n" for key in sorted(group) if key != "params")
         return text + ")"
 
-    # -- groups ------------------------------------------------------------------------------------------------
+    # Groups
 
     def add_param_group(self, param_group: Group) -> None:
-        """Add parameters with hyper-parameters of their own; what the group does not say is as the defaults say."""
+        """Add parameters with hyper-parameters of their own; what the group does not say is as the defaults
+        say."""
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
         params = param_group["params"]
@@ -162,8 +164,8 @@ class Optimizer:
         own = {id(p) for p in params}
         if len(own) != len(params):
             warnings.warn(
-                "optimizer contains a parameter group with duplicate parameters; in future, this will cause an error; "
-                "see github.com/pytorch/pytorch/issues/40967 for more information",
+                "optimizer contains a parameter group with duplicate parameters; in future, this will cause "
+                "an error; see github.com/pytorch/pytorch/issues/40967 for more information",
                 stacklevel=3,
             )
         for group in self.param_groups:
@@ -185,7 +187,7 @@ class Optimizer:
         for group in self.param_groups:
             clear_gradients(group["params"], set_to_none)
 
-    # -- stepping ----------------------------------------------------------------------------------------------
+    # Stepping
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters by their gradients. A closure, if given, computes the loss anew first."""
@@ -205,7 +207,7 @@ class Optimizer:
         """`hook(optimizer, args, kwargs)` after each step."""
         return register(self._step_post_hooks, hook)
 
-    # -- saving ------------------------------------------------------------------------------------------------
+    # Saving
 
     def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         return register(self._state_dict_pre_hooks, hook)
@@ -248,7 +250,8 @@ class Optimizer:
             raise ValueError("loaded state dict has a different number of parameter groups")
         if any(len(g["params"]) != len(s["params"]) for g, s in zip(self.param_groups, saved_groups)):
             raise ValueError(
-                "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's "
+                "group"
             )
         params: dict[int, Tensor] = {}
         for group, saved in zip(self.param_groups, saved_groups):
@@ -292,7 +295,8 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
                 if changed is not None:
                     if not (isinstance(changed, tuple) and len(changed) == 2):
                         raise RuntimeError(
-                            f"{step} must return None or a tuple of (new_args, new_kwargs), but got {changed}."
+                            f"{step} must return None or a tuple of (new_args, new_kwargs), but got "
+                            f"{changed}."
                         )
                     args, kwargs = changed
             result = step(self, *args, **kwargs)

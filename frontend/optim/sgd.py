@@ -25,9 +25,9 @@ def _facts(group: Group) -> tuple[Any, ...]:
 class SGD(Optimizer):
     """p -= lr * v, v = momentum * v + (1 - dampening) * g, where v starts as the first g.
 
-    `nesterov` steps along g + momentum * v (I. Sutskever et al., "On the importance of initialization and momentum in
-    deep learning", 2013). `weight_decay` adds weight_decay * p to g. `foreach` and `fused` are accepted and ignored: a
-    compiled step is one kernel.
+    `nesterov` steps along g + momentum * v (I. Sutskever et al., "On the importance of initialization and
+    momentum in deep learning", 2013). `weight_decay` adds weight_decay * p to g. `foreach` and `fused` are
+    accepted and ignored: a compiled step is one kernel.
     """
 
     def __init__(

@@ -1,4 +1,5 @@
-"""Writes nn.npz and nn_texts.json: what PyTorch gives for nn_cases.py and nn_texts.py. Run with PyTorch 2.13.0."""
+"""Writes nn.npz and nn_texts.json: what PyTorch gives for nn_cases.py and nn_texts.py. Run with PyTorch
+2.13.0."""
 
 from __future__ import annotations
 

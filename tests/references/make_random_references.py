@@ -1,6 +1,7 @@
 """Writes random.npz: the numbers PyTorch draws for random_cases.py. Run with PyTorch 2.13.0 on an x86-64 CPU.
 
-bernoulli_ with a number differs on Intel CPUs, where ATen draws from MKL's own generator; these are made on another.
+bernoulli_ with a number differs on Intel CPUs, where ATen draws from MKL's own generator; these are made on
+another.
 """
 
 from __future__ import annotations

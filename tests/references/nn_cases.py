@@ -1,4 +1,5 @@
-"""What the nn references hold, as functions of a torch-like module (PyTorch or vitrify): read by the maker and the tests.
+"""What the nn references hold, as functions of a torch-like module (PyTorch or vitrify): read by the maker
+and the tests.
 
 Random numbers are the same in both, so the cases draw their own weights and inputs.
 """
@@ -13,7 +14,8 @@ Draw = Callable[[Any], Any]
 
 
 def layers() -> dict[str, tuple[Draw, Draw]]:
-    """name -> (make the module, make its inputs). Compared: the output, and the gradients of inputs and parameters."""
+    """name -> (make the module, make its inputs). Compared: the output, and the gradients of inputs and
+    parameters."""
 
     def image(*shape: int) -> Draw:
         return lambda t: (t.randn(*shape, requires_grad=True),)
@@ -32,7 +34,8 @@ def layers() -> dict[str, tuple[Draw, Draw]]:
         "identity": (lambda t: t.nn.Identity(54, unused=1), image(3)),
         "conv1d": (lambda t: t.nn.Conv1d(3, 4, 3), image(2, 3, 9)),
         "conv1d_all": (
-            lambda t: t.nn.Conv1d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2), image(2, 4, 11)
+            lambda t: t.nn.Conv1d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2),
+            image(2, 4, 11),
         ),
         "conv1d_same_even": (lambda t: t.nn.Conv1d(2, 3, 4, padding="same"), image(2, 2, 7)),
         "conv2d": (lambda t: t.nn.Conv2d(3, 4, 3), image(2, 3, 6, 7)),
@@ -47,13 +50,16 @@ def layers() -> dict[str, tuple[Draw, Draw]]:
         "conv2d_valid": (lambda t: t.nn.Conv2d(2, 3, 3, padding="valid", stride=2), image(1, 2, 7, 7)),
         "conv2d_depthwise": (lambda t: t.nn.Conv2d(4, 8, 3, groups=4, padding=1), image(2, 4, 5, 5)),
         "conv2d_reflect": (
-            lambda t: t.nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), image(1, 2, 5, 5)
+            lambda t: t.nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"),
+            image(1, 2, 5, 5),
         ),
         "conv2d_circular": (
-            lambda t: t.nn.Conv2d(2, 3, 3, padding=(1, 2), padding_mode="circular"), image(1, 2, 5, 5)
+            lambda t: t.nn.Conv2d(2, 3, 3, padding=(1, 2), padding_mode="circular"),
+            image(1, 2, 5, 5),
         ),
         "conv2d_replicate": (
-            lambda t: t.nn.Conv2d(2, 3, 4, padding="same", padding_mode="replicate"), image(1, 2, 5, 5)
+            lambda t: t.nn.Conv2d(2, 3, 4, padding="same", padding_mode="replicate"),
+            image(1, 2, 5, 5),
         ),
         "conv3d": (lambda t: t.nn.Conv3d(2, 3, 2, padding=1), image(1, 2, 3, 4, 3)),
         "max_pool1d": (lambda t: t.nn.MaxPool1d(3, 2, padding=1), image(2, 3, 9)),
@@ -79,6 +85,7 @@ def layers() -> dict[str, tuple[Draw, Draw]]:
         "silu": (lambda t: t.nn.SiLU(), image(3, 4)),
         "leaky_relu": (lambda t: t.nn.LeakyReLU(0.2), image(3, 4)),
         "elu": (lambda t: t.nn.ELU(0.7), image(3, 4)),
+        "selu": (lambda t: t.nn.SELU(), image(3, 4)),
         "softplus": (lambda t: t.nn.Softplus(2.0, 1.0), image(3, 4)),
         "hardtanh": (lambda t: t.nn.Hardtanh(-0.5, 0.7), image(3, 4)),
         "softmax": (lambda t: t.nn.Softmax(dim=1), image(3, 4)),
@@ -88,14 +95,17 @@ def layers() -> dict[str, tuple[Draw, Draw]]:
         "unflatten": (lambda t: t.nn.Unflatten(1, (2, 3)), image(2, 6)),
         "embedding": (lambda t: t.nn.Embedding(7, 3), lambda t: (t.randint(7, (2, 5)),)),
         "embedding_padding": (
-            lambda t: t.nn.Embedding(5, 3, padding_idx=-2), lambda t: (t.randint(5, (12,)),)
+            lambda t: t.nn.Embedding(5, 3, padding_idx=-2),
+            lambda t: (t.randint(5, (12,)),),
         ),
         "dropout_eval": (lambda t: t.nn.Dropout(0.5).eval(), image(3, 4)),
         "sequential": (
-            lambda t: t.nn.Sequential(t.nn.Linear(4, 6), t.nn.Tanh(), t.nn.Linear(6, 2)), image(3, 4)
+            lambda t: t.nn.Sequential(t.nn.Linear(4, 6), t.nn.Tanh(), t.nn.Linear(6, 2)),
+            image(3, 4),
         ),
         "in_place_relu": (
-            lambda t: t.nn.Sequential(t.nn.Linear(4, 6), t.nn.ReLU(inplace=True), t.nn.Linear(6, 2)), image(3, 4)
+            lambda t: t.nn.Sequential(t.nn.Linear(4, 6), t.nn.ReLU(inplace=True), t.nn.Linear(6, 2)),
+            image(3, 4),
         ),
     }
 
@@ -129,14 +139,14 @@ def losses() -> dict[str, tuple[Draw, Draw]]:
         "huber": (lambda t, r: t.nn.HuberLoss(reduction=r, delta=0.7), real(4, 3)),
         "kl_div": (lambda t, r: t.nn.KLDivLoss(reduction=r), probabilities),
         "cross_entropy": (lambda t, r: t.nn.CrossEntropyLoss(reduction=r), classes(5, 3)),
-        "cross_entropy_weight": (
-            lambda t, r: t.nn.CrossEntropyLoss(weight(t), reduction=r), classes(5, 3)
-        ),
+        "cross_entropy_weight": (lambda t, r: t.nn.CrossEntropyLoss(weight(t), reduction=r), classes(5, 3)),
         "cross_entropy_ignore": (
-            lambda t, r: t.nn.CrossEntropyLoss(weight(t), ignore_index=1, reduction=r), classes(9, 3)
+            lambda t, r: t.nn.CrossEntropyLoss(weight(t), ignore_index=1, reduction=r),
+            classes(9, 3),
         ),
         "cross_entropy_smoothing": (
-            lambda t, r: t.nn.CrossEntropyLoss(reduction=r, label_smoothing=0.1), classes(5, 3)
+            lambda t, r: t.nn.CrossEntropyLoss(reduction=r, label_smoothing=0.1),
+            classes(5, 3),
         ),
         "cross_entropy_smoothing_all": (
             lambda t, r: t.nn.CrossEntropyLoss(weight(t), ignore_index=1, reduction=r, label_smoothing=0.1),
@@ -149,16 +159,16 @@ def losses() -> dict[str, tuple[Draw, Draw]]:
         ),
         "cross_entropy_soft": (lambda t, r: t.nn.CrossEntropyLoss(reduction=r), soft),
         "cross_entropy_soft_all": (
-            lambda t, r: t.nn.CrossEntropyLoss(weight(t), reduction=r, label_smoothing=0.1), soft
+            lambda t, r: t.nn.CrossEntropyLoss(weight(t), reduction=r, label_smoothing=0.1),
+            soft,
         ),
         "nll": (lambda t, r: t.nn.NLLLoss(weight(t), reduction=r), classes(5, 3)),
         "bce": (lambda t, r: t.nn.BCELoss(reduction=r), probabilities),
-        "bce_weight": (
-            lambda t, r: t.nn.BCELoss(weight(t), reduction=r), probabilities
-        ),
-        "bce_logits": (lambda t, r: t.nn.BCEWithLogitsLoss(reduction=r), lambda t: (probabilities(t))),
+        "bce_weight": (lambda t, r: t.nn.BCELoss(weight(t), reduction=r), probabilities),
+        "bce_logits": (lambda t, r: t.nn.BCEWithLogitsLoss(reduction=r), lambda t: probabilities(t)),
         "bce_logits_weight": (
-            lambda t, r: t.nn.BCEWithLogitsLoss(weight(t), reduction=r, pos_weight=weight(t) * 2), real(4, 3)
+            lambda t, r: t.nn.BCEWithLogitsLoss(weight(t), reduction=r, pos_weight=weight(t) * 2),
+            real(4, 3),
         ),
     }
 
@@ -181,7 +191,9 @@ def initialisers() -> dict[str, Draw]:
         "dirac": lambda t: t.nn.init.dirac_(on(4, 3, 3, 3)(t), groups=2),
         "xavier_uniform": lambda t: t.nn.init.xavier_uniform_(on(4, 6, 3)(t), gain=2.0),
         "xavier_normal": lambda t: t.nn.init.xavier_normal_(on(4, 6, 3)(t)),
-        "kaiming_uniform": lambda t: t.nn.init.kaiming_uniform_(on(4, 6)(t), mode="fan_out", nonlinearity="relu"),
+        "kaiming_uniform": lambda t: t.nn.init.kaiming_uniform_(
+            on(4, 6)(t), mode="fan_out", nonlinearity="relu"
+        ),
         "kaiming_normal": lambda t: t.nn.init.kaiming_normal_(on(4, 6)(t), a=0.2),
         "orthogonal_wide": lambda t: t.nn.init.orthogonal_(on(3, 7)(t), gain=1.5),
         "orthogonal_tall": lambda t: t.nn.init.orthogonal_(on(7, 2, 2)(t)),
@@ -258,7 +270,9 @@ def schedules() -> dict[str, Callable[[Any, Any], Any]]:
         "exponential": lambda t, o: t.optim.lr_scheduler.ExponentialLR(o, 0.9),
         "cosine": lambda t, o: t.optim.lr_scheduler.CosineAnnealingLR(o, 5, eta_min=0.001),
         "lambda": lambda t, o: t.optim.lr_scheduler.LambdaLR(o, lambda epoch: 0.95**epoch),
-        "lambda_each": lambda t, o: t.optim.lr_scheduler.LambdaLR(o, [lambda e: 1 / (e + 1), lambda e: 0.5**e]),
+        "lambda_each": lambda t, o: t.optim.lr_scheduler.LambdaLR(
+            o, [lambda e: 1 / (e + 1), lambda e: 0.5**e]
+        ),
     }
 
 
@@ -275,7 +289,8 @@ def rates(t: Any, schedule: str) -> list[list[float]]:
 
 
 def loader_orders() -> dict[str, Draw]:
-    """name -> the values in the order in which a loader gives them, over two epochs, and a number drawn after."""
+    """name -> the values in the order in which a loader gives them, over two epochs, and a number drawn
+    after."""
 
     def over(**options: Any) -> Draw:
         def run(t: Any) -> Any:
@@ -306,7 +321,9 @@ def loader_orders() -> dict[str, Draw]:
         "replacement": over(
             batch_size=8,
             sampler=None,
-            sampler_of=lambda t, data: getattr(t, d).data.RandomSampler(data, replacement=True, num_samples=40),
+            sampler_of=lambda t, data: getattr(t, d).data.RandomSampler(
+                data, replacement=True, num_samples=40
+            ),
         ),
         "subset": over(
             batch_size=3,

@@ -1,4 +1,5 @@
-"""Texts that must read as PyTorch's: printed forms, state_dict keys, error messages. Functions of a torch-like module."""
+"""Texts that must read as PyTorch's: printed forms, state_dict keys, error messages. Functions of a
+torch-like module."""
 
 from __future__ import annotations
 
@@ -30,20 +31,26 @@ def printed() -> dict[str, Text]:
         "module_list": lambda t: repr(
             t.nn.ModuleList([t.nn.Linear(2, 2), t.nn.Linear(2, 2), t.nn.ReLU(), make_mlp(t), make_mlp(t)])
         ),
-        "module_dict": lambda t: repr(t.nn.ModuleDict({"a": t.nn.Linear(1, 2), "b": t.nn.Sequential(t.nn.ReLU())})),
+        "module_dict": lambda t: repr(
+            t.nn.ModuleDict({"a": t.nn.Linear(1, 2), "b": t.nn.Sequential(t.nn.ReLU())})
+        ),
         "parameter_list": lambda t: repr(t.nn.ParameterList([t.zeros(2, 3), t.ones(4, dtype=t.float64), 5])),
         "parameter_dict": lambda t: repr(t.nn.ParameterDict({"b": t.zeros(2, 3), "a": "x"})),
         "nested": lambda t: repr(t.nn.Sequential(OrderedDict(inner=make_mlp(t), drop=t.nn.Dropout(0.1)))),
         "parameter": lambda t: repr(t.nn.Parameter(t.arange(6.0).reshape(2, 3))),
         "parameter_frozen": lambda t: repr(t.nn.Parameter(t.zeros(2), requires_grad=False)),
         "optimizer_groups": lambda t: repr(
-            t.optim.SGD([{"params": [t.nn.Parameter(t.zeros(1))], "lr": 0.5}, {"params": [t.nn.Parameter(t.ones(1))]}])
+            t.optim.SGD(
+                [{"params": [t.nn.Parameter(t.zeros(1))], "lr": 0.5}, {"params": [t.nn.Parameter(t.ones(1))]}]
+            )
         ),
         "state_keys": lambda t: repr(list(make_lenet(t).state_dict())),
         "state_metadata": lambda t: repr(dict(make_mlp(t).state_dict()._metadata)),
         "optimizer_state": lambda t: repr(t.optim.Adam([t.nn.Parameter(t.zeros(1))]).state_dict()),
         "loaded": lambda t: repr(make_mlp(t).load_state_dict(make_mlp(t).state_dict())),
-        "loaded_loosely": lambda t: repr(t.nn.Linear(2, 2).load_state_dict({"weight": t.zeros(2, 2), "c": 1}, False)),
+        "loaded_loosely": lambda t: repr(
+            t.nn.Linear(2, 2).load_state_dict({"weight": t.zeros(2, 2), "c": 1}, False)
+        ),
         "dir": lambda t: repr([n for n in dir(t.nn.Linear(1, 1)) if n in ("weight", "bias", "in_features")]),
         "grad_fns": lambda t: " ".join(
             _grad_fn(fn(t))
@@ -66,7 +73,9 @@ def printed() -> dict[str, Text]:
                 lambda t: t.nn.Embedding(3, 2)(t.tensor([0, 1])),
                 lambda t: t.nn.Dropout(0.5)(t.ones(2, requires_grad=True)),
                 lambda t: t.nn.CrossEntropyLoss()(t.ones(2, 3, requires_grad=True), t.tensor([0, 1])),
-                lambda t: t.nn.CrossEntropyLoss()(t.ones(2, 3, 4, requires_grad=True), t.zeros(2, 4, dtype=t.int64)),
+                lambda t: t.nn.CrossEntropyLoss()(
+                    t.ones(2, 3, 4, requires_grad=True), t.zeros(2, 4, dtype=t.int64)
+                ),
                 lambda t: t.nn.NLLLoss()(t.ones(2, 3, requires_grad=True), t.tensor([0, 1])),
                 lambda t: t.nn.MSELoss()(t.ones(2, requires_grad=True), t.zeros(2)),
                 lambda t: t.nn.L1Loss()(t.ones(2, requires_grad=True), t.zeros(2)),
@@ -181,7 +190,9 @@ def errors() -> dict[str, Callable[[Any], Any]]:
             zeros(t, 2, 3), t.tensor([0, 1]), label_smoothing=2.0
         ),
         "bce_size": lambda t: t.nn.functional.binary_cross_entropy(zeros(t, 2), zeros(t, 3)),
-        "bce_logits_size": lambda t: t.nn.functional.binary_cross_entropy_with_logits(zeros(t, 2), zeros(t, 3)),
+        "bce_logits_size": lambda t: t.nn.functional.binary_cross_entropy_with_logits(
+            zeros(t, 2), zeros(t, 3)
+        ),
         "fan": lambda t: t.nn.init.kaiming_uniform_(zeros(t, 3)),
         "fan_mode": lambda t: t.nn.init.kaiming_uniform_(zeros(t, 3, 3), mode="both"),
         "gain": lambda t: t.nn.init.calculate_gain("nothing"),

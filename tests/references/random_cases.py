@@ -1,7 +1,8 @@
-"""What the random references draw: name -> (seed, function of a torch-like module). Read by the maker and by the test.
+"""What the random references draw: name -> (seed, function of a torch-like module). Read by the maker and by
+the test.
 
-Each case starts from `manual_seed(seed)`; the function gets the module (PyTorch or vitrify) and returns a list of tensors.
-Large results are given by their first and last elements and a sum, to keep the file small.
+Each case starts from `manual_seed(seed)`; the function gets the module (PyTorch or vitrify) and returns a
+list of tensors. Large results are given by their first and last elements and a sum, to keep the file small.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def cases() -> dict[str, Case]:
         ),
         "randint_ranges": (
             5,
-            lambda t: [t.randint(0, high, (20,)) for high in (1, 2, (1 << 28) - 1, 1 << 28, 1 << 32, 1 << 62)],
+            lambda t: [
+                t.randint(0, high, (20,)) for high in (1, 2, (1 << 28) - 1, 1 << 28, 1 << 32, 1 << 62)
+            ],
         ),
         "randint_signed": (5, lambda t: [t.randint(-(1 << 62), 1 << 62, (20,))]),
         "random_full_range": (
@@ -75,7 +78,10 @@ def cases() -> dict[str, Case]:
                 t.normal(t.zeros(3, 1), t.ones(1, 6)),
             ],
         ),
-        "like": (10, lambda t: [t.rand_like(t.zeros(3, 4)), t.randn_like(t.zeros(20)), t.randint_like(t.zeros(5), 9)]),
+        "like": (
+            10,
+            lambda t: [t.rand_like(t.zeros(3, 4)), t.randn_like(t.zeros(20)), t.randint_like(t.zeros(5), 9)],
+        ),
         "mixed_stream": (
             11,
             lambda t: [t.rand(3), t.randn(20), t.randperm(5), t.randn(3), t.randint(100, (4,)), t.rand(2, 2)],

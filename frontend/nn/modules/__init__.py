@@ -3,6 +3,7 @@
 from .activation import (
     ELU,
     GELU,
+    SELU,
     Hardtanh,
     LeakyReLU,
     LogSigmoid,
@@ -14,7 +15,7 @@ from .activation import (
     Softmax,
     Softplus,
     Tanh,
-)  # fmt: skip
+)
 from .container import ModuleDict, ModuleList, Sequential
 from .conv import Conv1d, Conv2d, Conv3d
 from .dropout import Dropout
@@ -30,7 +31,7 @@ from .loss import (
     MSELoss,
     NLLLoss,
     SmoothL1Loss,
-)  # fmt: skip
+)
 from .module import Module
 from .parameter_container import ParameterDict, ParameterList
 from .pooling import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
@@ -39,6 +40,7 @@ from .sparse import Embedding
 __all__ = [
     "ELU",
     "GELU",
+    "SELU",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -81,4 +83,4 @@ __all__ = [
     "Softplus",
     "Tanh",
     "Unflatten",
-]  # fmt: skip
+]

@@ -1,4 +1,5 @@
-"""Full backward hooks: nodes on the tape at a module's inputs and outputs, where its gradients can be seen and changed."""
+"""Full backward hooks: nodes on the tape at a module's inputs and outputs, where its gradients can be seen
+and changed."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ class BackwardHookFunctionBackward(Node):
 
 
 def _through_node(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[int], Node | None]:
-    """The values with the tensors among them behind one node, the tensors' positions, and the node (None if no
-    gradient will flow)."""
+    """The values with the tensors among them behind one node, the tensors' positions, and the node (None if
+    no gradient will flow)."""
     positions = [i for i, value in enumerate(values) if isinstance(value, Tensor)]
     tensors = [values[i] for i in positions]
     if not is_grad_enabled() or not any(t.requires_grad for t in tensors):
@@ -52,7 +53,8 @@ def _spread(positions: Sequence[int], grads: Sequence[Any], count: int) -> tuple
 class BackwardBoundary:
     """One call of a module that has full backward hooks.
 
-    When the gradients of the outputs arrive the pre-hooks run; when those of the inputs are complete the hooks run.
+    When the gradients of the outputs arrive the pre-hooks run; when those of the inputs are complete the
+    hooks run.
     """
 
     def __init__(self, module: Module, hooks: list[Callable[..., Any]], pre_hooks: list[Callable[..., Any]]):
@@ -81,8 +83,8 @@ class BackwardBoundary:
                 changed = changed if isinstance(changed, tuple) else (changed,)
                 if len(changed) != len(grads):
                     raise RuntimeError(
-                        f"Backward hook returned an invalid number of grad_input, got {len(changed)}, but expected "
-                        f"{len(grads)}"
+                        f"Backward hook returned an invalid number of grad_input, got {len(changed)}, but "
+                        f"expected {len(grads)}"
                     )
                 grads = changed
             self.grad_outputs = None
@@ -106,8 +108,8 @@ class BackwardBoundary:
                 changed = changed if isinstance(changed, tuple) else (changed,)
                 if len(changed) != len(grads):
                     raise RuntimeError(
-                        f"Backward pre hook returned an invalid number of grad_output, got {len(changed)}, but "
-                        f"expected {len(grads)}"
+                        f"Backward pre hook returned an invalid number of grad_output, got {len(changed)}, "
+                        f"but expected {len(grads)}"
                     )
                 grads = changed
             self.grad_outputs = grads
@@ -121,8 +123,8 @@ class BackwardBoundary:
     def _without_inputs(self) -> None:
         """No input requires a gradient: the hooks run as soon as those of the outputs are there."""
         warnings.warn(
-            "Full backward hook is firing when gradients are computed with respect to module outputs since no inputs "
-            "require gradients. See https://docs.pytorch.org/docs/main/generated/torch.nn.Module.html"
+            "Full backward hook is firing when gradients are computed with respect to module outputs since no "
+            "inputs require gradients. See https://docs.pytorch.org/docs/main/generated/torch.nn.Module.html"
             "#torch.nn.Module.register_full_backward_hook for more details.",
             stacklevel=5,
         )
@@ -131,7 +133,7 @@ class BackwardBoundary:
             changed = hook(self.module, nothing, self.grad_outputs)
             if changed is not None and not (isinstance(changed, tuple) and all(g is None for g in changed)):
                 raise RuntimeError(
-                    "Backward hook for Modules where no input requires gradient should always return None or None "
-                    "for all gradients."
+                    "Backward hook for Modules where no input requires gradient should always return None or "
+                    "None for all gradients."
                 )
         self.grad_outputs = None

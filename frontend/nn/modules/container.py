@@ -228,7 +228,8 @@ class ModuleDict(Module):
         for position, pair in enumerate(modules):
             if not isinstance(pair, Iterable):
                 raise TypeError(
-                    f"ModuleDict update sequence element #{position} should be Iterable; is{type(pair).__name__}"
+                    f"ModuleDict update sequence element #{position} should be Iterable; "
+                    f"is{type(pair).__name__}"
                 )
             pair = tuple(pair)
             if len(pair) != 2:

@@ -64,7 +64,8 @@ class HookRegistration:
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
-        """`hook(module, args)` runs before forward and may return new args; with kwargs: (module, args, kwargs)."""
+        """`hook(module, args)` runs before forward and may return new args; with kwargs: (module, args,
+        kwargs)."""
         flags = [self._forward_pre_hooks_with_kwargs] if with_kwargs else []
         return add_hook(self._forward_pre_hooks, hook, prepend, flags)
 
@@ -96,10 +97,9 @@ class HookRegistration:
         """`hook(module, grad_output)` runs before the gradients of the module's inputs are computed."""
         return add_hook(self._backward_pre_hooks, hook, prepend)
 
-    def register_full_backward_hook(
-        self, hook: Callable[..., Any], prepend: bool = False
-    ) -> RemovableHandle:
-        """`hook(module, grad_input, grad_output)` runs once the gradients of the module's inputs are there."""
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """`hook(module, grad_input, grad_output)` runs once the gradients of the module's inputs are
+        there."""
         self._set_backward_kind(full=True)
         return add_hook(self._backward_hooks, hook, prepend)
 
@@ -138,7 +138,7 @@ class HookRegistration:
         return add_hook(self._load_state_dict_post_hooks, hook)
 
 
-# -- calling ---------------------------------------------------------------------------------------------------------
+# Calling
 
 
 def call_with_hooks(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -205,7 +205,8 @@ def _run_pre_hooks(
             if changed is not None:
                 if not (isinstance(changed, tuple) and len(changed) == 2):
                     raise RuntimeError(
-                        f"forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got {changed}."
+                        "forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got "
+                        f"{changed}."
                     )
                 args, kwargs = changed
         else:

@@ -93,7 +93,7 @@ class Module(ModuleTree, HookRegistration):
 
     forward: Callable[..., Any] = _forward_unimplemented
 
-    # -- attributes --------------------------------------------------------------------------------------------
+    # Attributes
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Add a tensor that is part of the state but not a parameter; not saved if not persistent."""
@@ -102,7 +102,8 @@ class Module(ModuleTree, HookRegistration):
         _check_name("buffer", name, self, self._buffers)
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(
-                f"cannot assign '{typename(tensor)}' object to buffer '{name}' (torch Tensor or None required)"
+                f"cannot assign '{typename(tensor)}' object to buffer '{name}' (torch Tensor or None "
+                "required)"
             )
         self._buffers[name] = tensor
         if persistent:
@@ -121,8 +122,9 @@ class Module(ModuleTree, HookRegistration):
             )
         if param is not None and param.grad_fn is not None:
             raise ValueError(
-                f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. "
-                f"To express '{name}' as a function of another Tensor, compute the value in the forward() method."
+                f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created "
+                f"explicitly. To express '{name}' as a function of another Tensor, compute the value in the "
+                "forward() method."
             )
         self._parameters[name] = param
 
@@ -161,7 +163,8 @@ class Module(ModuleTree, HookRegistration):
         if params is not None and name in params:
             if value is not None:
                 raise TypeError(
-                    f"cannot assign '{typename(value)}' as parameter '{name}' (torch.nn.Parameter or None expected)"
+                    f"cannot assign '{typename(value)}' as parameter '{name}' (torch.nn.Parameter or None "
+                    "expected)"
                 )
             self.register_parameter(name, value)
             return
@@ -175,7 +178,8 @@ class Module(ModuleTree, HookRegistration):
         if modules is not None and name in modules:
             if value is not None:
                 raise TypeError(
-                    f"cannot assign '{typename(value)}' as child module '{name}' (torch.nn.Module or None expected)"
+                    f"cannot assign '{typename(value)}' as child module '{name}' (torch.nn.Module or None "
+                    "expected)"
                 )
             modules[name] = value
             return
@@ -194,7 +198,8 @@ class Module(ModuleTree, HookRegistration):
             self.register_buffer(name, value, persistent)
             return
         if name in fields:
-            # Setting what is there already (net.train() each epoch) is no change; only plain values are compared.
+            # Setting what is there already (net.train() each epoch) is no change; only plain values are
+            # compared.
             old = fields[name]
             if old is value or (type(old) is type(value) and isinstance(value, _PLAIN) and old == value):
                 return
@@ -220,7 +225,7 @@ class Module(ModuleTree, HookRegistration):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
-    # -- calling -----------------------------------------------------------------------------------------------
+    # Calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if paths.recording[0]:
@@ -241,7 +246,7 @@ class Module(ModuleTree, HookRegistration):
             return call_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
 
-    # -- state -------------------------------------------------------------------------------------------------
+    # State
 
     get_extra_state = state_io.get_extra_state
     set_extra_state = state_io.set_extra_state
@@ -298,7 +303,8 @@ class Module(ModuleTree, HookRegistration):
         return self
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`: floating parameters and buffers change."""
+        """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`: floating parameters and buffers
+        change."""
         dtype: DType | None = kwargs.pop("dtype", None)
         device: Any = kwargs.pop("device", None)
         for arg in args:
@@ -310,8 +316,7 @@ class Module(ModuleTree, HookRegistration):
                 device = arg
         if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(
-                "nn.Module.to only accepts floating point or complex "
-                f"dtypes, but got desired dtype={dtype}"
+                f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}"
             )
 
         def convert(tensor: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ class ParameterDict(Module):
         return key, self.pop(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        return self[key] if key in self._keys else default
 
     def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
         return ParameterDict((key, default) for key in keys)
@@ -150,7 +150,8 @@ class ParameterDict(Module):
         return (self[key] for key in self._keys)
 
     def update(self, parameters: Any) -> None:
-        """Add the values of a mapping (a plain one in the order of its sorted keys), or of (name, value) pairs."""
+        """Add the values of a mapping (a plain one in the order of its sorted keys), or of (name, value)
+        pairs."""
         if not isinstance(parameters, Iterable):
             raise TypeError(
                 "ParametersDict.update should be called with an iterable of key/value pairs, but got "
@@ -163,7 +164,8 @@ class ParameterDict(Module):
         for position, pair in enumerate(parameters):
             if not isinstance(pair, Iterable):
                 raise TypeError(
-                    f"ParameterDict update sequence element #{position} should be Iterable; is{type(pair).__name__}"
+                    f"ParameterDict update sequence element #{position} should be Iterable; "
+                    f"is{type(pair).__name__}"
                 )
             pair = tuple(pair)
             if len(pair) != 2:

@@ -1,4 +1,5 @@
-"""Which submodule is running: "features.conv1" while that one's forward runs, for the tracer to stamp on nodes.
+"""Which submodule is running: "features.conv1" while that one's forward runs, for the tracer to stamp on
+nodes.
 
 Only followed inside `tracked_module_paths()`, so that an eager call pays for one test of an integer.
 """
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .module import Module
 
-# How many threads record at the moment. Read by Module.__call__ without a lock: it only decides which way to go.
+# How many threads record at the moment. Read by Module.__call__ without a lock: it only decides which way to
+# go.
 recording = [0]
 
 
@@ -42,7 +44,8 @@ def tracked_module_paths() -> Iterator[None]:
 
 
 def current_module_path() -> str:
-    """The running submodule's name within the outermost called module; "" in that one itself or outside any."""
+    """The running submodule's name within the outermost called module; "" in that one itself or outside
+    any."""
     return _stack.paths[-1] if _stack.paths else ""
 
 

@@ -1,7 +1,7 @@
 """One counter for "some module changed": what a compiled function's guard compares.
 
-Compiled code holds what the modules' Python attributes said when it was traced. Rather than compare them all on every
-call, each change of an attribute, hook, parameter or child of any module moves this counter.
+Compiled code holds what the modules' Python attributes said when it was traced. Rather than compare them all
+on every call, each change of an attribute, hook, parameter or child of any module moves this counter.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def add_hook(
 
 
 class CountedDict(dict[Any, Any]):
-    """A dict of a module's parameters, buffers or children; writing to it directly counts as a change as well."""
+    """A dict of a module's parameters, buffers or children; writing to it directly counts as a change as
+    well."""
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
         super().__setitem__(key, value)

@@ -22,7 +22,7 @@ class ModuleTree:
     def _get_name(self) -> str:
         return type(self).__name__
 
-    # -- by name -----------------------------------------------------------------------------------------------
+    # By name
 
     def get_submodule(self, target: str) -> Module:
         """The submodule with the dotted name; AttributeError says which part is missing."""
@@ -68,7 +68,7 @@ class ModuleTree:
             raise AttributeError(f"`{name}` is not a buffer")
         return found
 
-    # -- all of them -------------------------------------------------------------------------------------------
+    # All of them
 
     def named_modules(
         self, memo: set[Any] | None = None, prefix: str = "", remove_duplicate: bool = True
@@ -82,7 +82,9 @@ class ModuleTree:
         yield prefix, self  # type: ignore[misc]
         for name, module in self._modules.items():
             if module is not None:
-                yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+                yield from module.named_modules(
+                    memo, f"{prefix}.{name}" if prefix else name, remove_duplicate
+                )
 
     def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
         for _, module in self.named_modules(remove_duplicate=remove_duplicate):
@@ -108,7 +110,9 @@ class ModuleTree:
     ) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
         owners: Iterable[tuple[str, Any]] = (
-            self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
+            self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
+            if recurse
+            else [(prefix, self)]
         )
         for path, module in owners:
             for name, value in members_of(module):
@@ -136,7 +140,7 @@ class ModuleTree:
         for _, buffer in self.named_buffers(recurse=recurse):
             yield buffer
 
-    # -- text --------------------------------------------------------------------------------------------------
+    # Text
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of the printed form; several lines are allowed."""

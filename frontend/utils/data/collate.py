@@ -17,7 +17,8 @@ _CANNOT = "default_collate: batch must contain tensors, numpy arrays, numbers, d
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
-    """Tensors, arrays and numbers are stacked along a new first dim, inside the same structure of dicts and lists."""
+    """Tensors, arrays and numbers are stacked along a new first dim, inside the same structure of dicts and
+    lists."""
     first = batch[0]
     if isinstance(first, Tensor):
         return stack(list(batch), 0)

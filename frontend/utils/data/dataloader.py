@@ -52,10 +52,10 @@ class _Endless:
 class DataLoader:
     """Iterates over a dataset in batches.
 
-    `num_workers > 0` fetches and collates in that many threads, up to `prefetch_factor` batches each ahead: NumPy
-    releases the interpreter lock, and nothing has to be copied between processes. The order of the batches and what
-    they hold do not depend on it. A stream (IterableDataset) is read by one thread. `pin_memory`, `timeout` and the
-    multiprocessing options are accepted and mean nothing here.
+    `num_workers > 0` fetches and collates in that many threads, up to `prefetch_factor` batches each ahead:
+    NumPy releases the interpreter lock, and nothing has to be copied between processes. The order of the
+    batches and what they hold do not depend on it. A stream (IterableDataset) is read by one thread.
+    `pin_memory`, `timeout` and the multiprocessing options are accepted and mean nothing here.
     """
 
     _fixed = False
@@ -101,7 +101,8 @@ class DataLoader:
         if batch_sampler is not None:
             if batch_size != 1 or shuffle or sampler is not None or drop_last:
                 raise ValueError(
-                    "batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last"
+                    "batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and "
+                    "drop_last"
                 )
             batch_size = None
         elif batch_size is None and drop_last:
@@ -143,7 +144,8 @@ class DataLoader:
             for name, value in given.items():
                 if value is not None:
                     raise ValueError(
-                        f"DataLoader with IterableDataset: expected unspecified {name} option, but got {name}={value}"
+                        f"DataLoader with IterableDataset: expected unspecified {name} option, but got "
+                        f"{name}={value}"
                     )
         elif sampler is not None and shuffle:
             raise ValueError("sampler option is mutually exclusive with shuffle")
@@ -157,9 +159,7 @@ class DataLoader:
             "dataset",
             "persistent_workers",
         ):
-            raise ValueError(
-                f"{name} attribute should not be set after {type(self).__name__} is initialized"
-            )
+            raise ValueError(f"{name} attribute should not be set after {type(self).__name__} is initialized")
         super().__setattr__(name, value)
 
     def __len__(self) -> int:
@@ -173,8 +173,8 @@ class DataLoader:
     def __iter__(self) -> Iterator[Any]:
         if self.pin_memory:
             warnings.warn(
-                "'pin_memory' argument is set as true but no accelerator is found, then device pinned memory won't be "
-                "used.",
+                "'pin_memory' argument is set as true but no accelerator is found, then device pinned memory "
+                "won't be used.",
                 stacklevel=2,
             )
         index_source = self.batch_sampler if self.batch_sampler is not None else self.sampler
@@ -186,7 +186,7 @@ class DataLoader:
             return self._threaded(indices, fetch, base_seed)
         return self._plain(indices, fetch)
 
-    # -- fetching ----------------------------------------------------------------------------------------------
+    # Fetching
 
     def _map_fetcher(self) -> Callable[[Any], Any]:
         dataset, collate = self.dataset, self.collate_fn
@@ -219,9 +219,7 @@ class DataLoader:
     def _plain(self, indices: Iterator[Any], fetch: Callable[[Any], Any]) -> Iterator[Any]:
         return _Loaded(indices, fetch)
 
-    def _threaded(
-        self, indices: Iterator[Any], fetch: Callable[[Any], Any], base_seed: int
-    ) -> Iterator[Any]:
+    def _threaded(self, indices: Iterator[Any], fetch: Callable[[Any], Any], base_seed: int) -> Iterator[Any]:
         workers = 1 if self._stream else self.num_workers
         numbers = iter(range(workers))
         lock = threading.Lock()

@@ -116,8 +116,7 @@ class WeightedRandomSampler(Sampler[int]):
         self.weights = as_tensor(weights, dtype=dtypes.f64)
         if self.weights.ndim != 1:
             raise ValueError(
-                "weights should be a 1d sequence but given "
-                f"weights have shape {tuple(self.weights.shape)}"
+                f"weights should be a 1d sequence but given weights have shape {tuple(self.weights.shape)}"
             )
         self.num_samples = num_samples
         self.replacement = replacement
@@ -132,7 +131,8 @@ class WeightedRandomSampler(Sampler[int]):
 
 
 class BatchSampler(Sampler[list[int]]):
-    """Lists of `batch_size` consecutive indices of another sampler; the last may be shorter unless dropped."""
+    """Lists of `batch_size` consecutive indices of another sampler; the last may be shorter unless
+    dropped."""
 
     def __init__(self, sampler: Iterable[Any], batch_size: int, drop_last: bool):
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size <= 0:
