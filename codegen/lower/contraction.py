@@ -82,7 +82,7 @@ class Window:
 class Contraction:
     """The sum of products of `left` and `right` over the `reduction` axes, for each point of the `parallel` axes.
 
-    `result` is the index of the contraction's result, over parallel axes. `dtype` is the result's element type,
+    `result` is the index of the contraction's result, over parallel axes, in `shape`. `dtype` is the result's element type,
     `accumulator` that of the sum. `windows` narrows reduction axes to where products are not zero."""
 
     name: str
@@ -91,17 +91,13 @@ class Contraction:
     left: Access
     right: Access
     result: IndexTuple
+    shape: tuple[DimLike, ...]
     dtype: DType
     windows: Mapping[str, Window] = field(default_factory=dict)
 
     @property
     def accumulator(self) -> DType:
         return dtypes.f32 if self.dtype in (dtypes.f16, dtypes.bf16) else self.dtype
-
-    @property
-    def result_shape(self) -> tuple[DimLike, ...]:
-        highest = {a.name: a.extent - 1 for a in self.parallel}
-        return tuple(dims.substitute(i, highest) + 1 for i in self.result)
 
     @property
     def operands(self) -> tuple[Access, Access]:

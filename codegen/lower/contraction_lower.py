@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ...ir import dims
 from ...ir.dims import DimLike
-from ...ir.graph import Graph, Node
+from ...ir.graph import Graph, Node, Value
 from ..loops.nodes import Buffer, Expr, Load, Stmt, Store
 from ..scalar import SCALAR
 from .context import Args, LowerContext
 from .contraction import Axis, Contraction, contraction_node
-from .contraction_nest import Finish, contraction_loops
-from .contraction_operands import Operands, along_lanes, shared_loops
+from .contraction_nest import contraction_loops
+from .contraction_operands import Operands, along_lanes, repeated, shared_loops
 from .contraction_pack import panels
-from .conv import conv_contraction
+from .contraction_plan import choose_plans
+from .contraction_tile import Finish
+from .conv import conv_contractions
 from .gemm import matmul_contraction
 from .indexing import BodyEvaluator, IndexTuple
-from .tiling import Plan, choose_plan
+from .tiling import Plan
 
 
 def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
@@ -27,32 +30,81 @@ def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) ->
     if any(size == 0 for size in core.outputs[0].type.shape):
         return
     operands = Operands(ctx, body, args)
-    problem = (matmul_contraction if core.op.name == "matmul" else conv_contraction)(core, operands)
-    plan = choose_plan(problem, ctx.target.lanes(problem.accumulator), ctx.target.registers)
-    packed = list(problem.operands)
-    for operand, axis in plan.packed.items():
-        packed[operand] = panels(ctx, problem, packed[operand], axis, plan.tile(axis))
-    problem = problem.with_operands(*packed)
-
-    def epilogue(index: IndexTuple, value: Expr) -> Sequence[Stmt]:
-        result = SCALAR.cast(value, problem.dtype)
-        evaluator = BodyEvaluator(body, args, {core.outputs[0]: lambda _: result})
-        return [Store(args[out], index, evaluator.at(out, index)) for out in dict.fromkeys(body.outputs)]
-
-    source = str(node.attrs.get("name", core.op.name))
-    launch = {"flops": problem.flops, "source": source, "comment": str(plan)}
-    if plan.parts == 1:
-        ctx.launch(
-            problem.name, contraction_loops(problem, plan, epilogue), cost=task_cost(problem, plan), **launch
-        )
-        return
-    partial = ctx.scratch("partial", problem.accumulator, (plan.parts, *problem.result_shape))
-    nest = contraction_loops(problem, plan, lambda index, value: [Store(partial, index, value)])
-    ctx.launch(problem.name, nest, cost=task_cost(problem, plan), **launch)
-    combined = _combine(
-        ctx, partial, None if tuple(body.outputs) != core.outputs else args[core.outputs[0]], epilogue
+    problems = (
+        [matmul_contraction(core, operands)]
+        if core.op.name == "matmul"
+        else conv_contractions(core, operands)
     )
-    ctx.launch(f"{problem.name}_parts", combined, cost=plan.parts * problem.result_shape[-1], source=source)
+    lowering = _Lowering(ctx, body, args, core.outputs[0], str(node.attrs.get("name", core.op.name)))
+    for problem in problems:
+        lanes = ctx.target.lanes(problem.accumulator)
+        for choice in choose_plans(problem, lanes, ctx.target.registers):
+            lowering.launch(problem, choice.plan, choice.times)
+
+
+@dataclass(frozen=True)
+class _Lowering:
+    ctx: LowerContext
+    body: Graph
+    args: Args
+    result: Value
+    source: str
+
+    def launch(self, problem: Contraction, plan: Plan, times: DimLike) -> None:
+        """The kernels of one contraction; none of them does anything where `times` is 0."""
+        ctx = self.ctx
+        packed = list(problem.operands)
+        for operand, axis in plan.packed.items():
+            packed[operand] = panels(ctx, problem, packed[operand], axis, plan.tile(axis), times)
+        problem = problem.with_operands(*packed)
+        finish: Finish = self.epilogue
+        if plan.parts > 1:
+            partial = ctx.scratch("partial", problem.accumulator, (plan.parts, *problem.shape))
+            finish = lambda index, value: [Store(partial, index, value)]
+        ctx.launch(
+            problem.name,
+            repeated(contraction_loops(problem, plan, finish), times),
+            cost=task_cost(problem, plan),
+            flops=problem.flops,
+            source=self.source,
+            comment=str(plan),
+        )
+        if plan.parts > 1:
+            cost = plan.parts * problem.shape[-1]
+            added = repeated(self._add_parts(partial), times)
+            ctx.launch(f"{problem.name}_parts", added, cost=cost, source=self.source)
+
+    def epilogue(self, index: IndexTuple, value: Expr) -> Sequence[Stmt]:
+        """Stores what the body makes of an element of the contraction's result."""
+        value = SCALAR.cast(value, self.result.type.dtype)
+        evaluator = BodyEvaluator(self.body, self.args, {self.result: lambda _: value})
+        outputs = dict.fromkeys(self.body.outputs)
+        return [Store(self.args[out], index, evaluator.at(out, index)) for out in outputs]
+
+    def _add_parts(self, partial: Buffer) -> tuple[Stmt, ...]:
+        """Adds the parts of each element, in their order."""
+        ctx = self.ctx
+        parts, *shape = partial.shape
+        assert isinstance(parts, int)
+        plain = None
+        if self.body.outputs == (self.result,):
+            # Nothing else is to be done: the result is walked as one row.
+            plain = self.args[self.result]
+            partial, plain = ctx.view(partial, (parts, plain.numel)), ctx.view(plain, (plain.numel,))
+            shape = [plain.numel]
+        *lead, last = (Axis(f"i{d}", size) for d, size in enumerate(shape))
+
+        def total(position: DimLike) -> Sequence[Stmt]:
+            index = (*(a.var for a in lead), position)
+            value: Expr = Load(partial, (0, *index))
+            for part in range(1, parts):
+                value = SCALAR.add(value, Load(partial, (part, *index)))
+            if plain is None:
+                return self.epilogue(index, value)
+            return [Store(plain, index, SCALAR.cast(value, plain.dtype))]
+
+        lanes = ctx.target.lanes(partial.dtype)
+        return shared_loops(lead, along_lanes(last.name, last.extent, lanes, total))
 
 
 def task_cost(problem: Contraction, plan: Plan) -> DimLike:
@@ -66,24 +118,3 @@ def task_cost(problem: Contraction, plan: Plan) -> DimLike:
         else:
             work = work * axis.extent
     return work
-
-
-def _combine(ctx: LowerContext, partial: Buffer, plain: Buffer | None, finish: Finish) -> tuple[Stmt, ...]:
-    """Adds the parts of each element, in their order. `plain` is the result where nothing else is to be done."""
-    parts, *shape = partial.shape
-    assert isinstance(parts, int)
-    if plain is not None:
-        partial, plain = ctx.view(partial, (parts, plain.numel)), ctx.view(plain, (plain.numel,))
-        shape = [plain.numel]
-    *lead, last = (Axis(f"i{d}", size) for d, size in enumerate(shape))
-
-    def total(position: DimLike) -> Sequence[Stmt]:
-        index = (*(a.var for a in lead), position)
-        value: Expr = Load(partial, (0, *index))
-        for part in range(1, parts):
-            value = SCALAR.add(value, Load(partial, (part, *index)))
-        if plain is not None:
-            return [Store(plain, index, SCALAR.cast(value, plain.dtype))]
-        return finish(index, value)
-
-    return shared_loops(lead, along_lanes(last.name, last.extent, ctx.target.lanes(partial.dtype), total))

@@ -8,7 +8,7 @@ differentiated.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ir import dims
 from ...ir.dims import DimLike
@@ -102,3 +102,12 @@ def zero_bordered(
         inner = (For(axis.name, axis.extent, inner),) if axis.extent != 1 else inner
     ctx.launch("zero_border", shared_loops((n, c), (*zeros, *inner)), cost=plane * 2)
     return target
+
+
+def repeated(body: tuple[Stmt, ...], times: DimLike) -> tuple[Stmt, ...]:
+    """The statements `times` times, 0 or 1; a parallel loop stays one."""
+    if times == 1:
+        return body
+    if len(body) == 1 and isinstance(body[0], For) and body[0].kind == "parallel":
+        return (replace(body[0], extent=body[0].extent * times),)
+    return (For("run", times, body),)

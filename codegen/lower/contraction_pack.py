@@ -14,11 +14,13 @@ from ...ir.dims import DimLike
 from ..loops.nodes import Apply, Buffer, Const, For, If, Index, Load, Stmt, Store
 from .context import LowerContext
 from .contraction import Access, Axis, Contraction
-from .contraction_operands import shared_loops
+from .contraction_operands import repeated, shared_loops
 
 
-def panels(ctx: LowerContext, problem: Contraction, operand: Access, axis: str, width: int) -> Access:
-    """Launches the packing of an operand along a parallel axis; returns the operand as packed."""
+def panels(
+    ctx: LowerContext, problem: Contraction, operand: Access, axis: str, width: int, times: DimLike = 1
+) -> Access:
+    """Launches the packing of an operand along a parallel axis (if `times` is not 0); returns it as packed."""
     along = problem.axes[axis]
     others = tuple(a for a in problem.parallel if a.name != axis and operand.depends_on(a.name))
     summed = tuple(a for a in problem.reduction if operand.depends_on(a.name))
@@ -40,7 +42,7 @@ def panels(ctx: LowerContext, problem: Contraction, operand: Access, axis: str, 
         target=ctx.view(target, (*lead, depth, width)),
         stash=Buffer("stash", dtype, (width, ctx.target.lanes(dtype)), "stack"),
     )
-    ctx.launch("pack", packing.body(), cost=depth * width * 2)
+    ctx.launch("pack", repeated(packing.body(), times), cost=depth * width * 2)
     lead_index = (*(a.var for a in others), dims.floordiv(along.var, width))
     return Access(target, (*lead_index, *(a.var for a in summed), dims.mod(along.var, width)))
 

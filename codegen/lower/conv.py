@@ -6,17 +6,21 @@ With x: [N, G*C, *S], w: [G*O, C, *K], y: [N, G*O, *T], and x zero outside its b
     dx[n, g*C+c, s] = sum over o, k of dy[n, g*O+o, (s + padding - k*dilation) / stride] * w[g*O+o, c, k]
     dw[g*O+o, c, k] = sum over n, t of x[n, g*C+c, t*stride + k*dilation - padding] * dy[n, g*O+o, t]
 
-where the division leaves a remainder, dx gets nothing. Zero borders, and for dx zeros between the elements of dy
-where stride > 1, are copied into scratch, which makes every access linear.
+where the division leaves a remainder, dx gets nothing: for stride > 1, positions of dx with another remainder are
+contractions of their own. Zero borders are copied into scratch, which makes every access linear.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import gcd, prod
 
 from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Node, Value
+from ..loops.nodes import Buffer
 from .contraction import Access, Axis, Contraction, Window
 from .contraction_operands import Operands, zero_bordered
 from .indexing import IndexTuple
@@ -24,14 +28,19 @@ from .indexing import IndexTuple
 _SPATIAL = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 
 
-def conv_contraction(node: Node, operands: Operands) -> Contraction:
+# Beyond so many phases of a strided convolution's input gradient, zeros between dy's elements instead.
+MOST_PHASES = 16
+
+
+def conv_contractions(node: Node, operands: Operands) -> list[Contraction]:
+    """The contractions that make up a convolution; together they fill its result once."""
     match node.op.name:
         case "conv":
-            return _forward(node, operands)
+            return [_forward(node, operands)]
         case "conv_input_grad":
             return _input_grad(node, operands)
         case "conv_weight_grad":
-            return _weight_grad(node, operands)
+            return [_weight_grad(node, operands)]
     raise NotImplementedError(f"no contraction for op {node.op.name!r}")
 
 
@@ -52,6 +61,7 @@ def _forward(node: Node, operands: Operands) -> Contraction:
         left,
         right,
         (batch.var, out_channel, *(t.var for t in space)),
+        y.type.shape,
         y.type.dtype,
         _inside(space, kernel, x.type.shape[2:], stride, padding, dilation),
     )
@@ -74,53 +84,105 @@ def _weight_grad(node: Node, operands: Operands) -> Contraction:
         left,
         right,
         (out_channel, inner.var, *(k.var for k in kernel)),
+        dw.type.shape,
         dw.type.dtype,
     )
 
 
-def _input_grad(node: Node, operands: Operands) -> Contraction:
+def _input_grad(node: Node, operands: Operands) -> list[Contraction]:
+    """One contraction for each phase: the positions s = q*stride + phase of dx read the same kernel positions."""
     dy, w = node.inputs
     (dx,) = node.outputs
     stride, padding, dilation, groups = _geometry(node)
-    batch, group, out, inner, space, kernel = _axes(dy.type.shape, w.type.shape, groups, dx.type.shape[2:])
-    out_channel = group.var * out.extent + out.var
+    step = (1,) * len(stride)
+    length = dy.type.shape[2:]
+    if prod(stride) > MOST_PHASES:
+        step, stride = stride, step
+        length = tuple((t - 1) * s + 1 for t, s in zip(length, step, strict=True))
     low: list[int] = []
-    where: list[DimLike] = []
-    padded: list[DimLike] = []
-    windows: dict[str, Window] = {}
-    direct = True
-    for s, k, t, step, pad, spread in zip(
-        space, kernel, dy.type.shape[2:], stride, padding, dilation, strict=True
+    space: list[DimLike] = []
+    for s, size, k, pad, d in zip(
+        stride, dx.type.shape[2:], w.type.shape[2:], padding, dilation, strict=True
     ):
-        reach = _static(k.extent, "a kernel's size") - 1
-        border = max(0, reach * spread - pad)
-        low.append(border)
-        where.append(s.var + (pad + border) - k.var * spread)
-        needed = s.extent + (pad + border)
-        # Where the padding is wider than the kernel's reach, dy goes on beyond what dx reads.
-        padded.append(needed + max(0, pad - reach * spread))
-        if border:
-            first = _at_least_zero(dims.floordiv(s.var + pad - (t - 1) * step + (spread - 1), spread))
-            last = dims.minimum(reach, dims.floordiv(s.var + pad, spread))
-            windows[k.name] = Window(s.name, first, last, up=True)
-        direct = direct and border == 0 and step == 1 and needed == t
-    index = (batch.var, out_channel, *where)
-    if direct:
-        left = operands.read(dy, index)
+        reach = (_static(k, "a kernel's size") - 1) * d
+        low.append(max(0, -((pad - reach) // s)))
+        space.append(low[-1] + dims.floordiv(size + pad + s - 1 + max(0, pad - reach), s))
+    if any(low) or max(step) > 1 or tuple(space) != tuple(length):
+        source: Buffer | None = zero_bordered(operands, dy, low, step, space)
     else:
-        left = Access(zero_bordered(operands, dy, low, stride, padded), index)
-    channel = group.var * inner.extent + inner.var
-    right = operands.read(w, (out_channel, inner.var, *(k.var for k in kernel)))
-    return Contraction(
-        "conv_input_grad",
-        (batch, group, inner, *space),
-        (out, *kernel),
-        left,
-        right,
-        (batch.var, channel, *(s.var for s in space)),
-        dx.type.dtype,
-        windows,
+        source = None
+    found = []
+    for phases in product(*map(range, stride)):
+        names = _SPATIAL[len(stride)]
+        dimensions = [
+            _phase(*row)
+            for row in zip(
+                names, phases, stride, dx.type.shape[2:], w.type.shape[2:], padding, dilation, length, low
+            )
+        ]
+        batch, group, out, inner, _, _ = _axes(dy.type.shape, w.type.shape, groups, length)
+        out_channel, channel = group.var * out.extent + out.var, group.var * inner.extent + inner.var
+        at = tuple(d.position + (border if source else 0) for d, border in zip(dimensions, low, strict=True))
+        index = (batch.var, out_channel, *at)
+        found.append(
+            Contraction(
+                "conv_input_grad",
+                (batch, group, inner, *(d.along for d in dimensions)),
+                (out, *(d.kernel for d in dimensions)),
+                Access(source, index) if source else operands.read(dy, index),
+                operands.read(w, (out_channel, inner.var, *(d.kernel_position for d in dimensions))),
+                (
+                    batch.var,
+                    channel,
+                    *(d.along.var * s + p for d, s, p in zip(dimensions, stride, phases, strict=True)),
+                ),
+                dx.type.shape,
+                dx.type.dtype,
+                {d.kernel.name: d.window for d in dimensions if d.window is not None},
+            )
+        )
+    return [c for c in found if all(a.extent != 0 for a in c.parallel)]
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """One dimension of one phase of dx: position q of the axis `along` takes, for position j of the axis `kernel`, the
+    kernel at `kernel_position` and dy at `position`."""
+
+    along: Axis
+    kernel: Axis
+    position: DimLike
+    kernel_position: DimLike
+    window: Window | None
+
+
+def _phase(
+    name: str,
+    phase: int,
+    stride: int,
+    size: DimLike,
+    kernel: int,
+    padding: int,
+    dilation: int,
+    length: DimLike,
+    low: int,
+) -> _Phase:
+    """dy's position is (q*stride + phase + padding - k*dilation) / stride, which is whole for every k that is
+    `first` more than a multiple of `every`."""
+    every = stride // gcd(stride, dilation)
+    first = next(
+        (k for k in range(min(every, kernel)) if (phase + padding - k * dilation) % stride == 0), kernel
     )
+    along = Axis(name, dims.floordiv(size - phase + stride - 1, stride))
+    taps = Axis("k" + name, -(-(kernel - first) // every))
+    spread = every * dilation // stride
+    offset = (phase + padding - first * dilation) // stride
+    start = along.var + offset
+    window = None
+    if low or offset > 0:
+        begin = _at_least_zero(dims.floordiv(start - (length - 1) + (spread - 1), spread))
+        window = Window(name, begin, dims.minimum(taps.extent - 1, dims.floordiv(start, spread)), up=True)
+    return _Phase(along, taps, start - taps.var * spread, first + taps.var * every, window)
 
 
 def _inside(

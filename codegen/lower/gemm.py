@@ -25,5 +25,6 @@ def matmul_contraction(node: Node, operands: Operands) -> Contraction:
         operands.read(a, left),
         operands.read(b, right),
         (*lead, row.var, column.var),
+        out.type.shape,
         out.type.dtype,
     )
