@@ -37,7 +37,7 @@ types:
 
 bench: .venv-bench/.installed
 	$(TORCH_BIN)/python benchmarks/lenet.py
-	$(TORCH_BIN)/python benchmarks/gemm.py
+	$(TORCH_BIN)/python benchmarks/kernels.py
 
 references: .venv-bench/.installed
 	for script in tests/references/make_*.py; do $(TORCH_BIN)/python $$script || exit 1; done

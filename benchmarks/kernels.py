@@ -1,0 +1,204 @@
+"""Matrix products and convolutions side by side with PyTorch (MKL and oneDNN), one kernel at a time.
+
+    python benchmarks/kernels.py [--threads 1,2] [--only gemm,lenet,conv,batch1] [--seconds 0.5]
+
+Each row compiles one op as a graph of its own and calls its native entry; PyTorch runs the same op on the same arrays
+in the same process, in turn with it, call by call. Figures are medians: GFLOP/s of useful work, and the ratio of
+PyTorch's time to vitrify's. PyTorch's calls include its dispatcher (a few µs), so rows of the `batch1` table say more
+about vitrify's µs than about the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import vitrify.ir.ops  # noqa: F401  (fills the registry)
+from vitrify.ir import dtypes
+from vitrify.ir.builder import GraphBuilder
+from vitrify.ir.graph import Value
+from vitrify.ir.types import TensorType
+from vitrify.runtime.compiled_graph import CompileOptions, compile_graph
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One op on operands of these shapes, as vitrify's graph and as PyTorch's call."""
+
+    name: str
+    shapes: tuple[Shape, ...]
+    flops: int
+    graph: Callable[..., Value]
+    reference: Callable[..., torch.Tensor]
+
+
+def matmul(name: str, m: int, k: int, n: int, left: bool = False, right: bool = False) -> Row:
+    """`left`, `right`: that operand is stored transposed."""
+
+    def graph(F, a, b):
+        a = F.permute(a, dims=(1, 0)) if left else a
+        b = F.permute(b, dims=(1, 0)) if right else b
+        return F.matmul(a, b)
+
+    def reference(a, b):
+        return torch.mm(a.t() if left else a, b.t() if right else b)
+
+    shapes = ((k, m) if left else (m, k), (n, k) if right else (k, n))
+    return Row(name, shapes, 2 * m * n * k, graph, reference)
+
+
+def convolution(
+    name: str, x: Shape, w: Shape, stride: int = 1, padding: int = 0, groups: int = 1, gradients: bool = True
+) -> Iterator[Row]:
+    attrs = {"stride": (stride,) * 2, "padding": (padding,) * 2, "dilation": (1, 1), "groups": groups}
+    space = tuple((size + 2 * padding - k) // stride + 1 for size, k in zip(x[2:], w[2:], strict=True))
+    y = (x[0], w[0], *space)
+    flops = 2 * int(np.prod(y)) * int(np.prod(w[1:]))
+
+    def backward(dy, x, w, wanted):
+        geometry = ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups)
+        mask = [wanted == "input", wanted == "weight", False]
+        found = torch.ops.aten.convolution_backward(dy, x, w, None, *geometry, mask)
+        return found[mask.index(True)]
+
+    any_x, any_w = torch.zeros(x), torch.zeros(w)
+    yield Row(
+        name,
+        (x, w),
+        flops,
+        lambda F, a, b: F.conv(a, b, **attrs),
+        lambda a, b: torch.nn.functional.conv2d(a, b, stride=stride, padding=padding, groups=groups),
+    )
+    if gradients:
+        yield Row(
+            f"{name} dx",
+            (y, w),
+            flops,
+            lambda F, dy, b: F.conv_input_grad(dy, b, input_size=x, **attrs),
+            lambda dy, b: backward(dy, any_x, b, "input"),
+        )
+        yield Row(
+            f"{name} dw",
+            (x, y),
+            flops,
+            lambda F, a, dy: F.conv_weight_grad(a, dy, weight_size=w, **attrs),
+            lambda a, dy: backward(dy, a, any_w, "weight"),
+        )
+
+
+def gemm_rows() -> Iterator[Row]:
+    for size in (512, 1024, 2048):
+        for left, right in ((False, False), (False, True), (True, False), (True, True)):
+            name = f"{'NT'[left]}{'NT'[right]} {size}"
+            yield matmul(name, size, size, size, left, right)
+
+
+LINEARS = ((400, 120), (120, 84), (84, 10))
+
+
+def lenet_rows(batch: int = 64, gradients: bool = True) -> Iterator[Row]:
+    """The contractions of a LeNet training step; the first layer needs no input gradient."""
+    first = list(convolution("conv1", (batch, 1, 32, 32), (6, 1, 5, 5), gradients=gradients))
+    yield from (row for row in first if not row.name.endswith("dx"))
+    yield from convolution("conv2", (batch, 6, 14, 14), (16, 6, 5, 5), gradients=gradients)
+    for inner, outer in LINEARS:
+        yield matmul(f"linear{inner}", batch, inner, outer, right=True)
+        if gradients:
+            yield matmul(f"linear{inner} dx", batch, outer, inner)
+            yield matmul(f"linear{inner} dw", outer, batch, inner, left=True)
+
+
+def conv_rows() -> Iterator[Row]:
+    """Layers as ResNets and MobileNets have them."""
+    yield from convolution("3x3 64 on 56", (1, 64, 56, 56), (64, 64, 3, 3), padding=1)
+    yield from convolution("3x3 128 on 28", (4, 128, 28, 28), (128, 128, 3, 3), padding=1)
+    yield from convolution("3x3 512 on 7", (4, 512, 7, 7), (512, 512, 3, 3), padding=1)
+    yield from convolution("3x3/2 128 on 56", (4, 128, 56, 56), (128, 128, 3, 3), stride=2, padding=1)
+    yield from convolution("7x7/2 64 on 224", (2, 3, 224, 224), (64, 3, 7, 7), stride=2, padding=3)
+    yield from convolution("1x1 64 on 56", (4, 256, 56, 56), (64, 256, 1, 1))
+    yield from convolution("depthwise 96 on 56", (2, 96, 56, 56), (96, 1, 3, 3), padding=1, groups=96)
+
+
+TABLES: dict[str, Callable[[], Iterator[Row]]] = {
+    "gemm": gemm_rows,
+    "lenet": lenet_rows,
+    "conv": conv_rows,
+    "batch1": lambda: lenet_rows(1, gradients=False),
+}
+
+
+class Native:
+    """A row's graph compiled, its operands bound; `call` runs it."""
+
+    def __init__(self, row: Row, operands: Sequence[np.ndarray], threads: int):
+        builder = GraphBuilder("kernel")
+        inputs = [builder.input(f"x{i}", TensorType(s, dtypes.f32)) for i, s in enumerate(row.shapes)]
+        started = time.perf_counter()
+        self.code = compile_graph(builder.finish([row.graph(builder, *inputs)]), CompileOptions(cache=False))
+        self.seconds = time.perf_counter() - started
+        self.result = np.empty(self.code.output_types[0].shape, np.float32)
+        self.kept = (operands, self.code.arena({}))
+        pointers = ctypes.c_void_p * max(1, len(operands))
+        self.inputs = pointers(*[a.ctypes.data for a in operands])
+        self.outputs = (ctypes.c_void_p * 1)(self.result.ctypes.data)
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4, ctypes.c_int64)
+        entry, arena = prototype(self.code.entry), self.kept[1][1]
+        where = (ctypes.addressof(self.inputs), ctypes.addressof(self.outputs), arena, 0, threads)
+        self.call: Callable[[], int] = lambda: entry(*where)
+
+
+def measure(row: Row, threads: int, seconds: float) -> tuple[float, float, float]:
+    """Median seconds of a call, vitrify's and PyTorch's, and the seconds to compile; ValueError if they disagree."""
+    rng = np.random.default_rng(0)
+    operands = [rng.standard_normal(s, dtype=np.float32) for s in row.shapes]
+    native = Native(row, operands, threads)
+    tensors = [torch.from_numpy(a) for a in operands]
+    torch.set_num_threads(threads)
+    native.call()
+    want = row.reference(*tensors).numpy()
+    error = np.abs(native.result - want).max() / np.abs(want).max()
+    if not error < 1e-4:
+        raise ValueError(f"{row.name}: results differ by {error:.1e} of the largest")
+    repeat = max(1, int(20e-6 / max(1e-7, row.flops / 100e9)))
+    ours: list[float] = []
+    theirs: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(ours) < 5:
+        for call, times in ((native.call, ours), (lambda: row.reference(*tensors), theirs)):
+            start = time.perf_counter()
+            for _ in range(repeat):
+                call()
+            times.append((time.perf_counter() - start) / repeat)
+    return statistics.median(ours), statistics.median(theirs), native.seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--only", default=",".join(TABLES))
+    parser.add_argument("--seconds", type=float, default=0.5, help="for each row")
+    options = parser.parse_args()
+    for table in options.only.split(","):
+        for threads in map(int, options.threads.split(",")):
+            print(f"\n{table}, {threads} thread{'s' if threads > 1 else ''}")
+            print(f"{'':20} {'vitrify':>18} {'PyTorch':>18} {'ratio':>6} {'compile':>8}")
+            total = [0.0, 0.0]
+            for row in TABLES[table]():
+                ours, theirs, seconds = measure(row, threads, options.seconds)
+                total[0] += ours
+                total[1] += theirs
+                shown = " ".join(f"{t * 1e6:8.1f} µs {row.flops / t / 1e9:5.0f} G" for t in (ours, theirs))
+                print(f"{row.name:20} {shown} {theirs / ours:6.2f} {seconds * 1e3:5.0f} ms", flush=True)
+            print(f"{'all':20} {total[0] * 1e6:8.1f} µs {'':7} {total[1] * 1e6:8.1f} µs {'':7} {total[1] / total[0]:6.2f}")
+
+
+if __name__ == "__main__":
+    main()
