@@ -32,6 +32,8 @@ from ..loops.nodes import (
     Store,
 )
 from ..target import Target
+from .names import Names
+from .template import share_between_stores
 
 Args = Mapping[Value, Buffer]
 
@@ -45,18 +47,6 @@ class LowerOptions:
     serial_below: int = 16384
     stash_limit: int = 4096
     reduce_chunks: int = 16
-
-
-class Names:
-    """Fresh names for the loop variables, lets and locals of one kernel."""
-
-    def __init__(self) -> None:
-        self._next: dict[str, int] = {}
-
-    def __call__(self, stem: str) -> str:
-        count = self._next.get(stem, 0)
-        self._next[stem] = count + 1
-        return f"{stem}{count}" if count else stem
 
 
 class LowerContext:
@@ -131,6 +121,7 @@ class LowerContext:
 
         `cost` is work per iteration of the parallel loop; `bytes` defaults to every global buffer once.
         """
+        body = share_between_stores(body, Names(Usage.of(body).names))
         used = Usage.of(body)
         params = tuple(b for b in used.buffers if b.space == "global")
         # Views of one buffer have its name; parameters need one each.
@@ -176,6 +167,10 @@ class Usage:
     @property
     def dims(self) -> tuple[Symbol, ...]:
         return tuple(self._symbols[n] for n in sorted(self._symbols) if n not in self._bound)
+
+    @property
+    def names(self) -> set[str]:
+        return {*self._bound, *self._symbols}
 
     def _dims(self, values: Iterable[DimLike]) -> None:
         for value in values:

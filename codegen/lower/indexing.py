@@ -47,6 +47,7 @@ class BodyEvaluator:
     offsets, in which the divisions of a reshape cancel. `extents` gives the range of loop variables, `0 <=
     name < extent`: guards of index maps that it decides vanish. The others are collected in `undecided`,
     and the element becomes a select on indices, in whose arms loads happen only where the condition holds.
+    Evaluators with one `loads` share the loads of one element.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class BodyEvaluator:
         held: Mapping[Value, Held] | None = None,
         flatten: Callable[[Buffer], Buffer] | None = None,
         extents: Mapping[str, DimLike] | None = None,
+        loads: dict[tuple[Buffer, DimLike], Load] | None = None,
     ):
         self.producers = body.producers()
         self.buffers = buffers
@@ -63,6 +65,7 @@ class BodyEvaluator:
         self.flatten = flatten
         self.extents = dict(extents or {})
         self.undecided: list[Guard] = []
+        self._loads = {} if loads is None else loads
         self._memo: dict[tuple[Value, IndexTuple], Expr] = {}
 
     def at(self, value: Value, index: IndexTuple) -> Expr:
@@ -99,7 +102,10 @@ class BodyEvaluator:
             return Load(buffer, index)
         if buffer.numel == 0:
             return constant(0, buffer.dtype)  # there is nothing to read: the guard around this is false
-        return Load(self.flatten(buffer), (recombine(buffer.offset(index)),))
+        key = (buffer, recombine(buffer.offset(index)))
+        if key not in self._loads:
+            self._loads[key] = Load(self.flatten(buffer), key[1:])
+        return self._loads[key]
 
     def _view(self, node: Node, value: Value, index: IndexTuple) -> Expr:
         """A view's `index_map` gives one `(operand number, operand index, guard)` per operand it may read,

@@ -12,8 +12,8 @@ from .template import operands, walk
 
 def reads_before_writing(launch: Launch, old: Buffer, new: Buffer) -> bool:
     """Whether the launch reads an element of `old` only in the loop iteration that stores the same element
-    of `new`, and before that store; then both may be one piece of memory. Conservative: only equal index
-    expressions count."""
+    of `new`, and before all stores there; then both may be one piece of memory. Conservative: only equal
+    index expressions count."""
     kernel = launch.kernel
     reads = {p for p, b in zip(kernel.params, launch.args) if b is old}
     writes = {p for p, b in zip(kernel.params, launch.args) if b is new}
@@ -33,34 +33,27 @@ def _block_is_safe(
 ) -> bool:
     """`loops`: the variables of the loops around the block; `lets`: what the index lets in scope depend
     on."""
-    stored: list[tuple[DimLike, ...]] = []
-    loaded: list[tuple[DimLike, ...]] = []
+    stored: set[tuple[DimLike, ...]] = set()
+    loaded: set[tuple[DimLike, ...]] = set()
     for stmt in block:
-        here = list(_loads(operands(stmt), reads))
+        here = set(_loads(operands(stmt), reads))
         if here and stored:
             return False
-        loaded += here
+        loaded |= here
         match stmt:
             case Let(value=Index()):
                 lets = {**lets, stmt.name: _variables((stmt.value.value,), lets)}
             case Store() if stmt.buffer in writes:
-                stored.append(stmt.index)
+                stored.add(stmt.index)
             case For():
-                inner = loops if stmt.extent == 1 else loops | {stmt.var}
+                inner = loops if dims.bounds(stmt.extent)[1] <= 1 else loops | {stmt.var}
                 if not _block_is_safe(stmt.body, reads, writes, inner, lets):
                     return False
             case If():
                 if not all(_block_is_safe(b, reads, writes, loops, lets) for b in (stmt.body, stmt.orelse)):
                     return False
-    if not loaded:
-        return True
-    # What is loaded here must be what is stored here, in this very block, and each element in one iteration
-    # only.
-    return (
-        len(stored) > 0
-        and all(i == stored[0] for i in [*loaded, *stored])
-        and loops <= _variables(stored[0], lets)
-    )
+    # What is loaded here must be stored here, in this very block, and each element in one iteration only.
+    return not loaded or (loaded <= stored and all(loops <= _variables(i, lets) for i in stored))
 
 
 def _variables(index: tuple[DimLike, ...], lets: dict[str, frozenset[str]]) -> frozenset[str]:

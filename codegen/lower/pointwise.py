@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
+from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ..loops.nodes import Check, Expr, For, Let, Load, Stmt, Var
 from ..scalar import SCALAR
@@ -35,8 +36,8 @@ UNROLL = 4
 def lower_loop(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
     """A nest for each iteration space among the outputs, and each part of it where guards are decided."""
     names = Names()
-    nests = [Nest(names, axes, elements) for axes, elements in output_parts(ctx, names, body, args, body.outputs)]
-    launch_nests(ctx, node.attrs["name"], nests)
+    found = output_parts(ctx, names, body, args, body.outputs)
+    launch_nests(ctx, node.attrs["name"], [Nest(names, axes, elements) for axes, elements in found])
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,8 @@ class Nest:
         self.operations = max(operations(self.values), 1) + 4 * len(self.lookups)
         self.work: DimLike = self.size * self.operations
 
-    def lanes(self, ctx: LowerContext) -> int:
-        """By the widest element; narrow types do not fill their registers."""
-        widths = [e.buffer.dtype.itemsize for e in self.elements]
-        widths += [x.dtype.itemsize for x in walk(self.values) if isinstance(x, Load)]
-        return ctx.target.vector_bytes // max(4, *widths)
+    def lanes(self, ctx: LowerContext, vector: Axis) -> int:
+        return lanes_along(ctx, vector, self.values, [e.buffer.dtype for e in self.elements])
 
     def vector_axis(self) -> Axis:
         """The axis along which most accesses are contiguous or constant; the last among equals."""
@@ -128,7 +126,7 @@ class Nest:
                 return self.point({**outer, vector.var: start + position})
 
             unroll = UNROLL if self.operations <= 8 else 1
-            return vector_loop(self.names, extent, self.lanes(ctx), emit, unroll)
+            return vector_loop(self.names, extent, self.lanes(ctx, vector), emit, unroll)
 
         return axis_loops(self.names, axes, bindings, lanes)
 
@@ -172,6 +170,15 @@ class Nest:
             extent = BLOCK
         body = self.inner(ctx, [], vector, {vector.var: start}, extent)
         return (For(var, count, body, "parallel"),), BLOCK * self.operations
+
+
+def lanes_along(ctx: LowerContext, axis: Axis, values: Sequence[Expr], results: Sequence[DType]) -> int:
+    """Lanes by the widest element that varies along the axis; narrow types do not fill their registers."""
+    widths = [r.itemsize for r in results]
+    for load in walk(values):
+        if isinstance(load, Load) and any(stride(i, axis) != 0 for i in load.index):
+            widths.append(load.dtype.itemsize)
+    return max(1, ctx.target.vector_bytes // max(4, *widths))
 
 
 def launch_nests(ctx: LowerContext, name: str, nests: Sequence[Nest]) -> None:

@@ -47,7 +47,7 @@ def lower_group(ctx: LowerContext, node: Node, buffers: Mapping[Value, Buffer]) 
     args: dict[Value, Buffer] = dict(zip(body.inputs, (buffers[v] for v in node.inputs)))
     for inside, outside in zip(body.outputs, node.outputs):
         if inside in args:
-            raise IRError(f"{node}: %{inside.name} is twice an output, or an input and an output, of its body")
+            raise IRError(f"{node}: %{inside.name} is twice an output of its body, or an input too")
         args[inside] = buffers[outside]
     if all(dims.bounds(v.type.numel)[1] == 0 for v in node.outputs):
         return
@@ -70,7 +70,8 @@ class _Placement:
         self.graph = graph
         self.inputs = inputs
         self.buffers = buffers
-        self.moved: dict[Buffer, Buffer] = {}  # a value's buffer, and the caller's that it is written to instead
+        # A value's buffer, and the caller's that is written instead.
+        self.moved: dict[Buffer, Buffer] = {}
         self.copies: list[_Copy] = []
         self.outputs: list[Buffer] = []
 

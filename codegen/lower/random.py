@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from ...ir import dims, dtypes
-from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ...ir.ops.random import MANTISSA_BITS, PHILOX_MULTIPLIERS, PHILOX_ROUNDS, PHILOX_WEYL
 from ..loops.nodes import Expr, Index, Load
 from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
-from .indexing import constant
+from .indexing import constant, number
 from .pointwise import Nest, launch_nests
 from .template import Axis, Element
 
@@ -34,22 +33,18 @@ def lower_random_uniform(ctx: LowerContext, name: str, body: Graph, args: Args, 
     blocks = Axis(names("b"), whole)
     if whole != 0:
         words = philox(Index(blocks.index), call, seed)
-        elements = [
-            Element(out, blocks.index * 4 + k, fraction(word, result.type.dtype)) for k, word in enumerate(words)
-        ]
+        dtype = result.type.dtype
+        elements = [Element(out, blocks.index * 4 + k, fraction(word, dtype)) for k, word in enumerate(words)]
         nests.append(Nest(names, [blocks], elements))
     if left != 0:
         axis = Axis(names("i"), left)
-        words = philox(_index(whole), call, seed)
+        words = philox(number(whole, dtypes.i64), call, seed)
         word = words[3]
         for k in reversed(range(3)):
             word = SCALAR.select(SCALAR.eq(Index(axis.index), k), words[k], word)
-        nests.append(Nest(names, [axis], [Element(out, whole * 4 + axis.index, fraction(word, result.type.dtype))]))
+        element = Element(out, whole * 4 + axis.index, fraction(word, result.type.dtype))
+        nests.append(Nest(names, [axis], [element]))
     launch_nests(ctx, name, nests)
-
-
-def _index(value: DimLike) -> Expr:
-    return constant(value, dtypes.i64) if isinstance(value, int) else Index(value)
 
 
 def _halves(value: Expr) -> tuple[Expr, Expr]:

@@ -91,11 +91,13 @@ def _rows(ctx: LowerContext, names: Names, body: Graph, args: Args) -> Rows:
             own = index if value.type.shape == shape else reindex(index, shape, value.type.shape)
             along.append(Element(buffer, linear(index, shape), evaluator.at(value, own)))
         else:
-            raise IRError(f"%{value.name}: an output of a reduce group has the shape before or after the reduction")
+            raise IRError(f"%{value.name}: a reduce group's outputs are shaped as before or after reducing")
     return Rows(kept, [axes[d] for d in over], stages, along, once)
 
 
-def _result_at(value: Value, reduction: Reduction, row: IndexTuple, over: tuple[int, ...], keepdim: bool) -> Held:
+def _result_at(
+    value: Value, reduction: Reduction, row: IndexTuple, over: tuple[int, ...], keepdim: bool
+) -> Held:
     """The reduction's result as an element of its value: there is one per row, so only this row's can be
     asked for."""
     expected = list(row)
@@ -108,7 +110,8 @@ def _result_at(value: Value, reduction: Reduction, row: IndexTuple, over: tuple[
 
     def held(index: IndexTuple) -> Expr:
         if any(i != e for i, e, size in zip(index, expected, sizes, strict=True) if size != 1):
-            raise IRError(f"%{value.name} is read at {list(map(str, index))}, which is not the row being reduced")
+            where = list(map(str, index))
+            raise IRError(f"%{value.name} is read at {where}, which is not the row being reduced")
         return result
 
     return held

@@ -17,6 +17,7 @@ from ..loops.nodes import Apply, Buffer, Const, Expr, For, LaneReduce, Let, Load
 from ..scalar import SCALAR
 from .context import LowerContext, Names
 from .nests import axis_loops, parallel_loop, serial_loop, vector_block, vector_loop
+from .pointwise import lanes_along
 from .template import (
     OPERATION_COST,
     Axis,
@@ -34,6 +35,9 @@ from .template import (
 ACCUMULATORS = 4
 # Rows are worth a parallel iteration each from this much work on.
 ROW_BLOCK = 4096
+
+
+Step = Callable[..., tuple[Stmt, ...]]
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,9 @@ def identity(combine: str, dtype: DType) -> Const:
 def rows_cost(rows: Rows) -> DimLike:
     """Operations in all rows together."""
     each = max(1, sum(operations(values) + len(values) for values in rows.pass_values()))
-    inner = dims.product(a.extent for a in rows.reduced) * each + max(1, operations(e.value for e in rows.once))
-    return dims.product(a.extent for a in rows.kept) * inner
+    row = dims.product(a.extent for a in rows.reduced) * each
+    row = row + max(1, operations(e.value for e in rows.once))
+    return dims.product(a.extent for a in rows.kept) * row
 
 
 def lower_rows(ctx: LowerContext, names: Names, rows: Rows) -> tuple[tuple[Stmt, ...], DimLike]:
@@ -263,9 +268,8 @@ class _Form:
         self.rows = rows
         self.axis = axis
         values = [v for p in rows.pass_values() for v in p]
-        widths = [x.dtype.itemsize for x in walk(values) if isinstance(x, Load)]
-        widths += [r.dtype.itemsize for s in rows.stages for r in s.reductions]
-        self.lanes = ctx.target.vector_bytes // max(4, *widths) if axis is not None else 1
+        results = [r.dtype for s in rows.stages for r in s.reductions]
+        self.lanes = lanes_along(ctx, axis, values, results) if axis is not None else 1
 
     def register(self, reduction: Reduction, copies: int) -> Buffer:
         return Buffer(self.names(f"acc_{reduction.name}"), reduction.dtype, (copies, self.lanes), "register")
@@ -449,7 +453,7 @@ class _ColumnForm(_Form):
                     stores.append(Store(registers[r.name], (copy, lane), combined))
                 return bind_shared(stores, self.names)
 
-            def sweep(outer: dict[str, DimLike], step: Callable[..., tuple[Stmt, ...]] = step) -> tuple[Stmt, ...]:
+            def sweep(outer: dict[str, DimLike], step: Step = step) -> tuple[Stmt, ...]:
                 return vectors(lambda position, lane, copy: step(outer, position, lane, copy))
 
             statements += vectors(begin)

@@ -68,9 +68,11 @@ def launch_scatter(
             return element(bindings)
         # Not in unrolled groups: each vector's stores must come after the loads of the one before.
         lanes = ctx.target.lanes(result.type.dtype)
-        return vector_loop(
-            names, inner.extent, lanes, lambda position, lane, copy: element({**bindings, inner.var: position})
-        )
+
+        def emit(position: DimLike, lane: DimLike, copy: int) -> tuple[Stmt, ...]:
+            return element({**bindings, inner.var: position})
+
+        return vector_loop(names, inner.extent, lanes, emit)
 
     def rest(bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
         return axis_loops(names, [*walked, *after[:-1]], bindings, innermost)

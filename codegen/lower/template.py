@@ -9,7 +9,7 @@ for the axes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ir import dims
 from ...ir.dims import DimLike
@@ -29,7 +29,7 @@ from ..loops.nodes import (
     Store,
     Var,
 )
-from .context import Names
+from .names import Names
 
 
 @dataclass(frozen=True)
@@ -234,6 +234,24 @@ def bind_shared(body: Sequence[Stmt], names: Names) -> tuple[Stmt, ...]:
             case For():
                 out.append(stmt)
     return tuple(out)
+
+
+def share_between_stores(body: Sequence[Stmt], names: Names) -> tuple[Stmt, ...]:
+    """The statements, `bind_shared` in every block with several stores, all to memory outside the kernel:
+    what they share is read before the first of them, so that outputs may lie where inputs lie."""
+    blocks: list[Stmt] = []
+    for stmt in body:
+        match stmt:
+            case For():
+                stmt = replace(stmt, body=share_between_stores(stmt.body, names))
+            case If():
+                then = share_between_stores(stmt.body, names)
+                stmt = replace(stmt, body=then, orelse=share_between_stores(stmt.orelse, names))
+        blocks.append(stmt)
+    stores = [s for s in blocks if isinstance(s, Store)]
+    if len(stores) > 1 and all(s.buffer.space == "global" for s in stores):
+        return bind_shared(blocks, names)
+    return tuple(blocks)
 
 
 def operands(stmt: Stmt) -> tuple[Expr, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, IRError, Node, Value
-from ..loops.nodes import Expr, Var
+from ..loops.nodes import Buffer, Expr, Load, Var
 from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
 from .indexing import BodyEvaluator, Guard, Held, IndexTuple, condition, constant, number
@@ -109,10 +109,9 @@ def _divisor(node: Node, index: IndexTuple, sizes: Sequence[DimLike]) -> DimLike
     rank = len(node.attrs["kernel"])
     attrs = node.attrs
     count: DimLike = 1
-    steps = zip(
-        index[len(index) - rank :], sizes[len(sizes) - rank :], attrs["kernel"], attrs["stride"], attrs["padding"]
-    )
-    for i, size, k, s, p in steps:
+    places = zip(index[len(index) - rank :], sizes[len(sizes) - rank :])
+    sliding = zip(attrs["kernel"], attrs["stride"], attrs["padding"])
+    for (i, size), (k, s, p) in zip(places, sliding):
         start = i * s - p
         stop = dims.minimum(start + k, size + p)
         if not attrs["count_include_pad"]:
@@ -226,9 +225,11 @@ def _lower_tiles(ctx: LowerContext, node: Node, body: Graph, args: Args, window:
     lead, counts = dy.type.shape[: dy.type.rank - rank], dy.type.shape[dy.type.rank - rank :]
     names = Names()
     zero = constant(0, dy.type.dtype)
+    loads: dict[tuple[Buffer, DimLike], Load] = {}
 
     def reader(extents: Mapping[str, DimLike]) -> BodyEvaluator:
-        return BodyEvaluator(body, {v: args[v] for v in body.inputs}, None, ctx.flat, extents)
+        inputs = {v: args[v] for v in body.inputs}
+        return BodyEvaluator(body, inputs, None, ctx.flat, extents, loads)
 
     def outputs_at(evaluator: BodyEvaluator, index: IndexTuple, gradient: Expr) -> list[Element]:
         """The group's outputs at an element whose gradient is known."""
@@ -286,7 +287,8 @@ def _lower_large(ctx: LowerContext, node: Node, body: Graph, args: Args, window:
     index = tuple(a.index for a in kept)
     extents = {a.var: a.extent for a in [*kept, *positions]}
     evaluator = BodyEvaluator(body, {v: args[v] for v in body.inputs}, None, ctx.flat, extents)
-    combine, dtype = ("max", x.type.dtype) if window.op.name == "max_pool" else ("add", accumulator_type(x.type.dtype))
+    dtype = accumulator_type(x.type.dtype)
+    combine = "max" if window.op.name == "max_pool" else "add"
     where, guard = window_element(window, index, tuple(a.index for a in positions), x)
     tests = evaluator.open_tests(guard)
     if tests is None:
@@ -297,8 +299,7 @@ def _lower_large(ctx: LowerContext, node: Node, body: Graph, args: Args, window:
         element = SCALAR.select(test, element, identity(combine, dtype))
     reduction = Reduction(names("r"), combine, dtype, element)
     total: Expr = Var(reduction.name, dtype)
-    if combine == "add":
-        total = _average(total, window, index, x)
+    total = _average(total, window, index, x) if combine == "add" else SCALAR.cast(total, x.type.dtype)
     evaluator.held[result] = lambda asked: _only(result, asked, index, total)
     once = []
     for value in body.outputs:

@@ -24,7 +24,9 @@ def dilation_of(node: Node) -> tuple[int, ...]:
     return node.attrs.get("dilation") or (1,) * len(node.attrs["kernel"])
 
 
-def window_element(node: Node, index: IndexTuple, offset: Offset, operand: Value) -> tuple[IndexTuple, list[Guard]]:
+def window_element(
+    node: Node, index: IndexTuple, offset: Offset, operand: Value
+) -> tuple[IndexTuple, list[Guard]]:
     """Where kernel position `offset` of window `index` lies in the operand, and the guard that it lies
     inside."""
     rank = len(offset)

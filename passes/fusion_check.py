@@ -1,0 +1,257 @@
+"""Is a fused graph legal? A check that shares no reasoning with the fusion pass.
+
+`check_fusion(before, fused)` proves two things. The fused graph computes what the graph computed: with its
+groups opened, every output has the same value number, and no random node is there twice. And each group is
+one that its lowering can compute: the nodes its kind may hold, one anchor where there may be one, and
+results of reductions, contractions and windows read only where the kernel stands when it has them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from ..ir import dims
+from ..ir.dims import DimLike, Expr
+from ..ir.graph import Graph, IRError, Node, Value
+
+Index = tuple[DimLike, ...]
+ELEMENTWISE = frozenset({"pointwise", "view", "constant"})
+OPERAND_VIEWS = frozenset({"reshape", "permute", "expand", "slice", "detach"})
+
+
+def check_fusion(before: Graph, fused: Graph) -> None:
+    """IRError says which group is not legal, or which output has become another value."""
+    for node in fused.nodes:
+        if node.op.name != "fused":
+            raise IRError(f"{node} is in no group")
+        check_group(node)
+    opened = unfuse(fused)
+    table: dict[Any, int] = {}
+    old, new = number_values(before, table), number_values(opened, table)
+    for position, (was, now) in enumerate(zip(before.outputs, opened.outputs, strict=True)):
+        if old[was] != new[now]:
+            raise IRError(f"output {position}: %{now.name} of the fused graph is not %{was.name}")
+    if dict(before.aliases) != dict(fused.aliases) or before.inputs != fused.inputs:
+        raise IRError("fusion changed the graph's inputs or aliases")
+    drawn = Counter(new[n.outputs[0]] for n in opened.nodes if n.op.lowering == "random")
+    for node in opened.nodes:
+        if node.op.lowering == "random" and drawn[new[node.outputs[0]]] > 1:
+            raise IRError(f"{node} is computed {drawn[new[node.outputs[0]]]} times")
+
+
+def unfuse(graph: Graph) -> Graph:
+    """The graph with the bodies of its fused nodes in their places."""
+    nodes: list[Node] = []
+    mapping: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if node.op.name != "fused":
+            nodes.append(replace(node, inputs=tuple(mapping.get(v, v) for v in node.inputs)))
+            continue
+        (body,) = node.regions
+        inner = dict(zip(body.inputs, (mapping.get(v, v) for v in node.inputs), strict=True))
+        for member in body.nodes:
+            outputs = tuple(Value(v.name, v.type) for v in member.outputs)
+            nodes.append(replace(member, inputs=tuple(inner[v] for v in member.inputs), outputs=outputs))
+            inner.update(zip(member.outputs, outputs))
+        mapping.update(zip(node.outputs, (inner[v] for v in body.outputs), strict=True))
+    return replace(graph, nodes=tuple(nodes), outputs=tuple(mapping.get(v, v) for v in graph.outputs))
+
+
+def number_values(graph: Graph, table: dict[Any, int]) -> dict[Value, int]:
+    """Numbers such that values with one number are the same op of the same operands: `table` holds what has
+    a number so far. Inputs are numbered by name."""
+
+    def number(key: Any) -> int:
+        return table.setdefault(key, len(table))
+
+    numbers = {value: number(("input", value.name)) for value in graph.inputs}
+    for node in graph.nodes:
+        attrs = tuple((name, type(v).__name__, repr(v)) for name, v in node.attrs.items())
+        operands = tuple(numbers[v] for v in node.inputs)
+        for position, value in enumerate(node.outputs):
+            numbers[value] = number((node.op.name, attrs, operands, position, str(value.type)))
+    return numbers
+
+
+def check_group(node: Node) -> None:
+    """IRError where the body of a fused node is not what its kind allows."""
+    kind = node.attrs["kind"]
+    rule = RULES.get(kind)
+    if rule is None:
+        raise IRError(f"{node}: unknown kind of group {kind!r}; there are {', '.join(RULES)}")
+    if len(node.regions) != 1:
+        raise IRError(f"{node}: a fused node has one region")
+    body = node.regions[0]
+    if [v.type for v in body.inputs] != [v.type for v in node.inputs]:
+        raise IRError(f"{node}: its operands are not what its body takes")
+    if [v.type for v in body.outputs] != [v.type for v in node.outputs]:
+        raise IRError(f"{node}: its results are not what its body gives")
+    if len({*body.outputs, *body.inputs}) != len(body.outputs) + len(body.inputs):
+        raise IRError(f"{node}: a value is twice among its body's inputs and outputs")
+    rule(node, body)
+
+
+def _others(body: Graph, anchors: Iterable[Node]) -> list[Node]:
+    anchors = set(anchors)
+    return [n for n in body.nodes if n not in anchors]
+
+
+def _only_elementwise(node: Node, members: Iterable[Node]) -> None:
+    for member in members:
+        if member.op.lowering not in ELEMENTWISE:
+            raise IRError(f"{node}: a {node.attrs['kind']} group cannot hold {member.op.name}")
+
+
+def _check_loop(node: Node, body: Graph) -> None:
+    _only_elementwise(node, body.nodes)
+
+
+def _check_reduce(node: Node, body: Graph) -> None:
+    reductions = [n for n in body.nodes if n.op.lowering == "reduce" and n.op.combine is not None]
+    _only_elementwise(node, _others(body, reductions))
+    if not reductions:
+        raise IRError(f"{node}: a reduce group without a reduction")
+    shape, over = reductions[0].inputs[0].type.shape, _reduced(reductions[0])
+    for member in reductions:
+        if member.inputs[0].type.shape != shape or _reduced(member) != over:
+            raise IRError(f"{node}: {member} reduces another shape or other dims than {reductions[0]}")
+    point = _point(shape)
+    row = tuple(i for d, i in enumerate(point) if d not in over)
+    kept = tuple(n for d, n in enumerate(shape) if d not in over)
+    held = {}
+    for member in reductions:
+        (value,) = member.outputs
+        held[value] = point if member.attrs["keepdim"] else row
+    walk = _Walk(node, body, held)
+    for member in reductions:
+        walk.visit(member.inputs[0], point)
+    for value in body.outputs:
+        if value.type.numel == dims.product(kept) and value.type.shape != shape:
+            walk.visit(value, _reindexed(row, kept, value.type.shape))
+        elif value.type.numel == dims.product(shape):
+            walk.visit(value, _reindexed(point, shape, value.type.shape))
+        else:
+            raise IRError(f"{node}: %{value.name} is shaped neither as before nor as after reducing")
+
+
+def _reduced(node: Node) -> tuple[int, ...]:
+    return tuple(sorted(d for d in node.attrs["dims"] if d < node.inputs[0].type.rank))
+
+
+def _one(node: Node, body: Graph, lowering: str) -> Node:
+    found = [n for n in body.nodes if n.op.lowering == lowering]
+    if len(found) != 1:
+        names = [n.op.name for n in found]
+        raise IRError(f"{node}: a {node.attrs['kind']} group holds one {lowering} op, got {names}")
+    return found[0]
+
+
+def _check_contraction(node: Node, body: Graph) -> None:
+    core = _one(node, body, "contraction")
+    _only_elementwise(node, _others(body, [core]))
+    producers = body.producers()
+    for operand in core.inputs:
+        value: Value = operand
+        while value in producers:
+            view = producers[value]
+            if view.op.name not in OPERAND_VIEWS:
+                raise IRError(f"{node}: an operand of {core.op.name} comes through {view.op.name}")
+            (value,) = view.inputs
+    (result,) = core.outputs
+    _check_epilogue(node, body, result)
+    for value in body.outputs:
+        if value.type.shape != result.type.shape:
+            raise IRError(f"{node}: %{value.name} is not shaped as the {core.op.name}'s result")
+
+
+def _check_window(node: Node, body: Graph) -> None:
+    core = _one(node, body, "window")
+    _only_elementwise(node, _others(body, [core]))
+    _check_epilogue(node, body, core.outputs[0])
+
+
+def _check_epilogue(node: Node, body: Graph, result: Value) -> None:
+    """Everything after the anchor reads its result where the kernel stands."""
+    point = _point(result.type.shape)
+    walk = _Walk(node, body, {result: point})
+    for value in body.outputs:
+        if value.type.numel != result.type.numel:
+            raise IRError(f"{node}: %{value.name} has not as many elements as %{result.name}")
+        walk.visit(value, _reindexed(point, result.type.shape, value.type.shape))
+
+
+def _check_single(node: Node, body: Graph) -> None:
+    own = [n for n in body.nodes if n.op.lowering not in ELEMENTWISE]
+    if len(own) != 1:
+        raise IRError(f"{node}: a single group holds one op of its own, got {[n.op.name for n in own]}")
+    if body.outputs != own[0].outputs:
+        raise IRError(f"{node}: a single group's result is that of its {own[0].op.name}")
+
+
+RULES: dict[str, Callable[[Node, Graph], None]] = {
+    "loop": _check_loop,
+    "reduce": _check_reduce,
+    "contraction": _check_contraction,
+    "window": _check_window,
+    "single": _check_single,
+}
+
+
+def _point(shape: Iterable[DimLike]) -> Index:
+    return tuple(dims.symbol(f".{d}", 0, max(dims.bounds(n)[1] - 1, 0)) for d, n in enumerate(shape))
+
+
+def _reindexed(index: Index, shape: tuple[DimLike, ...], other: tuple[DimLike, ...]) -> Index:
+    """The index into `other` of the element at `index` of `shape`, in row-major order."""
+    if shape == other:
+        return index
+    position: DimLike = 0
+    for size, i in zip(shape, index, strict=True):
+        position = position * size + i
+    result: list[DimLike] = []
+    for size in reversed(other):
+        result.append(dims.mod(position, size) if not isinstance(size, Expr) else position)
+        position = dims.floordiv(position, size) if not isinstance(size, Expr) else 0
+    return tuple(reversed(result))
+
+
+class _Walk:
+    """Follows the elements that results are computed from, down to the body's inputs."""
+
+    def __init__(self, node: Node, body: Graph, held: dict[Value, Index]):
+        self.node = node
+        self.producers = body.producers()
+        self.held = held
+        self._seen: set[tuple[Value, Index]] = set()
+
+    def visit(self, value: Value, index: Index) -> None:
+        stack = [(value, index)]
+        while stack:
+            value, index = stack.pop()
+            shape = value.type.shape
+            index = tuple(0 if n == 1 else i for n, i in zip(shape, index, strict=True))
+            if (value, index) in self._seen or dims.product(shape) == 0:
+                continue
+            self._seen.add((value, index))
+            if value in self.held:
+                natural = tuple(0 if n == 1 else i for n, i in zip(shape, self.held[value], strict=True))
+                if index != natural:
+                    where = f"[{', '.join(map(str, index))}], not at [{', '.join(map(str, natural))}]"
+                    raise IRError(f"{self.node}: %{value.name} is read at {where}")
+                continue
+            member = self.producers.get(value)
+            if member is None or member.op.lowering == "constant":
+                continue
+            if member.op.lowering == "pointwise":
+                stack += [(v, index[len(index) - v.type.rank :]) for v in member.inputs]
+            elif member.op.lowering == "view":
+                assert member.op.index_map is not None
+                types = [v.type for v in member.inputs]
+                for case in member.op.index_map(types, value.type, index, **member.attrs):
+                    if isinstance(case, tuple):
+                        stack.append((member.inputs[case[0]], case[1]))
+            else:
+                raise IRError(f"{self.node}: {member.op.name} stands between its result and its op")
