@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from ..codegen.llvm.compile import compile_module, target_machine
 from ..codegen.llvm.program import ENTRY
 from ..codegen.llvm.thread_pool import POOL_RUN, POOL_WORKERS, pool_module
 from ..codegen.target import Target
+from . import disk_cache
 
 if TYPE_CHECKING:
     from llvmlite import binding
@@ -37,8 +39,18 @@ def load_objects(objects: Sequence[bytes]) -> LoadedCode:
 
 
 def load_llvm_text(text: str) -> LoadedCode:
-    """Compile a module for this machine and load it."""
-    return LoadedCode(_link([compile_module(text, Target.host())]))
+    """Compile a module for this machine, or take its object code from the disk cache, and load it."""
+    import llvmlite
+
+    target = Target.host()
+    parts = ("module", text, repr(target), llvmlite.__version__)
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    found = disk_cache.load(key)
+    if found is not None:
+        return LoadedCode(_link(found[1]))
+    data = compile_module(text, target)
+    disk_cache.store(key, {}, [data])
+    return LoadedCode(_link([data]))
 
 
 def _link(objects: Sequence[bytes]) -> binding.ExecutionEngine:
@@ -57,7 +69,7 @@ def _pool() -> LoadedCode:
     """The thread pool's code, loaded once. It is never unloaded: its workers run in it until the process ends."""
     from llvmlite import binding
 
-    code = LoadedCode(_link([compile_module(pool_module(Target.host()), Target.host())]))
+    code = load_llvm_text(pool_module(Target.host()))
     binding.add_symbol(POOL_RUN, code.address(POOL_RUN))
     code._engine.detach()
     return code

