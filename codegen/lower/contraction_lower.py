@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node, Value
-from ..loops.nodes import Buffer, Expr, Load, Stmt, Store
+from ..loops.nodes import Buffer, Expr, Let, Load, Stmt, Store, Var
 from ..scalar import SCALAR
 from .context import Args, LowerContext
 from .contraction import Axis, Contraction, contraction_node
@@ -78,8 +78,17 @@ class _Lowering:
         """Stores what the body makes of an element of the contraction's result."""
         value = SCALAR.cast(value, self.result.type.dtype)
         evaluator = BodyEvaluator(self.body, self.args, {self.result: lambda _: value})
-        outputs = dict.fromkeys(self.body.outputs)
-        return [Store(self.args[out], index, evaluator.at(out, index)) for out in outputs]
+        outputs = list(dict.fromkeys(self.body.outputs))
+        results = [evaluator.at(out, index) for out in outputs]
+        if len(outputs) == 1:
+            return [Store(self.args[outputs[0]], index, results[0])]
+        # All is read before anything is written: a result may lie where an operand lies.
+        names = [f"result_{i}" for i in range(len(outputs))]
+        lets = [Let(name, result) for name, result in zip(names, results, strict=True)]
+        stores = [
+            Store(self.args[out], index, Var(name, out.type.dtype)) for name, out in zip(names, outputs, strict=True)
+        ]
+        return [*lets, *stores]
 
     def _add_parts(self, partial: Buffer) -> tuple[Stmt, ...]:
         """Adds the parts of each element, in their order."""

@@ -105,8 +105,8 @@ class _Nest:
             yield Segment(_unless_once((f"{name}_t", here)), (first + tile) * size, size)
         if rest == 0:
             return
-        end = full * size
-        once = _unless_once((f"{name}_e", last))
+        once, extra = _unless_once((f"{name}_e", last)), loop_var(f"{name}_e", last)
+        end = (full + extra) * size
         if isinstance(rest, int):
             yield Segment(once, end, rest)
         elif name != self.plan.lane:
@@ -117,7 +117,8 @@ class _Nest:
             if vectors != 0:
                 start = end + loop_var(f"{name}_t", vectors) * lanes
                 yield Segment((*once, (f"{name}_t", vectors)), start, lanes)
-            yield Segment(once, dims.floordiv(axis.extent, lanes) * lanes, dims.mod(axis.extent, lanes))
+            masked = (dims.floordiv(axis.extent, lanes) + extra) * lanes
+            yield Segment(once, masked, dims.mod(axis.extent, lanes))
 
 
 def _unless_once(loop: tuple[str, DimLike]) -> tuple[tuple[str, DimLike], ...]:
