@@ -14,6 +14,7 @@ import vitrify.utils.data
 
 REFERENCES = pathlib.Path(__file__).parent / "references"
 sys.path.insert(0, str(REFERENCES))
+from nn_behaviour import behaviours  # noqa: E402
 from nn_cases import initialisers, layers, loader_orders, losses, make_lenet  # noqa: E402
 from nn_texts import errors, printed, raised  # noqa: E402
 
@@ -97,3 +98,11 @@ def test_errors(name):
 def test_loader_orders(name):
     torch.manual_seed(4)
     assert loader_orders()[name](torch) == TEXTS["orders"][name]
+
+
+@pytest.mark.parametrize("name", behaviours())
+def test_behaviours(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = json.loads(json.dumps(behaviours()[name](torch)).replace("vitrify.", "torch."))
+    assert found == TEXTS["behaviours"][name]

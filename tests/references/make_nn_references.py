@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import torch
 import torch.utils.data
+from nn_behaviour import behaviours
 from nn_cases import (
     OPTIMIZERS,
     initialisers,
@@ -85,6 +86,7 @@ def main() -> None:
         "printed": {name: text(torch) for name, text in printed().items()},
         "errors": {name: raised(code, torch) for name, code in errors().items()},
         "orders": orders,
+        "behaviours": {name: run(torch) for name, run in behaviours().items()},
     }
     (folder / "nn_texts.json").write_text(json.dumps(texts, indent=1) + "\n")
 

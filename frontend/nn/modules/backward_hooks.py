@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 
 class BackwardHookFunctionBackward(Node):
-    """Passes several gradients on unchanged; its hooks are what it is there for."""
+    """Passes several gradients on, zeros for absent ones; its hooks are what it is there for."""
 
     __slots__ = ()
 
     def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
-        return grads
+        return [
+            F.full(shape=type_.shape, value=0, dtype=type_.dtype) if grad is None else grad
+            for grad, type_ in zip(grads, self.result_types)
+        ]
 
 
 def _through_node(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[int], Node | None]:
@@ -123,8 +126,8 @@ class BackwardBoundary:
     def _without_inputs(self) -> None:
         """No input requires a gradient: the hooks run as soon as those of the outputs are there."""
         warnings.warn(
-            "Full backward hook is firing when gradients are computed with respect to module outputs since no "
-            "inputs require gradients. See https://docs.pytorch.org/docs/main/generated/torch.nn.Module.html"
+            "Full backward hook is firing when gradients are computed with respect to module outputs since "
+            "no inputs require gradients. See https://docs.pytorch.org/docs/main/generated/torch.nn.Module.html"
             "#torch.nn.Module.register_full_backward_hook for more details.",
             stacklevel=5,
         )

@@ -20,6 +20,10 @@ from .hooks import (
     GLOBAL_FORWARD_PRE_HOOKS,
     HookRegistration,
     call_with_hooks,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_full_backward_hook,
+    register_module_full_backward_pre_hook,
 )
 from .paths import current_module_path, tracked_module_paths
 from .structure import CountedDict, changed, structure_version
@@ -385,4 +389,8 @@ def clear_gradients(parameters: Iterable[Tensor], set_to_none: bool) -> None:
             grad.zero_()
 
 
-__all__ = ["Module", "clear_gradients", "current_module_path", "structure_version", "tracked_module_paths"]
+__all__ = [
+    "Module", "clear_gradients", "current_module_path", "register_module_forward_hook",
+    "register_module_forward_pre_hook", "register_module_full_backward_hook",
+    "register_module_full_backward_pre_hook", "structure_version", "tracked_module_paths",
+]  # fmt: skip
