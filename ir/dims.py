@@ -1,28 +1,28 @@
 """Integer expressions over named symbols: tensor dims that are not known yet, and loop indices.
 
-A dim is a Python int or an `Expr`. An `Expr` is a polynomial with integer coefficients over atoms, kept in one
-normal form, so that equal expressions compare equal and the coefficient of a loop variable (its stride) can be
-read off. An atom is a bounded symbol (`Dim("batch", 1, 256)`), or a floor division, remainder or minimum that
-did not simplify away.
+A dim is a Python int or an `Expr`. An `Expr` is a polynomial with integer coefficients over atoms, kept in
+one normal form, so that equal expressions compare equal and the coefficient of a loop variable (its stride)
+can be read off. An atom is a bounded symbol (`Dim("batch", 1, 256)`), or a floor division, remainder or
+minimum that did not simplify away.
 
-Divisions are split first, `x = whole * divisor + rest`, and a common factor of rest and divisor is taken out, so
-(18*i + 6*j) // 12 is i + (i + j) // 2. A quotient and the remainder that belongs to it find each other again:
-d * (x // d) + x % d is x. That is how the linear offset of a reshaped index comes out as the offset it was.
+Divisions are split first, `x = whole * divisor + rest`, and a common factor of rest and divisor is taken out,
+so (18*i + 6*j) // 12 is i + (i + j) // 2. A quotient and the remainder that belongs to it find each other
+again: d * (x // d) + x % d is x. That is how the linear offset of a reshaped index comes out as the offset it
+was.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from functools import reduce as _fold
 from typing import Any, Union
 
 INFINITY = 1 << 62
 
 
 class _Atom:
-    """What a product multiplies. Immutable; the hash and the text are worked out once, since every sum looks its
-    products up and sorts them."""
+    """What a product multiplies. Immutable; the hash and the text are worked out once, since every sum looks
+    its products up and sorts them."""
 
     __slots__ = ("_hash", "_parts", "text")
 
@@ -95,7 +95,7 @@ class Minimum(_Atom):
         self._freeze(f"min({left}, {right})", left, right)
 
 
-Atom = Union[Symbol, Quotient, Remainder, Minimum]
+Atom = Symbol | Quotient | Remainder | Minimum
 Monomial = tuple[Atom, ...]  # sorted by text; the empty product is the constant term
 DimLike = Union[int, "Expr"]
 
@@ -198,7 +198,8 @@ class Expr:
 
 
 def Dim(name: str, low: int = 1, high: int = INFINITY) -> Expr:
-    """A symbolic dim between `low` and `high`, both included; ValueError if that range is empty or negative."""
+    """A symbolic dim between `low` and `high`, both included; ValueError if that range is empty or
+    negative."""
     if not name.isidentifier():
         raise ValueError(f"Dim name must be an identifier, got {name!r}")
     if not 0 <= low <= high:
@@ -280,11 +281,15 @@ def _as_expr(value: DimLike) -> Expr:
 
 
 def product(values: Iterable[DimLike]) -> DimLike:
-    return _fold(lambda a, b: a * b, values, 1)
+    result: DimLike = 1
+    for value in values:
+        result = result * value
+    return result
 
 
 def bounds(value: DimLike) -> tuple[int, int]:
-    """Inclusive bounds of the value, from its symbols' bounds (interval arithmetic: sound, not always tight)."""
+    """Inclusive bounds of the value, from its symbols' bounds (interval arithmetic: sound, not always
+    tight)."""
     if isinstance(value, int):
         return value, value
     if value._bounds is None:
@@ -314,9 +319,9 @@ def _atom_bounds(atom: Atom) -> tuple[int, int]:
 
 
 def _split(value: Expr, divisor: int) -> tuple[DimLike, DimLike, int, int]:
-    """`(whole, rest, common, below)`: value == whole * divisor + rest * common + below, where `common` divides the
-    divisor and 0 <= below < common. Coefficients go to the whole as far as they exceed the divisor, toward zero, so
-    that -i stays -i; the constant leaves a number that is not negative."""
+    """`(whole, rest, common, below)`: value == whole * divisor + rest * common + below, where `common`
+    divides the divisor and 0 <= below < common. Coefficients go to the whole as far as they exceed the
+    divisor, toward zero, so that -i stays -i; the constant leaves a number that is not negative."""
     whole: dict[Monomial, int] = {}
     rest: dict[Monomial, int] = {}
     constant = 0
@@ -517,7 +522,8 @@ def _evaluate(value: Expr, bindings: Mapping[str, int]) -> int:
 
 
 def coefficient(value: DimLike, name: str) -> tuple[DimLike, DimLike] | None:
-    """`(stride, rest)` with value == stride * name + rest, or None where the value is not linear in `name`."""
+    """`(stride, rest)` with value == stride * name + rest, or None where the value is not linear in
+    `name`."""
     stride: DimLike = 0
     rest: DimLike = 0
     for monomial, c in _terms(value):

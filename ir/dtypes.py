@@ -123,7 +123,8 @@ def from_numpy(dtype: np.dtype[Any]) -> DType:
 
 @cache
 def promote(a: DType, b: DType) -> DType:
-    """The smallest type that holds both, as `torch.promote_types` defines it; RuntimeError where it refuses."""
+    """The smallest type that holds both, as `torch.promote_types` defines it; RuntimeError where it
+    refuses."""
     if a is b:
         return a
     low, high = sorted((a, b), key=lambda d: (_KIND_ORDER.index(d.kind), d.itemsize))

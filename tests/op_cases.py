@@ -1,4 +1,5 @@
-"""The op table expanded: every declared op with every sample, for the tests and for the references from PyTorch."""
+"""The op table expanded: every declared op with every sample, for the tests and for the references from
+PyTorch."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from vitrify.ir import dims, dtypes
 from vitrify.ir.builder import ARRAYS, ArrayBuilder, GraphBuilder
 from vitrify.ir.interpreter import run
 from vitrify.ir.op import Op, all_ops
+from vitrify.ir.ops.__main__ import table
 
 every = pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 
@@ -150,7 +152,8 @@ STEP_FUNCTIONS = {"sign", "floor", "ceil", "trunc", "round", "floor_divide"}
 
 @those(lambda c: differentiable(c) and c.op.name not in STEP_FUNCTIONS)
 def test_second_derivatives_match_central_differences(case: Case):
-    """The gradient rule is ordinary code over ops, so it has a gradient itself: of a weighted sum of its results."""
+    """The gradient rule is ordinary code over ops, so it has a gradient itself: of a weighted sum of its
+    results."""
     operands = case.operands(dtypes.f64)
     cotangents = case.cotangents(case.compute(operands))
     variables = [*operands, *cotangents]
@@ -348,3 +351,8 @@ def test_write_back_is_writing_through_the_view(case: Case):
     if view.size:
         np.copyto(view, new)
     np.testing.assert_array_equal(got, base)
+
+
+def test_the_op_table_in_the_docs_is_current():
+    stored = (Path(__file__).parent.parent / "docs" / "ops.md").read_text()
+    assert stored == table(), "run python -m vitrify.ir.ops > docs/ops.md"

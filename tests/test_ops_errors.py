@@ -40,14 +40,14 @@ MESSAGES = [
     (
         lambda: F.neg(z(3, dtype=bool)),
         RuntimeError,
-        "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the "
-        "`~` or `logical_not()` operator instead.",
+        "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, "
+        "use the `~` or `logical_not()` operator instead.",
     ),
     (
         lambda: F.sub(z(3, dtype=bool), z(3, dtype=bool)),
         RuntimeError,
-        "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` "
-        "operator instead.",
+        "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or "
+        "`logical_xor()` operator instead.",
     ),
     (
         lambda: F.where(z(3), z(3), z(3)),
@@ -69,8 +69,8 @@ MESSAGES = [
     (
         lambda: F.permute(z(2, 3), dims=(0,)),
         RuntimeError,
-        "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
-        "ordering of dimensions i.e. input.dim() = 2 is not equal to len(dims) = 1",
+        "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the "
+        "desired ordering of dimensions i.e. input.dim() = 2 is not equal to len(dims) = 1",
     ),
     (
         lambda: F.expand(z(2, 3), shape=(2, 4)),
@@ -81,7 +81,8 @@ MESSAGES = [
     (
         lambda: F.expand(z(2, 3), shape=(3,)),
         RuntimeError,
-        "the number of sizes provided (1) must be greater or equal to the number of dimensions in the tensor (2)",
+        "the number of sizes provided (1) must be greater or equal to the number of dimensions in the "
+        "tensor (2)",
     ),
     (
         lambda: F.slice(z(4), starts=(2,), stops=(5,), steps=(1,)),
@@ -98,8 +99,8 @@ MESSAGES = [
     (
         lambda: F.concat(z(2, 3), z(3, 4), dim=0),
         RuntimeError,
-        "Sizes of tensors must match except in dimension 0. Expected size 3 but got size 4 for tensor number 1 in the "
-        "list.",
+        "Sizes of tensors must match except in dimension 0. Expected size 3 but got size 4 for tensor "
+        "number 1 in the list.",
     ),
     (
         lambda: F.concat(z(2, 3), z(3), dim=0),
@@ -170,26 +171,26 @@ MESSAGES = [
     (
         lambda: F.conv(z(2, 3, 8, 8), z(6, 1, 5, 5), **CONV),
         RuntimeError,
-        "Given groups=1, weight of size [6, 1, 5, 5], expected input[2, 3, 8, 8] to have 1 channels, but got 3 "
-        "channels instead",
+        "Given groups=1, weight of size [6, 1, 5, 5], expected input[2, 3, 8, 8] to have 1 channels, but "
+        "got 3 channels instead",
     ),
     (
         lambda: F.conv(z(2, 1, 2, 2), z(6, 1, 5, 5), **CONV),
         RuntimeError,
-        "Calculated padded input size per channel: (2 x 2). Kernel size: (5 x 5). Kernel size can't be greater than "
-        "actual input size",
+        "Calculated padded input size per channel: (2 x 2). Kernel size: (5 x 5). Kernel size can't be "
+        "greater than actual input size",
     ),
     (
         lambda: F.conv(z(2, 4, 8, 8), z(5, 2, 5, 5), **{**CONV, "groups": 2}),
         RuntimeError,
-        "Given groups=2, expected weight to be divisible by 2 at dimension 0, but got weight of size [[5, 2, 5, 5]] "
-        "instead",
+        "Given groups=2, expected weight to be divisible by 2 at dimension 0, but got weight of size [[5, "
+        "2, 5, 5]] instead",
     ),
     (
         lambda: F.convolution(z(2, 1, 8, 8), z(6, 1, 5, 5), z(5), **CONV),
         RuntimeError,
-        "Given weight of size [6, 1, 5, 5], expected bias to be 1-dimensional with 6 elements, but got bias of size "
-        "[5] instead",
+        "Given weight of size [6, 1, 5, 5], expected bias to be 1-dimensional with 6 elements, but got bias "
+        "of size [5] instead",
     ),
     (
         lambda: F.conv(z(1, 8), z(6, 1, 5, 5), **CONV),
@@ -231,8 +232,8 @@ MESSAGES = [
     (
         lambda: F.gather(z(3, 2), n([[0, 1, 1]]), dim=0),
         RuntimeError,
-        "Size does not match at dimension 1 expected index [1, 3] to be no larger than self [3, 2] apart from "
-        "dimension 0",
+        "Size does not match at dimension 1 expected index [1, 3] to be no larger than self [3, 2] apart "
+        "from dimension 0",
     ),
     (
         lambda: F.gather(z(3, 2), n([0]), dim=0),
@@ -242,8 +243,8 @@ MESSAGES = [
     (
         lambda: F.scatter_add(z(3, 2), n([[0, 1, 1]]), z(1, 2), dim=0),
         RuntimeError,
-        "Expected index [1, 3] to be no larger than self [3, 2] apart from dimension 0 and to be no larger size than "
-        "src [1, 2]",
+        "Expected index [1, 3] to be no larger than self [3, 2] apart from dimension 0 and to be no larger "
+        "size than src [1, 2]",
     ),
     (lambda: F.index_select(z(3), n([5]), dim=0), IndexError, "index out of range in self"),
     (lambda: F.index_add(z(3), n([5]), z(1), dim=0), IndexError, "index out of range in self"),
@@ -282,7 +283,8 @@ MESSAGES = [
     (
         lambda: F.nll_loss(z(3, 4), z(3, dtype=LONG), z(3)),
         RuntimeError,
-        "weight tensor should be defined either for all 4 classes or no classes but got weight tensor of shape: [3]",
+        "weight tensor should be defined either for all 4 classes or no classes but got weight tensor of "
+        "shape: [3]",
     ),
     (lambda: F.nll_loss(z(), z(dtype=LONG)), ValueError, "Expected 1 or more dimensions (got 0)"),
     (

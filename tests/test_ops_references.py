@@ -1,4 +1,5 @@
-"""The ops against PyTorch 2.13: results, gradients and node names, stored by `references/make_op_references.py`."""
+"""The ops against PyTorch 2.13: results, gradients and node names, stored by
+`references/make_op_references.py`."""
 
 from __future__ import annotations
 
@@ -93,8 +94,8 @@ def test_gradients_are_pytorchs(case: Case):
 
 
 def test_gradient_nodes_have_pytorchs_names():
-    """Where one op here stands for several there (views, pools of other ranks), the usual one's name is declared and
-    the front end passes the others."""
+    """Where one op here stands for several there (views, pools of other ranks), the usual one's name is
+    declared and the front end passes the others."""
     several = {"avg_pool", "avg_pool_grad", "max_pool", "max_pool_grad", "slice", "matmul", "nll_loss"}
     several |= {"index_add", "index_select"}
     names: dict[str, set[str]] = {}

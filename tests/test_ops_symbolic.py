@@ -1,4 +1,5 @@
-"""Ops over a symbolic batch: one graph, with its gradients, means for every batch what the ops mean on arrays."""
+"""Ops over a symbolic batch: one graph, with its gradients, means for every batch what the ops mean on
+arrays."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import dtypes
-from ..dims import DimLike
+from ..dims import DimLike, bounds
 from ..dtypes import DType
 from ..op import Sample, VJPContext
 from ..types import TensorType
@@ -63,6 +63,13 @@ def check_same_dtype(name: str, *types: TensorType) -> None:
             )
 
 
+def check_shape(shape: Shape) -> None:
+    """RuntimeError for a shape with a negative dim."""
+    for size in shape:
+        if bounds(size)[1] < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {size}: {shape_text(shape)}")
+
+
 def check_index(name: str, index: TensorType) -> None:
     if index.dtype not in (dtypes.i64, dtypes.i32):
         raise RuntimeError(f"{name}(): Expected dtype int32 or int64 for index, got {index.dtype!r}")
@@ -78,7 +85,8 @@ def check_dim(dim: int, rank: int) -> None:
 
 
 def pointwise(name: str, kinds: frozenset[str], result: DType | None = None) -> Callable[..., TensorType]:
-    """The shape rule of a pointwise op: operands of one dtype, broadcast; `result` where the dtype changes."""
+    """The shape rule of a pointwise op: operands of one dtype, broadcast; `result` where the dtype
+    changes."""
 
     def infer(first: TensorType, *others: TensorType, **attrs: Any) -> TensorType:
         check_dtype(name, first, kinds)
@@ -118,8 +126,8 @@ def shape_of(F: OpBuilder, value: Any) -> Shape:
 
 
 def size_value(F: OpBuilder, size: DimLike, dtype: DType) -> Any:
-    """A dim as a number to compute with: a Python float, or for a symbolic dim a 0-d value (element `size` of an iota,
-    which codegen reads off as the index it is)."""
+    """A dim as a number to compute with: a Python float, or for a symbolic dim a 0-d value (element `size` of
+    an iota, which codegen reads off as the index it is)."""
     if isinstance(size, int):
         return float(size)
     count = F.iota(shape=(size + 1,), dim=0, dtype=dtypes.i64)
@@ -127,12 +135,18 @@ def size_value(F: OpBuilder, size: DimLike, dtype: DType) -> Any:
     return F.convert(F.reshape(last, shape=()), dtype=dtype)
 
 
+def shape_text(shape: Shape) -> str:
+    """A shape as PyTorch's messages write it: `[2, 3]`."""
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
 def torch_name(name: str) -> str:
     """The name PyTorch generates for an op's gradient: `log_softmax` → `LogSoftmaxBackward0`."""
     return "".join(part.capitalize() for part in name.split("_")) + "Backward0"
 
 
-# Sample rows. Operands are made in float64, which stands for the dtype under test; other dtypes stay what they are.
+# Sample rows. Operands are made in float64, which stands for the dtype under test; other dtypes stay what
+# they are.
 
 
 def uniform(
@@ -153,7 +167,8 @@ def uniform(
 
 
 def distinct(*shapes: tuple[int, ...], gradient: bool = True, **attrs: Any) -> Sample:
-    """Operands whose elements all differ by at least 1/4, so that no ties or kinks lie within a difference quotient."""
+    """Operands whose elements all differ by at least 1/4, so that no ties or kinks lie within a difference
+    quotient."""
 
     def make(rng: Any) -> list[Array]:
         sizes = [int(np.prod(s)) for s in shapes]

@@ -6,23 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import bounds
 from ..dtypes import DType, f32, i32, i64
 from ..op import Attr, Op, Sample, declare
 from ..types import TensorType
-from .common import Array, Shape, check_dim
-
-
-def _check_shape(shape: Shape) -> None:
-    for size in shape:
-        if bounds(size)[1] < 0:
-            raise RuntimeError(
-                f"Trying to create tensor with negative dimension {size}: [{', '.join(map(str, shape))}]"
-            )
+from .common import Array, Shape, check_dim, check_shape
 
 
 def _full_infer(shape: Shape, value: float, dtype: DType) -> TensorType:
-    _check_shape(shape)
+    check_shape(shape)
     return TensorType(shape, dtype)
 
 
@@ -50,7 +41,7 @@ declare(
 
 
 def _iota_infer(shape: Shape, dim: int, dtype: DType) -> TensorType:
-    _check_shape(shape)
+    check_shape(shape)
     if not shape:
         raise IndexError("iota: a 0-d shape has no dim to count along; use full")
     check_dim(dim, len(shape))

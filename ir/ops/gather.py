@@ -1,6 +1,7 @@
 """Elements chosen by computed indices, and the reverse: elements added at computed indices.
 
-An index outside its dim raises here, as PyTorch does; compiled code checks it too and raises when the call returns.
+An index outside its dim raises here, as PyTorch does; compiled code checks it too and raises when the call
+returns.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..dims import DimLike, Expr
-from ..op import Attr, Op, declare
+from ..op import Attr, Op, Sample, declare
 from ..types import TensorType
 from .common import (
+    NUMBER,
     Array,
-    Shape,
     check_dim,
     check_dtype,
     check_index,
@@ -22,10 +23,11 @@ from .common import (
     made,
     needed,
     shape_of,
+    shape_text,
     wide,
 )
-from .common import NUMBER
 
+Ints = tuple[int, ...]
 DIM = {"dim": Attr("int")}
 
 
@@ -34,10 +36,6 @@ def _exceeds(a: DimLike, b: DimLike) -> bool:
     if isinstance(a, Expr) or isinstance(b, Expr):
         return False
     return a > b
-
-
-def _sizes(shape: Shape) -> str:
-    return "[" + ", ".join(map(str, shape)) + "]"
 
 
 # gather and scatter_add: an index per element
@@ -55,8 +53,8 @@ def _gather_infer(x: TensorType, index: TensorType, dim: int) -> TensorType:
     for i, (have, limit) in enumerate(zip(index.shape, x.shape)):
         if i != dim and _exceeds(have, limit):
             raise RuntimeError(
-                f"Size does not match at dimension {i} expected index {_sizes(index.shape)} to be no larger than "
-                f"self {_sizes(x.shape)} apart from dimension {dim}"
+                f"Size does not match at dimension {i} expected index {shape_text(index.shape)} to be no "
+                f"larger than self {shape_text(x.shape)} apart from dimension {dim}"
             )
     return x.with_shape(index.shape)
 
@@ -69,7 +67,7 @@ def _check_bounds(index: Array, dim: int, size: int) -> None:
 
 def _places(index: Array, dim: int) -> tuple[Array, ...]:
     """The full index of each element's place: its own position, with `dim` read from `index`."""
-    grid = np.indices(index.shape, sparse=True)
+    grid: tuple[Array, ...] = np.indices(index.shape, sparse=True)
     return tuple(index if i == dim else axis for i, axis in enumerate(grid))
 
 
@@ -85,22 +83,15 @@ def _gather_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     return [F.scatter_add(F.zeros_like(x), index, dy, dim=ctx.attrs["dim"]), None]
 
 
-GATHERS = tuple(
-    made(
-        lambda rng, x=x, i=i, d=d: [rng.normal(size=x), rng.integers(0, x[d] if x else 1, i)],
-        label=f"{list(x)} at {list(i)}",
-        dim=d,
-    )
-    for x, i, d in (
-        ((5,), (3,), 0),
-        ((3, 4), (3, 2), 1),
-        ((3, 4), (6, 4), 0),
-        ((3, 4), (2, 3), 1),
-        ((2, 3, 4), (2, 5, 3), 1),
-        ((3, 4), (0, 4), 0),
-        ((), (), 0),
-    )
-)
+def _at(x: Ints, index: Ints, dim: int, src: Ints | None = None) -> Sample:
+    """Operands x and indices into its dim, and src where the op takes one."""
+
+    def make(rng: Any) -> list[Array]:
+        operands = [rng.normal(size=x), rng.integers(0, x[dim] if x else 1, index)]
+        return operands if src is None else [*operands, rng.normal(size=src)]
+
+    return made(make, label=f"{list(x)} at {list(index)}", dim=dim)
+
 
 declare(
     Op(
@@ -115,7 +106,15 @@ declare(
         vjp=_gather_vjp,
         saves=("input:1",),
         grad_name="GatherBackward0",
-        samples=GATHERS,
+        samples=(
+            _at((5,), (3,), 0),
+            _at((3, 4), (3, 2), 1),
+            _at((3, 4), (6, 4), 0),
+            _at((3, 4), (2, 3), 1),
+            _at((2, 3, 4), (2, 5, 3), 1),
+            _at((3, 4), (0, 4), 0),
+            _at((), (), 0),
+        ),
     )
 )
 
@@ -129,8 +128,9 @@ def _scatter_infer(base: TensorType, index: TensorType, src: TensorType, dim: in
     for i, (have, limit, given) in enumerate(zip(index.shape, base.shape, src.shape)):
         if _exceeds(have, given) or (i != dim and _exceeds(have, limit)):
             raise RuntimeError(
-                f"Expected index {_sizes(index.shape)} to be no larger than self {_sizes(base.shape)} apart from "
-                f"dimension {dim} and to be no larger size than src {_sizes(src.shape)}"
+                f"Expected index {shape_text(index.shape)} to be no larger than self "
+                f"{shape_text(base.shape)} apart from dimension {dim} and to be no larger size than src "
+                f"{shape_text(src.shape)}"
             )
     return base
 
@@ -170,25 +170,14 @@ declare(
         vjp=_scatter_vjp,
         saves=("input:1",),
         grad_name="ScatterAddBackward0",
-        samples=tuple(
-            made(
-                lambda rng, b=b, i=i, s=s, d=d: [
-                    rng.normal(size=b),
-                    rng.integers(0, b[d] if b else 1, i),
-                    rng.normal(size=s),
-                ],
-                label=f"{list(i)} into {list(b)}",
-                dim=d,
-            )
-            for b, i, s, d in (
-                ((5,), (7,), (7,), 0),
-                ((3, 4), (3, 6), (3, 6), 1),
-                ((3, 4), (5, 4), (5, 4), 0),
-                ((3, 4), (2, 3), (4, 5), 0),
-                ((2, 3, 4), (2, 5, 3), (2, 5, 3), 1),
-                ((3, 4), (0, 4), (0, 4), 0),
-                ((), (), (), 0),
-            )
+        samples=(
+            _at((5,), (7,), 0, (7,)),
+            _at((3, 4), (3, 6), 1, (3, 6)),
+            _at((3, 4), (5, 4), 0, (5, 4)),
+            _at((3, 4), (2, 3), 0, (4, 5)),
+            _at((2, 3, 4), (2, 5, 3), 1, (2, 5, 3)),
+            _at((3, 4), (0, 4), 0, (0, 4)),
+            _at((), (), 0, ()),
         ),
     )
 )
@@ -214,7 +203,7 @@ def _index_select_numpy(x: Array, index: Array, dim: int) -> Array:
     return np.take(x, index, dim)
 
 
-SELECTS = (
+SELECTS: tuple[tuple[Ints, Ints, int], ...] = (
     ((5, 3), (4,), 0),
     ((3, 5), (7,), 1),
     ((5, 3), (2, 4), 0),
@@ -226,9 +215,9 @@ SELECTS = (
 declare(
     Op(
         "index_select",
-        "index_select(x, index): the slices x[index[i]] along `dim`; the index's dims, of any number, take that dim's "
-        "place. https://docs.pytorch.org/docs/stable/generated/torch.index_select.html (there the index has 1 dim); "
-        "with 2 dims an embedding",
+        "index_select(x, index): the slices x[index[i]] along `dim`; the index's dims, of any number, take "
+        "that dim's place. https://docs.pytorch.org/docs/stable/generated/torch.index_select.html (there "
+        "the index has 1 dim); with 2 dims an embedding",
         infer=_index_select_infer,
         numpy=_index_select_numpy,
         attrs=DIM,
@@ -240,14 +229,7 @@ declare(
         ],
         saves=("input:1",),
         grad_name="IndexSelectBackward0",
-        samples=tuple(
-            made(
-                lambda rng, x=x, i=i, d=d: [rng.normal(size=x), rng.integers(0, x[d], i)],
-                label=f"{list(x)} at {list(i)}",
-                dim=d,
-            )
-            for x, i, d in SELECTS
-        ),
+        samples=tuple(_at(*row) for row in SELECTS),
     )
 )
 
@@ -264,7 +246,7 @@ def _index_add_infer(base: TensorType, index: TensorType, src: TensorType, dim: 
             )
         raise RuntimeError(
             "source tensor shape must match self tensor shape, excluding the specified dimension. "
-            f"Got self.shape = {_sizes(base.shape)} source.shape = {_sizes(src.shape)}"
+            f"Got self.shape = {shape_text(base.shape)} source.shape = {shape_text(src.shape)}"
         )
     return base
 
@@ -272,7 +254,8 @@ def _index_add_infer(base: TensorType, index: TensorType, src: TensorType, dim: 
 def _index_add_numpy(base: Array, index: Array, src: Array, dim: int) -> Array:
     _check_self_bounds(index, base.shape[dim])
     result = base.copy()
-    np.add.at(result, (*(slice(None),) * dim, index), src)
+    places: Any = (*(slice(None),) * dim, index)
+    np.add.at(result, places, src)
     return result
 
 
@@ -294,17 +277,6 @@ declare(
         ),
         saves=("input:1",),
         grad_name="IndexAddBackward0",
-        samples=tuple(
-            made(
-                lambda rng, x=x, i=i, d=d: [
-                    rng.normal(size=x),
-                    rng.integers(0, x[d], i),
-                    rng.normal(size=(*x[:d], *i, *x[d + 1 :])),
-                ],
-                label=f"{list(i)} into {list(x)}",
-                dim=d,
-            )
-            for x, i, d in SELECTS
-        ),
+        samples=tuple(_at(x, i, d, (*x[:d], *i, *x[d + 1 :])) for x, i, d in SELECTS),
     )
 )

@@ -19,6 +19,7 @@ from .common import (
     made,
     needed,
     shape_of,
+    shape_text,
     size_value,
     strided,
     uniform,
@@ -59,11 +60,10 @@ def _is_empty(F: Any, x: Any, dim: int) -> bool:
 
 
 def _exp_shifted(x: Array, dim: int) -> tuple[Array, Array, Array]:
-    if not x.ndim:
-        dim = ()  # type: ignore[assignment]
-    shifted = x - np.maximum.reduce(x, dim, keepdims=True, initial=-INF)
+    axes = _dims(x.shape, dim)
+    shifted = x - np.max(x, axes, keepdims=True, initial=-INF)
     powers = np.exp(shifted)
-    return shifted, powers, np.add.reduce(powers, dim, keepdims=True)
+    return shifted, powers, np.sum(powers, axes, keepdims=True)
 
 
 def _softmax_numpy(x: Array, dim: int) -> Array:
@@ -183,19 +183,15 @@ def _nll_infer(
             raise ValueError(
                 f"Expected input batch_size ({logp.shape[0]}) to match target batch_size ({target.shape[0]})."
             )
-        raise RuntimeError(f"Expected target size {_sizes(want)}, got {_sizes(target.shape)}")
+        raise RuntimeError(f"Expected target size {shape_text(want)}, got {shape_text(target.shape)}")
     if weight is not None:
         check_same_dtype("nll_loss", logp, weight)
         if weight.shape != (logp.shape[dim],):
             raise RuntimeError(
-                f"weight tensor should be defined either for all {logp.shape[dim]} classes or no classes but got "
-                f"weight tensor of shape: {_sizes(weight.shape)}"
+                f"weight tensor should be defined either for all {logp.shape[dim]} classes or no classes "
+                f"but got weight tensor of shape: {shape_text(weight.shape)}"
             )
     return logp.with_shape(target.shape if reduction == "none" else ())
-
-
-def _sizes(shape: Shape) -> str:
-    return "[" + ", ".join(map(str, shape)) + "]"
 
 
 def _nll_numpy(
@@ -225,8 +221,8 @@ def _nll_numpy(
 
 
 class _Targets:
-    """What the decomposition and the gradient of nll_loss share. Values per class have logp's shape, so that they fuse
-    with the log_softmax before them into one pass over the rows."""
+    """What the decomposition and the gradient of nll_loss share. Values per class have logp's shape, so that
+    they fuse with the log_softmax before them into one pass over the rows."""
 
     def __init__(self, F: Any, logp: Any, target: Any, weight: Any, ignore_index: int):
         self.F, self.type = F, F.type_of(logp)
@@ -304,10 +300,10 @@ def _ignored(rng: Any) -> list[Array]:
 declare(
     Op(
         "nll_loss",
-        "nll_loss(logp, target[, weight]): -weight[target] * logp[target] for each target, a class number, that is not "
-        "`ignore_index`; `mean` divides by the sum of those weights. No gradient flows to the weight. A target out of "
-        "range raises IndexError here; the decomposition makes that target's loss NaN. "
-        "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html",
+        "nll_loss(logp, target[, weight]): -weight[target] * logp[target] for each target, a class number, "
+        "that is not `ignore_index`; `mean` divides by the sum of those weights. No gradient flows to the "
+        "weight. A target out of range raises IndexError here; the decomposition makes that target's loss "
+        "NaN. https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html",
         infer=_nll_infer,
         numpy=wide(_nll_numpy),
         attrs={**REDUCTION, "ignore_index": Attr("int", -100)},
@@ -355,7 +351,7 @@ def _mse_numpy(x: Array, y: Array, reduction: str) -> Array:
     squares = np.square(x - y)
     if reduction == "none":
         return squares
-    total = np.add.reduce(squares, tuple(range(squares.ndim)))
+    total = np.sum(squares)
     with np.errstate(invalid="ignore"):
         return total if reduction == "sum" else np.divide(total, x.dtype.type(squares.size))
 

@@ -1,4 +1,5 @@
-"""Pointwise ops of two operands, and `where`. Operands are of one dtype and broadcast; the front end promotes.
+"""Pointwise ops of two operands, and `where`. Operands are of one dtype and broadcast; the front end
+promotes.
 
 Meanings are those of https://docs.pytorch.org/docs/stable/torch.html#pointwise-ops.
 """
@@ -159,8 +160,8 @@ def _div_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
 
 _binary(
     "div",
-    "a / b. Integers divide toward zero (torch.div with rounding_mode='trunc'); an integer divided by 0 raises "
-    "RuntimeError here and gives 0 in compiled code.",
+    "a / b. Integers divide toward zero (torch.div with rounding_mode='trunc'); an integer divided by 0 "
+    "raises RuntimeError here and gives 0 in compiled code.",
     _div_numpy,
     lambda s, a, b: s.div(a, b),
     _div_vjp,
@@ -177,7 +178,8 @@ def _floor_divide_numpy(a: Array, b: Array) -> Array:
 
 _binary(
     "floor_divide",
-    "floor(a / b), computed as a division with remainder (so 1 // 0.1 is 9). Integer division by 0 as in `div`.",
+    "floor(a / b), computed as a division with remainder (so 1 // 0.1 is 9). Integer division by 0 as in "
+    "`div`.",
     _floor_divide_numpy,
     lambda s, a, b: s.floordiv(a, b),
     lambda F, ctx, dy: needed(ctx, lambda: F.zeros_like(dy), lambda: F.zeros_like(dy)),
@@ -233,8 +235,8 @@ def _pow_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
         return F.mul(dy, F.where(F.eq(b, 0.0), F.zeros_like(slope), slope))
 
     def exponent() -> Any:
-        # 0 ** b has the slope 0 in b, not 0 * log(0). The logarithm's operand is kept off 0 so that the branch not
-        # taken has finite derivatives.
+        # 0 ** b has the slope 0 in b, not 0 * log(0). The logarithm's operand is kept off 0 so that the
+        # branch not taken has finite derivatives.
         flat = F.logical_and(F.eq(a, 0.0), F.ge(b, 0.0))
         slope = F.mul(ctx.outputs[0], F.log(F.where(flat, F.ones_like(a), a)))
         return F.mul(dy, F.where(flat, F.zeros_like(slope), slope))

@@ -1,7 +1,8 @@
-"""Activations: pointwise ops of the framework, each with its own stable gradient and a decomposition into primitives.
+"""Activations: pointwise ops of the framework, each with its own stable gradient and a decomposition into
+primitives.
 
-Where a branch of a `where` is not taken its operand is bounded first: an infinity there would turn into NaN (0 * inf)
-in a second derivative.
+Where a branch of a `where` is not taken its operand is bounded first: an infinity there would turn into NaN
+(0 * inf) in a second derivative.
 """
 
 from __future__ import annotations

@@ -89,8 +89,8 @@ STEPS = (
 def _neg_infer(x: TensorType) -> TensorType:
     if x.dtype is dtypes.bool_:
         raise RuntimeError(
-            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, "
-            "use the `~` or `logical_not()` operator instead."
+            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a "
+            "mask, use the `~` or `logical_not()` operator instead."
         )
     return x
 
@@ -257,9 +257,9 @@ _unary(
     samples=(*USUAL, values([30.0, -30.0, 100.0, -80.0])),
 )
 
-# W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), as in his CALERF
-# (https://netlib.org/specfun/erf): numerators and denominators, highest power first, for |x| <= 0.46875 in x², for
-# |x| <= 4 in |x|, beyond that in 1/x². Relative error below 2e-16 in each range.
+# W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), as in his
+# CALERF (https://netlib.org/specfun/erf): numerators and denominators, highest power first, for |x| <=
+# 0.46875 in x², for |x| <= 4 in |x|, beyond that in 1/x². Relative error below 2e-16 in each range.
 _ERF_SMALL = (
     (
         1.85777706184603153e-1,
@@ -453,8 +453,8 @@ def _convert_scalar(s: Any, x: Any, dtype: DType) -> Any:
 declare(
     Op(
         "convert",
-        "x as another dtype: floats to integers toward zero, to narrower floats rounded half to even, to bool by "
-        "x != 0. A float outside the integer type's range gives some integer.",
+        "x as another dtype: floats to integers toward zero, to narrower floats rounded half to even, to "
+        "bool by x != 0. A float outside the integer type's range gives some integer.",
         infer=_convert_infer,
         numpy=_convert_numpy,
         attrs={"dtype": Attr("dtype")},

@@ -1,5 +1,5 @@
-"""Random numbers that depend on nothing but a seed, a call number and an element's index: the same eager and compiled,
-for any number of threads, in any order.
+"""Random numbers that depend on nothing but a seed, a call number and an element's index: the same eager and
+compiled, for any number of threads, in any order.
 
 Philox4x32-10: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
 https://doi.org/10.1145/2063384.2063405.
@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..dims import bounds
 from ..dtypes import DType
 from ..op import Attr, Op, declare
 from ..types import TensorType
-from .common import FLOAT, Array, Shape, check_dtype, made, shape_of, wide
+from .common import FLOAT, Array, Shape, check_dtype, check_shape, made, shape_of, wide
 
 PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 PHILOX_WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -56,9 +55,7 @@ def _uniform_infer(state: TensorType, shape: Shape, dtype: DType, stream: int) -
     _check_state("random_uniform", state)
     if dtype not in MANTISSA_BITS:
         raise RuntimeError(f"random_uniform: expected a floating point dtype, got {dtype!r}")
-    for size in shape:
-        if bounds(size)[1] < 0:
-            raise RuntimeError(f"Trying to create tensor with negative dimension {size}: {list(shape)}")
+    check_shape(shape)
     return TensorType(shape, dtype)
 
 
@@ -80,11 +77,11 @@ def _state(*numbers: int) -> Array:
 declare(
     Op(
         "random_uniform",
-        "random_uniform(state): independent numbers in [0, 1). state = (seed, call number), i64. Element n takes word "
-        "n mod 4 of Philox4x32-10 with the key (seed's low, high 32 bits) and the counter (n // 4's low, high 32 bits, "
-        "low, high 32 bits of call number + stream); its leading 24 bits (f32; f64: 32, f16: 11, bf16: 8) are the "
-        "fraction. A program that draws n times gives the draws the streams 0 to n - 1 and advances the call number by "
-        "n, so it draws what the same calls one by one would.",
+        "random_uniform(state): independent numbers in [0, 1). state = (seed, call number), i64. Element n "
+        "takes word n mod 4 of Philox4x32-10 with the key (seed's low, high 32 bits) and the counter (n // "
+        "4's low, high 32 bits, low, high 32 bits of call number + stream); its leading 24 bits (f32; f64: "
+        "32, f16: 11, bf16: 8) are the fraction. A program that draws n times gives the draws the streams 0 "
+        "to n - 1 and advances the call number by n, so it draws what the same calls one by one would.",
         infer=_uniform_infer,
         numpy=_uniform_numpy,
         attrs={"shape": Attr("dims"), "dtype": Attr("dtype", dtypes.f32), "stream": Attr("int", 0)},
@@ -134,8 +131,8 @@ def _dropout_decompose(F: Any, x: Any, state: Any, p: float, stream: int) -> Any
 declare(
     Op(
         "dropout",
-        "dropout(x, state): each element with probability p times 0, else times 1 / (1 - p), as `random_uniform` of the "
-        "state draws it. https://jmlr.org/papers/v15/srivastava14a.html",
+        "dropout(x, state): each element with probability p times 0, else times 1 / (1 - p), as "
+        "`random_uniform` of the state draws it. https://jmlr.org/papers/v15/srivastava14a.html",
         infer=_dropout_infer,
         numpy=wide(_dropout_numpy),
         attrs={"p": Attr("float", 0.5), "stream": Attr("int", 0)},

@@ -34,6 +34,7 @@ from .common import (
     values,
     wide,
 )
+from .views import inverse
 
 NAN, INF = math.nan, math.inf
 Dims = tuple[int, ...]
@@ -120,56 +121,55 @@ USUAL = (
     strided((3, 4), dims=(1,)),
     uniform((0, 3), dims=(1,)),
 )
+WHOLE = (integers((3, 4), dims=(1,)), values(np.arange(-3, 3, dtype=np.int32), dims=(0,)))
 EMPTY = (uniform((3, 0), dims=(1,)), uniform((0, 3), dims=(0,), keepdim=True))
 
 _declare_reduce(
     "sum",
     "The sum; 0 of nothing.",
-    lambda x, dims, keepdim: np.add.reduce(x, _axes(x, dims), keepdims=keepdim),
+    lambda x, dims, keepdim: np.sum(x, _axes(x, dims), x.dtype, keepdims=keepdim),
     "add",
     NUMBER,
     lambda F, ctx, dy: [_expanded(F, ctx, dy)],
     (),
-    (*USUAL, *EMPTY, integers((3, 4), dims=(1,)), values([[1.0, NAN], [INF, 2.0]], dims=(1,))),
+    (*USUAL, *EMPTY, *WHOLE, values([[1.0, NAN], [INF, 2.0]], dims=(1,))),
     grad_name="SumBackward1",
 )
 
 
+def _product_before(F: Any, x: Any) -> Any:
+    """At each place of the last dim, the product of what lies before it: 1, x0, x0*x1, ... by doubling."""
+    shape = shape_of(F, x)
+    zeros = (0,) * len(shape)
+
+    def shifted(value: Any, by: int) -> Any:
+        padded = F.pad(value, low=(*zeros[1:], by), high=zeros, value=1.0)
+        return F.slice(padded, starts=zeros, stops=shape, steps=(1,) * len(shape))
+
+    running, covered = shifted(x, 1), 1
+    while covered < bounds(shape[-1])[1]:
+        running, covered = F.mul(running, shifted(running, covered)), covered * 2
+    return running
+
+
 def _prod_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
-    """Each element's share is the product of the others: prefix times suffix, both by doubling shifts, so that zeros
-    and higher derivatives are exact."""
+    """Each element's share is the product of the others, those before times those after, so that zeros and
+    higher derivatives are exact."""
     x, dims = ctx.inputs[0], ctx.attrs["dims"]
     shape = shape_of(F, x)
     order = (*(i for i in range(len(shape)) if i not in dims), *dims)
-    rows: Shape = tuple(shape[i] for i in order[: len(shape) - len(dims)])
-    count = product(shape[d] for d in dims)
-    flat = F.reshape(F.permute(x, dims=order), shape=(*rows, count))
-
-    def shifted(value: Any, by: int) -> Any:
-        wide_low = (*(0,) * len(rows), by)
-        padded = F.pad(value, low=wide_low, high=(0,) * (len(rows) + 1), value=1.0)
-        zeros = (0,) * (len(rows) + 1)
-        return F.slice(padded, starts=zeros, stops=(*rows, count), steps=(1,) * len(order_flat))
-
-    order_flat = (*rows, count)
-
-    def before(value: Any) -> Any:
-        running, by = shifted(value, 1), 1
-        while by < bounds(count)[1]:
-            running, by = F.mul(running, shifted(running, by)), by * 2
-        return running
-
-    last = (len(rows),)
-    others = F.mul(before(flat), F.flip(before(F.flip(flat, dims=last)), dims=last))
-    back = tuple(sorted(range(len(order)), key=order.__getitem__))
-    others = F.permute(F.reshape(others, shape=tuple(shape[i] for i in order)), dims=back)
-    return [F.mul(kept(F, dy, shape, dims), others)]
+    ordered = tuple(shape[i] for i in order)
+    last = len(shape) - len(dims)
+    flat = F.reshape(F.permute(x, dims=order), shape=(*ordered[:last], product(ordered[last:])))
+    after = F.flip(_product_before(F, F.flip(flat, dims=(last,))), dims=(last,))
+    others = F.reshape(F.mul(_product_before(F, flat), after), shape=ordered)
+    return [F.mul(kept(F, dy, shape, dims), F.permute(others, dims=inverse(order)))]
 
 
 _declare_reduce(
     "prod",
     "The product; 1 of nothing.",
-    lambda x, dims, keepdim: np.multiply.reduce(x, _axes(x, dims), keepdims=keepdim),
+    lambda x, dims, keepdim: np.prod(x, _axes(x, dims), x.dtype, keepdims=keepdim),
     "mul",
     NUMBER,
     _prod_vjp,
@@ -177,7 +177,7 @@ _declare_reduce(
     (
         *USUAL,
         *EMPTY,
-        integers((3, 4), dims=(1,)),
+        *WHOLE,
         values([[1.0, 0.0, 3.0], [0.0, 0.0, 2.0]], gradient=True, label="zeros", dims=(1,)),
     ),
     grad_name="ProdBackward1",
@@ -209,7 +209,7 @@ EXTREMES = (
 _declare_reduce(
     "amax",
     "The largest element; NaN if there is one. Equal ones share the gradient evenly.",
-    lambda x, dims, keepdim: np.maximum.reduce(x, _axes(x, dims), keepdims=keepdim),
+    lambda x, dims, keepdim: np.max(x, _axes(x, dims), keepdims=keepdim),
     "max",
     REAL - {"bool"},
     _extreme_vjp,
@@ -220,7 +220,7 @@ _declare_reduce(
 _declare_reduce(
     "amin",
     "The smallest element; NaN if there is one. Equal ones share the gradient evenly.",
-    lambda x, dims, keepdim: np.minimum.reduce(x, _axes(x, dims), keepdims=keepdim),
+    lambda x, dims, keepdim: np.min(x, _axes(x, dims), keepdims=keepdim),
     "min",
     REAL - {"bool"},
     _extreme_vjp,
@@ -237,7 +237,7 @@ BOOLS = (
 _declare_reduce(
     "any",
     "Whether one is True; False of nothing.",
-    lambda x, dims, keepdim: np.logical_or.reduce(x, _axes(x, dims), keepdims=keepdim),
+    lambda x, dims, keepdim: np.any(x, _axes(x, dims), keepdims=keepdim),
     "or",
     frozenset({"bool"}),
     None,
@@ -247,7 +247,7 @@ _declare_reduce(
 _declare_reduce(
     "all",
     "Whether none is False; True of nothing.",
-    lambda x, dims, keepdim: np.logical_and.reduce(x, _axes(x, dims), keepdims=keepdim),
+    lambda x, dims, keepdim: np.all(x, _axes(x, dims), keepdims=keepdim),
     "and",
     frozenset({"bool"}),
     None,
@@ -305,14 +305,14 @@ def _count(shape: Shape, dims: Dims) -> DimLike:
 def _mean_infer(x: TensorType, dims: Dims, keepdim: bool) -> TensorType:
     if not x.dtype.is_floating_point:
         raise RuntimeError(
-            "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
-            f"Got: {x.dtype.scalar_type}"
+            "mean(): could not infer output dtype. Input dtype must be either a floating point or complex "
+            f"dtype. Got: {x.dtype.scalar_type}"
         )
     return _infer("mean", FLOAT)(x, dims, keepdim)
 
 
 def _mean_numpy(x: Array, dims: Dims, keepdim: bool) -> Array:
-    total = np.add.reduce(x, _axes(x, dims), keepdims=keepdim)
+    total = np.sum(x, _axes(x, dims), keepdims=keepdim)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.divide(total, x.dtype.type(_count(x.shape, dims)))
 
@@ -356,8 +356,8 @@ def _var_infer(x: TensorType, dims: Dims, keepdim: bool, correction: int) -> Ten
 def _var_numpy(x: Array, dims: Dims, keepdim: bool, correction: int) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
         deviation = x - _mean_numpy(x, dims, True)
-        total = np.add.reduce(deviation * deviation, _axes(x, dims), keepdims=keepdim)
-        return np.divide(total, x.dtype.type(max(_count(x.shape, dims) - correction, 0)))
+        total = np.sum(deviation * deviation, _axes(x, dims), keepdims=keepdim)
+        return np.divide(total, x.dtype.type(max(int(_count(x.shape, dims)) - correction, 0)))
 
 
 def _freedom(F: Any, x: Any, dims: Dims, correction: int) -> Any:

@@ -36,8 +36,8 @@ def _fused_numpy(*arrays: Any, **attrs: Any) -> Any:
 declare(
     Op(
         "fused",
-        "The nodes of its region as one kernel. `kind` says which lowering takes the group: loop, reduce, contraction, "
-        "window or single.",
+        "The nodes of its region as one kernel. `kind` says which lowering takes the group: loop, reduce, "
+        "contraction, window or single.",
         infer=_fused_infer,
         numpy=_fused_numpy,
         attrs={"name": Attr("str"), "kind": Attr("str")},

@@ -1,8 +1,8 @@
-"""Ops whose result elements are operand elements at other indices: nothing is computed.
+"""Views: result elements are operand elements at other indices, and nothing is computed.
 
-`reshape`, `permute`, `expand` and `slice` are views in PyTorch's sense too: in eager mode the result shares memory
-with the operand, and each has a `write_back`, by which an in-place op on the view becomes a new base. The other ops of
-this file copy.
+`reshape`, `permute`, `expand` and `slice` are views in PyTorch's sense too: in eager mode the result shares
+memory with the operand, and each has a `write_back`, by which an in-place op on the view becomes a new base.
+`update_slice` is the write-back of `slice`. `rearrangement.py` has the ops of this kind that only copy.
 """
 
 from __future__ import annotations
@@ -11,21 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import DimLike, Expr, bounds, floordiv, mod, product
-from ..op import VARIADIC, Attr, Op, declare
+from ..dims import DimLike, bounds, floordiv, mod, product
+from ..op import Attr, Op, declare
 from ..types import TensorType
 from .common import (
     Array,
     Shape,
     check_dim,
     check_same_dtype,
-    distinct,
-    made,
     needed,
     shape_of,
+    shape_text,
     strided,
     uniform,
-    values,
 )
 
 Index = tuple[DimLike, ...]
@@ -34,21 +32,18 @@ Index = tuple[DimLike, ...]
 Case = tuple[int, Index, list[tuple[DimLike, DimLike, DimLike]] | None]
 
 
-def _text(shape: Shape) -> str:
-    return "[" + ", ".join(map(str, shape)) + "]"
-
-
 # reshape
 
 
 def _reshape_infer(x: TensorType, shape: Shape) -> TensorType:
     if product(shape) != x.numel:
-        raise RuntimeError(f"shape '{_text(shape)}' is invalid for input of size {x.numel}")
+        raise RuntimeError(f"shape '{shape_text(shape)}' is invalid for input of size {x.numel}")
     return x.with_shape(shape)
 
 
 def reshape_groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
-    """The dims of two shapes of equal size in runs of equal product, as short as can be proved; 1s belong to no run.
+    """The dims of two shapes of equal size in runs of equal product, as short as can be proved; 1s belong to
+    no run.
 
     >>> reshape_groups((64, 16, 5, 5), (64, 400))
     [([0], [0]), ([1, 2, 3], [1])]
@@ -122,8 +117,9 @@ declare(
 def _permute_infer(x: TensorType, dims: tuple[int, ...]) -> TensorType:
     if len(dims) != x.rank:
         raise RuntimeError(
-            "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
-            f"ordering of dimensions i.e. input.dim() = {x.rank} is not equal to len(dims) = {len(dims)}"
+            "permute(sparse_coo): number of dimensions in the tensor input does not match the length of "
+            f"the desired ordering of dimensions i.e. input.dim() = {x.rank} is not equal to len(dims) = "
+            f"{len(dims)}"
         )
     for dim in dims:
         check_dim(dim, x.rank)
@@ -172,14 +168,16 @@ def _expand_infer(x: TensorType, shape: Shape) -> TensorType:
     lead = len(shape) - x.rank
     if lead < 0:
         raise RuntimeError(
-            f"expand({x.dtype!r}{{{_text(x.shape)}}}, size={_text(shape)}): the number of sizes provided "
-            f"({len(shape)}) must be greater or equal to the number of dimensions in the tensor ({x.rank})"
+            f"expand({x.dtype!r}{{{shape_text(x.shape)}}}, size={shape_text(shape)}): the number of sizes "
+            f"provided ({len(shape)}) must be greater or equal to the number of dimensions in the tensor "
+            f"({x.rank})"
         )
     for i, (have, want) in enumerate(zip(x.shape, shape[lead:])):
         if have not in (1, want):
             raise RuntimeError(
-                f"The expanded size of the tensor ({want}) must match the existing size ({have}) at non-singleton "
-                f"dimension {lead + i}.  Target sizes: {_text(shape)}.  Tensor sizes: {_text(x.shape)}"
+                f"The expanded size of the tensor ({want}) must match the existing size ({have}) at "
+                f"non-singleton dimension {lead + i}.  Target sizes: {shape_text(shape)}.  Tensor sizes: "
+                f"{shape_text(x.shape)}"
             )
     return x.with_shape(shape)
 
@@ -248,8 +246,9 @@ def _slice_infer(x: TensorType, starts: Shape, stops: Shape, steps: tuple[int, .
     return x.with_shape(tuple(shape))
 
 
-def _slices(starts: tuple[int, ...], stops: tuple[int, ...], steps: tuple[int, ...]) -> tuple[slice, ...]:
-    return tuple(map(slice, starts, stops, steps))
+def _slices(starts: tuple[int, ...], stops: tuple[int, ...], steps: tuple[int, ...]) -> tuple[Any, ...]:
+    """The NumPy index; the ellipsis makes a view of a 0-d array too, where `()` would give a scalar."""
+    return (*map(slice, starts, stops, steps), ...)
 
 
 def _slice_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
@@ -267,7 +266,7 @@ declare(
         "Elements start, start + step, ... below stop of every dim; 0 <= start <= stop <= size, step >= 1. "
         "https://docs.pytorch.org/docs/stable/tensor_view.html",
         infer=_slice_infer,
-        numpy=lambda x, starts, stops, steps: x[(*_slices(starts, stops, steps), ...)],
+        numpy=lambda x, starts, stops, steps: x[_slices(starts, stops, steps)],
         attrs={"starts": Attr("dims"), "stops": Attr("dims"), "steps": Attr("ints")},
         lowering="view",
         vjp=_slice_vjp,
@@ -295,15 +294,15 @@ def _update_infer(
     want = _slice_infer(base, starts, stops, steps)
     if want != new:
         raise RuntimeError(
-            f"The expanded size of the tensor ({_text(want.shape)}) must match the existing size "
-            f"({_text(new.shape)}): cannot write it to that slice"
+            f"The expanded size of the tensor ({shape_text(want.shape)}) must match the existing size "
+            f"({shape_text(new.shape)}): cannot write it to that slice"
         )
     return base
 
 
 def _update_numpy(base: Array, new: Array, starts: Any, stops: Any, steps: Any) -> Array:
     result = base.copy()
-    result[(*_slices(starts, stops, steps), ...)] = new
+    result[_slices(starts, stops, steps)] = new
     return result
 
 
@@ -353,182 +352,6 @@ declare(
             uniform((), (), starts=(), stops=(), steps=()),
             uniform((4, 5), (0, 5), starts=(2, 0), stops=(2, 5), steps=(1, 1)),
             uniform((4, 5), (4, 5), starts=(0, 0), stops=(4, 5), steps=(1, 1)),
-        ),
-    )
-)
-
-# flip
-
-
-def _flip_infer(x: TensorType, dims: tuple[int, ...]) -> TensorType:
-    for dim in dims:
-        check_dim(dim, x.rank)
-        if dims.count(dim) > 1:
-            raise RuntimeError(f"dim {dim} appears multiple times in the list of dims")
-    return x
-
-
-declare(
-    Op(
-        "flip",
-        "The given dims reversed, copied. https://docs.pytorch.org/docs/stable/generated/torch.flip.html",
-        infer=_flip_infer,
-        numpy=lambda x, dims: np.flip(x, dims).copy() if x.ndim else x.copy(),
-        attrs={"dims": Attr("ints")},
-        lowering="view",
-        vjp=lambda F, ctx, dy: [F.flip(dy, **ctx.attrs)],
-        index_map=lambda types, result, index, dims: [
-            (0, tuple(result.shape[d] - 1 - i if d in dims else i for d, i in enumerate(index)), None)
-        ],
-        grad_name="FlipBackward0",
-        samples=(
-            uniform((3, 4), dims=(0,)),
-            uniform((2, 3, 4), dims=(2, 0)),
-            uniform((3,), dims=()),
-            uniform((0, 3), dims=(0, 1)),
-            strided((3, 4), dims=(1,)),
-        ),
-    )
-)
-
-# pad
-
-
-def _pad_infer(x: TensorType, low: Shape, high: Shape, value: float) -> TensorType:
-    if not len(low) == len(high) == x.rank:
-        raise RuntimeError(f"pad: expected {x.rank} values of low and high, got {low} and {high}")
-    shape = tuple(size + a + b for size, a, b in zip(x.shape, low, high))
-    if any(bounds(size)[1] < 0 for size in shape):
-        raise RuntimeError("narrow(): length must be non-negative.")
-    return x.with_shape(shape)
-
-
-def _pad_numpy(x: Array, low: tuple[int, ...], high: tuple[int, ...], value: float) -> Array:
-    result = np.full([n + a + b for n, a, b in zip(x.shape, low, high)], value, x.dtype)
-    kept = tuple(slice(max(-a, 0), n - max(-b, 0)) for n, a, b in zip(x.shape, low, high))
-    target = tuple(slice(max(a, 0), n - max(b, 0)) for n, a, b in zip(result.shape, low, high))
-    result[(*target, ...)] = x[(*kept, ...)]
-    return result
-
-
-def _pad_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
-    low, high = ctx.attrs["low"], ctx.attrs["high"]
-    if any(isinstance(n, int) and n < 0 for n in (*low, *high)):
-        return [F.pad(dy, low=tuple(-n for n in low), high=tuple(-n for n in high))]
-    stops = tuple(a + size for a, size in zip(low, shape_of(F, ctx.inputs[0])))
-    return [F.slice(dy, starts=low, stops=stops, steps=(1,) * len(low))]
-
-
-def _pad_index(
-    types: list[TensorType], result: TensorType, index: Index, low: Shape, high: Shape, value: float
-) -> list[Any]:
-    where = tuple(i - a if isinstance(a, Expr) or a else i for i, a in zip(index, low))
-    guard = [
-        (0, i, size)
-        for i, size, a, b in zip(where, types[0].shape, low, high)
-        if bounds(a)[1] > 0 or bounds(b)[1] > 0
-    ]
-    return [(0, where, guard), value] if guard else [(0, where, None)]
-
-
-declare(
-    Op(
-        "pad",
-        "`low` elements of `value` before and `high` after each dim; negative counts crop. "
-        "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pad.html (mode constant)",
-        infer=_pad_infer,
-        numpy=_pad_numpy,
-        attrs={"low": Attr("dims"), "high": Attr("dims"), "value": Attr("scalar", 0)},
-        lowering="view",
-        vjp=_pad_vjp,
-        index_map=_pad_index,
-        grad_name="ConstantPadNdBackward0",
-        samples=(
-            uniform((2, 3), low=(1, 0), high=(2, 1)),
-            uniform((2, 3), low=(0, 2), high=(0, 0), value=1.5),
-            uniform((4, 5), low=(-1, 2), high=(0, -2)),
-            uniform((), low=(), high=()),
-            uniform((0, 2), low=(1, 1), high=(0, 0), value=-1.0),
-            strided((3, 4), low=(1, 1), high=(1, 1)),
-            values([[1, 2]], low=(0, 1), high=(1, 0), value=7),
-        ),
-    )
-)
-
-# concat
-
-
-def _concat_infer(*operands: TensorType, dim: int) -> TensorType:
-    if not operands:
-        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
-    first = operands[0]
-    check_same_dtype("cat", *operands)
-    if first.rank == 0:
-        raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
-    check_dim(dim, first.rank)
-    total: DimLike = 0
-    for number, x in enumerate(operands):
-        if x.rank != first.rank:
-            raise RuntimeError(f"Tensors must have same number of dimensions: got {first.rank} and {x.rank}")
-        for i, (want, have) in enumerate(zip(first.shape, x.shape)):
-            if i != dim and want != have:
-                raise RuntimeError(
-                    f"Sizes of tensors must match except in dimension {dim}. Expected size {want} but got size "
-                    f"{have} for tensor number {number} in the list."
-                )
-        total = total + x.shape[dim]
-    return first.with_shape((*first.shape[:dim], total, *first.shape[dim + 1 :]))
-
-
-def _offsets(shapes: list[Shape], dim: int) -> list[DimLike]:
-    """Where each operand begins along `dim`, and at the end where the last one stops."""
-    found: list[DimLike] = [0]
-    for shape in shapes:
-        found.append(found[-1] + shape[dim])
-    return found
-
-
-def _concat_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
-    shapes, dim = [shape_of(F, x) for x in ctx.inputs], ctx.attrs["dim"]
-    offsets = _offsets(shapes, dim)
-
-    def part(number: int) -> Any:
-        starts, stops = [0] * len(shapes[0]), list(shapes[number])
-        starts[dim], stops[dim] = offsets[number], offsets[number + 1]
-        return F.slice(dy, starts=starts, stops=stops, steps=(1,) * len(starts))
-
-    return [part(i) if need else None for i, need in enumerate(ctx.needs)]
-
-
-def _concat_index(types: list[TensorType], result: TensorType, index: Index, dim: int) -> list[Case]:
-    offsets = _offsets([t.shape for t in types], dim)
-    cases: list[Case] = []
-    for number, start in enumerate(offsets[:-1]):
-        where = (*index[:dim], index[dim] - start, *index[dim + 1 :])
-        last = number == len(types) - 1
-        cases.append((number, where, None if last else [(start, index[dim], offsets[number + 1])]))
-    return cases
-
-
-declare(
-    Op(
-        "concat",
-        "Operands one after the other along `dim`. https://docs.pytorch.org/docs/stable/generated/torch.cat.html",
-        infer=_concat_infer,
-        numpy=lambda *arrays, dim: np.concatenate(arrays, dim),
-        attrs={"dim": Attr("int")},
-        arity=(0, VARIADIC),
-        lowering="view",
-        vjp=_concat_vjp,
-        index_map=_concat_index,
-        grad_name="CatBackward0",
-        samples=(
-            uniform((2, 3), (1, 3), (4, 3), dim=0),
-            uniform((2, 3), (2, 1), dim=1),
-            uniform((3,), dim=0),
-            uniform((0, 3), (2, 3), dim=0),
-            distinct((2, 2), (2, 2), dim=1),
-            made(lambda rng: [rng.integers(0, 9, (2, 2)), rng.integers(0, 9, (1, 2))], gradient=False, dim=0),
         ),
     )
 )

@@ -27,8 +27,9 @@ from .common import (
     shape_of,
     strided,
     uniform,
+    values,
+    wide,
 )
-from .common import values, wide
 
 Ints = tuple[int, ...]
 NAN = math.nan
@@ -38,8 +39,8 @@ AVERAGE = {**SLIDING, "ceil_mode": Attr("bool", False), "count_include_pad": Att
 
 
 def _length(size: DimLike, k: int, s: int, p: int, d: int, ceil_mode: bool) -> DimLike:
-    """How many windows there are along a dim. With `ceil_mode` the last may hang over the end, but it begins inside
-    the operand or its left padding."""
+    """How many windows there are along a dim. With `ceil_mode` the last may hang over the end, but it begins
+    inside the operand or its left padding."""
     reach = size + 2 * p - d * (k - 1) - 1
     if not ceil_mode:
         return floordiv(reach, s) + 1
@@ -53,8 +54,8 @@ def _pooled(
     rank = len(kernel)
     if not len(stride) == len(padding) == len(dilation) == rank or x.rank < rank:
         raise RuntimeError(
-            f"pooling: kernel {kernel}, stride {stride}, padding {padding} and dilation {dilation} must have one "
-            f"value per spatial dim of {x}"
+            f"pooling: kernel {kernel}, stride {stride}, padding {padding} and dilation {dilation} must "
+            f"have one value per spatial dim of {x}"
         )
     if min(kernel) < 1:
         raise RuntimeError(f"kernel size should be greater than zero, but got kernel_size={list(kernel)}")
@@ -99,8 +100,14 @@ def _padded(
     return np.pad(x, [*lead, *zip(padding, behind)], constant_values=fill)
 
 
+def _inside(padding: Ints, sizes: Ints) -> tuple[Any, ...]:
+    """The index of the operand in its padded form."""
+    return (..., *(slice(p, p + n) for p, n in zip(padding, sizes)))
+
+
 def _positions(lengths: Ints, kernel: Ints, stride: Ints, dilation: Ints) -> Iterator[tuple[Any, ...]]:
-    """For each kernel position in order, the index that takes that element of every window from the padded operand."""
+    """For each kernel position in order, the index that takes that element of every window from the padded
+    operand."""
     for offset in every(*map(range, kernel)):
         yield (
             ...,
@@ -151,8 +158,8 @@ def _largest(padded: Array, positions: list[tuple[Any, ...]]) -> Array:
 
 
 def _winners(padded: Array, positions: list[tuple[Any, ...]]) -> Iterator[Array]:
-    """For each kernel position, where it holds its window's maximum: the first one, or the last NaN, as PyTorch's loop
-    (`value > best or isnan(value)`) chooses."""
+    """For each kernel position, where it holds its window's maximum: the first one, or the last NaN, as
+    PyTorch's loop (`value > best or isnan(value)`) chooses."""
     best = _largest(padded, positions)
     if np.isnan(best).any():
         chosen = np.zeros(best.shape, np.int64)
@@ -186,8 +193,7 @@ def _max_grad_numpy(x: Array, dy: Array, **attrs: Any) -> Array:
     for position, wins in zip(positions, _winners(padded, positions)):
         grad[position] += np.where(wins, dy, dy.dtype.type(0))
     rank = len(attrs["kernel"])
-    inside = (slice(p, p + n) for p, n in zip(attrs["padding"], x.shape[x.ndim - rank :]))
-    return grad[(..., *inside)].copy()
+    return grad[_inside(attrs["padding"], x.shape[x.ndim - rank :])].copy()
 
 
 def _max_gather_infer(x: TensorType, g: TensorType, **attrs: Any) -> TensorType:
@@ -198,12 +204,12 @@ def _max_gather_infer(x: TensorType, g: TensorType, **attrs: Any) -> TensorType:
 
 def _max_gather_numpy(x: Array, g: Array, **attrs: Any) -> Array:
     padded, lengths, positions = _max_windows(x, **attrs)
-    sliding = [attrs[name] for name in ("kernel", "stride", "padding", "dilation")]
-    source = _padded(g, lengths, *sliding, fill=0)
-    return sum(
-        np.where(wins, source[position], g.dtype.type(0))
-        for position, wins in zip(positions, _winners(padded, positions))
-    )  # type: ignore[return-value]
+    kernel, stride, padding, dilation = (attrs[n] for n in ("kernel", "stride", "padding", "dilation"))
+    source = _padded(g, lengths, kernel, stride, padding, dilation, 0)
+    result = np.zeros((*x.shape[: x.ndim - len(lengths)], *lengths), g.dtype)
+    for position, wins in zip(positions, _winners(padded, positions)):
+        np.copyto(result, source[position], where=wins)
+    return result
 
 
 def _pool(k: int, s: int, p: int = 0, d: int = 1, ceil_mode: bool = False, rank: int = 2) -> dict[str, Any]:
@@ -256,8 +262,8 @@ declare(
 declare(
     Op(
         "max_pool_grad",
-        "max_pool_grad(x, dy): the gradient of `max_pool`: each dy added to the first maximum of its window, or to the "
-        "last NaN.",
+        "max_pool_grad(x, dy): the gradient of `max_pool`: each dy added to the first maximum of its "
+        "window, or to the last NaN.",
         infer=_max_grad_infer,
         numpy=wide(_max_grad_numpy),
         attrs=MAX,
@@ -314,7 +320,8 @@ def _avg_infer(
 def _weights(
     sizes: Ints, lengths: Ints, kernel: Ints, stride: Ints, padding: Ints, count_include_pad: bool
 ) -> Array:
-    """What each window divides by: its elements, those of the padding counted or not, those beyond it never."""
+    """What each window divides by: its elements, those of the padding counted or not, those beyond it
+    never."""
     counts = np.ones((), np.float64)
     for size, length, k, s, p in zip(sizes, lengths, kernel, stride, padding):
         start = np.arange(length) * s - p
@@ -365,8 +372,7 @@ def _avg_grad_numpy(
     grad = _padded(np.zeros(input_size, dy.dtype), lengths, kernel, stride, padding, ones, 0)
     for position in _positions(lengths, kernel, stride, ones):
         grad[position] += share
-    inside = (slice(p, p + n) for p, n in zip(padding, sizes))
-    return grad[(..., *inside)].copy()
+    return grad[_inside(padding, sizes)].copy()
 
 
 def _average(

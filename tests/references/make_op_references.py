@@ -1,11 +1,12 @@
-"""What PyTorch computes for the op samples: results, gradients, the names of the gradients' nodes; and how dtypes
-promote.
+"""What PyTorch computes for the op samples: results, gradients, the names of the gradients' nodes; and how
+dtypes promote.
 
-    python tests/references/make_op_references.py        (needs PyTorch 2.13; writes op_references.npz and promotions.json beside itself)
+    python tests/references/make_op_references.py        (needs PyTorch 2.13; writes op_references.npz and
+    promotions.json beside itself)
 
-Every case of `tests/op_cases.py` that PyTorch has an equivalent for is run in float32 on the sample's operands; the
-gradients are for the cotangents that `Case.cotangents` draws. All numbers lie in one flat array; `index`, a JSON text,
-says where and of which shape and dtype they are.
+Every case of `tests/op_cases.py` that PyTorch has an equivalent for is run in float32 on the sample's
+operands; the gradients are for the cotangents that `Case.cotangents` draws. All numbers lie in one flat
+array; `index`, a JSON text, says where and of which shape and dtype they are.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def pad(x: Tensor, low: Any, high: Any, value: float) -> Tensor:
 
 def prod(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     for dim in sorted(dims, reverse=True):
-        x = x.prod(dim, keepdim)
+        x = x.prod(dim, keepdim, dtype=x.dtype)
     return x
 
 
@@ -174,7 +175,7 @@ FUNCTIONS = ["relu", "gelu", "silu", "leaky_relu", "elu", "softplus", "nll_loss"
 EQUIVALENTS: dict[str, Callable[..., Tensor]] = {
     **{name: getattr(torch, name) for name in NAMESAKES},
     **{name: getattr(functional, name) for name in FUNCTIONS},
-    **{name: reduction(name) for name in ("sum", "amax", "amin", "any", "all", "mean", "var")},
+    **{name: reduction(name) for name in ("amax", "amin", "any", "all", "mean", "var")},
     "div": lambda a, b: a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc"),
     "floor_divide": lambda a, b: torch.div(a, b, rounding_mode="floor"),
     "convert": lambda x, dtype: x.to(dtype),
@@ -185,6 +186,7 @@ EQUIVALENTS: dict[str, Callable[..., Tensor]] = {
     "concat": lambda *xs, dim: torch.cat(xs, dim),
     "iota": iota,
     "prod": prod,
+    "sum": lambda x, dims, keepdim: torch.sum(x, dims, keepdim, dtype=x.dtype),
     "conv": convolution,
     "convolution": convolution,
     "conv_input_grad": conv_input_grad,
