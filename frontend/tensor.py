@@ -110,6 +110,53 @@ class Tensor:
     _views: Views
 
     if TYPE_CHECKING:
+        # Put on the class by `methods.py`; type checkers look operators up here.
+        data: Any
+        __add__: Any
+        __radd__: Any
+        __iadd__: Any
+        __sub__: Any
+        __rsub__: Any
+        __isub__: Any
+        __mul__: Any
+        __rmul__: Any
+        __imul__: Any
+        __truediv__: Any
+        __rtruediv__: Any
+        __itruediv__: Any
+        __floordiv__: Any
+        __rfloordiv__: Any
+        __mod__: Any
+        __rmod__: Any
+        __pow__: Any
+        __rpow__: Any
+        __matmul__: Any
+        __rmatmul__: Any
+        __and__: Any
+        __rand__: Any
+        __or__: Any
+        __ror__: Any
+        __xor__: Any
+        __rxor__: Any
+        __neg__: Any
+        __pos__: Any
+        __abs__: Any
+        __invert__: Any
+        __lt__: Any
+        __le__: Any
+        __gt__: Any
+        __ge__: Any
+        __eq__: Any
+        __ne__: Any
+        __getitem__: Any
+        __setitem__: Any
+        __len__: Any
+        __iter__: Any
+        __bool__: Any
+        __int__: Any
+        __float__: Any
+        __index__: Any
+        __contains__: Any
 
         def __getattr__(self, name: str) -> Any: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .. import capture
@@ -82,16 +83,6 @@ class Adam(Optimizer):
             self._update(group, GroupReader(self, index))
         return loss
 
-    def _new_state(self, param: Tensor, amsgrad: bool) -> dict[str, Tensor]:
-        state = {
-            "step": tensor(0.0, dtype=dtypes.f32),
-            "exp_avg": zeros_like(param),
-            "exp_avg_sq": zeros_like(param),
-        }
-        if amsgrad:
-            state["max_exp_avg_sq"] = zeros_like(param)
-        return state
-
     def _update(self, group: Group, reader: GroupReader) -> None:
         facts = "weight_decay != 0, decoupled_weight_decay, amsgrad, maximize"
         has_decay, decoupled, amsgrad, maximize = reader.structure(_facts, facts)
@@ -105,7 +96,7 @@ class Adam(Optimizer):
                 continue
             state = self.state[param]
             if "step" not in state:
-                state.update(capture.create_state(lambda p=param: self._new_state(p, amsgrad)))
+                state.update(capture.create_state(partial(_new_state, param, amsgrad)))
             step, mean, square = state["step"], state["exp_avg"], state["exp_avg_sq"]
             step.add_(1)
             if maximize:
@@ -123,6 +114,17 @@ class Adam(Optimizer):
             correction1, correction2 = _bias_corrections(step, beta1, beta2, reader)
             root = square.sqrt() / correction2**0.5 + eps
             param.sub_(mean / root * (lr / correction1))
+
+
+def _new_state(param: Tensor, amsgrad: bool) -> dict[str, Tensor]:
+    state = {
+        "step": tensor(0.0, dtype=dtypes.f32),
+        "exp_avg": zeros_like(param),
+        "exp_avg_sq": zeros_like(param),
+    }
+    if amsgrad:
+        state["max_exp_avg_sq"] = zeros_like(param)
+    return state
 
 
 def _bias_corrections(step: Tensor, beta1: Any, beta2: Any, reader: GroupReader) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .. import capture
@@ -95,7 +96,7 @@ class SGD(Optimizer):
                 state = self.state[param]
                 velocity = state.get("momentum_buffer")
                 if velocity is None:
-                    velocity = capture.create_state(lambda p=param: zeros_like(p))
+                    velocity = capture.create_state(partial(zeros_like, param))
                     state["momentum_buffer"] = velocity
                     if has_dampening:
                         # The first gradient counts in full, so this step is other code than the next one.

@@ -128,7 +128,7 @@ class ModuleList(_Numbered):
 
     def __getitem__(self, idx: int | slice) -> Any:
         if isinstance(idx, slice):
-            return type(self)(list(self._modules.values())[idx])
+            return type(self)(list(self)[idx])
         return self._modules[str(self._number(idx))]
 
     def __setitem__(self, idx: int, module: Module) -> None:

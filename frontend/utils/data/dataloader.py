@@ -285,6 +285,6 @@ class _TensorRows:
     def __call__(self, batch: list[int]) -> list[Any]:
         tensors = self._dataset.tensors
         if any(t.requires_grad for t in tensors):
-            return default_collate([self._dataset[i] for i in batch])  # type: ignore[no-any-return]
+            return default_collate([self._dataset[i] for i in batch])
         where = np.array(batch, np.intp)
         return [from_numpy(t.numpy().take(where, 0)) for t in tensors]
