@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import vitrify.ir.ops  # noqa: F401  (fills the registry)
+from vitrify.codegen.loops import interpreter as loops
 from vitrify.codegen.loops.nodes import Program
 from vitrify.codegen.loops.verify import verify_program
 from vitrify.codegen.lower import lower_graph
@@ -36,10 +37,22 @@ def group(types: Sequence[TensorType], make: Make) -> Graph:
     return outer.finish(results)
 
 
-def lowered(graph: Graph) -> Program:
-    program = lower_graph(graph, Target.host())
+def lowered(graph: Graph, target: str = "") -> Program:
+    program = lower_graph(graph, Target.named(target) if target else Target.host())
     verify_program(program)
     return program
+
+
+def interpret(graph: Graph, target: str = "", bindings: Sequence[Mapping[str, int]] = ({},), depth: int = 100) -> None:
+    """The group's program for a target gives what NumPy gives, under the loop interpreter, which checks every access."""
+    program = lowered(graph, target)
+    for bound in bindings:
+        inputs = operands_of(graph, bound)
+        want = interpreter.run(graph, inputs, bound)
+        got, status = loops.run_program(program, inputs, bound)
+        assert status == 0
+        for array, reference, exact in zip(got, want, _in_double(graph, inputs, bound), strict=True):
+            close(array, reference, exact, depth)
 
 
 def operands_of(graph: Graph, bindings: Mapping[str, int], seed: int = 0) -> list[Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from contractions import check, group
+from contractions import check, group, interpret
 from vitrify.ir import dtypes
 from vitrify.ir.dims import Dim
 from vitrify.ir.types import TensorType
@@ -136,3 +136,25 @@ def test_a_long_sum_is_split_into_parts_that_do_not_depend_on_threads():
         ),
     )
     check(scaled, depth=5184)
+
+
+@pytest.mark.parametrize("target", ["x86-64-avx512", "x86-64-avx2", "aarch64-neon"])
+@pytest.mark.parametrize(
+    ("image", "kernel", "attrs"),
+    [
+        ((1, 6, 6), (3, 1, 5, 5), geometry(2)),
+        ((2, 5, 7), (18, 2, 3, 2), geometry(2, stride=2, padding=1)),
+        ((4, 5, 4), (4, 2, 2, 3), geometry(2, padding=2, dilation=2, groups=2)),
+        ((2, 9), (3, 2, 4), geometry(1, stride=3, padding=1)),
+    ],
+    ids=str,
+)
+def test_under_the_loop_interpreter(target, image, kernel, attrs):
+    for graph in three(2, image, kernel, **attrs):
+        interpret(graph, target)
+
+
+def test_wide_strides_put_zeros_between_instead_of_phases():
+    for graph in three(1, (1, 11, 11), (2, 1, 6, 6), **geometry(2, stride=5)):
+        check(graph)
+        interpret(graph)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from contractions import check, group, lowered
+from contractions import check, group, interpret, lowered
+from vitrify.codegen.lower import contraction_lower
+from vitrify.codegen.lower.contraction_plan import Choice
+from vitrify.codegen.lower.tiling import Plan
 from vitrify.ir import dtypes
 from vitrify.ir.dims import Dim
 from vitrify.ir.graph import IRError
@@ -131,3 +134,57 @@ def test_two_contractions_in_one_group_are_refused():
     types = [TensorType((4, 4), dtypes.f32)] * 2
     with pytest.raises(IRError, match="holds one contraction"):
         lowered(group(types, lambda F, x, y: F.matmul(F.matmul(x, y), y)))
+
+
+TARGETS = ["x86-64-avx512", "x86-64-avx2", "x86-64-sse2", "aarch64-neon"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("size", [(1, 9, 11), (5, 3, 18), (19, 4, 1), (13, 2, 37), (4, 0, 3)], ids=str)
+def test_under_the_loop_interpreter(target, size):
+    for left, right in ((False, False), (True, True)):
+        interpret(matrices(*size, left=left, right=right), target)
+
+
+def test_symbolic_sizes_under_the_loop_interpreter():
+    batch = Dim("batch", 1, 64)
+    for shapes in (((batch, 6), (6, 19)), ((4, batch), (batch, 5)), ((5, 3), (3, batch))):
+        types = [TensorType(s, dtypes.f32) for s in shapes]
+        graph = group(types, lambda F, x, y: F.matmul(x, y))
+        interpret(graph, bindings=[{"batch": b} for b in (1, 2, 9, 17)])
+
+
+FORMS = [
+    Plan("n", 16, 2, {"m": 3}, ("n", "m"), unroll={"k": 4}),
+    Plan("n", 16, 1, {"m": 5}, ("m", "n"), {"m": 2, "n": 1}, padded=True, packed={1: "n"}),
+    Plan("n", 16, 2, {"m": 4}, ("n", "m"), {"n": 1, "m": 3}, packed={0: "m", 1: "n"}, padded=True),
+    Plan("m", 16, 1, {"n": 6}, ("n", "m"), {"n": 2}, packed={0: "m"}, padded=True),
+    Plan("m", 16, 2, {}, ("n", "m")),  # gathers
+    Plan("k", 16, 1, {"m": 2, "n": 3}, ("n", "m"), {"m": 4}),
+    Plan("n", 16, 1, {"m": 2}, ("m", "n"), {"m": 1}, split="k", parts=3),
+    Plan("k", 16, 1, {"n": 4}, ("m", "n"), split="k", parts=2),
+]
+
+
+@pytest.mark.parametrize("plan", FORMS, ids=str)
+@pytest.mark.parametrize("size", [(17, 37, 41), (8, 5, 32), (3, 64, 18)], ids=str)
+def test_every_form(monkeypatch, plan, size):
+    monkeypatch.setattr(contraction_lower, "choose_plans", lambda *_: (Choice(plan),))
+    for left, right in ((False, False), (True, True)):
+        check(matrices(*size, left=left, right=right), depth=size[1])
+        if size[0] == 8:
+            interpret(matrices(*size, left=left, right=right), "x86-64-avx512")
+
+
+@pytest.mark.parametrize(
+    ("size", "transposed", "expected"),
+    [
+        ((1, 400, 120), (False, True), "along k"),  # one row: straight from the weights, no packing
+        ((64, 120, 400), (False, False), "4x16 along n; tile m=6"),
+        ((1024, 1024, 1024), (False, False), "right packed along n"),
+    ],
+    ids=str,
+)
+def test_the_plan_follows_the_shape(size, transposed, expected):
+    program = lowered(matrices(*size, left=transposed[0], right=transposed[1]), "x86-64-avx512")
+    assert expected in program.launches[-1].kernel.comment
