@@ -223,8 +223,9 @@ class _KernelEmitter:
         else:
             self.w.line(f"br label %pre{number}")
         self.w.line(f"pre{number}:")
+        entered = self.w.preheader() if may_be_empty else preheader
         self.w.line(f"br label %loop{number}")
-        self.w.open(is_loop=True, preheader=preheader)
+        self.w.open(is_loop=True, preheader=preheader, entered=entered)
         i = f"%i{number}"
         self.w.line(f"loop{number}:")
         self.w.line(f"{i} = phi i64 [ {begin.text}, %pre{number} ], [ %n{number}, %latch{number} ]")

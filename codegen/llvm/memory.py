@@ -120,11 +120,11 @@ class MemoryEmitter:
             return ""
         return f", !alias.scope !{alias_scope_id(number)}, !noalias !{noalias_id(number, self.classes)}"
 
-    def _read(self, buffer: Buffer, rhs: str, pointer: Value, lanes: int, level: int) -> Value:
-        """A load. One of a buffer that the kernel never writes is done once per scope."""
+    def _read(self, buffer: Buffer, rhs: str, lanes: int, level: int) -> Value:
+        """A load, from operands of at most `level`."""
         memory = dtypes.u8 if buffer.dtype is dtypes.bool_ else buffer.dtype
         if buffer in self.read_only:
-            return self.w.pure(rhs, self.w.level, memory, lanes)
+            return self.w.read(rhs, level, memory, lanes)
         return self.w.effect(rhs, memory, lanes)
 
     def _from_memory(self, buffer: Buffer, value: Value) -> Value:
@@ -158,7 +158,7 @@ class MemoryEmitter:
         pointer = self._guarded(self.address(buffer, position), condition)
         align = buffer.dtype.itemsize
         rhs = f"load {memory_type(buffer.dtype)}, ptr {pointer.text}, align {align}{self._alias(buffer)}"
-        return self._from_memory(buffer, self._read(buffer, rhs, pointer, 0, pointer.level))
+        return self._from_memory(buffer, self._read(buffer, rhs, 0, pointer.level))
 
     def _load_vector(self, buffer: Buffer, position: Position, offset: DimLike) -> Value:
         assert self.index.vector is not None
@@ -183,11 +183,11 @@ class MemoryEmitter:
         align = buffer.dtype.itemsize
         if mask is None:
             rhs = f"load {vector}, ptr {pointer.text}, align {align}{self._alias(buffer)}"
-            return self._from_memory(buffer, self._read(buffer, rhs, pointer, lanes, pointer.level))
+            return self._from_memory(buffer, self._read(buffer, rhs, lanes, pointer.level))
         name = f"@llvm.masked.load.v{lanes}{_mangled(buffer.dtype)}.p0"
         self.w.declare(name, f"declare {vector} {name}(ptr, i32 immarg, <{lanes} x i1>, {vector})")
         rhs = f"call {vector} {name}(ptr {pointer.text}, i32 {align}, {mask}, {vector} zeroinitializer){self._alias(buffer)}"
-        return self._from_memory(buffer, self._read(buffer, rhs, pointer, lanes, pointer.level))
+        return self._from_memory(buffer, self._read(buffer, rhs, lanes, max(pointer.level, mask.level)))
 
     def _reverse(self, value: Value) -> Value:
         order = ", ".join(f"i32 {i}" for i in reversed(range(value.lanes)))
@@ -265,7 +265,7 @@ class MemoryEmitter:
             f"call {vector} {name}(<{lanes} x ptr> {pointers.text}, i32 {buffer.dtype.itemsize}, {condition}, "
             f"{vector} zeroinitializer){self._alias(buffer)}"
         )
-        return self._from_memory(buffer, self._read(buffer, rhs, pointers, lanes, pointers.level))
+        return self._from_memory(buffer, self._read(buffer, rhs, lanes, max(pointers.level, condition.level)))
 
     def _store_scalar(self, buffer: Buffer, position: Position, value: Value) -> None:
         pointer = self.address(buffer, position)

@@ -18,6 +18,9 @@ import numpy as np
 from ...ir import dtypes
 from ...ir.dtypes import DType
 
+# Loads that are moved out of one loop at most; more would not stay in registers.
+HOISTED_READS = 8
+
 _REGISTER_TYPES = {
     "bool": "i1",
     "u8": "i8",
@@ -94,12 +97,19 @@ def _constant_text(kind: type, value: float | int | bool, sign: float, dtype: DT
 
 @dataclass(slots=True)
 class Scope:
-    """A loop body, an arm of an if, or the function itself. `preheader` is the place just before it."""
+    """A loop body, an arm of an if, or the function itself. `preheader` is the place just before it, `entered` the
+    place just before its first iteration, reached only if there is one; they are the same where there always is."""
 
     items: list[object]
     preheader: list[object]
+    entered: list[object]
     is_loop: bool
     memo: dict[str, Value] = field(default_factory=dict)
+    hoisted_reads: int = 0
+
+    @property
+    def always_runs(self) -> bool:
+        return self.is_loop and self.entered is self.preheader
 
 
 class Writer:
@@ -109,7 +119,7 @@ class Writer:
         self.entry: list[object] = []
         top: list[object] = [self.entry]
         self.root = top
-        self.scopes: list[Scope] = [Scope(top, self.entry, False)]
+        self.scopes: list[Scope] = [Scope(top, self.entry, self.entry, False)]
         self._names = 0
         self.declarations: dict[str, str] = {}
 
@@ -162,11 +172,50 @@ class Writer:
         self.scopes[-1].items.append(place)
         return place
 
-    def open(self, is_loop: bool, preheader: list[object]) -> Scope:
-        """Begin a scope here. `preheader` must come before the branch that enters it."""
+    def read(self, rhs: str, level: int, dtype: DType, lanes: int = 0) -> Value:
+        """A load of memory that nothing writes while the function runs, from operands of at most `level`.
+
+        It is done once per scope, and hoisted out of the loops that are certain to reach it; only so many out of each
+        loop, since what is hoisted occupies registers.
+        """
+        scopes = self.scopes
+        top = len(scopes) - 1
+        for depth in range(level, top + 1):
+            known = scopes[depth].memo.get(rhs)
+            if known is not None:
+                return known
+        depth = top
+        while depth > level and scopes[depth].is_loop and scopes[depth].hoisted_reads < HOISTED_READS:
+            depth -= 1
+            if not scopes[depth + 1].always_runs:
+                break
+        name = f"%v{self._names}"
+        self._names += 1
+        if depth == top:
+            scopes[top].items.append(f"{name} = {rhs}")
+            home = top
+        else:
+            outside = scopes[depth + 1]
+            for scope in scopes[depth + 1 :]:
+                scope.hoisted_reads += 1
+            outside.entered.append(f"{name} = {rhs}")
+            home = depth if outside.always_runs else depth + 1
+        value = Value(name, dtype, lanes, home)
+        scopes[home].memo[rhs] = value
+        return value
+
+    def preheader(self) -> list[object]:
+        """A place here, in the current scope, where scopes that are opened next put what they hoist."""
+        place: list[object] = []
+        self.scopes[-1].items.append(place)
+        return place
+
+    def open(self, is_loop: bool, preheader: list[object], entered: list[object] | None = None) -> Scope:
+        """Begin a scope here. `preheader` must come before the branch that enters it; `entered` after it, or be the
+        same for a scope that is always entered."""
         items: list[object] = []
         self.scopes[-1].items.append(items)
-        scope = Scope(items, preheader, is_loop)
+        scope = Scope(items, preheader, preheader if entered is None else entered, is_loop)
         self.scopes.append(scope)
         return scope
 
