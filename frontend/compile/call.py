@@ -1,6 +1,6 @@
 """Calling a compiled graph: the arrays of one call, and the native call itself.
 
-`Binding` is a compiled graph together with concrete dims and the addresses of everything that stays put between calls
+A `Binding` is a compiled graph with concrete dims and the addresses of everything that stays put between calls
 (parameters, optimizer state). It keeps ready-made call records (see `runtime/call_shim.py`); a call takes one, fills in
 the objects of its arguments and results, and makes one native call.
 """
@@ -13,20 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import dtypes
 from ..ir.types import TensorType
 from ..runtime import call_shim
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.native_call import native_call
 from ..runtime.threads import get_num_threads
+from ..tensor import Tensor, wrap
 
 Array = np.ndarray[Any, Any]
 
 
 class CallRecord:
-    """The memory of one call in flight: pointer tables, arena and scalar inputs."""
+    """The memory of one call in flight: pointer tables, arena, scalar inputs, and results that are used again.
 
-    __slots__ = ("address", "arena", "keep", "numbers", "objects", "objects_address", "random", "words")
+    `kept` holds a tensor for each kept slot of the binding; its array is where native code writes that result.
+    """
+
+    __slots__ = (
+        "address", "arena", "fresh_references", "kept", "kept_arrays", "memory", "numbers", "objects", "objects_address", "outputs", "random",
+    )  # fmt: skip
 
     def __init__(self, binding: Binding):
         graph = binding.graph
@@ -34,41 +39,59 @@ class CallRecord:
         outputs = (ctypes.c_int64 * max(1, len(graph.output_types)))()
         dims = (ctypes.c_int64 * max(1, len(graph.symbols)))(*(binding.dims[s] for s in graph.symbols))
         self.arena, arena_address = graph.arena(binding.dims)
-        self.numbers = [np.zeros((), np.float64) for _ in binding.number_slots]
-        for slot, number in zip(binding.number_slots, self.numbers):
-            inputs[slot] = address_of(number)
-        self.random = np.zeros(2, np.int64)
+        self.numbers = (ctypes.c_double * max(1, len(binding.number_slots)))()
+        for position, slot in enumerate(binding.number_slots):
+            inputs[slot] = ctypes.addressof(self.numbers) + 8 * position
+        self.random = (ctypes.c_uint64 * 2)()
         for slot in binding.random_slots:
-            inputs[slot] = address_of(self.random)
+            inputs[slot] = ctypes.addressof(self.random)
         for slot, array in binding.fixed_inputs:
             inputs[slot] = address_of(array)
         for slot, array in binding.fixed_outputs:
             outputs[slot] = address_of(array)
+        self.outputs = outputs
+        self.fresh_references: list[int] | None = None
+        self.kept: list[Tensor] = []
+        self.kept_arrays: list[Array] = []
+        for slot, type_ in binding.kept_slots:
+            array = graph.empty(type_.shape, type_.dtype.numpy)
+            outputs[slot] = address_of(array)
+            self.kept.append(wrap(array))
+            self.kept_arrays.append(array)
         words = [
             graph.entry,
             ctypes.addressof(inputs),
             ctypes.addressof(outputs),
             arena_address,
             ctypes.addressof(dims),
-            get_num_threads(),
+            binding.threads,
             len(binding.argument_slots),
             len(binding.result_slots),
         ]
         for slot, type_ in binding.argument_slots:
             words += [slot, id(type_.dtype.numpy), len(type_.shape), *type_.shape]
         words += [slot for slot, _ in binding.result_slots]
-        self.words = (ctypes.c_int64 * len(words))(*words)
+        record = (ctypes.c_int64 * len(words))(*words)
         self.objects = (ctypes.c_int64 * max(1, len(binding.argument_slots) + len(binding.result_slots)))()
-        self.keep = (inputs, outputs, dims)
-        self.address = ctypes.addressof(self.words)
+        self.memory = (inputs, dims, record)
+        self.address = ctypes.addressof(record)
         self.objects_address = ctypes.addressof(self.objects)
+
+    def renew(self, binding: Binding, position: int) -> None:
+        """Give a kept result new memory: someone else holds the old."""
+        slot, type_ = binding.kept_slots[position]
+        array = binding.graph.empty(type_.shape, type_.dtype.numpy)
+        self.outputs[slot] = address_of(array)
+        self.kept[position] = wrap(array)
+        self.kept_arrays[position] = array
 
 
 class Binding:
     """A compiled graph with concrete dims and fixed arrays.
 
-    argument_slots: (input slot, concrete type) of the arrays given per call; result_slots: (output slot, concrete type)
-    of the arrays made per call; fixed_inputs/fixed_outputs: arrays whose memory stays, by slot.
+    argument_slots: (input slot, concrete type) of the arrays given per call; result_slots: output slots of the arrays
+    made anew per call; kept_slots: of those that may be used again; fixed_inputs/fixed_outputs: arrays whose memory
+    stays, by slot; number_slots, random_slots: inputs that the record itself holds.
     """
 
     def __init__(
@@ -77,6 +100,7 @@ class Binding:
         dims: Mapping[str, int],
         argument_slots: Sequence[tuple[int, TensorType]],
         result_slots: Sequence[int],
+        kept_slots: Sequence[int] = (),
         fixed_inputs: Sequence[tuple[int, Array]] = (),
         fixed_outputs: Sequence[tuple[int, Array]] = (),
         number_slots: Sequence[int] = (),
@@ -87,6 +111,7 @@ class Binding:
         self.argument_slots = tuple(argument_slots)
         self.result_slots = tuple((slot, graph.output_types[slot].bind(dims)) for slot in result_slots)
         self.result_specs = tuple((t.shape, t.dtype.numpy) for _, t in self.result_slots)
+        self.kept_slots = tuple((slot, graph.output_types[slot].bind(dims)) for slot in kept_slots)
         self.fixed_inputs = tuple(fixed_inputs)
         self.fixed_outputs = tuple(fixed_outputs)
         self.number_slots = tuple(number_slots)
@@ -103,49 +128,32 @@ class Binding:
             return CallRecord(self)
 
     def give_back(self, record: CallRecord) -> None:
+        """The record's call is over."""
         self._idle.append(record)
 
-    def call(
-        self,
-        arguments: Sequence[Array],
-        numbers: Sequence[float] = (),
-        random: tuple[int, int] | None = None,
-        results: Sequence[Array] | None = None,
-    ) -> list[Array] | None:
-        """The result arrays, or None when an argument does not have the type it was bound for (nothing has run).
+    def call(self, record: CallRecord, arguments: Sequence[Array]) -> list[Array] | None:
+        """The fresh result arrays, or None when an argument does not have the type it was bound for (nothing has run).
 
-        `results` may hand in the result arrays. RuntimeError-like errors that generated code reports are raised with
-        their message.
+        A check that failed in generated code is raised as its error.
         """
-        record = self.take()
-        try:
-            objects = record.objects
-            k = 0
-            for array in arguments:
-                objects[k] = id(array)
-                k += 1
-            made = list(results) if results is not None else self.empty_results()
-            for array in made:
-                objects[k] = id(array)
-                k += 1
-            if numbers:
-                for cell, value in zip(record.numbers, numbers):
-                    cell[()] = value
-            if random is not None:
-                record.random[:] = random
-            status = self._invoke(record.address, record.objects_address)
-        finally:
-            self._idle.append(record)
+        objects = record.objects
+        at = 0
+        for array in arguments:
+            objects[at] = id(array)
+            at += 1
+        empty = self.graph.empty
+        made = []
+        for shape, dtype in self.result_specs:
+            array = empty(shape, dtype)
+            objects[at] = id(array)
+            at += 1
+            made.append(array)
+        status = self._invoke(record.address, record.objects_address)
         if status:
             if status == call_shim.MISMATCH:
                 return None
             self.graph.raise_status(status)
         return made
-
-    def empty_results(self) -> list[Array]:
-        """Fresh result arrays."""
-        empty = self.graph.empty
-        return [empty(shape, dtype) for shape, dtype in self.result_specs]
 
 
 def address_of(array: Array) -> int:
@@ -153,24 +161,10 @@ def address_of(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def fits(array: Array, type_: TensorType) -> bool:
-    """Whether the array can be handed to native code as it is."""
-    return (
-        array.dtype == type_.dtype.numpy
-        and array.dtype.isnative
-        and array.shape == type_.shape
-        and array.flags.c_contiguous
-        and array.flags.aligned
-    )
-
-
 def as_bound(array: Array, type_: TensorType) -> Array:
     """A contiguous, aligned array of the bound dtype object; a copy only where needed."""
     result = np.require(array, dtype=type_.dtype.numpy, requirements=["C", "A"])
     if result.dtype is not type_.dtype.numpy:
-        # An equal but distinct dtype object (unpickled, byte-order spelled out): the shim compares identities.
+        # An equal but distinct dtype object (unpickled, byte order spelled out): the shim compares identities.
         result = result.view(type_.dtype.numpy)
     return result
-
-
-NUMBER = TensorType((), dtypes.f64)

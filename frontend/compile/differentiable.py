@@ -20,7 +20,7 @@ from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_grap
 from ..state import local
 from ..tape import FREED, Edge, Node, gradient_edge
 from ..tensor import Storage, Tensor, wrap
-from .call import Binding
+from .call import Binding, CallRecord
 from .sources import ArgumentSource, TensorSource
 from .specialization import Specialization
 from .trace import Trace
@@ -72,7 +72,11 @@ class CompiledBackward(Node):
             np.zeros(t.shape, t.dtype.numpy) if g is None else np.ascontiguousarray(g._array)
             for g, t in zip(grads, self.result_types)
         ]
-        found = self.binding.call([*self.saved, *cotangents])
+        record = self.binding.take()
+        try:
+            found = self.binding.call(record, [*self.saved, *cotangents])
+        finally:
+            self.binding.give_back(record)
         assert found is not None, "saved arrays have the types they were bound for"
         return [wrap(a) if need else None for a, need in zip(found, needs)]
 
@@ -95,7 +99,7 @@ class DifferentiableSpecialization(Specialization):
 
     def _result_slots(self) -> Sequence[int]:
         total = len(self.partition.forward.outputs)
-        return [*range(self.trace.outputs), *range(total - self.partition.extra, total)]
+        return [*range(self.trace.results), *range(total - self.partition.extra, total)]
 
     def refresh(self) -> None:
         super().refresh()
@@ -104,9 +108,8 @@ class DifferentiableSpecialization(Specialization):
     def _deliver(
         self,
         binding: Binding,
+        record: CallRecord,
         arrays: Sequence[Array],
-        numbers: Sequence[float],
-        random: tuple[int, int] | None,
         results: Sequence[Array],
         leaves: Sequence[Any],
     ) -> Any:
@@ -115,10 +118,11 @@ class DifferentiableSpecialization(Specialization):
             backward = self._backward_bindings[binding] = self._bind_backward(binding)
         inputs = dict(binding.fixed_inputs)
         inputs.update((slot, array) for (slot, _), array in zip(self.argument_sources, arrays))
-        inputs.update((slot, np.array(x, np.float64)) for slot, x in zip(self.number_slots, numbers))
-        inputs.update((slot, np.array(random, np.uint64).view(np.int64)) for slot in self.random_slots)
+        inputs.update((slot, np.array(x, np.float64)) for slot, x in zip(self.number_slots, record.numbers))
+        inputs.update((slot, np.array(record.random, np.uint64).view(np.int64)) for slot in self.random_slots)
         outputs = dict(binding.fixed_outputs)
         outputs.update((slot, array) for (slot, _), array in zip(binding.result_slots, results))
+        outputs.update((slot, t._array) for (slot, _), t in zip(binding.kept_slots, record.kept) if t._array is not None)
         saved = [(inputs if kind == "input" else outputs)[at] for kind, at in self.partition.saved]
         tensors = [self._input_tensor(slot, leaves) for slot in self.wrt]
         read = [self._input_storage(at, leaves) for kind, at in self.partition.saved if kind == "input"]

@@ -8,6 +8,7 @@ argument arrays, which native code checks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..random import philox_state
 from ..state import local
 from ..tensor import Storage, Tensor, data_version, wrap
 from . import pytree
-from .call import Binding, as_bound
+from .call import Binding, CallRecord, as_bound
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 from .trace import FromArgument, FromOutput, Trace
 
@@ -56,9 +57,16 @@ class Specialization:
             (slot, s.position) for slot, s in enumerate(sources) if isinstance(s, ArgumentSource)
         )
         self.tensor_sources = tuple((slot, s.tensor) for slot, s in enumerate(sources) if isinstance(s, TensorSource))
-        self.number_getters = tuple(s.get for s in sources if isinstance(s, NumberSource))
+        self.argument_positions = tuple(position for _, position in self.argument_sources)
+        getters = [s.get for s in sources if isinstance(s, NumberSource)]
+        self.number_getters = tuple(enumerate(getters))
         self.number_slots = tuple(slot for slot, s in enumerate(sources) if isinstance(s, NumberSource))
         self.random_slots = tuple(slot for slot, s in enumerate(sources) if isinstance(s, RandomSource))
+        # New gradients: (output slot, whose); and those that are None or tensors from outside.
+        self.kept_owners = tuple((g.value, g.tensor) for g in trace.grads if isinstance(g.value, int))
+        captured = [owner for _, owner in self.kept_owners if isinstance(owner, Tensor)]
+        self.kept_tensors = captured if len(captured) == len(self.kept_owners) else None
+        self.plain_grads = tuple((g.tensor, g.value) for g in trace.grads if not isinstance(g.value, int))
         self.fixed_facts = tuple(
             (t, t.requires_grad, t._views, t._storage.base_array.shape, t._storage.base_array.dtype)
             for _, t in self.tensor_sources
@@ -160,12 +168,11 @@ class Specialization:
     # -- running ----------------------------------------------------------------------------------------------------------
 
     def run(self, leaves: Sequence[Any]) -> Any:
-        """The call's result, or MISS when an argument array has another type than any binding made so far."""
+        """The call's result, or MISS when an argument array has another type than the latest call's."""
         binding = self._binding
         if binding is None or binding.threads != get_num_threads():
             return MISS
-        arrays = [leaves[position]._array for _, position in self.argument_sources]
-        return self._execute(binding, arrays, leaves)
+        return self._execute(binding, [leaves[position]._array for position in self.argument_positions], leaves)
 
     def run_checked(self, leaves: Sequence[Any]) -> Any:
         """The call's result; `why_not` has said that it fits. Arrays that are not contiguous are copied."""
@@ -178,8 +185,7 @@ class Specialization:
         key = (get_num_threads(), *(dims[name] for name in sorted(dims)))
         binding = self._bindings.get(key)
         if binding is None:
-            binding = self._bind(dims)
-            self._bindings[key] = binding
+            binding = self._bindings[key] = self._bind(dims)
         self._binding = binding
         given = [leaves[position]._array for _, position in self.argument_sources]
         arrays = [as_bound(a, t) for a, (_, t) in zip(given, binding.argument_slots)]
@@ -191,25 +197,36 @@ class Specialization:
         return result
 
     def _execute(self, binding: Binding, arrays: Sequence[Array], leaves: Sequence[Any]) -> Any:
-        numbers = [get() for get in self.number_getters] if self.number_getters else ()
-        random = philox_state(self.trace.random_calls) if self.random_slots else None
-        results = binding.call(arrays, numbers, random)
-        if results is None:
-            return MISS
-        for storage in self.written_tensors:
-            storage.version += 1
-        for position in self.written_arguments:
-            leaves[position]._storage.version += 1
-        if self.trace.grads:
-            self._set_grads(results, leaves)
-        return self._deliver(binding, arrays, numbers, random, results, leaves)
+        record = binding.take()
+        try:
+            numbers = record.numbers
+            for position, get in self.number_getters:
+                numbers[position] = get()
+            if self.random_slots:
+                record.random[0], record.random[1] = philox_state(self.trace.random_calls)
+            owners = self._owners(leaves)
+            if owners:
+                self._free_kept(binding, record, owners)
+            results = binding.call(record, arrays)
+            if results is None:
+                return MISS
+            for storage in self.written_tensors:
+                storage.version += 1
+            for at in self.written_arguments:
+                leaves[at]._storage.version += 1
+            for owner, grad in zip(owners, record.kept):
+                owner._grad = grad
+            for owner, value in self.plain_grads:
+                owner._grad = value
+            return self._deliver(binding, record, arrays, results, leaves)
+        finally:
+            binding.give_back(record)
 
     def _deliver(
         self,
         binding: Binding,
+        record: CallRecord,
         arrays: Sequence[Array],
-        numbers: Sequence[float],
-        random: tuple[int, int] | None,
         results: Sequence[Array],
         leaves: Sequence[Any],
     ) -> Any:
@@ -217,8 +234,8 @@ class Specialization:
         return self._build_result(results, leaves)
 
     def _result_slots(self) -> Sequence[int]:
-        """Which graph outputs are made anew for every call; the others are written in place."""
-        return range(self.trace.outputs)
+        """Which graph outputs are made anew for every call; the others are kept, or written in place."""
+        return range(self.trace.results)
 
     def _bind(self, dims: dict[str, int]) -> Binding:
         types = self.trace.graph.inputs
@@ -230,18 +247,31 @@ class Specialization:
             dims,
             arguments,
             self._result_slots(),
+            [slot for slot, _ in self.kept_owners],
             fixed,
             written,
             self.number_slots,
             self.random_slots,
         )
 
-    def _set_grads(self, results: Sequence[Array], leaves: Sequence[Any]) -> None:
-        for effect in self.trace.grads:
-            owner = effect.tensor
-            tensor = leaves[owner.position] if isinstance(owner, ArgumentSource) else owner
-            value = effect.value
-            tensor._grad = wrap(results[value]) if isinstance(value, int) else value
+    def _free_kept(self, binding: Binding, record: CallRecord, owners: Sequence[Tensor]) -> None:
+        """Gradients of the last call with this record are written over, unless someone besides their owner holds the
+        tensor or its memory: those get new memory."""
+        fresh = record.fresh_references
+        if fresh is None:
+            record.fresh_references = _references(record, owners)
+            return
+        now = _references(record, owners)
+        if now != fresh:
+            for position, (count, expected) in enumerate(zip(now, fresh)):
+                if count != expected:
+                    record.renew(binding, position)
+
+    def _owners(self, leaves: Sequence[Any]) -> Sequence[Tensor]:
+        """The tensors that receive the new gradients."""
+        if self.kept_tensors is not None:
+            return self.kept_tensors
+        return [leaves[o.position] if isinstance(o, ArgumentSource) else o for _, o in self.kept_owners]
 
     def _result_builder(self) -> Callable[[Sequence[Array], Sequence[Any]], Any]:
         trace = self.trace
@@ -266,6 +296,17 @@ class Specialization:
             else:
                 found.append(leaf.value)
         return pytree.unflatten(self.trace.result, found)
+
+
+def _references(record: CallRecord, owners: Sequence[Tensor]) -> list[int]:
+    """For each kept gradient a count of the references to it, its memory and its storage, its owner's not counted. Only
+    good for comparing with what the same function gave when nobody else held any."""
+    return [
+        getrefcount(grad) - (owner._grad is grad) + getrefcount(grad._array) + getrefcount(grad._storage)
+        if grad._array is array
+        else -1
+        for grad, array, owner in zip(record.kept, record.kept_arrays, owners)
+    ]
 
 
 def _native_base(tensor: Tensor) -> Array:

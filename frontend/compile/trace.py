@@ -56,7 +56,10 @@ class GradEffect:
 
 @dataclass(frozen=True)
 class Trace:
-    """`graph.outputs` are, in order: result tensors, new gradients, written storages (aliased to their inputs)."""
+    """`graph.outputs` are, in order: `results` result tensors, new gradients, written storages (aliased to their inputs).
+
+    `requires_grad`: the results through which gradients may flow; `names`: of the argument leaves.
+    """
 
     graph: Graph
     sources: tuple[Source, ...]
@@ -68,7 +71,7 @@ class Trace:
     writes: Mapping[int, int]
     random_calls: int
     requires_grad: tuple[int, ...] = ()
-    outputs: int = 0
+    results: int = 0
     names: tuple[str, ...] = field(default=())
 
 
@@ -176,6 +179,7 @@ def _finish(
             described.append(FromOutput(len(outputs)))
             outputs.append(tracer.read(leaf))
 
+    results = len(outputs)
     tracer.settle_data()
     grads = list(_grad_effects(tracer, placeholders, paths, outputs))
     writes: dict[int, int] = {}
@@ -201,7 +205,7 @@ def _finish(
         writes=writes,
         random_calls=tracer.random_calls,
         requires_grad=tuple(sorted(differentiable)),
-        outputs=len(outputs) - len(writes),
+        results=results,
         names=tuple(paths),
     )
 

@@ -89,10 +89,10 @@ class Tracer:
         self.capture = self
         self.cuts: list[tuple[int, int]] = []
         self.created: list[weakref.ref[Tensor]] = []
-        self._numbers: dict[str, Tensor] = {}
+        self._numbers: dict[tuple[str, Any], Tensor] = {}
         self._read: dict[Tensor, tuple[int, Value]] = {}
         self._random_state: Tensor | None = None
-        self._guarded: set[str] = set()
+        self._guarded: set[Any] = set()
         self._node: Node | None = None
 
     # -- the backend protocol ---------------------------------------------------------------------------------------
@@ -142,19 +142,23 @@ class Tracer:
         )
 
     def hyperparameter(self, get: Callable[[], float], name: str) -> Tensor:
-        """A number read again at each call: a 0-d float64 input."""
-        if name not in self._numbers:
-            self._numbers[name] = self._input(NumberSource(get, name), TensorType((), dtypes.f64), name)
-        return self._numbers[name]
+        """A number read again at each call: a 0-d float64 input, one for equal getters (two optimizers have the same
+        names)."""
+        key = (name, get)
+        if key not in self._numbers:
+            self._numbers[key] = self._input(NumberSource(get, name), TensorType((), dtypes.f64), name)
+        return self._numbers[key]
 
     def guard_value(self, get: Callable[[], Any], name: str) -> None:
         """The trace holds only while `get()` stays what it is now."""
-        self.guard(get, name)
+        self.guard(get, name, (name, get))
 
-    def guard(self, get: Callable[[], Any], name: str) -> None:
-        if name in self._guarded:
+    def guard(self, get: Callable[[], Any], name: str, key: Any = None) -> None:
+        """Guard on `get()`, once per key (by default the name)."""
+        key = name if key is None else key
+        if key in self._guarded:
             return
-        self._guarded.add(name)
+        self._guarded.add(key)
         seen = get()
 
         if is_plain(seen):
