@@ -113,7 +113,7 @@ class VJPContext:
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """An op's declaration. See the module docstring; `ir/ops/README` rows are generated from it.
+    """An op's declaration. See the module docstring; the rows of docs/ops.md are printed from it.
 
     infer(*operand types, **attrs) -> result type(s); raises RuntimeError/TypeError/IndexError with PyTorch's sense
     numpy(*arrays, **attrs) -> array or tuple of arrays; view ops return NumPy views where NumPy can
@@ -125,7 +125,9 @@ class Op:
     index_map(operand types, result type, index, **attrs) -> operand indices: for view ops; where element `index` of the
         result comes from
     write_back(F, base, view, **attrs) -> the base with the view's elements replaced: for view ops that may be written
-    saves: which operands/results the gradient reads, e.g. ("input:0", "output:0"); the eager tape keeps only those
+    saves: which operands/results the gradient reads, e.g. ("input:0", "output:0"); the eager tape keeps only those,
+        and of the others the gradient rule may ask the type (`F.type_of`) and nothing else
+    flops(*operand types, **attrs) -> the work in floating point operations, where it is more than one per element
     """
 
     name: str
