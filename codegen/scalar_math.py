@@ -86,6 +86,11 @@ _ATANH_F64 = (
     *(0.66666666666666661, 0.40000000000006223, 0.28571428569093016, 0.22222222645784789),
     *(0.18181775742242367, 0.1538708756169289, 0.13250187085380636, 0.13250726790773748),
 )
+# (2 atanh(s) - 2 s - 2/3 s^3) / s^5 in s^2.
+_ATANH_TAIL_F64 = (
+    *(0.39999999999999978, 0.28571428571445058, 0.22222222217548823, 0.1818181886887953),
+    *(0.15384556964117536, 0.13336313997236645, 0.11674885095239067, 0.11988479806201567),
+)
 # (tanh(x) - x) / x^3 in x^2 for |x| <= 0.625.
 _TANH_F32 = (-0.333332819, 0.133314422, -0.0537397148, 0.0206390863, -5.70498591e-3)
 # erf(x) / x - 1 in x^2 for |x| <= 1, and log(erfc(t)) in t - 2 for 1 <= t up to where erf is 1.
@@ -296,7 +301,7 @@ def _log_two_doubles(s: ScalarBuilder, x: Expr) -> tuple[Expr, Expr]:
     z, z_low = _two_product(s, ratio, ratio)
     z_low = s.fma(s.add(ratio, ratio), ratio_low, z_low)
     # 2/3 + z Q(z)
-    tail = s.mul(z, polynomial(s, _ATANH_F64[1:], z))
+    tail = s.mul(z, polynomial(s, _ATANH_TAIL_F64, z))
     c, c_low = _two_sum(s, Const(0.6666666666666666, dtypes.f64), tail)
     c_low = s.add(c_low, 3.700743415417188e-17)
     # s z (2/3 + z Q(z))

@@ -113,6 +113,8 @@ def main() -> None:
         "log: (2 atanh(s) - 2s) / s^3 in s^2", lambda z: (2 * atanh(sqrt(z)) - 2 * sqrt(z)) / sqrt(z) ** 3,
         lambda z: sqrt(z) ** 3 / (2 * atanh(sqrt(z))), TINY, s * s, (3, 7),
     )  # fmt: skip
+    table("pow: (2 atanh(s) - 2s - 2/3 s^3) / s^5 in s^2", lambda z: sum(2 * z**k / (2 * k + 5) for k in range(40)),
+          lambda z: sqrt(z) ** 5 / (2 * atanh(sqrt(z))), TINY, s * s, (-1, 7))  # fmt: skip
     q = (float(pi) / 4 * 1.0001) ** 2
     table("sin: (sin r - r) / r^3 in r^2", lambda z: (sin(sqrt(z)) - sqrt(z)) / sqrt(z) ** 3,
           lambda z: sqrt(z) ** 3 / sin(sqrt(z)), TINY, q, (2, 5))  # fmt: skip

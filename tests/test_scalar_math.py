@@ -1,0 +1,121 @@
+"""The elementary functions against NumPy: errors in ulp over every exponent, and special values.
+
+float32 is measured against float64, float64 against reference values with 30 digits (tests/references)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitrify.codegen.loops.nodes import Apply, Buffer, For, Kernel, Launch, Load, Program, Store
+from vitrify.ir import dims, dtypes
+from vitrify.ir.dtypes import DType
+from vitrify.runtime.execute import run_program
+
+UNARY = ["exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "erf"]
+REFERENCES = Path(__file__).parent / "references" / "scalar_math.npz"
+
+
+def apply(op: str, *arrays: np.ndarray) -> np.ndarray:
+    """The function on arrays, in vectors."""
+    dtype = dtypes.from_numpy(arrays[0].dtype)
+    lanes = 64 // dtype.itemsize
+    size = arrays[0].size
+    xs = tuple(Buffer(f"x{k}", dtype, (size,)) for k in range(len(arrays)))
+    y = Buffer("y", dtype, (size,))
+    count = -(-size // lanes)
+    i, v = dims.symbol("i", 0, count - 1), dims.symbol("v", 0, lanes - 1)
+    at = (lanes * i + v,)
+    store = Store(y, at, Apply(op, tuple(Load(x, at) for x in xs), dtype))
+    extent = dims.minimum(lanes, size - lanes * i)
+    body = (For("i", count, (For("v", extent, (store,), "vector", lanes),)),)
+    kernel = Kernel(op, (*xs, y), frozenset({"y"}), body)
+    (result,) = run_program(Program(op, xs, (y,), (), (Launch(kernel, (*xs, y)),)), arrays)
+    return result
+
+
+def every_exponent(dtype: DType, per_exponent: int) -> np.ndarray:
+    """Random significands for every exponent and both signs, denormals, infinities and NaN among them."""
+    rng = np.random.default_rng(0)
+    if dtype is dtypes.f32:
+        top, shift, kind = 256, 23, np.uint32
+    else:
+        top, shift, kind = 2048, 52, np.uint64
+    exponents = np.arange(2 * top, dtype=kind).repeat(per_exponent) << kind(shift)  # the sign is the next bit
+    bits = exponents | rng.integers(0, 1 << shift, exponents.size, dtype=kind)
+    return bits.view(dtype.numpy)
+
+
+def ulps(result: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Errors in units of the last place of the exact values, which are of a wider type; special values are 0 or inf."""
+    with np.errstate(all="ignore"):
+        nearest = exact.astype(result.dtype)
+        unit = np.spacing(np.abs(nearest)).astype(np.longdouble)
+        error = np.abs(result.astype(np.longdouble) - exact.astype(np.longdouble)) / unit
+    same = (result == nearest) | (np.isnan(result) & np.isnan(nearest))
+    return np.where(same & ~np.isfinite(error), 0, np.where(np.isnan(error), np.inf, error))
+
+
+def erf64(x: np.ndarray) -> np.ndarray:
+    from math import erf
+
+    return np.array([erf(float(v)) for v in x])
+
+
+@pytest.mark.parametrize("op", UNARY)
+def test_float32_is_within_two_ulp(op: str) -> None:
+    dense = [np.linspace(-a, a, 20001) for a in (1e-3, 1.5, 20, 100)] + [1 + np.linspace(-1e-3, 1e-3, 5000)]
+    x = np.concatenate([every_exponent(dtypes.f32, 24), *(d.astype(np.float32) for d in dense)])
+    with np.errstate(all="ignore"):
+        exact = (erf64 if op == "erf" else getattr(np, op))(x.astype(np.float64))
+        error = ulps(apply(op, x), exact)
+    worst = int(np.argmax(error))
+    assert error[worst] <= 2, f"{op}({x[worst]!r}): {error[worst]:.2f} ulp"
+
+
+@pytest.mark.parametrize("op", [*UNARY, "pow"])
+def test_float64_is_within_four_ulp(op: str) -> None:
+    with np.load(REFERENCES) as stored:
+        arguments = [stored[f"{op}.{k}"] for k in range(2 if op == "pow" else 1)]
+        exact = stored[f"{op}.high"].astype(np.longdouble) + stored[f"{op}.low"].astype(np.longdouble)
+    error = ulps(apply(op, *arguments), exact)
+    worst = int(np.argmax(error))
+    assert error[worst] <= 4, f"{op}({[a[worst] for a in arguments]}): {error[worst]:.2f} ulp"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("op", UNARY)
+def test_special_values_are_those_of_numpy(op: str, dtype: type) -> None:
+    tiny = np.finfo(dtype).smallest_subnormal
+    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1, -1, tiny, -tiny, np.finfo(dtype).max, -np.finfo(dtype).max], dtype)
+    with np.errstate(all="ignore"):
+        want = (erf64(x) if op == "erf" else getattr(np, op)(x.astype(np.float64))).astype(dtype)
+    got = apply(op, x)
+    exact = ~np.isfinite(want) | (want == 0) | (np.abs(want) == 1)
+    np.testing.assert_array_equal(got[exact], want[exact])
+    assert (np.signbit(got) == np.signbit(want))[~np.isnan(want)].all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pow_has_the_special_cases_of_c(dtype: type) -> None:
+    numbers = [0.0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 2.5, np.inf, -np.inf, np.nan, 1e30, -1e-30, 7]
+    x, y = (g.ravel().astype(dtype) for g in np.meshgrid(numbers, numbers))
+    with np.errstate(all="ignore"):
+        want = np.power(x, y)
+    got = apply("pow", x, y)
+    with np.errstate(all="ignore"):
+        close = np.abs(got - want) <= 2 * np.spacing(np.abs(want))
+    same = (got == want) | (np.isnan(got) & np.isnan(want)) | close
+    assert same.all(), [(a, b, g, w) for a, b, g, w in zip(x[~same], y[~same], got[~same], want[~same])][:5]
+    assert (np.signbit(got) == np.signbit(want))[~np.isnan(want)].all()
+
+
+def test_float32_pow_is_within_two_ulp() -> None:
+    rng = np.random.default_rng(1)
+    x = np.exp(rng.uniform(-20, 20, 20000)).astype(np.float32)
+    y = rng.uniform(-6, 6, 20000).astype(np.float32)
+    with np.errstate(all="ignore"):
+        error = ulps(apply("pow", x, y), np.power(x.astype(np.float64), y.astype(np.float64)))
+    assert error.max() <= 2
