@@ -9,7 +9,7 @@ from typing import Any
 from ..nn.modules.module import Module
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
-from .tracer import PLAIN
+from .sources import is_plain
 
 
 
@@ -73,7 +73,7 @@ class Describer:
                 self._optimizers.append((name, value))
             elif isinstance(value, Tensor):
                 self._tensors.append((name, value))
-            if isinstance(value, (*PLAIN, Module, Optimizer, Tensor)):
+            if is_plain(value) or isinstance(value, Module | Optimizer | Tensor):
                 self.closed_over.append((name or "module", get))
             else:
                 for attribute, inner in vars(value).items() if name == "self" else ():

@@ -46,13 +46,32 @@ class RandomSource:
 Source = Union[ArgumentSource, TensorSource, NumberSource, RandomSource]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Guard:
-    """A fact the trace relied on. `holds()` says whether it still does; `reason()` tells what changed."""
+    """A fact the trace relied on: `get()` gave `seen`. Numbers, strings and tuples of such are compared by value (and
+    type), all else by identity."""
 
-    description: str
-    holds: Callable[[], bool]
-    now: Callable[[], Any]
+    name: str
+    get: Callable[[], Any]
+    seen: Any
+
+    def holds(self) -> bool:
+        """Whether the fact still holds."""
+        now = self.get()
+        if now is self.seen:
+            return True
+        return is_plain(self.seen) and type(now) is type(self.seen) and bool(now == self.seen)
 
     def reason(self) -> str:
-        return f"{self.description}, now {self.now()!r}"
+        """What changed."""
+        if is_plain(self.seen):
+            return f"{self.name} was {self.seen!r}, now {self.get()!r}"
+        return f"{self.name} was another {type(self.seen).__name__}"
+
+
+_PLAIN = (int, float, complex, bool, str, bytes, type(None))
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a guard compares the value by equality."""
+    return isinstance(value, _PLAIN) or (type(value) is tuple and all(map(is_plain, value)))

@@ -71,6 +71,7 @@ class Specialization:
             (t, t.requires_grad, t._views, t._storage.base_array.shape, t._storage.base_array.dtype)
             for _, t in self.tensor_sources
         )
+        self.guards = tuple((g.get, g.seen, g) for g in trace.guards)
         self.written_tensors: tuple[Storage, ...] = tuple(
             t._storage for slot, t in self.tensor_sources if slot in trace.writes.values()
         )
@@ -103,7 +104,10 @@ class Specialization:
         for i, constant in self.constants:
             if leaves[i] is not constant and not _same(leaves[i], constant):
                 return False
-        return all(guard.holds() for guard in self.trace.guards)
+        for get, seen, guard in self.guards:
+            if get() is not seen and not guard.holds():
+                return False
+        return True
 
     def why_not(self, leaves: Sequence[Any], structure: pytree.Structure) -> str | None:
         """The first reason why this call needs another specialization; None when it fits."""

@@ -38,17 +38,8 @@ from .locations import user_location
 from .sources import ArgumentSource, Guard, NumberSource, RandomSource, Source, TensorSource
 
 
-# Values that are compared by equality in guards; all others by identity.
-PLAIN = (int, float, complex, bool, str, bytes, type(None))
-
-
 # What makes up a tensor's memory: what an assignment to `.data` replaces.
 _MEMORY = ("_array", "_value", "_known_type", "_storage", "_views", "_base")
-
-
-def is_plain(value: Any) -> bool:
-    """Whether a guard compares the value by equality: numbers, strings and tuples of such."""
-    return isinstance(value, PLAIN) or (type(value) is tuple and all(map(is_plain, value)))
 
 
 class TraceError(RuntimeError):
@@ -159,21 +150,7 @@ class Tracer:
         if key in self._guarded:
             return
         self._guarded.add(key)
-        seen = get()
-
-        if is_plain(seen):
-            told = repr(seen)
-
-            def holds() -> bool:
-                now = get()
-                return now is seen or (type(now) is type(seen) and now == seen)
-        else:
-            told = f"a certain {type(seen).__name__}"
-
-            def holds() -> bool:
-                return get() is seen
-
-        self.guards.append(Guard(f"{name} was {told}", holds, get))
+        self.guards.append(Guard(name, get, get()))
 
     def create_state(self, make: Callable[[], Tensor]) -> Tensor:
         """State that outlives the call (a momentum buffer) is made for real, once, outside the graph."""
