@@ -2,10 +2,10 @@
 
     python benchmarks/kernels.py [--threads 1,2] [--only gemm,lenet,conv,batch1] [--seconds 0.5]
 
-Each row compiles one op as a graph of its own and calls its native entry; PyTorch runs the same op on the same arrays
-in the same process, in turn with it, call by call. Figures are medians: GFLOP/s of useful work, and the ratio of
-PyTorch's time to vitrify's. PyTorch's calls include its dispatcher (a few µs), so rows of the `batch1` table say more
-about vitrify's µs than about the ratio.
+Each row compiles one op as a graph of its own and calls its native entry; PyTorch runs the same op on the
+same arrays in the same process, in turn with it, call by call. Figures are medians: GFLOP/s of useful work,
+and the ratio of PyTorch's time to vitrify's. PyTorch's calls include its dispatcher (a few µs), so rows of
+the `batch1` table say more about vitrify's µs than about the ratio.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Native:
 
 
 def measure(row: Row, threads: int, seconds: float) -> tuple[float, float, float]:
-    """Median seconds of a call, vitrify's and PyTorch's, and the seconds to compile; ValueError if they disagree."""
+    """Median seconds of a call, vitrify's and PyTorch's, and to compile; ValueError where results differ."""
     rng = np.random.default_rng(0)
     operands = [rng.standard_normal(s, dtype=np.float32) for s in row.shapes]
     native = Native(row, operands, threads)
@@ -181,7 +181,9 @@ def measure(row: Row, threads: int, seconds: float) -> tuple[float, float, float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--only", default=",".join(TABLES))
     parser.add_argument("--seconds", type=float, default=0.5, help="for each row")
@@ -197,7 +199,8 @@ def main() -> None:
                 total[1] += theirs
                 shown = " ".join(f"{t * 1e6:8.1f} µs {row.flops / t / 1e9:5.0f} G" for t in (ours, theirs))
                 print(f"{row.name:20} {shown} {theirs / ours:6.2f} {seconds * 1e3:5.0f} ms", flush=True)
-            print(f"{'all':20} {total[0] * 1e6:8.1f} µs {'':7} {total[1] * 1e6:8.1f} µs {'':7} {total[1] / total[0]:6.2f}")
+            ratio = total[1] / total[0]
+            print(f"{'all':20} {total[0] * 1e6:8.1f} µs {'':7} {total[1] * 1e6:8.1f} µs {'':7} {ratio:6.2f}")
 
 
 if __name__ == "__main__":

@@ -43,8 +43,11 @@ def lowered(graph: Graph, target: str = "") -> Program:
     return program
 
 
-def interpret(graph: Graph, target: str = "", bindings: Sequence[Mapping[str, int]] = ({},), depth: int = 100) -> None:
-    """The group's program for a target gives what NumPy gives, under the loop interpreter, which checks every access."""
+def interpret(
+    graph: Graph, target: str = "", bindings: Sequence[Mapping[str, int]] = ({},), depth: int = 100
+) -> None:
+    """The group's program for a target gives what NumPy gives, under the loop interpreter, which checks every
+    access."""
     program = lowered(graph, target)
     for bound in bindings:
         inputs = operands_of(graph, bound)
@@ -67,7 +70,8 @@ def operands_of(graph: Graph, bindings: Mapping[str, int], seed: int = 0) -> lis
 
 
 def close(got: Array, want: Array, exact: Array, depth: int) -> None:
-    """`got` is as near to `exact` (float64) as `want` is, or within the rounding of a sum of `depth` terms."""
+    """`got` is as near to `exact` (float64) as `want` is, or within the rounding of a sum of `depth`
+    terms."""
     assert got.shape == want.shape and got.dtype == want.dtype
     if got.dtype.kind in "iub":
         np.testing.assert_array_equal(got, want)

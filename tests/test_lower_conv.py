@@ -1,4 +1,5 @@
-"""Convolutions and both gradients lowered: ranks, strides, padding, dilation, groups, dtypes, symbolic batch."""
+"""Convolutions and both gradients lowered: ranks, strides, padding, dilation, groups, dtypes, symbolic
+batch."""
 
 from __future__ import annotations
 

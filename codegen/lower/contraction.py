@@ -2,12 +2,13 @@
 
     result[index(p)] = epilogue(sum over r of left[index(p, r)] * right[index(p, r)])
 
-with parallel axes p and reduction axes r, and operand indices linear in them. A transpose is another stride, a
-convolution an index such as `y*2 + ky`; padding is copied into zero-bordered scratch first, so no access is masked.
+with parallel axes p and reduction axes r, and operand indices linear in them. A transpose is another stride,
+a convolution an index such as `y*2 + ky`; padding is copied into zero-bordered scratch first, so no access is
+masked.
 
-`gemm.py` and `conv.py` bring the ops to this form (reading operands through `contraction_operands.py`), `tiling.py`
-chooses how to walk it, `contraction_pack.py` copies operands into layouts that the walk wants, and
-`contraction_nest.py` writes the loops. `lower_contraction` in `contraction_lower.py` is the way in.
+`gemm.py` and `conv.py` bring the ops to this form (reading operands through `contraction_operands.py`),
+`tiling.py` chooses how to walk it, `contraction_pack.py` copies operands into layouts that the walk wants,
+and `contraction_nest.py` writes the loops. `lower_contraction` in `contraction_lower.py` is the way in.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Access:
-    """An operand: the element of `buffer` that a point of the iteration space reads. The index is over axis names."""
+    """An operand: the element of `buffer` that a point of the iteration space reads. The index is over axis
+    names."""
 
     buffer: Buffer
     index: IndexTuple
@@ -60,8 +62,8 @@ class Access:
 
 @dataclass(frozen=True)
 class Window:
-    """Positions of a reduction axis, `first` to `last`, outside of which the products are known to be zeros (one
-    factor lies in a zero border). Both move with the parallel axis `along`: up with it, or down."""
+    """Positions of a reduction axis, `first` to `last`, outside of which the products are known to be zeros
+    (one factor lies in a zero border). Both move with the parallel axis `along`: up with it, or down."""
 
     along: str
     first: DimLike
@@ -80,10 +82,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Contraction:
-    """The sum of products of `left` and `right` over the `reduction` axes, for each point of the `parallel` axes.
+    """The sum of products of `left` and `right` over the `reduction` axes, for each point of the `parallel`
+    axes.
 
-    `result` is the index of the contraction's result, over parallel axes, in `shape`. `dtype` is the result's element type,
-    `accumulator` that of the sum. `windows` narrows reduction axes to where products are not zero."""
+    `result` is the index of the contraction's result, over parallel axes, in `shape`. `dtype` is the result's
+    element type, `accumulator` that of the sum. `windows` narrows reduction axes to where products are not
+    zero."""
 
     name: str
     parallel: tuple[Axis, ...]
@@ -124,7 +128,8 @@ def is_linear(value: DimLike) -> bool:
 
 
 def recombine(value: DimLike) -> DimLike:
-    """The expression with `d * (x // d) + x % d` put together to `x`: what a reshape of a contiguous buffer leaves."""
+    """The expression with `d * (x // d) + x % d` put together to `x`: what a reshape of a contiguous buffer
+    leaves."""
     while isinstance(value, dims.Expr):
         for monomial, factor in value.terms:
             rest = [a for a in monomial if isinstance(a, dims.Remainder)]

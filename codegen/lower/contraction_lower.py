@@ -24,8 +24,9 @@ from .tiling import Plan
 
 
 def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
-    """Launches the contraction of a group's body and what stands around it. `args` holds the program's buffer of each
-    body input and output. Raises IRError where the body is not one contraction with a pointwise epilogue."""
+    """Launches the contraction of a group's body and what stands around it. `args` holds the program's buffer
+    of each body input and output. Raises IRError where the body is not one contraction with a pointwise
+    epilogue."""
     core = contraction_node(body)
     if any(size == 0 for size in core.outputs[0].type.shape):
         return
@@ -86,7 +87,8 @@ class _Lowering:
         names = [f"result_{i}" for i in range(len(outputs))]
         lets = [Let(name, result) for name, result in zip(names, results, strict=True)]
         stores = [
-            Store(self.args[out], index, Var(name, out.type.dtype)) for name, out in zip(names, outputs, strict=True)
+            Store(self.args[out], index, Var(name, out.type.dtype))
+            for name, out in zip(names, outputs, strict=True)
         ]
         return [*lets, *stores]
 

@@ -7,7 +7,8 @@
           acc[tile] += left[tile, r] * right[tile, r]
         result[tile] = epilogue(acc[tile])
 
-A plan (`tiling.py`) says what a tile is and what a task is; `contraction_tile.py` writes the work of one tile.
+A plan (`tiling.py`) says what a tile is and what a task is; `contraction_tile.py` writes the work of one
+tile.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Segment:
 
 
 def contraction_loops(problem: Contraction, plan: Plan, finish: Finish) -> tuple[Stmt, ...]:
-    """The kernel's body. `finish(index, value)` stores the sum at an index of the result; with a plan of several
-    parts the index leads with the part's number."""
+    """The kernel's body. `finish(index, value)` stores the sum at an index of the result; with a plan of
+    several parts the index leads with the part's number."""
     return _Nest(problem, plan, finish, Names()).body()
 
 

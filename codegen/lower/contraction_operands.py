@@ -1,8 +1,8 @@
 """A contraction's operands as linear accesses, and the copies to scratch that make them so.
 
 A view folds into the operand's index. `materialize` copies what no linear index reaches, element by element;
-`zero_bordered` puts a tensor inside a border of zeros, with zeros between its elements where a strided convolution is
-differentiated.
+`zero_bordered` puts a tensor inside a border of zeros, with zeros between its elements where a strided
+convolution is differentiated.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Operands:
     args: Args
 
     def read(self, value: Value, index: IndexTuple) -> Access:
-        """The operand at an index that is linear in the axes. Views fold into the index; where one does not (a
-        reshape that splits a dimension unevenly, padding), the operand is copied to scratch first."""
+        """The operand at an index that is linear in the axes. Views fold into the index; where one does not
+        (a reshape that splits a dimension unevenly, padding), the operand is copied to scratch first."""
         found = BodyEvaluator(self.body, self.args).at(value, index)
         if isinstance(found, Load):
             if all(is_linear(i) for i in found.index):

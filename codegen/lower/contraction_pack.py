@@ -1,8 +1,8 @@
 """Packing: an operand copied to `[..., tiles, reduction..., width]`.
 
-`width` neighbours along one axis lie next to each other, zeros past the axis's end, and the reduction axes run just
-outside them, so that a register tile reads its operand front to back (Goto and van de Geijn, "Anatomy of
-High-Performance Matrix Multiplication", 2008).
+`width` neighbours along one axis lie next to each other, zeros past the axis's end, and the reduction axes
+run just outside them, so that a register tile reads its operand front to back (Goto and van de Geijn,
+"Anatomy of High-Performance Matrix Multiplication", 2008).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .contraction_operands import repeated, shared_loops
 def panels(
     ctx: LowerContext, problem: Contraction, operand: Access, axis: str, width: int, times: DimLike = 1
 ) -> Access:
-    """Launches the packing of an operand along a parallel axis (if `times` is not 0); returns it as packed."""
+    """Launches the packing of an operand along a parallel axis (if `times` is not 0); returns it as
+    packed."""
     along = problem.axes[axis]
     others = tuple(a for a in problem.parallel if a.name != axis and operand.depends_on(a.name))
     summed = tuple(a for a in problem.reduction if operand.depends_on(a.name))
@@ -63,8 +64,8 @@ def _coalesced(operand: Access, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, Dim
 
 @dataclass(frozen=True)
 class _Packing:
-    """The packing kernel. `source` is flat and `position` the place in it where the summed axes are 0; `summed` is
-    axes and strides; `target` is [others..., tiles, depth, width]; `stash` is [width, lanes]."""
+    """The packing kernel. `source` is flat and `position` the place in it where the summed axes are 0;
+    `summed` is axes and strides; `target` is [others..., tiles, depth, width]; `stash` is [width, lanes]."""
 
     lanes: int
     source: Buffer
@@ -105,8 +106,8 @@ class _Packing:
         return body
 
     def _row(self, tile: DimLike, valid: DimLike, inner: Axis, depth: DimLike) -> tuple[Stmt, ...]:
-        """The neighbours for one position of the summed axes, as vectors where they are neighbours in the source."""
-        lane = dims.symbol("l", 0, self.width - 1)
+        """One position of the summed axes, in vectors where the source has the lanes next to each other."""
+        lane: DimLike = dims.symbol("l", 0, self.width - 1)
         if self.stride != 1 or not isinstance(valid, int):
             fill = For("l", self.width - valid, (self._put(tile, depth, valid + lane, self._zero),))
             copied = self._put(tile, depth, lane, self._load(tile, lane, inner, inner.var))
@@ -115,7 +116,7 @@ class _Packing:
         for start in range(0, self.width, self.lanes):
             wide = min(self.lanes, self.width - start)
             some = min(wide, valid - start)
-            lane = start + dims.symbol("l", 0, wide - 1)
+            lane = dims.symbol("l", 0, wide - 1) + start
             if some < wide:
                 body.append(For("l", wide, (self._put(tile, depth, lane, self._zero),), "vector", self.lanes))
             if some > 0:
@@ -124,7 +125,8 @@ class _Packing:
         return tuple(body)
 
     def _transposed(self, tile: DimLike, valid: DimLike, inner: Axis, depth: DimLike) -> tuple[Stmt, ...]:
-        """Where the source runs along the summed axis: vectors along it into the stash, columns of that out."""
+        """Where the source runs along the summed axis: vectors along it into the stash, columns of that
+        out."""
         row, lane = dims.symbol("w", 0, self.width - 1), dims.symbol("l", 0, self.lanes - 1)
         empty = Store(self.stash, (valid + row, lane), self._zero)
         blank = For("w", self.width - valid, (For("l", self.lanes, (empty,), "vector", self.lanes),))

@@ -1,16 +1,15 @@
 """The choice of a plan for a contraction.
 
-`choose_plans` tries the sensible plans and takes the one that an explicit model finds cheapest, in clock cycles of one
-core: vector multiply-adds against loads and the latency of a chain, partly filled lanes and tiles, packing, stores.
-The model's figures are those of a core with one 512-bit multiply-add and two loads per cycle (AMD Zen 4, measured
-with `benchmarks/kernels.py`); only their ratios matter to the choice.
+`choose_plans` tries the sensible plans and takes the one that an explicit model finds cheapest, in clock
+cycles of one core: vector multiply-adds against loads and the latency of a chain, partly filled lanes and
+tiles, packing, stores. The model's figures are those of a core with one 512-bit multiply-add and two loads
+per cycle (AMD Zen 4, measured with `benchmarks/kernels.py`); only their ratios matter to the choice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import combinations
 from math import ceil, prod
 
@@ -23,9 +22,11 @@ from .tiling import Plan
 FMA_LATENCY = 4.0
 LOAD = 0.5
 LOAD_TIE = 0.1  # of two tiles as fast, the one with fewer loads
-FAR = 0.15  # more, for a load at least a FAR_STRIDE of bytes from the one before: another page, the same cache set
+# More, for a load at least a FAR_STRIDE of bytes from the one before: another page, perhaps the same set.
+FAR = 0.15
 FAR_STRIDE = 1024
-SPAN = 0.1  # more, for a load of an operand whose panel is strewn over a MiB of memory: misses of the TLB and of sets
+# More, for each MiB of memory over which the sum strews the operand's elements: TLB and cache misses.
+SPAN = 0.1
 SCATTERED_ELEMENT = 1.5  # an element of a vector loaded from or stored to places that are not neighbours
 FAR_STORE = 8.0  # such an element in another page than the one before
 LANE_SUM = 10.0  # adding the lanes of one vector
@@ -56,8 +57,8 @@ class Choice:
 
 
 def choose_plans(problem: Contraction, lanes: int, registers: int) -> tuple[Choice, ...]:
-    """The cheapest plan by the model. Where an extent is a symbol that may be small and small ones want another plan
-    (one row against a matrix), two, of which one runs."""
+    """The cheapest plan by the model. Where an extent is a symbol that may be small and small ones want
+    another plan (one row against a matrix), two, of which one runs."""
     usual = _Model(problem, lanes, registers, TYPICAL)
     plan = usual.best()
     for axis in problem.parallel:
@@ -76,6 +77,7 @@ class _Model:
     def __init__(self, problem: Contraction, lanes: int, registers: int, typical: int):
         self.problem = problem
         self.typical = typical
+        self._shares: dict[tuple[str, int], float] = {}
         self.lanes = lanes
         self.registers = registers
         self.size = {name: self._number(a.extent) for name, a in problem.axes.items()}
@@ -120,7 +122,7 @@ class _Model:
         return any(a.extent != 1 for a in self.problem.axes.values())
 
     def _packing(self, lane: str) -> Mapping[int, str] | None:
-        """What must be packed for lanes along this axis to be neighbours; None where packing cannot do that."""
+        """What must be packed for lanes along this axis to be neighbours; None where that cannot help."""
         strided = [i for i in (0, 1) if lane in self.reads[i] and self.strides[i][lane] != 1]
         if not strided:
             return {}
@@ -162,7 +164,7 @@ class _Model:
         return False
 
     def _separable(self, operand: int) -> bool:
-        """Whether every dimension of the operand is one axis, so that a packed copy is no larger than the original."""
+        """Whether a packed copy of the operand is no larger than the original by much."""
         access = self.problem.operands[operand]
         elements = access.buffer.numel
         copied = prod(self.size[name] for name in self.reads[operand])
@@ -185,8 +187,8 @@ class _Model:
         return few if isinstance(extent, int) else [n for n in few if n in (2, 4, 8, 12)]
 
     def _fits(self, tiles: Mapping[str, int], lane: str, units: int, vectors: int) -> bool:
-        """Whether accumulators and the operand that stays in registers fit; the other operand is read from memory
-        by the multiply-add itself, or one register at a time."""
+        """Whether accumulators and the operand that stays in registers fit; the other operand is read from
+        memory by the multiply-add itself, or one register at a time."""
         left, right = (self._loads(i, tiles, lane, vectors) for i in (0, 1))
         if lane in self.reduction:
             return units + left + right <= self.registers
@@ -203,7 +205,7 @@ class _Model:
     def cycles(self, plan: Plan) -> float:
         """The model's estimate for the problem at its typical extents."""
         lane, along_result = plan.lane, plan.lane in self.parallel
-        choices = [[({}, 1)]]
+        choices: list[list[tuple[dict[str, int], int]]] = []
         for name, n in plan.tiles.items():
             whole, rest = divmod(self.size[name], n)
             parts = [({name: n}, whole)]
@@ -237,8 +239,8 @@ class _Model:
         return total
 
     def _windows(self, plan: Plan) -> list[str]:
-        """The reduction axes whose windows the plan can use: not the one whose loop is unrolled, and not where the
-        parallel axis that moves the window runs along lanes."""
+        """The reduction axes whose windows the plan can use: not the one whose loop is unrolled, and not
+        where the parallel axis that moves the window runs along lanes."""
         innermost = [n for n in self.reduction if n != plan.lane][-1:]
         return [
             name
@@ -246,9 +248,10 @@ class _Model:
             if name not in (plan.lane, *innermost) and window.along != plan.lane
         ]
 
-    @cache  # noqa: B019 - the model lives for one choice
     def _inside(self, name: str, size: int) -> float:
         """The share of a reduction axis inside its window, over all tiles of this size."""
+        if (name, size) in self._shares:
+            return self._shares[name, size]
         window = self.problem.windows[name]
         length = self.size[window.along]
         known = {
@@ -261,7 +264,9 @@ class _Model:
         for start in range(0, length, size):
             _, extent = window.of(start, min(size, length - start))
             total += max(0, dims.evaluate(extent, known))
-        return total / (ceil(length / size) * self.size[name])
+        share = total / (ceil(length / size) * self.size[name])
+        self._shares[name, size] = share
+        return share
 
     def _tile_cycles(
         self, plan: Plan, tiles: Mapping[str, int], units: int, vectors: int, steps: float, along_result: bool
@@ -324,8 +329,8 @@ class _Model:
         return self._with_tasks(plan)
 
     def _with_tasks(self, plan: Plan) -> Plan:
-        """Blocks and parts: enough tasks for many threads, none of them too small. They depend on the problem only,
-        so that the result's bits do not depend on the number of threads."""
+        """Blocks and parts: enough tasks for many threads, none of them too small. They depend on the problem
+        only, so that the result's bits do not depend on the number of threads."""
         most = min(MOST_TASKS, int(plan.cycles / LEAST_TASK))
         blocks: dict[str, int] = {}
         count = 1

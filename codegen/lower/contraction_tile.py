@@ -1,7 +1,8 @@
 """The work of one register tile: accumulators set to zero, summed over the reduction axes, handed on.
 
-Along an axis of the result, one operand is read as vectors and the other usually broadcast from memory; along a
-reduction axis both are vectors, and the lanes are added at the end. Lanes past the end of an axis are loaded as zeros
+Along an axis of the result, one operand is read as vectors and the other usually broadcast from memory; along
+a reduction axis both are vectors, and the lanes are added at the end. Lanes past the end of an axis are
+loaded as zeros
 and summed with the others: a masked load costs no more than another, a masked accumulator does.
 """
 
@@ -15,12 +16,13 @@ from ...ir import dims
 from ...ir.dims import DimLike
 from ..loops.nodes import Buffer, Const, Expr, For, Index, LaneReduce, Let, Load, Stmt, Store, Var
 from ..scalar import SCALAR
-from .contraction import Axis, Contraction
+from .contraction import Access, Axis, Contraction
 from .indexing import IndexTuple
 from .tiling import Plan
 
 Bindings = dict[str, DimLike]
-# Stores the sum at an index of the result; with a plan of several parts the index leads with the part's number.
+# Stores the sum at an index of the result; with a plan of several parts the index leads with the part's
+# number.
 Finish = Callable[[IndexTuple, Expr], Sequence[Stmt]]
 # From a vector's number in the tile, and the condition for a lane to be inside where not all are.
 VectorBody = Callable[[DimLike, Expr | None], Sequence[Stmt]]
@@ -37,8 +39,8 @@ def loop_var(name: str, extent: DimLike) -> DimLike:
 
 @dataclass(frozen=True)
 class RegisterTile:
-    """`starts` and `sizes` are the tile's first position and extent along each parallel axis; `name` is that of its
-    accumulators."""
+    """`starts` and `sizes` are the tile's first position and extent along each parallel axis; `name` is that
+    of its accumulators."""
 
     problem: Contraction
     plan: Plan
@@ -82,7 +84,8 @@ class RegisterTile:
         acc = Buffer(self.name, self.problem.accumulator, (*self.units.values(), vectors, lanes), "register")
 
         def each_vector(body: VectorBody, masked: bool = False) -> tuple[Stmt, ...]:
-            """`body` for whole vectors, then for the one that is only partly inside; masked, it runs only there."""
+            """`body` for whole vectors, then for the one that is only partly inside; masked, it runs only
+            there."""
             found: tuple[Stmt, ...] = ()
             if whole:
                 inner = For("l", lanes, tuple(body(number, None)), "vector", lanes)
@@ -183,15 +186,16 @@ class RegisterTile:
         self, acc: Buffer, element: IndexTuple, bindings: Mapping[str, DimLike], inside: Expr | None
     ) -> Stmt:
         """One multiply-add; where `inside` is false it adds nothing."""
-        factors = []
-        for operand in self.problem.operands:
-            factor: Expr = operand.at(bindings)
-            if inside is not None and (
-                operand.depends_on(self.plan.lane) or self.plan.lane not in self.sizes
-            ):
-                factor = SCALAR.select(inside, factor, Const(0, factor.dtype))
-            factors.append(SCALAR.cast(factor, acc.dtype))
-        return Store(acc, element, multiply_add(*factors, Load(acc, element)))
+        of_sum = self.plan.lane not in self.sizes
+
+        def factor(operand: Access) -> Expr:
+            found: Expr = operand.at(bindings)
+            if inside is not None and (of_sum or operand.depends_on(self.plan.lane)):
+                found = SCALAR.select(inside, found, Const(0, found.dtype))
+            return SCALAR.cast(found, acc.dtype)
+
+        left, right = map(factor, self.problem.operands)
+        return Store(acc, element, multiply_add(left, right, Load(acc, element)))
 
     def _finish(self, bindings: Mapping[str, DimLike], value: Expr) -> Sequence[Stmt]:
         index = tuple(dims.substitute(i, bindings) for i in self.problem.result)

@@ -6,8 +6,8 @@ With x: [N, G*C, *S], w: [G*O, C, *K], y: [N, G*O, *T], and x zero outside its b
     dx[n, g*C+c, s] = sum over o, k of dy[n, g*O+o, (s + padding - k*dilation) / stride] * w[g*O+o, c, k]
     dw[g*O+o, c, k] = sum over n, t of x[n, g*C+c, t*stride + k*dilation - padding] * dy[n, g*O+o, t]
 
-where the division leaves a remainder, dx gets nothing: for stride > 1, positions of dx with another remainder are
-contractions of their own. Zero borders are copied into scratch, which makes every access linear.
+where the division leaves a remainder, dx gets nothing: for stride > 1, positions of dx with another remainder
+are contractions of their own. Zero borders are copied into scratch, which makes every access linear.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _weight_grad(node: Node, operands: Operands) -> Contraction:
 
 
 def _input_grad(node: Node, operands: Operands) -> list[Contraction]:
-    """One contraction for each phase: the positions s = q*stride + phase of dx read the same kernel positions."""
+    """One contraction for each phase: positions q*stride + phase of dx read the same kernel positions."""
     dy, w = node.inputs
     (dx,) = node.outputs
     stride, padding, dilation, groups = _geometry(node)
@@ -146,8 +146,8 @@ def _input_grad(node: Node, operands: Operands) -> list[Contraction]:
 
 @dataclass(frozen=True)
 class _Phase:
-    """One dimension of one phase of dx: position q of the axis `along` takes, for position j of the axis `kernel`, the
-    kernel at `kernel_position` and dy at `position`."""
+    """One dimension of one phase of dx: position q of the axis `along` takes, for position j of the axis
+    `kernel`, the kernel at `kernel_position` and dy at `position`."""
 
     along: Axis
     kernel: Axis

@@ -1,4 +1,4 @@
-"""How to walk a contraction: which axis along vector lanes, which tile of the result in registers, what to pack."""
+"""How to walk a contraction: what runs along vector lanes, which tile is held in registers, what is packed."""
 
 from __future__ import annotations
 
