@@ -1,4 +1,4 @@
-"""How to walk a contraction: what runs along vector lanes, which tile is held in registers, what is packed."""
+"""How to walk a contraction: what runs along vector lanes, what tile is in registers, what is packed."""
 
 from __future__ import annotations
 
