@@ -134,7 +134,7 @@ class LowerContext:
             body=tuple(rename_buffers(s, renamed) for s in body),
             dims=used.dims,
             locals=tuple(b for b in used.buffers if b.space != "global"),
-            cost=cost,
+            cost=_of_first_iteration(cost, used.dims),
             comment=comment,
         )
         args = tuple(self.storage(b) for b in params)
@@ -144,6 +144,12 @@ class LowerContext:
                 bytes = bytes + buffer.nbytes
         self.launches.append(Launch(kernel, args, source, flops, bytes))
         return kernel
+
+
+def _of_first_iteration(cost: DimLike, known: Sequence[Symbol]) -> DimLike:
+    """The cost with loop variables at their first value: later iterations of a split loop may be shorter."""
+    names = {s.name for s in known}
+    return dims.substitute(cost, {s.name: s.low for s in dims.symbols(cost) if s.name not in names})
 
 
 class Usage:
