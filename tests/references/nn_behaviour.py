@@ -1,5 +1,5 @@
-"""What modules, hooks, optimizers and loaders do, as JSON values. Functions of a torch-like module, read by the maker
-and by the test."""
+"""What modules, hooks, optimizers and loaders do, as JSON values. Functions of a torch-like module, read by
+the maker and by the test."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def full_backward_hooks(t: Any) -> Any:
         module.register_full_backward_hook(
             lambda m, gi, go, name=name: log.append([name, _number(gi), _number(go)])
         )
-        module.register_full_backward_pre_hook(lambda m, go, name=name: log.append(["pre " + name, _number(go)]))
+        module.register_full_backward_pre_hook(
+            lambda m, go, name=name: log.append(["pre " + name, _number(go)])
+        )
     x = t.ones(1, 3, requires_grad=True)
     net(x).sum().backward()
     return [log, _number(x.grad), _number(net[0].weight.grad)]
@@ -177,7 +179,13 @@ def attribute_semantics(t: Any) -> Any:
     net.x = t.nn.Linear(1, 1)
     net.b = t.zeros(3)
     del net.p2
-    after = [list(net._parameters), list(net._modules), list(net._buffers), hasattr(net, "p2"), _number(net.b)]
+    after = [
+        list(net._parameters),
+        list(net._modules),
+        list(net._buffers),
+        hasattr(net, "p2"),
+        _number(net.b),
+    ]
     net.s = None
     return [before, after, list(net.state_dict()), repr(net.p)]
 
@@ -213,7 +221,9 @@ def conversions(t: Any) -> Any:
         lambda: net.to(t.zeros(1)),
     ):
         same = change() is net
-        found.append([str(net.weight.dtype), str(net.weight.grad.dtype), str(net.n.dtype), same, net.weight is weight])
+        found.append(
+            [str(net.weight.dtype), str(net.weight.grad.dtype), str(net.n.dtype), same, net.weight is weight]
+        )
     return found
 
 
@@ -246,7 +256,9 @@ def state_dict_hooks(t: Any) -> Any:
     log: list[Any] = []
     net = t.nn.Linear(1, 1)
     net.register_state_dict_pre_hook(lambda m, prefix, keep: log.append(["pre", prefix, keep]))
-    net.register_state_dict_post_hook(lambda m, state, prefix, meta: log.append([prefix, list(state), dict(meta)]))
+    net.register_state_dict_post_hook(
+        lambda m, state, prefix, meta: log.append([prefix, list(state), dict(meta)])
+    )
     net.register_load_state_dict_pre_hook(lambda m, state, prefix, *rest: state.pop("extra", None) and None)
     net.register_load_state_dict_post_hook(lambda m, keys: log.append(["loaded", list(keys.missing_keys)]))
     state = net.state_dict(prefix="a.", keep_vars=True)
@@ -300,8 +312,14 @@ def containers(t: Any) -> Any:
     log += [[tuple(p.shape) for p in params[1:3]], tuple(params[-1].shape)]
     named = nn.ParameterDict({"z": t.zeros(1), "y": 3})
     named["x"] = t.ones(2)
-    log += [list(named), [n for n, _ in named.named_parameters()], named.pop("y"), named.get("q", 5), "x" in named]
-    log += [list(named | {"w": t.zeros(1)}), list(named.popitem())[0], len(named)]
+    log += [
+        list(named),
+        [n for n, _ in named.named_parameters()],
+        named.pop("y"),
+        named.get("q", 5),
+        "x" in named,
+    ]
+    log += [list(named | {"w": t.zeros(1)}), named.popitem()[0], len(named)]
     return [list(x) if isinstance(x, tuple) else x for x in log]
 
 
@@ -346,7 +364,9 @@ def optimizer_state(t: Any) -> Any:
         net(t.ones(1, 2)).sum().backward()
         opt.step()
         state = opt.state_dict()
-        found.append([name, {str(k): sorted(v) for k, v in state["state"].items()}, len(state["param_groups"])])
+        found.append(
+            [name, {str(k): sorted(v) for k, v in state["state"].items()}, len(state["param_groups"])]
+        )
         twin_net = copy.deepcopy(net)
         twin = OPTIMIZERS[name](t, twin_net.parameters())
         twin.load_state_dict(copy.deepcopy(state))
@@ -399,7 +419,13 @@ def scheduler_warning(t: Any) -> Any:
     scheduler = t.optim.lr_scheduler.StepLR(opt, 2)
     told = _warnings(scheduler.step)
     state = scheduler.state_dict()
-    return [len(told), state["last_epoch"], state["base_lrs"], state["gamma"], opt.param_groups[0]["initial_lr"]]
+    return [
+        len(told),
+        state["last_epoch"],
+        state["base_lrs"],
+        state["gamma"],
+        opt.param_groups[0]["initial_lr"],
+    ]
 
 
 def clipping(t: Any) -> Any:
@@ -466,7 +492,10 @@ def loading_data(t: Any) -> Any:
         read(D.DataLoader(Squares(), batch_size=3, collate_fn=lambda samples: [s[0] for s in samples])),
         [b[0] for b in D.DataLoader(Squares(), batch_size=None)],
         pairs,
-        [len(D.DataLoader(Squares(), batch_size=2)), len(D.DataLoader(Squares(), batch_size=2, drop_last=True))],
+        [
+            len(D.DataLoader(Squares(), batch_size=2)),
+            len(D.DataLoader(Squares(), batch_size=2, drop_last=True)),
+        ],
         [both[7][0], both[-1][0], len(both), len(Squares() + Squares()), len(D.Subset(Squares(), [1, 3]))],
         list(D.BatchSampler(D.SequentialSampler(range(5)), 2, False)),
         list(D.ChainDataset([Stream(), Stream()]))[4:7],
