@@ -42,6 +42,8 @@ class Attr:
         """The value in its one stored form; TypeError says what was expected."""
         if value is None and self.default is None:
             return None
+        if self.kind in ("ints", "dims") and type(value) is tuple and all(type(v) is int for v in value):
+            return value  # the usual case, on every eager call
         match self.kind:
             case "int" if isinstance(value, int) and not isinstance(value, bool):
                 return value

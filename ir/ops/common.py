@@ -35,19 +35,26 @@ def broadcast(*shapes: Shape) -> Shape:
     """
     result = shapes[0]
     for other in shapes[1:]:
-        if other == result:
-            continue
-        rank = max(len(result), len(other))
-        a = (1,) * (rank - len(result)) + result
-        b = (1,) * (rank - len(other)) + other
-        for i, (x, y) in enumerate(zip(a, b)):
-            if x != y and x != 1 and y != 1:
-                raise RuntimeError(
-                    f"The size of tensor a ({x}) must match the size of tensor b ({y}) "
-                    f"at non-singleton dimension {i}"
-                )
-        result = tuple(y if x == 1 else x for x, y in zip(a, b))
+        if other != result:
+            result = _broadcast_two(result, other)
     return result
+
+
+def _broadcast_two(a: Shape, b: Shape) -> Shape:
+    long, short = (a, b) if len(a) >= len(b) else (b, a)
+    lead = len(long) - len(short)
+    joined = list(long)
+    for i, size in enumerate(short, lead):
+        have = joined[i]
+        if have == 1:
+            joined[i] = size
+        elif size != 1 and size != have:
+            x, y = (have, size) if long is a else (size, have)
+            raise RuntimeError(
+                f"The size of tensor a ({x}) must match the size of tensor b ({y}) "
+                f"at non-singleton dimension {i}"
+            )
+    return tuple(joined)
 
 
 def check_dtype(name: str, type_: TensorType, kinds: frozenset[str]) -> None:
@@ -89,11 +96,16 @@ def pointwise(name: str, kinds: frozenset[str], result: DType | None = None) -> 
     changes."""
 
     def infer(first: TensorType, *others: TensorType, **attrs: Any) -> TensorType:
-        check_dtype(name, first, kinds)
+        if first.dtype.kind not in kinds:
+            check_dtype(name, first, kinds)
         shape = first.shape
-        if others:
-            check_same_dtype(name, first, *others)
-            shape = broadcast(shape, *(o.shape for o in others))
+        for other in others:
+            if other.dtype is not first.dtype:
+                check_same_dtype(name, first, other)
+            if other.shape != shape:
+                shape = _broadcast_two(shape, other.shape)
+        if result is None and shape is first.shape:
+            return first
         return TensorType(shape, result or first.dtype)
 
     return infer

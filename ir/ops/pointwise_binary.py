@@ -110,14 +110,16 @@ _binary(
 )
 
 
+_one_dtype = pointwise("sub", ANY)
+
+
 def _sub_infer(a: TensorType, b: TensorType) -> TensorType:
     if a.dtype is dtypes.bool_:
         raise RuntimeError(
             "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or "
             "`logical_xor()` operator instead."
         )
-    check_same_dtype("sub", a, b)
-    return TensorType(broadcast(a.shape, b.shape), a.dtype)
+    return _one_dtype(a, b)
 
 
 _binary(
