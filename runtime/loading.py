@@ -31,6 +31,10 @@ class LoadedCode:
             raise KeyError(f"the object code has no function {name!r}")
         return found
 
+    def keep_forever(self) -> None:
+        """Never unload the code; this object can give no more addresses."""
+        self._engine.detach()
+
 
 def load_objects(objects: Sequence[bytes]) -> LoadedCode:
     """Link a program's object files against each other, the thread pool and this process."""
@@ -65,19 +69,21 @@ def _link(objects: Sequence[bytes]) -> binding.ExecutionEngine:
 
 
 @cache
-def _pool() -> LoadedCode:
-    """The thread pool's code, loaded once. It is never unloaded: its workers run in it until the process ends."""
+def _pool() -> dict[str, int]:
+    """Load the thread pool, once; the addresses of its functions. Its code is never unloaded: its workers run in it
+    until the process ends."""
     from llvmlite import binding
 
     code = load_llvm_text(pool_module(Target.host()))
-    binding.add_symbol(POOL_RUN, code.address(POOL_RUN))
-    code._engine.detach()
-    return code
+    addresses = {name: code.address(name) for name in (POOL_RUN, POOL_WORKERS)}
+    binding.add_symbol(POOL_RUN, addresses[POOL_RUN])
+    code.keep_forever()
+    return addresses
 
 
 def pool_workers() -> int:
     """How many worker threads the pool has started in this process."""
-    return int(ctypes.CFUNCTYPE(ctypes.c_int64)(_pool().address(POOL_WORKERS))())
+    return int(ctypes.CFUNCTYPE(ctypes.c_int64)(_pool()[POOL_WORKERS])())
 
 
 class LoadedProgram:
