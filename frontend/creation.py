@@ -143,7 +143,9 @@ def _collect(data: Any, shape: tuple[int, ...], depth: int, flat: list[Any]) -> 
     """The elements in order; ValueError where a row has another length than the first."""
     if depth == len(shape):
         if _is_sequence(data):
-            raise ValueError(f"expected sequence of length {len(data)} at dim {depth}")
+            if isinstance(flat[0] if flat else None, float):
+                raise TypeError(f"must be real number, not {type(data).__name__}")
+            raise TypeError(f"'{type(data).__name__}' object cannot be interpreted as an integer")
         flat.append(data)
         return
     if not _is_sequence(data):
@@ -215,7 +217,15 @@ def from_numpy(array: Array) -> Tensor:
     """A tensor over the array's memory: a change to one is a change to the other."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
-    found = dtypes.from_numpy(array.dtype)
+    try:
+        found = dtypes.from_numpy(array.dtype)
+    except TypeError:
+        kind = array.dtype.type
+        raise TypeError(
+            f"can't convert np.ndarray of type {kind.__module__}.{kind.__name__}. The only supported types are: "
+            "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, uint32, "
+            "uint16, uint8, and bool."
+        ) from None
     if any(step < 0 for step in array.strides):
         raise ValueError(
             "At least one stride in the given numpy array is negative, and tensors with negative strides "

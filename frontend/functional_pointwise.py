@@ -50,18 +50,24 @@ def _hide(result: Tensor, shown: int = 1) -> Tensor:
 
 def add(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) -> Tensor:
     """input + alpha * other."""
-    other = operand(other, "add")
-    if type(alpha) is not int or alpha != 1:
-        other = _scaled(input, other, alpha)
-    return _finish(apply(_ADD, _pair(operand(input, "add", "input", 1), other)), out, "add")
+    first, second = operand(input, "add", "input", 1), operand(other, "add")
+    if type(alpha) is int and alpha == 1:
+        return _finish(apply(_ADD, _pair(first, second)), out, "add")
+    if not isinstance(second, Tensor):
+        return _finish(apply(_ADD, _pair(first, _scaled(first, second, alpha))), out, "add")
+    result = folded("AddBackward0", (first, second), lambda: add(first, _scaled(first, second, alpha)))
+    return _finish(result, out, "add")
 
 
 def sub(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) -> Tensor:
     """input - alpha * other."""
-    other = operand(other, "sub")
-    if type(alpha) is not int or alpha != 1:
-        other = _scaled(input, other, alpha)
-    return _finish(apply(_SUB, _pair(operand(input, "sub", "input", 1), other)), out, "sub")
+    first, second = operand(input, "sub", "input", 1), operand(other, "sub")
+    if type(alpha) is int and alpha == 1:
+        return _finish(apply(_SUB, _pair(first, second)), out, "sub")
+    if not isinstance(second, Tensor):
+        return _finish(apply(_SUB, _pair(first, _scaled(first, second, alpha))), out, "sub")
+    result = folded("SubBackward0", (first, second), lambda: sub(first, _scaled(first, second, alpha)))
+    return _finish(result, out, "sub")
 
 
 def _scaled(input: Any, other: Any, alpha: Any) -> Any:
@@ -78,10 +84,12 @@ def _scaled(input: Any, other: Any, alpha: Any) -> Any:
 
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """other - alpha * input."""
-    scaled = input if type(alpha) is int and alpha == 1 else mul(input, alpha)
-    pair = _pair(scaled, operand(other, "rsub"))
-    result: Tensor = apply(_SUB, (pair[1], pair[0]), grad_name="RsubBackward1")
-    return result if isinstance(other, Tensor) else _hide(result, -1)
+    if type(alpha) is not int or alpha != 1:
+        return folded("RsubBackward0", (input, other), lambda: sub(other, mul(input, alpha)))
+    second, first = _pair(input, operand(other, "rsub"))
+    if isinstance(other, Tensor):
+        return folded("RsubBackward0", (input, other), lambda: apply(_SUB, (first, second)))
+    return _hide(apply(_SUB, (first, second), grad_name="RsubBackward1"), -1)
 
 
 def mul(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
@@ -96,12 +104,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor
     if rounding_mode is None:
         result = apply(_DIV, _pair(first, second, floating=True))
     elif rounding_mode == "floor":
-        result = apply(_FLOOR_DIVIDE, _pair(first, second), grad_name="DivBackward1")
+        result = apply(_FLOOR_DIVIDE, _pair(first, second), grad_name="DivBackward2")
     elif rounding_mode == "trunc":
-        pair = _pair(first, second)
-        result = apply(_DIV, pair)
-        if pair[0].dtype.kind == "float":
-            result = apply(_TRUNC, (result,), grad_name="DivBackward1")
+        result = folded("DivBackward2", (first, second), lambda: _truncated(*_pair(first, second)))
     else:
         raise RuntimeError(
             "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '"
@@ -117,6 +122,7 @@ _FLOOR_DIVIDE, _TRUNC, _REMAINDER = map(op_named, ("floor_divide", "trunc", "rem
 def floor_divide(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
     """floor(input / other)."""
     pair = _pair(operand(input, "floor_divide", "input", 1), operand(other, "floor_divide"))
+    _refuse_bool("div_floor_cpu", pair[0])
     result: Tensor = apply(_FLOOR_DIVIDE, pair)
     if result._grad_fn is not None:
         result._grad_fn = NotImplementedNode("floor_divide", (input, other), result._type)
@@ -126,6 +132,7 @@ def floor_divide(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor
 def remainder(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
     """Python's modulus: the result has the sign of `other`."""
     pair = _pair(operand(input, "remainder", "input", 1), operand(other, "remainder"))
+    _refuse_bool("remainder_cpu", pair[0])
     if isinstance(other, Tensor):
         return _finish(apply(_REMAINDER, pair, grad_name="RemainderBackward1"), out, "remainder")
     return _finish(_hide(apply(_REMAINDER, pair, grad_name="RemainderBackward0")), out, "remainder")
@@ -133,16 +140,23 @@ def remainder(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
 
 def fmod(input: Tensor, other: Any, *, out: Tensor | None = None) -> Tensor:
     """C's fmod: the result has the sign of `input`."""
-    first, second = _pair(input, operand(other, "fmod"))
+    second = operand(other, "fmod")
 
     def compute() -> Tensor:
-        quotient = apply(_DIV, (first, second))
-        if first.dtype.kind == "float":
-            quotient = apply(_TRUNC, (quotient,))
-        result: Tensor = apply(_SUB, (first, apply(_MUL, (quotient, second))))
+        a, b = _pair(input, second)
+        result: Tensor = apply(_SUB, (a, apply(_MUL, (_truncated(a, b), b))))
         return result
 
-    return _finish(folded("FmodBackward0", (input, other), compute), out, "fmod")
+    name = "FmodBackward1" if isinstance(second, Tensor) else "FmodBackward0"
+    return _finish(folded(name, (input, second), compute), out, "fmod")
+
+
+def _truncated(first: Tensor, second: Tensor) -> Tensor:
+    """The quotient rounded towards zero, as the op itself does for integers."""
+    quotient: Tensor = apply(_DIV, (first, second))
+    if first.dtype.kind == "float":
+        quotient = apply(_TRUNC, (quotient,))
+    return quotient
 
 
 def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
@@ -151,10 +165,19 @@ def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     if isinstance(base, Tensor) and not isinstance(exponent, Tensor):
         result = _hide(_number_power(base, exponent))
     elif isinstance(exponent, Tensor) and not isinstance(base, Tensor):
-        result = _hide(apply(_POW, _pair(base, exponent), grad_name="PowBackward2"), -1)
+        pair = _pair(base, exponent)
+        _refuse_bool("pow", pair[0])
+        result = _hide(apply(_POW, pair, grad_name="PowBackward2"), -1)
     else:
-        result = apply(_POW, _pair(base, exponent), grad_name="PowBackward1")
+        pair = _pair(base, exponent)
+        _refuse_bool("pow", pair[0])
+        result = apply(_POW, pair, grad_name="PowBackward1")
     return _finish(result, out, "pow")
+
+
+def _refuse_bool(kernel: str, value: Tensor) -> None:
+    if value.dtype is dtypes.bool_:
+        raise NotImplementedError(f"\"{kernel}\" not implemented for 'Bool'")
 
 
 def _number_power(base: Tensor, exponent: Any) -> Tensor:
@@ -163,6 +186,8 @@ def _number_power(base: Tensor, exponent: Any) -> Tensor:
     dtype = first.dtype
     if dtype.is_integral and isinstance(exponent, int) and exponent < 0:
         raise RuntimeError("Integers to negative integer powers are not allowed.")
+    if dtype is dtypes.bool_:  # True ** False is True, anything else changes nothing
+        return first if exponent else as_operand(True, dtype) | first
     if exponent == 2 and dtype.kind in ("float", "int", "uint"):
         return apply(_MUL, (first, first), grad_name="PowBackward0")
     if exponent == 0.5 and dtype.kind == "float":
@@ -313,31 +338,49 @@ exp2 = _composed("exp2", "2 to the input.", lambda x: exp(mul(x, math.log(2))))
 # Two tensors
 
 
-def _binary(name: str, doc: str, torch_name: str = "") -> Callable[..., Tensor]:
+def _binary(name: str, doc: str, numbers: bool = True) -> Callable[..., Tensor]:
+    """A function of a tensor and a tensor, or number where `numbers`."""
     op = op_named(name)
-    called = torch_name or name
 
-    def function(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-        pair = _pair(operand(input, called, "input", 1), operand(other, called))
-        result: Tensor = apply(op, pair)
-        return result if out is None else into(out, result, called)
+    def function(input: Tensor, other: Any, *, out: Tensor | None = None) -> Tensor:
+        if not isinstance(input, Tensor):
+            raise _invalid_combination(name, input, other) if numbers else _not_a_tensor(name, "input", 1, input)
+        if not numbers:
+            tensor_argument(other, name, "other", 2)
+        result: Tensor = apply(op, _pair(input, operand(other, name)))
+        return result if out is None else into(out, result, name)
 
-    function.__name__ = function.__qualname__ = called
+    function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
     return function
 
 
-maximum = _binary("maximum", "The larger of the two, element by element.")
-minimum = _binary("minimum", "The smaller of the two, element by element.")
+def _invalid_combination(name: str, input: Any, other: Any) -> TypeError:
+    given = ", ".join(type(v).__name__ for v in (input, other))
+    return TypeError(
+        f"{name}() received an invalid combination of arguments - got ({given}), but expected one of:\n"
+        " * (Tensor input, Tensor other, *, Tensor out = None)\n"
+        " * (Tensor input, Number other, *, Tensor out = None)\n"
+    )
+
+
+def _not_a_tensor(name: str, argument: str, position: int, value: Any) -> TypeError:
+    return TypeError(
+        f"{name}(): argument '{argument}' (position {position}) must be Tensor, not {type(value).__name__}"
+    )
+
+
+maximum = _binary("maximum", "The larger of the two, element by element.", numbers=False)
+minimum = _binary("minimum", "The smaller of the two, element by element.", numbers=False)
 lt = _binary("lt", "input < other.")
 le = _binary("le", "input <= other.")
 gt = _binary("gt", "input > other.")
 ge = _binary("ge", "input >= other.")
 eq = _binary("eq", "input == other.")
 ne = _binary("ne", "input != other.")
-logical_and = _binary("logical_and", "Whether both are nonzero.")
-logical_or = _binary("logical_or", "Whether one is nonzero.")
-logical_xor = _binary("logical_xor", "Whether exactly one is nonzero.")
+logical_and = _binary("logical_and", "Whether both are nonzero.", numbers=False)
+logical_or = _binary("logical_or", "Whether one is nonzero.", numbers=False)
+logical_xor = _binary("logical_xor", "Whether exactly one is nonzero.", numbers=False)
 
 
 def _bitwise(name: str, doc: str) -> Callable[..., Tensor]:
@@ -451,14 +494,20 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
             "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
             f"{value.ndim} dimension(s)."
         )
-    filling = as_operand(operand(value, "masked_fill", "value", 3), input.dtype)
-    result: Tensor = apply(_WHERE, (mask, filling, input), grad_name="MaskedFillBackward0")
-    return result if isinstance(value, Tensor) else _hide(result, -1)
+    filling = operand(value, "masked_fill", "value", 3)
+
+    def compute() -> Tensor:
+        result: Tensor = apply(_WHERE, (mask, as_operand(filling, input.dtype), input))
+        return result
+
+    name = "MaskedFillBackward1" if isinstance(value, Tensor) else "MaskedFillBackward0"
+    return folded(name, (input, filling), compute)
 
 
 def lerp(input: Tensor, end: Tensor, weight: Any, *, out: Tensor | None = None) -> Tensor:
     """input + weight * (end - input)."""
-    result = folded("LerpBackward0", (input, end, weight), lambda: add(input, mul(sub(end, input), weight)))
+    name = "LerpBackward1" if isinstance(weight, Tensor) else "LerpBackward0"
+    result = folded(name, (input, end, weight), lambda: add(input, mul(sub(end, input), weight)))
     return _finish(result, out, "lerp")
 
 

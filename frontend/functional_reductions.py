@@ -49,9 +49,12 @@ def sum(
     name = "SumBackward0" if dim is None else "SumBackward1"
     if dtype is None and input._type.dtype.kind not in ("float", "complex"):
         dtype = dtypes.i64
-    value = input if dtype is None else convert(input, dtype)
-    dims = _all_if_empty(dim, input.ndim)
-    return _finish(apply(_SUM, (value,), {"dims": dims, "keepdim": bool(keepdim)}, name), out, "sum")
+    attrs = {"dims": _all_if_empty(dim, input.ndim), "keepdim": bool(keepdim)}
+    if dtype is None or dtype is input._type.dtype:
+        result = apply(_SUM, (input,), attrs, name)
+    else:
+        result = folded(name, (input,), lambda: apply(_SUM, (convert(input, dtype),), attrs))
+    return _finish(result, out, "sum")
 
 
 def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
@@ -69,11 +72,11 @@ def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType 
     name = "ProdBackward0" if dim is None else "ProdBackward1"
     if dtype is None and input.dtype.kind != "float":
         dtype = dtypes.i64
-    value = input if dtype is None else convert(input, dtype)
-    result: Tensor = apply(
-        _PROD, (value,), {"dims": wrap_dims(dim, input.ndim), "keepdim": bool(keepdim)}, name
-    )
-    return result
+    attrs = {"dims": wrap_dims(dim, input.ndim), "keepdim": bool(keepdim)}
+    if dtype is None:
+        result: Tensor = apply(_PROD, (input,), attrs, name)
+        return result
+    return folded(name, (input,), lambda: apply(_PROD, (convert(input, dtype),), attrs))
 
 
 def mean(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from . import dispatch
@@ -19,6 +19,7 @@ from .ir.dims import DimLike, bounds, exact_div, minimum, product
 from .ir.dtypes import i64
 from .layout import can_view, is_contiguous
 from .promotion import as_operand, result_dtype
+from .size import Size
 from .tape import folded
 from .tensor import Tensor
 from .views import ViewStep
@@ -315,8 +316,7 @@ def broadcast_shapes(*shapes: Sequence[int]) -> Any:
                 if result[i] != 1:
                     raise RuntimeError("Shape mismatch: objects cannot be broadcast to a single shape")
                 result[i] = size
-    from_size: Any = type(shapes[0]) if shapes and not isinstance(shapes[0], list) else tuple
-    return from_size(result)
+    return Size(result)
 
 
 def repeat(input: Tensor, *repeats: Any) -> Tensor:
@@ -474,8 +474,8 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     if isinstance(indices_or_sections, int):
         small, larger = divmod(size, indices_or_sections)
         lengths = [small + 1] * larger + [small] * (indices_or_sections - larger)
-        return split(input, lengths, dim)
-    marks = [0, *(minimum(i if i >= 0 else size + i, size) for i in indices_or_sections), size]
+        indices_or_sections = list(accumulate(lengths[:-1]))
+    marks: list[Any] = [0, *(minimum(i if i >= 0 else size + i, size) for i in indices_or_sections), size]
     parts = [narrow(input, dim, a, max(b - a, 0)) for a, b in pairwise(marks)]
     return tuple(parts)
 
@@ -529,7 +529,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None)
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
     """Rows on top of one another."""
-    return cat([x if x.ndim > 1 else reshape(x, (1, -1)) for x in tensors], 0)
+    return cat([unsqueeze(x, 0) if x.ndim == 1 else x if x.ndim else reshape(x, (1, 1)) for x in tensors], 0)
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:

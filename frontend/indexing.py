@@ -328,7 +328,8 @@ def fill_(target: Tensor, value: Any) -> Tensor:
         source = convert(value, target.dtype)
     else:
         source = as_operand(value, target.dtype)
-    return assign(target, expand(source, target.shape), replaced="FillBackward0")
+    name = "FillBackward3" if isinstance(value, Tensor) else "FillBackward2"
+    return assign(target, expand(source, target.shape), replaced=name)
 
 
 def copy_(target: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
@@ -342,27 +343,32 @@ def copy_(target: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
 
 def index_put_(target: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     """The elements at the indices become the values, or with `accumulate` have them added."""
+    return overwrite(target, lambda: index_put(target, indices, values, accumulate))
+
+
+def index_put(target: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    """A copy of the tensor with the values at the indices, or added to what is there."""
     advanced = indices if isinstance(indices, dict) else _given(target, indices)
     places = _Places(target, advanced)
-    filling = as_operand(values, target.dtype)
-    if tuple(filling.shape) != places.result:
-        try:
-            while filling.ndim > len(places.result) and filling.shape[0] == 1:
-                filling = select(filling, 0, 0)
-            filling = expand(filling, places.result)
-        except RuntimeError:
-            raise RuntimeError(
-                f"shape mismatch: value tensor of shape {list(filling.shape)} cannot be broadcast to "
-                f"indexing result of "
-                f"shape {list(places.result)}"
-            ) from None
+    source = as_operand(values, target.dtype)
 
     def compute() -> Tensor:
-        return folded(
-            "IndexPutBackward0", (target, filling), lambda: _put(target, places, filling, accumulate)
-        )
+        return _put(target, places, _spread(source, places.result), accumulate)
 
-    return overwrite(target, compute)
+    return folded("IndexPutBackward0", (target, source), compute)
+
+
+def _spread(values: Tensor, shape: tuple[DimLike, ...]) -> Tensor:
+    """The values in the shape of what they replace."""
+    try:
+        while values.ndim > len(shape) and values.shape[0] == 1:
+            values = select(values, 0, 0)
+        return values if tuple(values.shape) == shape else expand(values, shape)
+    except RuntimeError:
+        raise RuntimeError(
+            f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing "
+            f"result of shape {list(shape)}"
+        ) from None
 
 
 def _given(target: Tensor, indices: Any) -> Advanced:
@@ -378,11 +384,6 @@ def _given(target: Tensor, indices: Any) -> Advanced:
             advanced[dim] = part
             dim += 1
     return advanced
-
-
-def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
-    """A copy of the input with the values at the indices."""
-    return index_put_(input.clone(), indices, values, accumulate)
 
 
 def _put(target: Tensor, places: _Places, values: Tensor, accumulate: bool) -> Tensor:
@@ -457,10 +458,15 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
     """The input with the source's slices added at the positions that the index names."""
-    added = source if alpha == 1 else mul(source, alpha)
-    chosen = _check_index("index_add", index)
-    result: Tensor = apply(_INDEX_ADD, (input, chosen, added), {"dim": wrap_dim(dim, input.ndim)})
-    return result
+    at, chosen = wrap_dim(dim, input.ndim), _check_index("index_add", index)
+    if alpha == 1:
+        result: Tensor = apply(_INDEX_ADD, (input, chosen, source), {"dim": at})
+        return result
+    return folded(
+        "IndexAddBackward0",
+        (input, source),
+        lambda: apply(_INDEX_ADD, (input, chosen, mul(source, alpha)), {"dim": at}),
+    )
 
 
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
@@ -566,8 +572,11 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """The input with the elements where the mask holds replaced by the source's, in order."""
     parts = nonzero(expand(mask, input.shape), as_tuple=True)
     count = int(parts[0].shape[0])
-    filling = reshape(source, (-1,))[:count]
-    return folded("MaskedScatterBackward0", (input, source), lambda: index_put(input, parts, filling))
+
+    def compute() -> Tensor:
+        return _put(input, _Places(input, dict(enumerate(parts))), reshape(source, (-1,))[:count], False)
+
+    return folded("MaskedScatterBackward0", (input, source), compute)
 
 
 def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:

@@ -57,7 +57,7 @@ def assign(target: Tensor, new: Tensor, saved: list[SavedTensor] | None = None, 
     """Write `new` into `target` and give it the history of `new`.
 
     `saved`: what the tape kept of the old value while computing `new`. `replaced` names the node where `new`
-    does not depend on the old value (`FillBackward0`), which then gets a zero gradient."""
+    does not depend on the old value (`FillBackward2`), which then gets a zero gradient."""
     tracked = local.grad_enabled and (target.requires_grad or new.requires_grad)
     if tracked:
         _check_tracked(target)
@@ -69,7 +69,7 @@ def assign(target: Tensor, new: Tensor, saved: list[SavedTensor] | None = None, 
         if not replaced:
             check_castable(new.dtype, target.dtype)
         new = convert(new, target.dtype)
-    if overlaps_itself(target) and replaced not in ("FillBackward0", "ZeroBackward0"):
+    if overlaps_itself(target) and not replaced.startswith(("Fill", "Zero")):
         raise RuntimeError(_OVERLAP)
     if saved:
         _keep_old_value(target, saved)

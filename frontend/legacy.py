@@ -1,4 +1,4 @@
-"""Constructors older than `torch.tensor`: `torch.Tensor(2, 3)`, `torch.FloatTensor([1, 2])`, `Variable(x)`."""
+"""Constructors older than `torch.tensor`: `torch.Tensor(2, 3)`, `torch.FloatTensor([1, 2])`."""
 
 from __future__ import annotations
 
@@ -62,19 +62,6 @@ FloatTensor, DoubleTensor, HalfTensor, BFloat16Tensor = map(
 )
 LongTensor, IntTensor, ShortTensor, CharTensor = map(_typed, (dtypes.i64, dtypes.i32, dtypes.i16, dtypes.i8))
 ByteTensor, BoolTensor = _typed(dtypes.u8), _typed(dtypes.bool_)
-
-
-class _VariableMeta(type):
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, Tensor)
-
-    def __call__(cls, data: Tensor, requires_grad: bool = False, volatile: bool = False) -> Tensor:
-        alias = data._alias()
-        return alias.requires_grad_() if requires_grad else alias
-
-
-class Variable(metaclass=_VariableMeta):
-    """What a tensor had to be wrapped in before PyTorch 0.4: now just a tensor over the same memory."""
 
 
 # The names of `torch` that are defined here.

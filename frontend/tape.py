@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .hooks import Hooks, RemovableHandle, register
 from .ir import ops  # noqa: F401  (fills the registry)
-from .ir.builder import OpBuilder
+from .ir.builder import GraphBuilder, OpBuilder
 from .ir.op import Op, VJPContext, op_named
 from .ir.types import TensorType
 from .state import local
@@ -161,12 +161,13 @@ class SavedTensor:
 
     __slots__ = ("grad_fn", "is_output", "output_nr", "storage", "tensor", "version")
 
-    def __init__(self, tensor: Tensor, is_output: bool, output_nr: int = 0):
+    def __init__(self, tensor: Tensor, is_output: bool, number: int = 0):
+        """`number`: which operand or result of the op it is."""
         self.is_output = is_output
         if is_output:
             # An alias without history: the tensor itself would close a cycle tensor -> node -> tensor.
             self.tensor = tensor._alias()
-            self.output_nr = output_nr
+            self.output_nr = number
             self.grad_fn = None
         else:
             self.tensor = tensor
@@ -260,15 +261,19 @@ class OpNode(Node):
         super().__init__(tuple(map(gradient_edge, operands)), tuple(r._type for r in results))
         self.op = op
         self.attrs: Mapping[str, Any] | None = attrs
-        reads_input, reads_output = _reads(op)
-        self.inputs = [
-            SavedTensor(t, False) if reads_input is None or i in reads_input else TypeOnly(t._type)
-            for i, t in enumerate(operands)
-        ]
-        self.outputs = [
-            SavedTensor(t, True, i) if reads_output is None or i in reads_output else TypeOnly(t._type)
-            for i, t in enumerate(results)
-        ]
+        if op.saves:
+            reads_input, reads_output = _reads(op, self.edges, operands, results, attrs)
+            self.inputs = [
+                SavedTensor(t, False, i) if i in reads_input else TypeOnly(t._type)
+                for i, t in enumerate(operands)
+            ]
+            self.outputs = [
+                SavedTensor(t, True, i) if i in reads_output else TypeOnly(t._type)
+                for i, t in enumerate(results)
+            ]
+        else:
+            self.inputs = [TypeOnly(t._type) for t in operands]
+            self.outputs = [TypeOnly(t) for t in self.result_types]
 
     @property
     def released(self) -> bool:
@@ -299,19 +304,59 @@ class OpNode(Node):
             ]
 
 
-_reads_of: dict[Op, tuple[frozenset[int] | None, frozenset[int] | None]] = {}
+Reads = tuple[frozenset[int], frozenset[int]]
+_reads_of: dict[Any, Reads] = {}
 
 
-def _reads(op: Op) -> tuple[frozenset[int] | None, frozenset[int] | None]:
-    """The operand and result numbers in `op.saves`; None for all of them ("input:*")."""
-    found = _reads_of.get(op)
+def _reads(
+    op: Op,
+    edges: tuple[Edge | None, ...],
+    operands: Sequence[Tensor],
+    results: Sequence[Tensor],
+    attrs: Mapping[str, Any],
+) -> Reads:
+    """The numbers of the operands and results to keep: of those in `op.saves`, what the wanted gradients read.
+
+    `x * 2` needs no `x` for the gradient of x. Which ones a rule reads is seen by running it once on graph values.
+    """
+    needs = tuple([edge is not None for edge in edges])
+    modes = [v for v in attrs.values() if type(v) is bool or type(v) is str]
+    key = (op, needs, *[t.ndim for t in operands], *modes)
+    found = _reads_of.get(key)
     if found is None:
-        sides: list[frozenset[int] | None] = []
-        for side in ("input", "output"):
-            numbers = [entry.partition(":")[2] for entry in op.saves if entry.startswith(side + ":")]
-            sides.append(None if "*" in numbers else frozenset(map(int, numbers)))
-        found = _reads_of[op] = (sides[0], sides[1])
+        declared = tuple(_declared(op, side, len(v)) for side, v in (("input", operands), ("output", results)))
+        found = (declared[0], declared[1])
+        if not all(needs):
+            seen = _seen_reads(op, needs, [t._type for t in operands], [t._type for t in results], attrs)
+            found = (found[0] & seen[0], found[1] & seen[1])
+        _reads_of[key] = found
     return found
+
+
+def _declared(op: Op, side: str, count: int) -> frozenset[int]:
+    numbers = {entry.partition(":")[2] for entry in op.saves if entry.startswith(side + ":")}
+    return frozenset(range(count)) if "*" in numbers else frozenset(map(int, numbers))
+
+
+def _seen_reads(
+    op: Op,
+    needs: tuple[bool, ...],
+    operands: Sequence[TensorType],
+    results: Sequence[TensorType],
+    attrs: Mapping[str, Any],
+) -> Reads:
+    """Which operands and results the rule hands to an op, when it is asked for the gradients in `needs`."""
+    F = GraphBuilder("gradient")
+    inputs = tuple(F.input("x", t) for t in operands)
+    outputs = tuple(F.input("y", t) for t in results)
+    assert op.vjp is not None
+    grads = op.vjp(F, VJPContext(inputs, outputs, attrs, needs), *(F.input("dy", t) for t in results))
+    used = {value for node in F.nodes for value in node.inputs}
+    used.update(g for g in grads if g is not None)
+    return (
+        frozenset(i for i, value in enumerate(inputs) if value in used),
+        frozenset(i for i, value in enumerate(outputs) if value in used),
+    )
 
 
 class ViewNode(Node):
@@ -342,22 +387,28 @@ class FoldedNode(Node):
     `inner` is where the function's result came from; the nodes made since `start` are its own, and gradients
     that leave them arrive at the function's operands."""
 
-    __slots__ = ("inner", "start")
+    __slots__ = ("inner", "owned")
 
     def __init__(self, edges: tuple[Edge | None, ...], inner: Edge, start: int):
         super().__init__(edges, (inner.node.result_types[inner.output_nr],))
         self.inner = inner
-        self.start = start
-
-    def _owns(self, node: Node) -> bool:
-        return self.start < node.sequence_nr < ACCUMULATE_LAST
+        self.owned = {inner.node}
+        todo, known = [inner.node], set(edges)
+        while todo:
+            for edge in todo.pop().edges:
+                if edge is None or edge.node in self.owned or edge in known:
+                    continue
+                if not start < edge.node.sequence_nr < ACCUMULATE_LAST:
+                    raise AssertionError(f"{self.name()} reads {edge.node}, which is none of its operands")
+                self.owned.add(edge.node)
+                todo.append(edge.node)
 
     def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
         waiting: dict[Node, list[Any]] = {}
         leaving: dict[Edge, Any] = {}
 
         def deliver(edge: Edge, grad: Any) -> None:
-            if self._owns(edge.node):
+            if edge.node in self.owned:
                 slots = waiting.setdefault(edge.node, [None] * len(edge.node.result_types))
                 before = slots[edge.output_nr]
                 slots[edge.output_nr] = grad if before is None else F.apply(_ADD, (before, grad), {})
@@ -370,7 +421,7 @@ class FoldedNode(Node):
         while waiting:
             # Nodes are numbered as they are made, so the highest has no users left.
             node = max(waiting, key=lambda n: n.sequence_nr)
-            inner_needs = tuple(e is not None and (e in wanted or self._owns(e.node)) for e in node.edges)
+            inner_needs = tuple(e is not None and (e in wanted or e.node in self.owned) for e in node.edges)
             found = node.run(F, waiting.pop(node), inner_needs)
             for edge, grad in zip(node.edges, found):
                 if edge is not None and grad is not None:
@@ -378,24 +429,23 @@ class FoldedNode(Node):
         return [leaving.pop(edge, None) if edge is not None else None for edge in self.edges]
 
     def release(self) -> None:
-        todo, seen = [self.inner.node], {self.inner.node}
-        while todo:
-            node = todo.pop()
+        for node in self.owned:
             node.release()
-            for edge in node.edges:
-                if edge is not None and edge.node not in seen and self._owns(edge.node):
-                    seen.add(edge.node)
-                    todo.append(edge.node)
 
 
 def folded(name: str, inputs: Sequence[Any], compute: Callable[[], Tensor]) -> Tensor:
-    """What `compute` returns, with one node called `name` over the tensors among `inputs` for all its ops."""
+    """What `compute` returns, with one node called `name` for all its ops.
+
+    `inputs` are the tensors that it reads, None where an optional one is absent, and numbers, which do not count.
+    """
     start = next(_sequence)
     result = compute()
     node = result._grad_fn
     if node is None or not start < node.sequence_nr < ACCUMULATE_LAST:
         return result
-    edges = tuple(gradient_edge(t) for t in inputs if hasattr(t, "_grad_fn"))
+    edges = tuple(
+        None if t is None else gradient_edge(t) for t in inputs if t is None or hasattr(t, "_grad_fn")
+    )
     result._base = None  # a view at most of memory that only this function saw
     result._grad_fn = node_class(name, FoldedNode)(edges, Edge(node, result._output_nr), start)
     result._output_nr = 0
@@ -410,6 +460,9 @@ class CopySlices(Node):
     def __init__(self, base: Edge | None, new: Edge | None, base_type: TensorType, steps: Views):
         super().__init__((base, new), (base_type,))
         self.steps = steps
+
+    def name(self) -> str:
+        return "torch::autograd::CopySlices"
 
     def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
         grad = grads[0]
@@ -427,7 +480,11 @@ class ReplaceNode(Node):
         super().__init__((old, new), (type_,))
 
     def differentiable_edges(self) -> tuple[Edge | None, ...]:
-        return self.edges if self.name() == "CopyBackwards" else self.edges[:1]
+        return self.edges if self.edges[1] is not None or type(self).__name__ == "CopyBackwards" else self.edges[:1]
+
+    def name(self) -> str:
+        name = type(self).__name__
+        return f"torch::autograd::{name}" if name == "CopyBackwards" else name
 
     def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
         return (F.zeros_like(grads[0]) if needs[0] else None, grads[0] if needs[1] else None)

@@ -13,9 +13,10 @@ from .grad_mode import (
     set_detect_anomaly,
     set_grad_enabled,
 )
+from .variable import Variable
 
 __all__ = [
-    "Function", "FunctionCtx", "Tensor", "backward", "detect_anomaly", "enable_grad", "grad",
+    "Function", "FunctionCtx", "Tensor", "Variable", "backward", "detect_anomaly", "enable_grad", "grad",
     "inference_mode",
     "is_grad_enabled", "is_inference_mode_enabled", "no_grad", "once_differentiable", "set_detect_anomaly",
     "set_grad_enabled",
