@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .device import CPU, device, require_cpu
 from .ir import dtypes
 from .ir.dtypes import DType
 from .normal_transform import box_muller_f32, box_muller_f64, fma_f64
@@ -87,14 +88,13 @@ class Generator:
     """
 
     def __init__(self, device: Any = "cpu"):
-        if str(device) != "cpu":
-            raise RuntimeError(f"Device type {device} is not supported for torch.Generator(): use 'cpu'")
+        require_cpu(device)
         self._lock = threading.RLock()
         self.manual_seed(DEFAULT_SEED)
 
     @property
-    def device(self) -> str:
-        return "cpu"
+    def device(self) -> device:
+        return CPU
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream that belongs to `seed`; returns the generator."""
