@@ -13,14 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from .dims import Expr
 from .dtypes import DType
 from .types import TensorType
-
-if TYPE_CHECKING:
-    from .builder import OpBuilder
 
 AttrKind = Literal["int", "ints", "float", "bool", "str", "dtype", "dims", "scalar", "optional_int"]
 
@@ -78,6 +75,7 @@ Lowering = Literal[
     "window",  # pooling: a reduction over a small window of each element
     "gather",  # an operand element at an index read from another operand
     "scatter",  # operand elements added or written at indices that are read or computed
+    "check",  # its operand, after a test that may fail at run time
     "random",  # counter-based random bits
     "region",  # the body is the node's region
     "none",  # never reaches codegen

@@ -159,3 +159,11 @@ def test_wide_strides_put_zeros_between_instead_of_phases():
     for graph in three(1, (1, 11, 11), (2, 1, 6, 6), **geometry(2, stride=5)):
         check(graph)
         interpret(graph)
+
+
+def test_a_pointwise_kernel_walks_an_image_as_one_row():
+    x, w, b = (TensorType(s, dtypes.f32) for s in ((2, 8, 6, 7), (9, 8, 1, 1), (9, 1, 1)))
+    y = TensorType((2, 9, 6, 7), dtypes.f32)
+    graph = group((x, w, b, y), lambda F, x, w, b, r: F.add(F.add(F.conv(x, w, **geometry(2)), b), r))
+    (launch,) = [k for k in check(graph).launches if k.kernel.name == "conv"]
+    assert " y" not in launch.kernel.comment

@@ -188,3 +188,14 @@ def test_every_form(monkeypatch, plan, size):
 def test_the_plan_follows_the_shape(size, transposed, expected):
     program = lowered(matrices(*size, left=transposed[0], right=transposed[1]), "x86-64-avx512")
     assert expected in program.launches[-1].kernel.comment
+
+
+def test_rows_of_a_batch_against_one_matrix_are_one_axis():
+    batch = Dim("batch", 1, 64)
+    types = [TensorType(s, dtypes.f32) for s in ((batch, 6, 20), (30, 20), (30,), (batch, 6, 30))]
+
+    def make(F, x, w, bias, residual):
+        return F.add(F.add(F.matmul(x, F.permute(w, dims=(1, 0))), bias), residual)
+
+    program = check(group(types, make), [{"batch": b} for b in (1, 5, 32)])
+    assert not any("b0" in launch.kernel.comment for launch in program.launches)

@@ -15,7 +15,7 @@ from vitrify.ir.builder import ARRAYS
 
 PATH = Path(__file__).parent / "references" / "op_references.npz"
 # What PyTorch has nothing like, or means otherwise.
-WITHOUT_REFERENCE = {"detach", "dropout", "random_uniform", "max_pool_gather"}
+WITHOUT_REFERENCE = {"check_index", "detach", "dropout", "random_uniform", "max_pool_gather"}
 
 
 # Of 0 and -0 these may give either.

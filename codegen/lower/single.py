@@ -101,6 +101,20 @@ def _lookups(
     launch_nests(ctx, name, [Nest(names, axes, [element], [lookup])])
 
 
+def _lower_check_index(ctx: LowerContext, name: str, body: Graph, args: Args, op: Node) -> None:
+    (index,), (result,) = op.inputs, op.outputs
+    (size,), ignored = op.attrs["size"], op.attrs["ignored"]
+    code = ctx.check_code(f"{op.attrs['what']} is out of bounds.")
+    names = Names()
+    axes = make_axes(names, result.type.shape)
+    at = tuple(a.index for a in axes)
+    given = reader(ctx, body, args, {a.var: a.extent for a in axes}).at(index, at)
+    tested = given if ignored is None else SCALAR.select(SCALAR.eq(given, ignored), 0, given)
+    lookup, _ = looked_up(names, tested, size, code)
+    element = Element(ctx.flat(args[result]), linear(at, result.type.shape), given)
+    launch_nests(ctx, name, [Nest(names, axes, [element], [lookup])])
+
+
 def _lower_scatter_add(ctx: LowerContext, name: str, body: Graph, args: Args, op: Node) -> None:
     base, index, _ = op.inputs
     dim = op.attrs["dim"]
@@ -200,6 +214,7 @@ RULES: dict[str, Callable[[LowerContext, str, Graph, Args, Node], None]] = {
     "index_select": _lower_index_select,
     "scatter_add": _lower_scatter_add,
     "index_add": _lower_index_add,
+    "check_index": _lower_check_index,
     "argmax": _lower_extreme_position,
     "argmin": _lower_extreme_position,
     "random_uniform": lower_random_uniform,

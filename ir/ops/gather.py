@@ -280,3 +280,40 @@ declare(
         samples=tuple(_at(x, i, d, (*x[:d], *i, *x[d + 1 :])) for x, i, d in SELECTS),
     )
 )
+
+
+def _check_index_infer(
+    index: TensorType, size: tuple[DimLike, ...], ignored: int | None, what: str
+) -> TensorType:
+    if not index.dtype.is_integral:
+        raise RuntimeError(f"check_index: expected integers, got {index.dtype.name}")
+    if len(size) != 1:
+        raise RuntimeError(f"check_index: size holds one dim, got {shape_text(size)}")
+    return index
+
+
+def _check_index_numpy(index: Array, size: tuple[int, ...], ignored: int | None, what: str) -> Array:
+    bad = (index < 0) | (index >= size[0])
+    if ignored is not None:
+        bad &= index != ignored
+    if bad.any():
+        raise IndexError(f"{what} {index[bad].flat[0]} is out of bounds.")
+    return index.copy()
+
+
+declare(
+    Op(
+        "check_index",
+        "check_index(index): the indices, each of which must be at least 0 and below `size`, or be `ignored`; "
+        "otherwise IndexError, which calls the index `what`. For indices that are compared rather than looked up.",
+        infer=_check_index_infer,
+        numpy=_check_index_numpy,
+        attrs={"size": Attr("dims"), "ignored": Attr("optional_int", None), "what": Attr("str", "Index")},
+        lowering="check",
+        samples=(
+            made(lambda rng: [rng.integers(0, 5, (3, 2))], gradient=False, size=(5,)),
+            made(lambda rng: [np.array([0, -100, 4])], gradient=False, size=(5,), ignored=-100, what="Target"),
+            made(lambda rng: [np.zeros((0,), np.int64)], gradient=False, size=(0,)),
+        ),
+    )
+)

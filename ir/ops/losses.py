@@ -244,12 +244,6 @@ class _Targets:
     def weighted(self, value: Any) -> Any:
         return value if self.weight is None else self.F.mul(value, self.weight)
 
-    def out_of_range(self) -> Any:
-        F, classes = self.F, self.type.shape[self.dim]
-        count = classes if isinstance(classes, int) else size_value(F, classes, dtypes.i64)
-        inside = F.logical_and(F.ge(self.target, 0), F.lt(self.target, count))
-        return F.logical_and(self.valid, F.logical_not(inside))
-
     def total_weight(self) -> Any:
         """The sum of the weights of the targets that count."""
         F = self.F
@@ -263,9 +257,12 @@ class _Targets:
 def _nll_decompose(
     F: Any, logp: Any, target: Any, weight: Any = None, *, reduction: str, ignore_index: int
 ) -> Any:
+    type_ = F.type_of(logp)
+    classes = type_.shape[_class_dim(type_.rank)]
+    target = F.convert(target, dtype=dtypes.i64)
+    target = F.check_index(target, size=(classes,), ignored=ignore_index, what="Target")
     t = _Targets(F, logp, target, weight, ignore_index)
-    picked = F.neg(F.sum(F.where(t.hit, t.weighted(logp), t.zero), dims=(t.dim,)))
-    losses = F.where(t.out_of_range(), F.constant(NAN, t.type.dtype), picked)
+    losses = F.neg(F.sum(F.where(t.hit, t.weighted(logp), t.zero), dims=(t.dim,)))
     if reduction == "none":
         return losses
     total = F.sum(losses, dims=tuple(range(t.type.rank - 1)))
@@ -302,8 +299,7 @@ declare(
         "nll_loss",
         "nll_loss(logp, target[, weight]): -weight[target] * logp[target] for each target, a class number, "
         "that is not `ignore_index`; `mean` divides by the sum of those weights. No gradient flows to the "
-        "weight. A target out of range raises IndexError here; the decomposition makes that target's loss "
-        "NaN. https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html",
+        "weight. A target out of range raises IndexError. https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html",
         infer=_nll_infer,
         numpy=wide(_nll_numpy),
         attrs={**REDUCTION, "ignore_index": Attr("int", -100)},
