@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from ..ir.graph import Graph, Node
 from .fusion_build import Group, build_fused
-from .fusion_index import Space
+from .fusion_index import Space, needs_memory
 from .fusion_partition import OPERAND_VIEWS, PURE_VIEWS, Partition, Reason, Refusal
 
 ANCHORS = {"reduce": "reduce", "contraction": "contraction", "window": "window"}
@@ -418,6 +418,8 @@ class _Fuser:
 
     def accepts(self, group: Group, node: Node, consumer: Node) -> bool:
         """Whether the group takes a copy of an inlined node that one of its nodes reads."""
+        if needs_memory(consumer):
+            return False
         if group.kind == "contraction" and consumer in self._operand_path(group):
             return node.op.name in OPERAND_VIEWS
         if group.kind == "single":

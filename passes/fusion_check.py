@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from ..ir import dims
-from ..ir.dims import DimLike, Expr
+from ..ir import dims, dtypes
+from ..ir.dims import DimLike
 from ..ir.graph import Graph, IRError, Node, Value
+from ..ir.op import op_named
+from ..ir.types import TensorType
 
 Index = tuple[DimLike, ...]
 ELEMENTWISE = frozenset({"pointwise", "view", "constant"})
@@ -201,21 +203,18 @@ RULES: dict[str, Callable[[Node, Graph], None]] = {
 
 
 def _point(shape: Iterable[DimLike]) -> Index:
-    return tuple(dims.symbol(f".{d}", 0, max(dims.bounds(n)[1] - 1, 0)) for d, n in enumerate(shape))
+    return tuple(
+        0 if n == 1 else dims.symbol(f".{d}", 0, max(dims.bounds(n)[1] - 1, 0)) for d, n in enumerate(shape)
+    )
 
 
 def _reindexed(index: Index, shape: tuple[DimLike, ...], other: tuple[DimLike, ...]) -> Index:
-    """The index into `other` of the element at `index` of `shape`, in row-major order."""
-    if shape == other:
-        return index
-    position: DimLike = 0
-    for size, i in zip(shape, index, strict=True):
-        position = position * size + i
-    result: list[DimLike] = []
-    for size in reversed(other):
-        result.append(dims.mod(position, size) if not isinstance(size, Expr) else position)
-        position = dims.floordiv(position, size) if not isinstance(size, Expr) else 0
-    return tuple(reversed(result))
+    """The index into `other` of the element at `index` of `shape`, in row-major order, as `reshape` says."""
+    reshape = op_named("reshape")
+    assert reshape.index_map is not None
+    old, new = TensorType(other, dtypes.f32), TensorType(shape, dtypes.f32)
+    ((_, where, _),) = reshape.index_map([old], new, index, shape=shape)
+    return where
 
 
 class _Walk:
@@ -250,7 +249,13 @@ class _Walk:
             elif member.op.lowering == "view":
                 assert member.op.index_map is not None
                 types = [v.type for v in member.inputs]
-                for case in member.op.index_map(types, value.type, index, **member.attrs):
+                try:
+                    cases = member.op.index_map(types, value.type, index, **member.attrs)
+                except ValueError as error:
+                    if member.op.name == "reshape" and member.inputs[0] not in self.producers:
+                        continue  # memory in row-major order is read at the linear offset
+                    raise IRError(f"{self.node}: {member}: {error}") from error
+                for case in cases:
                     if isinstance(case, tuple):
                         stack.append((member.inputs[case[0]], case[1]))
             else:

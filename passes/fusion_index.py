@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..ir import dims
+from ..ir import dims, dtypes
 from ..ir.dims import DimLike
 from ..ir.graph import Node, Value
+from ..ir.op import op_named
+from ..ir.types import TensorType
 
 Index = tuple[DimLike, ...]
+# Where a reshape among symbolic dims reads its operand: no index can say it.
+UNKNOWN = dims.symbol(".unknown")
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,7 @@ class Space:
 
     @cached_property
     def point(self) -> Index:
-        return tuple(
-            dims.symbol(f".{d}", 0, max(dims.bounds(size)[1] - 1, 0)) for d, size in enumerate(self.shape)
-        )
+        return point_of(self.shape)
 
     @property
     def numel(self) -> DimLike:
@@ -58,7 +60,7 @@ class Space:
             if shape == self.row_shapes[1]:
                 return normal(self.point, shape)
         if self.linear and dims.product(shape) == self.numel:
-            return normal(reindexed(self.point, self.shape, shape), shape)
+            return reindexed(self.point, self.shape, shape)
         return None
 
     def holds(self, value: Value) -> bool:
@@ -70,18 +72,34 @@ def normal(index: Index, shape: Sequence[DimLike]) -> Index:
     return tuple(0 if size == 1 else i for i, size in zip(index, shape, strict=True))
 
 
-def reindexed(index: Index, shape: Sequence[DimLike], other: Sequence[DimLike]) -> Index:
-    """The index into shape `other` of the element at `index` of `shape`, in row-major order."""
-    position: DimLike = 0
-    for size, i in zip(shape, index, strict=True):
-        position = position * size + i
-    if not other:
-        return ()
-    result: list[DimLike] = []
-    for size in reversed(other[1:]):
-        result.append(dims.mod(position, size) if size != 1 else 0)
-        position = dims.floordiv(position, size)
-    return (position, *reversed(result))
+def point_of(shape: Sequence[DimLike]) -> Index:
+    """An index of symbols, one for each dim, 0 where the dim leaves no choice."""
+    return tuple(
+        0 if size == 1 else dims.symbol(f".{d}", 0, max(dims.bounds(size)[1] - 1, 0))
+        for d, size in enumerate(shape)
+    )
+
+
+def reindexed(index: Index, shape: Sequence[DimLike], other: Sequence[DimLike]) -> Index | None:
+    """The index into shape `other` of the element at `index` of `shape`, in row-major order; None where
+    symbolic dims do not let that be said."""
+    reshape = op_named("reshape")
+    old, new = TensorType(tuple(other), dtypes.f32), TensorType(tuple(shape), dtypes.f32)
+    assert reshape.index_map is not None
+    try:
+        ((_, where, _),) = reshape.index_map([old], new, index, shape=new.shape)
+    except ValueError:
+        return None
+    return normal(where, other)
+
+
+def needs_memory(node: Node) -> bool:
+    """Whether a view can only read an operand that lies in memory, in row-major order: a reshape among
+    symbolic dims whose index map cannot be written down."""
+    if node.op.name != "reshape":
+        return False
+    shape = node.outputs[0].type.shape
+    return reindexed(point_of(shape), shape, node.inputs[0].type.shape) is None
 
 
 def reads(
@@ -118,10 +136,13 @@ def _operands(node: Node, index: Index) -> Iterator[tuple[Value, Index]]:
             assert node.op.index_map is not None
             if dims.product(node.outputs[0].type.shape) == 0:
                 return
-            cases = node.op.index_map(
-                [v.type for v in node.inputs], node.outputs[0].type, index, **node.attrs
-            )
-            for case in cases if isinstance(cases, list) else [cases]:
+            types = [v.type for v in node.inputs]
+            try:
+                cases = node.op.index_map(types, node.outputs[0].type, index, **node.attrs)
+            except ValueError:
+                yield node.inputs[0], (UNKNOWN,) * types[0].rank
+                return
+            for case in cases:
                 if isinstance(case, tuple):
                     operand, where, _ = case
                     yield node.inputs[operand], where

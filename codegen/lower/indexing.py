@@ -82,7 +82,7 @@ class BodyEvaluator:
         if node is None:
             if value not in self.buffers:
                 raise IRError(f"%{value.name} has neither a buffer nor a producer in this group")
-            return self._load(self.buffers[value], index)
+            return self._load(self.buffers[value], value.type.shape, index)
         match node.op.lowering:
             case "pointwise":
                 args = [self.at(v, broadcast_index(index, v.type.shape)) for v in node.inputs]
@@ -97,12 +97,16 @@ class BodyEvaluator:
                 return constant(node.attrs["value"], value.type.dtype)
         raise IRError(f"{node}: op {node.op.name!r} has no element-wise lowering")
 
-    def _load(self, buffer: Buffer, index: IndexTuple) -> Expr:
+    def _load(self, buffer: Buffer, shape: tuple[DimLike, ...], index: IndexTuple) -> Expr:
+        """The element at `index` of the buffer seen as `shape`."""
         if self.flatten is None:
             return Load(buffer, index)
         if buffer.numel == 0:
             return constant(0, buffer.dtype)  # there is nothing to read: the guard around this is false
-        key = (buffer, recombine(buffer.offset(index)))
+        offset: DimLike = 0
+        for size, i in zip(shape, index, strict=True):
+            offset = offset * size + i
+        key = (buffer, recombine(offset))
         if key not in self._loads:
             self._loads[key] = Load(self.flatten(buffer), key[1:])
         return self._loads[key]
@@ -112,9 +116,10 @@ class BodyEvaluator:
         the guard a list of `(low, index, high)` half-open ranges that must hold, None for always; the last
         entry may be a number, the value where no guard holds (padding)."""
         assert node.op.index_map is not None
+        source = node.inputs[0]
+        if node.op.name == "reshape" and self.flatten and source not in self.producers:
+            return self._load(self.buffers[source], value.type.shape, index)
         cases = node.op.index_map([v.type for v in node.inputs], value.type, index, **node.attrs)
-        if not isinstance(cases, list):
-            cases = [cases]
         taken: list[tuple[Expr | None, Expr]] = []  # (condition, element), the last one without a condition
         for case in cases:
             if isinstance(case, int | float | bool):

@@ -77,12 +77,14 @@ def axis_loops(
     bindings: dict[str, DimLike],
     inner: Callable[[dict[str, DimLike]], Sequence[Stmt]],
 ) -> tuple[Stmt, ...]:
-    """Serial loops over the axes, the first outermost; `inner` gets the bindings of all of them."""
+    """Serial loops over the axes, the first outermost; `inner` gets the bindings of all of them. An extent
+    may depend on axes that are bound already."""
     if not axes:
         return tuple(inner(bindings))
     first, *rest = axes
+    extent = dims.substitute(first.extent, bindings)
     return serial_loop(
-        names, first.extent, lambda i: axis_loops(names, rest, {**bindings, first.var: i}, inner)
+        names, extent, lambda i: axis_loops(names, rest, {**bindings, first.var: i}, inner)
     )
 
 

@@ -146,6 +146,8 @@ def _collapsed(rows: Rows) -> Rows:
     elements = [*rows.along, *rows.once]
     values = [v for p in rows.pass_values() for v in p] + [e.value for e in rows.once]
     indices = [*index_values(values), *(e.offset for e in elements)]
+    # Where one axis' extent depends on another, that one has to stay itself.
+    indices += [a.extent for a in [*rows.kept, *rows.reduced]]
     kept, bindings = collapse(rows.kept, indices)
     reduced, inner = collapse(rows.reduced, indices)
     bindings |= inner
@@ -303,7 +305,7 @@ class _RowForm(_Form):
         def vectors(outer: dict[str, DimLike]) -> tuple[Stmt, ...]:
             return vector_loop(
                 self.names,
-                axis.extent,
+                dims.substitute(axis.extent, bound),
                 self.lanes,
                 lambda position, lane, copy: body({**outer, axis.var: position}, lane, copy),
                 copies,

@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
-from ...ir import dims
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Value
+from ...ir.op import op_named
+from ...ir.types import TensorType
 from .context import Args, LowerContext, Names
 from .indexing import BodyEvaluator, Guard, Held, IndexTuple, at_least
 from .template import Axis, Element, make_axes
@@ -33,12 +35,18 @@ def output_parts(
 ) -> list[Part]:
     """Parts of the spaces of the outputs. Outputs with as many elements walk one space, each in its own
     shape."""
-    spaces: dict[DimLike, list[Value]] = {}
+    spaces: list[list[Value]] = []
     for value in outputs:
-        if value.type.numel != 0:
-            spaces.setdefault(value.type.numel, []).append(value)
+        if value.type.numel == 0:
+            continue
+        for space in spaces:
+            if walk_alike(space[0].type.shape, value.type.shape):
+                space.append(value)
+                break
+        else:
+            spaces.append([value])
     found: list[Part] = []
-    for values in spaces.values():
+    for values in spaces:
         shape = values[0].type.shape
 
         def make(
@@ -129,12 +137,21 @@ def linear(index: IndexTuple, shape: Sequence[DimLike]) -> DimLike:
 
 
 def reindex(index: IndexTuple, shape: Sequence[DimLike], other: Sequence[DimLike]) -> IndexTuple:
-    """The index into shape `other` of the element at `index` of `shape`, in row-major order."""
-    if not other:
-        return ()
-    position = linear(index, shape)
-    result: list[DimLike] = []
-    for size in reversed(other[1:]):
-        result.append(dims.mod(position, size) if size != 1 else 0)
-        position = dims.floordiv(position, size)
-    return (position, *reversed(result))
+    """The index into shape `other` of the element at `index` of `shape`, in row-major order. ValueError
+    where symbolic dims do not let that be said."""
+    reshape = op_named("reshape")
+    old, new = TensorType(tuple(other), dtypes.f32), TensorType(tuple(shape), dtypes.f32)
+    assert reshape.index_map is not None
+    ((_, where, _),) = reshape.index_map([old], new, index, shape=new.shape)
+    return where
+
+
+def walk_alike(shape: Sequence[DimLike], other: Sequence[DimLike]) -> bool:
+    """Whether a loop over one shape can visit the elements of the other in order."""
+    if dims.product(shape) != dims.product(other):
+        return False
+    try:
+        reindex(tuple(a.index for a in make_axes(Names(), shape)), shape, other)
+    except ValueError:
+        return False
+    return True

@@ -41,6 +41,9 @@ class Axis:
 
     @property
     def index(self) -> DimLike:
+        """The position along the axis; 0 where there is only one."""
+        if self.extent == 1:
+            return 0
         return dims.symbol(self.var, 0, max(dims.bounds(self.extent)[1] - 1, 0))
 
 
