@@ -2,8 +2,8 @@
 
 Up to some bound (2^28 in float32, 2^20 in float64) the argument is reduced by a few multiples of pi/2 (Cody and Waite,
 "Software Manual for the Elementary Functions", 1980). Beyond it the reduction is Payne and Hanek's ("Radian reduction
-for trigonometric functions", SIGNUM Newsletter 18, 1983), in integers: of the product of x and 2/pi only a window of bits
-matters, namely those that are not multiples of 4 and not below the precision wanted.
+for trigonometric functions", SIGNUM Newsletter 18, 1983), in integers: of the product of x and 2/pi only a window of
+bits matters, namely those that are not multiples of 4 and not below the precision wanted.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def block_bytes(size: int) -> int:
 
 
 def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """An uninitialised row-major array, like np.empty; its memory may be recycled and is aligned to 64 bytes if large."""
+    """An uninitialised row-major array, like np.empty; a large one is aligned to 64 bytes and may be recycled memory."""
     size = prod(shape) * dtype.itemsize
     if size < SMALL:
         return np.empty(shape, dtype)

@@ -1,4 +1,4 @@
-"""Every scalar operation on every dtype, native code against the loop interpreter, in scalars, vectors and masked vectors."""
+"""Every scalar operation on every dtype, native code against the loop interpreter: scalars and (masked) vectors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,24 @@ def values(dtype: DType, rng: np.random.Generator) -> np.ndarray:
     if dtype is dtypes.bool_:
         return rng.integers(0, 2, SIZE).astype(np.bool_)
     if dtype.kind == "float":
-        special = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, np.inf, -np.inf, np.nan, 3.7, -3.7, 1e-3, 100.25]
+        special = [
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            0.5,
+            -0.5,
+            1.5,
+            2.5,
+            -2.5,
+            np.inf,
+            -np.inf,
+            np.nan,
+            3.7,
+            -3.7,
+            1e-3,
+            100.25,
+        ]
         array = np.concatenate([special, rng.normal(0, 3, SIZE - len(special))])
         return rng.permutation(array).astype(dtype.numpy)
     info = np.iinfo(dtype.numpy)
@@ -59,8 +76,8 @@ def cases() -> list[tuple[str, DType, DType]]:
             if op == "cast":
                 found += [(op, operand, r) for r in REAL]
             elif op == "bitcast":
-                found += [(op, operand, r) for r in REAL if r.itemsize == operand.itemsize and operand is not dtypes.bool_
-                          and r is not dtypes.bool_]  # fmt: skip
+                numbers = [d for d in REAL if d is not dtypes.bool_ and operand is not dtypes.bool_]
+                found += [(op, operand, r) for r in numbers if r.itemsize == operand.itemsize]
             else:
                 found.append((op, operand, dtypes.bool_ if result == "bool" else operand))
     return found
@@ -107,7 +124,9 @@ def test_native_equals_interpreter(op: str) -> None:
         inputs += params
         given = [values(d, rng) for d in kinds]
         if op == "cast" and result.is_integral and operand.is_floating_point:
-            with np.errstate(all="ignore"):  # out of range is what the hardware gives; only the range is specified
+            with np.errstate(
+                all="ignore"
+            ):  # out of range is what the hardware gives; only the range is specified
                 fits = np.isfinite(given[0].astype(np.float64)) & (np.abs(given[0].astype(np.float64)) < 100)
                 given[0] = np.where(fits, np.abs(given[0]), 0).astype(operand.numpy)
         arrays += given

@@ -58,7 +58,9 @@ class Generator:
         inner = self.random.choice([self.plain, self.tiled, self.registers, self.reduction, self.staged])()
         outer = For("i", ROWS, inner, self.random.choice(["parallel", "serial"]))
         params = (self.x, self.where, self.y)
-        return Kernel("k", params, frozenset({self.y.name}), (outer,), dims.symbols(ROWS), tuple(self.locals), 1 << 16)
+        return Kernel(
+            "k", params, frozenset({self.y.name}), (outer,), dims.symbols(ROWS), tuple(self.locals), 1 << 16
+        )
 
     # Loop nests over the columns
 
@@ -84,7 +86,9 @@ class Generator:
         step = S._apply(self.combine(), Load(acc, (u, v)), Load(self.x, (self.row, 8 * u + v + k)))
         add = (For("v", 8, (Store(acc, (u, v), step),), "vector", 8),)
         finish = (For("v", 8, (Store(self.y, (self.row, 8 * u + v), Load(acc, (u, v))),), "vector", 8),)
-        tail = For("v", 5, (Store(self.y, (self.row, 40 + v), Load(self.x, (self.row, 44 - v))),), "vector", 8)
+        tail = For(
+            "v", 5, (Store(self.y, (self.row, 40 + v), Load(self.x, (self.row, 44 - v))),), "vector", 8
+        )
         return (
             For("u", 5, start, "unroll"),
             For("k", 4, (For("u", 5, add, "unroll"),)),
@@ -116,7 +120,9 @@ class Generator:
         c, j, v = dims.symbol("c", 0, COLUMNS - 1), dims.symbol("j", 0, 5), dims.symbol("v", 0, 7)
         at = 8 * j + v
         read = Load(stage, (COLUMNS - 1 - at,))
-        vector = For("v", dims.minimum(8, COLUMNS - 8 * j), (Store(self.y, (self.row, at), read),), "vector", 8)
+        vector = For(
+            "v", dims.minimum(8, COLUMNS - 8 * j), (Store(self.y, (self.row, at), read),), "vector", 8
+        )
         return (
             For("c", COLUMNS, (Store(stage, (c,), self.expression(c, 2)),)),
             For("j", 6, (vector,)),
@@ -141,8 +147,8 @@ class Generator:
         if kind == 2:  # gather through an index read from memory
             found = Let("found", S.max(0, S.min(COLUMNS - 1, Load(self.where, (column,)))))
             at = dims.symbol("found", 0, COLUMNS - 1)
-            return (found, Store(self.y, (self.row, column), S.add(Load(self.x, (self.row, at)), self.expression(column, 1))
-                                 if self.dtype is not dtypes.bool_ else Load(self.x, (self.row, at))))  # fmt: skip
+            value = S._apply(self.combine(), Load(self.x, (self.row, at)), self.expression(column, 1))
+            return found, Store(self.y, (self.row, column), value)
         k = dims.symbol("k", 0, 2)  # a serial loop inside
         value = self.access(column - k)
         inside = S.select(_ge(column - k, 0), value, self.constant())
@@ -168,7 +174,10 @@ class Generator:
         if kind == 0:
             return self.constant()
         if kind == 1:
-            return S.cast(Index(self.row + 2 * column if self.random.random() < 0.5 else dims.mod(column, 3)), self.dtype)
+            return S.cast(
+                Index(self.row + 2 * column if self.random.random() < 0.5 else dims.mod(column, 3)),
+                self.dtype,
+            )
         if kind == 2:
             return self.guarded(column)
         return self.access(column)
@@ -251,7 +260,9 @@ def test_native_equals_interpreter(seed: int) -> None:
             want = run_program(program, given, {"rows": rows}, 1, loaded=native)
         for number, (a, b) in enumerate(zip(got, want)):
             equal = (a == b) | ((a != a) & (b != b))
-            assert equal.all(), f"seed {seed} kernel {number} rows {rows}: {a[~equal][:5]} for {b[~equal][:5]}"
+            assert equal.all(), (
+                f"seed {seed} kernel {number} rows {rows}: {a[~equal][:5]} for {b[~equal][:5]}"
+            )
 
 
 def test_a_failed_check_reports_its_code_and_the_run_goes_on() -> None:

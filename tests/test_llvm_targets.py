@@ -23,15 +23,29 @@ F32 = dtypes.f32
 def micro_kernel(depth: int, rows: int, vectors: int, lanes: int, unroll: int = 4) -> Kernel:
     """c[rows, vectors * lanes] = a^T b with all of c in registers: the inner loops of a packed GEMM."""
     width = vectors * lanes
-    a, b, c = Buffer("a", F32, (depth, rows)), Buffer("b", F32, (depth, width)), Buffer("c", F32, (rows, width))
-    acc, row = Buffer("acc", F32, (rows, vectors, lanes), "register"), Buffer("row", F32, (vectors, lanes), "register")
+    a, b, c = (
+        Buffer("a", F32, (depth, rows)),
+        Buffer("b", F32, (depth, width)),
+        Buffer("c", F32, (rows, width)),
+    )
+    acc, row = (
+        Buffer("acc", F32, (rows, vectors, lanes), "register"),
+        Buffer("row", F32, (vectors, lanes), "register"),
+    )
     i, j, v = dims.symbol("i", 0, rows - 1), dims.symbol("j", 0, vectors - 1), dims.symbol("v", 0, lanes - 1)
     k = dims.symbol("ko", 0, depth // unroll - 1) * unroll + dims.symbol("ki", 0, unroll - 1)
 
     def tile(*body: Store) -> For:
-        return For("i", rows, (For("j", vectors, (For("v", lanes, body, "vector", lanes),), "unroll"),), "unroll")
+        return For(
+            "i", rows, (For("j", vectors, (For("v", lanes, body, "vector", lanes),), "unroll"),), "unroll"
+        )
 
-    load = For("j", vectors, (For("v", lanes, (Store(row, (j, v), Load(b, (k, j * lanes + v))),), "vector", lanes),), "unroll")
+    load = For(
+        "j",
+        vectors,
+        (For("v", lanes, (Store(row, (j, v), Load(b, (k, j * lanes + v))),), "vector", lanes),),
+        "unroll",
+    )
     product = S.fma(Load(a, (k, i)), Load(row, (j, v)), Load(acc, (i, j, v)))
     return Kernel(
         "micro_kernel",
@@ -39,7 +53,11 @@ def micro_kernel(depth: int, rows: int, vectors: int, lanes: int, unroll: int = 
         frozenset({"c"}),
         (
             tile(Store(acc, (i, j, v), Const(0.0, F32))),
-            For("ko", depth // unroll, (For("ki", unroll, (load, tile(Store(acc, (i, j, v), product))), "unroll"),)),
+            For(
+                "ko",
+                depth // unroll,
+                (For("ki", unroll, (load, tile(Store(acc, (i, j, v), product))), "unroll"),),
+            ),
             tile(Store(c, (i, j * lanes + v), Load(acc, (i, j, v)))),
         ),
         (),
@@ -133,7 +151,9 @@ def test_a_broadcast_operand_is_read_by_the_instruction_that_uses_it() -> None:
 def test_stride_two_loads_whole_vectors() -> None:
     x, y = Buffer("x", F32, (64, 32)), Buffer("y", F32, (64, 16))
     i, v = dims.symbol("i", 0, 63), dims.symbol("v", 0, 15)
-    body = (For("v", 16, (Store(y, (i, v), S.add(Load(x, (i, 2 * v)), Load(x, (i, 2 * v + 1)))),), "vector", 16),)
+    body = (
+        For("v", 16, (Store(y, (i, v), S.add(Load(x, (i, 2 * v)), Load(x, (i, 2 * v + 1)))),), "vector", 16),
+    )
     program = program_of(Kernel("pairs", (x, y), frozenset({"y"}), (For("i", 64, body),)))
     machine = Target.named("x86-64-avx512")
     assert "gather" not in llvm.assembly(llvm.emit_program(program, machine)[0], machine)

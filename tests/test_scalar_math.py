@@ -49,7 +49,8 @@ def every_exponent(dtype: DType, per_exponent: int) -> np.ndarray:
 
 
 def ulps(result: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """Errors in units of the last place of the exact values, which are of a wider type; special values are 0 or inf."""
+    """Errors in units of the last place of the exact values, which are of a wider type; special values are 0
+    or inf."""
     with np.errstate(all="ignore"):
         nearest = exact.astype(result.dtype)
         unit = np.spacing(np.abs(nearest)).astype(np.longdouble)
@@ -89,7 +90,10 @@ def test_float64_is_within_four_ulp(op: str) -> None:
 @pytest.mark.parametrize("op", UNARY)
 def test_special_values_are_those_of_numpy(op: str, dtype: type) -> None:
     tiny = np.finfo(dtype).smallest_subnormal
-    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1, -1, tiny, -tiny, np.finfo(dtype).max, -np.finfo(dtype).max], dtype)
+    x = np.array(
+        [0.0, -0.0, np.inf, -np.inf, np.nan, 1, -1, tiny, -tiny, np.finfo(dtype).max, -np.finfo(dtype).max],
+        dtype,
+    )
     with np.errstate(all="ignore"):
         want = (erf64(x) if op == "erf" else getattr(np, op)(x.astype(np.float64))).astype(dtype)
     got = apply(op, x)

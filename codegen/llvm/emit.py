@@ -8,9 +8,8 @@ symbolic dims; a kernel whose body is one parallel loop runs iterations begin to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...ir import dims, dtypes
@@ -486,9 +485,8 @@ def _vector_registers(kernel: Kernel) -> set[Buffer]:
     found: set[Buffer] = set()
 
     def access(buffer: Buffer, index: tuple[DimLike, ...], lane: str | None) -> None:
-        if lane is not None and buffer.space == "register" and index:
-            if any(s.name == lane for s in dims.symbols(index[-1])):
-                found.add(buffer)
+        if buffer.space == "register" and index and any(s.name == lane for s in dims.symbols(index[-1])):
+            found.add(buffer)
 
     def visit(body: Sequence[Stmt], lane: str | None) -> None:
         for stmt in body:

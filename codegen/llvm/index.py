@@ -51,7 +51,7 @@ class Position:
 @lru_cache(maxsize=4096)
 def fits_i32(value: DimLike) -> bool:
     low, high = dims.bounds(value)
-    return -_I32_MAX <= low and high <= _I32_MAX
+    return low >= -_I32_MAX and high <= _I32_MAX
 
 
 class IndexEmitter:

@@ -186,7 +186,8 @@ class MemoryEmitter:
             return self._from_memory(buffer, self._read(buffer, rhs, lanes, pointer.level))
         name = f"@llvm.masked.load.v{lanes}{_mangled(buffer.dtype)}.p0"
         self.w.declare(name, f"declare {vector} {name}(ptr, i32 immarg, <{lanes} x i1>, {vector})")
-        rhs = f"call {vector} {name}(ptr {pointer.text}, i32 {align}, {mask}, {vector} zeroinitializer){self._alias(buffer)}"
+        arguments = f"ptr {pointer.text}, i32 {align}, {mask}, {vector} zeroinitializer"
+        rhs = f"call {vector} {name}({arguments}){self._alias(buffer)}"
         return self._from_memory(buffer, self._read(buffer, rhs, lanes, max(pointer.level, mask.level)))
 
     def _reverse(self, value: Value) -> Value:

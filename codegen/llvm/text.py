@@ -204,12 +204,6 @@ class Writer:
         scopes[home].memo[rhs] = value
         return value
 
-    def preheader(self) -> list[object]:
-        """A place here, in the current scope, where scopes that are opened next put what they hoist."""
-        place: list[object] = []
-        self.scopes[-1].items.append(place)
-        return place
-
     def open(self, is_loop: bool, preheader: list[object], entered: list[object] | None = None) -> Scope:
         """Begin a scope here. `preheader` must come before the branch that enters it; `entered` after it, or be the
         same for a scope that is always entered."""

@@ -44,6 +44,8 @@ def pool_module(target: Target) -> str:
         pause, declare_pause = "call void @llvm.x86.sse2.pause()", "declare void @llvm.x86.sse2.pause()"
     else:
         pause, declare_pause = "call void @llvm.aarch64.hint(i32 1)", "declare void @llvm.aarch64.hint(i32)"
+    futex = f"i64 {_FUTEX_SYSCALL[architecture]}, ptr @signal"
+    no_time = "ptr null, ptr null, i64 0"
     return f"""target triple = "{target.triple}"
 ; The words that threads contend for stand in cache lines of their own.
 @state = internal global i64 0, align 128
@@ -146,7 +148,7 @@ sleep:
   %go2 = and i1 %any2, %invited2
   br i1 %go2, label %awake, label %wait
 wait:
-  %w = call i64 (i64, ...) @syscall(i64 {_FUTEX_SYSCALL[architecture]}, ptr @signal, i64 {_FUTEX_WAIT_PRIVATE}, i32 %ticket, ptr null, ptr null, i64 0)
+  %w = call i64 (i64, ...) @syscall({futex}, i64 {_FUTEX_WAIT_PRIVATE}, i32 %ticket, {no_time})
   br label %awake
 awake:
   %b = atomicrmw sub ptr @sleepers, i32 1 seq_cst
@@ -269,7 +271,7 @@ lead:
   %someone = icmp ne i32 %asleep, 0
   br i1 %someone, label %wake, label %take.part
 wake:
-  %w = call i64 (i64, ...) @syscall(i64 {_FUTEX_SYSCALL[architecture]}, ptr @signal, i64 {_FUTEX_WAKE_PRIVATE}, i64 2147483647, ptr null, ptr null, i64 0)
+  %w = call i64 (i64, ...) @syscall({futex}, i64 {_FUTEX_WAKE_PRIVATE}, i64 2147483647, {no_time})
   br label %take.part
 take.part:
   call void @work(i64 %published, i64 0)

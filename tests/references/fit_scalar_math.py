@@ -1,7 +1,8 @@
 """Prints the polynomial coefficients of `codegen/scalar_math.py` and `codegen/scalar_trig.py`. Needs mpmath.
 
-Each is a minimax fit by Remez exchange (Muller, "Elementary Functions", chapter 3): the polynomial p of the given degree
-with the least largest weight(x) * |p(x) - f(x)|. The error printed is that maximum, before rounding to a float type.
+Each is a minimax fit by Remez exchange (Muller, "Elementary Functions", chapter 3): the polynomial p of the
+given degree with the least largest weight(x) * |p(x) - f(x)|. The error printed is that maximum, before
+rounding to a float type.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def alternation(errors: list[mpf]) -> list[int]:
     return peaks
 
 
-def table(name: str, f: Function, weight: Function, low: float, high: float, degrees: tuple[int, int]) -> None:
+def table(
+    name: str, f: Function, weight: Function, low: float, high: float, degrees: tuple[int, int]
+) -> None:
     """Print the fits for float32 and float64; a degree of -1 skips one."""
     for bits, degree in zip((32, 64), degrees):
         if degree < 0:
@@ -100,8 +103,12 @@ def main() -> None:
     table("exp: (e^r - 1 - r) / r^2", lambda r: (expm1(r) - r) / r**2, lambda r: r**2 / exp(r),
           -half * 1.0003, half, (4, 9))  # fmt: skip
     table(
-        "expm1: (e^r - 1 - r) / r^2", lambda r: (expm1(r) - r) / r**2, lambda r: fabs(r**2 / expm1(r)),
-        -half * 1.0003, half, (4, 9),
+        "expm1: (e^r - 1 - r) / r^2",
+        lambda r: (expm1(r) - r) / r**2,
+        lambda r: fabs(r**2 / expm1(r)),
+        -half * 1.0003,
+        half,
+        (4, 9),
     )
     low, high = float(sqrt(mpf(1) / 2)) - 1, float(sqrt(mpf(2))) - 1
     table(
@@ -113,7 +120,8 @@ def main() -> None:
         "log: (2 atanh(s) - 2s) / s^3 in s^2", lambda z: (2 * atanh(sqrt(z)) - 2 * sqrt(z)) / sqrt(z) ** 3,
         lambda z: sqrt(z) ** 3 / (2 * atanh(sqrt(z))), TINY, s * s, (3, 7),
     )  # fmt: skip
-    table("pow: (2 atanh(s) - 2s - 2/3 s^3) / s^5 in s^2", lambda z: sum(2 * z**k / (2 * k + 5) for k in range(40)),
+    table("pow: (2 atanh(s) - 2s - 2/3 s^3) / s^5 in s^2", lambda z: sum(2 * z**k / (2 * k + 5) for k in
+    range(40)),
           lambda z: sqrt(z) ** 5 / (2 * atanh(sqrt(z))), TINY, s * s, (-1, 7))  # fmt: skip
     q = (float(pi) / 4 * 1.0001) ** 2
     table("sin: (sin r - r) / r^3 in r^2", lambda z: (sin(sqrt(z)) - sqrt(z)) / sqrt(z) ** 3,

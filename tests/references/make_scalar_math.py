@@ -1,4 +1,5 @@
-"""Makes scalar_math.npz: float64 arguments over every exponent, and the functions' values to 30 digits. Needs mpmath."""
+"""Makes scalar_math.npz: float64 arguments over every exponent, and the functions' values to 30 digits. Needs
+mpmath."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def main() -> None:
         out[f"{op}.high"], out[f"{op}.low"] = np.array(values).T
     mp.mp.prec = 200
     x = np.concatenate([np.exp(rng.uniform(-700, 700, 700)), 1 + rng.uniform(-0.5, 1, 700)])
-    y = np.concatenate([rng.uniform(-1, 1, 700) * 745 / np.abs(np.log(x[:700])), rng.uniform(-1, 1, 700) * 3000])
+    y = np.concatenate(
+        [rng.uniform(-1, 1, 700) * 745 / np.abs(np.log(x[:700])), rng.uniform(-1, 1, 700) * 3000]
+    )
     values = [split(mp.mpf(float(a)) ** mp.mpf(float(b))) for a, b in zip(x, y)]
     out["pow.0"], out["pow.1"] = x, y
     out["pow.high"], out["pow.low"] = np.array(values).T
