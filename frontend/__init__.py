@@ -23,11 +23,15 @@ from .autograd import (
 )
 from .creation import *
 from .device import device
+from .functional_arithmetic import *
 from .functional_host import *
+from .functional_indexing import *
 from .functional_matmul import *
+from .functional_order import *
 from .functional_pointwise import *
 from .functional_reductions import *
 from .functional_shape import *
+from .functional_slices import *
 from .functional_tensor import *
 from .generator import Generator, default_generator
 from .indexing import *

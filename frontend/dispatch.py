@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from . import tape
+from . import tape, tape_ops
 from .capture import Capture, create_state, guard_value, hyperparameter
 from .eager import EAGER
 from .ir import ops as _ops  # noqa: F401  (fills the registry)
@@ -117,7 +117,7 @@ def apply(
     if local.grad_enabled and op.vjp is not None:
         for t in operands:
             if t._requires_grad or (t._base is not None and t._base._requires_grad):
-                tape.record(op, operands, full, results, grad_name)
+                tape_ops.record(op, operands, full, results, grad_name)
                 break
     return results[0] if len(results) == 1 else results
 

@@ -9,19 +9,15 @@ from typing import Any
 from . import dispatch
 from .arguments import tensor_argument
 from .dispatch import apply, op_named
-from .functional_pointwise import add, mul
+from .functional_arithmetic import add, mul
 from .functional_reductions import sum
 from .functional_shape import expand, reshape, unsqueeze
-from .inplace import into
+from .inplace import finish
 from .ir.dims import product
-from .tape import folded
+from .tape_folded import folded
 from .tensor import Tensor
 
 _MATMUL, _ADDMM = map(op_named, ("matmul", "addmm"))
-
-
-def _finish(result: Tensor, out: Tensor | None, name: str) -> Tensor:
-    return result if out is None else into(out, result, name)
 
 
 def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -31,7 +27,7 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
         raise RuntimeError("self must be a matrix")
     if tensor_argument(mat2, "mm", "mat2", 2).ndim != 2:
         raise RuntimeError("mat2 must be a matrix")
-    return _finish(apply(_MATMUL, (input, mat2), grad_name="MmBackward0"), out, "mm")
+    return finish(apply(_MATMUL, (input, mat2), grad_name="MmBackward0"), out, "mm")
 
 
 def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -45,7 +41,7 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
         raise RuntimeError(
             f"Expected size for first two dimensions of batch2 tensor to be: {want} but got: {have}."
         )
-    return _finish(apply(_MATMUL, (input, mat2), grad_name="BmmBackward0"), out, "bmm")
+    return finish(apply(_MATMUL, (input, mat2), grad_name="BmmBackward0"), out, "bmm")
 
 
 def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -59,7 +55,7 @@ def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     def compute() -> Tensor:
         return reshape(apply(_MATMUL, (input, unsqueeze(vec, 1))), (rows,))
 
-    return _finish(folded("MvBackward0", (input, vec), compute), out, "mv")
+    return finish(folded("MvBackward0", (input, vec), compute), out, "mv")
 
 
 def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -77,7 +73,7 @@ def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
             f"of elements, "
             f"but got {have} and {other} elements respectively"
         )
-    return _finish(folded("DotBackward0", (input, tensor), lambda: sum(mul(input, tensor))), out, "dot")
+    return finish(folded("DotBackward0", (input, tensor), lambda: sum(mul(input, tensor))), out, "dot")
 
 
 def _name(tensor: Tensor) -> str:
@@ -88,7 +84,7 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     """The product by NumPy's rules: vectors as rows or columns, leading dims broadcast."""
     tensor_argument(input, "matmul")
     tensor_argument(other, "matmul", "other", 2)
-    return _finish(_matmul(input, other), out, "matmul")
+    return finish(_matmul(input, other), out, "matmul")
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -135,13 +131,13 @@ def addmm(
 ) -> Tensor:
     """beta * input + alpha * mat1 @ mat2."""
     if beta == 1 and alpha == 1:
-        return _finish(apply(_ADDMM, (input, mat1, mat2)), out, "addmm")
+        return finish(apply(_ADDMM, (input, mat1, mat2)), out, "addmm")
 
     def compute() -> Tensor:
         scaled = mul(mm(mat1, mat2), alpha)
         return scaled if beta == 0 else add(mul(input, beta), scaled)
 
-    return _finish(folded("AddmmBackward0", (input, mat1, mat2), compute), out, "addmm")
+    return finish(folded("AddmmBackward0", (input, mat1, mat2), compute), out, "addmm")
 
 
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
@@ -168,7 +164,7 @@ def outer(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor:
             f"outer: Expected 1-D argument {'self' if input.ndim != 1 else 'vec2'}, but got "
             f"{input.ndim if input.ndim != 1 else vec2.ndim}-D"
         )
-    return _finish(mul(reshape(input, (-1, 1)), vec2), out, "outer")
+    return finish(mul(reshape(input, (-1, 1)), vec2), out, "outer")
 
 
 ger = outer

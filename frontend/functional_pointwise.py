@@ -10,216 +10,14 @@ from typing import Any
 from . import promotion
 from .arguments import operand, tensor_argument
 from .dispatch import apply, constant, op_named
+from .functional_arithmetic import add, div, floor_divide, mul, neg, pair_of
 from .functional_host import nonzero
-from .inplace import into
+from .inplace import finish, into
 from .ir import dtypes
 from .ir.op import Op
-from .promotion import as_operand, convert, promoted, result_dtype
-from .tape import NotImplementedNode, folded
+from .promotion import as_operand, convert, result_dtype
+from .tape_folded import folded
 from .tensor import Tensor, cxx_name, scalar_type_name
-
-_ADD, _SUB, _MUL, _DIV, _POW = map(op_named, ("add", "sub", "mul", "div", "pow"))
-
-
-def _pair(input: Any, other: Any, floating: bool = False) -> tuple[Tensor, Tensor]:
-    """The two operands in the dtype they have in common."""
-    if isinstance(input, Tensor):
-        dtype = input._type.dtype
-        if isinstance(other, Tensor):
-            if dtype is other._type.dtype and (not floating or dtype.kind == "float"):
-                return input, other
-        elif dtype.kind == "float" and not isinstance(other, complex):
-            return input, constant(other, dtype)
-    first, second = promoted(input, other, floating=floating)
-    return first, second
-
-
-def _finish(result: Tensor, out: Tensor | None, name: str) -> Tensor:
-    return result if out is None else into(out, result, name)
-
-
-def _hide(result: Tensor, shown: int = 1) -> Tensor:
-    """A number operand that PyTorch's node does not list among its next_functions."""
-    if result._grad_fn is not None:
-        result._grad_fn.edges_shown = shown
-    return result
-
-
-# Arithmetic
-
-
-def add(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) -> Tensor:
-    """input + alpha * other."""
-    first, second = operand(input, "add", "input", 1), operand(other, "add")
-    if type(alpha) is int and alpha == 1:
-        return _finish(apply(_ADD, _pair(first, second)), out, "add")
-    if not isinstance(second, Tensor):
-        return _finish(apply(_ADD, _pair(first, _scaled(first, second, alpha))), out, "add")
-    result = folded("AddBackward0", (first, second), lambda: add(first, _scaled(first, second, alpha)))
-    return _finish(result, out, "add")
-
-
-def sub(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) -> Tensor:
-    """input - alpha * other."""
-    first, second = operand(input, "sub", "input", 1), operand(other, "sub")
-    if type(alpha) is int and alpha == 1:
-        return _finish(apply(_SUB, _pair(first, second)), out, "sub")
-    if not isinstance(second, Tensor):
-        return _finish(apply(_SUB, _pair(first, _scaled(first, second, alpha))), out, "sub")
-    result = folded("SubBackward0", (first, second), lambda: sub(first, _scaled(first, second, alpha)))
-    return _finish(result, out, "sub")
-
-
-def _scaled(input: Any, other: Any, alpha: Any) -> Any:
-    dtype = result_dtype(input, other)
-    if dtype.is_integral and isinstance(alpha, float):
-        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
-    if isinstance(alpha, bool) and dtype is not dtypes.bool_:
-        raise RuntimeError("Boolean alpha only supported for Boolean results.")
-    if not isinstance(other, Tensor):
-        return other * alpha
-    first = as_operand(other, dtype)
-    return apply(_MUL, (first, as_operand(alpha, dtype)))
-
-
-def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
-    """other - alpha * input."""
-    if type(alpha) is not int or alpha != 1:
-        return folded("RsubBackward0", (input, other), lambda: sub(other, mul(input, alpha)))
-    second, first = _pair(input, operand(other, "rsub"))
-    if isinstance(other, Tensor):
-        return folded("RsubBackward0", (input, other), lambda: apply(_SUB, (first, second)))
-    return _hide(apply(_SUB, (first, second), grad_name="RsubBackward1"), -1)
-
-
-def mul(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """input * other."""
-    pair = _pair(operand(input, "mul", "input", 1), operand(other, "mul"))
-    return _finish(apply(_MUL, pair), out, "mul")
-
-
-def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
-    """input / other; `rounding_mode` "trunc" or "floor" rounds the quotient."""
-    first, second = operand(input, "div", "input", 1), operand(other, "div")
-    if rounding_mode is None:
-        result = apply(_DIV, _pair(first, second, floating=True))
-    elif rounding_mode == "floor":
-        result = apply(_FLOOR_DIVIDE, _pair(first, second), grad_name="DivBackward2")
-    elif rounding_mode == "trunc":
-        result = folded("DivBackward2", (first, second), lambda: _truncated(*_pair(first, second)))
-    else:
-        raise RuntimeError(
-            "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '"
-            + rounding_mode
-            + "'"
-        )
-    return _finish(result, out, "div")
-
-
-_FLOOR_DIVIDE, _TRUNC, _REMAINDER = map(op_named, ("floor_divide", "trunc", "remainder"))
-
-
-def floor_divide(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """floor(input / other)."""
-    pair = _pair(operand(input, "floor_divide", "input", 1), operand(other, "floor_divide"))
-    _refuse_bool("div_floor_cpu", pair[0])
-    result: Tensor = apply(_FLOOR_DIVIDE, pair)
-    if result._grad_fn is not None:
-        result._grad_fn = NotImplementedNode("floor_divide", (input, other), result._type)
-    return _finish(result, out, "floor_divide")
-
-
-def remainder(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """Python's modulus: the result has the sign of `other`."""
-    pair = _pair(operand(input, "remainder", "input", 1), operand(other, "remainder"))
-    _refuse_bool("remainder_cpu", pair[0])
-    if isinstance(other, Tensor):
-        return _finish(apply(_REMAINDER, pair, grad_name="RemainderBackward1"), out, "remainder")
-    return _finish(_hide(apply(_REMAINDER, pair, grad_name="RemainderBackward0")), out, "remainder")
-
-
-def fmod(input: Tensor, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """C's fmod: the result has the sign of `input`."""
-    second = operand(other, "fmod")
-
-    def compute() -> Tensor:
-        a, b = _pair(input, second)
-        result: Tensor = apply(_SUB, (a, apply(_MUL, (_truncated(a, b), b))))
-        return result
-
-    name = "FmodBackward1" if isinstance(second, Tensor) else "FmodBackward0"
-    return _finish(folded(name, (input, second), compute), out, "fmod")
-
-
-def _truncated(first: Tensor, second: Tensor) -> Tensor:
-    """The quotient rounded towards zero, as the op itself does for integers."""
-    quotient: Tensor = apply(_DIV, (first, second))
-    if first.dtype.kind == "float":
-        quotient = apply(_TRUNC, (quotient,))
-    return quotient
-
-
-def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
-    """input to the exponent."""
-    base, exponent = operand(input, "pow", "input", 1), operand(exponent, "pow", "exponent")
-    if isinstance(base, Tensor) and not isinstance(exponent, Tensor):
-        result = _hide(_number_power(base, exponent))
-    elif isinstance(exponent, Tensor) and not isinstance(base, Tensor):
-        pair = _pair(base, exponent)
-        _refuse_bool("pow", pair[0])
-        result = _hide(apply(_POW, pair, grad_name="PowBackward2"), -1)
-    else:
-        pair = _pair(base, exponent)
-        _refuse_bool("pow", pair[0])
-        result = apply(_POW, pair, grad_name="PowBackward1")
-    return _finish(result, out, "pow")
-
-
-def _refuse_bool(kernel: str, value: Tensor) -> None:
-    if value.dtype is dtypes.bool_:
-        raise NotImplementedError(f"\"{kernel}\" not implemented for 'Bool'")
-
-
-def _number_power(base: Tensor, exponent: Any) -> Tensor:
-    """The common exponents are computed as PyTorch computes them: a product, a root."""
-    first, second = _pair(base, exponent)
-    dtype = first.dtype
-    if dtype.is_integral and isinstance(exponent, int) and exponent < 0:
-        raise RuntimeError("Integers to negative integer powers are not allowed.")
-    if dtype is dtypes.bool_:  # True ** False is True, anything else changes nothing
-        return first if exponent else as_operand(True, dtype) | first
-    if exponent == 2 and dtype.kind in ("float", "int", "uint"):
-        return apply(_MUL, (first, first), grad_name="PowBackward0")
-    if exponent == 0.5 and dtype.kind == "float":
-        return apply(op_named("sqrt"), (first,), grad_name="PowBackward0")
-    return apply(_POW, (first, second), grad_name="PowBackward0")
-
-
-def square(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """input ** 2."""
-    return pow(input, 2, out=out)
-
-
-def neg(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """-input."""
-    if input.dtype is dtypes.bool_:
-        raise RuntimeError(
-            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a "
-            "mask, use "
-            "the `~` or `logical_not()` operator instead."
-        )
-    return _finish(apply(_NEG, (input,)), out, "neg")
-
-
-_NEG = op_named("neg")
-
-
-def positive(input: Tensor) -> Tensor:
-    """The tensor itself."""
-    if input.dtype is dtypes.bool_:
-        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
-    return input
-
 
 # Functions of one tensor
 
@@ -271,8 +69,8 @@ def _step(name: str, doc: str) -> Callable[..., Tensor]:
 
     def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
         if tensor_argument(input, name).dtype.is_integral:
-            return _finish(convert_copy(input), out, name)
-        return _finish(apply(op, (input,)), out, name)
+            return finish(convert_copy(input), out, name)
+        return finish(apply(op, (input,)), out, name)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
@@ -295,17 +93,16 @@ trunc = _step("trunc", "The integer part.")
 def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Tensor:
     """The nearest integer, halves to the even one; to `decimals` decimal places."""
     if input.dtype.is_integral:
-        return _finish(convert_copy(input), out, "round")
+        return finish(convert_copy(input), out, "round")
     if decimals == 0:
-        return _finish(apply(_ROUND, (input,)), out, "round")
+        return finish(apply(_ROUND, (input,)), out, "round")
     scale = constant(10.0 ** builtins.abs(decimals), input.dtype)
-    up, down = (_MUL, _DIV) if decimals > 0 else (_DIV, _MUL)
+    up, down = (mul, div) if decimals > 0 else (div, mul)
 
     def compute() -> Tensor:
-        result: Tensor = apply(down, (apply(_ROUND, (apply(up, (input, scale)),)), scale))
-        return result
+        return down(apply(_ROUND, (up(input, scale),)), scale)
 
-    return _finish(folded("RoundBackward1", (input,), compute), out, "round")
+    return finish(folded("RoundBackward1", (input,), compute), out, "round")
 
 
 _ROUND = op_named("round")
@@ -316,7 +113,7 @@ def _composed(name: str, doc: str, compute: Callable[[Tensor], Tensor]) -> Calla
 
     def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
         tensor_argument(input, name)
-        return _finish(folded(f"{name.capitalize()}Backward0", (input,), lambda: compute(input)), out, name)
+        return finish(folded(f"{name.capitalize()}Backward0", (input,), lambda: compute(input)), out, name)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
@@ -344,10 +141,14 @@ def _binary(name: str, doc: str, numbers: bool = True) -> Callable[..., Tensor]:
 
     def function(input: Tensor, other: Any, *, out: Tensor | None = None) -> Tensor:
         if not isinstance(input, Tensor):
-            raise _invalid_combination(name, input, other) if numbers else _not_a_tensor(name, "input", 1, input)
+            raise (
+                _invalid_combination(name, input, other)
+                if numbers
+                else _not_a_tensor(name, "input", 1, input)
+            )
         if not numbers:
             tensor_argument(other, name, "other", 2)
-        result: Tensor = apply(op, _pair(input, operand(other, name)))
+        result: Tensor = apply(op, pair_of(input, operand(other, name)))
         return result if out is None else into(out, result, name)
 
     function.__name__ = function.__qualname__ = name
@@ -387,13 +188,13 @@ def _bitwise(name: str, doc: str) -> Callable[..., Tensor]:
     op: Op = op_named(name)
 
     def function(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-        pair = _pair(operand(input, name, "input", 1), operand(other, name))
+        pair = pair_of(operand(input, name, "input", 1), operand(other, name))
         kind = pair[0].dtype.kind
         if kind == "float" or kind == "complex":
             raise NotImplementedError(
                 f"\"{name}_cpu\" not implemented for '{scalar_type_name(pair[0].dtype)}'"
             )
-        return _finish(apply(op, pair), out, name)
+        return finish(apply(op, pair), out, name)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
@@ -415,7 +216,7 @@ def _power_of_two(input: Any, other: Any, name: str) -> Any:
     if not dtype.is_integral:
         raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{scalar_type_name(dtype)}'")
     if isinstance(other, Tensor):
-        return apply(_POW, (as_operand(2, dtype), convert(other, dtype)))
+        return apply(op_named("pow"), (as_operand(2, dtype), convert(other, dtype)))
     return as_operand(2**other, dtype)
 
 
@@ -430,7 +231,7 @@ def bitwise_not(input: Tensor, *, out: Tensor | None = None) -> Tensor:
         raise NotImplementedError(
             f"\"bitwise_not_cpu\" not implemented for '{scalar_type_name(input.dtype)}'"
         )
-    return _finish(apply(op_named("bitwise_not"), (input,)), out, "bitwise_not")
+    return finish(apply(op_named("bitwise_not"), (input,)), out, "bitwise_not")
 
 
 # Three tensors
@@ -445,8 +246,8 @@ def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Tenso
             "where expected condition to be a boolean tensor, but got a tensor with dtype "
             f"{scalar_type_name(condition.dtype)}"
         )
-    first, second = _pair(operand(input, "where", "input"), operand(other, "where", "other", 3))
-    return _finish(apply(_WHERE, (convert(condition, dtypes.bool_), first, second)), out, "where")
+    first, second = pair_of(operand(input, "where", "input"), operand(other, "where", "other", 3))
+    return finish(apply(_WHERE, (convert(condition, dtypes.bool_), first, second)), out, "where")
 
 
 _WHERE = op_named("where")
@@ -462,12 +263,12 @@ def clamp(input: Tensor, min: Any = None, max: Any = None, *, out: Tensor | None
             raised = input if min is None else maximum(input, min)
             return raised if max is None else minimum(raised, max)
 
-        return _finish(folded("ClampBackward0", (input, min, max), compute), out, "clamp")
+        return finish(folded("ClampBackward0", (input, min, max), compute), out, "clamp")
     numbers = [operand(v, "clamp", "min") for v in (min, max) if v is not None]
     dtype = result_dtype(input, *numbers)
     bounds = [None if v is None else (float(v) if dtype.kind == "float" else v) for v in (min, max)]
     result = apply(op_named("clamp"), (convert(input, dtype),), {"min": bounds[0], "max": bounds[1]})
-    return _finish(result, out, "clamp")
+    return finish(result, out, "clamp")
 
 
 clip = clamp
@@ -504,60 +305,15 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     return folded(name, (input, filling), compute)
 
 
-def lerp(input: Tensor, end: Tensor, weight: Any, *, out: Tensor | None = None) -> Tensor:
-    """input + weight * (end - input)."""
-    name = "LerpBackward1" if isinstance(weight, Tensor) else "LerpBackward0"
-    result = folded(name, (input, end, weight), lambda: add(input, mul(sub(end, input), weight)))
-    return _finish(result, out, "lerp")
-
-
-def addcmul(
-    input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, out: Tensor | None = None
-) -> Tensor:
-    """input + value * tensor1 * tensor2."""
-
-    def compute() -> Tensor:
-        product = mul(tensor1, tensor2)
-        return add(input, product if _is_one(value) else mul(product, value))
-
-    return _finish(folded("AddcmulBackward0", (input, tensor1, tensor2), compute), out, "addcmul")
-
-
-def addcdiv(
-    input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, out: Tensor | None = None
-) -> Tensor:
-    """input + value * tensor1 / tensor2."""
-    if tensor1.dtype.is_integral and tensor2.dtype.is_integral:
-        raise RuntimeError(
-            "Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a "
-            "true division of tensor1 and tensor2. The historic addcdiv behavior can be implemented as (input + value "
-            "* torch.trunc(tensor1 / tensor2)).to(input.dtype) for integer inputs and as (input + value * tensor1 / "
-            "tensor2) for float inputs. The future addcdiv behavior is just the latter implementation: (input + value "
-            "* tensor1 / tensor2), for all dtypes."
-        )
-
-    def compute() -> Tensor:
-        quotient = div(tensor1, tensor2)
-        return add(input, quotient if _is_one(value) else mul(quotient, value))
-
-    return _finish(folded("AddcdivBackward0", (input, tensor1, tensor2), compute), out, "addcdiv")
-
-
-def _is_one(value: Any) -> bool:
-    return not isinstance(value, Tensor) and value == 1
-
-
-subtract, multiply, divide, true_divide, negative, absolute = sub, mul, div, div, neg, abs
+absolute = abs
 greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
 fix = trunc
+
 
 # The names of `torch` that are defined here.
 __all__ = [
     "abs",
     "absolute",
-    "add",
-    "addcdiv",
-    "addcmul",
     "bitwise_and",
     "bitwise_left_shift",
     "bitwise_not",
@@ -571,8 +327,6 @@ __all__ = [
     "clip",
     "cos",
     "cosh",
-    "div",
-    "divide",
     "eq",
     "erf",
     "exp",
@@ -580,8 +334,6 @@ __all__ = [
     "expm1",
     "fix",
     "floor",
-    "floor_divide",
-    "fmod",
     "ge",
     "greater",
     "greater_equal",
@@ -590,7 +342,6 @@ __all__ = [
     "isinf",
     "isnan",
     "le",
-    "lerp",
     "less",
     "less_equal",
     "log",
@@ -605,31 +356,19 @@ __all__ = [
     "masked_fill",
     "maximum",
     "minimum",
-    "mul",
-    "multiply",
     "ne",
-    "neg",
-    "negative",
     "not_equal",
-    "positive",
-    "pow",
     "reciprocal",
     "relu",
-    "remainder",
     "round",
     "rsqrt",
-    "rsub",
     "sigmoid",
     "sign",
     "sin",
     "sinh",
     "sqrt",
-    "square",
-    "sub",
-    "subtract",
     "tan",
     "tanh",
-    "true_divide",
     "trunc",
     "where",
 ]  # fmt: skip

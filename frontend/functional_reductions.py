@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 from . import promotion
 from .arguments import as_int, tensor_argument, wrap_dim, wrap_dims
 from .dispatch import apply, constant, op_named
-from .functional_host import sort_order
-from .functional_pointwise import abs, add, eq, exp, isfinite, log, mul, ne, pow, sqrt, sub, where
-from .functional_shape import cat, flatten, narrow, reshape, unsqueeze
-from .inplace import into
+from .functional_arithmetic import add, mul, pow, sub
+from .functional_pointwise import abs, eq, exp, isfinite, log, ne, sqrt, where
+from .functional_shape import flatten, reshape, unsqueeze
+from .inplace import finish
 from .ir import dtypes
 from .ir.dtypes import DType
 from .promotion import convert
-from .tape import folded
+from .tape_folded import folded
 from .tensor import Tensor, scalar_type_name
 
 _SUM, _PROD, _MEAN, _VAR, _AMAX, _AMIN, _ANY, _ALL, _ARGMAX, _ARGMIN, _GATHER = map(
@@ -27,10 +27,6 @@ _SUM, _PROD, _MEAN, _VAR, _AMAX, _AMIN, _ANY, _ALL, _ARGMAX, _ARGMIN, _GATHER = 
 def _all_if_empty(dim: Any, rank: int) -> tuple[int, ...]:
     """The dims to reduce: of `dim=()`, as of None, all."""
     return wrap_dims(None if dim == () or dim == [] else dim, rank)
-
-
-def _finish(result: Tensor, out: Tensor | None, name: str) -> Tensor:
-    return result if out is None else into(out, result, name)
 
 
 # Sums
@@ -54,7 +50,7 @@ def sum(
         result = apply(_SUM, (input,), attrs, name)
     else:
         result = folded(name, (input,), lambda: apply(_SUM, (convert(input, dtype),), attrs))
-    return _finish(result, out, "sum")
+    return finish(result, out, "sum")
 
 
 def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
@@ -92,7 +88,7 @@ def mean(
     _need_floating("mean", value)
     name = "MeanBackward0" if dim is None else "MeanBackward1"
     dims = _all_if_empty(dim, input.ndim)
-    return _finish(apply(_MEAN, (value,), {"dims": dims, "keepdim": bool(keepdim)}, name), out, "mean")
+    return finish(apply(_MEAN, (value,), {"dims": dims, "keepdim": bool(keepdim)}, name), out, "mean")
 
 
 def _need_floating(name: str, value: Tensor) -> None:
@@ -213,7 +209,7 @@ def _return_type(name: str) -> type[ValuesAndIndices]:
     return made
 
 
-_TYPES = {
+RETURN_TYPES = {
     name: _return_type(name)
     for name in ("max", "min", "sort", "topk", "median", "mode", "cummax", "kthvalue")
 }
@@ -227,7 +223,7 @@ def _extreme(name: str, whole: Any, arg: Any, pairwise: str) -> Callable[..., An
     ) -> Any:
         if isinstance(dim, Tensor) or other is not None:
             first, second = promotion.promoted(input, dim if other is None else other)
-            return _finish(apply(op_named(pairwise), (first, second)), out, name)
+            return finish(apply(op_named(pairwise), (first, second)), out, name)
         if dim is None:
             if input._type.numel == 0:
                 raise RuntimeError(
@@ -236,17 +232,17 @@ def _extreme(name: str, whole: Any, arg: Any, pairwise: str) -> Callable[..., An
                     "dim with the 'dim' argument."
                 )
             dims = tuple(range(input.ndim))
-            return _finish(
+            return finish(
                 apply(whole, (input,), {"dims": dims, "keepdim": False}, f"{title}Backward1"), out, name
             )
         at = wrap_dim(dim, input.ndim)
         if input.ndim and input.shape[at] == 0:
             raise IndexError(f"{name}(): Expected reduction dim {at} to have non-zero size.")
         indices = apply(arg, (input,), {"dim": at, "keepdim": True})
-        values = _gathered(input, at, indices, keepdim, f"{title}Backward0")
+        values = gathered(input, at, indices, keepdim, f"{title}Backward0")
         if not keepdim and input.ndim:
-            indices = _dropped(indices, at)
-        return _TYPES[name](values, indices)
+            indices = dropped(indices, at)
+        return RETURN_TYPES[name](values, indices)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
@@ -255,17 +251,17 @@ def _extreme(name: str, whole: Any, arg: Any, pairwise: str) -> Callable[..., An
     return function
 
 
-def _dropped(value: Tensor, dim: int) -> Tensor:
+def dropped(value: Tensor, dim: int) -> Tensor:
     shape = tuple(value.shape)
     dropped = reshape(value, (*shape[:dim], *shape[dim + 1 :]))
     dropped._base = None
     return dropped
 
 
-def _gathered(input: Tensor, dim: int, indices: Tensor, keepdim: bool, name: str) -> Tensor:
+def gathered(input: Tensor, dim: int, indices: Tensor, keepdim: bool, name: str) -> Tensor:
     def compute() -> Tensor:
         values: Tensor = apply(_GATHER, (input, indices), {"dim": dim})
-        return values if keepdim or not input.ndim else _dropped(values, dim)
+        return values if keepdim or not input.ndim else dropped(values, dim)
 
     return folded(name, (input,), compute)
 
@@ -286,7 +282,7 @@ def _along_dims(name: str, op: Any) -> Callable[..., Tensor]:
         for d in dims:
             if input.ndim and input.shape[d] == 0:
                 raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
-        return _finish(apply(op, (input,), {"dims": dims, "keepdim": bool(keepdim)}), out, name)
+        return finish(apply(op, (input,), {"dims": dims, "keepdim": bool(keepdim)}), out, name)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"The {name[1:]}imum over the dims, or of all elements; equal ones share the gradient."
@@ -346,93 +342,7 @@ any, all = _truth("any", _ANY), _truth("all", _ALL)
 # Order
 
 
-def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> ValuesAndIndices:
-    """(values, indices) in order along the dim."""
-    at = wrap_dim(dim, input.ndim)
-    order = sort_order(input, at, descending, "sort")
-    return _TYPES["sort"](_gathered(input, at, order, True, "SortBackward0"), order)
-
-
-def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
-    """The indices that sort along the dim."""
-    return sort_order(input, wrap_dim(dim, input.ndim), descending, "argsort")
-
-
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesAndIndices:
-    """(values, indices) of the k largest (or smallest) along the dim."""
-    at = wrap_dim(dim, input.ndim)
-    size = input.shape[at] if input.ndim else 1
-    if not 0 <= k <= size:
-        raise RuntimeError("selected index k out of range")
-    order = sort_order(input, at, largest, "topk")
-    chosen = narrow(order, at, 0, k).contiguous() if input.ndim else order
-    return _TYPES["topk"](_gathered(input, at, chosen, True, "TopkBackward0"), chosen)
-
-
-def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
-    """(values, indices) of the k-th smallest along the dim, counted from 1."""
-    at = wrap_dim(dim, input.ndim)
-    if not 1 <= k <= (input.shape[at] if input.ndim else 1):
-        raise RuntimeError("kthvalue(): selected number k out of range for dimension " + str(at))
-    return _chosen(input, at, k - 1, keepdim, "kthvalue", "KthvalueBackward0")
-
-
-def _chosen(input: Tensor, at: int, rank: int, keepdim: bool, name: str, node: str) -> ValuesAndIndices:
-    order = sort_order(input, at, False, name)
-    indices = narrow(order, at, rank, 1).contiguous() if input.ndim else order
-    values = _gathered(input, at, indices, keepdim, node)
-    return _TYPES[name](values, indices if keepdim or not input.ndim else _dropped(indices, at))
-
-
-def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower median of all elements, or the (values, indices) along the dim."""
-    if dim is None:
-        flat = flatten(input)
-        middle = (as_int(flat.shape[0]) - 1) // 2
-        return folded(
-            "MedianBackward0", (input,), lambda: _chosen(flatten(input), 0, middle, False, "median", "")[0]
-        )
-    at = wrap_dim(dim, input.ndim)
-    middle = (as_int(input.shape[at] if input.ndim else 1) - 1) // 2
-    return _chosen(input, at, middle, keepdim, "median", "MedianBackward1")
-
-
 # Running sums, by doubling shifts: log2(n) passes that are ordinary ops
-
-
-def _running(input: Tensor, dim: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    if not input.ndim:
-        return input.clone()
-    size, by = as_int(input.shape[dim]), 1
-    while by < size:
-        head = narrow(input, dim, 0, by)
-        moved = combine(narrow(input, dim, by, size - by), narrow(input, dim, 0, size - by))
-        input, by = cat([head, moved], dim), by * 2
-    return input if by > 1 else input.clone()
-
-
-def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
-    """The running sum along the dim."""
-    if dtype is None and input.dtype.kind not in ("float", "complex"):
-        dtype = dtypes.i64
-    at = wrap_dim(dim, input.ndim)
-    return folded(
-        "CumsumBackward0",
-        (input,),
-        lambda: _running(input if dtype is None else convert(input, dtype), at, add),
-    )
-
-
-def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
-    """The running product along the dim."""
-    if dtype is None and input.dtype.kind not in ("float", "complex"):
-        dtype = dtypes.i64
-    at = wrap_dim(dim, input.ndim)
-    return folded(
-        "CumprodBackward0",
-        (input,),
-        lambda: _running(input if dtype is None else convert(input, dtype), at, mul),
-    )
 
 
 # Norms
@@ -500,7 +410,7 @@ def _softmax(name: str, input: Tensor, dim: int, dtype: DType | None) -> Tensor:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "argsort", "cumprod", "cumsum", "dist",
-    "kthvalue", "log_softmax", "logsumexp", "max", "mean", "median", "min", "nanmean", "nansum", "norm",
-    "prod", "softmax", "sort", "std", "std_mean", "sum", "topk", "var", "var_mean",
+    "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "dist", "log_softmax", "logsumexp",
+    "max", "mean", "min", "nanmean", "nansum", "norm", "prod", "softmax", "std", "std_mean", "sum", "var",
+    "var_mean",
 ]  # fmt: skip

@@ -14,18 +14,9 @@ from . import dispatch
 from .layout import overlaps_itself
 from .promotion import check_castable, convert
 from .state import local
-from .tape import (
-    CopySlices,
-    Edge,
-    FoldedNode,
-    Node,
-    OpNode,
-    OverwriteScope,
-    ReplaceNode,
-    SavedTensor,
-    gradient_edge,
-    node_class,
-)
+from .tape import Edge, Node, gradient_edge, node_class
+from .tape_folded import CopySlices, FoldedNode, ReplaceNode
+from .tape_ops import OpNode, OverwriteScope, SavedTensor
 from .tensor import Tensor
 
 _NO_GRAD_VIEW = (
@@ -171,6 +162,11 @@ def into(out: Tensor, result: Tensor, name: str) -> Tensor:
         resize(out, tuple(result.shape))
     dispatch.write(out, convert(result, out.dtype))
     return out
+
+
+def finish(result: Tensor, out: Tensor | None, name: str) -> Tensor:
+    """What a function with an `out=` argument returns: its result, or `out` with the result in it."""
+    return result if out is None else into(out, result, name)
 
 
 def resize(tensor: Tensor, shape: tuple[Any, ...]) -> None:

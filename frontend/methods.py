@@ -2,436 +2,107 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from . import creation, device, dispatch, hooks, indexing, layout, printing, promotion
+from . import creation, device, indexing, promotion, random
+from . import functional_arithmetic as arithmetic
 from . import functional_host as host
+from . import functional_indexing as indexed
 from . import functional_matmul as matrices
+from . import functional_order as order
 from . import functional_pointwise as pointwise
 from . import functional_reductions as reductions
 from . import functional_shape as shapes
-from .arguments import is_operand, wrap_dim
-from .autograd import api
-from .inplace import assign, overwrite
+from . import functional_slices as slices
+from . import tensor_methods as own
+from .arguments import is_operand
+from .inplace import overwrite
 from .ir import dtypes
 from .ir.dtypes import DType
-from .size import Size
 from .state import local
-from .tensor import Tensor, data_changed, scalar_type_name, wrap
+from .tensor import Tensor
 
 
 def _method(function: Callable[..., Any], name: str = "") -> None:
     setattr(Tensor, name or function.__name__, function)
 
 
-# Sizes and types
+def _named(function: Any, name: str, doc: str) -> Any:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
 
 
-def size(self: Tensor, dim: int | None = None) -> Any:
-    """The shape, or one dim of it."""
-    shape = self.shape
-    return shape if dim is None else shape[wrap_dim(dim, len(shape), scalar=False)]
+def _property(name: str, get: Callable[[Tensor], Any], doc: str, put: Any = None) -> None:
+    setattr(Tensor, name, property(get, put, doc=doc))
 
 
-def dim(self: Tensor) -> int:
-    """The number of dims."""
-    return self.ndim
+# Functions that are methods too: all of these files' functions but the ones that take no tensor first.
+
+_NO_METHODS = frozenset(
+    {
+        "broadcast_shapes", "broadcast_tensors", "cat", "concat", "concatenate", "einsum", "hstack",
+        "meshgrid", "rsub", "stack", "std_mean", "tensordot", "var_mean", "vstack", "where",
+    }
+)  # fmt: skip
+_METHODS_ONLY = {
+    shapes: ("view", "view_as", "reshape_as", "contiguous", "expand", "expand_as", "repeat"),
+    indexing: ("fill_", "copy_", "index_put_"),
+    random: ("uniform_", "normal_", "random_", "bernoulli_", "exponential_"),
+}
+
+for _module in (arithmetic, pointwise, reductions, order, shapes, slices, matrices, indexed, indexing, host):
+    for _name in _module.__all__:
+        if _name not in _NO_METHODS:
+            _method(getattr(_module, _name), _name)
+for _module, _names in _METHODS_ONLY.items():
+    for _name in _names:
+        _method(getattr(_module, _name), _name)
+_method(random.bernoulli, "bernoulli")
+_method(random.multinomial, "multinomial")
+
+for _name in own.__all__:
+    _method(getattr(own, _name), _name)
+_method(own.type_, "type")
+_method(own.dim, "ndimension")
+_method(own.numel, "nelement")
+_method(own.number_method(float), "__float__")
+_method(own.number_method(int), "__int__")
+_method(own.number_method(complex), "__complex__")
+_method(own.where_method, "where")
+
+_property("data", own.get_data, "The same memory, outside autograd: writes are not tracked.", own.set_data)
+_property("device", lambda self: device.CPU, "Where the memory is: the CPU.")
+_property("retains_grad", own.retains_grad, "Whether `retain_grad` was called.")
+_property("layout", lambda self: "torch.strided", "How the elements are stored: by strides.")
+_property("is_cpu", lambda self: True, "Whether the memory is the CPU's.")
+for _name in ("is_cuda", "is_sparse", "is_quantized", "is_meta", "is_mps", "is_xpu"):
+    _property(_name, lambda self: False, "False: eager tensors are dense and on the CPU.")
+_property("itemsize", own.element_size, "Bytes per element.")
+_property("nbytes", lambda self: self._type.nbytes, "Bytes of all elements.")
+_property("T", own.transposed, "The dims in reverse order.")
+_property("mT", own.matrix_transposed, "The last two dims exchanged.")
+_property("H", own.transposed, "The conjugate transpose of a real matrix: its transpose.")
+_property("real", lambda self: self, "The real part: the tensor itself.")
 
 
-def numel(self: Tensor) -> Any:
-    """The number of elements."""
-    return self._type.numel
-
-
-def stride(self: Tensor, dim: int | None = None) -> Any:
-    """How many elements apart neighbours along each dim lie."""
-    steps = layout.strides(self)
-    return steps if dim is None else steps[wrap_dim(dim, len(steps), scalar=False)]
-
-
-def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
-    """Whether the elements lie in row-major order without gaps."""
-    return layout.is_contiguous(self)
-
-
-def storage_offset(self: Tensor) -> int:
-    """Where the first element lies, counted from the start of the storage."""
-    array, base = self._array, self._storage.base_array
-    assert array is not None and base is not None
-    return (array.ctypes.data - base.ctypes.data) // array.itemsize
-
-
-def data_ptr(self: Tensor) -> int:
-    """The address of the first element."""
-    return host.host_array(self, "data_ptr()").ctypes.data
-
-
-def element_size(self: Tensor) -> int:
-    """Bytes per element."""
-    return self.dtype.itemsize
-
-
-def is_floating_point(self: Tensor) -> bool:
-    """Whether the dtype is a floating-point one."""
-    return self.dtype.is_floating_point
-
-
-def is_complex(self: Tensor) -> bool:
-    """Whether the dtype is complex."""
-    return self.dtype.is_complex
-
-
-def is_signed(self: Tensor) -> bool:
-    """Whether the dtype has negative values."""
-    return self.dtype.is_signed
-
-
-def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
-    """The legacy type name, `torch.FloatTensor`; with an argument, the tensor as that type."""
-    if dtype is None:
-        return f"torch.{scalar_type_name(self.dtype)}Tensor"
-    if isinstance(dtype, DType):
-        return promotion.convert(self, dtype)
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", "")
-    for candidate in dtypes.ALL:
-        if name.removeprefix("torch.") == scalar_type_name(candidate) + "Tensor":
-            return promotion.convert(self, candidate)
-    raise ValueError(f"invalid type: {dtype!r}")
-
-
-# Conversions
-
-
-def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """`to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`: converted, or itself where nothing
-    changes.
-    """
-    copy = kwargs.pop("copy", False)
-    wanted, where = kwargs.pop("dtype", None), kwargs.pop("device", None)
-    kwargs.pop("non_blocking", None), kwargs.pop("memory_format", None)
-    if kwargs:
-        raise TypeError(f"to() received an invalid combination of arguments: unexpected {', '.join(kwargs)}")
-    for value in args:
-        if isinstance(value, DType):
-            wanted = value
-        elif isinstance(value, Tensor):
-            wanted, where = value.dtype, None
-        elif isinstance(value, str | device.device) or (type(value) is int and where is None):
-            where = value
-        elif not isinstance(value, bool) and value is not None:
-            raise TypeError(
-                f"to() received an invalid combination of arguments - got ({type(value).__name__})"
-            )
-    device.require_cpu(where)
-    converted = self if wanted is None else promotion.convert(self, wanted)
-    return clone(self) if copy and converted is self else converted
+# Conversions and constructors by dtype
 
 
 def _as(name: str, dtype: DType) -> None:
     def method(self: Tensor, memory_format: Any = None) -> Tensor:
         return promotion.convert(self, dtype)
 
-    method.__name__ = method.__qualname__ = name
-    method.__doc__ = f"The tensor as {dtype!r}."
-    _method(method)
+    _method(_named(method, name, f"The tensor as {dtype!r}."))
 
 
 for _name, _dtype in {
     "float": dtypes.f32, "double": dtypes.f64, "half": dtypes.f16, "bfloat16": dtypes.bf16,
-    "long": dtypes.i64, "int": dtypes.i32, "short": dtypes.i16, "char": dtypes.i8, "byte": dtypes.u8, "bool": dtypes.bool_,
+    "long": dtypes.i64, "int": dtypes.i32, "short": dtypes.i16, "char": dtypes.i8, "byte": dtypes.u8,
+    "bool": dtypes.bool_,
 }.items():  # fmt: skip
     _as(_name, _dtype)
-
-
-def cpu(self: Tensor) -> Tensor:
-    """The tensor on the CPU: itself."""
-    return self
-
-
-def cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
-    """AssertionError: eager tensors live on the CPU."""
-    raise AssertionError("Torch not compiled with CUDA enabled")
-
-
-def type_as(self: Tensor, other: Tensor) -> Tensor:
-    """The tensor in the other's dtype."""
-    return promotion.convert(self, other.dtype)
-
-
-def item(self: Tensor) -> Any:
-    """The one element as a Python number."""
-    if self._type.numel != 1:
-        raise RuntimeError(f"a Tensor with {self._type.numel} elements cannot be converted to Scalar")
-    return local.backend.scalar(self)
-
-
-def tolist(self: Tensor) -> Any:
-    """The elements as nested lists of Python numbers."""
-    array = host.host_array(self, "tolist()")
-    return (array.astype(np.float32) if array.dtype == dtypes.bf16.numpy else array).tolist()
-
-
-def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
-    """The elements as a NumPy array over the same memory."""
-    if self.requires_grad and not force:
-        raise RuntimeError(
-            "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
-        )
-    if self.dtype is dtypes.bf16 and not force:
-        raise TypeError("Got unsupported ScalarType BFloat16")
-    return host.host_array(self, "numpy()")
-
-
-def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-    array = numpy(self)
-    if dtype is not None and array.dtype != dtype:
-        return array.astype(dtype)
-    return array.copy() if copy else array
-
-
-def _number(kind: type) -> Callable[[Tensor], Any]:
-    def convert(self: Tensor) -> Any:
-        if self._type.numel != 1:
-            raise ValueError("only one element tensors can be converted to Python scalars")
-        return kind(local.backend.scalar(self))
-
-    return convert
-
-
-def __index__(self: Tensor) -> int:
-    if self._type.numel != 1 or self.dtype.kind not in ("int", "uint", "bool"):
-        raise TypeError("only integer tensors of a single element can be converted to an index")
-    return int(local.backend.scalar(self))
-
-
-def __bool__(self: Tensor) -> bool:
-    count = self._type.numel
-    if count != 1:
-        if count == 0:
-            raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
-        raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
-    return bool(local.backend.scalar(self))
-
-
-def __len__(self: Tensor) -> int:
-    if not self.ndim:
-        raise TypeError("len() of a 0-d tensor")
-    found: int = self.shape[0]
-    return found
-
-
-def __iter__(self: Tensor) -> Iterator[Tensor]:
-    if not self.ndim:
-        raise TypeError("iteration over a 0-d tensor")
-    return iter(shapes.unbind(self, 0))
-
-
-def __contains__(self: Tensor, element: Any) -> bool:
-    if isinstance(element, Tensor | int | float):
-        return bool(reductions.any(pointwise.eq(self, element)))
-    raise RuntimeError(
-        f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}."
-    )
-
-
-def __format__(self: Tensor, spec: str) -> str:
-    if not self.ndim and type(self) is Tensor and self._array is not None:
-        return format(self._array.item(), spec)
-    return object.__format__(self, spec)
-
-
-def __repr__(self: Tensor, *, tensor_contents: Any = None) -> str:
-    return printing.tensor_str(self)
-
-
-def __hash__(self: Tensor) -> int:
-    return id(self)
-
-
-def __reversed__(self: Tensor) -> Tensor:
-    return shapes.flip(self, 0) if self.ndim else self
-
-
-def __dir__(self: Tensor) -> list[str]:
-    return sorted(set(object.__dir__(self)))
-
-
-# Copies, aliases, gradients
-
-
-def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
-    """A copy, with history."""
-    return pointwise.convert_copy(self)
-
-
-def detach(self: Tensor) -> Tensor:
-    """The same memory without history."""
-    return self._alias()
-
-
-def detach_(self: Tensor) -> Tensor:
-    """Drop the history."""
-    if self._base is not None:
-        raise RuntimeError("Can't detach views in-place. Use detach() instead.")
-    self._grad_fn, self._output_nr, self._requires_grad = None, 0, False
-    return self
-
-
-def _get_data(self: Tensor) -> Tensor:
-    alias = self._alias()
-    alias._autograd_extra().untracked = True
-    return alias
-
-
-def _set_data(self: Tensor, new: Any) -> None:
-    if not isinstance(new, Tensor):
-        raise TypeError(f"Variable data has to be a tensor, but got {type(new).__name__}")
-    if new.dtype is not self.dtype and self.requires_grad and new.dtype.kind not in ("float", "complex"):
-        raise RuntimeError(
-            "data set to a tensor that requires gradients must be floating point or complex dtype"
-        )
-    notify = local.backend.on_data_set
-    if notify is not None:
-        notify(self)
-    self._array, self._value, self._known_type = new._array, new._value, new._known_type
-    self._storage, self._views, self._base = new._storage, new._views, None
-    data_changed()
-    if self._extra is not None:
-        self._extra.accumulator = None
-
-
-def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
-    """Set `requires_grad`."""
-    if not isinstance(requires_grad, bool):
-        raise TypeError(
-            f"requires_grad_(): argument 'requires_grad' (position 1) must be bool, not {type(requires_grad).__name__}"
-        )
-    if requires_grad and self.dtype.kind not in ("float", "complex"):
-        raise RuntimeError("only Tensors of floating point dtype can require gradients")
-    self.requires_grad = requires_grad
-    return self
-
-
-def backward(
-    self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
-    create_graph: bool = False, inputs: Any = None,
-) -> None:  # fmt: skip
-    """Accumulate the gradients of this tensor into the `.grad` of the leaves it was made from."""
-    if gradient is not None and not isinstance(gradient, Tensor):
-        raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
-    api.backward(
-        (self,), None if gradient is None else (gradient,), retain_graph, create_graph, inputs=inputs
-    )
-
-
-def retain_grad(self: Tensor) -> None:
-    """Have `backward` fill `.grad` of a tensor that is not a leaf."""
-    if not self.requires_grad:
-        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
-    node = self.grad_fn
-    if node is None:
-        return
-    import weakref
-
-    self._autograd_extra().retains_grad = True
-    node.hooks.retain[self._output_nr] = weakref.ref(self)
-
-
-def _retains_grad(self: Tensor) -> bool:
-    return self._extra is not None and self._extra.retains_grad
-
-
-def register_hook(self: Tensor, hook: Callable[[Tensor], Any]) -> hooks.RemovableHandle:
-    """`hook(grad) -> None or a new grad` runs when this tensor's gradient is known."""
-    if not self.requires_grad:
-        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-    node = self.grad_fn
-    if node is None:
-        return hooks.register(self._autograd_extra().hooks, hook)
-    return hooks.register(node.hooks.tensor.setdefault(self._output_nr, {}), hook)
-
-
-def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], None]) -> hooks.RemovableHandle:
-    """`hook(leaf)` runs after the leaf's `.grad` was accumulated."""
-    if not self.requires_grad:
-        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-    if self.grad_fn is not None:
-        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
-    return hooks.register(self._autograd_extra().post_accumulate, hook)
-
-
-def is_set_to(self: Tensor, tensor: Tensor) -> bool:
-    """Whether both are the same view of the same memory."""
-    return self._storage is tensor._storage and self._views == tensor._views
-
-
-def share_memory_(self: Tensor) -> Tensor:
-    """Nothing to do: memory is shared with threads anyway."""
-    return self
-
-
-def set_(self: Tensor, source: Tensor) -> Tensor:
-    """Make this tensor refer to the source's memory."""
-    _set_data(self, source)
-    return self
-
-
-def resize_(self: Tensor, *size: Any) -> Tensor:
-    """Another shape; the first elements are kept, new ones are 0."""
-    shape = creation.sizes(size, "resize_")
-    count, have = creation.math.prod(shape), self._type.numel  # type: ignore[arg-type]
-    flat = self.detach().reshape(-1)
-    kept = (
-        flat[:count] if have >= count else shapes.cat([flat, creation.zeros(count - have, dtype=self.dtype)])
-    )
-    _set_data(self, kept.reshape(shape).clone())
-    return self
-
-
-def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
-    if id(self) in memo:
-        found: Tensor = memo[id(self)]
-        return found
-    if not self.is_leaf:
-        raise RuntimeError(
-            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If "
-            "you were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage, see "
-            "https://github.com/pytorch/pytorch/pull/103001"
-        )
-    copied = wrap(host.host_array(self, "deepcopy").copy())
-    copied._requires_grad = self._requires_grad
-    copied.__dict__.update(self.__dict__)
-    memo[id(self)] = copied
-    if self._grad is not None:
-        copied._grad = __deepcopy__(self._grad, memo)
-    return copied
-
-
-def _rebuild(array: np.ndarray[Any, Any], dtype: DType, requires_grad: bool) -> Tensor:
-    made = wrap(array.view(dtype.numpy))
-    made._requires_grad = requires_grad
-    return made
-
-
-def __reduce_ex__(self: Tensor, protocol: Any) -> Any:
-    array = host.host_array(self, "pickling")
-    if self.dtype is dtypes.bf16:
-        array = array.view(np.uint16)
-    return _rebuild, (array, self.dtype, self.requires_grad)
-
-
-# New tensors like this one
-
-
-def new_tensor(
-    self: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """`torch.tensor(data)` in this tensor's dtype."""
-    return creation.tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
 
 
 def _new(name: str) -> None:
@@ -443,128 +114,11 @@ def _new(name: str) -> None:
         made: Tensor = function(*args, **kwargs)
         return made
 
-    method.__name__ = method.__qualname__ = f"new_{name}"
-    method.__doc__ = f"`torch.{name}` in this tensor's dtype."
-    _method(method)
+    _method(_named(method, f"new_{name}", f"`torch.{name}` in this tensor's dtype."))
 
 
 for _name in ("zeros", "ones", "empty", "full"):
     _new(_name)
-
-
-def new(self: Tensor, *args: Any) -> Tensor:
-    """The legacy constructor of this tensor's type: from sizes or from data."""
-    if len(args) == 1 and isinstance(args[0], list | tuple) and not isinstance(args[0], Size):
-        return creation.tensor(args[0], dtype=self.dtype)
-    return creation.empty(*args, dtype=self.dtype) if args else creation.empty(0, dtype=self.dtype)
-
-
-# Putting it together
-
-for _function in (
-    size, dim, numel, stride, is_contiguous, storage_offset, data_ptr, element_size, is_floating_point,
-    is_complex, is_signed, to, cpu, cuda, type_as, item, tolist, numpy, __array__, __index__, __bool__,
-    __len__, __iter__, __contains__, __format__, __repr__, __hash__, __reversed__, clone, detach, detach_,
-    requires_grad_, backward, retain_grad, register_hook, register_post_accumulate_grad_hook, is_set_to,
-    share_memory_, set_, resize_, __deepcopy__, __reduce_ex__, new_tensor, new,
-):  # fmt: skip
-    _method(_function)
-
-_method(type_, "type")
-_method(dim, "ndimension")
-_method(numel, "nelement")
-_method(_number(float), "__float__")
-_method(_number(int), "__int__")
-_method(_number(complex), "__complex__")
-Tensor.data = property(_get_data, _set_data, doc="The same memory, outside autograd: writes are not tracked.")  # type: ignore[method-assign, assignment]
-Tensor.device = property(lambda self: device.CPU, doc="Where the memory is: the CPU.")  # type: ignore[method-assign, assignment]
-Tensor.retains_grad = property(_retains_grad, doc="Whether `retain_grad` was called.")  # type: ignore[method-assign, assignment]
-Tensor.layout = property(lambda self: "torch.strided")  # type: ignore[method-assign, assignment]
-Tensor.is_cuda = property(lambda self: False)  # type: ignore[method-assign, assignment]
-Tensor.is_cpu = property(lambda self: True)  # type: ignore[method-assign, assignment]
-Tensor.is_sparse = property(lambda self: False)  # type: ignore[method-assign, assignment]
-Tensor.is_quantized = property(lambda self: False)  # type: ignore[method-assign, assignment]
-Tensor.is_meta = property(lambda self: False)  # type: ignore[method-assign, assignment]
-Tensor.itemsize = property(element_size)  # type: ignore[method-assign, assignment]
-Tensor.nbytes = property(lambda self: self._type.nbytes)  # type: ignore[method-assign, assignment]
-Tensor.names = property(lambda self: (None,) * self.ndim)  # type: ignore[method-assign, assignment]
-
-
-def _transposed(self: Tensor) -> Tensor:
-    if self.ndim > 2:
-        warnings.warn(
-            "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw "
-            "an error in a future release. Consider `x.mT` to transpose batches of matrices or `x.permute(*torch.arange("
-            "x.ndim - 1, -1, -1))` to reverse the dimensions of a tensor.",
-            UserWarning,
-            stacklevel=2,
-        )
-    return shapes.permute(self, tuple(range(self.ndim - 1, -1, -1)))
-
-
-def _matrix_transposed(self: Tensor) -> Tensor:
-    if self.ndim < 2:
-        raise RuntimeError(
-            f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor."
-        )
-    return shapes.transpose(self, -2, -1)
-
-
-Tensor.T = property(_transposed, doc="The dims in reverse order.")  # type: ignore[method-assign, assignment]
-Tensor.mT = property(_matrix_transposed, doc="The last two dims exchanged.")  # type: ignore[method-assign, assignment]
-Tensor.H = Tensor.T
-Tensor.real = property(lambda self: self)  # type: ignore[method-assign, assignment]
-
-_POINTWISE = [
-    "add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "floor_divide",
-    "remainder", "fmod", "pow", "square", "neg", "negative", "positive", "exp", "expm1", "exp2", "log",
-    "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan", "sinh", "cosh", "tanh",
-    "erf", "sigmoid", "isnan", "isinf", "isfinite", "abs", "absolute", "sign", "relu", "logical_not",
-    "floor", "ceil", "trunc", "fix", "round", "maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne",
-    "greater", "greater_equal", "less", "less_equal", "not_equal", "logical_and", "logical_or",
-    "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "clamp", "clip",
-    "clamp_min", "clamp_max", "masked_fill", "lerp", "addcmul", "addcdiv",
-]  # fmt: skip
-_REDUCTIONS = [
-    "sum", "nansum", "prod", "mean", "nanmean", "var", "std", "logsumexp", "max", "min", "amax", "amin",
-    "aminmax", "argmax", "argmin", "any", "all", "sort", "argsort", "topk", "kthvalue", "median",
-    "cumsum", "cumprod", "norm", "dist", "softmax", "log_softmax",
-]  # fmt: skip
-_SHAPES = [
-    "view", "view_as", "reshape", "reshape_as", "contiguous", "flatten", "unflatten", "ravel", "permute",
-    "transpose", "t", "movedim", "moveaxis", "swapaxes", "swapdims", "flip", "roll", "squeeze",
-    "unsqueeze", "expand", "expand_as", "broadcast_to", "repeat", "tile", "narrow", "select", "unbind",
-    "split", "chunk", "tensor_split", "tril", "triu", "diagonal", "diag",
-]  # fmt: skip
-_MATRICES = ["mm", "bmm", "mv", "dot", "matmul", "addmm", "baddbmm", "addmv", "outer", "ger", "trace"]
-_INDEXED = [
-    "gather", "take_along_dim", "index_select", "index_add", "index_copy", "index_fill", "index_put",
-    "index_put_", "scatter", "scatter_add", "take", "masked_select", "masked_scatter",
-    "repeat_interleave", "fill_", "copy_",
-]  # fmt: skip
-_HOST = ["nonzero", "count_nonzero", "unique", "bincount", "equal", "isclose", "allclose"]
-
-for _module, _names in (
-    (pointwise, _POINTWISE), (reductions, _REDUCTIONS), (shapes, _SHAPES), (matrices, _MATRICES), (indexing, _INDEXED),
-    (host, _HOST),
-):  # fmt: skip
-    for _name in _names:
-        _method(getattr(_module, _name), _name)
-
-
-def where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
-    """This tensor where the condition holds, else `other`."""
-    found: Tensor = pointwise.where(condition, self, other)
-    return found
-
-
-def split_with_sizes(self: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """`split` into parts of the given sizes."""
-    return shapes.split(self, list(split_sizes), dim)
-
-
-_method(where_method, "where")
-_method(split_with_sizes)
 
 
 # In-place forms
@@ -576,51 +130,41 @@ def _inplace(name: str, function: Callable[..., Tensor]) -> None:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return overwrite(self, lambda: function(self, *args, **kwargs))
 
-    method.__name__ = method.__qualname__ = name + "_"
-    method.__doc__ = f"`{name}` in place."
-    _method(method)
+    _method(_named(method, name + "_", f"`{name}` in place."))
 
 
-for _name in (
-    "add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "floor_divide",
-    "remainder", "fmod", "pow", "square", "neg", "negative", "exp", "expm1", "exp2", "log", "log1p",
-    "log2", "log10", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan", "sinh", "cosh", "tanh", "erf",
-    "sigmoid", "abs", "absolute", "sign", "relu", "floor", "ceil", "trunc", "fix", "round", "clamp",
-    "clip", "clamp_min", "clamp_max", "masked_fill", "lerp", "addcmul", "addcdiv", "bitwise_and",
-    "bitwise_or", "bitwise_xor", "bitwise_not",
-):  # fmt: skip
-    _inplace(_name, getattr(pointwise, _name))
-for _name in ["cumsum", "cumprod"]:
-    _inplace(_name, getattr(reductions, _name))
-for _name in ["tril", "triu"]:
-    _inplace(_name, getattr(shapes, _name))
-for _name in ["addmm", "baddbmm", "addmv"]:
-    _inplace(_name, getattr(matrices, _name))
-for _name in ["index_add", "index_copy", "index_fill", "scatter", "scatter_add", "masked_scatter"]:
-    _inplace(_name, getattr(indexing, _name))
+_INPLACE: dict[Any, tuple[str, ...]] = {
+    arithmetic: (
+        "add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "floor_divide",
+        "remainder", "fmod", "pow", "square", "neg", "negative", "lerp", "addcmul", "addcdiv",
+    ),
+    pointwise: (
+        "exp", "expm1", "exp2", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "sin",
+        "cos", "tan", "sinh", "cosh", "tanh", "erf", "sigmoid", "abs", "absolute", "sign", "relu", "floor",
+        "ceil", "trunc", "fix", "round", "clamp", "clip", "clamp_min", "clamp_max", "masked_fill",
+        "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not",
+    ),
+    order: ("cumsum", "cumprod"),
+    shapes: ("tril", "triu"),
+    matrices: ("addmm", "baddbmm", "addmv"),
+    indexed: ("index_add", "index_copy", "index_fill", "scatter", "scatter_add", "masked_scatter"),
+}  # fmt: skip
+for _module, _names in _INPLACE.items():
+    for _name in _names:
+        _inplace(_name, getattr(_module, _name))
 
 
 def _compared(name: str) -> None:
     function = getattr(pointwise, name)
-
-    def compute(self: Tensor, *args: Any) -> Tensor:
-        return promotion.convert(function(self, *args), self.dtype)
-
-    _inplace(name, compute)
+    _inplace(name, lambda self, *args: promotion.convert(function(self, *args), self.dtype))
 
 
-for _name in ["lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_xor", "logical_not"]:
+for _name in ("lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_xor", "logical_not"):
     _compared(_name)
 
 
-def zero_(self: Tensor) -> Tensor:
-    """Every element becomes 0."""
-    zeros = dispatch.TENSORS.zeros_like(self)
-    return assign(self, zeros, replaced="ZeroBackward0")
-
-
 def _reshaping(name: str) -> None:
-    """`squeeze_`, `unsqueeze_`, `t_`, `transpose_`: this tensor becomes a view of itself."""
+    """`squeeze_`, `t_` and their like: this tensor becomes a view of itself."""
     function = getattr(shapes, name)
 
     def method(self: Tensor, *args: Any) -> Tensor:
@@ -632,80 +176,56 @@ def _reshaping(name: str) -> None:
         self._grad_fn, self._output_nr = seen._grad_fn, seen._output_nr
         return self
 
-    method.__name__ = method.__qualname__ = name + "_"
-    method.__doc__ = f"`{name}` in place."
-    _method(method)
+    _method(_named(method, name + "_", f"`{name}` in place."))
 
 
-for _name in ["squeeze", "unsqueeze", "t", "transpose", "swapaxes"]:
+for _name in ("squeeze", "unsqueeze", "t", "transpose", "swapaxes", "swapdims"):
     _reshaping(_name)
-_method(zero_)
 
 
 # Operators
 
 
-def _operator(name: str, function: Callable[..., Tensor], reflected: bool = False) -> None:
-    if reflected:
+def _operator(name: str, function: Callable[..., Tensor]) -> None:
+    def forward(self: Tensor, other: Any) -> Any:
+        return function(self, other) if is_operand(other) else NotImplemented
 
-        def method(self: Tensor, other: Any) -> Any:
-            return function(other, self) if is_operand(other) else NotImplemented
+    def reflected(self: Tensor, other: Any) -> Any:
+        return function(other, self) if is_operand(other) else NotImplemented
 
-    else:
+    def inplace(self: Tensor, other: Any) -> Any:
+        return overwrite(self, lambda: function(self, other)) if is_operand(other) else NotImplemented
 
-        def method(self: Tensor, other: Any) -> Any:
-            return function(self, other) if is_operand(other) else NotImplemented
-
-    method.__name__ = method.__qualname__ = name
-    _method(method)
-
-
-def _inplace_operator(name: str, function: Callable[..., Tensor]) -> None:
-    def method(self: Tensor, other: Any) -> Any:
-        if not is_operand(other):
-            return NotImplemented
-        return overwrite(self, lambda: function(self, other))
-
-    method.__name__ = method.__qualname__ = name
-    _method(method)
+    for prefix, method in (("", forward), ("r", reflected), ("i", inplace)):
+        full = f"__{prefix}{name}__"
+        if not hasattr(own, full):
+            _method(_named(method, full, ""))
 
 
 _OPERATORS: dict[str, Callable[..., Tensor]] = {
-    "add": pointwise.add, "sub": pointwise.sub, "mul": pointwise.mul, "truediv": pointwise.div,
-    "floordiv": pointwise.floor_divide, "mod": pointwise.remainder, "pow": pointwise.pow, "matmul":
-    matrices.matmul, "lshift": pointwise.bitwise_left_shift, "rshift": pointwise.bitwise_right_shift,
-    "and": pointwise.bitwise_and, "or": pointwise.bitwise_or, "xor": pointwise.bitwise_xor,
+    "add": arithmetic.add, "sub": arithmetic.sub, "mul": arithmetic.mul, "truediv": arithmetic.div,
+    "floordiv": arithmetic.floor_divide, "mod": arithmetic.remainder, "pow": arithmetic.pow,
+    "matmul": matrices.matmul, "lshift": pointwise.bitwise_left_shift,
+    "rshift": pointwise.bitwise_right_shift, "and": pointwise.bitwise_and, "or": pointwise.bitwise_or,
+    "xor": pointwise.bitwise_xor,
 }  # fmt: skip
 for _name, _operation in _OPERATORS.items():
-    _operator(f"__{_name}__", _operation)
-    _inplace_operator(f"__i{_name}__", _operation)
-    _operator(f"__r{_name}__", _operation, reflected=True)
+    _operator(_name, _operation)
 
 
-def __rsub__(self: Tensor, other: Any) -> Any:
-    return pointwise.rsub(self, other) if is_operand(other) else NotImplemented
+def _comparison(name: str) -> None:
+    function = getattr(pointwise, name)
+
+    def method(self: Tensor, other: Any) -> Any:
+        return function(self, other) if is_operand(other) else NotImplemented
+
+    _method(_named(method, f"__{name}__", ""))
 
 
-def __rtruediv__(self: Tensor, other: Any) -> Any:
-    if not is_operand(other):
-        return NotImplemented
-    if isinstance(other, Tensor | np.ndarray):
-        return pointwise.div(other, self)
-    return pointwise.mul(pointwise.reciprocal(self), other)
-
-
-def __invert__(self: Tensor) -> Tensor:
-    if self.dtype.kind in ("float", "complex"):
-        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
-    return pointwise.bitwise_not(self)
-
-
-_method(__rsub__)
-_method(__rtruediv__)
-_method(__invert__)
-for _name in ["lt", "le", "gt", "ge", "eq", "ne"]:
-    _operator(f"__{_name}__", getattr(pointwise, _name))
-for _name, _operation in {"neg": pointwise.neg, "pos": pointwise.positive, "abs": pointwise.abs}.items():
-    _method(_operation, f"__{_name}__")
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    _comparison(_name)
+_method(arithmetic.neg, "__neg__")
+_method(arithmetic.positive, "__pos__")
+_method(pointwise.abs, "__abs__")
 _method(indexing.getitem, "__getitem__")
 _method(indexing.setitem, "__setitem__")

@@ -10,23 +10,28 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .hooks import Hooks, RemovableHandle, register
 from .ir import ops  # noqa: F401  (fills the registry)
-from .ir.builder import GraphBuilder, OpBuilder
-from .ir.op import Op, VJPContext, op_named
+from .ir.builder import OpBuilder
+from .ir.op import VJPContext
 from .ir.types import TensorType
 from .state import local
-from .views import Views, apply_views, write_through
+from .views import Views
 
 if TYPE_CHECKING:
     from .tensor import Tensor
 
-_ADD = op_named("add")
 _sequence = itertools.count()
 ACCUMULATE_LAST = 1 << 62  # AccumulateGrad's sequence number: ready ones run before anything else
+
+
+def next_sequence_nr() -> int:
+    """The number of the next node, used up: nodes made from now on have higher ones."""
+    return next(_sequence)
+
 
 FREED = (
     "Trying to backward through the graph a second time (or directly access saved tensors after they have "
@@ -77,7 +82,7 @@ class Node:
     def __init__(self, edges: tuple[Edge | None, ...], result_types: tuple[TensorType, ...]):
         self.edges = edges
         self.result_types = result_types
-        self.sequence_nr = next(_sequence)
+        self.sequence_nr = next_sequence_nr()
         self._hooks: NodeHooks | None = None
         capture = local.backend.capture
         # While a function is compiled, the user's line that made the node: its gradient is reported there.
@@ -156,209 +161,6 @@ def node_class(name: str, base: type[Node]) -> type[Any]:
     return found
 
 
-class SavedTensor:
-    """A tensor kept for the gradient, with the version it had: it must not change in place before its use."""
-
-    __slots__ = ("grad_fn", "is_output", "output_nr", "storage", "tensor", "version")
-
-    def __init__(self, tensor: Tensor, is_output: bool, number: int = 0):
-        """`number`: which operand or result of the op it is."""
-        self.is_output = is_output
-        if is_output:
-            # An alias without history: the tensor itself would close a cycle tensor -> node -> tensor.
-            self.tensor = tensor._alias()
-            self.output_nr = number
-            self.grad_fn = None
-        else:
-            self.tensor = tensor
-            self.output_nr = tensor._output_nr
-            self.grad_fn = tensor._grad_fn
-            scope = local.overwriting
-            if scope is not None and tensor is scope.target:
-                scope.saved.append(self)
-        self.storage = tensor._storage
-        self.version = self.storage.version
-
-    def replace(self, tensor: Tensor) -> None:
-        """Keep another tensor with the same value and history instead."""
-        self.tensor = tensor
-        self.storage = tensor._storage
-        self.version = self.storage.version
-
-    def unpack(self, node: Node) -> Tensor:
-        tensor = self.tensor
-        storage = tensor._storage
-        if storage is self.storage and storage.version != self.version:
-            raise RuntimeError(self._modified(node))
-        if self.is_output:
-            if not local.grad_enabled:
-                return tensor
-            alias = tensor._alias()
-            alias._grad_fn, alias._output_nr, alias._requires_grad = node, self.output_nr, True
-            return alias
-        if tensor._grad_fn is not self.grad_fn:
-            alias = tensor._alias()
-            alias._grad_fn, alias._output_nr = self.grad_fn, self.output_nr
-            alias._requires_grad = self.grad_fn is not None
-            return alias
-        return tensor
-
-    def _modified(self, node: Node) -> str:
-        tensor = self.tensor
-        owner = node if self.is_output else tensor.grad_fn
-        whose = "" if owner is None else f", which is output {self.output_nr} of {owner.forward_name()},"
-        if local.detect_anomaly:
-            hint = (
-                "the backtrace further above shows the operation that failed to compute its gradient. The "
-                "variable in "
-                "question was changed in there or anywhere later. Good luck!"
-            )
-        else:
-            hint = (
-                "enable anomaly detection to find the operation that failed to compute its gradient, with "
-                "torch.autograd.set_detect_anomaly(True, check_nan=False)."
-            )
-        return (
-            "one of the variables needed for gradient computation has been modified by an inplace operation: "
-            f"[{tensor.type()} {list(tensor.shape)}]{whose} is at version {tensor._storage.version}; "
-            f"expected version "
-            f"{self.version} instead. Hint: {hint}"
-        )
-
-
-class OverwriteScope:
-    """While an in-place function computes its new value out of place: `target` is about to be overwritten.
-
-    What the tape saves of `target` meanwhile is listed, so that those records get a copy of the old value
-    before it is gone (PyTorch clones `self` in the same case)."""
-
-    def __init__(self, target: Tensor):
-        self.target = target
-        self.saved: list[SavedTensor] = []
-
-    def __enter__(self) -> OverwriteScope:
-        self._outer = local.overwriting
-        local.overwriting = self
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        local.overwriting = self._outer
-
-
-Kept = SavedTensor | TypeOnly
-
-
-class OpNode(Node):
-    """The gradient of one application of a declared op, by the op's own rule."""
-
-    __slots__ = ("attrs", "inputs", "op", "outputs")
-    inputs: list[Kept]
-    outputs: list[Kept]
-
-    def __init__(
-        self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any], results: Sequence[Tensor]
-    ):
-        super().__init__(tuple(map(gradient_edge, operands)), tuple(r._type for r in results))
-        self.op = op
-        self.attrs: Mapping[str, Any] | None = attrs
-        if op.saves:
-            reads_input, reads_output = _reads(op, self.edges, operands, results, attrs)
-            self.inputs = [
-                SavedTensor(t, False, i) if i in reads_input else TypeOnly(t._type)
-                for i, t in enumerate(operands)
-            ]
-            self.outputs = [
-                SavedTensor(t, True, i) if i in reads_output else TypeOnly(t._type)
-                for i, t in enumerate(results)
-            ]
-        else:
-            self.inputs = [TypeOnly(t._type) for t in operands]
-            self.outputs = [TypeOnly(t) for t in self.result_types]
-
-    @property
-    def released(self) -> bool:
-        return self.attrs is None
-
-    def differentiable_edges(self) -> tuple[Edge | None, ...]:
-        types = [(k if isinstance(k, TypeOnly) else k.tensor)._type for k in self.inputs]
-        return tuple(e for e, t in zip(self.edges, types) if t.dtype.kind in ("float", "complex"))
-
-    def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
-        if self.attrs is None:
-            raise RuntimeError(FREED)
-        inputs = tuple(k if isinstance(k, TypeOnly) else k.unpack(self) for k in self.inputs)
-        outputs = tuple(k if isinstance(k, TypeOnly) else k.unpack(self) for k in self.outputs)
-        assert self.op.vjp is not None
-        found = self.op.vjp(F, VJPContext(inputs, outputs, self.attrs, needs), *grads)
-        return [
-            None if g is None or not need else F.sum_to(g, value._type.shape)
-            for g, need, value in zip(found, needs, inputs)
-        ]
-
-    def release(self) -> None:
-        if any(isinstance(k, SavedTensor) for k in (*self.inputs, *self.outputs)):
-            self.attrs = None
-            self.inputs = [TypeOnly(k.tensor._type) if isinstance(k, SavedTensor) else k for k in self.inputs]
-            self.outputs = [
-                TypeOnly(k.tensor._type) if isinstance(k, SavedTensor) else k for k in self.outputs
-            ]
-
-
-Reads = tuple[frozenset[int], frozenset[int]]
-_reads_of: dict[Any, Reads] = {}
-
-
-def _reads(
-    op: Op,
-    edges: tuple[Edge | None, ...],
-    operands: Sequence[Tensor],
-    results: Sequence[Tensor],
-    attrs: Mapping[str, Any],
-) -> Reads:
-    """The numbers of the operands and results to keep: of those in `op.saves`, what the wanted gradients read.
-
-    `x * 2` needs no `x` for the gradient of x. Which ones a rule reads is seen by running it once on graph values.
-    """
-    needs = tuple([edge is not None for edge in edges])
-    modes = [v for v in attrs.values() if type(v) is bool or type(v) is str]
-    key = (op, needs, *[t.ndim for t in operands], *modes)
-    found = _reads_of.get(key)
-    if found is None:
-        declared = tuple(_declared(op, side, len(v)) for side, v in (("input", operands), ("output", results)))
-        found = (declared[0], declared[1])
-        if not all(needs):
-            seen = _seen_reads(op, needs, [t._type for t in operands], [t._type for t in results], attrs)
-            found = (found[0] & seen[0], found[1] & seen[1])
-        _reads_of[key] = found
-    return found
-
-
-def _declared(op: Op, side: str, count: int) -> frozenset[int]:
-    numbers = {entry.partition(":")[2] for entry in op.saves if entry.startswith(side + ":")}
-    return frozenset(range(count)) if "*" in numbers else frozenset(map(int, numbers))
-
-
-def _seen_reads(
-    op: Op,
-    needs: tuple[bool, ...],
-    operands: Sequence[TensorType],
-    results: Sequence[TensorType],
-    attrs: Mapping[str, Any],
-) -> Reads:
-    """Which operands and results the rule hands to an op, when it is asked for the gradients in `needs`."""
-    F = GraphBuilder("gradient")
-    inputs = tuple(F.input("x", t) for t in operands)
-    outputs = tuple(F.input("y", t) for t in results)
-    assert op.vjp is not None
-    grads = op.vjp(F, VJPContext(inputs, outputs, attrs, needs), *(F.input("dy", t) for t in results))
-    used = {value for node in F.nodes for value in node.inputs}
-    used.update(g for g in grads if g is not None)
-    return (
-        frozenset(i for i, value in enumerate(inputs) if value in used),
-        frozenset(i for i, value in enumerate(outputs) if value in used),
-    )
-
-
 class ViewNode(Node):
     """The gradient of a chain of views, whose rules read types only."""
 
@@ -379,131 +181,6 @@ class ViewNode(Node):
             context = VJPContext((TypeOnly(operand),), (TypeOnly(result),), step.attrs, (True,))
             grad = F.sum_to(step.op.vjp(F, context, grad)[0], operand.shape)
         return (grad,)
-
-
-class FoldedNode(Node):
-    """Several recorded ops shown as the one function that they make up (`LerpBackward0`).
-
-    `inner` is where the function's result came from; the nodes made since `start` are its own, and gradients
-    that leave them arrive at the function's operands."""
-
-    __slots__ = ("inner", "owned")
-
-    def __init__(self, edges: tuple[Edge | None, ...], inner: Edge, start: int):
-        super().__init__(edges, (inner.node.result_types[inner.output_nr],))
-        self.inner = inner
-        self.owned = {inner.node}
-        todo, known = [inner.node], set(edges)
-        while todo:
-            for edge in todo.pop().edges:
-                if edge is None or edge.node in self.owned or edge in known:
-                    continue
-                if not start < edge.node.sequence_nr < ACCUMULATE_LAST:
-                    raise AssertionError(f"{self.name()} reads {edge.node}, which is none of its operands")
-                self.owned.add(edge.node)
-                todo.append(edge.node)
-
-    def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
-        waiting: dict[Node, list[Any]] = {}
-        leaving: dict[Edge, Any] = {}
-
-        def deliver(edge: Edge, grad: Any) -> None:
-            if edge.node in self.owned:
-                slots = waiting.setdefault(edge.node, [None] * len(edge.node.result_types))
-                before = slots[edge.output_nr]
-                slots[edge.output_nr] = grad if before is None else F.apply(_ADD, (before, grad), {})
-            else:
-                before = leaving.get(edge)
-                leaving[edge] = grad if before is None else F.apply(_ADD, (before, grad), {})
-
-        wanted = {edge for edge, need in zip(self.edges, needs) if need}
-        deliver(self.inner, grads[0])
-        while waiting:
-            # Nodes are numbered as they are made, so the highest has no users left.
-            node = max(waiting, key=lambda n: n.sequence_nr)
-            inner_needs = tuple(e is not None and (e in wanted or e.node in self.owned) for e in node.edges)
-            found = node.run(F, waiting.pop(node), inner_needs)
-            for edge, grad in zip(node.edges, found):
-                if edge is not None and grad is not None:
-                    deliver(edge, grad)
-        return [leaving.pop(edge, None) if edge is not None else None for edge in self.edges]
-
-    def release(self) -> None:
-        for node in self.owned:
-            node.release()
-
-
-def folded(name: str, inputs: Sequence[Any], compute: Callable[[], Tensor]) -> Tensor:
-    """What `compute` returns, with one node called `name` for all its ops.
-
-    `inputs` are the tensors that it reads, None where an optional one is absent, and numbers, which do not count.
-    """
-    start = next(_sequence)
-    result = compute()
-    node = result._grad_fn
-    if node is None or not start < node.sequence_nr < ACCUMULATE_LAST:
-        return result
-    edges = tuple(
-        None if t is None else gradient_edge(t) for t in inputs if t is None or hasattr(t, "_grad_fn")
-    )
-    result._base = None  # a view at most of memory that only this function saw
-    result._grad_fn = node_class(name, FoldedNode)(edges, Edge(node, result._output_nr), start)
-    result._output_nr = 0
-    return result
-
-
-class CopySlices(Node):
-    """The history of a base after a write through one of its views: base' = write_back(base, new)."""
-
-    __slots__ = ("steps",)
-
-    def __init__(self, base: Edge | None, new: Edge | None, base_type: TensorType, steps: Views):
-        super().__init__((base, new), (base_type,))
-        self.steps = steps
-
-    def name(self) -> str:
-        return "torch::autograd::CopySlices"
-
-    def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
-        grad = grads[0]
-        to_new = apply_views(F, grad, self.steps) if needs[0] or needs[1] else None
-        to_base = write_through(F, grad, self.steps, F.zeros_like(to_new)) if needs[0] else None
-        return (to_base, to_new if needs[1] else None)
-
-
-class ReplaceNode(Node):
-    """The history of a tensor whose elements were all replaced (fill_, copy_): nothing flows to the old ones."""
-
-    __slots__ = ()
-
-    def __init__(self, old: Edge | None, new: Edge | None, type_: TensorType):
-        super().__init__((old, new), (type_,))
-
-    def differentiable_edges(self) -> tuple[Edge | None, ...]:
-        return self.edges if self.edges[1] is not None or type(self).__name__ == "CopyBackwards" else self.edges[:1]
-
-    def name(self) -> str:
-        name = type(self).__name__
-        return f"torch::autograd::{name}" if name == "CopyBackwards" else name
-
-    def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
-        return (F.zeros_like(grads[0]) if needs[0] else None, grads[0] if needs[1] else None)
-
-
-class NotImplementedNode(Node):
-    """Stands behind the result of a function that has no gradient: an error only if one is asked for."""
-
-    __slots__ = ("function",)
-
-    def __init__(self, function: str, operands: Sequence[Any], result: TensorType):
-        super().__init__(tuple(gradient_edge(t) for t in operands if hasattr(t, "_grad_fn")), (result,))
-        self.function = function
-
-    def name(self) -> str:
-        return "torch::autograd::NotImplemented"
-
-    def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
-        raise RuntimeError(f"derivative for aten::{self.function} is not implemented")
 
 
 class AccumulateGrad(Node):
@@ -563,20 +240,3 @@ def view_node(
         types = found
     node: ViewNode = node_class(name, ViewNode)(gradient_edge(operand), steps, types)
     return node
-
-
-def default_name(op: Op) -> str:
-    """How PyTorch would call the node of an op that does not say: `log_softmax` -> LogSoftmaxBackward0."""
-    return op.grad_name or "".join(part.capitalize() for part in op.name.split("_")) + "Backward0"
-
-
-def record(
-    op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any], results: Sequence[Tensor], name: str | None
-) -> None:
-    """Put an application of `op` on the tape: its floating-point results get a grad_fn."""
-    if not any(r._type.dtype.kind in ("float", "complex") for r in results):
-        return
-    node = node_class(name or default_name(op), OpNode)(op, operands, attrs, results)
-    for number, result in enumerate(results):
-        if result._type.dtype.kind in ("float", "complex"):
-            result._grad_fn, result._output_nr, result._requires_grad = node, number, True

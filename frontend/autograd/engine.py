@@ -13,7 +13,9 @@ from typing import Any
 from .. import dispatch
 from ..dispatch import TENSORS, op_named
 from ..state import local
-from ..tape import AccumulateGrad, Edge, FoldedNode, Node, OpNode, ViewNode
+from ..tape import AccumulateGrad, Edge, Node, ViewNode
+from ..tape_folded import FoldedNode
+from ..tape_ops import OpNode
 from ..tensor import Storage, Tensor
 
 _ADD, _CONVERT, _ISNAN, _ANY = map(op_named, ("add", "convert", "isnan", "any"))

@@ -26,7 +26,8 @@ from ..ir.builder import OpBuilder
 from ..ir.op import op_named
 from ..ir.types import TensorType
 from ..state import local
-from ..tape import FREED, Edge, Node, SavedTensor, gradient_edge
+from ..tape import FREED, Edge, Node, gradient_edge
+from ..tape_ops import SavedTensor
 from ..tensor import Tensor
 
 

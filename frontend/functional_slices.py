@@ -1,0 +1,227 @@
+"""Parts of tensors: slices, rows, pieces, diagonals; views, unless the name says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+from . import dispatch
+from .arguments import as_dim, as_int, wrap_dim
+from .dispatch import apply, op_named, view_step
+from .functional_pointwise import convert_copy
+from .functional_shape import cat, ravel, reshape, reshape_step, shape_text, unsqueeze
+from .ir.dims import DimLike, bounds, minimum
+from .tape_folded import folded
+from .tensor import Tensor
+
+
+def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    """The elements shifted along the dims, those that fall off coming back at the other end."""
+    return folded("RollBackward0", (input,), lambda: _rolled(input, shifts, dims))
+
+
+def _rolled(input: Tensor, shifts: Any, dims: Any) -> Tensor:
+    if dims is None:
+        return reshape(_rolled(ravel(input), shifts, 0), input.shape)
+    for shift, dim in zip(*((v if isinstance(v, Sequence) else (v,)) for v in (shifts, dims))):
+        dim = wrap_dim(dim, input.ndim)
+        size = input.shape[dim]
+        if size:
+            cut = (size - shift % size) % size
+            input = cat([narrow(input, dim, cut, size - cut), narrow(input, dim, 0, cut)], dim)
+    return input
+
+
+def slice_dim(input: Tensor, dim: int, start: DimLike, stop: DimLike, step: int, grad_name: str) -> Tensor:
+    """Elements start, start + step, ... below stop along one dim; 0 <= start <= stop <= size."""
+    shape = tuple(input.shape)
+    starts, stops, steps = [0] * len(shape), list(shape), [1] * len(shape)
+    starts[dim], stops[dim], steps[dim] = start, stop, step  # type: ignore[call-overload]
+    attrs = {"starts": tuple(starts), "stops": tuple(stops), "steps": tuple(steps)}
+    return dispatch.view(input, (view_step("slice", attrs),), grad_name)
+
+
+def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
+    """`length` elements along dim from `start`."""
+    if input.ndim == 0:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
+    dim = wrap_dim(dim, input.ndim)
+    start, length, size = as_dim(start), as_dim(length), input.shape[dim]
+    if type(length) is int and length < 0:
+        raise RuntimeError("narrow(): length must be non-negative.")
+    if type(start) is int and type(size) is int and not -size <= start <= size:
+        raise IndexError(
+            f"Dimension out of range (expected to be in range of [{-size}, {size}], but got {start})"
+        )
+    if type(start) is int and start < 0:
+        start = size + start
+    if bounds(size - start - length)[1] < 0:
+        raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")
+    return slice_dim(input, dim, start, start + length, 1, "SliceBackward0")
+
+
+def select(input: Tensor, dim: int, index: Any) -> Tensor:
+    """The part at one position of a dim, without the dim."""
+    if input.ndim == 0:
+        raise IndexError("select() cannot be applied to a 0-dim tensor.")
+    dim = wrap_dim(dim, input.ndim)
+    shape = tuple(input.shape)
+    size, at = shape[dim], as_dim(index)
+    if type(at) is int and type(size) is int and not -size <= at < size:
+        raise IndexError(
+            f"select(): index {at} out of range for tensor of size {shape_text(shape)} at dimension {dim}"
+        )
+    return _select(input, shape, dim, size + at if type(at) is int and at < 0 else at, "SelectBackward0")
+
+
+def _select(input: Tensor, shape: tuple[DimLike, ...], dim: int, at: DimLike, grad_name: str) -> Tensor:
+    starts = (0,) * dim + (at,) + (0,) * (len(shape) - dim - 1)
+    stops = (*shape[:dim], at + 1, *shape[dim + 1 :])
+    steps = (
+        view_step("slice", {"starts": starts, "stops": stops, "steps": (1,) * len(shape)}),
+        reshape_step((*shape[:dim], *shape[dim + 1 :])),
+    )
+    return dispatch.view(input, steps, grad_name)
+
+
+def _forbid_writes(parts: list[Tensor], node: str) -> tuple[Tensor, ...]:
+    """Mark the results of a function that returns several views: autograd cannot follow writes to them."""
+    for number, part in enumerate(parts):
+        part._autograd_extra().creation = f"Output {number} of {node}"
+    return tuple(parts)
+
+
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """The parts along a dim, each without it."""
+    if input.ndim == 0:
+        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
+    dim = wrap_dim(dim, input.ndim)
+    shape = tuple(input.shape)
+    count = as_int(shape[dim])
+    return _forbid_writes([_select(input, shape, dim, i, "UnbindBackward0") for i in range(count)], "Unbind")
+
+
+def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Parts of the given size along a dim (the last may be smaller), or of the given sizes."""
+    dim = wrap_dim(dim, input.ndim)
+    size = input.shape[dim]
+    if isinstance(split_size_or_sections, Sequence):
+        lengths = [as_dim(s) for s in split_size_or_sections]
+        total: DimLike = 0
+        for length in lengths:
+            if type(length) is int and length < 0:
+                raise RuntimeError(
+                    "split_with_sizes expects split_sizes have only non-negative entries, but got "
+                    f"split_sizes={shape_text(lengths)}"
+                )
+            total = total + length
+        if total != size:
+            raise RuntimeError(
+                f"split_with_sizes expects split_sizes to sum exactly to {size} (input tensor's size at "
+                f"dimension "
+                f"{dim}), but got split_sizes={shape_text(lengths)}"
+            )
+        return _split(input, lengths, dim, "SplitWithSizes")
+    length = as_int(split_size_or_sections)
+    size = as_int(size)
+    if length < 0:
+        raise RuntimeError(f"split expects split_size be non-negative, but got split_size={length}")
+    if length == 0 and size:
+        raise RuntimeError(
+            f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}"
+        )
+    count = max(-(-size // length), 1) if length else 1
+    return _split(input, [min(length, size - i * length) for i in range(count)], dim, "Split")
+
+
+def _split(input: Tensor, lengths: Sequence[DimLike], dim: int, node: str) -> tuple[Tensor, ...]:
+    parts, start = [], 0
+    for length in lengths:
+        parts.append(slice_dim(input, dim, start, start + length, 1, node + "Backward0"))
+        start = start + length  # type: ignore[assignment]
+    return _forbid_writes(parts, node)
+
+
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` parts of equal size along a dim, the last perhaps smaller."""
+    if input.ndim == 0:
+        raise RuntimeError("chunk expects at least a 1-dimensional tensor")
+    if chunks <= 0:
+        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    size = as_int(input.shape[wrap_dim(dim, input.ndim)])
+    if not size:
+        return split(input, [0] * chunks, dim)
+    return split(input, -(-size // chunks), dim)
+
+
+def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """`sections` parts whose sizes differ by at most one, or parts that begin at the given indices."""
+    size = as_int(input.shape[wrap_dim(dim, input.ndim)])
+    if isinstance(indices_or_sections, int):
+        small, larger = divmod(size, indices_or_sections)
+        lengths = [small + 1] * larger + [small] * (indices_or_sections - larger)
+        indices_or_sections = list(accumulate(lengths[:-1]))
+    marks: list[Any] = [0, *(minimum(i if i >= 0 else size + i, size) for i in indices_or_sections), size]
+    parts = [narrow(input, dim, a, max(b - a, 0)) for a, b in pairwise(marks)]
+    return tuple(parts)
+
+
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The diagonal of two dims, as a last dim."""
+    rank = input.ndim
+    a, b = wrap_dim(dim1, rank), wrap_dim(dim2, rank)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    order = (*(d for d in range(rank) if d not in (a, b)), a, b)
+    *lead, rows, columns = (input.shape[d] for d in order)
+    row, column = max(-offset, 0), max(offset, 0)
+    length = max(min(rows - row, columns - column), 0)
+    # In row-major order neighbours on the diagonal lie columns + 1 elements apart.
+    first = row * columns + column if length else 0
+    last = first + (length - 1) * (columns + 1) + 1 if length else 0
+    sliced = {
+        "starts": (*(0 for _ in lead), first),
+        "stops": (*lead, last),
+        "steps": (*(1 for _ in lead), columns + 1),
+    }
+    steps = (
+        view_step("permute", {"dims": order}),
+        reshape_step((*lead, rows * columns)),
+        view_step("slice", sliced),
+    )
+    return dispatch.view(input, steps, "DiagonalBackward0")
+
+
+_diagonal = diagonal
+
+
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The diagonal of a matrix, or a matrix with the vector as its diagonal."""
+    if input.ndim == 2:
+        return folded("DiagonalBackward0_copy", (input,), lambda: convert_copy(_diagonal(input, diagonal)))
+    if input.ndim != 1:
+        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
+    size = input.shape[0] + abs(diagonal)
+    row, column = max(-diagonal, 0), max(diagonal, 0)
+    count = input.shape[0]
+    return folded("DiagEmbedBackward0", (input,), lambda: _diagonal_matrix(input, count, size, row, column))
+
+
+def _diagonal_matrix(input: Tensor, count: int, size: int, row: int, column: int) -> Tensor:
+    # Each row of the matrix is the element followed by zeros: laid out flat, rows of size + 1 put it on the
+    # diagonal.
+    padded = apply(op_named("pad"), (unsqueeze(input, 1),), {"low": (0, 0), "high": (0, size), "value": 0})
+    flat = (
+        narrow(reshape(padded, (-1,)), 0, 0, count * (size + 1) - size) if count else reshape(padded, (-1,))
+    )
+    before = row * size + column
+    after = size * size - before - flat.shape[0]
+    flat = apply(op_named("pad"), (flat,), {"low": (before,), "high": (after,), "value": 0})
+    return reshape(flat, (size, size))
+
+
+# The names of `torch` that are defined here.
+__all__ = [
+    "chunk", "diag", "diagonal", "narrow", "roll", "select", "split", "tensor_split", "unbind",
+]  # fmt: skip

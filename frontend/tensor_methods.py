@@ -1,0 +1,476 @@
+"""Methods of Tensor that are not functions of `torch` as well: sizes, conversions, copies, autograd, Python's protocols."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from . import creation, device, dispatch, hooks, layout, printing, promotion
+from . import functional_arithmetic as arithmetic
+from . import functional_host as host
+from . import functional_pointwise as pointwise
+from . import functional_reductions as reductions
+from . import functional_shape as shapes
+from . import functional_slices as slices
+from .arguments import is_operand, wrap_dim
+from .autograd import api
+from .inplace import assign
+from .ir import dtypes
+from .ir.dtypes import DType
+from .size import Size
+from .state import local
+from .tensor import Tensor, data_changed, scalar_type_name, wrap
+
+
+def size(self: Tensor, dim: int | None = None) -> Any:
+    """The shape, or one dim of it."""
+    shape = self.shape
+    return shape if dim is None else shape[wrap_dim(dim, len(shape), scalar=False)]
+
+
+def dim(self: Tensor) -> int:
+    """The number of dims."""
+    return self.ndim
+
+
+def numel(self: Tensor) -> Any:
+    """The number of elements."""
+    return self._type.numel
+
+
+def stride(self: Tensor, dim: int | None = None) -> Any:
+    """How many elements apart neighbours along each dim lie."""
+    steps = layout.strides(self)
+    return steps if dim is None else steps[wrap_dim(dim, len(steps), scalar=False)]
+
+
+def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
+    """Whether the elements lie in row-major order without gaps."""
+    return layout.is_contiguous(self)
+
+
+def storage_offset(self: Tensor) -> int:
+    """Where the first element lies, counted from the start of the storage."""
+    array, base = self._array, self._storage.base_array
+    assert array is not None and base is not None
+    return (array.ctypes.data - base.ctypes.data) // array.itemsize
+
+
+def data_ptr(self: Tensor) -> int:
+    """The address of the first element."""
+    return host.host_array(self, "data_ptr()").ctypes.data
+
+
+def element_size(self: Tensor) -> int:
+    """Bytes per element."""
+    return self.dtype.itemsize
+
+
+def is_floating_point(self: Tensor) -> bool:
+    """Whether the dtype is a floating-point one."""
+    return self.dtype.is_floating_point
+
+
+def is_complex(self: Tensor) -> bool:
+    """Whether the dtype is complex."""
+    return self.dtype.is_complex
+
+
+def is_signed(self: Tensor) -> bool:
+    """Whether the dtype has negative values."""
+    return self.dtype.is_signed
+
+
+def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """The legacy type name, `torch.FloatTensor`; with an argument, the tensor as that type."""
+    if dtype is None:
+        return f"torch.{scalar_type_name(self.dtype)}Tensor"
+    if isinstance(dtype, DType):
+        return promotion.convert(self, dtype)
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", "")
+    for candidate in dtypes.ALL:
+        if name.removeprefix("torch.") == scalar_type_name(candidate) + "Tensor":
+            return promotion.convert(self, candidate)
+    raise ValueError(f"invalid type: {dtype!r}")
+
+
+def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """`to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`: converted, or itself where nothing
+    changes.
+    """
+    copy = kwargs.pop("copy", False)
+    wanted, where = kwargs.pop("dtype", None), kwargs.pop("device", None)
+    kwargs.pop("non_blocking", None), kwargs.pop("memory_format", None)
+    if kwargs:
+        raise TypeError(f"to() received an invalid combination of arguments: unexpected {', '.join(kwargs)}")
+    for value in args:
+        if isinstance(value, DType):
+            wanted = value
+        elif isinstance(value, Tensor):
+            wanted, where = value.dtype, None
+        elif isinstance(value, str | device.device) or (type(value) is int and where is None):
+            where = value
+        elif not isinstance(value, bool) and value is not None:
+            raise TypeError(
+                f"to() received an invalid combination of arguments - got ({type(value).__name__})"
+            )
+    device.require_cpu(where)
+    converted = self if wanted is None else promotion.convert(self, wanted)
+    return clone(self) if copy and converted is self else converted
+
+
+def cpu(self: Tensor) -> Tensor:
+    """The tensor on the CPU: itself."""
+    return self
+
+
+def cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
+    """AssertionError: eager tensors live on the CPU."""
+    raise AssertionError("Torch not compiled with CUDA enabled")
+
+
+def type_as(self: Tensor, other: Tensor) -> Tensor:
+    """The tensor in the other's dtype."""
+    return promotion.convert(self, other.dtype)
+
+
+def item(self: Tensor) -> Any:
+    """The one element as a Python number."""
+    if self._type.numel != 1:
+        raise RuntimeError(f"a Tensor with {self._type.numel} elements cannot be converted to Scalar")
+    return local.backend.scalar(self)
+
+
+def tolist(self: Tensor) -> Any:
+    """The elements as nested lists of Python numbers."""
+    array = host.host_array(self, "tolist()")
+    return (array.astype(np.float32) if array.dtype == dtypes.bf16.numpy else array).tolist()
+
+
+def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
+    """The elements as a NumPy array over the same memory."""
+    if self.requires_grad and not force:
+        raise RuntimeError(
+            "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+        )
+    if self.dtype is dtypes.bf16 and not force:
+        raise TypeError("Got unsupported ScalarType BFloat16")
+    return host.host_array(self, "numpy()")
+
+
+def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+    array = numpy(self)
+    if dtype is not None and array.dtype != dtype:
+        return array.astype(dtype)
+    return array.copy() if copy else array
+
+
+def number_method(kind: type) -> Callable[[Tensor], Any]:
+    def convert(self: Tensor) -> Any:
+        if self._type.numel != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        return kind(local.backend.scalar(self))
+
+    return convert
+
+
+def __index__(self: Tensor) -> int:
+    if self._type.numel != 1 or self.dtype.kind not in ("int", "uint", "bool"):
+        raise TypeError("only integer tensors of a single element can be converted to an index")
+    return int(local.backend.scalar(self))
+
+
+def __bool__(self: Tensor) -> bool:
+    count = self._type.numel
+    if count != 1:
+        if count == 0:
+            raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
+        raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+    return bool(local.backend.scalar(self))
+
+
+def __len__(self: Tensor) -> int:
+    if not self.ndim:
+        raise TypeError("len() of a 0-d tensor")
+    found: int = self.shape[0]
+    return found
+
+
+def __iter__(self: Tensor) -> Iterator[Tensor]:
+    if not self.ndim:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter(slices.unbind(self, 0))
+
+
+def __contains__(self: Tensor, element: Any) -> bool:
+    if isinstance(element, Tensor | int | float):
+        return bool(reductions.any(pointwise.eq(self, element)))
+    raise RuntimeError(
+        f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}."
+    )
+
+
+def __format__(self: Tensor, spec: str) -> str:
+    if not self.ndim and type(self) is Tensor and self._array is not None:
+        return format(self._array.item(), spec)
+    return object.__format__(self, spec)
+
+
+def __repr__(self: Tensor, *, tensor_contents: Any = None) -> str:
+    return printing.tensor_str(self)
+
+
+def __hash__(self: Tensor) -> int:
+    return id(self)
+
+
+def __reversed__(self: Tensor) -> Tensor:
+    return shapes.flip(self, 0) if self.ndim else self
+
+
+def __dir__(self: Tensor) -> list[str]:
+    return sorted(set(object.__dir__(self)))
+
+
+def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy, with history."""
+    return pointwise.convert_copy(self)
+
+
+def detach(self: Tensor) -> Tensor:
+    """The same memory without history."""
+    return self._alias()
+
+
+def detach_(self: Tensor) -> Tensor:
+    """Drop the history."""
+    if self._base is not None:
+        raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+    self._grad_fn, self._output_nr, self._requires_grad = None, 0, False
+    return self
+
+
+def get_data(self: Tensor) -> Tensor:
+    alias = self._alias()
+    alias._autograd_extra().untracked = True
+    return alias
+
+
+def set_data(self: Tensor, new: Any) -> None:
+    if not isinstance(new, Tensor):
+        raise TypeError(f"Variable data has to be a tensor, but got {type(new).__name__}")
+    if new.dtype is not self.dtype and self.requires_grad and new.dtype.kind not in ("float", "complex"):
+        raise RuntimeError(
+            "data set to a tensor that requires gradients must be floating point or complex dtype"
+        )
+    notify = local.backend.on_data_set
+    if notify is not None:
+        notify(self)
+    self._array, self._value, self._known_type = new._array, new._value, new._known_type
+    self._storage, self._views, self._base = new._storage, new._views, None
+    data_changed()
+    if self._extra is not None:
+        self._extra.accumulator = None
+
+
+def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
+    """Set `requires_grad`."""
+    if not isinstance(requires_grad, bool):
+        raise TypeError(
+            f"requires_grad_(): argument 'requires_grad' (position 1) must be bool, not {type(requires_grad).__name__}"
+        )
+    if requires_grad and self.dtype.kind not in ("float", "complex"):
+        raise RuntimeError("only Tensors of floating point dtype can require gradients")
+    self.requires_grad = requires_grad
+    return self
+
+
+def backward(
+    self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
+    create_graph: bool = False, inputs: Any = None,
+) -> None:  # fmt: skip
+    """Accumulate the gradients of this tensor into the `.grad` of the leaves it was made from."""
+    if gradient is not None and not isinstance(gradient, Tensor):
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
+    api.backward(
+        (self,), None if gradient is None else (gradient,), retain_graph, create_graph, inputs=inputs
+    )
+
+
+def retain_grad(self: Tensor) -> None:
+    """Have `backward` fill `.grad` of a tensor that is not a leaf."""
+    if not self.requires_grad:
+        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    node = self.grad_fn
+    if node is None:
+        return
+    self._autograd_extra().retains_grad = True
+    node.hooks.retain[self._output_nr] = weakref.ref(self)
+
+
+def retains_grad(self: Tensor) -> bool:
+    return self._extra is not None and self._extra.retains_grad
+
+
+def register_hook(self: Tensor, hook: Callable[[Tensor], Any]) -> hooks.RemovableHandle:
+    """`hook(grad) -> None or a new grad` runs when this tensor's gradient is known."""
+    if not self.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    node = self.grad_fn
+    if node is None:
+        return hooks.register(self._autograd_extra().hooks, hook)
+    return hooks.register(node.hooks.tensor.setdefault(self._output_nr, {}), hook)
+
+
+def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], None]) -> hooks.RemovableHandle:
+    """`hook(leaf)` runs after the leaf's `.grad` was accumulated."""
+    if not self.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    if self.grad_fn is not None:
+        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    return hooks.register(self._autograd_extra().post_accumulate, hook)
+
+
+def is_set_to(self: Tensor, tensor: Tensor) -> bool:
+    """Whether both are the same view of the same memory."""
+    return self._storage is tensor._storage and self._views == tensor._views
+
+
+def share_memory_(self: Tensor) -> Tensor:
+    """Nothing to do: memory is shared with threads anyway."""
+    return self
+
+
+def set_(self: Tensor, source: Tensor) -> Tensor:
+    """Make this tensor refer to the source's memory."""
+    set_data(self, source)
+    return self
+
+
+def resize_(self: Tensor, *size: Any) -> Tensor:
+    """Another shape; the first elements are kept, new ones are 0."""
+    shape = creation.sizes(size, "resize_")
+    count, have = creation.math.prod(shape), self._type.numel  # type: ignore[arg-type]
+    flat = self.detach().reshape(-1)
+    kept = (
+        flat[:count] if have >= count else shapes.cat([flat, creation.zeros(count - have, dtype=self.dtype)])
+    )
+    set_data(self, kept.reshape(shape).clone())
+    return self
+
+
+def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
+    if id(self) in memo:
+        found: Tensor = memo[id(self)]
+        return found
+    if not self.is_leaf:
+        raise RuntimeError(
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If "
+            "you were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage, see "
+            "https://github.com/pytorch/pytorch/pull/103001"
+        )
+    copied = wrap(host.host_array(self, "deepcopy").copy())
+    copied._requires_grad = self._requires_grad
+    copied.__dict__.update(self.__dict__)
+    memo[id(self)] = copied
+    if self._grad is not None:
+        copied._grad = __deepcopy__(self._grad, memo)
+    return copied
+
+
+def _rebuild(array: np.ndarray[Any, Any], dtype: DType, requires_grad: bool) -> Tensor:
+    made = wrap(array.view(dtype.numpy))
+    made._requires_grad = requires_grad
+    return made
+
+
+def __reduce_ex__(self: Tensor, protocol: Any) -> Any:
+    array = host.host_array(self, "pickling")
+    if self.dtype is dtypes.bf16:
+        array = array.view(np.uint16)
+    return _rebuild, (array, self.dtype, self.requires_grad)
+
+
+def new_tensor(
+    self: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """`torch.tensor(data)` in this tensor's dtype."""
+    return creation.tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+
+
+def new(self: Tensor, *args: Any) -> Tensor:
+    """The legacy constructor of this tensor's type: from sizes or from data."""
+    if len(args) == 1 and isinstance(args[0], list | tuple) and not isinstance(args[0], Size):
+        return creation.tensor(args[0], dtype=self.dtype)
+    return creation.empty(*args, dtype=self.dtype) if args else creation.empty(0, dtype=self.dtype)
+
+
+def transposed(self: Tensor) -> Tensor:
+    if self.ndim > 2:
+        warnings.warn(
+            "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw "
+            "an error in a future release. Consider `x.mT` to transpose batches of matrices or `x.permute(*torch.arange("
+            "x.ndim - 1, -1, -1))` to reverse the dimensions of a tensor.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return shapes.permute(self, tuple(range(self.ndim - 1, -1, -1)))
+
+
+def matrix_transposed(self: Tensor) -> Tensor:
+    if self.ndim < 2:
+        raise RuntimeError(
+            f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor."
+        )
+    return shapes.transpose(self, -2, -1)
+
+
+def where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
+    """This tensor where the condition holds, else `other`."""
+    found: Tensor = pointwise.where(condition, self, other)
+    return found
+
+
+def split_with_sizes(self: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """`split` into parts of the given sizes."""
+    return slices.split(self, list(split_sizes), dim)
+
+
+def zero_(self: Tensor) -> Tensor:
+    """Every element becomes 0."""
+    zeros = dispatch.TENSORS.zeros_like(self)
+    return assign(self, zeros, replaced="ZeroBackward0")
+
+
+def __rsub__(self: Tensor, other: Any) -> Any:
+    return arithmetic.rsub(self, other) if is_operand(other) else NotImplemented
+
+
+def __rtruediv__(self: Tensor, other: Any) -> Any:
+    if not is_operand(other):
+        return NotImplemented
+    if isinstance(other, Tensor | np.ndarray):
+        return arithmetic.div(other, self)
+    return arithmetic.mul(pointwise.reciprocal(self), other)
+
+
+def __invert__(self: Tensor) -> Tensor:
+    if self.dtype.kind in ("float", "complex"):
+        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+    return pointwise.bitwise_not(self)
+
+
+# The methods that are defined here under their own name.
+__all__ = [
+    "__array__", "__bool__", "__contains__", "__deepcopy__", "__format__", "__hash__", "__index__",
+    "__invert__", "__iter__", "__len__", "__reduce_ex__", "__repr__", "__reversed__", "__rsub__",
+    "__rtruediv__", "backward", "clone", "cpu", "cuda", "data_ptr", "detach", "detach_", "dim",
+    "element_size", "is_complex", "is_contiguous", "is_floating_point", "is_set_to", "is_signed", "item",
+    "new", "new_tensor", "numel", "numpy", "register_hook", "register_post_accumulate_grad_hook",
+    "requires_grad_", "resize_", "retain_grad", "set_", "share_memory_", "size", "split_with_sizes",
+    "storage_offset", "stride", "to", "tolist", "type_as", "zero_",
+]  # fmt: skip
