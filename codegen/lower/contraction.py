@@ -22,6 +22,7 @@ from ...ir.dtypes import DType
 from ...ir.graph import Graph, IRError, Node
 from ..loops.nodes import Buffer, Load
 from .indexing import IndexTuple
+from .spaces import linear
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,17 @@ class Access:
     buffer: Buffer
     index: IndexTuple
 
+    @property
+    def position(self) -> DimLike:
+        """The linear position in the buffer."""
+        return self.buffer.offset(self.index)
+
     def at(self, bindings: Mapping[str, DimLike]) -> Load:
         return Load(self.buffer, tuple(dims.substitute(i, bindings) for i in self.index))
 
     def stride(self, axis: str) -> DimLike:
         """Elements between neighbours along an axis; 0 where the operand does not depend on it."""
-        found = dims.coefficient(self.buffer.offset(self.index), axis)
+        found = dims.coefficient(self.position, axis)
         if found is None:
             raise IRError(f"{self.buffer.name}[{self.index}] is not linear in {axis}")
         return found[0]
@@ -104,6 +110,11 @@ class Contraction:
         return dtypes.f32 if self.dtype in (dtypes.f16, dtypes.bf16) else self.dtype
 
     @property
+    def position(self) -> DimLike:
+        """The linear position of a point's sum in the result."""
+        return linear(self.result, self.shape)
+
+    @property
     def operands(self) -> tuple[Access, Access]:
         return self.left, self.right
 
@@ -125,37 +136,6 @@ def is_linear(value: DimLike) -> bool:
     if isinstance(value, int):
         return True
     return all(isinstance(atom, dims.Symbol) for monomial, _ in value.terms for atom in monomial)
-
-
-def recombine(value: DimLike) -> DimLike:
-    """The expression with `d * (x // d) + x % d` put together to `x`: what a reshape of a contiguous buffer
-    leaves."""
-    while isinstance(value, dims.Expr):
-        for monomial, factor in value.terms:
-            rest = [a for a in monomial if isinstance(a, dims.Remainder)]
-            if len(rest) != 1:
-                continue
-            scale: DimLike = factor
-            for atom in monomial:
-                if atom is not rest[0]:
-                    scale = scale * dims.Expr((((atom,), 1),))
-            part = rest[0]
-            remainder = dims.Expr((((part,), 1),))
-            quotient = dims.floordiv(part.expr, part.divisor)
-            shorter = value + scale * (part.expr - part.divisor * quotient - remainder)
-            if _weight(shorter) < _weight(value):
-                value = shorter
-                break
-        else:
-            return value
-    return value
-
-
-def _weight(value: DimLike) -> int:
-    """How many quotients, remainders and minima an expression holds."""
-    if isinstance(value, int):
-        return 0
-    return sum(not isinstance(atom, dims.Symbol) for monomial, _ in value.terms for atom in monomial)
 
 
 def contraction_node(body: Graph) -> Node:

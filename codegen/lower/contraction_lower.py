@@ -8,19 +8,26 @@ from dataclasses import dataclass
 from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node, Value
-from ..loops.nodes import Buffer, Expr, Let, Load, Stmt, Store, Var
+from ..loops.nodes import Buffer, Expr, Load, Stmt, Store, Var
 from ..scalar import SCALAR
-from .context import Args, LowerContext
-from .contraction import Axis, Contraction, contraction_node
+from .context import Args, LowerContext, Names
+from .contraction import Contraction, contraction_node
+from .contraction_merge import merge_axes
 from .contraction_nest import contraction_loops
-from .contraction_operands import Operands, along_lanes, repeated, shared_loops
+from .contraction_operands import Operands, repeated
 from .contraction_pack import panels
-from .contraction_plan import choose_plans
-from .contraction_tile import Finish
+from .contraction_plan import Choice, choose_plans
+from .contraction_tile import PART, Bindings, loop_var
 from .conv import conv_contractions
 from .gemm import matmul_contraction
 from .indexing import BodyEvaluator, IndexTuple
+from .pointwise import Nest, launch_nests
+from .spaces import linear, reindex
+from .template import Element, make_axes
 from .tiling import Plan
+
+# The name that stands for a sum in the epilogue's elements.
+SUM = "sum"
 
 
 def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
@@ -31,91 +38,93 @@ def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) ->
     if any(size == 0 for size in core.outputs[0].type.shape):
         return
     operands = Operands(ctx, body, args)
-    problems = (
+    found = (
         [matmul_contraction(core, operands)]
         if core.op.name == "matmul"
         else conv_contractions(core, operands)
     )
-    lowering = _Lowering(ctx, body, args, core.outputs[0], str(node.attrs.get("name", core.op.name)))
-    for problem in problems:
+    epilogue = Epilogue(ctx, body, args, core.outputs[0])
+    for problem in found:
+        problem, elements = merge_axes(ctx, problem, epilogue.elements(problem.result))
         lanes = ctx.target.lanes(problem.accumulator)
         for choice in choose_plans(problem, lanes, ctx.target.registers):
-            lowering.launch(problem, choice.plan, choice.times)
+            _launch(ctx, problem, choice, epilogue, elements)
 
 
 @dataclass(frozen=True)
-class _Lowering:
+class Epilogue:
+    """What a body makes of its contraction's result."""
+
     ctx: LowerContext
     body: Graph
     args: Args
     result: Value
-    source: str
 
-    def launch(self, problem: Contraction, plan: Plan, times: DimLike) -> None:
-        """The kernels of one contraction; none of them does anything where `times` is 0."""
-        ctx = self.ctx
-        packed = list(problem.operands)
-        for operand, axis in plan.packed.items():
-            packed[operand] = panels(ctx, problem, packed[operand], axis, plan.tile(axis), times)
-        problem = problem.with_operands(*packed)
-        finish: Finish = self.epilogue
-        if plan.parts > 1:
-            partial = ctx.scratch("partial", problem.accumulator, (plan.parts, *problem.shape))
-            finish = lambda index, value: [Store(partial, index, value)]
-        ctx.launch(
-            problem.name,
-            repeated(contraction_loops(problem, plan, finish), times),
-            cost=task_cost(problem, plan),
-            flops=problem.flops,
-            source=self.source,
-            comment=str(plan),
-        )
-        if plan.parts > 1:
-            cost = plan.parts * problem.shape[-1]
-            added = repeated(self._add_parts(partial), times)
-            ctx.launch(f"{problem.name}_parts", added, cost=cost, source=self.source)
-
-    def epilogue(self, index: IndexTuple, value: Expr) -> Sequence[Stmt]:
-        """Stores what the body makes of an element of the contraction's result."""
-        value = SCALAR.cast(value, self.result.type.dtype)
-        evaluator = BodyEvaluator(self.body, self.args, {self.result: lambda _: value})
-        outputs = list(dict.fromkeys(self.body.outputs))
-        results = [evaluator.at(out, index) for out in outputs]
-        if len(outputs) == 1:
-            return [Store(self.args[outputs[0]], index, results[0])]
-        # All is read before anything is written: a result may lie where an operand lies.
-        names = [f"result_{i}" for i in range(len(outputs))]
-        lets = [Let(name, result) for name, result in zip(names, results, strict=True)]
-        stores = [
-            Store(self.args[out], index, Var(name, out.type.dtype))
-            for name, out in zip(names, outputs, strict=True)
+    def elements(self, index: IndexTuple) -> list[Element]:
+        """What is stored for an element of the contraction's result, a name standing for the sum."""
+        shape = self.result.type.shape
+        held = {self.result: lambda _: Var(SUM, self.result.type.dtype)}
+        evaluator = BodyEvaluator(self.body, self.args, held, self.ctx.flat)
+        return [
+            Element(
+                self.ctx.flat(self.args[out]),
+                linear(index, shape),
+                evaluator.at(
+                    out, index if out.type.shape == shape else reindex(index, shape, out.type.shape)
+                ),
+            )
+            for out in dict.fromkeys(self.body.outputs)
         ]
-        return [*lets, *stores]
 
-    def _add_parts(self, partial: Buffer) -> tuple[Stmt, ...]:
-        """Adds the parts of each element, in their order."""
-        ctx = self.ctx
-        parts, *shape = partial.shape
-        assert isinstance(parts, int)
-        plain = None
-        if self.body.outputs == (self.result,):
-            # Nothing else is to be done: the result is walked as one row.
-            plain = self.args[self.result]
-            partial, plain = ctx.view(partial, (parts, plain.numel)), ctx.view(plain, (plain.numel,))
-            shape = [plain.numel]
-        *lead, last = (Axis(f"i{d}", size) for d, size in enumerate(shape))
+    def known(self, value: Expr) -> dict[str, Expr]:
+        return {SUM: SCALAR.cast(value, self.result.type.dtype)}
 
-        def total(position: DimLike) -> Sequence[Stmt]:
-            index = (*(a.var for a in lead), position)
-            value: Expr = Load(partial, (0, *index))
-            for part in range(1, parts):
-                value = SCALAR.add(value, Load(partial, (part, *index)))
-            if plain is None:
-                return self.epilogue(index, value)
-            return [Store(plain, index, SCALAR.cast(value, plain.dtype))]
 
-        lanes = ctx.target.lanes(partial.dtype)
-        return shared_loops(lead, along_lanes(last.name, last.extent, lanes, total))
+def _launch(
+    ctx: LowerContext, problem: Contraction, choice: Choice, epilogue: Epilogue, elements: Sequence[Element]
+) -> None:
+    """The kernels of one contraction; none of them does anything where the choice's `times` is 0."""
+    plan, times = choice.plan, choice.times
+    operands = list(problem.operands)
+    for operand, axis in plan.packed.items():
+        operands[operand] = panels(ctx, problem, operands[operand], axis, plan.tile(axis), times)
+    problem = problem.with_operands(*operands)
+    row = dims.product(problem.shape)
+    parts = ctx.scratch("parts", problem.accumulator, (plan.parts, row)) if plan.parts > 1 else None
+
+    def finish(bindings: Bindings, value: Expr) -> Sequence[Stmt]:
+        if parts is not None:
+            return [
+                Store(parts, (loop_var(PART, plan.parts), dims.substitute(problem.position, bindings)), value)
+            ]
+        memo: dict[int, Expr] = {}
+        known = epilogue.known(value)
+        return [e.at(bindings, memo, known).store() for e in elements]
+
+    ctx.launch(
+        problem.name,
+        repeated(contraction_loops(problem, plan, finish), times),
+        cost=task_cost(problem, plan),
+        flops=problem.flops,
+        comment=str(plan),
+    )
+    if parts is not None:
+        _add_parts(ctx, problem, epilogue, parts, plan.parts)
+
+
+def _add_parts(
+    ctx: LowerContext, problem: Contraction, epilogue: Epilogue, parts: Buffer, count: int
+) -> None:
+    """Adds the parts of each element of the result, in their order."""
+    names = Names()
+    axes = make_axes(names, problem.shape)
+    index = tuple(a.index for a in axes)
+    position = linear(index, problem.shape)
+    total: Expr = Load(parts, (0, position))
+    for part in range(1, count):
+        total = SCALAR.add(total, Load(parts, (part, position)))
+    elements = [e.at({}, None, epilogue.known(total)) for e in epilogue.elements(index)]
+    launch_nests(ctx, f"{problem.name}_parts", [Nest(names, axes, elements)])
 
 
 def task_cost(problem: Contraction, plan: Plan) -> DimLike:

@@ -14,9 +14,12 @@ from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Value
 from ..loops.nodes import Buffer, Const, For, Load, Stmt, Store
-from .context import Args, LowerContext
-from .contraction import Access, Axis, is_linear, recombine
+from .context import Args, LowerContext, Names
+from .contraction import Access, Axis, is_linear
 from .indexing import BodyEvaluator, IndexTuple
+from .pointwise import Nest, launch_nests
+from .spaces import linear
+from .template import Element, make_axes
 
 
 @dataclass(frozen=True)
@@ -31,24 +34,23 @@ class Operands:
         """The operand at an index that is linear in the axes. Views fold into the index; where one does not
         (a reshape that splits a dimension unevenly, padding), the operand is copied to scratch first."""
         found = BodyEvaluator(self.body, self.args).at(value, index)
-        if isinstance(found, Load):
-            if all(is_linear(i) for i in found.index):
-                return Access(found.buffer, found.index)
-            position = recombine(found.buffer.offset(found.index))
-            if is_linear(position):
-                return Access(self.ctx.view(found.buffer, (found.buffer.numel,)), (position,))
+        if isinstance(found, Load) and all(is_linear(i) for i in found.index):
+            return Access(found.buffer, found.index)
+        row = BodyEvaluator(self.body, self.args, flatten=self.ctx.flat).at(value, index)
+        if isinstance(row, Load) and is_linear(row.index[0]):
+            return Access(row.buffer, row.index)
         return Access(materialize(self, value), index)
 
 
 def materialize(operands: Operands, value: Value) -> Buffer:
     """A scratch buffer holding the value of a body's view or pointwise expression."""
-    ctx, shape = operands.ctx, value.type.shape
-    evaluator = BodyEvaluator(operands.body, operands.args)
+    ctx, shape, names = operands.ctx, value.type.shape, Names()
     target = ctx.scratch("operand", value.type.dtype, shape)
-    axes = [Axis(f"i{d}", size) for d, size in enumerate(shape)]
-    index = tuple(a.var for a in axes)
-    body: tuple[Stmt, ...] = (Store(target, index, evaluator.at(value, index)),)
-    ctx.launch("copy_operand", shared_loops(axes, body), cost=dims.product(shape[1:]))
+    axes = make_axes(names, shape)
+    index = tuple(a.index for a in axes)
+    found = BodyEvaluator(operands.body, operands.args, flatten=ctx.flat).at(value, index)
+    element = Element(ctx.flat(target), linear(index, shape), found)
+    launch_nests(ctx, "copy_operand", [Nest(names, axes, [element])])
     return target
 
 

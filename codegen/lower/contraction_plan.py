@@ -67,7 +67,7 @@ def choose_plans(problem: Contraction, lanes: int, registers: int) -> tuple[Choi
             continue
         few = _Model(problem, lanes, registers, SMALL)
         small = few.best()
-        if few.cycles(plan) > GAIN * small.cycles:
+        if few.cycles(plan) > GAIN * small.cycles and plan.parts == small.parts == 1:
             large = dims.minimum(1, dims.floordiv(axis.extent, SMALL + 1))
             return Choice(small, 1 - large), Choice(plan, large)
     return (Choice(plan),)
@@ -85,8 +85,7 @@ class _Model:
         self.reads = [frozenset(n for n, s in strides.items() if s != 0) for strides in self.strides]
         self.parallel = [a.name for a in problem.parallel]
         self.reduction = [a.name for a in problem.reduction]
-        shape_strides = _result_strides(problem)
-        self.result_stride = {name: shape_strides.get(name, 0) for name in self.parallel}
+        self.result_stride = _result_strides(problem)
         self.span = [min(16.0, self._span(i)) for i in (0, 1)]
         self.steps = prod(self.size[name] for name in self.reduction)
 
@@ -95,8 +94,9 @@ class _Model:
 
     def _number(self, extent: DimLike) -> int:
         """A number to reckon with in place of an extent."""
-        high = dims.bounds(extent)[1]
-        return max(1, high if isinstance(extent, int) else min(self.typical, high))
+        return max(
+            1, dims.evaluate(extent, {s.name: min(self.typical, s.high) for s in dims.symbols(extent)})
+        )
 
     def candidates(self) -> Iterator[Plan]:
         for lane in (*self.parallel, *self.reduction):
@@ -370,11 +370,5 @@ def _combined(choices: list[list[tuple[dict[str, int], int]]]) -> Iterator[tuple
 
 def _result_strides(problem: Contraction) -> dict[str, DimLike]:
     """Elements of the result between neighbours along each parallel axis."""
-    strides: dict[str, DimLike] = {}
-    position: DimLike = 0
-    for index, size in zip(problem.result, problem.shape, strict=True):
-        position = position * size + index
-    for axis in problem.parallel:
-        found = dims.coefficient(position, axis.name)
-        strides[axis.name] = found[0] if found else 0
-    return strides
+    found = {axis.name: dims.coefficient(problem.position, axis.name) for axis in problem.parallel}
+    return {name: parts[0] if parts else 0 for name, parts in found.items()}

@@ -21,9 +21,8 @@ from .indexing import IndexTuple
 from .tiling import Plan
 
 Bindings = dict[str, DimLike]
-# Stores the sum at an index of the result; with a plan of several parts the index leads with the part's
-# number.
-Finish = Callable[[IndexTuple, Expr], Sequence[Stmt]]
+# From where a point lies along the parallel axes, and its sum.
+Finish = Callable[[Bindings, Expr], Sequence[Stmt]]
 # From a vector's number in the tile, and the condition for a lane to be inside where not all are.
 VectorBody = Callable[[DimLike, Expr | None], Sequence[Stmt]]
 
@@ -109,7 +108,7 @@ class RegisterTile:
 
         yield from each_vector(lambda v, _: [Store(acc, element(v), Const(0, acc.dtype))])
         yield from self._sum(self._summed, {}, added)
-        yield from each_vector(lambda v, _: self._finish(place(v), Load(acc, element(v))), masked=True)
+        yield from each_vector(lambda v, _: self.finish(place(v), Load(acc, element(v))), masked=True)
 
     def _lanes_of_sum(self) -> Iterator[Stmt]:
         lanes, lane = self.plan.lanes, loop_var("l", self.plan.lanes)
@@ -137,7 +136,7 @@ class RegisterTile:
         yield from self._each_unit([For("l", lanes, (zero,), "vector", lanes)])
         yield from self._sum([a for a in self._summed if a.name != self.plan.lane], {}, added)
         total = Let("total", LaneReduce("add", "l", lanes, Load(acc, element)))
-        yield from self._each_unit([total, *self._finish(self.point, Var("total", acc.dtype))])
+        yield from self._each_unit([total, *self.finish(self.point, Var("total", acc.dtype))])
 
     @property
     def _summed(self) -> list[Axis]:
@@ -196,12 +195,6 @@ class RegisterTile:
 
         left, right = map(factor, self.problem.operands)
         return Store(acc, element, multiply_add(left, right, Load(acc, element)))
-
-    def _finish(self, bindings: Mapping[str, DimLike], value: Expr) -> Sequence[Stmt]:
-        index = tuple(dims.substitute(i, bindings) for i in self.problem.result)
-        if self.plan.parts > 1:
-            index = (loop_var(PART, self.plan.parts), *index)
-        return self.finish(index, value)
 
 
 def multiply_add(left: Expr, right: Expr, total: Expr) -> Expr:
