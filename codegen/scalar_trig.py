@@ -172,10 +172,7 @@ def _reduce_large(s: ScalarBuilder, x: Expr) -> Reduced:
     # The window begins at the bit of weight 2^(1-k), which is bit k + 62 after two words of zeros; k >= -32.
     start = s.sub(e, (150 if small else 1075) - 62)
     window = _window(s, start, 3 if small else 6, 6 if small else 33)
-    if small:
-        top, next_ = _multiply_96(s, m, window), Const(0, dtypes.u64)
-    else:
-        top, next_ = _multiply_192(s, m, window)
+    top, next_ = (_multiply_96 if small else _multiply_192)(s, m, window)
     # Two bits of quadrant, then the fraction; rounded to nearest, so that the rest is signed.
     quadrant = s.shr(s.add(top, 1 << 61), 62)
     signed = s.bitcast(s.sub(top, s.shl(quadrant, 62)), dtypes.i64)
@@ -209,7 +206,8 @@ def _fraction_in_two(s: ScalarBuilder, top: Expr, next_: Expr) -> tuple[Expr, Ex
 def _window(s: ScalarBuilder, start: Expr, count: int, reach: int) -> list[Expr]:
     """`count` words of 32 bits from bit `start` of 2/pi on, two words of zeros before it; the window begins in one of
     the first `reach` words."""
-    words: list[Expr] = [Const(w, dtypes.u64) for w in (0, 0, *_TWO_OVER_PI_WORDS)][: reach + count]
+    words: list[Expr] = []
+    words += [Const(w, dtypes.u64) for w in (0, 0, *_TWO_OVER_PI_WORDS)[: reach + count]]
     index, shift = s.shr(start, 5), s.and_(start, 31)
     # Choose by the bits of the word's number, highest first: each step halves where the window may begin.
     step = 1 << (reach - 1).bit_length()
@@ -226,10 +224,11 @@ def _window(s: ScalarBuilder, start: Expr, count: int, reach: int) -> list[Expr]
     return out
 
 
-def _multiply_96(s: ScalarBuilder, m: Expr, window: list[Expr]) -> Expr:
-    """The top 64 bits of m times the window, modulo 2^96; m has 24 bits."""
+def _multiply_96(s: ScalarBuilder, m: Expr, window: list[Expr]) -> tuple[Expr, Expr]:
+    """The top 64 bits of m times the window, modulo 2^96, and 0; m has 24 bits."""
     low = s.shr(s.mul(m, window[2]), 32)
-    return s.add(s.add(s.shl(s.mul(m, window[0]), 32), s.mul(m, window[1])), low)
+    top = s.add(s.add(s.shl(s.mul(m, window[0]), 32), s.mul(m, window[1])), low)
+    return top, Const(0, dtypes.u64)
 
 
 def _multiply_192(s: ScalarBuilder, m: Expr, window: list[Expr]) -> tuple[Expr, Expr]:

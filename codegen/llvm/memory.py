@@ -334,7 +334,7 @@ class MemoryEmitter:
         key = (buffer, tuple(numbers))
         found = self._registers.get(key)
         if found is None:
-            lanes = int(buffer.shape[-1]) if whole else 0  # type: ignore[arg-type]
+            lanes = int(buffer.shape[-1]) if whole else 0
             name = f"%{self.w.fresh('r')}"
             self.w.entry.append(f"{name} = alloca {type_of(buffer.dtype, lanes)}")
             found = self._registers[key] = (name, buffer.dtype, lanes)

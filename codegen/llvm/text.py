@@ -76,11 +76,11 @@ def type_of(dtype: DType, lanes: int = 0) -> str:
 def constant_text(value: float | int | bool, dtype: DType) -> str:
     """A scalar constant as LLVM writes it; the value is converted to `dtype` as NumPy converts."""
     # Equal keys must mean equal texts: 1 and 1.0, 0.0 and -0.0 are equal numbers.
-    return _constant_text(type(value), value, copysign(1.0, value), dtype)
+    return _constant_text(type(value).__name__, value, copysign(1.0, value), dtype)
 
 
 @lru_cache(maxsize=4096)
-def _constant_text(kind: type, value: float | int | bool, sign: float, dtype: DType) -> str:
+def _constant_text(kind: str, value: float | int | bool, sign: float, dtype: DType) -> str:
     if dtype is dtypes.bool_:
         return "true" if value else "false"
     if dtype is dtypes.bf16:
