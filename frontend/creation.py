@@ -223,27 +223,24 @@ def from_numpy(array: Array) -> Tensor:
         kind = array.dtype.type
         raise TypeError(
             f"can't convert np.ndarray of type {kind.__module__}.{kind.__name__}. The only supported types are: "
-            "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, uint32, "
-            "uint16, uint8, and bool."
+            "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, uint32, uint16, "
+            "uint8, and bool."
         ) from None
     if any(step < 0 for step in array.strides):
         raise ValueError(
-            "At least one stride in the given numpy array is negative, and tensors with negative strides "
-            "are not "
+            "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
             "currently supported. (You can probably work around this by making a copy of your array  with "
             "array.copy().) "
         )
     if array.dtype != found.numpy:
         raise ValueError(
-            "given numpy array has byte order different from the native byte order. Conversion between byte "
-            "orders is "
-            "currently not supported."
+            "given numpy array has byte order different from the native byte order. Conversion between byte orders "
+            "is currently not supported."
         )
     if not array.flags.writeable:
         warnings.warn(
-            "The given NumPy array is not writable, and vitrify does not write to such memory: in-place "
-            "operations on "
-            "this tensor raise. Copy the array first to make it writable.",
+            "The given NumPy array is not writable, and vitrify does not write to such memory: in-place operations "
+            "on this tensor raise. Copy the array first to make it writable.",
             UserWarning,
             stacklevel=2,
         )

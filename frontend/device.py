@@ -7,8 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 _TYPES = (
-    "cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps, meta, "
-    "hpu, "
+    "cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps, meta, hpu, "
     "mtia, privateuseone"
 )
 _KNOWN = frozenset(_TYPES.split(", "))
@@ -22,22 +21,23 @@ class device:
     index: int | None
 
     def __init__(self, type: str | int | device, index: int | None = None):
-        if isinstance(type, device):
-            type, index = type.type, type.index
-        elif isinstance(type, int):
-            type, index = "cuda", type
-        elif not isinstance(type, str):
-            raise TypeError(f"device(): argument 'type' must be str, not {type.__class__.__name__}")
-        kind, colon, number = type.partition(":")
+        text = type
+        if isinstance(text, device):
+            text, index = text.type, text.index
+        elif isinstance(text, int):
+            text, index = "cuda", text
+        elif not isinstance(text, str):
+            raise TypeError(f"device(): argument 'type' must be str, not {text.__class__.__name__}")
+        kind, colon, number = text.partition(":")
         if kind not in _KNOWN:
             raise RuntimeError(f"Expected one of {_TYPES} device type at start of device string: {kind}")
         if colon:
             if index is not None:
                 raise RuntimeError(
-                    f"type (string) must not include an index because index was passed explicitly: {type}"
+                    f"type (string) must not include an index because index was passed explicitly: {text}"
                 )
             if not number.isdigit():
-                raise RuntimeError(f"Invalid device string: '{type}'")
+                raise RuntimeError(f"Invalid device string: '{text}'")
             index = int(number)
         object.__setattr__(self, "type", kind)
         object.__setattr__(self, "index", index)

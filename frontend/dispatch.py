@@ -30,8 +30,6 @@ EMPTY: Mapping[str, Any] = {}
 class Backend(Protocol):
     """Who computes. The eager backend runs NumPy; the tracer appends to a graph."""
 
-    # The side of a tracer that library code talks to (`capture.py`); None for a backend that computes.
-    capture: Any
     # Told before `.grad` or `.requires_grad` of a tensor changes, with the old value; None where nobody
     # listens.
     on_grad_set: Callable[[Tensor, Tensor | None], None] | None

@@ -25,12 +25,12 @@ _ndarray = np.ndarray
 class EagerBackend:
     """Runs ops on NumPy arrays."""
 
-    capture = None
-    on_grad_set = None
-    on_requires_grad_set = None
-    on_data_set = None
-    on_grad_read = None
-    capture = None
+    # Nobody listens: the values are where they are.
+    on_grad_set: Any = None
+    on_requires_grad_set: Any = None
+    on_data_set: Any = None
+    on_grad_read: Any = None
+    capture: Any = None
 
     def apply(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
         """The results as tensors; results of view ops share the operand's memory."""
@@ -90,9 +90,8 @@ def _writeable(array: Array) -> Array:
         alias.flags.writeable = True
     except ValueError:
         raise RuntimeError(
-            "cannot write to this tensor in place: its memory is read-only (it was made from a read-only "
-            "NumPy array). "
-            "Please clone() the tensor before performing the operation."
+            "cannot write to this tensor in place: its memory is read-only (it was made from a read-only NumPy "
+            "array). Please clone() the tensor before performing the operation."
         ) from None
     return alias
 

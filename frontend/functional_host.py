@@ -18,9 +18,8 @@ def host_array(tensor: Tensor, what: str) -> Array:
     """The tensor's elements; RuntimeError inside a compiled function, where there are none yet."""
     if tensor._array is None:
         raise RuntimeError(
-            f"{what} depends on the elements of a tensor, which are not known inside a compiled function: "
-            f"compute it "
-            "outside, or write it with torch.where"
+            f"{what} depends on the elements of a tensor, which are not known inside a compiled function: compute "
+            "it outside, or write it with torch.where"
         )
     return tensor._array
 

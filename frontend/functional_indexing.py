@@ -134,9 +134,8 @@ def _scatter_tensor(input: Tensor, dim: int, index: Tensor, source: Tensor) -> T
     apply(_GATHER, (input.detach(), index), {"dim": dim})  # checks ranks, sizes and the range of the index
     if any(a > b for a, b in zip(order.shape, source.shape)):
         raise RuntimeError(
-            f"Expected index {list(order.shape)} to be no larger than self {list(shape)} apart from "
-            f"dimension {dim} and "
-            f"to be no larger size than src {list(source.shape)}"
+            f"Expected index {list(order.shape)} to be no larger than self {list(shape)} apart from dimension {dim} "
+            f"and to be no larger size than src {list(source.shape)}"
         )
     numbers = np.arange(source._type.numel).reshape(tuple(source.shape))[tuple(map(slice, order.shape))]  # type: ignore[arg-type]
     winner = np.full(shape or (1,), -1, np.int64)

@@ -69,9 +69,8 @@ def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
     have, other = input.shape[0], tensor.shape[0]
     if have != other:
         raise RuntimeError(
-            f"inconsistent tensor size, expected tensor [{have}] and src [{other}] to have the same number "
-            f"of elements, "
-            f"but got {have} and {other} elements respectively"
+            f"inconsistent tensor size, expected tensor [{have}] and src [{other}] to have the same number of "
+            f"elements, but got {have} and {other} elements respectively"
         )
     return finish(folded("DotBackward0", (input, tensor), lambda: sum(mul(input, tensor))), out, "dot")
 
@@ -186,8 +185,8 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     terms = inputs.split(",")
     if len(terms) != len(tensors):
         raise RuntimeError(
-            "einsum(): the number of operands specified in the equation doesn't match the number of "
-            "operands provided"
+            "einsum(): the number of operands specified in the equation doesn't match the number of operands "
+            "provided"
         )
     if "." in inputs:
         terms, output = _named_ellipsis(terms, tensors, output, bool(arrow))
@@ -232,8 +231,7 @@ def _named_ellipsis(
 def _diagonal_free(tensor: Tensor, labels: str) -> tuple[Tensor, str]:
     if tensor.ndim != len(labels):
         raise RuntimeError(
-            f"einsum(): the number of subscripts in the equation ({len(labels)}) does not match the number "
-            f"of "
+            f"einsum(): the number of subscripts in the equation ({len(labels)}) does not match the number of "
             f"dimensions ({tensor.ndim}) for an operand and no ellipsis was given"
         )
     for label in dict.fromkeys(labels):
@@ -260,9 +258,8 @@ def _contract(a: Tensor, la: str, b: Tensor, lb: str, later: set[str]) -> tuple[
                 size[c] = n
             elif n != 1 and size[c] != n:
                 raise RuntimeError(
-                    f"einsum(): operands do not broadcast with remapped shapes [original->remapped]: "
-                    f"{list(a.shape)} "
-                    f"and {list(b.shape)}"
+                    "einsum(): operands do not broadcast with remapped shapes [original->remapped]: "
+                    f"{list(a.shape)} and {list(b.shape)}"
                 )
 
     def arranged(tensor: Tensor, labels: str, order: str, shape: tuple[Any, ...]) -> Tensor:

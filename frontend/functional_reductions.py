@@ -94,8 +94,7 @@ def mean(
 def _need_floating(name: str, value: Tensor) -> None:
     if value.dtype.kind not in ("float", "complex"):
         raise RuntimeError(
-            f"{name}(): could not infer output dtype. Input dtype must be either a floating point or "
-            f"complex dtype. "
+            f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
             f"Got: {scalar_type_name(value.dtype)}"
         )
 
@@ -228,8 +227,7 @@ def _extreme(name: str, whole: Any, arg: Any, pairwise: str) -> Callable[..., An
             if input._type.numel == 0:
                 raise RuntimeError(
                     f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
-                    f"reduction "
-                    "dim with the 'dim' argument."
+                    "reduction dim with the 'dim' argument."
                 )
             dims = tuple(range(input.ndim))
             return finish(
@@ -275,9 +273,8 @@ def _along_dims(name: str, op: Any) -> Callable[..., Tensor]:
         dims = _all_if_empty(dim, input.ndim)
         if dim in ((), []) and input._type.numel == 0:
             raise RuntimeError(
-                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
-                f"reduction dim with "
-                "the 'dim' argument."
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction "
+                "dim with the 'dim' argument."
             )
         for d in dims:
             if input.ndim and input.shape[d] == 0:

@@ -50,9 +50,8 @@ def _infer_size(input: Tensor, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...
         return shape
     if rest == 0:
         raise RuntimeError(
-            f"cannot reshape tensor of 0 elements into shape {shape_text(shape)} because the unspecified "
-            f"dimension size -1 "
-            "can be any value and is ambiguous"
+            f"cannot reshape tensor of 0 elements into shape {shape_text(shape)} because the unspecified dimension "
+            "size -1 can be any value and is ambiguous"
         )
     try:
         missing = exact_div(total, rest)
@@ -70,9 +69,8 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     wanted = _infer_size(input, sizes(shape, "view"))
     if not can_view(input, wanted):
         raise RuntimeError(
-            "view size is not compatible with input tensor's size and stride (at least one dimension spans "
-            "across two "
-            "contiguous subspaces). Use .reshape(...) instead."
+            "view size is not compatible with input tensor's size and stride (at least one dimension spans across "
+            "two contiguous subspaces). Use .reshape(...) instead."
         )
     return dispatch.view(input, (reshape_step(wanted),), "ViewBackward0")
 
@@ -133,9 +131,8 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
         given[given.index(-1)] = shape[dim] // known if known else 0
     if math.prod(given) != shape[dim]:
         raise RuntimeError(
-            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} "
-            f"({shape[dim]}) in the "
-            "input tensor"
+            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({shape[dim]}) in "
+            "the input tensor"
         )
     return view(input, (*shape[:dim], *given, *shape[dim + 1 :]))
 
@@ -155,8 +152,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     rank = input.ndim
     if len(dims) != rank:
         raise RuntimeError(
-            "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the "
-            "desired "
+            "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
             f"ordering of dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(dims)}"
         )
     order = tuple(wrap_dim(d, rank) for d in dims)
@@ -195,9 +191,8 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     ]
     if len(sources) != len(targets):
         raise RuntimeError(
-            f"movedim: Invalid source or destination dims: source ({sources} dims) should contain the same "
-            f"number of "
-            f"dims as destination ({targets} dims)"
+            f"movedim: Invalid source or destination dims: source ({sources} dims) should contain the same number "
+            f"of dims as destination ({targets} dims)"
         )
     rest = iter(d for d in range(rank) if d not in sources)
     placed = dict(zip(targets, sources))
@@ -250,23 +245,22 @@ def expand(input: Tensor, *shape: Any, implicit: bool = False) -> Tensor:
     if lead < 0:
         raise RuntimeError(
             f"expand({input.type()}{{{shape_text(have)}}}, size={shape_text(wanted)}): the number of sizes provided "
-            f"({len(wanted)}) must be greater or equal to the number of dimensions in the tensor "
-            f"({len(have)})"
+            f"({len(wanted)}) must be greater or equal to the number of dimensions in the tensor ({len(have)})"
         )
     full: list[DimLike] = []
     for i, size in enumerate(wanted):
         if type(size) is int and size == -1:
             if i < lead:
                 raise RuntimeError(
-                    f"The expanded size of the tensor ({size}) isn't allowed in a leading, non-existing "
-                    f"dimension {i}"
+                    f"The expanded size of the tensor ({size}) isn't allowed in a leading, non-existing dimension "
+                    f"{i}"
                 )
             size = have[i - lead]
         elif i >= lead and have[i - lead] != size and have[i - lead] != 1:
             raise RuntimeError(
-                f"The expanded size of the tensor ({size}) must match the existing size ({have[i - lead]}) "
-                f"at "
-                f"non-singleton dimension {i}.  Target sizes: {shape_text(wanted)}.  Tensor sizes: {shape_text(have)}"
+                f"The expanded size of the tensor ({size}) must match the existing size ({have[i - lead]}) at "
+                f"non-singleton dimension {i}.  Target sizes: {shape_text(wanted)}.  Tensor sizes: "
+                f"{shape_text(have)}"
             )
         full.append(size)
     return dispatch.view(input, (view_step("expand", {"shape": tuple(full)}),), "ExpandBackward0")

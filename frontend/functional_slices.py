@@ -36,9 +36,12 @@ def _rolled(input: Tensor, shifts: Any, dims: Any) -> Tensor:
 def slice_dim(input: Tensor, dim: int, start: DimLike, stop: DimLike, step: int, grad_name: str) -> Tensor:
     """Elements start, start + step, ... below stop along one dim; 0 <= start <= stop <= size."""
     shape = tuple(input.shape)
-    starts, stops, steps = [0] * len(shape), list(shape), [1] * len(shape)
-    starts[dim], stops[dim], steps[dim] = start, stop, step  # type: ignore[call-overload]
-    attrs = {"starts": tuple(starts), "stops": tuple(stops), "steps": tuple(steps)}
+    before, after = dim, len(shape) - dim - 1
+    attrs = {
+        "starts": (0,) * before + (start,) + (0,) * after,
+        "stops": (*shape[:dim], stop, *shape[dim + 1 :]),
+        "steps": (1,) * before + (step,) + (1,) * after,
+    }
     return dispatch.view(input, (view_step("slice", attrs),), grad_name)
 
 
@@ -118,8 +121,7 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Ten
             total = total + length
         if total != size:
             raise RuntimeError(
-                f"split_with_sizes expects split_sizes to sum exactly to {size} (input tensor's size at "
-                f"dimension "
+                f"split_with_sizes expects split_sizes to sum exactly to {size} (input tensor's size at dimension "
                 f"{dim}), but got split_sizes={shape_text(lengths)}"
             )
         return _split(input, lengths, dim, "SplitWithSizes")

@@ -52,9 +52,8 @@ def getitem(input: Tensor, index: Any) -> Tensor:
 def _select(input: Tensor, dim: int, index: int) -> Tensor:
     if not input.ndim:
         raise IndexError(
-            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to "
-            "convert a "
-            "0-dim tensor to a number"
+            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert "
+            "a 0-dim tensor to a number"
         )
     size = input.shape[dim]
     if type(size) is int and not -size <= index < size:
@@ -142,8 +141,7 @@ def _index_tensor(item: Any) -> Tensor:
         if isinstance(item, str):
             raise TypeError("new(): invalid data type 'str'")
         raise IndexError(
-            "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid "
-            "indices (got "
+            "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
             f"{type(item).__name__})"
         )
     if item.dtype is dtypes.bool_ or item.dtype is dtypes.i64:
@@ -157,7 +155,7 @@ def _index_tensor(item: Any) -> Tensor:
 
 def _sliced(input: Tensor, dim: int, item: slice, alone: bool) -> Tensor:
     size = input.shape[dim]
-    step = 1 if item.step is None else int(as_dim(item.step))  # type: ignore[arg-type]
+    step = 1 if item.step is None else int(as_dim(item.step))
     if step <= 0:
         raise ValueError("step must be greater than zero")
     if item.start is None and item.stop is None and step == 1 and not alone:
@@ -186,8 +184,7 @@ def _positions(mask: Tensor, viewed: Tensor, dim: int) -> Sequence[Tensor]:
     for number, size in enumerate(have):
         if viewed.shape[dim + number] != size:
             raise IndexError(
-                f"The shape of the mask {have} at index {number} does not match the shape of the indexed "
-                f"tensor "
+                f"The shape of the mask {have} at index {number} does not match the shape of the indexed tensor "
                 f"{list(viewed.shape)} at index {dim + number}"
             )
     found: Sequence[Tensor] = nonzero(mask, as_tuple=True)
@@ -312,9 +309,8 @@ def _check_mask(input: Tensor, mask: Tensor) -> None:
     for number, size in enumerate(mask.shape):
         if input.shape[number] != size:
             raise IndexError(
-                f"The shape of the mask {list(mask.shape)} at index {number} does not match the shape of "
-                f"the indexed "
-                f"tensor {list(input.shape)} at index {number}"
+                f"The shape of the mask {list(mask.shape)} at index {number} does not match the shape of the "
+                f"indexed tensor {list(input.shape)} at index {number}"
             )
 
 
@@ -366,8 +362,8 @@ def _spread(values: Tensor, shape: tuple[DimLike, ...]) -> Tensor:
         return values if tuple(values.shape) == shape else expand(values, shape)
     except RuntimeError:
         raise RuntimeError(
-            f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing "
-            f"result of shape {list(shape)}"
+            f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of "
+            f"shape {list(shape)}"
         ) from None
 
 

@@ -29,9 +29,8 @@ _NO_GRAD_VIEW = (
     "the inplace to be tracked)."
 )
 _OVERLAP = (
-    "unsupported operation: more than one element of the written-to tensor refers to a single memory "
-    "location. Please "
-    "clone() the tensor before performing the operation."
+    "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+    "Please clone() the tensor before performing the operation."
 )
 
 
@@ -95,10 +94,8 @@ def _check_tracked(target: Tensor) -> None:
             raise RuntimeError(_NO_GRAD_VIEW.format(mode=creation))
         if creation:
             raise RuntimeError(
-                f"{creation} is a view and is being modified inplace. This view is the output of a function "
-                f"that "
-                "returns multiple views. Such functions do not allow the output views to be modified "
-                "inplace. You "
+                f"{creation} is a view and is being modified inplace. This view is the output of a function that "
+                "returns multiple views. Such functions do not allow the output views to be modified inplace. You "
                 "should replace the inplace operation by an out-of-place one."
             )
         if base.requires_grad and base.is_leaf:
@@ -153,8 +150,7 @@ def into(out: Tensor, result: Tensor, name: str) -> Tensor:
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
     if local.grad_enabled and (out.requires_grad or result.requires_grad):
         raise RuntimeError(
-            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one "
-            f"of the "
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
             "arguments requires grad."
         )
     check_castable(result.dtype, out.dtype)

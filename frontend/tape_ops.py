@@ -72,9 +72,8 @@ class SavedTensor:
         whose = "" if owner is None else f", which is output {self.output_nr} of {owner.forward_name()},"
         if local.detect_anomaly:
             hint = (
-                "the backtrace further above shows the operation that failed to compute its gradient. The "
-                "variable in "
-                "question was changed in there or anywhere later. Good luck!"
+                "the backtrace further above shows the operation that failed to compute its gradient. The variable "
+                "in question was changed in there or anywhere later. Good luck!"
             )
         else:
             hint = (
@@ -83,9 +82,8 @@ class SavedTensor:
             )
         return (
             "one of the variables needed for gradient computation has been modified by an inplace operation: "
-            f"[{tensor.type()} {list(tensor.shape)}]{whose} is at version {tensor._storage.version}; "
-            f"expected version "
-            f"{self.version} instead. Hint: {hint}"
+            f"[{tensor.type()} {list(tensor.shape)}]{whose} is at version {tensor._storage.version}; expected "
+            f"version {self.version} instead. Hint: {hint}"
         )
 
 

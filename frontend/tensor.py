@@ -196,9 +196,8 @@ class Tensor:
         if self.grad_fn is not None:
             if not value:
                 raise RuntimeError(
-                    "you can only change requires_grad flags of leaf variables. If you want to use a "
-                    "computed variable "
-                    "in a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+                    "you can only change requires_grad flags of leaf variables. If you want to use a computed "
+                    "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
                 )
             return
         if value and self.dtype.kind not in ("float", "complex"):
@@ -264,15 +263,11 @@ class Tensor:
             raise RuntimeError("can't assign Variable as its own grad")
         if new.dtype is not self.dtype:
             raise RuntimeError(
-                f"attempting to assign a gradient with dtype '{_CXX_NAMES[new.dtype.name]}' to a tensor "
-                f"with grad_dtype "
-                f"'{_scalar_type(self)}'. The gradient must match the tensor's grad_dtype (defaults to the "
-                f"tensor's "
-                "dtype). You can set the tensor's grad_dtype attribute with a specific dtype, or None to "
-                "allow any dtype. "
-                "Set grad_dtype with caution. Diverging the dtypes of a tensor and its gradient may break "
-                "downstream "
-                "systems that assume they match."
+                f"attempting to assign a gradient with dtype '{_CXX_NAMES[new.dtype.name]}' to a tensor with "
+                f"grad_dtype '{_scalar_type(self)}'. The gradient must match the tensor's grad_dtype (defaults to "
+                "the tensor's dtype). You can set the tensor's grad_dtype attribute with a specific dtype, or None "
+                "to allow any dtype. Set grad_dtype with caution. Diverging the dtypes of a tensor and its gradient "
+                "may break downstream systems that assume they match."
             )
         if tuple(new.shape) != tuple(self.shape):
             raise RuntimeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from . import functional_pointwise as pointwise
 from . import functional_reductions as reductions
 from . import functional_shape as shapes
 from . import functional_slices as slices
-from .arguments import is_operand, wrap_dim
+from .arguments import as_int, is_operand, sizes, wrap_dim
 from .autograd import api
 from .inplace import assign
 from .ir import dtypes
@@ -353,12 +354,12 @@ def set_(self: Tensor, source: Tensor) -> Tensor:
 
 def resize_(self: Tensor, *size: Any) -> Tensor:
     """Another shape; the first elements are kept, new ones are 0."""
-    shape = creation.sizes(size, "resize_")
-    count, have = creation.math.prod(shape), self._type.numel  # type: ignore[arg-type]
+    shape = tuple(map(as_int, sizes(size, "resize_")))
+    count, have = math.prod(shape), as_int(self._type.numel)
     flat = self.detach().reshape(-1)
-    kept = (
-        flat[:count] if have >= count else shapes.cat([flat, creation.zeros(count - have, dtype=self.dtype)])
-    )
+    kept = flat[:count]
+    if have < count:
+        kept = shapes.cat([flat, creation.zeros(count - have, dtype=self.dtype)])
     set_data(self, kept.reshape(shape).clone())
     return self
 
@@ -369,9 +370,9 @@ def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
         return found
     if not self.is_leaf:
         raise RuntimeError(
-            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If "
-            "you were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage, see "
-            "https://github.com/pytorch/pytorch/pull/103001"
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
+            "moment.  If you were attempting to deepcopy a module, this may be because of a "
+            "torch.nn.utils.weight_norm usage, see https://github.com/pytorch/pytorch/pull/103001"
         )
     copied = wrap(host.host_array(self, "deepcopy").copy())
     copied._requires_grad = self._requires_grad
@@ -412,9 +413,9 @@ def new(self: Tensor, *args: Any) -> Tensor:
 def transposed(self: Tensor) -> Tensor:
     if self.ndim > 2:
         warnings.warn(
-            "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw "
-            "an error in a future release. Consider `x.mT` to transpose batches of matrices or `x.permute(*torch.arange("
-            "x.ndim - 1, -1, -1))` to reverse the dimensions of a tensor.",
+            "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will "
+            "throw an error in a future release. Consider `x.mT` to transpose batches of matrices or "
+            "`x.permute(*torch.arange(x.ndim - 1, -1, -1))` to reverse the dimensions of a tensor.",
             UserWarning,
             stacklevel=2,
         )

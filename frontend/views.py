@@ -38,8 +38,7 @@ def write_through(F: OpBuilder, base: Any, steps: Sequence[ViewStep], new: Any) 
     for step, value in zip(reversed(steps), reversed(values)):
         if step.op.write_back is None:
             raise RuntimeError(
-                "unsupported operation: more than one element of the written-to tensor refers to a single "
-                "memory "
+                "unsupported operation: more than one element of the written-to tensor refers to a single memory "
                 "location. Please clone() the tensor before performing the operation."
             )
         new = step.op.write_back(F, value, new, **step.attrs)

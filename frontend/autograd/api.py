@@ -43,9 +43,8 @@ def _start(output: Tensor, grad: Any, number: int) -> Tensor | None:
     if isinstance(grad, Tensor):
         if tuple(grad.shape) != tuple(output.shape):
             raise RuntimeError(
-                f"Mismatch in shape: grad_output[{number}] has a shape of {Size(grad.shape)} and "
-                f"output[{number}] has a "
-                f"shape of {Size(output.shape)}."
+                f"Mismatch in shape: grad_output[{number}] has a shape of {Size(grad.shape)} and output[{number}] "
+                f"has a shape of {Size(output.shape)}."
             )
         return grad if grad.dtype is output.dtype else grad.to(output.dtype)
     if grad is not None:
@@ -84,7 +83,9 @@ def backward(
                 raise RuntimeError("One of the differentiated Tensors does not require grad")
             if not tensor.is_leaf:
                 tensor.retain_grad()
-            captures.append(gradient_edge(tensor))
+            edge = gradient_edge(tensor)
+            assert edge is not None
+            captures.append(edge)
     keep = create_graph if retain_graph is None else retain_graph
     engine.run(_roots(outputs, grads, create_graph), keep, create_graph, captures, accumulate=True)
 
@@ -127,8 +128,7 @@ def grad(
                 found[number] = dispatch.TENSORS.zeros_like(tensor)
             elif not allow_unused:
                 raise RuntimeError(
-                    f"The differentiated Tensor at index {number} appears to not have been used in the "
-                    f"graph. Set "
+                    f"The differentiated Tensor at index {number} appears to not have been used in the graph. Set "
                     "allow_unused=True if this is the desired behavior."
                 )
     return tuple(found)

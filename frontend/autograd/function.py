@@ -109,9 +109,8 @@ class BackwardNode(Node, FunctionCtx):
         position = self._tensor_positions[number]
         if not isinstance(grad, Tensor):
             raise TypeError(
-                f"{type(self).__name__}.backward returned a {type(grad).__name__} as gradient {position}, "
-                f"expected a "
-                "Tensor or None"
+                f"{type(self).__name__}.backward returned a {type(grad).__name__} as gradient {position}, expected "
+                "a Tensor or None"
             )
         wanted = self._input_types[number]
         if tuple(grad.shape) != wanted.shape:
@@ -160,24 +159,21 @@ class Function(metaclass=_FunctionMeta):
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         """One gradient (or None) per argument of `forward`."""
         raise NotImplementedError(
-            "You must implement either the backward or vjp method for your custom autograd.Function to use "
-            "it with "
+            "You must implement either the backward or vjp method for your custom autograd.Function to use it with "
             "backward mode AD."
         )
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise RuntimeError(
-            f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you "
-            f"should "
-            "invoke them on the class itself. Instantiating an autograd function will raise an error in a "
-            "future "
+            f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should "
+            "invoke them on the class itself. Instantiating an autograd function will raise an error in a future "
             "version of PyTorch."
         )
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Run `forward` and put the node on the tape."""
-        node = cls._node_class.__new__(cls._node_class)
+        node: BackwardNode = object.__new__(cls._node_class)
         tensors = [(i, a) for i, a in enumerate(args) if isinstance(a, Tensor)]
         tracked = local.grad_enabled and any(t.requires_grad for _, t in tensors)
         edges: tuple[Edge | None, ...] = tuple(gradient_edge(t) if tracked else None for _, t in tensors)

@@ -44,7 +44,7 @@ class _GradMode:
 
 def _decorated(function: Callable[..., Any], mode: Callable[[], _GradMode]) -> Any:
     if inspect.isclass(function):
-        function.__init__ = _decorated(function.__init__, mode)  # type: ignore[misc]
+        setattr(function, "__init__", _decorated(function.__init__, mode))  # noqa: B010 (mypy: a method)
         return function
     if inspect.isgeneratorfunction(function):
 
