@@ -31,6 +31,11 @@ class TensorType:
         return not any(isinstance(d, Expr) for d in self.shape)
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape of a static type; TypeError for a symbolic one."""
+        return tuple(int(d) for d in self.shape)
+
+    @property
     def symbols(self) -> tuple[Symbol, ...]:
         found = {s.name: s for d in self.shape for s in symbols(d)}
         return tuple(found[name] for name in sorted(found))

@@ -7,7 +7,6 @@ stages in between are made again only when someone asks to see them.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import time
@@ -228,7 +227,7 @@ def cache_key(graph: Graph, target: Target, options: CompileOptions) -> str:
         str(FORMAT),
         to_text(graph, locations=False),
         repr(target),
-        repr([(f.name, getattr(options, f.name)) for f in dataclasses.fields(options) if f.name in ("pipeline", "lower", "emit")]),
+        repr((options.pipeline, options.lower, options.emit)),
         llvmlite.__version__,
         compiler_fingerprint(),
     ]

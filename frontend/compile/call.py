@@ -54,7 +54,7 @@ class CallRecord:
         self.kept: list[Tensor] = []
         self.kept_arrays: list[Array] = []
         for slot, type_ in binding.kept_slots:
-            array = graph.empty(type_.shape, type_.dtype.numpy)
+            array = graph.empty(type_.sizes, type_.dtype.numpy)
             outputs[slot] = address_of(array)
             self.kept.append(wrap(array))
             self.kept_arrays.append(array)
@@ -69,7 +69,7 @@ class CallRecord:
             len(binding.result_slots),
         ]
         for slot, type_ in binding.argument_slots:
-            words += [slot, id(type_.dtype.numpy), len(type_.shape), *type_.shape]
+            words += [slot, id(type_.dtype.numpy), type_.rank, *type_.sizes]
         words += [slot for slot, _ in binding.result_slots]
         record = (ctypes.c_int64 * len(words))(*words)
         self.objects = (ctypes.c_int64 * max(1, len(binding.argument_slots) + len(binding.result_slots)))()
@@ -80,7 +80,7 @@ class CallRecord:
     def renew(self, binding: Binding, position: int) -> None:
         """Give a kept result new memory: someone else holds the old."""
         slot, type_ = binding.kept_slots[position]
-        array = binding.graph.empty(type_.shape, type_.dtype.numpy)
+        array = binding.graph.empty(type_.sizes, type_.dtype.numpy)
         self.outputs[slot] = address_of(array)
         self.kept[position] = wrap(array)
         self.kept_arrays[position] = array
@@ -110,7 +110,7 @@ class Binding:
         self.dims = dict(dims)
         self.argument_slots = tuple(argument_slots)
         self.result_slots = tuple((slot, graph.output_types[slot].bind(dims)) for slot in result_slots)
-        self.result_specs = tuple((t.shape, t.dtype.numpy) for _, t in self.result_slots)
+        self.result_specs = tuple((t.sizes, t.dtype.numpy) for _, t in self.result_slots)
         self.kept_slots = tuple((slot, graph.output_types[slot].bind(dims)) for slot in kept_slots)
         self.fixed_inputs = tuple(fixed_inputs)
         self.fixed_outputs = tuple(fixed_outputs)

@@ -12,7 +12,6 @@ from ..tensor import Tensor
 from .sources import is_plain
 
 
-
 def closed_over(fn: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     """(name, getter) of what the function reads from outside: closure cells, globals it names, a bound `self`."""
     fn = getattr(fn, "__wrapped__", fn)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import capture
 from ..ir import dims
 from ..ir.graph import Graph
+from ..nn.modules.module import Module
 from ..runtime import settings
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
-from .. import capture
-from ..nn.modules.module import Module
 from ..tensor import Tensor
 from . import pytree
 from .capture_names import Describer
@@ -64,7 +64,7 @@ class CompiledFunction:
     ):
         functools.update_wrapper(self, fn, updated=())
         self._fn = fn
-        self._name = name or getattr(fn, "__name__", type(fn).__name__)
+        self._name: str = name or getattr(fn, "__name__", type(fn).__name__)
         self._dynamic = dict(dynamic_shapes or {})
         self._options = options or CompileOptions()
         self._dump = dump

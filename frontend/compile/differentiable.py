@@ -69,7 +69,7 @@ class CompiledBackward(Node):
                     f"{version} instead."
                 )
         cotangents = [
-            np.zeros(t.shape, t.dtype.numpy) if g is None else np.ascontiguousarray(g._array)
+            np.zeros(t.sizes, t.dtype.numpy) if g is None else np.ascontiguousarray(g._array)
             for g, t in zip(grads, self.result_types)
         ]
         record = self.binding.take()

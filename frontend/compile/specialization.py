@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 
 from ..ir.interpreter import symbol_of
-from ..runtime.compiled_graph import CompiledGraph
-from ..runtime.threads import get_num_threads
 from ..nn.modules.structure import structure_version
 from ..random import philox_state
+from ..runtime.compiled_graph import CompiledGraph
+from ..runtime.threads import get_num_threads
 from ..state import local
 from ..tensor import Storage, Tensor, data_version, wrap
 from . import pytree
 from .call import Binding, CallRecord, as_bound
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 from .trace import FromArgument, FromOutput, Trace
+from .tracer import array_type
 
 Array = np.ndarray[Any, Any]
 
@@ -66,10 +67,13 @@ class Specialization:
         self.kept_owners = tuple((g.value, g.tensor) for g in trace.grads if isinstance(g.value, int))
         captured = [owner for _, owner in self.kept_owners if isinstance(owner, Tensor)]
         self.kept_tensors = captured if len(captured) == len(self.kept_owners) else None
-        self.plain_grads = tuple((g.tensor, g.value) for g in trace.grads if not isinstance(g.value, int))
+        self.plain_grads = tuple(
+            (g.tensor, g.value)
+            for g in trace.grads
+            if isinstance(g.tensor, Tensor) and not isinstance(g.value, int)
+        )
         self.fixed_facts = tuple(
-            (t, t.requires_grad, t._views, t._storage.base_array.shape, t._storage.base_array.dtype)
-            for _, t in self.tensor_sources
+            (t, t.requires_grad, t._views, array_type(_base_array(t))) for _, t in self.tensor_sources
         )
         self.guards = tuple((g.get, g.seen, g) for g in trace.guards)
         self.written_tensors: tuple[Storage, ...] = tuple(
@@ -141,12 +145,12 @@ class Specialization:
         for guard in self.trace.guards:
             if not guard.holds():
                 return guard.reason()
-        for tensor, requires_grad, views, shape, dtype in self.fixed_facts:
-            base = tensor._storage.base_array
+        for tensor, requires_grad, views, type_ in self.fixed_facts:
             if tensor.requires_grad is not requires_grad or tensor._views != views:
                 return "requires_grad of a captured tensor changed"
-            if base.shape != shape or base.dtype != dtype:
-                return f"a captured tensor was {dtype}{list(shape)}, now {base.dtype}{list(base.shape)}"
+            now = array_type(_base_array(tensor))
+            if now != type_:
+                return f"a captured tensor was {type_}, now {now}"
         if self.structure_version != structure_version():
             return "an attribute of a Module changed"
         return None
@@ -220,8 +224,8 @@ class Specialization:
                 leaves[at]._storage.version += 1
             for owner, grad in zip(owners, record.kept):
                 owner._grad = grad
-            for owner, value in self.plain_grads:
-                owner._grad = value
+            for tensor, value in self.plain_grads:
+                tensor._grad = value
             return self._deliver(binding, record, arrays, results, leaves)
         finally:
             binding.give_back(record)
@@ -313,12 +317,18 @@ def _references(record: CallRecord, owners: Sequence[Tensor]) -> list[int]:
     ]
 
 
+def _base_array(tensor: Tensor) -> Array:
+    base = tensor._storage.base_array
+    assert base is not None, "captured tensors have memory"
+    return base
+
+
 def _native_base(tensor: Tensor) -> Array:
     """The array behind a captured tensor, as native code needs it.
 
     A captured tensor over a strided NumPy array would have to be copied on every call: TypeError asks for contiguity.
     """
-    base = tensor._storage.base_array
+    base = _base_array(tensor)
     if not (base.flags.c_contiguous and base.flags.aligned and base.dtype.isnative):
         raise TypeError(
             "a compiled function captured a tensor over a non-contiguous NumPy array "

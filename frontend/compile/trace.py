@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from ..dispatch import use_backend
 from ..ir import dims
 from ..ir.graph import Graph, Value
 from ..ir.types import TensorType
-from ..dispatch import use_backend
 from ..nn.modules.paths import tracked_module_paths
 from ..nn.modules.structure import structure_version
 from ..tensor import Tensor

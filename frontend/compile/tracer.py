@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
+from ..dispatch import use_backend
+from ..eager import ALIASING, EAGER
 from ..ir import dims, dtypes
 from ..ir.builder import GraphBuilder
 from ..ir.dtypes import DType
 from ..ir.graph import Location, Value
 from ..ir.op import Op, op_named
 from ..ir.types import TensorType
-from ..dispatch import use_backend
-from ..eager import ALIASING, EAGER
 from ..passes.autodiff import backward_location
 from ..state import local
 from ..tape import Node
@@ -36,7 +36,6 @@ from ..tensor import Storage, Tensor, view_of, without_array
 from ..views import ViewStep
 from .locations import user_location
 from .sources import ArgumentSource, Guard, NumberSource, RandomSource, Source, TensorSource
-
 
 # What makes up a tensor's memory: what an assignment to `.data` replaces.
 _MEMORY = ("_array", "_value", "_known_type", "_storage", "_views", "_base")
@@ -319,8 +318,8 @@ class Tracer:
         builder = GraphBuilder(self.builder.name)
         mapping: dict[Value, Value] = {v: builder.input(v.name, v.type) for v in self.builder.inputs}
         cut_at: dict[int, list[int]] = {}
-        for node, position in self.cuts:
-            cut_at.setdefault(node, []).append(position)
+        for number, position in self.cuts:
+            cut_at.setdefault(number, []).append(position)
         detached: dict[Value, Value] = {}
 
         def cut(value: Value) -> Value:
@@ -328,10 +327,10 @@ class Tracer:
                 detached[value] = builder.apply(detach, (mapping[value],), {})
             return detached[value]
 
-        for number, node in enumerate(self.builder.nodes):
+        for at, node in enumerate(self.builder.nodes):
             builder.location = node.location
             local = dict(mapping)
-            for position in cut_at.get(number, ()):
+            for position in cut_at.get(at, ()):
                 local[node.inputs[position]] = cut(node.inputs[position])
             builder.append(node, local)
             mapping.update((v, local[v]) for v in node.outputs)
