@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
 import vitrify.ir.ops  # noqa: F401  (fills the registry)
 from vitrify.ir import dtypes
 from vitrify.ir.builder import GraphBuilder

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 import vitrify.ir.ops  # noqa: F401  (fills the registry)
 from vitrify.codegen.loops import interpreter as loops
 from vitrify.codegen.loops.nodes import Program

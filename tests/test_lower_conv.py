@@ -7,6 +7,7 @@ import random
 
 import pytest
 from contractions import check, group, interpret
+
 from vitrify.ir import dtypes
 from vitrify.ir.dims import Dim
 from vitrify.ir.types import TensorType

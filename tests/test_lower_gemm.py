@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from contractions import check, group, interpret, lowered
+
 from vitrify.codegen.lower import contraction_lower
 from vitrify.codegen.lower.contraction_plan import Choice
 from vitrify.codegen.lower.tiling import Plan
