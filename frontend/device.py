@@ -21,13 +21,17 @@ class device:
     index: int | None
 
     def __init__(self, type: str | int | device, index: int | None = None):
-        text = type
-        if isinstance(text, device):
-            text, index = text.type, text.index
-        elif isinstance(text, int):
-            text, index = "cuda", text
-        elif not isinstance(text, str):
-            raise TypeError(f"device(): argument 'type' must be str, not {text.__class__.__name__}")
+        text: str
+        if isinstance(type, device):
+            text = type.type
+            index = type.index
+        elif isinstance(type, int):
+            text = "cuda"
+            index = type
+        elif isinstance(type, str):
+            text = type
+        else:
+            raise TypeError(f"device(): argument 'type' must be str, not {type.__class__.__name__}")
         kind, colon, number = text.partition(":")
         if kind not in _KNOWN:
             raise RuntimeError(f"Expected one of {_TYPES} device type at start of device string: {kind}")

@@ -1,4 +1,4 @@
-"""Methods of Tensor that are not functions of `torch` as well: sizes, conversions, copies, autograd, Python's protocols."""
+"""Methods of Tensor that are no functions of `torch`: sizes, conversions, copies, autograd, Python's protocols."""
 
 from __future__ import annotations
 
