@@ -421,7 +421,7 @@ class _Fuser:
         if needs_memory(consumer):
             return False
         if group.kind == "contraction" and consumer in self._operand_path(group):
-            return node.op.name in OPERAND_VIEWS
+            return node.op.name in OPERAND_VIEWS and not needs_memory(node)
         if group.kind == "single":
             is_random = group.anchor.op.lowering == "random"
             return not is_random and (node.op.lowering == "constant" or node.op.name in PURE_VIEWS)

@@ -2,8 +2,8 @@
 
     void kernel(ptr args, ptr dims, i64 begin, i64 end, ptr status)
 
-`args` points to the buffers' addresses, in the order of the kernel's params; `dims` to the values of the program's
-symbolic dims; a kernel whose body is one parallel loop runs iterations begin to end of it.
+`args` points to the buffers' addresses, in the order of the kernel's params; `dims` to the values of the
+program's symbolic dims; a kernel whose body is one parallel loop runs iterations begin to end of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike, Symbol
@@ -40,6 +41,8 @@ from .memory import MAX_ALIAS_CLASSES, Guard, MemoryEmitter
 from .scalar_ops import ScalarOps
 from .text import Value, Writer, const, memory_type, splat, vector_const
 
+# The most stores that may fill adjacent elements together: the largest stride that is shuffled.
+MAX_TOGETHER = 4
 _SIGNED = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
 
 
@@ -68,8 +71,8 @@ def emit_kernel(
     alias_class: Sequence[int] | None = None,
     options: EmitOptions = EmitOptions(),
 ) -> KernelText:
-    """The kernel's function. `dim_order` is the order of the values behind `dims` (default: the kernel's own);
-    `alias_class[i]` numbers the groups of params that may overlap (default: none overlap)."""
+    """The kernel's function. `dim_order` is the order of the values behind `dims` (default: the kernel's
+    own); `alias_class[i]` numbers the groups of params that may overlap (default: none overlap)."""
     return _KernelEmitter(kernel, target, dim_order, alias_class, options).emit()
 
 
@@ -158,9 +161,31 @@ class _KernelEmitter:
         """Statements in order; names that they let are forgotten at the end."""
         env, variables = self.index.env, self.variables
         self.index.env, self.variables = dict(env), dict(variables)
-        for stmt in body:
-            self._statement(stmt)
+        position = 0
+        while position < len(body):
+            position += self._store_together(body, position)
         self.index.env, self.variables = env, variables
+
+    def _store_together(self, body: Sequence[Stmt], position: int) -> int:
+        """Emit the statement, or several stores that fill adjacent elements as one; how many were emitted."""
+        stmt = body[position]
+        if isinstance(stmt, Store) and self.index.vector is not None:
+            stores = list(takewhile(lambda s: isinstance(s, Store), body[position : position + MAX_TOGETHER]))
+            count = self.memory.interleaved([(s.buffer, s.index) for s in stores])
+            # Values are computed before the first store, so they must not read what it writes.
+            later = [e for s in stores[1:count] for e in subexpressions(s.value)]
+            if count > 1 and not any(isinstance(e, Load) and self._overlap(e.buffer, stmt.buffer) for e in later):
+                self._memo.clear()
+                self._kept.clear()
+                values = [self._expr(s.value) for s in stores[:count]]
+                self.memory.store_interleaved(stmt.buffer, stmt.index, values)
+                return count
+        self._statement(stmt)
+        return 1
+
+    def _overlap(self, a: Buffer, b: Buffer) -> bool:
+        classes = self.memory.alias_class
+        return a is b or (a in classes and classes.get(a) == classes.get(b))
 
     def _statement(self, stmt: Stmt) -> None:
         self._memo.clear()

@@ -1,11 +1,12 @@
 """Loads and stores: scalar, vector, masked, strided, gathered; and register buffers.
 
-Where a load may not happen (`guard`, from a select that tests indices), its address is exchanged for that of a block of
-zeros when the whole vector is off, and single lanes are masked.
+Where a load may not happen (`guard`, from a select that tests indices), its address is exchanged for that
+of a block of zeros when the whole vector is off, and single lanes are masked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...ir import dtypes
@@ -170,8 +171,8 @@ class MemoryEmitter:
         if stride == -1:
             mask = None if mask is None else self._reverse(mask)
             return self._reverse(self._load_block(buffer, position, -(lanes - 1), lanes, mask))
-        if stride in _WIDE_STRIDES and mask is None:
-            return self._load_strided(buffer, position, stride, lanes)
+        if stride in _WIDE_STRIDES:
+            return self._load_strided(buffer, position, stride, lanes, mask)
         return self._gather(buffer, position, offset, lanes, mask)
 
     def _load_block(
@@ -199,10 +200,15 @@ class MemoryEmitter:
             value.lanes,
         )
 
-    def _load_strided(self, buffer: Buffer, position: Position, stride: int, lanes: int) -> Value:
+    def _load_strided(
+        self, buffer: Buffer, position: Position, stride: int, lanes: int, mask: Value | None
+    ) -> Value:
         """Every `stride`-th element: whole vectors that cover them, none beyond the last, then shuffles."""
         starts = [lanes * k for k in range(stride - 1)] + [stride * (lanes - 1) + 1 - lanes]
-        blocks = [self._load_block(buffer, position, start, lanes, None) for start in starts]
+        blocks = [
+            self._load_block(buffer, position, start, lanes, self._spread(mask, stride, start, lanes))
+            for start in starts
+        ]
         result = blocks[0]
         for k, start in enumerate(starts):
             if k == 0:
@@ -227,11 +233,84 @@ class MemoryEmitter:
             )
         return result
 
+    def _spread(self, mask: Value | None, stride: int, start: int, lanes: int) -> Value | None:
+        """A mask of every `stride`-th element as one of the `lanes` adjacent elements from `start` on."""
+        if mask is None:
+            return None
+        picks = [e // stride if e % stride == 0 else mask.lanes for e in range(start, start + lanes)]
+        order = ", ".join(f"i32 {p}" for p in picks)
+        return self.w.pure(
+            f"shufflevector {mask}, {mask.type} zeroinitializer, <{lanes} x i32> <{order}>",
+            mask.level,
+            mask.dtype,
+            lanes,
+        )
+
+    def interleaved(self, stores: Sequence[tuple[Buffer, tuple[DimLike, ...]]]) -> int:
+        """How many of these stores, from the first on, together fill adjacent elements: as many as their
+        stride, each one element after the one before. 1 where they do not."""
+        (first, index), *_ = stores
+        if self.index.vector is None or first.space == "register":
+            return 1
+        stride = self.index.decompose(self._offset(first, index)).fixed_stride
+        if stride not in _WIDE_STRIDES or len(stores) < stride:
+            return 1
+        start = self._offset(first, index)
+        alike = all(
+            buffer is first and self._offset(buffer, where) - start == k
+            for k, (buffer, where) in enumerate(stores[:stride])
+        )
+        return stride if alike else 1
+
+    def store_interleaved(self, buffer: Buffer, index: tuple[DimLike, ...], values: Sequence[Value]) -> None:
+        """values[k] to every len(values)-th element from `index` + k on: shuffled together, then stored as
+        one block."""
+        assert self.index.vector is not None
+        lanes, stride = self.index.vector.lanes, len(values)
+        wide = [self._to_memory(buffer, splat(self.w, v, lanes)) for v in values]
+        block = self._interleave(wide)
+        pointer = self.address(buffer, self.index.decompose(self._offset(buffer, index)))
+        mask = self.lane_mask()
+        if mask is None:
+            align = buffer.dtype.itemsize
+            self.w.line(f"store {block}, ptr {pointer.text}, align {align}{self._alias(buffer)}")
+            return
+        picks = ", ".join(f"i32 {e // stride}" for e in range(lanes * stride))
+        repeated = self.w.pure(
+            f"shufflevector {mask}, {mask.type} poison, <{lanes * stride} x i32> <{picks}>",
+            mask.level,
+            mask.dtype,
+            lanes * stride,
+        )
+        self.masked_store(buffer, pointer, block, repeated)
+
+    def _interleave(self, values: Sequence[Value]) -> Value:
+        """One vector that takes an element from each in turn."""
+        if len(values) == 3:
+            a, b, c = values
+            n = a.lanes
+            pair = self._shuffle(a, b, list(range(2 * n)))
+            third = self._shuffle(c, c, [*range(n), *[0] * n])
+            return self._shuffle(pair, third, [k * n + i for i in range(n) for k in range(3)])
+        if len(values) == 4:
+            a, b, c, d = values
+            return self._interleave([self._interleave([a, c]), self._interleave([b, d])])
+        a, b = values
+        return self._shuffle(a, b, [k * a.lanes + i for i in range(a.lanes) for k in range(2)])
+
+    def _shuffle(self, a: Value, b: Value, picks: Sequence[int]) -> Value:
+        order = ", ".join(f"i32 {p}" for p in picks)
+        level = max(a.level, b.level)
+        return self.w.pure(
+            f"shufflevector {a}, {b}, <{len(picks)} x i32> <{order}>", level, a.dtype, len(picks)
+        )
+
     def _pointers(self, buffer: Buffer, position: Position, offset: DimLike, lanes: int) -> Value:
         from .index import fits_i32
 
         dtype = dtypes.i32 if fits_i32(offset) else dtypes.i64
-        # The uniform part goes into the base address, so that the vector holds only what differs between lanes.
+        # The uniform part goes into the base address, so that the vector holds only what differs between
+        # lanes.
         base = self.address(buffer, position)
         varying = Position(0, [], position.stride, position.uniform_strides, position.varying)
         where = self.index.vector_offset(varying, dtype)
@@ -314,7 +393,8 @@ class MemoryEmitter:
         )
 
     def _slot(self, buffer: Buffer, index: tuple[DimLike, ...]) -> tuple[str, DType, int, int | None]:
-        """The variable that holds an element: its name, dtype, lanes, and the lane when a single one is meant."""
+        """The variable that holds an element: its name, dtype, lanes, and the lane when a single one is
+        meant."""
         lane: int | None = None
         whole = buffer in self.vector_registers
         numbers: list[int] = []
@@ -376,7 +456,8 @@ def _mangled(dtype: DType) -> str:
     return {"half": "f16", "float": "f32", "double": "f64"}.get(text, text)
 
 
-# Alias scopes are metadata that every kernel of a module shares: scope i is node 1 + i, the list that holds it alone
+# Alias scopes are metadata that every kernel of a module shares: scope i is node 1 + i, the list that holds
+# it alone
 # is 100 + i, and the list of all scopes but i, of n, is 1000 + 100 n + i.
 MAX_ALIAS_CLASSES = 64
 

@@ -178,7 +178,12 @@ def lanes_along(ctx: LowerContext, axis: Axis, values: Sequence[Expr], results: 
     for load in walk(values):
         if isinstance(load, Load) and any(stride(i, axis) != 0 for i in load.index):
             widths.append(load.dtype.itemsize)
-    return max(1, ctx.target.vector_bytes // max(4, *widths))
+    lanes = max(1, ctx.target.vector_bytes // max(4, *widths))
+    # A short axis leaves the upper lanes idle: half as wide a vector does as well, for less.
+    longest = dims.bounds(axis.extent)[1]
+    while lanes > 1 and lanes // 2 >= longest:
+        lanes //= 2
+    return lanes
 
 
 def launch_nests(ctx: LowerContext, name: str, nests: Sequence[Nest]) -> None:

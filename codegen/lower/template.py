@@ -240,8 +240,9 @@ def bind_shared(body: Sequence[Stmt], names: Names) -> tuple[Stmt, ...]:
 
 
 def share_between_stores(body: Sequence[Stmt], names: Names) -> tuple[Stmt, ...]:
-    """The statements, `bind_shared` in every block with several stores, all to memory outside the kernel:
-    what they share is read before the first of them, so that outputs may lie where inputs lie."""
+    """The statements; in blocks that only compute and store to memory outside the kernel, all values are
+    computed before the first of several stores. So outputs may lie where inputs lie, and stores of
+    neighbours stand together."""
     blocks: list[Stmt] = []
     for stmt in body:
         match stmt:
@@ -252,9 +253,18 @@ def share_between_stores(body: Sequence[Stmt], names: Names) -> tuple[Stmt, ...]
                 stmt = replace(stmt, body=then, orelse=share_between_stores(stmt.orelse, names))
         blocks.append(stmt)
     stores = [s for s in blocks if isinstance(s, Store)]
-    if len(stores) > 1 and all(s.buffer.space == "global" for s in stores):
-        return bind_shared(blocks, names)
-    return tuple(blocks)
+    straight = all(isinstance(s, Store | Let) for s in blocks)
+    if len(stores) < 2 or not straight or any(s.buffer.space != "global" for s in stores):
+        return tuple(blocks)
+    first: list[Stmt] = []
+    last: list[Stmt] = []
+    for stmt in bind_shared(blocks, names):
+        if isinstance(stmt, Store) and isinstance(stmt.value, Apply | Load):
+            name = names("t")
+            first.append(Let(name, stmt.value))
+            stmt = replace(stmt, value=Var(name, stmt.value.dtype))
+        (last if isinstance(stmt, Store) else first).append(stmt)
+    return (*first, *last)
 
 
 def operands(stmt: Stmt) -> tuple[Expr, ...]:

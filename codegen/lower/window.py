@@ -247,7 +247,9 @@ def _lower_tiles(ctx: LowerContext, node: Node, body: Graph, args: Args, window:
         for k, gradient in zip(positions_of(window), gradients, strict=True):
             where, _ = window_element(window, index, k, result)
             elements += outputs_at(reader(extents), where, gradient)
-        return elements, shared.undecided
+        # Each output's elements side by side: their stores fill adjacent memory.
+        count = len(body.outputs)
+        return [e for n in range(count) for e in elements[n::count]], shared.undecided
 
     found = parts(names, make_axes(names, dy.type.shape), windows)
     # What is left over along each dim, beside the windows of the dims before it.
