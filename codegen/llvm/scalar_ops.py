@@ -96,8 +96,10 @@ class ScalarOps:
             cheap=dtype.kind == "int",
         )
 
-    def intrinsic(self, name: str, args: list[Value], dtype: DType, extra: str = "") -> Value:
-        """A call of `llvm.<name>` overloaded on its result type only."""
+    def intrinsic(
+        self, name: str, args: list[Value], dtype: DType, extra: str = "", flags: str = ""
+    ) -> Value:
+        """A call of `llvm.<name>` overloaded on its result type only; `extra` is an i1 argument."""
         lanes = args[0].lanes
         suffix = (f"v{lanes}" if lanes else "") + _suffix(dtype)
         full = f"@llvm.{name}.{suffix}"
@@ -105,7 +107,7 @@ class ScalarOps:
         types = ", ".join(a.type for a in args) + (", i1" if extra else "")
         self.w.declare(full, f"declare {result} {full}({types})")
         text = ", ".join(map(str, args)) + (f", {extra}" if extra else "")
-        return self.w.pure(f"call {result} {full}({text})", max(a.level for a in args), dtype, lanes)
+        return self.w.pure(f"call {flags}{result} {full}({text})", max(a.level for a in args), dtype, lanes)
 
     def convert(self, x: Value, dtype: DType) -> Value:
         """Value conversion: float to int truncates, anything to bool is `!= 0`."""
@@ -185,21 +187,14 @@ class ScalarOps:
             return self.instruction(_BOOL_BINARY[op], args, dtype)
         if dtype.kind != "float":
             return self.intrinsic(("s" if dtype.kind == "int" else "u") + op, args, dtype)
-        if self.target.isa == "neon":
-            return self.intrinsic("maximum" if op == "max" else "minimum", args, dtype)
-        # x86 max/min return the second operand when either is NaN. With a constant first that is already the NaN rule;
-        # otherwise a NaN in the first operand is put back.
         if _is_number(b):
             a, b = b, a
-        predicate = "ogt" if op == "max" else "olt"
-        test = self.w.pure(
-            f"fcmp {predicate} {a.type} {a.text}, {b.text}", max(a.level, b.level), dtypes.bool_, a.lanes
-        )
-        chosen = self.select(test, a, b)
-        if _is_number(a):
-            return chosen
-        nan = self.w.pure(f"fcmp uno {a.type} {a.text}, {a.text}", a.level, dtypes.bool_, a.lanes)
-        return self.select(nan, a, chosen)
+        if self.target.isa == "neon" or not _is_number(a):
+            # Which zero comes out does not matter: on x86 that is one instruction and the repair of NaN.
+            return self.intrinsic("maximum" if op == "max" else "minimum", [a, b], dtype, flags="nsz ")
+        # x86 max/min return the second operand when either is NaN: with a number first that is the rule wanted.
+        test = self._compare("gt" if op == "max" else "lt", [a, b])
+        return self.select(test, a, b)
 
     def _div(self, args: list[Value], dtype: DType) -> Value:
         if dtype.kind == "float":
