@@ -68,7 +68,11 @@ def test_dumps_are_numbered_files_for_every_stage(tmp_path):
     names = sorted(p.name for p in folder.iterdir())
     assert names[0] == "00-traced.ir"
     assert any(n.endswith("fusion.ir") for n in names)
-    assert names[-3:] == [f"{len(names) - 3:02}-loops.txt", f"{len(names) - 2:02}-program.ll", f"{len(names) - 1:02}-program.s"]
+    assert names[-3:] == [
+        f"{len(names) - 3:02}-loops.txt",
+        f"{len(names) - 2:02}-program.ll",
+        f"{len(names) - 1:02}-program.s",
+    ]
     assert parse((folder / "00-traced.ir").read_text()).name == "LeNet"
 
 

@@ -23,9 +23,13 @@ def test_a_shape_error_names_the_op_the_shapes_and_the_users_line():
         y = x + 1
         return y @ torch.ones(5, 2)
 
-    with pytest.raises(RuntimeError, match=r"mat1 and mat2 shapes cannot be multiplied \(2x3 and 5x2\)") as caught:
+    with pytest.raises(
+        RuntimeError, match=r"mat1 and mat2 shapes cannot be multiplied \(2x3 and 5x2\)"
+    ) as caught:
         torch.compile(f)(torch.ones(2, 3))
-    assert f"test_compile_errors.py:{line_of(f, '@')}" in "".join([str(caught.value), *caught.value.__notes__])
+    assert f"test_compile_errors.py:{line_of(f, '@')}" in "".join(
+        [str(caught.value), *caught.value.__notes__]
+    )
 
 
 def test_a_branch_on_a_tensor_is_refused_at_its_line_with_advice():

@@ -13,7 +13,9 @@ import vitrify.nn.functional as F
 
 def close(a, b, tolerance=1e-5):
     a, b = a.detach().numpy(), b.detach().numpy()
-    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(b).max(initial=0))))
+    np.testing.assert_allclose(
+        a, b, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(b).max(initial=0)))
+    )
 
 
 def test_inference_equals_eager():

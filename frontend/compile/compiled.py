@@ -127,7 +127,9 @@ class CompiledFunction:
         compiles.append(Recompile(reason, seconds, specialization.compiled.from_cache))
         if len(compiles) == 9:
             warnings.warn(
-                f"{self._name} has been compiled 9 times; the last reason: {reason}", RuntimeWarning, stacklevel=4
+                f"{self._name} has been compiled 9 times; the last reason: {reason}",
+                RuntimeWarning,
+                stacklevel=4,
             )
         self._specializations.append(specialization)
         folder = self._dump or settings.dump_folder()
@@ -251,7 +253,9 @@ def compile(
     fullgraph: only True is supported: code that cannot be captured as one graph raises a TraceError at its line.
     """
     if not fullgraph:
-        raise NotImplementedError("torch.compile(fullgraph=False): graph breaks are not supported; the whole call is one graph")
+        raise NotImplementedError(
+            "torch.compile(fullgraph=False): graph breaks are not supported; the whole call is one graph"
+        )
     if model is None:
         return functools.partial(
             compile, fullgraph=fullgraph, dynamic_shapes=dynamic_shapes, options=options, dump=dump

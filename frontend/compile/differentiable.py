@@ -20,7 +20,7 @@ from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_grap
 from ..state import local
 from ..tape import FREED, Edge, Node, gradient_edge
 from ..tensor import Storage, Tensor, wrap
-from .call import Binding, CallRecord
+from .call import Binding, CallRecord, as_bound
 from .sources import ArgumentSource, TensorSource
 from .specialization import Specialization
 from .trace import Trace
@@ -69,7 +69,7 @@ class CompiledBackward(Node):
                     f"{version} instead."
                 )
         cotangents = [
-            np.zeros(t.sizes, t.dtype.numpy) if g is None else np.ascontiguousarray(g._array)
+            np.zeros(t.sizes, t.dtype.numpy) if g is None else as_bound(g._array, t)
             for g, t in zip(grads, self.result_types)
         ]
         record = self.binding.take()
@@ -122,7 +122,9 @@ class DifferentiableSpecialization(Specialization):
         inputs.update((slot, np.array(record.random, np.uint64).view(np.int64)) for slot in self.random_slots)
         outputs = dict(binding.fixed_outputs)
         outputs.update((slot, array) for (slot, _), array in zip(binding.result_slots, results))
-        outputs.update((slot, t._array) for (slot, _), t in zip(binding.kept_slots, record.kept) if t._array is not None)
+        outputs.update(
+            (slot, t._array) for (slot, _), t in zip(binding.kept_slots, record.kept) if t._array is not None
+        )
         saved = [(inputs if kind == "input" else outputs)[at] for kind, at in self.partition.saved]
         tensors = [self._input_tensor(slot, leaves) for slot in self.wrt]
         read = [self._input_storage(at, leaves) for kind, at in self.partition.saved if kind == "input"]
@@ -166,4 +168,3 @@ def _requires_grad(source: Any, leaves: Sequence[Any]) -> bool:
     if isinstance(source, ArgumentSource):
         return bool(leaves[source.position].requires_grad)
     return isinstance(source, TensorSource) and source.tensor.requires_grad
-

@@ -49,15 +49,17 @@ class Specialization:
         self.grad_enabled = local.grad_enabled
         self.structure_version = structure_version()
         self.data_version = data_version()
-        self.constants = tuple(
-            (i, leaf) for i, leaf in enumerate(leaves) if not isinstance(leaf, Tensor)
+        self.constants = tuple((i, leaf) for i, leaf in enumerate(leaves) if not isinstance(leaf, Tensor))
+        self.tensors = tuple(
+            (i, leaf.requires_grad) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)
         )
-        self.tensors = tuple((i, leaf.requires_grad) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor))
         sources = trace.sources
         self.argument_sources = tuple(
             (slot, s.position) for slot, s in enumerate(sources) if isinstance(s, ArgumentSource)
         )
-        self.tensor_sources = tuple((slot, s.tensor) for slot, s in enumerate(sources) if isinstance(s, TensorSource))
+        self.tensor_sources = tuple(
+            (slot, s.tensor) for slot, s in enumerate(sources) if isinstance(s, TensorSource)
+        )
         self.argument_positions = tuple(position for _, position in self.argument_sources)
         getters = [s.get for s in sources if isinstance(s, NumberSource)]
         self.number_getters = tuple(enumerate(getters))
@@ -180,7 +182,9 @@ class Specialization:
         binding = self._binding
         if binding is None or binding.threads != get_num_threads():
             return MISS
-        return self._execute(binding, [leaves[position]._array for position in self.argument_positions], leaves)
+        return self._execute(
+            binding, [leaves[position]._array for position in self.argument_positions], leaves
+        )
 
     def run_checked(self, leaves: Sequence[Any]) -> Any:
         """The call's result; `why_not` has said that it fits. Arrays that are not contiguous are copied."""
@@ -344,4 +348,3 @@ def _same(a: Any, b: Any) -> bool:
         return type(a) is type(b) and bool(a == b)
     except (TypeError, ValueError):
         return False
-

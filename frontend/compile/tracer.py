@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,9 @@ class Tracer:
                 self.active.add(content)
             value = step.op.write_back(self.builder, content, value, **step.attrs)
         if value.type != traced.value.type:
-            raise TraceError(f"{user_location()}: in-place result {value.type} does not fit {traced.value.type}")
+            raise TraceError(
+                f"{user_location()}: in-place result {value.type} does not fit {traced.value.type}"
+            )
         traced.value = value
         traced.writes += 1
 
@@ -329,11 +332,14 @@ class Tracer:
 
         for at, node in enumerate(self.builder.nodes):
             builder.location = node.location
-            local = dict(mapping)
-            for position in cut_at.get(at, ()):
-                local[node.inputs[position]] = cut(node.inputs[position])
-            builder.append(node, local)
-            mapping.update((v, local[v]) for v in node.outputs)
+            positions = cut_at.get(at, ())
+            inputs = tuple(cut(v) if i in positions else mapping[v] for i, v in enumerate(node.inputs))
+            # Not by value: one operand of `where(mask, y.detach(), y)` is cut, the other is not.
+            copied = replace(
+                node, inputs=inputs, outputs=tuple(Value(builder.fresh_name(), v.type) for v in node.outputs)
+            )
+            builder.nodes.append(copied)
+            mapping.update(zip(node.outputs, copied.outputs))
         outputs = [mapping[v] if i in keep else cut(v) for i, v in enumerate(values)]
         return outputs, builder
 
