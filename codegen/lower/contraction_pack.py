@@ -43,7 +43,7 @@ def panels(
         target=ctx.view(target, (*lead, depth, width)),
         stash=Buffer("stash", dtype, (width, ctx.target.lanes(dtype)), "stack"),
     )
-    ctx.launch("pack", repeated(packing.body(), times), cost=depth * width * 2)
+    ctx.launch("pack", repeated(packing.body(), times), cost=packing.cost)
     lead_index = (*(a.var for a in others), dims.floordiv(along.var, width))
     return Access(target, (*lead_index, *(a.var for a in summed), dims.mod(along.var, width)))
 
@@ -78,32 +78,39 @@ class _Packing:
     target: Buffer
     stash: Buffer
 
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """What is looped over, outermost first, but for the innermost summed axis."""
+        return (*self.others, Axis("t", self.target.shape[-3]), *(axis for axis, _ in self.summed[:-1]))
+
+    @property
+    def cost(self) -> DimLike:
+        """Element moves of one iteration of the outermost loop."""
+        extents = [a.extent for a in self.axes if a.extent != 1]
+        return dims.product((*extents[1:], self.summed[-1][0].extent, self.width, 2))
+
     def body(self) -> tuple[Stmt, ...]:
         full, rest = dims.floordiv(self.along.extent, self.width), dims.mod(self.along.extent, self.width)
-        tiles = Axis("t", self.target.shape[-3])
+        tile = Axis("t", self.target.shape[-3]).var
         if rest == 0:
-            inner = self._tile(tiles.var, self.width)
+            inner = self._tile(tile, self.width)
         elif full == 0:
             inner = self._tile(0, rest)
         else:
-            is_full = Apply("lt", (Index(tiles.var), Index(full)), dtypes.bool_)
-            inner = (If(is_full, self._tile(tiles.var, self.width), self._tile(full, rest)),)
-        return shared_loops((*self.others, tiles), inner)
+            is_full = Apply("lt", (Index(tile), Index(full)), dtypes.bool_)
+            inner = (If(is_full, self._tile(tile, self.width), self._tile(full, rest)),)
+        return shared_loops(self.axes, inner)
 
     def _tile(self, tile: DimLike, valid: DimLike) -> tuple[Stmt, ...]:
-        """One tile, of which the first `valid` lanes have elements."""
+        """The innermost summed axis of one tile, of which the first `valid` lanes have elements."""
         *outer, (inner, stride) = self.summed
         depth: DimLike = 0
         for axis, _ in outer:
             depth = depth * axis.extent + axis.var
         depth = depth * inner.extent
         if stride == 1 and self.stride != 1:
-            body = self._transposed(tile, valid, inner, depth)
-        else:
-            body = (For(inner.name, inner.extent, self._row(tile, valid, inner, depth + inner.var)),)
-        for axis, _ in reversed(outer):
-            body = (For(axis.name, axis.extent, body),)
-        return body
+            return self._transposed(tile, valid, inner, depth)
+        return (For(inner.name, inner.extent, self._row(tile, valid, inner, depth + inner.var)),)
 
     def _row(self, tile: DimLike, valid: DimLike, inner: Axis, depth: DimLike) -> tuple[Stmt, ...]:
         """One position of the summed axes, in vectors where the source has the lanes next to each other."""
