@@ -61,7 +61,9 @@ def _link(objects: Sequence[bytes]) -> binding.ExecutionEngine:
     from llvmlite import binding
 
     machine = target_machine(Target.host())
-    engine = binding.create_mcjit_compiler(binding.parse_assembly("", binding.create_context()), machine)
+    empty = binding.parse_assembly("", binding.create_context())
+    # llvmlite's memory manager keeps the sections of an object together, in reach of 32-bit relative addresses.
+    engine = binding.create_mcjit_compiler(empty, machine, use_lmm=True)
     for data in objects:
         engine.add_object_file(binding.ObjectFileRef.from_data(data))
     engine.finalize_object()
