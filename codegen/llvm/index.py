@@ -16,7 +16,8 @@ from ...ir.dtypes import DType
 from .scalar_ops import ScalarOps
 from .text import Value, Writer, const, splat, vector_const
 
-_I32_MAX = (1 << 31) - 1
+# Half the range: what is left of an index when its uniform part is taken out must fit as well.
+_I32_MAX = (1 << 30) - 1
 
 
 @dataclass(slots=True)
@@ -48,6 +49,19 @@ class Position:
         return None if self.uniform_strides or self.varying else self.stride
 
 
+@lru_cache(maxsize=16384)
+def _terms(expr: dims.Expr) -> tuple[tuple[int, tuple[str, ...], tuple[dims.Atom, ...]], ...]:
+    """The terms as factor, names of plain symbols, other atoms."""
+    return tuple(
+        (
+            factor,
+            tuple(a.name for a in monomial if isinstance(a, Symbol)),
+            tuple(a for a in monomial if not isinstance(a, Symbol)),
+        )
+        for monomial, factor in expr.terms
+    )
+
+
 @lru_cache(maxsize=4096)
 def fits_i32(value: DimLike) -> bool:
     low, high = dims.bounds(value)
@@ -70,21 +84,25 @@ class IndexEmitter:
             return position
         env = self.env
         lane = self.vector.var if self.vector else None
-        for monomial, factor in expr.terms:
+        for factor, names, others in _terms(expr):
             uniform: list[Value] = []
             varying: list[Value] = []
             lanes = 0
-            for atom in monomial:
-                if isinstance(atom, Symbol):
-                    if atom.name == lane:
-                        lanes += 1
-                        continue
-                    try:
-                        bound = env[atom.name]
-                    except KeyError:
-                        raise KeyError(f"index {expr}: {atom.name!r} is not bound here") from None
+            for name in names:
+                if name == lane:
+                    lanes += 1
+                    continue
+                bound = env.get(name)
+                if bound is None:
+                    raise KeyError(f"index {expr}: {name!r} is not bound here")
+                if isinstance(bound, int):
+                    factor *= bound
+                elif bound.lanes:
+                    varying.append(bound)
                 else:
-                    bound = self._atom(atom)
+                    uniform.append(bound)
+            for atom in others:
+                bound = self._atom(atom)
                 if isinstance(bound, int):
                     factor *= bound
                 elif bound.lanes:

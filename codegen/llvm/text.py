@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import copysign
 
 import numpy as np
@@ -68,6 +68,7 @@ def memory_type(dtype: DType) -> str:
     return "i8" if dtype is dtypes.bool_ else element_type(dtype)
 
 
+@cache
 def type_of(dtype: DType, lanes: int = 0) -> str:
     element = element_type(dtype)
     return f"<{lanes} x {element}>" if lanes else element
