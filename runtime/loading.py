@@ -62,8 +62,7 @@ def _link(objects: Sequence[bytes]) -> binding.ExecutionEngine:
 
     machine = target_machine(Target.host())
     empty = binding.parse_assembly("", binding.create_context())
-    # llvmlite's memory manager keeps the sections of an object together, in reach of 32-bit relative addresses.
-    engine = binding.create_mcjit_compiler(empty, machine, use_lmm=True)
+    engine = binding.create_mcjit_compiler(empty, machine)
     for data in objects:
         engine.add_object_file(binding.ObjectFileRef.from_data(data))
     engine.finalize_object()
