@@ -25,8 +25,9 @@ LOAD_TIE = 0.1  # of two tiles as fast, the one with fewer loads
 # More, for a load at least a FAR_STRIDE of bytes from the one before: another page, perhaps the same set.
 FAR = 0.15
 FAR_STRIDE = 1024
-# More, for each MiB of memory over which the sum strews the operand's elements: TLB and cache misses.
-SPAN = 0.1
+# More, for a row of vectors, per MiB over which the sum strews the operand's rows: TLB and cache misses. A quarter of
+# that for an element.
+SPAN = 0.4
 SCATTERED_ELEMENT = 1.5  # an element of a vector loaded from or stored to places that are not neighbours
 FAR_STORE = 8.0  # such an element in another page than the one before
 LANE_SUM = 10.0  # adding the lanes of one vector
@@ -109,8 +110,8 @@ class _Model:
             for tiles in self._tiles(lane):
                 units = prod(tiles.values())
                 most = ceil(self.size[lane] / self.lanes) if along_result else 1
-                for vectors in sorted({1, 2, 3, 4, most} if most <= 4 else {1, 2, 3, 4}):
-                    if vectors > most or not self._fits(tiles, lane, units, vectors if along_result else 1):
+                for vectors in (1, 2, 3, 4) if tiles else (1, 2, 3, 4, 8, 16):
+                    if vectors > most or not self._fits(tiles, lane, units, vectors):
                         continue
                     for packed in self._packings(needed, lane, tiles):
                         plan = Plan(lane, self.lanes, vectors, tiles, packed=packed)
@@ -135,12 +136,16 @@ class _Model:
     ) -> Iterator[Mapping[int, str]]:
         """What to pack: what must be, and besides what might gain by it."""
         yield needed
+        useful: dict[int, str] = {}
         for operand in (0, 1):
             if operand in needed or lane in self.reduction or not self._separable(operand):
                 continue
             along = [lane] if lane in self.reads[operand] else [n for n in tiles if n in self.reads[operand]]
             if len(along) == 1 and self._span(operand) > 0:
+                useful[operand] = along[0]
                 yield {**needed, operand: along[0]}
+        if len(useful) == 2:
+            yield useful
 
     def _span(self, operand: int) -> float:
         """MiB of memory over which the reduction strews the operand's elements."""
@@ -280,7 +285,8 @@ class _Model:
                 # A broadcast that runs along the innermost sum finds most of its elements in the same line.
                 runs = lane not in self.reads[i] and self.strides[i][self.reduction[-1]] == 1
                 far += FAR * count / (8 if runs else 1) if apart else 0.0
-                far += SPAN * self.span[i] * (count if apart or lane in self.reads[i] else 1)
+                rows = count / vectors if lane in self.reads[i] else (count if apart else 1) / 4
+                far += SPAN * self.span[i] * rows
             gathered = lane in self.reads[i] and self.strides[i][lane] != 1 and i not in plan.packed
             loads += count * (self.lanes * SCATTERED_ELEMENT / LOAD if gathered else 1)
         work = units * vectors
