@@ -94,5 +94,5 @@ def test_a_difference_is_shown_as_one(tmp_path: Path) -> None:
     path = tmp_path / "some.txt"
     compare(path, "same\nold\n", update=True)
     compare(path, "same\nold\n", update=False)
-    with pytest.raises(pytest.fail.Exception, match="-old\n\\+new\n.*update-golden"):
+    with pytest.raises(pytest.fail.Exception, match=r"-old\n\+new\n.*update-golden"):
         compare(path, "same\nnew\n", update=False)
