@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from . import dispatch
@@ -26,7 +27,9 @@ from .views import ViewStep
 _CONCAT, _FLIP, _RESHAPE = map(op_named, ("concat", "flip", "reshape"))
 
 
+@lru_cache(maxsize=1 << 12)
 def reshape_step(shape: tuple[DimLike, ...]) -> ViewStep:
+    """The view step to another shape."""
     return view_step("reshape", {"shape": shape})
 
 

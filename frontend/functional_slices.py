@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ from .functional_shape import cat, ravel, reshape, reshape_step, shape_text, uns
 from .ir.dims import DimLike, bounds, minimum
 from .tape_folded import folded
 from .tensor import Tensor
+from .views import ViewStep
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
@@ -36,13 +38,18 @@ def _rolled(input: Tensor, shifts: Any, dims: Any) -> Tensor:
 def slice_dim(input: Tensor, dim: int, start: DimLike, stop: DimLike, step: int, grad_name: str) -> Tensor:
     """Elements start, start + step, ... below stop along one dim; 0 <= start <= stop <= size."""
     shape = tuple(input.shape)
+    return dispatch.view(input, (_slice_step(shape, dim, start, stop, step),), grad_name)
+
+
+@lru_cache(maxsize=1 << 12)
+def _slice_step(shape: tuple[DimLike, ...], dim: int, start: DimLike, stop: DimLike, step: int) -> ViewStep:
     before, after = dim, len(shape) - dim - 1
     attrs = {
         "starts": (0,) * before + (start,) + (0,) * after,
         "stops": (*shape[:dim], stop, *shape[dim + 1 :]),
         "steps": (1,) * before + (step,) + (1,) * after,
     }
-    return dispatch.view(input, (view_step("slice", attrs),), grad_name)
+    return view_step("slice", attrs)
 
 
 def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
@@ -79,12 +86,7 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
 
 
 def _select(input: Tensor, shape: tuple[DimLike, ...], dim: int, at: DimLike, grad_name: str) -> Tensor:
-    starts = (0,) * dim + (at,) + (0,) * (len(shape) - dim - 1)
-    stops = (*shape[:dim], at + 1, *shape[dim + 1 :])
-    steps = (
-        view_step("slice", {"starts": starts, "stops": stops, "steps": (1,) * len(shape)}),
-        reshape_step((*shape[:dim], *shape[dim + 1 :])),
-    )
+    steps = (_slice_step(shape, dim, at, at + 1, 1), reshape_step((*shape[:dim], *shape[dim + 1 :])))
     return dispatch.view(input, steps, grad_name)
 
 

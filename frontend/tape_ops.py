@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .ir import dtypes
 from .ir.builder import GraphBuilder, OpBuilder
 from .ir.op import Op, VJPContext
 from .ir.types import TensorType
@@ -106,49 +107,49 @@ class OverwriteScope:
         local.overwriting = self._outer
 
 
-Kept = SavedTensor | TypeOnly
+
+DIFFERENTIABLE = frozenset(d for d in dtypes.ALL if d.kind in ("float", "complex"))
 
 
 class OpNode(Node):
     """The gradient of one application of a declared op, by the op's own rule."""
 
     __slots__ = ("attrs", "inputs", "op", "outputs")
-    inputs: list[Kept]
-    outputs: list[Kept]
+    # Per operand and per result: the tensor where the gradient reads it, else its type.
+    inputs: list[Any]
+    outputs: list[Any]
 
     def __init__(
         self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any], results: Sequence[Tensor]
     ):
-        super().__init__(tuple(map(gradient_edge, operands)), tuple(r._type for r in results))
+        edges = tuple([gradient_edge(t) for t in operands])
+        super().__init__(edges, tuple([r._type for r in results]))
         self.op = op
         self.attrs: Mapping[str, Any] | None = attrs
+        self.inputs = [t._type for t in operands]
+        self.outputs = list(self.result_types)
         if op.saves:
-            reads_input, reads_output = _reads(op, self.edges, operands, results, attrs)
-            self.inputs = [
-                SavedTensor(t, False, i) if i in reads_input else TypeOnly(t._type)
-                for i, t in enumerate(operands)
-            ]
-            self.outputs = [
-                SavedTensor(t, True, i) if i in reads_output else TypeOnly(t._type)
-                for i, t in enumerate(results)
-            ]
-        else:
-            self.inputs = [TypeOnly(t._type) for t in operands]
-            self.outputs = [TypeOnly(t) for t in self.result_types]
+            reads_input, reads_output = _reads(op, edges, operands, results, attrs)
+            for i in reads_input:
+                self.inputs[i] = SavedTensor(operands[i], False, i)
+            for i in reads_output:
+                self.outputs[i] = SavedTensor(results[i], True, i)
 
     @property
     def released(self) -> bool:
         return self.attrs is None
 
     def differentiable_edges(self) -> tuple[Edge | None, ...]:
-        types = [(k if isinstance(k, TypeOnly) else k.tensor)._type for k in self.inputs]
-        return tuple(e for e, t in zip(self.edges, types) if t.dtype.kind in ("float", "complex"))
+        types = [k.tensor._type if isinstance(k, SavedTensor) else k for k in self.inputs]
+        return tuple(e for e, t in zip(self.edges, types) if t.dtype in DIFFERENTIABLE)
 
     def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
         if self.attrs is None:
             raise RuntimeError(FREED)
-        inputs = tuple(k if isinstance(k, TypeOnly) else k.unpack(self) for k in self.inputs)
-        outputs = tuple(k if isinstance(k, TypeOnly) else k.unpack(self) for k in self.outputs)
+        inputs, outputs = (
+            tuple([k.unpack(self) if type(k) is SavedTensor else TypeOnly(k) for k in kept])
+            for kept in (self.inputs, self.outputs)
+        )
         assert self.op.vjp is not None
         found = self.op.vjp(F, VJPContext(inputs, outputs, self.attrs, needs), *grads)
         return [
@@ -157,12 +158,11 @@ class OpNode(Node):
         ]
 
     def release(self) -> None:
-        if any(isinstance(k, SavedTensor) for k in (*self.inputs, *self.outputs)):
-            self.attrs = None
-            self.inputs = [TypeOnly(k.tensor._type) if isinstance(k, SavedTensor) else k for k in self.inputs]
-            self.outputs = [
-                TypeOnly(k.tensor._type) if isinstance(k, SavedTensor) else k for k in self.outputs
-            ]
+        for kept in (self.inputs, self.outputs):
+            for i, entry in enumerate(kept):
+                if isinstance(entry, SavedTensor):
+                    kept[i] = entry.tensor._type
+                    self.attrs = None
 
 
 Reads = tuple[frozenset[int], frozenset[int]]
@@ -233,9 +233,9 @@ def record(
     op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any], results: Sequence[Tensor], name: str | None
 ) -> None:
     """Put an application of `op` on the tape: its floating-point results get a grad_fn."""
-    if not any(r._type.dtype.kind in ("float", "complex") for r in results):
-        return
-    node = node_class(name or default_name(op), OpNode)(op, operands, attrs, results)
+    node: OpNode | None = None
     for number, result in enumerate(results):
-        if result._type.dtype.kind in ("float", "complex"):
+        if result._type.dtype in DIFFERENTIABLE:
+            if node is None:
+                node = node_class(name or default_name(op), OpNode)(op, operands, attrs, results)
             result._grad_fn, result._output_nr, result._requires_grad = node, number, True

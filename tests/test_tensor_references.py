@@ -86,4 +86,6 @@ def test_errors_are_worded_alike(expression: str) -> None:
 def test_promotion(name: str) -> None:
     pairs = cases.promoted_pairs(torch)
     found = {label: cases.run_promoted(torch, name, pair) for label, pair in pairs.items()}
-    assert {k: (v, TEXTS["promotion"][name][k]) for k, v in found.items() if v != TEXTS["promotion"][name][k]} == {}
+    assert {
+        k: (v, TEXTS["promotion"][name][k]) for k, v in found.items() if v != TEXTS["promotion"][name][k]
+    } == {}

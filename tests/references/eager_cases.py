@@ -406,173 +406,700 @@ torch.broadcast_shapes((2, 1), (3,))
 torch.no_grad.__name__
 """.strip().splitlines()
 
-# Programs: lines that end by setting `result`.
-PROGRAMS: dict[str, str] = {
-    "add in place": "y = x * 1; r = y.add_(2); y.sum().backward(); result = (r is y, y, x.grad, y._version)",
-    "mul in place by a leaf": "y = x.clone(); w = v; y.mul_(w); y.sum().backward(); result = (x.grad, v.grad)",
-    "exp in place": "z = x.clone(); z.exp_(); z.sum().backward(); result = (z, x.grad)",
-    "sigmoid in place twice": "z = x.clone(); z.sigmoid_().sigmoid_(); z.sum().backward(); result = x.grad",
-    "chained in place": "z = x * y; z += x; z *= 2; z -= v; z /= 4; z **= 2; z.sum().backward(); "
-    "result = (z, x.grad, y.grad, v.grad)",
-    "clamp in place": "z = y * 1; z.clamp_(-0.5, 0.5); z.sum().backward(); result = y.grad",
-    "relu in place": "z = y * 1; torch.relu_(z) if hasattr(torch, 'relu_') else z.relu_(); z.sum().backward(); "
-    "result = y.grad",
-    "zero in place": "z = x * 2; z.zero_(); z.sum().backward(); result = (z, z.grad_fn.name(), x.grad)",
-    "fill in place": "z = x * 2; z.fill_(3); result = (z, z.requires_grad, z.grad_fn.name())",
-    "copy in place": "z = torch.zeros(3, 4); z.copy_(v); z.sum().backward(); result = (z, z.grad_fn.name(), v.grad)",
-    "copy converts": "z = torch.zeros(3, 4, dtype=torch.float64); z.copy_(x); z.sum().backward(); result = (z, x.grad)",
-    "masked_fill in place": "z = x * 1; z.masked_fill_(c, 0); z.sum().backward(); result = x.grad",
-    "addcmul in place": "z = x * 1; z.addcmul_(y, v, value=2); z.sum().backward(); result = (x.grad, y.grad, v.grad)",
-    "lerp in place": "z = x * 1; z.lerp_(y, 0.25); z.sum().backward(); result = (x.grad, y.grad)",
-    "scatter_add in place": "z = torch.zeros(3, 4); z.scatter_add_(1, i % 4, x); (z * y).sum().backward(); "
-    "result = (z, x.grad)",
-    "comparison in place": "z = x.detach().clone(); z.gt_(1); result = z",
-    "view sees the base": "z = x.detach().clone(); w = z[0]; z.add_(1); result = (w, w._version, z._version)",
-    "base sees the view": "z = x.detach().clone(); w = z.view(-1)[2:5]; w.zero_(); result = z",
-    "view of view of a view": "z = x.detach().clone(); w = z.t()[1:][:, ::2]; w.mul_(10); result = z",
-    "write through a row": "z = x * 1; z[0].mul_(2); z.sum().backward(); result = (z, z.grad_fn.name(), x.grad)",
-    "write through a transposed view": "z = x * 1; w = z.t(); w.mul_(m[:, :3]); (z * y).sum().backward(); "
-    "result = (x.grad, m.grad, w.grad_fn.name())",
-    "write through a slice of a view": "z = x * 1; w = z.view(2, 6)[:, 1:4]; w.exp_(); (z * y).sum().backward(); "
-    "result = (x.grad, y.grad)",
-    "other views follow": "z = x * 1; a = z[0]; w = z[:, 1]; a.mul_(3); (w * w).sum().backward(); "
-    "result = (w, w.grad_fn.name(), x.grad)",
-    "view made before the base needs grad": "z = torch.zeros(3, 4); a = z[0]; z.copy_(x); (a * v).sum().backward(); "
-    "result = (a.requires_grad, x.grad, v.grad)",
-    "write a part that needs grad": "z = torch.zeros(3, 4); z[1] = v * 2; z[:, 0] = x[:, 0]; (z * y).sum().backward(); "
-    "result = (z, v.grad, x.grad)",
-    "write to a view of a base twice": "z = x * 1; z[0] = v; z[0, 1:] = y[0, 1:]; z.sum().backward(); "
-    "result = (z, x.grad, v.grad, y.grad)",
-    "write at an index tensor": "z = x * 1; z[torch.tensor([0, 2])] = v; (z * y).sum().backward(); "
-    "result = (z, x.grad, v.grad)",
-    "write at two index tensors": "z = x * 1; z[[0, 1], [1, 2]] = v[:2]; (z * y).sum().backward(); "
-    "result = (z, z.grad_fn.name(), x.grad, v.grad)",
-    "write at a mask": "z = x * 1; z[c] = 5.; (z * y).sum().backward(); result = (z, x.grad)",
-    "write at a mask from a tensor": "z = x * 1; z[c] = y[c]; z.sum().backward(); result = (z, x.grad, y.grad)",
-    "write at a mask of rows": "z = x * 1; z[c[:, 0]] = v; z.sum().backward(); result = (z, x.grad, v.grad)",
-    "write with a step": "z = torch.zeros(7); z[1::3] = 2.5; z[-1] = 4; result = z",
-    "write with ellipsis and None": "z = torch.zeros(2, 3, 4); z[..., 1] = 1; z[:, None, 0] = v; result = z",
-    "write broadcasts": "z = torch.zeros(2, 3); z[:, 1:] = torch.tensor([[1.], [2.]]); z[0] = torch.ones(1, 1, 3); "
-    "result = z",
-    "write converts": "z = torch.zeros(3, dtype=torch.int64); z[0] = 2.7; z[1:] = torch.tensor([1.5, -1.5]); result = z",
-    "index_add in place": "z = torch.zeros(3, 4); z.index_add_(0, torch.tensor([0, 0, 2]), x); (z * y).sum().backward(); "
-    "result = (z, x.grad)",
-    "index_fill and index_copy in place": "z = x.detach().clone(); z.index_fill_(0, torch.tensor([1]), -1); "
-    "z.index_copy_(1, torch.tensor([3, 0]), torch.ones(3, 2)); result = z",
-    "transpose in place": "z = x.detach().clone(); z.t_().unsqueeze_(0).squeeze_(0).transpose_(0, 1).add_(1); result = z",
-    "diagonal is a view": "z = torch.zeros(3, 3); z.diagonal().fill_(2); z.diagonal(1).copy_(v[:2].detach()); result = z",
-    "expanded memory can be filled": "z = torch.ones(1).expand(3); z.zero_(); result = z",
-    "detached memory is shared": "z = x * 1; d = z.detach(); d.zero_(); result = (z.detach(), z._version)",
-    "data is untracked": "z = x * 1; z.data.mul_(2); result = (z.detach(), z._version)",
-    "data can be replaced": "p = torch.ones(2, requires_grad=True); p.data = torch.zeros(3); p.sum().backward(); "
-    "result = (p.detach(), p.grad, p.is_leaf)",
-    "sgd by hand": "w = v.detach().clone().requires_grad_()\nfor _ in range(3):\n    loss = ((x.detach() @ w - 1) ** 2).mean()\n"
-    "    loss.backward()\n    with torch.no_grad():\n        w -= 0.1 * w.grad\n        w.grad.zero_()\nresult = w.detach()",
-    "sgd through data": "w = v.detach().clone().requires_grad_()\nfor _ in range(3):\n    loss = (x.detach() @ w).pow(2).sum()\n"
-    "    if w.grad is not None:\n        w.grad.data.zero_()\n    loss.backward()\n    w.data.sub_(w.grad.data * 0.01)\n"
-    "result = w.detach()",
-    "gradients accumulate": "x.sum().backward(); g = x.grad; (x * 2).sum().backward(); result = (x.grad, g is x.grad)",
-    "gradient as argument": "(x * y).backward(torch.ones(3, 4) * 2); result = (x.grad, y.grad)",
-    "gradient twice with retain_graph": "z = (x * x).sum(); z.backward(retain_graph=True); z.backward(); result = x.grad",
-    "no saved tensors, backward twice": "z = (x + 1).sum(); z.backward(); z.backward(); result = x.grad",
-    "backward for some inputs": "(x * y).sum().backward(inputs=[x]); result = (x.grad, y.grad)",
-    "backward for an inner tensor": "z = x * y; z.sum().backward(inputs=[z]); result = (z.grad, x.grad)",
-    "retain_grad": "z = x * 2; z.retain_grad(); (z * z).sum().backward(); result = (z.grad, x.grad, z.retains_grad)",
-    "retain_grad then in place": "z = x * 2; z.retain_grad(); z.mul_(3); z.sum().backward(); result = (z.grad, x.grad)",
-    "grad": "result = torch.autograd.grad((x * y).sum(), (x, y))",
-    "grad of an inner tensor": "z = x * y; w = (z * z).sum(); result = torch.autograd.grad(w, (z, x)), x.grad",
-    "grad unused": "result = torch.autograd.grad(x.sum(), (x, y), allow_unused=True)",
-    "grad materialized": "result = torch.autograd.grad(x.sum(), (x, y), materialize_grads=True)",
-    "grad with grad_outputs": "result = torch.autograd.grad(x * y, x, grad_outputs=torch.ones(3, 4) * 3)",
-    "grad of several outputs": "result = torch.autograd.grad((x.sum(), (x * y).sum()), x)",
-    "second derivative": "g, = torch.autograd.grad((x ** 3).sum(), x, create_graph=True); g.sum().backward(); "
-    "result = (g, x.grad)",
-    "second derivative of a composite": "g, = torch.autograd.grad(x.log_softmax(1)[:, 0].sum(), x, create_graph=True); "
-    "(g * y).sum().backward(); result = (g, x.grad)",
-    "third derivative": "t = torch.tensor(2., requires_grad=True); a = t.sin() * t.exp()\nfor _ in range(3):\n"
-    "    a, = torch.autograd.grad(a, t, create_graph=True)\nresult = a",
-    "gradient penalty": "h = (x @ m).tanh(); g, = torch.autograd.grad(h.sum(), x, create_graph=True); "
-    "((g.norm(2, 1) - 1) ** 2).mean().backward(); result = (x.grad, m.grad)",
-    "create_graph in backward": "(x ** 2).sum().backward(create_graph=True); g = x.grad; result = (g, g.requires_grad); "
-    "x.grad = None",
-    "second derivative through a view write": "z = x * 1; z[0] = x[0] * x[1]; s = (z ** 2).sum(); "
-    "g, = torch.autograd.grad(s, x, create_graph=True); (g * y).sum().backward(); result = (g, x.grad)",
-    "hook scales": "h = x.register_hook(lambda g: g * 2); x.sum().backward(); h.remove(); x.sum().backward(); result = x.grad",
-    "hook on an inner tensor": "seen = []; z = x * 2; z.register_hook(lambda g: seen.append(g.clone())); "
-    "(z * y).sum().backward(); result = (seen[0], x.grad)",
-    "two hooks in order": "z = x * 1; z.register_hook(lambda g: g + 1); z.register_hook(lambda g: g * 10); "
-    "z.sum().backward(); result = x.grad",
-    "hook then in place": "z = x * 1; z.register_hook(lambda g: g * 5); z.mul_(2); z.sum().backward(); result = x.grad",
-    "node hook": "seen = []; z = x * 2; z.grad_fn.register_hook(lambda gi, go: seen.append((gi[0].clone(), go[0].clone()))); "
-    "z.sum().backward(); result = seen[0]",
-    "node prehook": "z = x * 2; z.grad_fn.register_prehook(lambda go: (go[0] * 3,)); z.sum().backward(); result = x.grad",
-    "post accumulate hook": "seen = []; x.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.clone())); "
-    "x.sum().backward(); result = seen",
-    "no_grad": "with torch.no_grad():\n    z = x * 2\nresult = (z.requires_grad, z.is_leaf, torch.is_grad_enabled())",
-    "no_grad as a decorator": "@torch.no_grad()\ndef f(t):\n    return t * 2\nresult = f(x).requires_grad",
-    "no_grad as a bare decorator": "@torch.no_grad\ndef f(t):\n    return t * 2\nresult = f(x).requires_grad",
-    "enable_grad inside no_grad": "with torch.no_grad():\n    with torch.enable_grad():\n        z = x * 2\n"
-    "result = z.requires_grad",
-    "set_grad_enabled": "torch.set_grad_enabled(False); a = (x * 2).requires_grad; torch.set_grad_enabled(True); "
-    "b2 = (x * 2).requires_grad\nwith torch.set_grad_enabled(False):\n    d = (x * 2).requires_grad\n"
-    "result = (a, b2, d, torch.is_grad_enabled())",
-    "inference_mode": "with torch.inference_mode():\n    z = x * 2\nresult = (z.requires_grad, torch.is_inference_mode_enabled())",
-    "detach_": "z = x * 2; z.detach_(); result = (z.requires_grad, z.is_leaf)",
-    "requires_grad of an in-place result": "z = torch.zeros(3, 4); z += x; result = (z.requires_grad, z.is_leaf)",
-    "integer tensors take no part": "z = x * i; z.sum().backward(); result = (x.grad, z.grad_fn.next_functions[1][0])",
-    "diamond": "a = x * 2; z = a * a + a; z.sum().backward(); result = x.grad",
-    "one tensor twice": "(x + x).sum().backward(); a = x.grad; result = a",
-    "shared gradient is copied": "(x + y).sum().backward(); x.grad.zero_(); result = y.grad",
-    "deep graph": "z = x\nfor _ in range(3000):\n    z = z + 1\nz.sum().backward(); result = x.grad",
-    "function": "class Cube(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, t):\n"
-    "        ctx.save_for_backward(t)\n        return t ** 3\n    @staticmethod\n    def backward(ctx, g):\n"
-    "        t, = ctx.saved_tensors\n        return g * 3 * t ** 2\n"
-    "z = Cube.apply(x); z.sum().backward(); result = (z, z.grad_fn.name(), x.grad)",
-    "function with setup_context": "class Scale(torch.autograd.Function):\n    @staticmethod\n    def forward(t, k):\n"
-    "        return t * k\n    @staticmethod\n    def setup_context(ctx, inputs, output):\n        ctx.k = inputs[1]\n"
-    "    @staticmethod\n    def backward(ctx, g):\n        return g * ctx.k, None\n"
-    "z = Scale.apply(x, 4.); z.sum().backward(); result = (z, x.grad)",
-    "function of two outputs": "class Both(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, a, b):\n"
-    "        ctx.save_for_backward(a, b)\n        return a * b, a + b\n    @staticmethod\n    def backward(ctx, g, h):\n"
-    "        a, b = ctx.saved_tensors\n        return g * b + h, g * a + h\n"
-    "p, q = Both.apply(x, y); p.sum().backward(); result = (x.grad, y.grad)",
-    "function that saves its output": "class Exp(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, t):\n"
-    "        r = t.exp()\n        ctx.save_for_backward(r)\n        return r\n    @staticmethod\n"
-    "    def backward(ctx, g):\n        r, = ctx.saved_tensors\n        return g * r\n"
-    "g, = torch.autograd.grad(Exp.apply(x).sum(), x, create_graph=True); g.sum().backward(); result = (g, x.grad)",
-    "function needs_input_grad": "seen = []\nclass F(torch.autograd.Function):\n    @staticmethod\n"
-    "    def forward(ctx, a, b):\n        return a + b\n    @staticmethod\n    def backward(ctx, g):\n"
-    "        seen.append(ctx.needs_input_grad)\n        return g, None\n"
-    "F.apply(x, i.float()).sum().backward(); result = (seen, x.grad)",
-    "function without materialized grads": "seen = []\nclass F(torch.autograd.Function):\n    @staticmethod\n"
-    "    def forward(ctx, a):\n        ctx.set_materialize_grads(False)\n        return a * 1, a * 2\n    @staticmethod\n"
-    "    def backward(ctx, g, h):\n        seen.append(h is None)\n        return g\n"
-    "F.apply(x)[0].sum().backward(); result = seen",
-    "function with a non-differentiable output": "class F(torch.autograd.Function):\n    @staticmethod\n"
-    "    def forward(ctx, a):\n        r = a.argmax(1)\n        ctx.mark_non_differentiable(r)\n        return a * 2, r\n"
-    "    @staticmethod\n    def backward(ctx, g, h):\n        return g * 2\n"
-    "p, q = F.apply(x); p.sum().backward(); result = (q.requires_grad, x.grad)",
-    "straight through": "class Round(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, t):\n"
-    "        return t.round()\n    @staticmethod\n    def backward(ctx, g):\n        return g\n"
-    "z = Round.apply(y * 3); (z * z).sum().backward(); result = y.grad",
-    "out argument": "z = torch.zeros(3, 4); r = torch.add(x.detach(), y.detach(), out=z); result = (r is z, z)",
-    "out argument converts": "z = torch.zeros(3, 4, dtype=torch.float64); torch.mul(x.detach(), 2, out=z); result = z",
-    "numpy shares memory": "a = np.ones(3, np.float32); t = torch.from_numpy(a); t.add_(1); a[0] = 9; s = t.numpy(); s[1] = 7; "
-    "result = (t, a)",
-    "variable": "from_ = torch.autograd.Variable(torch.ones(2), requires_grad=True); (from_ * 3).sum().backward(); "
-    "result = from_.grad",
-    "deepcopy and pickle": "import copy, pickle; d = copy.deepcopy(x); p = pickle.loads(pickle.dumps(i)); "
-    "result = (d is x, d.requires_grad, d.detach(), p)",
-    "iteration gives views": "z = torch.zeros(2, 2)\nfor n, row in enumerate(z):\n    row.fill_(n + 1)\nresult = z",
-    "default dtype": "torch.set_default_dtype(torch.float64)\ntry:\n    result = (torch.ones(1).dtype, torch.tensor(1.5).dtype, "
-    "(torch.tensor([1]) / 2).dtype)\nfinally:\n    torch.set_default_dtype(torch.float32)",
-    "attributes can be set": "x.tag = 'mine'; result = x.tag",
-    "grad can be set and deleted": "x.grad = torch.ones(3, 4); a = x.grad.sum(); x.grad = None; result = (a, x.grad)",
-    "chunks add up": "a, b2 = x.chunk(2, 1); (a * b2).sum().backward(); result = x.grad",
-    "loss falls": "torch.manual_seed(0); w = torch.zeros(4, requires_grad=True); losses = []\nfor _ in range(5):\n"
-    "    loss = ((x.detach() @ w - x.detach().sum(1)) ** 2).mean(); g, = torch.autograd.grad(loss, w)\n"
-    "    w = (w - 0.1 * g).detach().requires_grad_(); losses.append(loss.detach())\nresult = torch.stack(losses)",
-}
+# Programs that set `result`, each under its name.
+_PROGRAMS = """
+# add in place
+y = x * 1
+r = y.add_(2)
+y.sum().backward()
+result = (r is y, y, x.grad, y._version)
+
+# mul in place by a leaf
+y = x.clone()
+w = v
+y.mul_(w)
+y.sum().backward()
+result = (x.grad, v.grad)
+
+# exp in place
+z = x.clone()
+z.exp_()
+z.sum().backward()
+result = (z, x.grad)
+
+# sigmoid in place twice
+z = x.clone()
+z.sigmoid_().sigmoid_()
+z.sum().backward()
+result = x.grad
+
+# chained in place
+z = x * y
+z += x
+z *= 2
+z -= v
+z /= 4
+z **= 2
+z.sum().backward()
+result = (z, x.grad, y.grad, v.grad)
+
+# clamp in place
+z = y * 1
+z.clamp_(-0.5, 0.5)
+z.sum().backward()
+result = y.grad
+
+# relu in place
+z = y * 1
+torch.relu_(z) if hasattr(torch, 'relu_') else z.relu_()
+z.sum().backward()
+result = y.grad
+
+# zero in place
+z = x * 2
+z.zero_()
+z.sum().backward()
+result = (z, z.grad_fn.name(), x.grad)
+
+# fill in place
+z = x * 2
+z.fill_(3)
+result = (z, z.requires_grad, z.grad_fn.name())
+
+# copy in place
+z = torch.zeros(3, 4)
+z.copy_(v)
+z.sum().backward()
+result = (z, z.grad_fn.name(), v.grad)
+
+# copy converts
+z = torch.zeros(3, 4, dtype=torch.float64)
+z.copy_(x)
+z.sum().backward()
+result = (z, x.grad)
+
+# masked_fill in place
+z = x * 1
+z.masked_fill_(c, 0)
+z.sum().backward()
+result = x.grad
+
+# addcmul in place
+z = x * 1
+z.addcmul_(y, v, value=2)
+z.sum().backward()
+result = (x.grad, y.grad, v.grad)
+
+# lerp in place
+z = x * 1
+z.lerp_(y, 0.25)
+z.sum().backward()
+result = (x.grad, y.grad)
+
+# scatter_add in place
+z = torch.zeros(3, 4)
+z.scatter_add_(1, i % 4, x)
+(z * y).sum().backward()
+result = (z, x.grad)
+
+# comparison in place
+z = x.detach().clone()
+z.gt_(1)
+result = z
+
+# view sees the base
+z = x.detach().clone()
+w = z[0]
+z.add_(1)
+result = (w, w._version, z._version)
+
+# base sees the view
+z = x.detach().clone()
+w = z.view(-1)[2:5]
+w.zero_()
+result = z
+
+# view of view of a view
+z = x.detach().clone()
+w = z.t()[1:][:, ::2]
+w.mul_(10)
+result = z
+
+# write through a row
+z = x * 1
+z[0].mul_(2)
+z.sum().backward()
+result = (z, z.grad_fn.name(), x.grad)
+
+# write through a transposed view
+z = x * 1
+w = z.t()
+w.mul_(m[:, :3])
+(z * y).sum().backward()
+result = (x.grad, m.grad, w.grad_fn.name())
+
+# write through a slice of a view
+z = x * 1
+w = z.view(2, 6)[:, 1:4]
+w.exp_()
+(z * y).sum().backward()
+result = (x.grad, y.grad)
+
+# other views follow
+z = x * 1
+a = z[0]
+w = z[:, 1]
+a.mul_(3)
+(w * w).sum().backward()
+result = (w, w.grad_fn.name(), x.grad)
+
+# view made before the base needs grad
+z = torch.zeros(3, 4)
+a = z[0]
+z.copy_(x)
+(a * v).sum().backward()
+result = (a.requires_grad, x.grad, v.grad)
+
+# write a part that needs grad
+z = torch.zeros(3, 4)
+z[1] = v * 2
+z[:, 0] = x[:, 0]
+(z * y).sum().backward()
+result = (z, v.grad, x.grad)
+
+# write to a view of a base twice
+z = x * 1
+z[0] = v
+z[0, 1:] = y[0, 1:]
+z.sum().backward()
+result = (z, x.grad, v.grad, y.grad)
+
+# write at an index tensor
+z = x * 1
+z[torch.tensor([0, 2])] = v
+(z * y).sum().backward()
+result = (z, x.grad, v.grad)
+
+# write at two index tensors
+z = x * 1
+z[[0, 1], [1, 2]] = v[:2]
+(z * y).sum().backward()
+result = (z, z.grad_fn.name(), x.grad, v.grad)
+
+# write at a mask
+z = x * 1
+z[c] = 5.
+(z * y).sum().backward()
+result = (z, x.grad)
+
+# write at a mask from a tensor
+z = x * 1
+z[c] = y[c]
+z.sum().backward()
+result = (z, x.grad, y.grad)
+
+# write at a mask of rows
+z = x * 1
+z[c[:, 0]] = v
+z.sum().backward()
+result = (z, x.grad, v.grad)
+
+# write with a step
+z = torch.zeros(7)
+z[1::3] = 2.5
+z[-1] = 4
+result = z
+
+# write with ellipsis and None
+z = torch.zeros(2, 3, 4)
+z[..., 1] = 1
+z[:, None, 0] = v
+result = z
+
+# write broadcasts
+z = torch.zeros(2, 3)
+z[:, 1:] = torch.tensor([[1.], [2.]])
+z[0] = torch.ones(1, 1, 3)
+result = z
+
+# write converts
+z = torch.zeros(3, dtype=torch.int64)
+z[0] = 2.7
+z[1:] = torch.tensor([1.5, -1.5])
+result = z
+
+# index_add in place
+z = torch.zeros(3, 4)
+z.index_add_(0, torch.tensor([0, 0, 2]), x)
+(z * y).sum().backward()
+result = (z, x.grad)
+
+# index_fill and index_copy in place
+z = x.detach().clone()
+z.index_fill_(0, torch.tensor([1]), -1)
+z.index_copy_(1, torch.tensor([3, 0]), torch.ones(3, 2))
+result = z
+
+# transpose in place
+z = x.detach().clone()
+z.t_().unsqueeze_(0).squeeze_(0).transpose_(0, 1).add_(1)
+result = z
+
+# diagonal is a view
+z = torch.zeros(3, 3)
+z.diagonal().fill_(2)
+z.diagonal(1).copy_(v[:2].detach())
+result = z
+
+# expanded memory can be filled
+z = torch.ones(1).expand(3)
+z.zero_()
+result = z
+
+# detached memory is shared
+z = x * 1
+d = z.detach()
+d.zero_()
+result = (z.detach(), z._version)
+
+# data is untracked
+z = x * 1
+z.data.mul_(2)
+result = (z.detach(), z._version)
+
+# data can be replaced
+p = torch.ones(2, requires_grad=True)
+p.data = torch.zeros(3)
+p.sum().backward()
+result = (p.detach(), p.grad, p.is_leaf)
+
+# sgd by hand
+w = v.detach().clone().requires_grad_()
+for _ in range(3):
+    loss = ((x.detach() @ w - 1) ** 2).mean()
+    loss.backward()
+    with torch.no_grad():
+        w -= 0.1 * w.grad
+        w.grad.zero_()
+result = w.detach()
+
+# sgd through data
+w = v.detach().clone().requires_grad_()
+for _ in range(3):
+    loss = (x.detach() @ w).pow(2).sum()
+    if w.grad is not None:
+        w.grad.data.zero_()
+    loss.backward()
+    w.data.sub_(w.grad.data * 0.01)
+result = w.detach()
+
+# gradients accumulate
+x.sum().backward()
+g = x.grad
+(x * 2).sum().backward()
+result = (x.grad, g is x.grad)
+
+# gradient as argument
+(x * y).backward(torch.ones(3, 4) * 2)
+result = (x.grad, y.grad)
+
+# gradient twice with retain_graph
+z = (x * x).sum()
+z.backward(retain_graph=True)
+z.backward()
+result = x.grad
+
+# no saved tensors, backward twice
+z = (x + 1).sum()
+z.backward()
+z.backward()
+result = x.grad
+
+# backward for some inputs
+(x * y).sum().backward(inputs=[x])
+result = (x.grad, y.grad)
+
+# backward for an inner tensor
+z = x * y
+z.sum().backward(inputs=[z])
+result = (z.grad, x.grad)
+
+# retain_grad
+z = x * 2
+z.retain_grad()
+(z * z).sum().backward()
+result = (z.grad, x.grad, z.retains_grad)
+
+# retain_grad then in place
+z = x * 2
+z.retain_grad()
+z.mul_(3)
+z.sum().backward()
+result = (z.grad, x.grad)
+
+# grad
+result = torch.autograd.grad((x * y).sum(), (x, y))
+
+# grad of an inner tensor
+z = x * y
+w = (z * z).sum()
+result = torch.autograd.grad(w, (z, x)), x.grad
+
+# grad unused
+result = torch.autograd.grad(x.sum(), (x, y), allow_unused=True)
+
+# grad materialized
+result = torch.autograd.grad(x.sum(), (x, y), materialize_grads=True)
+
+# grad with grad_outputs
+result = torch.autograd.grad(x * y, x, grad_outputs=torch.ones(3, 4) * 3)
+
+# grad of several outputs
+result = torch.autograd.grad((x.sum(), (x * y).sum()), x)
+
+# second derivative
+g, = torch.autograd.grad((x ** 3).sum(), x, create_graph=True)
+g.sum().backward()
+result = (g, x.grad)
+
+# second derivative of a composite
+g, = torch.autograd.grad(x.log_softmax(1)[:, 0].sum(), x, create_graph=True)
+(g * y).sum().backward()
+result = (g, x.grad)
+
+# third derivative
+t = torch.tensor(2., requires_grad=True)
+a = t.sin() * t.exp()
+for _ in range(3):
+    a, = torch.autograd.grad(a, t, create_graph=True)
+result = a
+
+# gradient penalty
+h = (x @ m).tanh()
+g, = torch.autograd.grad(h.sum(), x, create_graph=True)
+((g.norm(2, 1) - 1) ** 2).mean().backward()
+result = (x.grad, m.grad)
+
+# create_graph in backward
+(x ** 2).sum().backward(create_graph=True)
+g = x.grad
+result = (g, g.requires_grad)
+x.grad = None
+
+# second derivative through a view write
+z = x * 1
+z[0] = x[0] * x[1]
+s = (z ** 2).sum()
+g, = torch.autograd.grad(s, x, create_graph=True)
+(g * y).sum().backward()
+result = (g, x.grad)
+
+# hook scales
+h = x.register_hook(lambda g: g * 2)
+x.sum().backward()
+h.remove()
+x.sum().backward()
+result = x.grad
+
+# hook on an inner tensor
+seen = []
+z = x * 2
+z.register_hook(lambda g: seen.append(g.clone()))
+(z * y).sum().backward()
+result = (seen[0], x.grad)
+
+# two hooks in order
+z = x * 1
+z.register_hook(lambda g: g + 1)
+z.register_hook(lambda g: g * 10)
+z.sum().backward()
+result = x.grad
+
+# hook then in place
+z = x * 1
+z.register_hook(lambda g: g * 5)
+z.mul_(2)
+z.sum().backward()
+result = x.grad
+
+# node hook
+seen = []
+z = x * 2
+z.grad_fn.register_hook(lambda gi, go: seen.append((gi[0].clone(), go[0].clone())))
+z.sum().backward()
+result = seen[0]
+
+# node prehook
+z = x * 2
+z.grad_fn.register_prehook(lambda go: (go[0] * 3,))
+z.sum().backward()
+result = x.grad
+
+# post accumulate hook
+seen = []
+x.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.clone()))
+x.sum().backward()
+result = seen
+
+# no_grad
+with torch.no_grad():
+    z = x * 2
+result = (z.requires_grad, z.is_leaf, torch.is_grad_enabled())
+
+# no_grad as a decorator
+@torch.no_grad()
+def f(t):
+    return t * 2
+result = f(x).requires_grad
+
+# no_grad as a bare decorator
+@torch.no_grad
+def f(t):
+    return t * 2
+result = f(x).requires_grad
+
+# enable_grad inside no_grad
+with torch.no_grad():
+    with torch.enable_grad():
+        z = x * 2
+result = z.requires_grad
+
+# set_grad_enabled
+torch.set_grad_enabled(False)
+a = (x * 2).requires_grad
+torch.set_grad_enabled(True)
+b2 = (x * 2).requires_grad
+with torch.set_grad_enabled(False):
+    d = (x * 2).requires_grad
+result = (a, b2, d, torch.is_grad_enabled())
+
+# inference_mode
+with torch.inference_mode():
+    z = x * 2
+result = (z.requires_grad, torch.is_inference_mode_enabled())
+
+# detach_
+z = x * 2
+z.detach_()
+result = (z.requires_grad, z.is_leaf)
+
+# requires_grad of an in-place result
+z = torch.zeros(3, 4)
+z += x
+result = (z.requires_grad, z.is_leaf)
+
+# integer tensors take no part
+z = x * i
+z.sum().backward()
+result = (x.grad, z.grad_fn.next_functions[1][0])
+
+# diamond
+a = x * 2
+z = a * a + a
+z.sum().backward()
+result = x.grad
+
+# one tensor twice
+(x + x).sum().backward()
+a = x.grad
+result = a
+
+# shared gradient is copied
+(x + y).sum().backward()
+x.grad.zero_()
+result = y.grad
+
+# deep graph
+z = x
+for _ in range(3000):
+    z = z + 1
+z.sum().backward()
+result = x.grad
+
+# function
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, t):
+        ctx.save_for_backward(t)
+        return t ** 3
+    @staticmethod
+    def backward(ctx, g):
+        t, = ctx.saved_tensors
+        return g * 3 * t ** 2
+z = Cube.apply(x)
+z.sum().backward()
+result = (z, z.grad_fn.name(), x.grad)
+
+# function with setup_context
+class Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(t, k):
+        return t * k
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.k = inputs[1]
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.k, None
+z = Scale.apply(x, 4.)
+z.sum().backward()
+result = (z, x.grad)
+
+# function of two outputs
+class Both(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save_for_backward(a, b)
+        return a * b, a + b
+    @staticmethod
+    def backward(ctx, g, h):
+        a, b = ctx.saved_tensors
+        return g * b + h, g * a + h
+p, q = Both.apply(x, y)
+p.sum().backward()
+result = (x.grad, y.grad)
+
+# function that saves its output
+class Exp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, t):
+        r = t.exp()
+        ctx.save_for_backward(r)
+        return r
+    @staticmethod
+    def backward(ctx, g):
+        r, = ctx.saved_tensors
+        return g * r
+g, = torch.autograd.grad(Exp.apply(x).sum(), x, create_graph=True)
+g.sum().backward()
+result = (g, x.grad)
+
+# function needs_input_grad
+seen = []
+class F(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, b):
+        return a + b
+    @staticmethod
+    def backward(ctx, g):
+        seen.append(ctx.needs_input_grad)
+        return g, None
+F.apply(x, i.float()).sum().backward()
+result = (seen, x.grad)
+
+# function without materialized grads
+seen = []
+class F(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a):
+        ctx.set_materialize_grads(False)
+        return a * 1, a * 2
+    @staticmethod
+    def backward(ctx, g, h):
+        seen.append(h is None)
+        return g
+F.apply(x)[0].sum().backward()
+result = seen
+
+# function with a non-differentiable output
+class F(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a):
+        r = a.argmax(1)
+        ctx.mark_non_differentiable(r)
+        return a * 2, r
+    @staticmethod
+    def backward(ctx, g, h):
+        return g * 2
+p, q = F.apply(x)
+p.sum().backward()
+result = (q.requires_grad, x.grad)
+
+# straight through
+class Round(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, t):
+        return t.round()
+    @staticmethod
+    def backward(ctx, g):
+        return g
+z = Round.apply(y * 3)
+(z * z).sum().backward()
+result = y.grad
+
+# out argument
+z = torch.zeros(3, 4)
+r = torch.add(x.detach(), y.detach(), out=z)
+result = (r is z, z)
+
+# out argument converts
+z = torch.zeros(3, 4, dtype=torch.float64)
+torch.mul(x.detach(), 2, out=z)
+result = z
+
+# numpy shares memory
+a = np.ones(3, np.float32)
+t = torch.from_numpy(a)
+t.add_(1)
+a[0] = 9
+s = t.numpy()
+s[1] = 7
+result = (t, a)
+
+# variable
+from_ = torch.autograd.Variable(torch.ones(2), requires_grad=True)
+(from_ * 3).sum().backward()
+result = from_.grad
+
+# deepcopy and pickle
+import copy, pickle
+d = copy.deepcopy(x)
+p = pickle.loads(pickle.dumps(i))
+result = (d is x, d.requires_grad, d.detach(), p)
+
+# iteration gives views
+z = torch.zeros(2, 2)
+for n, row in enumerate(z):
+    row.fill_(n + 1)
+result = z
+
+# default dtype
+torch.set_default_dtype(torch.float64)
+try:
+    result = (torch.ones(1).dtype, torch.tensor(1.5).dtype, (torch.tensor([1]) / 2).dtype)
+finally:
+    torch.set_default_dtype(torch.float32)
+
+# attributes can be set
+x.tag = 'mine'
+result = x.tag
+
+# grad can be set and deleted
+x.grad = torch.ones(3, 4)
+a = x.grad.sum()
+x.grad = None
+result = (a, x.grad)
+
+# chunks add up
+a, b2 = x.chunk(2, 1)
+(a * b2).sum().backward()
+result = x.grad
+
+# loss falls
+torch.manual_seed(0)
+w = torch.zeros(4, requires_grad=True)
+losses = []
+for _ in range(5):
+    loss = ((x.detach() @ w - x.detach().sum(1)) ** 2).mean()
+    g, = torch.autograd.grad(loss, w)
+    w = (w - 0.1 * g).detach().requires_grad_()
+    losses.append(loss.detach())
+result = torch.stack(losses)
+"""
+PROGRAMS: dict[str, str] = {}
+for _section in _PROGRAMS.strip().split("\n\n"):
+    _title, _, _text = _section.partition("\n")
+    PROGRAMS[_title.removeprefix("# ")] = _text
 
 # Programs that fail: the type of the error and its first line.
 FAILURES = """
@@ -774,7 +1301,9 @@ def promoted_pairs(torch: Any) -> dict[str, tuple[Any, Any]]:
         tensors.update(promoted_operands(torch, dtype))
     pairs = {f"{a}, {b}": (tensors[a], tensors[b]) for a in tensors for b in tensors}
     pairs.update({f"{a}, {n}": (tensors[a], NUMBERS[n]) for a in tensors for n in NUMBERS})
-    pairs.update({f"{n}, {a}": (NUMBERS[n], tensors[a]) for a in tensors for n in NUMBERS if a.startswith("tensor")})
+    pairs.update(
+        {f"{n}, {a}": (NUMBERS[n], tensors[a]) for a in tensors for n in NUMBERS if a.startswith("tensor")}
+    )
     return pairs
 
 

@@ -1,6 +1,6 @@
 """Run the programs of `eager_cases.py` with PyTorch 2.13.0 and store what happened: `eager.npz`, `eager.json`.
 
-    python tests/references/make_eager_references.py
+python tests/references/make_eager_references.py
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def main() -> None:
         "programs": {n: cases.encode(cases.run_program(torch, p), arrays) for n, p in cases.PROGRAMS.items()},
         "failures": {e: cases.failure(torch, e) for e in cases.FAILURES},
         "promotion": {
-            name: {label: cases.run_promoted(torch, name, pair) for label, pair in cases.promoted_pairs(torch).items()}
+            name: {
+                label: cases.run_promoted(torch, name, pair)
+                for label, pair in cases.promoted_pairs(torch).items()
+            }
             for name in cases.PROMOTED
         },
     }
