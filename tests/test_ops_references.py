@@ -15,11 +15,13 @@ from vitrify.ir.builder import ARRAYS
 
 PATH = Path(__file__).parent / "references" / "op_references.npz"
 # What PyTorch has nothing like, or means otherwise.
-WITHOUT_REFERENCE = {"check_index", "detach", "dropout", "random_uniform", "max_pool_gather"}
+WITHOUT_REFERENCE = {
+    "check_index", "detach", "dropout", "random_uniform", "max_pool_gather", "rms_norm", "standardize",
+}  # fmt: skip
 
 
 # Of 0 and -0 these may give either.
-EITHER_ZERO = {"elu", "maximum", "minimum", "relu"}
+EITHER_ZERO = {"celu", "elu", "maximum", "minimum", "relu"}
 
 
 def load() -> dict[str, dict[str, Any]]:

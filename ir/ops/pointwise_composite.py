@@ -21,6 +21,7 @@ from .common import (
     Array,
     distinct,
     integers,
+    needed,
     pointwise,
     strided,
     torch_name,
@@ -263,4 +264,160 @@ _activation(
         integers((3, 4), min=-2, max=3),
         values([NAN, INF, -INF, 1.0, 2.0], min=1.0, max=2.0),
     ),
+)
+
+
+def _celu_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
+    x = ctx.inputs[0]
+    return [F.where(F.gt(x, 0.0), dy, F.mul(dy, F.exp(F.mul(F.clamp(x, max=0.0), 1.0 / ctx.attrs["alpha"]))))]
+
+
+_activation(
+    "celu",
+    "x where positive, else alpha * (exp(x / alpha) - 1). https://arxiv.org/abs/1704.07483",
+    lambda x, alpha: np.where(
+        x > 0, x, np.expm1(np.minimum(x, 0) / x.dtype.type(alpha)) * x.dtype.type(alpha)
+    ),
+    _celu_vjp,
+    lambda F, x, alpha: F.where(
+        F.gt(x, 0.0), x, F.mul(F.expm1(F.mul(F.minimum(x, 0.0), 1.0 / alpha)), alpha)
+    ),
+    attrs={"alpha": Attr("float", 1.0)},
+    samples=(distinct((3, 5)), distinct((3, 5), alpha=1.7), uniform((0,)), EDGES),
+)
+
+
+def _inside(F: Any, x: Any, bound: float) -> Any:
+    return F.lt(F.abs(x), bound)
+
+
+_activation(
+    "hardsigmoid",
+    "min(max(x + 3, 0), 6) / 6. https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardsigmoid.html",
+    lambda x: np.minimum(np.maximum(x + x.dtype.type(3), x.dtype.type(0)), x.dtype.type(6)) / x.dtype.type(6),
+    lambda F, ctx, dy: [F.where(_inside(F, ctx.inputs[0], 3.0), F.mul(dy, 1.0 / 6.0), _zero(F, dy))],
+    lambda F, x: F.div(F.clamp(F.add(x, 3.0), min=0.0, max=6.0), 6.0),
+    samples=(distinct((5, 7)), uniform((0,)), uniform(()), EDGES),
+)
+
+
+def _hardswish_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
+    x = ctx.inputs[0]
+    middle = F.mul(dy, F.add(F.mul(x, 1.0 / 3.0), 0.5))
+    return [F.where(_inside(F, x, 3.0), middle, F.where(F.gt(x, 0.0), dy, _zero(F, dy)))]
+
+
+_activation(
+    "hardswish",
+    "x * min(max(x + 3, 0), 6) / 6. https://arxiv.org/abs/1905.02244",
+    lambda x: (
+        x * np.minimum(np.maximum(x + x.dtype.type(3), x.dtype.type(0)), x.dtype.type(6)) / x.dtype.type(6)
+    ),
+    _hardswish_vjp,
+    lambda F, x: F.div(F.mul(x, F.clamp(F.add(x, 3.0), min=0.0, max=6.0)), 6.0),
+    samples=(distinct((5, 7)), uniform((0,)), uniform(()), values([0.0, 3.0, -3.0, 30.0, -30.0, NAN])),
+)
+
+
+def _mish_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
+    x = ctx.inputs[0]
+    t = F.tanh(F.softplus(x))
+    slope = F.mul(F.mul(x, F.sigmoid(x)), F.sub(1.0, F.mul(t, t)))
+    return [F.mul(dy, F.add(t, slope))]
+
+
+_activation(
+    "mish",
+    "x * tanh(softplus(x)). https://arxiv.org/abs/1908.08681",
+    lambda x: x * np.tanh(np.logaddexp(x, x.dtype.type(0))),
+    _mish_vjp,
+    lambda F, x: F.mul(x, F.tanh(F.softplus(x))),
+    samples=(uniform((3, 5)), uniform((0, 2)), uniform(()), values([0.0, 30.0, -30.0, NAN])),
+)
+
+_activation(
+    "hardshrink",
+    "x where |x| > lambd, else 0. https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardshrink.html",
+    lambda x, lambd: np.where(np.abs(x) <= lambd, x.dtype.type(0), x),
+    lambda F, ctx, dy: [F.where(F.le(F.abs(ctx.inputs[0]), ctx.attrs["lambd"]), _zero(F, dy), dy)],
+    lambda F, x, lambd: F.where(F.le(F.abs(x), lambd), _zero(F, x), x),
+    attrs={"lambd": Attr("float", 0.5)},
+    samples=(distinct((3, 5)), distinct((3, 5), lambd=1.2), uniform((0,)), EDGES),
+)
+
+
+def _softshrink_decompose(F: Any, x: Any, lambd: float) -> Any:
+    below = F.where(F.lt(x, -lambd), F.add(x, lambd), F.mul(x, 0.0))  # NaN stays NaN
+    return F.where(F.gt(x, lambd), F.sub(x, lambd), below)
+
+
+def _softshrink_numpy(x: Array, lambd: float) -> Array:
+    bound = x.dtype.type(lambd)
+    return np.where(x > lambd, x - bound, np.where(x < -lambd, x + bound, x * x.dtype.type(0)))
+
+
+_activation(
+    "softshrink",
+    "x moved towards 0 by lambd, and 0 within that. "
+    "https://docs.pytorch.org/docs/stable/generated/torch.nn.Softshrink.html",
+    _softshrink_numpy,
+    lambda F, ctx, dy: [F.where(F.le(F.abs(ctx.inputs[0]), ctx.attrs["lambd"]), _zero(F, dy), dy)],
+    _softshrink_decompose,
+    attrs={"lambd": Attr("float", 0.5)},
+    samples=(distinct((3, 5)), distinct((3, 5), lambd=1.2), uniform((0,)), EDGES),
+)
+
+_activation(
+    "threshold",
+    "x where it exceeds the threshold, else value. "
+    "https://docs.pytorch.org/docs/stable/generated/torch.nn.Threshold.html",
+    lambda x, threshold, value: np.where(x <= threshold, x.dtype.type(value), x),
+    lambda F, ctx, dy: [F.where(F.le(ctx.inputs[0], ctx.attrs["threshold"]), _zero(F, dy), dy)],
+    lambda F, x, threshold, value: F.where(F.le(x, threshold), F.constant(value, F.type_of(x).dtype), x),
+    attrs={"threshold": Attr("float"), "value": Attr("float")},
+    samples=(
+        distinct((3, 5), threshold=0.3, value=-7.0),
+        uniform((0,), threshold=0.0, value=0.0),
+        values([0.0, 1.0, INF, -INF, NAN], threshold=0.5, value=2.0),
+    ),
+)
+
+
+def _prelu_infer(x: TensorType, weight: TensorType) -> TensorType:
+    result = pointwise("prelu", FLOAT)(x, weight)
+    if result.shape != x.shape:
+        raise RuntimeError("prelu: the weight must broadcast to the input's shape")
+    return result
+
+
+def _prelu_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
+    x, weight = ctx.inputs
+    positive = F.gt(x, 0.0)
+    return needed(
+        ctx,
+        lambda: F.where(positive, dy, F.mul(dy, weight)),
+        lambda: F.where(positive, _zero(F, dy), F.mul(dy, x)),
+    )
+
+
+declare(
+    Op(
+        "prelu",
+        "prelu(x, weight): x where positive, else weight * x; the weight broadcasts to x. "
+        "https://arxiv.org/abs/1502.01852",
+        infer=_prelu_infer,
+        numpy=wide(lambda x, weight: np.where(x > 0, x, x * weight)),
+        arity=(2, 2),
+        level="composite",
+        vjp=_prelu_vjp,
+        decompose=lambda F, x, weight: F.where(F.gt(x, 0.0), x, F.mul(x, weight)),
+        saves=("input:0", "input:1"),
+        grad_name="PreluKernelBackward0",
+        samples=(
+            distinct((3, 5), (1,)),
+            distinct((2, 3, 4), (3, 1)),
+            uniform((0, 3), (3,)),
+            values([0.0, -0.0, 1.0, -1.0, NAN], [0.25]),
+        ),
+    )
 )

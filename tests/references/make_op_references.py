@@ -171,11 +171,15 @@ NAMESAKES = [
     "argmin",
     "reshape",
 ]
-FUNCTIONS = ["relu", "gelu", "silu", "leaky_relu", "elu", "softplus", "nll_loss", "mse_loss"]
+FUNCTIONS = [
+    "relu", "gelu", "silu", "leaky_relu", "elu", "softplus", "nll_loss", "mse_loss", "celu", "hardsigmoid",
+    "hardswish", "mish", "hardshrink", "softshrink", "threshold",
+]  # fmt: skip
 EQUIVALENTS: dict[str, Callable[..., Tensor]] = {
     **{name: getattr(torch, name) for name in NAMESAKES},
     **{name: getattr(functional, name) for name in FUNCTIONS},
     **{name: reduction(name) for name in ("amax", "amin", "any", "all", "mean", "var")},
+    "prelu": torch._prelu_kernel,
     "div": lambda a, b: a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc"),
     "floor_divide": lambda a, b: torch.div(a, b, rounding_mode="floor"),
     "convert": lambda x, dtype: x.to(dtype),
