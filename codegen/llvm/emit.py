@@ -8,42 +8,34 @@ program's symbolic dims; a kernel whose body is one parallel loop runs iteration
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike, Symbol
 from ..loops.nodes import (
-    Apply,
     Buffer,
     Check,
-    Const,
-    Expr,
     For,
     If,
-    Index,
     Kernel,
     LaneReduce,
     Let,
     Load,
     Stmt,
     Store,
-    Var,
 )
-from ..loops.walk import has_memory_load, statement_expressions, subexpressions, tests_indices
-from ..scalar import SCALAR
-from ..scalar_math import FUNCTIONS
+from ..loops.walk import statement_expressions, subexpressions
 from ..target import Target
-from .index import IndexEmitter, VectorLoop, fits_i32
-from .memory import MAX_ALIAS_CLASSES, Guard, MemoryEmitter
+from .expressions import ExpressionEmitter
+from .index import IndexEmitter, VectorLoop
+from .memory import MAX_ALIAS_CLASSES, MemoryEmitter
 from .scalar_ops import ScalarOps
-from .text import Value, Writer, const, memory_type, splat, vector_const
+from .text import Value, Writer, const, literal, memory_type, splat, vector_const
 
 # The most stores that may fill adjacent elements together: the largest stride that is shuffled.
 MAX_TOGETHER = 4
-_SIGNED = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
 
 
 @dataclass(frozen=True)
@@ -91,9 +83,7 @@ class _KernelEmitter:
         self.ops = ScalarOps(self.w, target, options.contract)
         self.index = IndexEmitter(self.w, self.ops)
         self.memory = MemoryEmitter(self.w, self.ops, self.index)
-        self.variables: dict[str, Value] = {}
-        self._memo: dict[tuple[int, str], Value] = {}
-        self._kept: list[Expr] = []
+        self.expressions = ExpressionEmitter(kernel.name, self.w, self.ops, self.index, self.memory)
         self.dim_order = list(kernel.dims if dim_order is None else dim_order)
         classes = list(range(len(kernel.params)) if alias_class is None else alias_class)
         self._bind_params(classes)
@@ -159,12 +149,12 @@ class _KernelEmitter:
 
     def _block(self, body: Sequence[Stmt]) -> None:
         """Statements in order; names that they let are forgotten at the end."""
-        env, variables = self.index.env, self.variables
-        self.index.env, self.variables = dict(env), dict(variables)
+        env, variables = self.index.env, self.expressions.variables
+        self.index.env, self.expressions.variables = dict(env), dict(variables)
         position = 0
         while position < len(body):
             position += self._store_together(body, position)
-        self.index.env, self.variables = env, variables
+        self.index.env, self.expressions.variables = env, variables
 
     def _store_together(self, body: Sequence[Stmt], position: int) -> int:
         """Emit the statement, or several stores that fill adjacent elements as one; how many were emitted."""
@@ -174,32 +164,28 @@ class _KernelEmitter:
             count = self.memory.interleaved([(s.buffer, s.index) for s in stores])
             # Values are computed before the first store, so they must not read what it writes.
             later = [e for s in stores[1:count] for e in subexpressions(s.value)]
-            if count > 1 and not any(isinstance(e, Load) and self._overlap(e.buffer, stmt.buffer) for e in later):
-                self._memo.clear()
-                self._kept.clear()
-                values = [self._expr(s.value) for s in stores[:count]]
+            overlap = self.memory.may_overlap
+            if count > 1 and not any(isinstance(e, Load) and overlap(e.buffer, stmt.buffer) for e in later):
+                self.expressions.forget()
+                values = [self.expressions.value(s.value) for s in stores[:count]]
                 self.memory.store_interleaved(stmt.buffer, stmt.index, values)
                 return count
         self._statement(stmt)
         return 1
 
-    def _overlap(self, a: Buffer, b: Buffer) -> bool:
-        classes = self.memory.alias_class
-        return a is b or (a in classes and classes.get(a) == classes.get(b))
-
     def _statement(self, stmt: Stmt) -> None:
-        self._memo.clear()
-        self._kept.clear()
+        self.expressions.forget()
         match stmt:
             case For():
                 self._for(stmt)
             case Let():
-                value = self._expr(stmt.value)
-                self.variables[stmt.name] = value
+                value = self.expressions.value(stmt.value)
+                self.expressions.variables[stmt.name] = value
                 if value.dtype is dtypes.i64:
-                    self.index.env[stmt.name] = value
+                    known = literal(value)
+                    self.index.env[stmt.name] = value if known is None else known
             case Store():
-                value = self._expr(stmt.value)
+                value = self.expressions.value(stmt.value)
                 self.memory.store(stmt.buffer, stmt.index, value)
             case If():
                 self._if(stmt)
@@ -283,29 +269,15 @@ class _KernelEmitter:
             iota = vector_const(list(range(lanes)), dtypes.i32)
             mask = self.ops.compare("slt", iota, splat(self.w, narrow, lanes))
         may_be_empty = mask is not None and low < 1 and not extent.text.isdigit()
-        with self._branch_if(self.ops.compare("sgt", extent, const(0, dtypes.i64)) if may_be_empty else None):
+        with self.w.branch_if(
+            self.ops.compare("sgt", extent, const(0, dtypes.i64)) if may_be_empty else None
+        ):
             self.index.vector = VectorLoop(loop.var, lanes, mask)
             self._block(loop.body)
             self.index.vector = None
 
-    @contextmanager
-    def _branch_if(self, condition: Value | None) -> Iterator[None]:
-        """What is written inside runs where the condition holds."""
-        if condition is None:
-            yield
-            return
-        number = self.w.fresh("")
-        preheader = self.w.preheader()
-        self.w.line(f"br i1 {condition.text}, label %then{number}, label %end{number}")
-        self.w.open(is_loop=False, preheader=preheader)
-        self.w.line(f"then{number}:")
-        yield
-        self.w.line(f"br label %end{number}")
-        self.w.close()
-        self.w.line(f"end{number}:")
-
     def _if(self, stmt: If) -> None:
-        condition = self._expr(stmt.condition)
+        condition = self.expressions.value(stmt.condition)
         if condition.text in ("true", "false"):
             self._block(stmt.body if condition.text == "true" else stmt.orelse)
             return
@@ -313,196 +285,25 @@ class _KernelEmitter:
             for side, body in ((condition, stmt.body), (None, stmt.orelse)):
                 if body:
                     chosen = side if side is not None else self.ops.apply("not", [condition], dtypes.bool_)
-                    with self._guarded(chosen):
+                    with self.memory.guarded(chosen):
                         self._block(body)
             return
-        with self._branch_if(condition):
+        with self.w.branch_if(condition):
             self._block(stmt.body)
         if stmt.orelse:
-            with self._branch_if(self.ops.apply("not", [condition], dtypes.bool_)):
+            with self.w.branch_if(self.ops.apply("not", [condition], dtypes.bool_)):
                 self._block(stmt.orelse)
 
     def _check(self, stmt: Check) -> None:
-        condition = self._expr(stmt.condition)
+        condition = self.expressions.value(stmt.condition)
         failed = self.ops.apply("not", [condition], dtypes.bool_)
         if failed.lanes:
             mask = self.memory.lane_mask()
             if mask is not None:
                 failed = self.ops.instruction("and", [failed, mask], dtypes.bool_)
             failed = self.memory.any_lane(failed)
-        with self._branch_if(failed):
+        with self.w.branch_if(failed):
             self.w.line(f"cmpxchg ptr %status, i32 0, i32 {stmt.code} monotonic monotonic")
-
-    @contextmanager
-    def _guarded(self, condition: Value) -> Iterator[None]:
-        """Loads inside happen only where the condition holds, and stores too when it is a vector."""
-        before = self.memory.guard
-        if condition.lanes:
-            lanes = before.lanes
-            both = (
-                condition if lanes is None else self.ops.instruction("and", [lanes, condition], dtypes.bool_)
-            )
-            self.memory.guard = Guard(before.uniform, both)
-        else:
-            uniform = before.uniform
-            both = (
-                condition
-                if uniform is None
-                else self.ops.instruction("and", [uniform, condition], dtypes.bool_)
-            )
-            self.memory.guard = Guard(both, before.lanes)
-        yield
-        self.memory.guard = before
-
-    # Expressions
-
-    def _expr(self, expr: Expr) -> Value:
-        guard = self.memory.guard
-        key = (
-            id(expr),
-            f"{guard.uniform.text if guard.uniform else ''}|{guard.lanes.text if guard.lanes else ''}",
-        )
-        known = self._memo.get(key)
-        if known is None:
-            known = self._memo[key] = self._evaluate(expr)
-            self._kept.append(expr)
-        return known
-
-    def _evaluate(self, expr: Expr) -> Value:
-        match expr:
-            case Const():
-                return const(expr.value, expr.dtype)
-            case Index():
-                return self.index.i64(expr.value)
-            case Var():
-                try:
-                    return self.variables[expr.name]
-                except KeyError:
-                    raise KeyError(f"kernel {self.kernel.name}: {expr.name!r} is not bound here") from None
-            case Load():
-                return self.memory.load(expr.buffer, expr.index)
-            case LaneReduce():
-                return self._lane_reduce(expr)
-            case Apply():
-                return self._apply(expr)
-        raise NotImplementedError(f"kernel {self.kernel.name}: no emission for {type(expr).__name__}")
-
-    def _apply(self, expr: Apply) -> Value:
-        op, args = expr.op, expr.args
-        if op == "select":
-            return self._select(expr)
-        if op in _SIGNED and isinstance(args[0], Index) and isinstance(args[1], Index):
-            return self._compare_indices(op, args[0].value - args[1].value)
-        if op == "cast" and isinstance(args[0], Index):
-            narrow = self.index.value(args[0].value)
-            return self.ops.convert(narrow, expr.dtype)
-        if op in FUNCTIONS and expr.dtype.kind == "float":
-            return self._function(op, [self._expr(a) for a in args], expr.dtype)
-        return self.ops.apply(op, [self._expr(a) for a in args], expr.dtype)
-
-    def _function(self, op: str, args: list[Value], dtype: dtypes.DType) -> Value:
-        """exp, sin and the like, from `scalar_math.py`, over variables that stand for the arguments."""
-        if dtype in (dtypes.f16, dtypes.bf16):
-            wide = self._function(op, [self.ops.convert(a, dtypes.f32) for a in args], dtypes.f32)
-            return self.ops.convert(wide, dtype)
-        names = [Var(f"math argument {self.w.fresh('')}", a.dtype) for a in args]
-        for name, arg in zip(names, args):
-            self.variables[name.name] = arg
-        function = FUNCTIONS[op]
-        result = self._expr(function.fast(SCALAR, *names))
-        if function.slow is None or function.is_slow is None:
-            return result
-        # Rare arguments: the long way round is only taken when some lane needs it.
-        is_slow = self._expr(function.is_slow(SCALAR, *names))
-        some = self.memory.any_lane(is_slow) if is_slow.lanes else is_slow
-        slot = f"%{self.w.fresh('slow')}"
-        self.w.entry.append(f"{slot} = alloca {result.type}")
-        self.w.line(f"store {result}, ptr {slot}")
-        with self._branch_if(some):
-            better = self.ops.select(is_slow, self._expr(function.slow(SCALAR, *names)), result)
-            self.w.line(f"store {better}, ptr {slot}")
-        return self.w.effect(f"load {result.type}, ptr {slot}", dtype, result.lanes)
-
-    def _compare_indices(self, op: str, difference: DimLike) -> Value:
-        """`left op right` of indices, by the sign of their difference; decided here where bounds allow."""
-        low, high = dims.bounds(difference)
-        decided = _decide(op, low, high)
-        if decided is not None:
-            return const(decided, dtypes.bool_)
-        position = self.index.decompose(difference)
-        if position.is_uniform and not position.uniform:
-            decided = _decide(op, position.constant, position.constant)
-            assert decided is not None
-            return const(decided, dtypes.bool_)
-        if position.is_uniform:
-            x = self.index.uniform(position)
-        else:
-            x = self.index.vector_offset(position, dtypes.i32 if fits_i32(difference) else dtypes.i64)
-        return self.ops.compare(_SIGNED[op], x, const(0, x.dtype, x.lanes))
-
-    def _select(self, expr: Apply) -> Value:
-        condition_expr, a_expr, b_expr = expr.args
-        condition = self._expr(condition_expr)
-        if condition.text in ("true", "false"):
-            return self._expr(a_expr if condition.text == "true" else b_expr)
-        if not tests_indices(condition_expr):
-            return self.ops.select(condition, self._expr(a_expr), self._expr(b_expr))
-        arms = []
-        for arm, positive in ((a_expr, True), (b_expr, False)):
-            if not has_memory_load(arm):
-                arms.append(self._expr(arm))
-                continue
-            chosen = condition if positive else self.ops.apply("not", [condition], dtypes.bool_)
-            with self._guarded(chosen):
-                arms.append(self._expr(arm))
-        if condition.lanes and arms[0].lanes and _is_memory(a_expr) and _is_zero(b_expr):
-            return arms[0]  # a masked load has zeros where it is off
-        return self.ops.select(condition, arms[0], arms[1])
-
-    def _lane_reduce(self, expr: LaneReduce) -> Value:
-        if self.index.vector is not None:
-            raise ValueError(f"kernel {self.kernel.name}: a lane reduction inside a vector loop")
-        self.index.vector = VectorLoop(expr.var, expr.lanes, None)
-        value = splat(self.w, self._expr(expr.value), expr.lanes)
-        self.index.vector = None
-        while value.lanes > 1:
-            half = value.lanes // 2
-            low, high = (self._slice(value, start, half) for start in (0, half))
-            value = self.ops.apply(expr.combine, [low, high], value.dtype)
-        return self.w.pure(f"extractelement {value}, i64 0", value.level, value.dtype)
-
-    def _slice(self, value: Value, start: int, count: int) -> Value:
-        order = ", ".join(f"i32 {start + i}" for i in range(count))
-        return self.w.pure(
-            f"shufflevector {value}, {value.type} poison, <{count} x i32> <{order}>",
-            value.level,
-            value.dtype,
-            count,
-        )
-
-
-def _is_memory(expr: Expr) -> bool:
-    return isinstance(expr, Load) and expr.buffer.space != "register"
-
-
-def _is_zero(expr: Expr) -> bool:
-    return isinstance(expr, Const) and expr.value == 0 and str(expr.value)[0] != "-"
-
-
-def _decide(op: str, low: int, high: int) -> bool | None:
-    """The sign test of a number between low and high, if it has one answer."""
-    match op:
-        case "lt":
-            return True if high < 0 else False if low >= 0 else None
-        case "le":
-            return True if high <= 0 else False if low > 0 else None
-        case "gt":
-            return True if low > 0 else False if high <= 0 else None
-        case "ge":
-            return True if low >= 0 else False if high < 0 else None
-        case "eq":
-            return True if low == high == 0 else False if low > 0 or high < 0 else None
-    return False if low == high == 0 else True if low > 0 or high < 0 else None
 
 
 def _vector_registers(kernel: Kernel) -> set[Buffer]:

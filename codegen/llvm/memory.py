@@ -6,14 +6,15 @@ of a block of zeros when the whole vector is off, and single lanes are masked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from ...ir import dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ..loops.nodes import Buffer
-from .index import IndexEmitter, Position
+from .index import IndexEmitter, Position, fits_i32
 from .scalar_ops import ScalarOps
 from .text import Value, Writer, element_type, memory_type, splat, type_of, vector_const
 
@@ -46,6 +47,21 @@ class MemoryEmitter:
         self._offsets: dict[tuple[Buffer, tuple[DimLike, ...]], DimLike] = {}
         self._registers: dict[tuple[Buffer, tuple[int, ...]], tuple[str, DType, int]] = {}
         self.vector_registers: set[Buffer] = set()
+
+    @contextmanager
+    def guarded(self, condition: Value) -> Iterator[None]:
+        """Loads inside happen only where the condition holds, and stores too when it is a vector."""
+        before = self.guard
+        known = before.lanes if condition.lanes else before.uniform
+        both = condition if known is None else self.ops.instruction("and", [known, condition], dtypes.bool_)
+        self.guard = replace(before, lanes=both) if condition.lanes else replace(before, uniform=both)
+        yield
+        self.guard = before
+
+    def may_overlap(self, a: Buffer, b: Buffer) -> bool:
+        """Whether the two may share memory."""
+        classes = self.alias_class
+        return a is b or (a in classes and classes.get(a) == classes.get(b))
 
     def load(self, buffer: Buffer, index: tuple[DimLike, ...]) -> Value:
         if buffer.space == "register":
@@ -306,8 +322,6 @@ class MemoryEmitter:
         )
 
     def _pointers(self, buffer: Buffer, position: Position, offset: DimLike, lanes: int) -> Value:
-        from .index import fits_i32
-
         dtype = dtypes.i32 if fits_i32(offset) else dtypes.i64
         # The uniform part goes into the base address, so that the vector holds only what differs between
         # lanes.
@@ -456,9 +470,8 @@ def _mangled(dtype: DType) -> str:
     return {"half": "f16", "float": "f32", "double": "f64"}.get(text, text)
 
 
-# Alias scopes are metadata that every kernel of a module shares: scope i is node 1 + i, the list that holds
-# it alone
-# is 100 + i, and the list of all scopes but i, of n, is 1000 + 100 n + i.
+# Alias scopes are metadata that every kernel of a module shares: scope i is node 1 + i, the list that holds it
+# alone is 100 + i, and the list of all scopes but i, of n, is 1000 + 100 n + i.
 MAX_ALIAS_CLASSES = 64
 
 

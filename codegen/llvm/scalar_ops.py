@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ...ir import dtypes
 from ...ir.dtypes import DType
 from ..target import Target
-from .text import Value, Writer, const, element_type, splat, type_of
+from .text import Value, Writer, const, element_type, literal, splat, type_of
 
 _FLOAT_COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
 _FLOAT_BINARY = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
@@ -201,7 +201,7 @@ class ScalarOps:
             return self.instruction(f"fdiv {self.flags}".strip(), args, dtype)
         a, b = args
         name = "sdiv" if dtype.kind == "int" else "udiv"
-        divisor = _literal(b)
+        divisor = literal(b)
         if divisor is not None and divisor not in (0, -1):
             return self.instruction(name, args, dtype)
         zero, one = self._like(b, 0), self._like(b, 1)
@@ -273,7 +273,7 @@ class ScalarOps:
         a, amount = args
         width = dtype.itemsize * 8
         name = "shl" if op == "shl" else "ashr" if dtype.kind == "int" else "lshr"
-        known = _literal(amount)
+        known = literal(amount)
         if known is not None and 0 <= known < width:
             return self.instruction(name, args, dtype)
         inside = self.compare("ult", amount, self._like(amount, width))
@@ -287,7 +287,7 @@ class ScalarOps:
     def _int_pow(self, args: list[Value], dtype: DType) -> Value:
         """By squaring, over the bits of the exponent. A negative exponent leaves only 1 and -1 with a power."""
         base, exponent = args
-        known = _literal(exponent)
+        known = literal(exponent)
         one, zero = self._like(base, 1), self._like(base, 0)
         if known is not None and known < 0:
             known = None
@@ -444,17 +444,6 @@ def _is_number(x: Value) -> bool:
     """Whether x is a float constant, or a splat of one, other than NaN. LLVM writes it as the bits of a double."""
     text = x.text[:-1].split()[-1] if x.text.startswith("splat (") else x.text
     return text.startswith("0x") and text[2:3] != "H" and (int(text, 16) & (1 << 63) - 1) <= 0x7FF << 52
-
-
-def _literal(x: Value) -> int | None:
-    """The integer that a constant or a splat of one is."""
-    text = x.text
-    if text.startswith("splat ("):
-        text = text[7:-1].split()[-1]
-    try:
-        return int(text)
-    except ValueError:
-        return None
 
 
 def _minus_one(x: Value) -> Value:

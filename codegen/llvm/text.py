@@ -9,6 +9,8 @@ outside every loop that none of its operands depends on.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from math import copysign
@@ -217,6 +219,22 @@ class Writer:
     def close(self) -> None:
         self.scopes.pop()
 
+    @contextmanager
+    def branch_if(self, condition: Value | None) -> Iterator[None]:
+        """What is written inside runs where the condition holds; without one, always."""
+        if condition is None:
+            yield
+            return
+        number = self.fresh("")
+        preheader = self.preheader()
+        self.line(f"br i1 {condition.text}, label %then{number}, label %end{number}")
+        self.open(is_loop=False, preheader=preheader)
+        self.line(f"then{number}:")
+        yield
+        self.line(f"br label %end{number}")
+        self.close()
+        self.line(f"end{number}:")
+
     def declare(self, name: str, declaration: str) -> str:
         """Remember that the module must declare an external function; returns its name."""
         self.declarations[name] = declaration
@@ -234,6 +252,17 @@ def _flatten(items: list[object], out: list[str]) -> None:
             _flatten(item, out)
         else:
             out.append(item)  # type: ignore[arg-type]
+
+
+def literal(x: Value) -> int | None:
+    """The integer that a constant or a splat of one is; None for anything else."""
+    text = x.text
+    if text.startswith("splat ("):
+        text = text[7:-1].split()[-1]
+    try:
+        return int(text)
+    except ValueError:
+        return None
 
 
 def const(value: float | int | bool, dtype: DType, lanes: int = 0) -> Value:
