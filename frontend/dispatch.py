@@ -30,15 +30,20 @@ EMPTY: Mapping[str, Any] = {}
 class Backend(Protocol):
     """Who computes. The eager backend runs NumPy; the tracer appends to a graph."""
 
-    # Told before `.grad` or `.requires_grad` of a tensor changes, with the old value; None where nobody
-    # listens.
-    on_grad_set: Callable[[Tensor, Tensor | None], None] | None
-    on_requires_grad_set: Callable[[Tensor, bool], None] | None
-    on_data_set: Callable[[Tensor], None] | None  # before `.data = ...`
-    # Told when code reads `.grad`; None where nobody listens.
-    on_grad_read: Callable[[Tensor], None] | None
-    # The tracer, while compiling (`capture.py`); None for a backend that computes at once.
-    capture: Capture | None
+    # Listeners, None where nobody listens: told before `.grad`, `.requires_grad` or `.data` of a tensor
+    # changes (with the old value of the first two), and when code reads `.grad`.
+    @property
+    def on_grad_set(self) -> Callable[[Tensor, Tensor | None], None] | None: ...
+    @property
+    def on_requires_grad_set(self) -> Callable[[Tensor, bool], None] | None: ...
+    @property
+    def on_data_set(self) -> Callable[[Tensor], None] | None: ...
+    @property
+    def on_grad_read(self) -> Callable[[Tensor], None] | None: ...
+
+    @property
+    def capture(self) -> Capture | None:
+        """The tracer, while compiling (`capture.py`); None for a backend that computes at once."""
 
     def apply(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
         """Compute, without autograd; `attrs` is normalised.

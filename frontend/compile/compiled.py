@@ -64,7 +64,7 @@ class CompiledFunction:
     ):
         functools.update_wrapper(self, fn, updated=())
         self._fn = fn
-        self._name: str = name or getattr(fn, "__name__", type(fn).__name__)
+        self._name: str = name or str(getattr(fn, "__name__", type(fn).__name__))
         self._dynamic = dict(dynamic_shapes or {})
         self._options = options or CompileOptions()
         self._dump = dump

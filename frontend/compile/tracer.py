@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ..capture import Capture
 from ..dispatch import use_backend
 from ..eager import ALIASING, EAGER
 from ..ir import dims, dtypes
@@ -77,7 +78,7 @@ class Tracer:
         self.versions_before: dict[Storage, int] = {}
         self.memory_before: dict[Tensor, tuple[Any, ...]] = {}
         self.active: set[Value] = set()
-        self.capture = self
+        self.capture: Capture = self
         self.cuts: list[tuple[int, int]] = []
         self.created: list[weakref.ref[Tensor]] = []
         self._numbers: dict[tuple[str, Any], Tensor] = {}
