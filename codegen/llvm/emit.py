@@ -28,9 +28,10 @@ from ..loops.nodes import (
 )
 from ..loops.walk import statement_expressions, subexpressions
 from ..target import Target
+from .alias import MAX_ALIAS_CLASSES
 from .expressions import ExpressionEmitter
 from .index import IndexEmitter, VectorLoop
-from .memory import MAX_ALIAS_CLASSES, MemoryEmitter
+from .memory import MemoryEmitter
 from .scalar_ops import ScalarOps
 from .text import Value, Writer, const, literal, memory_type, splat, vector_const
 

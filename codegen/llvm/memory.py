@@ -14,6 +14,7 @@ from ...ir import dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ..loops.nodes import Buffer
+from .alias import alias_scope_id, noalias_id
 from .index import IndexEmitter, Position, fits_i32
 from .scalar_ops import ScalarOps
 from .text import Value, Writer, element_type, memory_type, splat, type_of, vector_const
@@ -468,34 +469,3 @@ class MemoryEmitter:
 def _mangled(dtype: DType) -> str:
     text = "i8" if dtype is dtypes.bool_ else element_type(dtype)
     return {"half": "f16", "float": "f32", "double": "f64"}.get(text, text)
-
-
-# Alias scopes are metadata that every kernel of a module shares: scope i is node 1 + i, the list that holds it
-# alone is 100 + i, and the list of all scopes but i, of n, is 1000 + 100 n + i.
-MAX_ALIAS_CLASSES = 64
-
-
-def alias_scope_id(number: int) -> int:
-    return 100 + number
-
-
-def noalias_id(number: int, classes: int) -> int:
-    return 1000 + 100 * classes + number
-
-
-def alias_metadata(class_counts: set[int]) -> list[str]:
-    """The metadata of kernels with these numbers of alias classes."""
-    most = max(class_counts, default=0)
-    if most < 2:
-        return []
-    lines = ['!0 = distinct !{!0, !"kernel"}']
-    for i in range(most):
-        lines.append(f"!{1 + i} = distinct !{{!{1 + i}, !0}}")
-        lines.append(f"!{alias_scope_id(i)} = !{{!{1 + i}}}")
-    for n in sorted(class_counts):
-        if n < 2:
-            continue
-        for i in range(n):
-            others = ", ".join(f"!{1 + j}" for j in range(n) if j != i)
-            lines.append(f"!{noalias_id(i, n)} = !{{{others}}}")
-    return lines

@@ -15,9 +15,10 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..loops.nodes import Buffer, Kernel, Launch, Program
 from ..target import Target
+from .alias import alias_metadata
 from .emit import EmitOptions, KernelText, emit_kernel
 from .index import IndexEmitter
-from .memory import ZEROS, ZEROS_BYTES, alias_metadata
+from .memory import ZEROS, ZEROS_BYTES
 from .scalar_ops import ScalarOps
 from .text import Value, Writer, const
 
