@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike, Symbol
@@ -161,7 +160,11 @@ class _KernelEmitter:
         """Emit the statement, or several stores that fill adjacent elements as one; how many were emitted."""
         stmt = body[position]
         if isinstance(stmt, Store) and self.index.vector is not None:
-            stores = list(takewhile(lambda s: isinstance(s, Store), body[position : position + MAX_TOGETHER]))
+            stores: list[Store] = []
+            for following in body[position : position + MAX_TOGETHER]:
+                if not isinstance(following, Store):
+                    break
+                stores.append(following)
             count = self.memory.interleaved([(s.buffer, s.index) for s in stores])
             # Values are computed before the first store, so they must not read what it writes.
             later = [e for s in stores[1:count] for e in subexpressions(s.value)]
