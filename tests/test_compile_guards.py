@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import vitrify as torch
 import vitrify.nn as nn
@@ -119,6 +120,7 @@ def test_in_place_change_of_an_argument():
     assert columns._version > version
 
 
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 def test_arguments_of_every_kind_do_what_eager_does():
     def f(x):
         return x * 2 + 1

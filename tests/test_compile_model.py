@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from networks import digits, lenet
@@ -144,3 +146,26 @@ def test_hooks_run_inside_the_compiled_model():
     x, _ = digits(2)
     with torch.no_grad():
         close(torch.compile(net)(x), net(x))
+
+
+def test_many_threads_may_call_and_compile_at_once():
+    net = lenet()
+    fast = torch.compile(net, dynamic_shapes={"x": {0: torch.Dim("batch", 1, 64)}})
+    inputs = [digits(batch, seed=batch)[0] for batch in (1, 3, 8, 17)]
+    with torch.no_grad():
+        want = [net(x).numpy() for x in inputs]
+    faults: list[str] = []
+
+    def work(x, expected):
+        with torch.no_grad():
+            for _ in range(30):
+                if not np.allclose(fast(x).numpy(), expected, rtol=1e-4, atol=1e-5):
+                    faults.append(str(tuple(x.shape)))
+
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(inputs, want)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    assert len(fast.report().compiles) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -27,6 +28,8 @@ from .trace import Trace, check_nothing_escaped, trace_call
 
 DynamicShapes = Mapping[str, Mapping[int, dims.Expr]]
 RECOMPILE_LIMIT = 64
+# One trace at a time: tracing changes `.grad` and versions of real tensors for its duration.
+_tracing = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,11 @@ class CompiledFunction:
                 self._last = specialization
                 return specialization.run_checked(leaves)
             reason = why
-        specialization = self._compile(args, kwargs, leaves, reason)
+        known = len(self._specializations)
+        with _tracing:
+            if len(self._specializations) != known:  # another thread compiled meanwhile
+                return self._slow_call(args, kwargs)
+            specialization = self._compile(args, kwargs, leaves, reason)
         self._last = specialization
         return specialization.run_checked(leaves)
 

@@ -311,10 +311,10 @@ class Specialization:
 
 
 def _references(record: CallRecord, owners: Sequence[Tensor]) -> list[int]:
-    """For each kept gradient a count of the references to it, its memory and its storage, its owner's not counted. Only
-    good for comparing with what the same function gave when nobody else held any."""
+    """For each kept gradient a count of the references to it and to its memory (views hold that), its owner's not
+    counted. Only good for comparing with what the same function gave when nobody else held any."""
     return [
-        getrefcount(grad) - (owner._grad is grad) + getrefcount(grad._array) + getrefcount(grad._storage)
+        getrefcount(grad) - (owner._grad is grad) + getrefcount(array)
         if grad._array is array
         else -1
         for grad, array, owner in zip(record.kept, record.kept_arrays, owners)
