@@ -173,6 +173,11 @@ def test_register_buffers() -> None:
     refused("its index i must be a constant once unrolled", rows(Store(ACC, (I, 0), zero)))
     refused("the vector loop's v must be the last index, alone", rows(tiles(Store(ACC, (0, V + 1), zero))))
     refused(
+        "acc: its last dim, 16, is not the 8 lanes",
+        rows(For("v", 8, (Store(ACC, (0, V), zero),), "vector", 8)),
+    )
+    refused("a vector loop has 1 to 128 lanes, not 256", rows(For("v", 256, (), "vector", 256)))
+    refused(
         "the local acc: f32[2,i] register must have a constant shape",
         locals=(Buffer("acc", F32, (2, I), "register"),),
     )

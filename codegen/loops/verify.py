@@ -32,8 +32,8 @@ from .printer import print_expr, print_stmt
 from .walk import statements
 
 COMBINES = ("add", "mul", "max", "min", "and", "or")
-# Guarded vector loads read from a block of zeros of this size (`codegen/llvm/memory.py`).
-MAX_VECTOR_BYTES = 1024
+# A guarded vector load reads from a block of zeros of 1024 bytes instead (`codegen/llvm/memory.py`).
+MAX_LANES = 128
 _INTEGER_ONLY = {"shl", "shr", "umulhi"}
 _FLOAT_ONLY = {"sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "erf"}
 _BITWISE = {"and", "or", "xor", "not"}
@@ -102,9 +102,10 @@ class _Scope:
     variables: dict[str, DType] = field(default_factory=dict)
     varying: set[str] = field(default_factory=set)
     vector: str | None = None
+    lanes: int = 0
 
     def inner(self) -> _Scope:
-        return _Scope(dict(self.symbols), dict(self.variables), set(self.varying), self.vector)
+        return _Scope(dict(self.symbols), dict(self.variables), set(self.varying), self.vector, self.lanes)
 
 
 class _Verifier:
@@ -205,11 +206,11 @@ class _Verifier:
         elif loop.kind == "vector":
             if scope.vector is not None:
                 raise self.fail(f"it is inside the vector loop {scope.vector}")
-            if loop.lanes < 1:
-                raise self.fail(f"a vector loop has at least one lane, not {loop.lanes}")
+            if not 1 <= loop.lanes <= MAX_LANES:
+                raise self.fail(f"a vector loop has 1 to {MAX_LANES} lanes, not {loop.lanes}")
             if dims.bounds(loop.extent)[1] > loop.lanes:
                 raise self.fail(f"the extent {loop.extent} is not provably at most the {loop.lanes} lanes")
-            inner.vector, kind = loop.var, "vector"
+            inner.vector, inner.lanes, kind = loop.var, loop.lanes, "vector"
             inner.varying.add(loop.var)
         elif loop.kind != "serial":
             raise self.fail(f"unknown loop kind {loop.kind!r}")
@@ -251,6 +252,10 @@ class _Verifier:
                     if not (last and i == dims.symbol(symbol.name, symbol.low, symbol.high)):
                         raise self.fail(
                             f"{buffer.name}: the vector loop's {symbol.name} must be the last index, alone, not {i}"
+                        )
+                    if buffer.shape[-1] != scope.lanes:
+                        raise self.fail(
+                            f"{buffer.name}: its last dim, {buffer.shape[-1]}, is not the {scope.lanes} lanes"
                         )
                 elif scope.symbols.get(symbol.name) not in ("unroll", "let"):
                     raise self.fail(
@@ -305,7 +310,7 @@ class _Verifier:
             raise self.fail(f"a reduction over {expr.lanes} lanes: the number must be a power of two")
         inner = scope.inner()
         self.bind(inner, expr.var, "vector")
-        inner.vector = expr.var
+        inner.vector, inner.lanes = expr.var, expr.lanes
         inner.varying.add(expr.var)
         self.expr(expr.value, inner)
         return False
