@@ -65,6 +65,11 @@ newaxis = None
 __version__ = "0.1.0"
 
 
+# These print, and are pickled, as names of the package.
+for _public in (Tensor, Size, device, dtype):
+    _public.__module__ = __name__
+
+
 class _Package(_types.ModuleType):
     """`torch.compile` is a function, and the subpackage of that name must not take its place when it is
     imported.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from .dispatch import apply, op_named
 from .inplace import into
 from .ir import dtypes
 from .ir.dtypes import DType
+from .nested_data import PYTHON_TYPES, array_of, dtype_or
 from .tensor import Array, Tensor, wrap
 
 _FULL, _IOTA, _CONVERT = map(op_named, ("full", "iota", "convert"))
@@ -32,23 +32,9 @@ def _leaf(made: Tensor, requires_grad: bool) -> Tensor:
 def _check_options(dtype: Any, device: Any, layout: Any = None, pin_memory: bool = False) -> None:
     require_cpu(device)
     if dtype is not None and not isinstance(dtype, DType):
-        found = _PYTHON_TYPES.get(dtype)
+        found = PYTHON_TYPES.get(dtype)
         if found is None:
             raise TypeError(f"dtype must be torch.dtype, not {type(dtype).__name__}")
-
-
-_PYTHON_TYPES: dict[Any, DType] = {
-    float: dtypes.f64,
-    int: dtypes.i64,
-    bool: dtypes.bool_,
-    complex: dtypes.c128,
-}
-
-
-def _dtype(dtype: Any, default: DType) -> DType:
-    if dtype is None:
-        return default
-    return dtype if isinstance(dtype, DType) else _PYTHON_TYPES[dtype]
 
 
 # From data
@@ -71,120 +57,9 @@ def tensor(
             UserWarning,
             stacklevel=2,
         )
-        copied: Tensor = apply(_CONVERT, (data.detach(),), {"dtype": _dtype(dtype, data.dtype)})
+        copied: Tensor = apply(_CONVERT, (data.detach(),), {"dtype": dtype_or(dtype, data.dtype)})
         return _leaf(copied, requires_grad)
-    return _leaf(wrap(_array_of(data, dtype, True)), requires_grad)
-
-
-def _array_of(data: Any, dtype: DType | None, copy: bool) -> Array:
-    """The data as an array of the dtype, or of the one that PyTorch infers."""
-    wanted = None if dtype is None else _dtype(dtype, dtypes.f32)
-    if isinstance(data, np.ndarray | np.generic):
-        source = np.asarray(data)
-        found = dtypes.from_numpy(source.dtype)
-        target = (wanted or found).numpy
-        if not copy and source.dtype == target:
-            return source
-        with np.errstate(all="ignore"):
-            return np.array(source, target, order="C")
-    return _from_nested(data, wanted)
-
-
-def _from_nested(data: Any, wanted: DType | None) -> Array:
-    shape: list[int] = []
-    probe = data
-    while _is_sequence(probe):
-        shape.append(len(probe))
-        if len(shape) > 64:
-            raise ValueError("too many dimensions")
-        if not len(probe):
-            break
-        probe = probe[0]
-    flat: list[Any] = []
-    _collect(data, tuple(shape), 0, flat)
-    inferred = wanted
-    if inferred is None:
-        for value in flat:
-            found = _scalar_dtype(value)
-            inferred = found if inferred is None else dtypes.promote(inferred, found)
-        inferred = inferred or promotion.get_default_dtype()
-    numbers = [_number(v, inferred) for v in flat]
-    try:
-        with np.errstate(all="ignore"):
-            if inferred.kind in ("int", "uint"):
-                return _integers(numbers, inferred).reshape(shape)
-            return (
-                np.array(numbers, np.float64 if inferred.kind == "float" else inferred.numpy)
-                .astype(inferred.numpy)
-                .reshape(shape)
-            )
-    except OverflowError as error:
-        raise RuntimeError(
-            f"value cannot be converted to type {inferred.torch_name} without overflow"
-        ) from error
-
-
-def _integers(numbers: list[Any], dtype: DType) -> Array:
-    try:
-        return np.array(numbers, np.int64).astype(dtype.numpy)
-    except OverflowError:
-        if dtype is dtypes.u64:
-            return np.array(numbers, np.uint64)
-        raise RuntimeError("Overflow when unpacking long long") from None
-
-
-def _is_sequence(value: Any) -> bool:
-    if isinstance(value, Tensor | np.ndarray):
-        return value.ndim > 0
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
-
-
-def _collect(data: Any, shape: tuple[int, ...], depth: int, flat: list[Any]) -> None:
-    """The elements in order; ValueError where a row has another length than the first."""
-    if depth == len(shape):
-        if _is_sequence(data):
-            if isinstance(flat[0] if flat else None, float):
-                raise TypeError(f"must be real number, not {type(data).__name__}")
-            raise TypeError(f"'{type(data).__name__}' object cannot be interpreted as an integer")
-        flat.append(data)
-        return
-    if not _is_sequence(data):
-        raise TypeError(
-            f"not a sequence: {type(data).__name__} at dim {depth}, where others have {shape[depth]} items"
-        )
-    if len(data) != shape[depth]:
-        raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(data)})")
-    if isinstance(data, np.ndarray) and depth == len(shape) - 1:
-        flat.extend(data)
-        return
-    for item in data:
-        _collect(item, shape, depth + 1, flat)
-
-
-def _scalar_dtype(value: Any) -> DType:
-    if isinstance(value, Tensor):
-        return value.dtype
-    if isinstance(value, np.generic | np.ndarray):
-        return dtypes.from_numpy(value.dtype)
-    if isinstance(value, bool | int | float | complex):
-        return promotion.number_dtype(value)
-    if isinstance(value, str):
-        raise TypeError("new(): invalid data type 'str'")
-    raise RuntimeError(f"Could not infer dtype of {type(value).__name__}")
-
-
-def _number(value: Any, dtype: DType) -> Any:
-    if isinstance(value, Tensor | np.generic | np.ndarray):
-        value = value.item()
-    if not isinstance(value, bool | int | float | complex):
-        if isinstance(value, str):
-            raise TypeError("new(): invalid data type 'str'")
-        raise TypeError(f"must be real number, not {type(value).__name__}")
-    if dtype.kind in ("int", "uint") and isinstance(value, float):
-        if math.isnan(value) or math.isinf(value):
-            raise ValueError(f"cannot convert float {value} to integer")
-        return int(value)
-    return value
+    return _leaf(wrap(array_of(data, dtype, True)), requires_grad)
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
@@ -193,9 +68,9 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     if isinstance(data, Tensor):
         return data if dtype is None or dtype is data.dtype else promotion.convert(data, dtype)
     if isinstance(data, np.ndarray):
-        array = _array_of(data, dtype, False)
+        array = array_of(data, dtype, False)
         return from_numpy(array) if array is data else wrap(array)
-    return wrap(_array_of(data, dtype, True))
+    return wrap(array_of(data, dtype, True))
 
 
 def asarray(
@@ -277,7 +152,7 @@ def _filled(
     for size in shape:
         if type(size) is int and size < 0:
             raise RuntimeError(f"{name}: Dimension size must be non-negative.")
-    made: Tensor = apply(_FULL, (), {"shape": shape, "value": value, "dtype": _dtype(dtype, default)})
+    made: Tensor = apply(_FULL, (), {"shape": shape, "value": value, "dtype": dtype_or(dtype, default)})
     return _leaf(made, requires_grad)
 
 
@@ -393,7 +268,7 @@ def arange(
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     integral = all(isinstance(v, int) for v in (start, end, step))
-    kind = _dtype(dtype, dtypes.i64 if integral else promotion.get_default_dtype())
+    kind = dtype_or(dtype, dtypes.i64 if integral else promotion.get_default_dtype())
     if integral:
         count = max(0, -(-(end - start) // step))
     else:
@@ -422,7 +297,7 @@ def linspace(
     start, end = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
-    kind = _dtype(dtype, promotion.get_default_dtype())
+    kind = dtype_or(dtype, promotion.get_default_dtype())
     work = kind.numpy if kind.kind == "float" and kind.itemsize >= 4 else np.dtype(np.float64)
     index = np.arange(steps)
     first, last = work.type(start), work.type(end)
@@ -447,7 +322,7 @@ def logspace(
     """base to the powers from start to end."""
     powers = linspace(start, end, steps, dtype=dtypes.f64)
     assert powers._array is not None
-    kind = _dtype(dtype, promotion.get_default_dtype())
+    kind = dtype_or(dtype, promotion.get_default_dtype())
     return _leaf(wrap(np.power(float(base), powers._array).astype(kind.numpy)), requires_grad)
 
 
@@ -470,7 +345,7 @@ def eye(
     rows = apply(_IOTA, (), {"shape": shape, "dim": 0, "dtype": dtypes.i64})
     columns = apply(_IOTA, (), {"shape": shape, "dim": 1, "dtype": dtypes.i64})
     equal = apply(op_named("eq"), (rows, columns))
-    made = promotion.convert(equal, _dtype(dtype, promotion.get_default_dtype()))
+    made = promotion.convert(equal, dtype_or(dtype, promotion.get_default_dtype()))
     return _leaf(made, requires_grad) if out is None else into(out, made, "eye")
 
 

@@ -107,7 +107,6 @@ class OverwriteScope:
         local.overwriting = self._outer
 
 
-
 DIFFERENTIABLE = frozenset(d for d in dtypes.ALL if d.kind in ("float", "complex"))
 
 
@@ -200,7 +199,9 @@ def _reads(
 
 def _declared(op: Op, side: str, count: int) -> frozenset[int]:
     numbers = {entry.partition(":")[2] for entry in op.saves if entry.startswith(side + ":")}
-    return frozenset(range(count)) if "*" in numbers else frozenset(map(int, numbers))
+    if "*" in numbers:
+        return frozenset(range(count))
+    return frozenset(n for n in map(int, numbers) if n < count)  # an optional operand may be absent
 
 
 def _seen_reads(

@@ -14,6 +14,7 @@ history of the others starts again at the base (`tape.refresh_view`).
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -235,6 +236,16 @@ class Tensor:
         notify = local.backend.on_grad_read
         if notify is not None:
             notify(self)
+        if self._grad is None and self._grad_fn is not None and not self._autograd_extra().retains_grad:
+            warnings.warn(
+                "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute "
+                "won't be populated during autograd.backward(). If you indeed want the .grad field to be populated "
+                "for a non-leaf Tensor, use .retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor "
+                "by mistake, make sure you access the leaf Tensor instead. See github.com/pytorch/pytorch/pull/30531 "
+                "for more informations.",
+                UserWarning,
+                stacklevel=2,
+            )
         return self._grad
 
     @grad.setter
