@@ -134,6 +134,11 @@ def test_an_unknown_stage_lists_the_stages():
         f.graph("nonsense")
 
 
+def test_a_numpy_argument_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"argument x is a NumPy array; pass torch.from_numpy"):
+        torch.compile(lambda x: x + 1)(np.ones(3))
+
+
 def test_dynamic_shapes_must_name_an_argument():
     with pytest.raises(ValueError, match="names 'z'"):
         torch.compile(lambda x: x, dynamic_shapes={"z": {0: torch.Dim("n")}})

@@ -161,6 +161,14 @@ def address_of(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
+def fits(array: Array, type_: TensorType) -> bool:
+    """Whether native code will take the array as it is: what the call shim checks."""
+    flags = array.flags
+    return (
+        array.dtype is type_.dtype.numpy and array.shape == type_.shape and flags.c_contiguous and flags.aligned
+    )
+
+
 def as_bound(array: Array, type_: TensorType) -> Array:
     """A contiguous, aligned array of the bound dtype object; a copy only where needed."""
     result = np.require(array, dtype=type_.dtype.numpy, requirements=["C", "A"])

@@ -257,6 +257,8 @@ def compile(
 
     dynamic_shapes: `{"argument": {axis: Dim("batch", 1, 256)}}`: one compile serves every size within the bounds.
     dump: a folder that receives a text file for every stage (also the environment variable VITRIFY_DUMP).
+    Results are new tensors, also where eager code would return a view. A result whose history was consumed by a
+    `backward()` inside the function comes back without one.
     fullgraph: only True is supported: code that cannot be captured as one graph raises a TraceError at its line.
     """
     if not fullgraph:

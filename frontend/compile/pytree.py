@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..size import Size
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -33,7 +35,7 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
 
 
 def _flatten(tree: Any, leaves: list[Any]) -> Structure:
-    if isinstance(tree, tuple | list) and type(tree).__module__ != "vitrify.size":
+    if isinstance(tree, tuple | list) and type(tree) is not Size:
         return Structure(type(tree), (), tuple(_flatten(item, leaves) for item in tree))
     if type(tree) is dict:
         return Structure(dict, tuple(tree), tuple(_flatten(item, leaves) for item in tree.values()))

@@ -21,7 +21,7 @@ from ..runtime.threads import get_num_threads
 from ..state import local
 from ..tensor import Storage, Tensor, data_version, wrap
 from . import pytree
-from .call import Binding, CallRecord, as_bound
+from .call import Binding, CallRecord, as_bound, fits
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 from .trace import FromArgument, FromOutput, Trace
 from .tracer import array_type
@@ -182,9 +182,10 @@ class Specialization:
         binding = self._binding
         if binding is None or binding.threads != get_num_threads():
             return MISS
-        return self._execute(
-            binding, [leaves[position]._array for position in self.argument_positions], leaves
-        )
+        arrays = [leaves[position]._array for position in self.argument_positions]
+        if self.random_slots and not all(fits(a, t) for a, (_, t) in zip(arrays, binding.argument_slots)):
+            return MISS  # before random numbers are drawn for a call that would not run
+        return self._execute(binding, arrays, leaves)
 
     def run_checked(self, leaves: Sequence[Any]) -> Any:
         """The call's result; `why_not` has said that it fits. Arrays that are not contiguous are copied."""

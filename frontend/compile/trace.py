@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Union
 
 from ..dispatch import use_backend
+import numpy as np
+
 from ..ir import dims
 from ..ir.graph import Graph, Value
 from ..ir.types import TensorType
@@ -97,6 +99,10 @@ def trace_call(
         tracer.guard(get, closed_name)
     placeholders: dict[int, Tensor] = {}
     for position, leaf in enumerate(leaves):
+        if isinstance(leaf, np.ndarray):
+            raise TypeError(
+                f"{name}: argument {paths[position]} is a NumPy array; pass torch.from_numpy(array) to a compiled function"
+            )
         if isinstance(leaf, Tensor):
             type_ = array_type(leaf._array) if leaf._array is not None else leaf._type
             declared = dynamic.get(paths[position], {})
