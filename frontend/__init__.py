@@ -13,6 +13,7 @@ import typing as _typing
 
 from . import autograd, cuda, nn, optim, random, utils
 from . import methods as _methods  # puts the methods on Tensor, so it comes first
+from .alias import as_torch
 from .autograd import (
     enable_grad,
     inference_mode,
