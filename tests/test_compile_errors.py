@@ -117,6 +117,28 @@ def test_a_target_out_of_range_is_eagers_error():
         assert str(found.value).split(" ")[-4:] == str(eager.value).split(" ")[-4:]
 
 
+def test_a_failed_check_leaves_the_parameters_alone():
+    net = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    @torch.compile
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = torch.randn(2, 4)
+    step(x, torch.tensor([0, 1]))
+    before = net.weight.detach().clone()
+    with pytest.raises(IndexError, match="Target is out of bounds"):
+        step(x, torch.tensor([0, 3]))
+    np.testing.assert_array_equal(net.weight.detach().numpy(), before.numpy())
+    step(x, torch.tensor([2, 1]))
+    assert not np.array_equal(net.weight.detach().numpy(), before.numpy())
+
+
 def test_asking_before_the_first_call():
     with pytest.raises(RuntimeError, match="not been called yet"):
         torch.compile(lambda x: x).report()

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ..loops.nodes import Buffer, Kernel, Launch, Program
+from ..loops.nodes import Buffer, Check, Kernel, Launch, Program
+from ..loops.walk import statements
 from ..target import Target
 from .alias import alias_metadata
 from .emit import EmitOptions, KernelText, emit_kernel
@@ -185,6 +186,16 @@ class _EntryEmitter:
         w.line(f"br label %done{number}")
         w.line(f"done{number}:")
 
+    def stop_if_failed(self) -> None:
+        """Return at once when a check has failed: what comes later may overwrite parameters."""
+        number = self.w.fresh("")
+        self.w.line(f"%status{number} = load i32, ptr %status, align 4")
+        self.w.line(f"%bad{number} = icmp ne i32 %status{number}, 0")
+        self.w.line(f"br i1 %bad{number}, label %failed{number}, label %passed{number}")
+        self.w.line(f"failed{number}:")
+        self.w.line(f"ret i32 %status{number}")
+        self.w.line(f"passed{number}:")
+
     def _sharing(self, kernel: Kernel, extent: DimLike, n: Value) -> tuple[Value, Value | None]:
         """The work per iteration, and whether the launch is worth sharing; None if it never is."""
         ops = self.ops
@@ -210,6 +221,8 @@ def _entry(program: Program, names: list[str], target: Target) -> tuple[str, dic
     ]
     for launch, name in zip(program.launches, names):
         e.launch(launch, name)
+        if any(isinstance(stmt, Check) for stmt in statements(launch.kernel.body)):
+            e.stop_if_failed()
     body = "\n".join(e.w.lines())
     header = f"define i32 @{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena, ptr %dims, i64 %threads) nounwind"
     end = "%result = load i32, ptr %status, align 4\nret i32 %result\n}\n"

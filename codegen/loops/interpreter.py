@@ -74,7 +74,9 @@ def run_program(
             arrays[arg].reshape(_shape(param, bound))
             for param, arg in zip(launch.kernel.params, launch.args, strict=True)
         ]
-        status = status or run_kernel(launch.kernel, given, bound)
+        status = run_kernel(launch.kernel, given, bound)
+        if status:
+            break
     return [arrays[b] for b in program.outputs], status
 
 

@@ -155,8 +155,9 @@ class If:
 
 @dataclass(frozen=True)
 class Check:
-    """Where `condition` is false, the program's status becomes `code` (the first failure wins) and the run goes on;
-    what follows must be safe all the same (clamp the index). The host raises the error that `code` stands for."""
+    """Where `condition` is false, the program's status becomes `code` (the first failure wins). The kernel runs to its
+    end, so what follows in it must be safe all the same (clamp the index); the launches after it do not run. The host
+    raises the error that `code` stands for."""
 
     condition: Expr
     code: int
