@@ -120,7 +120,7 @@ class _Fuser:
         p = self.partition
         for node in self.graph.nodes:
             scalar = node.op.lowering == "pointwise" and p.numel(node) == 1
-            scalar = scalar and all(v.type.numel == 1 for v in node.inputs)
+            scalar = scalar and all(v.type.numel == 1 for v in node.inputs) and not p.is_returned(node)
             if (
                 node.op.lowering == "constant"
                 or node.op.name in PURE_VIEWS

@@ -1,19 +1,25 @@
-"""May a kernel's output lie where one of its inputs lies?"""
+"""May a kernel's output lie where one of its inputs lies?
+
+It may if every element of the input is read only where the same element of the output is stored, before all
+stores there, and no element is stored twice: then nothing that has been overwritten is read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from ...ir import dims
 from ...ir.dims import DimLike
 from ..loops.nodes import Buffer, Expr, For, If, Index, Launch, Let, Load, Stmt, Store
 from .template import operands, walk
 
+# Loop iterations that counting stores may step through.
+MAX_STEPS = 20_000
+
 
 def reads_before_writing(launch: Launch, old: Buffer, new: Buffer) -> bool:
-    """Whether the launch reads an element of `old` only in the loop iteration that stores the same element
-    of `new`, and before all stores there; then both may be one piece of memory. Conservative: only equal
-    index expressions count."""
+    """Whether `new` may be the same memory as `old`, for this launch. Conservative: only equal index
+    expressions count as the same element."""
     kernel = launch.kernel
     reads = {p for p, b in zip(kernel.params, launch.args) if b is old}
     writes = {p for p, b in zip(kernel.params, launch.args) if b is new}
@@ -21,18 +27,17 @@ def reads_before_writing(launch: Launch, old: Buffer, new: Buffer) -> bool:
         return True
     if any(p.name in kernel.writes for p in reads) or len({p.shape for p in reads | writes}) != 1:
         return False
-    return _block_is_safe(kernel.body, reads, writes, frozenset(), {})
+    if not _reads_where_it_stores(kernel.body, reads, writes):
+        return False
+    stores = _StoreCount(writes).count(kernel.body, {})
+    if stores is None:
+        return _index_tells_iterations(kernel.body, writes, frozenset(), {})
+    return stores == new.numel
 
 
-def _block_is_safe(
-    block: tuple[Stmt, ...],
-    reads: set[Buffer],
-    writes: set[Buffer],
-    loops: frozenset[str],
-    lets: dict[str, frozenset[str]],
-) -> bool:
-    """`loops`: the variables of the loops around the block; `lets`: what the index lets in scope depend
-    on."""
+def _reads_where_it_stores(block: Sequence[Stmt], reads: set[Buffer], writes: set[Buffer]) -> bool:
+    """Whether each straight run of statements loads only elements that it stores, and stores nothing before
+    that."""
     stored: set[tuple[DimLike, ...]] = set()
     loaded: set[tuple[DimLike, ...]] = set()
     for stmt in block:
@@ -41,27 +46,112 @@ def _block_is_safe(
             return False
         loaded |= here
         match stmt:
-            case Let(value=Index()):
-                lets = {**lets, stmt.name: _variables((stmt.value.value,), lets)}
             case Store() if stmt.buffer in writes:
                 stored.add(stmt.index)
             case For():
-                inner = loops if dims.bounds(stmt.extent)[1] <= 1 else loops | {stmt.var}
-                if not _block_is_safe(stmt.body, reads, writes, inner, lets):
+                if not _reads_where_it_stores(stmt.body, reads, writes):
                     return False
             case If():
-                if not all(_block_is_safe(b, reads, writes, loops, lets) for b in (stmt.body, stmt.orelse)):
+                if not all(_reads_where_it_stores(b, reads, writes) for b in (stmt.body, stmt.orelse)):
                     return False
-    # What is loaded here must be stored here, in this very block, and each element in one iteration only.
-    return not loaded or (loaded <= stored and all(loops <= _variables(i, lets) for i in stored))
-
-
-def _variables(index: tuple[DimLike, ...], lets: dict[str, frozenset[str]]) -> frozenset[str]:
-    names = {s.name for i in index for s in dims.symbols(i)}
-    return frozenset(names).union(*(lets[n] for n in names if n in lets))
+    return loaded <= stored
 
 
 def _loads(exprs: Iterable[Expr], reads: set[Buffer]) -> Iterable[tuple[DimLike, ...]]:
     for expr in walk(exprs):
         if isinstance(expr, Load) and expr.buffer in reads:
             yield expr.index
+
+
+def _index_tells_iterations(
+    block: Sequence[Stmt], writes: set[Buffer], loops: frozenset[str], lets: Mapping[str, frozenset[str]]
+) -> bool:
+    """Whether every store's index depends on the variables of all loops around it, as it does where each
+    iteration has elements of its own; `lets` says on which loop variables the index lets in scope
+    depend."""
+    for stmt in block:
+        match stmt:
+            case Let(value=Index()):
+                lets = {**lets, stmt.name: _variables((stmt.value.value,), lets)}
+            case Store() if stmt.buffer in writes:
+                if not loops <= _variables(stmt.index, lets):
+                    return False
+            case For():
+                inner = loops if dims.bounds(stmt.extent)[1] <= 1 else loops | {stmt.var}
+                if not _index_tells_iterations(stmt.body, writes, inner, lets):
+                    return False
+            case If():
+                if not all(_index_tells_iterations(b, writes, loops, lets) for b in (stmt.body, stmt.orelse)):
+                    return False
+    return True
+
+
+def _variables(index: Sequence[DimLike], lets: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    names = {s.name for i in index for s in dims.symbols(i)}
+    return frozenset(names).union(*(lets[n] for n in names if n in lets))
+
+
+class _StoreCount:
+    """How many stores to some buffers a body does. As every element is stored, as many stores as there are
+    elements store each once."""
+
+    def __init__(self, writes: set[Buffer]):
+        self.writes = writes
+        self.steps = 0
+
+    def count(self, block: Sequence[Stmt], env: Mapping[str, int]) -> int | None:
+        """None where that depends on data or dims, or takes too many steps to find out."""
+        total = 0
+        for stmt in block:
+            match stmt:
+                case Let(value=Index()):
+                    value = dims.substitute(stmt.value.value, env)
+                    if isinstance(value, int):
+                        env = {**env, stmt.name: value}
+                case Store() if stmt.buffer in self.writes:
+                    total += 1
+                case For():
+                    inside = self._loop(stmt, env)
+                    if inside is None:
+                        return None
+                    total += inside
+                case If():
+                    if self.count((*stmt.body, *stmt.orelse), env) != 0:
+                        return None
+        return total
+
+    def _loop(self, loop: For, env: Mapping[str, int]) -> int | None:
+        extent = dims.substitute(loop.extent, env)
+        if not isinstance(extent, int):
+            return None
+        if loop.var not in _deciding(loop.body):
+            each = self.count(loop.body, env) if extent else 0
+            return None if each is None else extent * each
+        self.steps += extent
+        if self.steps > MAX_STEPS:
+            return None
+        total = 0
+        for i in range(extent):
+            each = self.count(loop.body, {**env, loop.var: i})
+            if each is None:
+                return None
+            total += each
+        return total
+
+
+def _deciding(block: Sequence[Stmt]) -> set[str]:
+    """The variables on which extents of loops in the block depend, through index lets as well."""
+    found: set[str] = set()
+    lets: dict[str, set[str]] = {}
+    for stmt in block:
+        match stmt:
+            case Let(value=Index()):
+                lets[stmt.name] = {s.name for s in dims.symbols(stmt.value.value)}
+            case For():
+                found |= {s.name for s in dims.symbols(stmt.extent)} | _deciding(stmt.body)
+            case If():
+                found |= _deciding(stmt.body) | _deciding(stmt.orelse)
+    for name in reversed(lets):
+        if name in found:
+            found |= lets[name]
+    return found

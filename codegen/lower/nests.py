@@ -12,7 +12,7 @@ from .context import Names
 from .template import Axis
 
 # From the position along the axis, the lane within the vector, and which copy of an unrolled group this is.
-Emit = Callable[[DimLike, DimLike, int], Sequence[Stmt]]
+Emit = Callable[[DimLike, DimLike, DimLike], Sequence[Stmt]]
 
 
 def loop_index(var: str, extent: DimLike) -> DimLike:
@@ -39,20 +39,17 @@ def vector_loop(
     `unroll` vectors (copies 0 .. unroll-1), then whole vectors, then one masked by the extent (all as copy
     0)."""
 
-    def vector(start: DimLike, count: DimLike, copy: int) -> tuple[Stmt, ...]:
+    def vector(start: DimLike, count: DimLike, copy: DimLike) -> tuple[Stmt, ...]:
         return vector_block(names, count, lanes, lambda lane: emit(start + lane, lane, copy))
 
-    statements: tuple[Stmt, ...] = ()
-    start: DimLike = 0
-    if unroll > 1:
-        group = unroll * lanes
-        groups = dims.floordiv(extent, group)
+    def copies(at: DimLike) -> tuple[Stmt, ...]:
+        var = names("u")
+        copy = loop_index(var, unroll)
+        return (For(var, unroll, vector((at * unroll + copy) * lanes, lanes, copy), "unroll"),)
 
-        def copies(at: DimLike) -> tuple[Stmt, ...]:
-            return tuple(s for u in range(unroll) for s in vector(at * group + u * lanes, lanes, u))
-
-        statements += serial_loop(names, groups, copies, stem)
-        start = groups * group
+    groups = dims.floordiv(extent, unroll * lanes) if unroll > 1 else 0
+    statements = serial_loop(names, groups, copies, stem)
+    start = groups * (unroll * lanes)
     rest = dims.mod(extent, unroll * lanes) if unroll > 1 else extent
     whole = dims.floordiv(rest, lanes)
     statements += serial_loop(names, whole, lambda v: vector(start + v * lanes, lanes, 0), stem)

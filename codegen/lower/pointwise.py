@@ -122,7 +122,7 @@ class Nest:
         start = bindings.get(vector.var, 0)
 
         def lanes(outer: dict[str, DimLike]) -> tuple[Stmt, ...]:
-            def emit(position: DimLike, lane: DimLike, copy: int) -> tuple[Stmt, ...]:
+            def emit(position: DimLike, lane: DimLike, copy: DimLike) -> tuple[Stmt, ...]:
                 return self.point({**outer, vector.var: start + position})
 
             unroll = UNROLL if self.operations <= 8 else 1

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...ir import dims
-from ...ir.dims import Symbol
 from ...ir.graph import Graph, IRError, Node, Value
 from ...passes.memory_plan import Interval, plan_memory
-from ..loops.nodes import Buffer, Kernel, Launch, Load, Program
+from ..loops.nodes import Buffer, Launch, Load, Program
 from ..target import Target
 from .context import Args, LowerContext, LowerOptions, Names
 from .inplace import reads_before_writing
@@ -81,7 +80,7 @@ class _Placement:
         ctx, graph = self.ctx, self.graph
         launches = tuple(self._rebound(launch) for launch in ctx.launches)
         outside = {*self.inputs.values(), *self.outputs}
-        intervals = list(_intervals(launches, outside))
+        intervals = list(memory_intervals(launches, outside))
         plan = plan_memory(intervals)
         arena = tuple(dict.fromkeys(b for launch in launches for b in launch.args if b not in outside))
         return Program(
@@ -90,7 +89,7 @@ class _Placement:
             outputs=tuple(self.outputs),
             arena=arena,
             launches=launches,
-            dims=_symbols(graph),
+            dims=graph.symbols,
             offsets={b.name: plan.offsets[b.name] for b in arena},
             arena_bytes=plan.arena_bytes,
             messages=dict(ctx.messages),
@@ -125,13 +124,10 @@ class _Placement:
     def _may_overwrite(self, own: Buffer, place: Buffer) -> bool:
         """Whether `own` may live in the input's buffer: nothing reads the old value once it is being
         written."""
-        if any(copy.source is place for copy in self.copies) or place in self.moved.values():
+        if place in self.moved.values() or own.dtype is not place.dtype or own.shape != place.shape:
             return False
-        if own.dtype is not place.dtype or own.shape != place.shape:
-            return False
-        old = self.graph.inputs[list(self.inputs.values()).index(place)]
-        if any(v is old and self.graph.aliases.get(i) is None for i, v in enumerate(self.graph.outputs)):
-            return False  # the old value itself is returned
+        if place in (self.inputs.get(v) for v in self.graph.outputs):
+            return False  # the old value itself is returned, to wherever
         writers = [i for i, launch in enumerate(self.ctx.launches) if own in written(launch)]
         readers = [i for i, launch in enumerate(self.ctx.launches) if place in launch.args]
         if not writers:
@@ -142,15 +138,25 @@ class _Placement:
         return first not in readers or reads_before_writing(self.ctx.launches[first], place, own)
 
     def _append_copies(self) -> None:
-        """The copies that remain, as launches; sources that another copy overwrites are saved first."""
-        overwritten = {copy.target for copy in self.copies} | set(self.moved.values())
-        saved: dict[Buffer, Buffer] = {}
-        for copy in self.copies:
-            if copy.source in overwritten and copy.source not in saved:
-                saved[copy.source] = self.ctx.scratch(copy.source.name, copy.source.dtype, copy.source.shape)
-                self._copy(copy.source, saved[copy.source])
-        for copy in self.copies:
-            self._copy(saved.get(copy.source, copy.source), copy.target)
+        """The copies that remain, as launches: each before its target is needed no more as a source. Where
+        they go in a circle, one value is put aside."""
+        pending = list(self.copies)
+        while pending:
+            free = next(
+                (c for c in pending if all(o.source is not c.target for o in pending if o is not c)), None
+            )
+            if free is not None:
+                self._copy(free.source, free.target)
+                pending.remove(free)
+                continue
+            first = pending[0]
+            aside = self._set_aside(first.source)
+            pending = [_Copy(aside, c.target) if c.source is first.source else c for c in pending]
+
+    def _set_aside(self, source: Buffer) -> Buffer:
+        aside = self.ctx.scratch(source.name, source.dtype, source.shape)
+        self._copy(source, aside)
+        return aside
 
     def _copy(self, source: Buffer, target: Buffer) -> None:
         if source.numel == 0:
@@ -171,7 +177,8 @@ def written(launch: Launch) -> set[Buffer]:
     return {b for p, b in zip(launch.kernel.params, launch.args) if p.name in launch.kernel.writes}
 
 
-def _intervals(launches: Sequence[Launch], outside: Iterable[Buffer]) -> Iterable[Interval]:
+def memory_intervals(launches: Sequence[Launch], outside: Iterable[Buffer]) -> Iterable[Interval]:
+    """Lifetimes of the buffers that the launches use, but for those outside the arena."""
     outside = set(outside)
     first: dict[Buffer, int] = {}
     last: dict[Buffer, int] = {}
@@ -197,10 +204,3 @@ def _intervals(launches: Sequence[Launch], outside: Iterable[Buffer]) -> Iterabl
             and reads_before_writing(launch, old, buffer)
         )
         yield Interval(buffer.name, buffer.nbytes, born, last[buffer], partners)
-
-
-def _symbols(graph: Graph) -> tuple[Symbol, ...]:
-    return graph.symbols
-
-
-__all__ = ["Kernel", "lower_graph", "lower_group", "written"]

@@ -228,10 +228,12 @@ def _replace(expr: Expr, by: Mapping[int, Expr], memo: dict[int, Expr] | None = 
     if id(expr) in by:
         return by[id(expr)]
     if id(expr) not in memo:
+        result = expr
         if isinstance(expr, Apply):
-            memo[id(expr)] = Apply(expr.op, tuple(_replace(a, by, memo) for a in expr.args), expr.dtype)
-        else:
-            memo[id(expr)] = expr
+            args = tuple(_replace(a, by, memo) for a in expr.args)
+            if any(a is not b for a, b in zip(args, expr.args)):
+                result = Apply(expr.op, args, expr.dtype)
+        memo[id(expr)] = result
     return memo[id(expr)]
 
 
@@ -295,7 +297,7 @@ class _RowForm(_Form):
         self,
         bound: dict[str, DimLike],
         copies: int,
-        body: Callable[[dict[str, DimLike], DimLike, int], Sequence[Stmt]],
+        body: Callable[[dict[str, DimLike], DimLike, DimLike], Sequence[Stmt]],
     ) -> tuple[Stmt, ...]:
         """`body(bindings, lane, copy)` at every point of the reduced axes."""
         axis = self.axis
@@ -331,7 +333,7 @@ class _RowForm(_Form):
                 for u in range(copies)
             ]
 
-        def step(bindings: dict[str, DimLike], lane: DimLike, copy: int) -> tuple[Stmt, ...]:
+        def step(bindings: dict[str, DimLike], lane: DimLike, copy: DimLike) -> tuple[Stmt, ...]:
             memo: dict[int, Expr] = {}
             stores: list[Stmt] = [
                 Store(b, (self._position(bindings),), instantiate(e, bindings, memo)) for b, e in stash
@@ -354,7 +356,7 @@ class _RowForm(_Form):
         return statements
 
     def _along(self, stash: Sequence[tuple[Buffer, Expr]], bound: dict[str, DimLike]) -> tuple[Stmt, ...]:
-        def step(bindings: dict[str, DimLike], lane: DimLike, copy: int) -> tuple[Stmt, ...]:
+        def step(bindings: dict[str, DimLike], lane: DimLike, copy: DimLike) -> tuple[Stmt, ...]:
             memo: dict[int, Expr] = {}
             return bind_shared([e.at(bindings, memo).store() for e in self.rows.along], self.names)
 
@@ -430,20 +432,20 @@ class _ColumnForm(_Form):
                 )
             )
 
-        def results(lane: DimLike, copy: int) -> dict[str, Expr]:
+        def results(lane: DimLike, copy: DimLike) -> dict[str, Expr]:
             return {name: Load(acc, (copy, lane)) for name, acc in registers.items()}
 
         statements: tuple[Stmt, ...] = ()
         for stage in rows.stages:
 
-            def begin(position: DimLike, lane: DimLike, copy: int, stage: Stage = stage) -> list[Stmt]:
+            def begin(position: DimLike, lane: DimLike, copy: DimLike, stage: Stage = stage) -> list[Stmt]:
                 return [
                     Store(registers[r.name], (copy, lane), identity(r.combine, r.dtype))
                     for r in stage.reductions
                 ]
 
             def step(
-                outer: dict[str, DimLike], position: DimLike, lane: DimLike, copy: int, stage: Stage = stage
+                outer: dict[str, DimLike], position: DimLike, lane: DimLike, copy: DimLike, stage: Stage = stage
             ) -> tuple[Stmt, ...]:
                 bindings = {**outer, axis.var: position}
                 memo: dict[int, Expr] = {}
@@ -462,7 +464,7 @@ class _ColumnForm(_Form):
             statements += axis_loops(self.names, rows.reduced, bound, sweep)
 
         def store(outer: dict[str, DimLike], elements: Sequence[Element]) -> tuple[Stmt, ...]:
-            def lanes(position: DimLike, lane: DimLike, copy: int) -> tuple[Stmt, ...]:
+            def lanes(position: DimLike, lane: DimLike, copy: DimLike) -> tuple[Stmt, ...]:
                 memo: dict[int, Expr] = {}
                 bindings = {**outer, axis.var: position}
                 known = results(lane, copy)

@@ -69,7 +69,7 @@ def launch_scatter(
         # Not in unrolled groups: each vector's stores must come after the loads of the one before.
         lanes = ctx.target.lanes(result.type.dtype)
 
-        def emit(position: DimLike, lane: DimLike, copy: int) -> tuple[Stmt, ...]:
+        def emit(position: DimLike, lane: DimLike, copy: DimLike) -> tuple[Stmt, ...]:
             return element({**bindings, inner.var: position})
 
         return vector_loop(names, inner.extent, lanes, emit)

@@ -40,7 +40,7 @@ def lower_max_pool_grad(ctx: LowerContext, node: Node, body: Graph, args: Args, 
     def plane(bound: dict[str, DimLike]) -> tuple[Stmt, ...]:
         start = linear((*(bound.get(a.var, 0) for a in lead), *[0] * rank), shape)
 
-        def clear(position: DimLike, lane: DimLike, copy: int) -> list[Stmt]:
+        def clear(position: DimLike, lane: DimLike, copy: DimLike) -> list[Stmt]:
             return [Store(ctx.flat(grad), (start + position,), constant(0, wide))]
 
         cleared = vector_loop(names, plane_size, ctx.target.lanes(wide), clear)

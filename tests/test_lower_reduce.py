@@ -1,0 +1,142 @@
+"""Reduce groups: rows, columns and whole arrays, in one stage or several."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lowering import SHARED, check, close, f32, graph_of, lowered, random_arrays
+
+from vitrify.codegen.loops.printer import print_kernel
+from vitrify.ir import dtypes, interpreter
+from vitrify.ir.dims import Dim
+from vitrify.ir.types import TensorType
+from vitrify.runtime.execute import run_program
+
+BATCH = Dim("batch", 1, 64)
+SHAPES = ((5, 7), (64, 10), (3, 100), (100, 3), (2, 3, 37), (9, 16, 5), (4, 6, 8, 8), (1, 1), (130, 70))
+
+
+def every_dims(rank):
+    return [tuple(d for d in range(rank) if bits >> d & 1) for bits in range(1, 1 << rank)]
+
+
+@pytest.mark.parametrize("options", [None, SHARED], ids=["serial", "shared"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_sums_over_every_choice_of_dims(shape, options):
+    """All of them in one graph; each is its own group."""
+
+    def make(F, x):
+        return [F.sum(x, dims=d, keepdim=len(d) % 2 == 0) for d in every_dims(len(shape))]
+
+    graph = graph_of(make, f32(*shape))
+    small = int(np.prod(shape)) < 400
+    check(graph, random_arrays(graph), options=options, interpret=small)
+
+
+@pytest.mark.parametrize("op", ["sum", "prod", "amax", "amin"])
+@pytest.mark.parametrize("dims", [(0,), (1,), (0, 1)], ids=str)
+def test_every_combination(op, dims):
+    for dtype in (dtypes.f32, dtypes.f64, dtypes.i64, dtypes.i32, dtypes.u8):
+        type_ = TensorType((6, 21), dtype)
+        graph = graph_of(lambda F, x: getattr(F, op)(x, dims=dims), type_)
+        check(graph, random_arrays(graph), interpret=dtype is dtypes.f32)
+
+
+@pytest.mark.parametrize("dims", [(0,), (1,), (0, 1)], ids=str)
+def test_any_and_all(dims):
+    graph = graph_of(
+        lambda F, x: (F.any(x, dims=dims), F.all(x, dims=dims)), TensorType((5, 40), dtypes.bool_)
+    )
+    check(graph, random_arrays(graph), [np.ones((5, 40), bool)], [np.zeros((5, 40), bool)])
+
+
+@pytest.mark.parametrize("dims", [(0,), (1,)], ids=str)
+def test_extremes_keep_nan(dims):
+    graph = graph_of(lambda F, x: (F.amax(x, dims=dims), F.amin(x, dims=dims)), f32(40, 40))
+    x = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
+    x[3, 5] = x[39, 39] = np.nan
+    x[7] = -np.inf
+    check(graph, [x])
+
+
+def test_narrow_sums_are_carried_in_float32():
+    x = np.full((4, 4096), 1.0, dtypes.bf16.numpy)
+    graph = graph_of(lambda F, x: F.sum(x, dims=(1,)), TensorType(x.shape, dtypes.bf16))
+    program = lowered(graph)
+    (total,) = run_program(program, [x])
+    assert total.astype(np.float32).tolist() == [4096.0] * 4
+
+
+@pytest.mark.parametrize("shape", [(64, 10), (3, 100), (17, 1), (5, 5000), (2, 9, 6)], ids=str)
+@pytest.mark.parametrize("options", [None, SHARED], ids=["serial", "shared"])
+def test_softmax_and_its_gradient_are_one_kernel_each(shape, options):
+    dim = 1
+
+    def make(F, x, dy):
+        y = F.softmax(x, dim=dim)
+        return y, F.mul(y, F.sub(dy, F.sum(F.mul(dy, y), dims=(dim,), keepdim=True)))
+
+    graph = graph_of(make, f32(*shape), f32(*shape))
+    program = check(graph, random_arrays(graph), options=options, interpret=int(np.prod(shape)) < 1000)
+    assert len(program.launches) == 1
+
+
+def test_costly_values_are_kept_along_a_row():
+    """softmax computes each exponential once: the second pass keeps it on the stack for the third."""
+    graph = graph_of(lambda F, x: F.softmax(x, dim=1), f32(4, 48))
+    (launch,) = lowered(graph).launches
+    text = print_kernel(launch.kernel)
+    assert "stack row: f32[48]" in text
+    assert text.count("exp(") == 1
+
+
+@pytest.mark.parametrize("shape", [(300, 2), (2, 3000), (40, 6, 28, 28)], ids=str)
+def test_statistics(shape):
+    """mean and variance: the second pass reads the first one's result."""
+    dims = tuple(d for d in range(len(shape)) if d != 1)
+    graph = graph_of(
+        lambda F, x: (F.mean(x, dims=dims), F.var(x, dims=dims, correction=0, keepdim=True)), f32(*shape)
+    )
+    check(graph, random_arrays(graph), interpret=False, scale=4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_large_sum_is_split_the_same_for_any_number_of_threads(threads):
+    graph = graph_of(lambda F, x: F.sum(F.mul(x, x), dims=(0, 1)), f32(401, 503))
+    program = lowered(graph)
+    assert [x.kernel.name for x in program.launches] == ["fused_0_partial", "fused_0_combine"]
+    (x,) = arrays = random_arrays(graph)
+    (total,) = run_program(program, arrays, threads=threads)
+    exact = np.square(x.astype(np.float64)).sum()
+    assert abs(float(total) - exact) < 1e-6 * exact
+    assert total.tobytes() == run_program(program, arrays, threads=3 - threads)[0].tobytes()
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+@pytest.mark.parametrize("options", [None, SHARED], ids=["serial", "shared"])
+def test_symbolic_batch(batch, options):
+    def make(F, x, b):
+        y = F.log_softmax(F.add(x, b), dim=1)
+        return y, F.sum(y, dims=(0,)), F.mean(x, dims=(0, 1)), F.amax(x, dims=(1,))
+
+    graph = graph_of(make, f32(BATCH, 10), f32(10))
+    check(graph, random_arrays(graph, batch), options=options, interpret=batch == 7)
+
+
+def test_reducing_nothing_and_reducing_nothings():
+    def make(F, x, y):
+        return F.sum(x, dims=()), F.sum(y, dims=(1,)), F.prod(y, dims=(0, 1)), F.sum(y, dims=(0,))
+
+    graph = graph_of(make, f32(3, 4), f32(3, 0))
+    check(graph, random_arrays(graph))
+
+
+def test_results_no_worse_than_float32_numpy():
+    """Against float64, the fixed trees are at least as good as NumPy's pairwise sums."""
+    graph = graph_of(lambda F, x: F.sum(x, dims=(1,)), f32(16, 5000))
+    (x,) = arrays = random_arrays(graph)
+    (got,) = run_program(lowered(graph), arrays)
+    (want,) = interpreter.run(graph, arrays)
+    exact = x.astype(np.float64).sum(1)
+    assert np.abs(got - exact).max() <= 2 * np.abs(want - exact).max()
+    close(got, want)
