@@ -7,10 +7,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
+
 from . import promotion
 from .arguments import operand, tensor_argument
 from .dispatch import apply, constant, op_named
-from .functional_arithmetic import add, div, floor_divide, mul, neg, pair_of
+from .functional_arithmetic import add, div, floor_divide, mul, neg, pair_of, sub
 from .functional_host import nonzero
 from .inplace import finish, into
 from .ir import dtypes
@@ -108,12 +110,16 @@ def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Ten
 _ROUND = op_named("round")
 
 
-def _composed(name: str, doc: str, compute: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+def _composed(
+    name: str, doc: str, compute: Callable[[Tensor], Tensor], node: str = ""
+) -> Callable[..., Tensor]:
     """A function of one tensor made of others, with a node of its own."""
 
     def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
         tensor_argument(input, name)
-        return finish(folded(f"{name.capitalize()}Backward0", (input,), lambda: compute(input)), out, name)
+        return finish(
+            folded(node or f"{name.capitalize()}Backward0", (input,), lambda: compute(input)), out, name
+        )
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
@@ -305,6 +311,52 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     return folded(name, (input, filling), compute)
 
 
+def hypot(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """sqrt(input² + other²), without overflow in between."""
+
+    def compute() -> Tensor:
+        a, b = abs(input), abs(other)
+        high = maximum(a, b)
+        scale = where(eq(high, 0), constant(1, high.dtype), high).detach()
+        x, y = div(a, scale), div(b, scale)
+        return mul(sqrt(add(mul(x, x), mul(y, y))), scale)
+
+    return finish(folded("HypotBackward0", (input, other), compute), out, "hypot")
+
+
+def logaddexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """log(exp(input) + exp(other)), without overflow."""
+
+    def compute() -> Tensor:
+        high, low = maximum(input, other), minimum(input, other)
+        infinite = isinf(high)  # where the difference would be NaN
+        apart = sub(where(infinite, high, low), high)
+        return where(infinite, high, add(high, log1p(exp(where(infinite, constant(0, high.dtype), apart)))))
+
+    return finish(folded("LogaddexpBackward0", (input, other), compute), out, "logaddexp")
+
+
+def nan_to_num(
+    input: Tensor, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
+    """NaN replaced by `nan` (0), the infinities by `posinf` and `neginf` (the largest finite numbers)."""
+    if input.dtype.kind != "float":
+        return convert_copy(input)
+    limit = float(ml_dtypes.finfo(input.dtype.numpy).max)
+    high, low = limit if posinf is None else posinf, -limit if neginf is None else neginf
+
+    def compute() -> Tensor:
+        finite = where(isnan(input), constant(nan or 0.0, input.dtype), input)
+        finite = where(eq(finite, math.inf), constant(high, input.dtype), finite)
+        return where(eq(finite, -math.inf), constant(low, input.dtype), finite)
+
+    return folded("NanToNumBackward0", (input,), compute)
+
+
+erfc = _composed("erfc", "1 - erf(input).", lambda x: sub(1, erf(x)))
+deg2rad = _composed("deg2rad", "Degrees as radians.", lambda x: mul(x, math.pi / 180), "Deg2RadBackward0")
+rad2deg = _composed("rad2deg", "Radians as degrees.", lambda x: mul(x, 180 / math.pi), "Rad2DegBackward0")
+
 absolute = abs
 greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
 fix = trunc
@@ -327,8 +379,10 @@ __all__ = [
     "clip",
     "cos",
     "cosh",
+    "deg2rad",
     "eq",
     "erf",
+    "erfc",
     "exp",
     "exp2",
     "expm1",
@@ -338,6 +392,7 @@ __all__ = [
     "greater",
     "greater_equal",
     "gt",
+    "hypot",
     "isfinite",
     "isinf",
     "isnan",
@@ -348,6 +403,7 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
+    "logaddexp",
     "logical_and",
     "logical_not",
     "logical_or",
@@ -356,8 +412,10 @@ __all__ = [
     "masked_fill",
     "maximum",
     "minimum",
+    "nan_to_num",
     "ne",
     "not_equal",
+    "rad2deg",
     "reciprocal",
     "relu",
     "round",

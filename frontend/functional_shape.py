@@ -425,10 +425,24 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     return _triangle(input, "ge", diagonal)
 
 
+def atleast_1d(*tensors: Any) -> Any:
+    """Numbers as vectors, the rest as they are; several tensors as a tuple."""
+    given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], Sequence) else tensors
+    found = tuple(x if x.ndim else reshape(x, (1,)) for x in given)
+    return found[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else found
+
+
+def atleast_2d(*tensors: Any) -> Any:
+    """Vectors as rows, numbers as 1 x 1 matrices, the rest as they are; several tensors as a tuple."""
+    given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], Sequence) else tensors
+    found = tuple(x if x.ndim > 1 else unsqueeze(x, 0) if x.ndim else reshape(x, (1, 1)) for x in given)
+    return found[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else found
+
+
 # The names of `torch` that are defined here.
 __all__ = [
-    "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "concat", "concatenate", "flatten",
-    "flip", "hstack", "meshgrid", "moveaxis", "movedim", "permute", "ravel", "reshape", "squeeze",
-    "stack", "swapaxes", "swapdims", "t", "tile", "transpose", "tril", "triu", "unflatten", "unsqueeze",
-    "vstack",
+    "atleast_1d", "atleast_2d", "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "concat",
+    "concatenate", "flatten", "flip", "hstack", "meshgrid", "moveaxis", "movedim", "permute", "ravel",
+    "reshape", "squeeze", "stack", "swapaxes", "swapdims", "t", "tile", "transpose", "tril", "triu",
+    "unflatten", "unsqueeze", "vstack",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from . import dispatch
 from .arguments import as_dim, as_int, wrap_dim
 from .dispatch import apply, op_named, view_step
 from .functional_pointwise import convert_copy
-from .functional_shape import cat, ravel, reshape, reshape_step, shape_text, unsqueeze
+from .functional_shape import cat, flip, ravel, reshape, reshape_step, shape_text, transpose, unsqueeze
 from .ir.dims import DimLike, bounds, minimum
 from .tape_folded import folded
 from .tensor import Tensor
@@ -225,7 +225,45 @@ def _diagonal_matrix(input: Tensor, count: int, size: int, row: int, column: int
     return reshape(flat, (size, size))
 
 
+def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
+    """The n-th differences of neighbours along a dim."""
+    at = wrap_dim(dim, input.ndim)
+    for _ in range(n):
+        count = max(as_int(input.shape[at]) - 1, 0)
+        input = narrow(input, at, min(1, as_int(input.shape[at])), count) - narrow(input, at, 0, count)
+    return input
+
+
+def fliplr(input: Tensor) -> Tensor:
+    """The columns reversed, copied."""
+    if input.ndim < 2:
+        raise RuntimeError("Input must be >= 2-d.")
+    return flip(input, 1)
+
+
+def flipud(input: Tensor) -> Tensor:
+    """The rows reversed, copied."""
+    if input.ndim < 1:
+        raise RuntimeError("Input must be >= 1-d.")
+    return flip(input, 0)
+
+
+def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
+    """Turned k times by 90 degrees in the plane of two dims, from the first towards the second; copied."""
+    a, b = (wrap_dim(d, input.ndim) for d in dims)
+    if a == b:
+        raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {a} and dim1 = {b}")
+    turned = [
+        lambda: convert_copy(input),
+        lambda: transpose(flip(input, b), a, b),
+        lambda: flip(input, a, b),
+        lambda: flip(transpose(input, a, b), b),
+    ][k % 4]
+    return folded("Rot90Backward0", (input,), lambda: convert_copy(turned()))
+
+
 # The names of `torch` that are defined here.
 __all__ = [
-    "chunk", "diag", "diagonal", "narrow", "roll", "select", "split", "tensor_split", "unbind",
+    "chunk", "diag", "diagonal", "diff", "fliplr", "flipud", "narrow", "roll", "rot90", "select", "split",
+    "tensor_split", "unbind",
 ]  # fmt: skip

@@ -42,8 +42,9 @@ def _property(name: str, get: Callable[[Tensor], Any], doc: str, put: Any = None
 
 _NO_METHODS = frozenset(
     {
-        "broadcast_shapes", "broadcast_tensors", "cat", "concat", "concatenate", "einsum", "hstack",
-        "meshgrid", "rsub", "stack", "std_mean", "tensordot", "var_mean", "vstack", "where",
+        "atleast_1d", "atleast_2d", "broadcast_shapes", "broadcast_tensors", "cat", "cdist", "concat",
+        "concatenate", "einsum", "hstack", "meshgrid", "rsub", "stack", "std_mean", "tensordot",
+        "var_mean", "vstack", "where",
     }
 )  # fmt: skip
 _METHODS_ONLY = {
@@ -140,9 +141,10 @@ _INPLACE: dict[Any, tuple[str, ...]] = {
     ),
     pointwise: (
         "exp", "expm1", "exp2", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "sin",
-        "cos", "tan", "sinh", "cosh", "tanh", "erf", "sigmoid", "abs", "absolute", "sign", "relu", "floor",
-        "ceil", "trunc", "fix", "round", "clamp", "clip", "clamp_min", "clamp_max", "masked_fill",
-        "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not",
+        "cos", "tan", "sinh", "cosh", "tanh", "erf", "sigmoid", "abs", "absolute", "sign", "relu",
+        "floor", "ceil", "trunc", "fix", "round", "hypot", "nan_to_num", "erfc", "deg2rad", "rad2deg",
+        "clamp", "clip", "clamp_min", "clamp_max", "masked_fill", "bitwise_and", "bitwise_or",
+        "bitwise_xor", "bitwise_not",
     ),
     order: ("cumsum", "cumprod"),
     shapes: ("tril", "triu"),
