@@ -24,6 +24,17 @@ from .loss_functions import (
     nll_loss,
     smooth_l1_loss,
 )
+from .normalization import (
+    batch_norm,
+    cosine_similarity,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    normalize,
+    pairwise_distance,
+    rms_norm,
+)
 from .padding import pad
 from .windows import (
     avg_pool1d,
@@ -254,20 +265,12 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return overwrite(input, compute) if inplace else compute()
 
 
-def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """input divided by its p-norm along `dim`, the norm at least `eps`."""
-    if p == 2.0:
-        size = (input * input).sum(dim, keepdim=True).sqrt()
-    else:
-        size = (input.abs() ** p).sum(dim, keepdim=True) ** (1.0 / p)
-    return input / size.clamp(min=eps)
-
-
 __all__ = [
-    "avg_pool1d", "avg_pool2d", "avg_pool3d", "bilinear", "binary_cross_entropy",
-    "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv3d", "cross_entropy", "dropout", "elu",
-    "embedding", "gelu", "hardtanh", "huber_loss", "kl_div", "l1_loss", "leaky_relu", "linear",
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm", "bilinear", "binary_cross_entropy",
+    "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv3d", "cosine_similarity",
+    "cross_entropy", "dropout", "elu", "embedding", "gelu", "group_norm", "hardtanh", "huber_loss",
+    "instance_norm", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "local_response_norm",
     "log_softmax", "logsigmoid", "max_pool1d", "max_pool2d", "max_pool3d", "mse_loss", "nll_loss",
-    "normalize", "one_hot", "pad", "relu", "relu6", "relu_", "selu", "sigmoid", "silu", "smooth_l1_loss",
-    "softmax", "softmin", "softplus", "tanh",
+    "normalize", "one_hot", "pad", "pairwise_distance", "relu", "relu6", "relu_", "rms_norm", "selu",
+    "sigmoid", "silu", "smooth_l1_loss", "softmax", "softmin", "softplus", "tanh",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from nn_cases import (
     train_lenet,
     train_mlp,
 )
+from nn_norm_cases import BATCH_NORMS, train_batch_norm
 from nn_texts import errors, printed, raised
 
 
@@ -67,6 +68,9 @@ def numbers() -> dict[str, np.ndarray]:
         keep(f"trained_{name}", *net.parameters())
     for name in ("sgd_momentum", "adam", "adamw"):
         found[f"train_lenet_{name}"] = np.array(train_lenet(torch, name)[0])
+    for name in BATCH_NORMS:
+        for key, value in train_batch_norm(torch, name, lambda step: step).items():
+            found[f"running_{name}_{key}"] = np.array(value)
     for name in schedules():
         found[f"rates_{name}"] = np.array(rates(torch, name))
     return found
