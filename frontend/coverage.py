@@ -12,22 +12,37 @@ from .torch_names import has, torch_names
 
 # Absent on purpose: what the names have in common, and why.
 ON_PURPOSE = (
-    (r"cudnn_|miopen_|mkldnn_|fbgemm_|is_vulkan|mps$|mtia$|xpu$|ipu|xla|spectral$|to_mkldnn|is_mkldnn|is_vulkan|is_xpu"
-     r"|is_ipu|is_hpu|is_maia|is_mps|is_mtia|is_xla|hpu$|xpu$|has_mkl|has_openmp|has_lapack|privateuse1|vulkan",
-     "vendor libraries and devices that are not a target"),
-    (r"quant|qint|quint|qscheme|q_scale|q_zero|q_per_|QInt|QUInt|per_tensor_|per_channel_|int_repr|^bits|choose_qparams"
-     r"|fused_moving_avg|^qat$|intrinsic|^u?int[1-7]$|float8_|float4_",
-     "quantized and sub-byte types"),
-    (r"sparse|hspmm|hsmm|dsmm|spmm|sspaddmm|saddmm|^smm|crow_|ccol_|col_indices|row_indices|coalesce|to_dense|indices$"
-     r"|^values|_values|nested|jagged|^layout$", "sparse and nested layouts"),
-    (r"Storage|storage|PyTorchFile|DataPipe|datapipe|runtime_validation|^argument_validation|determinism|DataChunk"
-     r"|legacy|Container$|NLLLoss2d|CrossMapLRN2d|volatile", "PyTorch's own internals and what it has deprecated"),
-    (r"sym_|^Sym|_copy$|JIT|parse_|import_ir|unify_|merge_type|^fork$|^wait$|DisableTorchFunction|FatalError|autocast_"
-     r"|thunk|DispatchKey|has_torch_function|names?_?$|rename|align_|refine_names|is_inference$|cpp$|classes$|^ops$",
-     "PyTorch's compiler, dispatcher and named tensors"),
-    (r"distributed|DataParallel|^parallel$|SyncBatchNorm|DistributedSampler|futures|^package$|^monitor$|^hub$|module_load",
-     "several machines, and downloads"),
-)  # fmt: skip
+    (
+        r"cudnn_|miopen_|mkldnn|fbgemm_|vulkan|xla|_ipu|^ipu$|_hpu|^hpu$|_maia|_mtia|^mtia$|_mps|^mps$|_xpu|^xpu$|has_mkl"
+        r"|has_openmp|has_lapack|has_spectral|privateuse1",
+        "vendor libraries and devices that are not a target",
+    ),
+    (
+        r"quanti[sz]|_quant$|quint|qint|qscheme|q_scale|q_zero|q_per_|QInt|QUInt|per_tensor_|per_channel_|int_repr|^bits"
+        r"|choose_qparams|^qat$|^intrinsic$|^u?int[1-7]$|float8_|float4_",
+        "quantized and sub-byte types",
+    ),
+    (
+        r"sparse|hspmm|hsmm|dsmm|spmm|sspaddmm|saddmm|^smm|crow_|ccol_|col_indices|row_indices|coalesce|to_dense"
+        r"|^indices|^values|nested|jagged",
+        "sparse and nested layouts",
+    ),
+    (
+        r"Storage|^storage|storage_type|PyTorchFile|DataPipe|datapipe|runtime_validation|argument_validation|determinism$"
+        r"|DataChunk|legacy|^Container$|^NLLLoss2d$|^CrossMapLRN2d$|volatile|cmake|backcompat|collect_env|cpp_backtrace",
+        "PyTorch's own internals, and what it has deprecated",
+    ),
+    (
+        r"sym_|^Sym|_copy$|JIT|parse_|import_ir|unify_|merge_type|^fork$|^wait$|DisableTorchFunction|FatalError"
+        r"|autocast_(in|de)crement|autocast_cache|has_torch_function|^names?$|^rename|^align_|^refine_names|^cpp$"
+        r"|^classes$|^ops$",
+        "PyTorch's compiler, dispatcher and named tensors",
+    ),
+    (
+        r"distributed|Distributed|DataParallel|^parallel$|SyncBatchNorm|^futures$|^package$|^monitor$|^hub$",
+        "several machines, and downloads",
+    ),
+)
 
 
 def reason(name: str) -> str | None:

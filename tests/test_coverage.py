@@ -1,0 +1,26 @@
+"""docs/coverage.md says what is so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitrify.coverage import coverage_text, reason
+from vitrify.torch_names import has, torch_names
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "coverage.md"
+
+
+def test_the_document_is_current():
+    assert DOCUMENT.read_text(encoding="utf-8") == coverage_text(), "run: vitrify coverage > docs/coverage.md"
+
+
+def test_presence():
+    assert has("torch", "zeros") and has("torch", "nn") and has("torch.Tensor", "add_") and has("torch", "newaxis")
+    assert not has("torch", "hub") and not has("torch.Tensor", "map_")
+    # Ours is a file of that name, PyTorch's a class.
+    assert "layout" in torch_names()["torch"] and not has("torch", "layout")
+
+
+def test_reasons():
+    assert reason("quantize_per_tensor") and reason("sparse_coo_tensor") and reason("cudnn_convolution")
+    assert not any(map(reason, ("quantile", "flipud", "tril_indices", "autocast", "typename")))
