@@ -62,9 +62,7 @@ class Fusion:
         fuser.run()
         partition = fuser.partition
         fused = build_fused(graph, partition.groups, partition.inlined, fuser.accepts)
-        home = {v.name: n.attrs["name"] for n in fused.nodes for v in n.regions[0].values()}
-        refusals = [r for r in partition.refusals.values() if r.consumer in home]
-        return FusionReport(fused, tuple(refusals))
+        return FusionReport(fused, partition.refusals)
 
 
 def kind_of(node: Node) -> str:

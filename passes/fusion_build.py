@@ -37,9 +37,7 @@ class Group:
 Accepts = Callable[[Group, Node, Node], bool]
 
 
-def build_fused(
-    graph: Graph, groups: Sequence[Group], inlined: Collection[Node], accepts: Accepts
-) -> Graph:
+def build_fused(graph: Graph, groups: Sequence[Group], inlined: Collection[Node], accepts: Accepts) -> Graph:
     """The graph with a `fused` node for each group. Inlined nodes whose value must exist in memory (an
     output, or read by a group that does not take a copy) get a loop group of their own."""
     builder = _Builder(graph, inlined, accepts)

@@ -102,9 +102,7 @@ def needs_memory(node: Node) -> bool:
     return reindexed(point_of(shape), shape, node.inputs[0].type.shape) is None
 
 
-def reads(
-    node: Node, index: Index, enter: Callable[[Value], Node | None]
-) -> Iterator[tuple[Value, Index]]:
+def reads(node: Node, index: Index, enter: Callable[[Value], Node | None]) -> Iterator[tuple[Value, Index]]:
     """The values that element `index` of a node's result is computed from, and at which index each.
 
     `enter` gives the producer of a value that is computed on the spot, through which the walk goes on; None

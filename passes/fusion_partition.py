@@ -64,7 +64,7 @@ class Partition:
         self.group_of: dict[Node, Group] = {}
         self.inlined: set[Node] = set()
         self.spaces: dict[Group, Space] = {}
-        self.refusals: dict[tuple[str, str], Refusal] = {}
+        self._reasons: dict[tuple[Node, Node], Reason] = {}
         self._consumers: dict[Node, list[Node]] = {}
 
     @property
@@ -97,8 +97,16 @@ class Partition:
 
     def refuse(self, producer: Node, consumer: Node, reason: Reason) -> None:
         """Record why; of several reasons for one pair the last one stands."""
-        names = producer.outputs[0].name, consumer.outputs[0].name
-        self.refusals[names] = Refusal(*names, reason)
+        self._reasons[producer, consumer] = reason
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """The pairs that are still apart, and why."""
+        return tuple(
+            Refusal(a.outputs[0].name, b.outputs[0].name, reason)
+            for (a, b), reason in self._reasons.items()
+            if a not in self.inlined and b not in self.inlined and self.group_of[a] is not self.group_of[b]
+        )
 
     # What is read
 
@@ -169,9 +177,7 @@ class Partition:
             own = 0
         else:
             own = COSTS.get(node.op.name, 1)
-        return own + sum(
-            self.cost(self.producer[v]) for v in node.inputs if self.enter(v) is not None
-        )
+        return own + sum(self.cost(self.producer[v]) for v in node.inputs if self.enter(v) is not None)
 
     # Cycles
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 import vitrify.ir.ops  # noqa: F401  (fills the registry)
 from vitrify.codegen.loops import interpreter as loops
 from vitrify.codegen.loops.nodes import Program
@@ -34,7 +35,9 @@ def fused(graph: Graph, fuse: bool = True) -> Graph:
     return after
 
 
-def lowered(graph: Graph, target: str = "", options: LowerOptions | None = None, fuse: bool = True) -> Program:
+def lowered(
+    graph: Graph, target: str = "", options: LowerOptions | None = None, fuse: bool = True
+) -> Program:
     machine = Target.named(target) if target else Target.host()
     program = lower_graph(fused(graph, fuse), machine, options)
     verify_program(program)
@@ -64,8 +67,8 @@ def check(
     fuse: bool = True,
     scale: float = 1.0,
 ) -> Program:
-    """The compiled graph gives what the interpreter gives for each list of input arrays: under the loop interpreter,
-    and natively with one thread and two, whose results must be the same bits."""
+    """The compiled graph gives what the interpreter gives for each list of input arrays: under the loop
+    interpreter, and natively with one thread and two, whose results must be the same bits."""
     program = lowered(graph, target, options, fuse)
     loaded = compile_program(program) if native else None
     for arrays in inputs:

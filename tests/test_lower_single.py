@@ -61,7 +61,10 @@ def test_many_elements_in_one_place_add_in_order():
     [
         (lambda F, x, i: F.index_select(x, i, dim=0), "index out of range in self"),
         (lambda F, x, i: F.gather(x, i, dim=0), "index out of bounds for dimension 0 with size 5"),
-        (lambda F, x, i: F.scatter_add(x, i, F.relu(x), dim=0), "index out of bounds for dimension 0 with size 5"),
+        (
+            lambda F, x, i: F.scatter_add(x, i, F.relu(x), dim=0),
+            "index out of bounds for dimension 0 with size 5",
+        ),
         (lambda F, x, i: F.index_add(x, i, F.relu(x), dim=0), "index out of range in self"),
     ],
     ids=["index_select", "gather", "scatter_add", "index_add"],

@@ -1,4 +1,5 @@
-"""Pooling and its gradients: kernels, strides, padding, dilation, NaN and ties, and what is fused around them."""
+"""Pooling and its gradients: kernels, strides, padding, dilation, NaN and ties, and what is fused around
+them."""
 
 from __future__ import annotations
 
@@ -105,7 +106,8 @@ def test_epilogues_of_pooling():
 
 
 def test_tiles_store_neighbours_together():
-    """The gradient of a 2x2 pooling goes over the windows; the two elements of a window's row lie side by side."""
+    """The gradient of a 2x2 pooling goes over the windows; the two elements of a window's row lie side by
+    side."""
     attrs = pool(2)
     graph = graph_of(lambda F, x, dy: F.max_pool_grad(x, dy, **attrs), f32(4, 16, 32), f32(4, 8, 16))
     (launch,) = lowered(graph, "x86-64-avx512").launches

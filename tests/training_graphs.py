@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 import vitrify.ir.ops  # noqa: F401  (fills the registry)
 from vitrify.ir import dtypes
 from vitrify.ir.builder import GraphBuilder
@@ -54,7 +55,8 @@ def lenet_graph(batch: DimLike = 4) -> Graph:
 
 
 def lenet_step(batch: DimLike = 4) -> Graph:
-    """x, y, lr, momentum, parameters, momentum buffers → loss, new parameters, new buffers (written to the inputs)."""
+    """x, y, lr, momentum, parameters, momentum buffers → loss, new parameters, new buffers (written to the
+    inputs)."""
     F = GraphBuilder("lenet_step")
     x = F.input("x", f32(batch, 1, 32, 32))
     y = F.input("y", TensorType((batch,), dtypes.i64))

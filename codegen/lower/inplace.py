@@ -71,8 +71,8 @@ def _index_tells_iterations(
     depend."""
     for stmt in block:
         match stmt:
-            case Let(value=Index()):
-                lets = {**lets, stmt.name: _variables((stmt.value.value,), lets)}
+            case Let(value=Index(value=index)):
+                lets = {**lets, stmt.name: _variables((index,), lets)}
             case Store() if stmt.buffer in writes:
                 if not loops <= _variables(stmt.index, lets):
                     return False
@@ -104,8 +104,8 @@ class _StoreCount:
         total = 0
         for stmt in block:
             match stmt:
-                case Let(value=Index()):
-                    value = dims.substitute(stmt.value.value, env)
+                case Let(value=Index(value=index)):
+                    value = dims.substitute(index, env)
                     if isinstance(value, int):
                         env = {**env, stmt.name: value}
                 case Store() if stmt.buffer in self.writes:
@@ -145,8 +145,8 @@ def _deciding(block: Sequence[Stmt]) -> set[str]:
     lets: dict[str, set[str]] = {}
     for stmt in block:
         match stmt:
-            case Let(value=Index()):
-                lets[stmt.name] = {s.name for s in dims.symbols(stmt.value.value)}
+            case Let(value=Index(value=index)):
+                lets[stmt.name] = {s.name for s in dims.symbols(index)}
             case For():
                 found |= {s.name for s in dims.symbols(stmt.extent)} | _deciding(stmt.body)
             case If():

@@ -80,9 +80,7 @@ def axis_loops(
         return tuple(inner(bindings))
     first, *rest = axes
     extent = dims.substitute(first.extent, bindings)
-    return serial_loop(
-        names, extent, lambda i: axis_loops(names, rest, {**bindings, first.var: i}, inner)
-    )
+    return serial_loop(names, extent, lambda i: axis_loops(names, rest, {**bindings, first.var: i}, inner))
 
 
 def parallel_loop(

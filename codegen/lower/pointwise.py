@@ -57,7 +57,7 @@ class Lookup:
         last = number(self.size - 1, dtypes.i64)
         inside = SCALAR.and_(SCALAR.ge(given, 0), SCALAR.le(given, last))
         clamped = SCALAR.max(SCALAR.min(given, last), 0)
-        statements = [Let(raw, value), Check(inside, self.code), Let(safe, clamped)]
+        statements: list[Stmt] = [Let(raw, value), Check(inside, self.code), Let(safe, clamped)]
         return statements, loop_index(safe, self.size)
 
 
@@ -77,9 +77,7 @@ class Nest:
         self.axes, bindings = collapse(axes, indices)
         memo: dict[int, Expr] = {}
         self.elements = [e.at(bindings, memo) for e in elements]
-        self.lookups = [
-            Lookup(k.name, instantiate(k.value, bindings, memo), k.size, k.code) for k in lookups
-        ]
+        self.lookups = [Lookup(k.name, instantiate(k.value, bindings, memo), k.size, k.code) for k in lookups]
         self.size = dims.product(a.extent for a in self.axes)
         self.values = [*(e.value for e in self.elements), *(k.value for k in self.lookups)]
         self.operations = max(operations(self.values), 1) + 4 * len(self.lookups)

@@ -128,7 +128,7 @@ def lower_rows(ctx: LowerContext, names: Names, rows: Rows) -> tuple[tuple[Stmt,
     else:
         form = _ColumnForm(ctx, names, rows, axis)
         outer = [a for a in rows.kept if a is not axis]
-    if not serial and not outer and isinstance(form, _ColumnForm) and isinstance(axis.extent, int):
+    if not serial and not outer and isinstance(form, _ColumnForm) and form.is_static:
         return form.blocks(total)
     if serial or not outer:
         return axis_loops(names, outer, {}, form.emit), total
@@ -375,6 +375,10 @@ class _RowForm(_Form):
 class _ColumnForm(_Form):
     """Vectors across rows, along a kept axis."""
 
+    @property
+    def is_static(self) -> bool:
+        return self.axis is not None and isinstance(self.axis.extent, int)
+
     def emit(self, bound: dict[str, DimLike]) -> tuple[Stmt, ...]:
         """All blocks along the axis: groups of several vectors, single ones, and a masked one."""
         axis = self.axis
@@ -445,7 +449,11 @@ class _ColumnForm(_Form):
                 ]
 
             def step(
-                outer: dict[str, DimLike], position: DimLike, lane: DimLike, copy: DimLike, stage: Stage = stage
+                outer: dict[str, DimLike],
+                position: DimLike,
+                lane: DimLike,
+                copy: DimLike,
+                stage: Stage = stage,
             ) -> tuple[Stmt, ...]:
                 bindings = {**outer, axis.var: position}
                 memo: dict[int, Expr] = {}

@@ -85,4 +85,3 @@ def launch_scatter(
         each = work
         statements = axis_loops(names, before, {}, rest)
     ctx.launch(name, statements, cost=each, flops=dims.product(space))
-

@@ -190,9 +190,7 @@ def _lower_extreme_position(ctx: LowerContext, name: str, body: Graph, args: Arg
     if element.dtype.is_floating_point:
         found = SCALAR.or_(found, SCALAR.ne(element, element))
     last = identity("min", dtypes.i64)
-    first = Reduction(
-        names("r"), "min", dtypes.i64, SCALAR.select(found, Index(axes[dim].index), last)
-    )
+    first = Reduction(names("r"), "min", dtypes.i64, SCALAR.select(found, Index(axes[dim].index), last))
     kept = [a for d, a in enumerate(axes) if d != dim]
     row_shape, row = tuple(a.extent for a in kept), tuple(a.index for a in kept)
     once = Element(ctx.flat(args[result]), linear(row, row_shape), Var(first.name, dtypes.i64))

@@ -84,7 +84,9 @@ class _Step:
         for offset in positions_of(self.window):
             where, guard = window_element(self.window, index, offset, x)
             tests = self.evaluator.open_tests(guard)
+            element: Expr
             here: Expr
+            holds: Expr
             if tests is None:
                 element, here, holds = lowest, Index(0), constant(False, dtypes.bool_)
             else:
