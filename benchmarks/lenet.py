@@ -9,6 +9,7 @@ speed meets all of them. Quoted are medians over the blocks' medians, and ratios
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -78,6 +79,9 @@ def interleaved(runs: dict[str, Callable[[], object]], rounds: int, calls: int) 
     blocks: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            # OpenMP's idle threads spin for up to 200 ms and would take a core from whoever comes next.
+            time.sleep(0.25)
+            run()
             times = []
             for _ in range(calls):
                 start = time.perf_counter()
@@ -123,6 +127,17 @@ def inference(threads: int, rounds: int) -> None:
         show(f"inference, batch 1, {threads} thread(s)", interleaved(runs, rounds, 300), "us")
 
 
+def native_call_of(compiled, arguments):
+    """The native call that `compiled(*arguments)` makes, alone, and what must stay alive meanwhile."""
+    binding = compiled._current()._binding
+    record = binding.take()
+    arrays = [t._array for t in arguments]
+    arrays += [binding.graph.empty(shape, dtype) for shape, dtype in binding.result_specs]
+    for position, array in enumerate(arrays):
+        record.objects[position] = id(array)
+    return functools.partial(binding._invoke, record.address, record.objects_address), (record, arrays)
+
+
 def call_overhead(rounds: int) -> None:
     """Python call minus the same program called natively: guards, output arrays, wrapping."""
     vitrify.set_num_threads(1)
@@ -132,19 +147,11 @@ def call_overhead(rounds: int) -> None:
     ):
         compiled = vitrify.compile(function)
         compiled(*arguments)
-        binding = compiled._current()._binding
-        record = binding.take()
-        made = binding.empty_results()
-        arrays = [*(t._array for t in arguments), *made]
-        for i, array in enumerate(arrays):
-            record.objects[i] = id(array)
-        invoke, at, objects = binding._invoke, record.address, record.objects_address
+        native, keep = native_call_of(compiled, arguments)
         times = interleaved(
-            {"vitrify": lambda c=compiled, a=arguments: c(*a), "native only": lambda: invoke(at, objects)},
-            rounds,
-            2000,
+            {"vitrify": functools.partial(compiled, *arguments), "native only": native}, rounds, 2000
         )
-        binding.give_back(record)
+        del keep
         extra = (times["vitrify"] - times["native only"]) * 1e6
         print(f"call overhead, {name:22} {extra:6.2f} us  (call {times['vitrify'] * 1e6:.2f} us)")
 

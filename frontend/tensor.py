@@ -57,6 +57,11 @@ def data_changed() -> None:
     _data_version[0] += 1
 
 
+# Moves when any tensor's `.grad` is read or set from outside: then someone may hold a gradient tensor that a compiled
+# step made and would like to write over.
+grad_accesses = [0]
+
+
 class AutogradExtra:
     """Autograd state that few tensors have."""
 
@@ -233,6 +238,7 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward` accumulated; None before."""
+        grad_accesses[0] += 1
         notify = local.backend.on_grad_read
         if notify is not None:
             notify(self)
@@ -260,6 +266,7 @@ class Tensor:
 
     def _set_grad(self, new: Tensor | None) -> None:
         """The one place where `.grad` changes: a backend that records effects is told."""
+        grad_accesses[0] += 1
         notify = local.backend.on_grad_set
         if notify is not None:
             notify(self, self._grad)

@@ -30,7 +30,8 @@ class CallRecord:
     """
 
     __slots__ = (
-        "address", "arena", "fresh_references", "kept", "kept_arrays", "memory", "numbers", "objects", "objects_address", "outputs", "random",
+        "accesses", "address", "arena", "fresh_references", "kept", "kept_arrays", "memory", "numbers", "objects",
+        "objects_address", "outputs", "random",
     )  # fmt: skip
 
     def __init__(self, binding: Binding):
@@ -50,6 +51,7 @@ class CallRecord:
         for slot, array in binding.fixed_outputs:
             outputs[slot] = address_of(array)
         self.outputs = outputs
+        self.accesses = -1  # `tensor.grad_accesses` when this record's gradients were given to their owners
         self.fresh_references: list[int] | None = None
         self.kept: list[Tensor] = []
         self.kept_arrays: list[Array] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Union
 
 from ..tensor import Tensor
@@ -54,17 +54,19 @@ class Guard:
     name: str
     get: Callable[[], Any]
     seen: Any
+    by_value: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_value", is_plain(self.seen))
 
     def holds(self) -> bool:
         """Whether the fact still holds."""
         now = self.get()
-        if now is self.seen:
-            return True
-        return is_plain(self.seen) and type(now) is type(self.seen) and bool(now == self.seen)
+        return now is self.seen or (self.by_value and type(now) is type(self.seen) and bool(now == self.seen))
 
     def reason(self) -> str:
         """What changed."""
-        if is_plain(self.seen):
+        if self.by_value:
             return f"{self.name} was {self.seen!r}, now {self.get()!r}"
         return f"{self.name} was another {type(self.seen).__name__}"
 

@@ -19,7 +19,7 @@ from ..random import philox_state
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.threads import get_num_threads
 from ..state import local
-from ..tensor import Storage, Tensor, data_version, wrap
+from ..tensor import Storage, Tensor, data_version, grad_accesses, wrap
 from . import pytree
 from .call import Binding, CallRecord, as_bound, fits
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
@@ -77,7 +77,8 @@ class Specialization:
         self.fixed_facts = tuple(
             (t, t.requires_grad, t._views, array_type(_base_array(t))) for _, t in self.tensor_sources
         )
-        self.guards = tuple((g.get, g.seen, g) for g in trace.guards)
+        self.identities = tuple((g.get, g.seen) for g in trace.guards if not g.by_value)
+        self.values = tuple((g.get, g.seen) for g in trace.guards if g.by_value)
         self.written_tensors: tuple[Storage, ...] = tuple(
             t._storage for slot, t in self.tensor_sources if slot in trace.writes.values()
         )
@@ -110,8 +111,12 @@ class Specialization:
         for i, constant in self.constants:
             if leaves[i] is not constant and not _same(leaves[i], constant):
                 return False
-        for get, seen, guard in self.guards:
-            if get() is not seen and not guard.holds():
+        for get, seen in self.identities:
+            if get() is not seen:
+                return False
+        for get, seen in self.values:
+            now = get()
+            if now is not seen and (now != seen or type(now) is not type(seen)):
                 return False
         return True
 
@@ -217,7 +222,9 @@ class Specialization:
                 numbers[position] = get()
             if self.random_slots:
                 record.random[0], record.random[1] = philox_state(self.trace.random_calls)
-            owners = self._owners(leaves)
+            # Nobody has looked at a gradient since this record's were given to their owners: they may be written over.
+            untouched = record.accesses == grad_accesses[0] and self.kept_tensors is not None
+            owners = () if untouched else self._owners(leaves)
             if owners:
                 self._free_kept(binding, record, owners)
             results = binding.call(record, arrays)
@@ -227,10 +234,13 @@ class Specialization:
                 storage.version += 1
             for at in self.written_arguments:
                 leaves[at]._storage.version += 1
-            for owner, grad in zip(owners, record.kept):
-                owner._grad = grad
-            for tensor, value in self.plain_grads:
-                tensor._grad = value
+            if not untouched:
+                for owner, grad in zip(owners, record.kept):
+                    owner._grad = grad
+                for tensor, value in self.plain_grads:
+                    tensor._grad = value
+                grad_accesses[0] += 1  # other records' gradients, other specializations' too, are no longer the owners'
+                record.accesses = grad_accesses[0]
             return self._deliver(binding, record, arrays, results, leaves)
         finally:
             binding.give_back(record)
