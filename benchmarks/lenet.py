@@ -191,6 +191,8 @@ def compile_times(runs: int) -> None:
         colds, warms, imports = [], [], []
         for run in range(runs):
             environment = {**os.environ, "VITRIFY_CACHE_DIR": os.path.join(folder, f"cache{run}")}
+            # An installed package has its byte code.
+            environment.pop("PYTHONDONTWRITEBYTECODE", None)
             for times in (colds, warms):
                 result = subprocess.run(
                     [sys.executable, "-c", COMPILE_PROBE.format(folder=folder)],
