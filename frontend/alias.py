@@ -21,7 +21,7 @@ from .torch_names import is_torch_name, missing_message, own_name, torch_name
 
 _PACKAGE = __package__ or "vitrify"
 _TORCH_VERSION = "2.13.0"
-_SAME_LAYOUT = tuple(f"{_PACKAGE}.{part}." for part in ("autograd", "nn", "optim", "utils"))
+_SAME_LAYOUT = ("autograd", "cuda", "nn", "optim", "random", "utils")
 
 
 class _TorchFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -94,7 +94,8 @@ def _refuse_what_is_missing(module: ModuleType) -> None:
 def _classes_of_torch() -> Iterator[type]:
     """The classes that programs print and pickle by their module, which here has the name it has in PyTorch."""
     for name, module in list(sys.modules.items()):
-        if name == _PACKAGE or name.startswith(_SAME_LAYOUT):
+        package, *part = name.split(".")
+        if package == _PACKAGE and (not part or part[0] in _SAME_LAYOUT):
             for value in vars(module).values():
                 if isinstance(value, type) and value.__module__ == name:
                     yield value

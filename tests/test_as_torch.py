@@ -137,6 +137,8 @@ def test_a_missing_name_fails_at_the_scripts_line(tmp_path):
         "    from torch import hub",
         "ModuleNotFoundError: torch.hub is not in vitrify yet; docs/coverage.md lists what is",
     ]
+    done = run(tmp_path, "import torch\nprint(torch.nn.CrossMapLRN2d)\n")
+    assert "AttributeError: torch.nn.CrossMapLRN2d is not in vitrify yet" in done.stderr
     done = run(tmp_path, "import torch\ntorch.ones(2).map_(torch.ones(2), max)\n")
     assert done.stderr.endswith("torch.Tensor.map_ is not in vitrify yet; docs/coverage.md lists what is\n")
 
