@@ -77,6 +77,20 @@ def test_large_windows_are_reductions(kernel):
     assert sum(sum(ord(c) == 10 for c in print_kernel(x.kernel)) for x in program.launches) < 80
 
 
+@pytest.mark.parametrize("attrs", [pool((9, 8)), pool((9, 8), (5, 4), (2, 3))], ids=["apart", "overlapping"])
+def test_gradients_of_large_windows(attrs):
+    def make(F, x):
+        y = F.max_pool(x, **attrs)
+        z = F.avg_pool(x, **average(attrs))
+        return F.max_pool_grad(x, y, **attrs), F.avg_pool_grad(z, input_size=(2, 30, 33), **average(attrs))
+
+    graph = graph_of(make, f32(2, 30, 33))
+    arrays = random_arrays(graph)
+    nans = [arrays[0].copy()]
+    nans[0][0, 3:20:4, 5:30:7] = np.nan
+    check(graph, arrays, nans, interpret=False)
+
+
 @pytest.mark.parametrize("attrs", [pool(2), pool(3, 2, 1)], ids=["tiles", "overlapping"])
 def test_nan_wins_and_the_first_of_equals(attrs):
     x = np.zeros((1, 1, 8, 8), np.float32)

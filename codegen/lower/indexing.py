@@ -20,6 +20,7 @@ from ..scalar import SCALAR
 IndexTuple = tuple[DimLike, ...]
 Guard = tuple[DimLike, DimLike, DimLike]  # low <= index < high, as (low, index, high)
 Held = Callable[[IndexTuple], Expr]
+Loads = dict[tuple[Buffer, DimLike], Load]
 
 
 def broadcast_index(index: IndexTuple, shape: tuple[DimLike, ...]) -> IndexTuple:
@@ -57,7 +58,7 @@ class BodyEvaluator:
         held: Mapping[Value, Held] | None = None,
         flatten: Callable[[Buffer], Buffer] | None = None,
         extents: Mapping[str, DimLike] | None = None,
-        loads: dict[tuple[Buffer, DimLike], Load] | None = None,
+        loads: Loads | None = None,
     ):
         self.producers = body.producers()
         self.buffers = buffers

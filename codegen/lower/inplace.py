@@ -98,6 +98,7 @@ class _StoreCount:
     def __init__(self, writes: set[Buffer]):
         self.writes = writes
         self.steps = 0
+        self._known: dict[int, set[str]] = {}  # by the id of a loop's body
 
     def count(self, block: Sequence[Stmt], env: Mapping[str, int]) -> int | None:
         """None where that depends on data or dims, or takes too many steps to find out."""
@@ -124,7 +125,7 @@ class _StoreCount:
         extent = dims.substitute(loop.extent, env)
         if not isinstance(extent, int):
             return None
-        if loop.var not in _deciding(loop.body):
+        if loop.var not in self._deciding(loop.body):
             each = self.count(loop.body, env) if extent else 0
             return None if each is None else extent * each
         self.steps += extent
@@ -138,20 +139,23 @@ class _StoreCount:
             total += each
         return total
 
-
-def _deciding(block: Sequence[Stmt]) -> set[str]:
-    """The variables on which extents of loops in the block depend, through index lets as well."""
-    found: set[str] = set()
-    lets: dict[str, set[str]] = {}
-    for stmt in block:
-        match stmt:
-            case Let(value=Index(value=index)):
-                lets[stmt.name] = {s.name for s in dims.symbols(index)}
-            case For():
-                found |= {s.name for s in dims.symbols(stmt.extent)} | _deciding(stmt.body)
-            case If():
-                found |= _deciding(stmt.body) | _deciding(stmt.orelse)
-    for name in reversed(lets):
-        if name in found:
-            found |= lets[name]
-    return found
+    def _deciding(self, block: tuple[Stmt, ...]) -> set[str]:
+        """The variables on which extents of loops in the block depend, through index lets as well."""
+        found = self._known.get(id(block))
+        if found is not None:
+            return found
+        found = set()
+        lets: dict[str, set[str]] = {}
+        for stmt in block:
+            match stmt:
+                case Let(value=Index(value=index)):
+                    lets[stmt.name] = {s.name for s in dims.symbols(index)}
+                case For():
+                    found |= {s.name for s in dims.symbols(stmt.extent)} | self._deciding(stmt.body)
+                case If():
+                    found |= self._deciding(stmt.body) | self._deciding(stmt.orelse)
+        for name in reversed(lets):
+            if name in found:
+                found |= lets[name]
+        self._known[id(block)] = found
+        return found

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, IRError, Node, Value
 from ..loops.nodes import Buffer, Expr, Load, Var
@@ -22,11 +21,8 @@ from .pointwise import Nest, launch_nests
 from .reduce_nest import Reduction, Rows, Stage, accumulator_type, identity, lower_rows, rows_cost
 from .spaces import linear, output_parts, parts, reindex
 from .template import Element, make_axes
-from .window_index import Offset, dilation_of, positions_of, window_element, winners
-from .window_scan import lower_max_pool_grad
-
-# Kernel positions that are written out one by one.
-MAX_WRITTEN_OUT = 64
+from .window_grad import MAX_WRITTEN_OUT, lower_avg_pool_grad, lower_max_pool_grad
+from .window_index import Offset, dilation_of, divisor, only_at, positions_of, window_element, winners
 
 
 def lower_window(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
@@ -41,8 +37,8 @@ def lower_window(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None
     if window.op.name in TILES and _is_tiling(window):
         _lower_tiles(ctx, node, body, args, window)
         return
-    if window.op.name == "max_pool_grad":
-        lower_max_pool_grad(ctx, node, body, args, window)
+    if window.op.name in GRADIENTS:
+        GRADIENTS[window.op.name](ctx, node, body, args, window)
         return
     if window.op.name in ("max_pool", "avg_pool") and math.prod(window.attrs["kernel"]) > MAX_WRITTEN_OUT:
         _lower_large(ctx, node, body, args, window)
@@ -99,65 +95,8 @@ def _avg_pool(evaluator: BodyEvaluator, node: Node, index: IndexTuple) -> Expr:
 
 
 def _average(total: Expr, node: Node, index: IndexTuple, x: Value) -> Expr:
-    count = number(_divisor(node, index, x.type.shape), total.dtype)
+    count = number(divisor(node, index, x.type.shape), total.dtype)
     return SCALAR.cast(SCALAR.div(total, count), x.type.dtype)
-
-
-def _divisor(node: Node, index: IndexTuple, sizes: Sequence[DimLike]) -> DimLike:
-    """What window `index` of an average divides by: its elements, those of the padding counted or not, those
-    beyond the padding never."""
-    rank = len(node.attrs["kernel"])
-    attrs = node.attrs
-    count: DimLike = 1
-    places = zip(index[len(index) - rank :], sizes[len(sizes) - rank :])
-    sliding = zip(attrs["kernel"], attrs["stride"], attrs["padding"])
-    for (i, size), (k, s, p) in zip(places, sliding):
-        start = i * s - p
-        stop = dims.minimum(start + k, size + p)
-        if not attrs["count_include_pad"]:
-            start, stop = dims.minimum(start * -1, 0) * -1, dims.minimum(stop, size)
-        count = count * (stop - start)
-    return count
-
-
-def _windows_of(
-    evaluator: BodyEvaluator, node: Node, index: IndexTuple, offset: Offset, result: Value
-) -> tuple[IndexTuple, list[Guard]] | None:
-    """The window in which element `index` of the operand has kernel position `offset`, and the guards that
-    it is one; None where there is none."""
-    rank = len(offset)
-    lead = index[: len(index) - rank]
-    where: list[DimLike] = list(lead)
-    guard: list[Guard] = []
-    counts = result.type.shape[len(lead) :]
-    attrs = node.attrs
-    steps = zip(index[len(lead) :], offset, attrs["stride"], attrs["padding"], dilation_of(node), counts)
-    for i, k, s, p, d, count in steps:
-        position = i + (p - k * d)
-        if s > 1:
-            guard.append((0, dims.mod(position, s), 1))
-        where.append(dims.floordiv(position, s))
-        guard.append((0, dims.floordiv(position, s), count))
-    tests = evaluator.open_tests(guard)
-    return None if tests is None else (tuple(where), tests)
-
-
-def _avg_pool_grad(evaluator: BodyEvaluator, node: Node, index: IndexTuple) -> Expr:
-    (dy,) = node.inputs
-    wide = accumulator_type(dy.type.dtype)
-    zero = constant(0, wide)
-    found: list[Expr | None] = []
-    for k in positions_of(node):
-        window = _windows_of(evaluator, node, index, k, dy)
-        if window is None:
-            continue
-        where, tests = window
-        element = SCALAR.cast(evaluator.at(dy, where), wide)
-        count = number(_divisor(node, where, node.outputs[0].type.shape), wide)
-        share = SCALAR.div(element, count)
-        test = condition(tests)
-        found.append(share if test is None else SCALAR.select(test, share, zero))
-    return SCALAR.cast(_chain(SCALAR.add, found, zero), dy.type.dtype)
 
 
 def _max_pool_gather(evaluator: BodyEvaluator, node: Node, index: IndexTuple) -> Expr:
@@ -177,7 +116,6 @@ RULES: dict[str, Callable[[BodyEvaluator, Node, IndexTuple], Expr]] = {
     "max_pool": _max_pool,
     "max_pool_gather": _max_pool_gather,
     "avg_pool": _avg_pool,
-    "avg_pool_grad": _avg_pool_grad,
 }
 
 
@@ -209,6 +147,10 @@ def _avg_tile(reader: BodyEvaluator, node: Node, index: IndexTuple) -> list[Expr
     return [share] * count
 
 
+GRADIENTS: dict[str, Callable[[LowerContext, Node, Graph, Args, Node], None]] = {
+    "max_pool_grad": lower_max_pool_grad,
+    "avg_pool_grad": lower_avg_pool_grad,
+}
 TILES: dict[str, Callable[[BodyEvaluator, Node, IndexTuple], list[Expr]]] = {
     "max_pool_grad": _max_tile,
     "avg_pool_grad": _avg_tile,
@@ -233,7 +175,7 @@ def _lower_tiles(ctx: LowerContext, node: Node, body: Graph, args: Args, window:
 
     def outputs_at(evaluator: BodyEvaluator, index: IndexTuple, gradient: Expr) -> list[Element]:
         """The group's outputs at an element whose gradient is known."""
-        evaluator.held[result] = lambda asked: _only(result, asked, index, gradient)
+        evaluator.held[result] = only_at(result, index, gradient)
         elements = []
         for value in body.outputs:
             own = index if value.type.shape == shape else reindex(index, shape, value.type.shape)
@@ -272,13 +214,6 @@ def _lower_tiles(ctx: LowerContext, node: Node, body: Graph, args: Args, window:
     launch_nests(ctx, node.attrs["name"], [Nest(names, axes, elements) for axes, elements in found])
 
 
-def _only(value: Value, asked: IndexTuple, known: IndexTuple, element: Expr) -> Expr:
-    if asked != known:
-        where = list(map(str, asked))
-        raise IRError(f"%{value.name} is read at {where} where {list(map(str, known))} is at hand")
-    return element
-
-
 def _lower_large(ctx: LowerContext, node: Node, body: Graph, args: Args, window: Node) -> None:
     """A pooling whose window is too large to write out: a reduction over the kernel's positions."""
     (x,) = window.inputs
@@ -302,7 +237,7 @@ def _lower_large(ctx: LowerContext, node: Node, body: Graph, args: Args, window:
     reduction = Reduction(names("r"), combine, dtype, element)
     total: Expr = Var(reduction.name, dtype)
     total = _average(total, window, index, x) if combine == "add" else SCALAR.cast(total, x.type.dtype)
-    evaluator.held[result] = lambda asked: _only(result, asked, index, total)
+    evaluator.held[result] = only_at(result, index, total)
     once = []
     for value in body.outputs:
         own = index if value.type.shape == shape else reindex(index, shape, value.type.shape)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product as every
 
-from ...ir import dtypes
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ...ir.graph import Node, Value
+from ...ir.graph import IRError, Node, Value
 from ..loops.nodes import Expr
 from ..scalar import SCALAR
-from .indexing import Guard, IndexTuple, constant
+from .indexing import Guard, Held, IndexTuple, constant
 
 Offset = tuple[DimLike, ...]
 
@@ -71,3 +71,33 @@ def winners(elements: Sequence[Expr | None], lowest: Expr) -> list[Expr | None]:
 
 def beats(element: Expr, best: Expr) -> Expr:
     return SCALAR.or_(SCALAR.gt(element, best), SCALAR.ne(element, element))
+
+
+def divisor(node: Node, index: IndexTuple, sizes: Sequence[DimLike]) -> DimLike:
+    """What window `index` of an average divides by: its elements, those of the padding counted or not, those
+    beyond the padding never."""
+    rank = len(node.attrs["kernel"])
+    attrs = node.attrs
+    count: DimLike = 1
+    places = zip(index[len(index) - rank :], sizes[len(sizes) - rank :])
+    sliding = zip(attrs["kernel"], attrs["stride"], attrs["padding"])
+    for (i, size), (k, s, p) in zip(places, sliding):
+        start = i * s - p
+        stop = dims.minimum(start + k, size + p)
+        if not attrs["count_include_pad"]:
+            start, stop = dims.minimum(start * -1, 0) * -1, dims.minimum(stop, size)
+        count = count * (stop - start)
+    return count
+
+
+def only_at(value: Value, known: IndexTuple, element: Expr) -> Held:
+    """For `BodyEvaluator.held`: a value of which one element is at hand, which is the only one that may be
+    read."""
+
+    def held(asked: IndexTuple) -> Expr:
+        if asked != known:
+            where, at_hand = list(map(str, asked)), list(map(str, known))
+            raise IRError(f"%{value.name} is read at {where} where {at_hand} is at hand")
+        return element
+
+    return held
