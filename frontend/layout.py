@@ -42,13 +42,12 @@ def strides(tensor: Tensor) -> Strides:
 
 
 def _base_shape(tensor: Tensor) -> tuple[DimLike, ...]:
-    """The shape of the storage's base, found back through the first view's attributes."""
-    base = tensor._base
-    while base is not None and base._views:
-        base = base._base
-    if base is None:
-        raise RuntimeError("stride(): this tensor's base is not known inside a compiled function")
-    return base._type.shape
+    """The shape of the storage's base."""
+    storage = tensor._storage
+    if storage.base_array is not None:
+        return storage.base_array.shape
+    assert storage.base_type is not None
+    return storage.base_type.shape
 
 
 def _step(

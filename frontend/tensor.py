@@ -36,10 +36,11 @@ class Storage:
     function.
     """
 
-    __slots__ = ("__weakref__", "base_array", "version")
+    __slots__ = ("__weakref__", "base_array", "base_type", "version")
 
-    def __init__(self, base_array: Array | None):
+    def __init__(self, base_array: Array | None, base_type: TensorType | None = None):
         self.base_array = base_array
+        self.base_type = base_type
         self.version = 0
 
 
@@ -382,7 +383,7 @@ def without_array(type_: TensorType, value: Any) -> Tensor:
     tensor = object.__new__(Tensor)
     tensor._array = None
     tensor._value = value
-    tensor._storage = Storage(None)
+    tensor._storage = Storage(None, type_)
     tensor._views = ()
     tensor._known_type = type_
     _fresh_autograd(tensor)

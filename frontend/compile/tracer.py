@@ -180,6 +180,8 @@ class Tracer:
     def settle_data(self) -> None:
         """Turn assignments to `.data` into writes to the memory that the tensors had before."""
         for tensor, before in self.memory_before.items():
+            if all(getattr(tensor, name) is before[_MEMORY.index(name)] for name in ("_storage", "_views")):
+                continue  # `t.data -= u`: the write itself is on record
             if tensor._array is not None:
                 raise TraceError(
                     "a compiled function gave a tensor other existing memory (t.data = u); use t.copy_(u) under no_grad"
