@@ -11,10 +11,11 @@ computed wherever they are read. Why two nodes are not in one kernel is recorded
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..ir.dims import DimLike
 from ..ir.graph import Graph, Node
 from .fusion_build import Group, build_fused
 from .fusion_index import Space, needs_memory
@@ -89,6 +90,7 @@ class _Fuser:
         self.options = options
         self.graph = graph
         self.partition = Partition(graph)
+        self._space_reads: dict[tuple[Node, DimLike], tuple[list[Node], set[str]]] = {}
 
     def run(self) -> None:
         self._inline_free_nodes()
@@ -236,42 +238,52 @@ class _Fuser:
         p = self.partition
         groups = [g for g in p.groups if g.kind == "reduce"]
         groups.sort(key=lambda g: (-p.numel_of(p.spaces[g].shape), p.position[g.nodes[0]]))
+        self._space_reads.clear()
         merged = True
         while merged:
             merged = False
-            for i, first in enumerate(groups):
-                for second in groups[i + 1 :]:
-                    link = self._link(first, second)
-                    if link is None:
-                        continue
-                    if p.spaces[first] != p.spaces[second]:
-                        p.refuse(*link, Reason.DIFFERENT_REDUCTION)
-                        continue
-                    reason = self._why_not_hold(first, second.nodes)
-                    if reason is not None:
-                        p.refuse(*link, reason)
-                        continue
-                    p.merge(first, second)
-                    groups.remove(second)
-                    merged = True
-                    break
-                if merged:
-                    break
+            for first, second, link in self._links(groups):
+                if p.spaces[first] != p.spaces[second]:
+                    p.refuse(*link, Reason.DIFFERENT_REDUCTION)
+                    continue
+                reason = self._why_not_hold(first, second.nodes)
+                if reason is not None:
+                    p.refuse(*link, reason)
+                    continue
+                p.merge(first, second)
+                groups.remove(second)
+                merged = True
+                break
 
-    def _link(self, first: Group, second: Group) -> tuple[Node, Node] | None:
-        """A node of one group and one of the other that read from each other, or from the same array."""
+    def _links(self, groups: Sequence[Group]) -> list[tuple[Group, Group, tuple[Node, Node]]]:
+        """The pairs of groups of which one reads from the other, or both from the same array, in the order of the
+        groups; with each pair a node of one and one of the other to tell it by."""
         p = self.partition
-        for a, b in ((first, second), (second, first)):
-            for node in b.nodes:
-                for source in p.sources(node):
-                    if p.group_of.get(source) is a:
-                        return source, node
-        read = {v: n for n in first.nodes for v in self._arrays_of_space(n, p.spaces[first])}
-        for node in second.nodes:
-            for value in self._arrays_of_space(node, p.spaces[second]):
-                if value in read:
-                    return read[value], node
-        return None
+        rank = {group: i for i, group in enumerate(groups)}
+        found: dict[tuple[int, int], tuple[Node, Node]] = {}
+        readers: dict[str, list[tuple[int, Node]]] = {}
+        for i, group in enumerate(groups):
+            for node in group.nodes:
+                sources, arrays = self._reads_of_space(node, p.spaces[group])
+                for source in sources:
+                    j = rank.get(p.group_of.get(source, group), i)
+                    if j != i:
+                        found.setdefault((min(i, j), max(i, j)), (source, node))
+                for name in arrays:
+                    readers.setdefault(name, []).append((i, node))
+        for entries in readers.values():
+            for at, (i, node) in enumerate(entries):
+                for j, other in entries[at + 1 :]:
+                    if i != j:
+                        found.setdefault((i, j), (node, other))
+        return [(groups[i], groups[j], found[i, j]) for i, j in sorted(found)]
+
+    def _reads_of_space(self, node: Node, space: Space) -> tuple[list[Node], set[str]]:
+        """The nodes that a node reads from and the arrays of the space; remembered, as merging groups changes neither."""
+        key = (node, space.numel)
+        if key not in self._space_reads:
+            self._space_reads[key] = (self.partition.sources(node), self._arrays_of_space(node, space))
+        return self._space_reads[key]
 
     def _arrays_of_space(self, node: Node, space: Space) -> set[str]:
         """The arrays as large as the space that a node reads, through nodes that are inlined or not yet
