@@ -279,7 +279,7 @@ class _Fuser:
         return [(groups[i], groups[j], found[i, j]) for i, j in sorted(found)]
 
     def _reads_of_space(self, node: Node, space: Space) -> tuple[list[Node], set[str]]:
-        """The nodes that a node reads from and the arrays of the space; remembered, as merging groups changes neither."""
+        """The nodes that a node reads from and the arrays of the space; remembered: merging groups changes neither."""
         key = (node, space.numel)
         if key not in self._space_reads:
             self._space_reads[key] = (self.partition.sources(node), self._arrays_of_space(node, space))

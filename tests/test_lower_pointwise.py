@@ -70,6 +70,29 @@ def test_transposed_operands(dims, options):
     check(graph, random_arrays(graph), options=options, interpret=options is None)
 
 
+@pytest.mark.parametrize("shape", [(37, 50), (64, 64), (3, 33, 48), (16, 17, 100)], ids=str)
+@pytest.mark.parametrize("options", [None, SHARED], ids=["serial", "shared"])
+@pytest.mark.parametrize("dtype", [dtypes.f32, dtypes.f64, dtypes.bf16, dtypes.bool_], ids=lambda d: d.name)
+def test_arrays_read_across_are_turned_in_tiles(shape, options, dtype):
+    order = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
+    turned = tuple(shape[d] for d in order)
+
+    def make(F, x, y):
+        across = F.permute(x, dims=order)
+        return F.where(F.eq(across, y), across, y)
+
+    graph = graph_of(make, TensorType(shape, dtype), TensorType(turned, dtype))
+    (launch,) = lowered(graph).launches
+    assert any(b.name.startswith("tile") for b in launch.kernel.locals)
+    check(graph, random_arrays(graph), options=options, interpret=False)
+
+
+def test_a_tile_is_turned_as_the_interpreter_turns_it():
+    graph = graph_of(lambda F, x, y: F.add(F.permute(x, dims=(1, 0)), y), f32(9, 20), f32(20, 9))
+    for target in ("x86-64-sse2", "x86-64-avx2", "x86-64-avx512"):
+        check(graph, random_arrays(graph), native=False, target=target)
+
+
 def test_reshapes_are_free():
     """A reshape between two dims of which one is flat leaves one loop without divisions."""
 

@@ -21,7 +21,7 @@ from .contraction_tile import PART, Bindings, loop_var
 from .conv import conv_contractions
 from .gemm import matmul_contraction
 from .indexing import BodyEvaluator, IndexTuple
-from .pointwise import Nest, launch_nests
+from .elementwise import Nest, launch_nests
 from .spaces import linear, reindex
 from .template import Element, make_axes
 from .tiling import Plan

@@ -17,7 +17,7 @@ from ..loops.nodes import Buffer, Const, For, Load, Stmt, Store
 from .context import Args, LowerContext, Names
 from .contraction import Access, Axis, is_linear
 from .indexing import BodyEvaluator, IndexTuple
-from .pointwise import Nest, launch_nests
+from .elementwise import Nest, launch_nests
 from .spaces import linear
 from .template import Element, make_axes
 

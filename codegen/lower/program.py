@@ -16,9 +16,9 @@ from ...passes.memory_plan import Interval, plan_memory
 from ..loops.nodes import Buffer, Launch, Load, Program
 from ..target import Target
 from .context import Args, LowerContext, LowerOptions, Names
+from .elementwise import Nest
 from .inplace import reads_before_writing
 from .kinds import lowering_of
-from .pointwise import Nest
 from .template import Axis, Element
 
 

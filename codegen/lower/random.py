@@ -10,8 +10,8 @@ from ...ir.ops.random import MANTISSA_BITS, PHILOX_MULTIPLIERS, PHILOX_ROUNDS, P
 from ..loops.nodes import Expr, Index, Load
 from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
+from .elementwise import Nest, launch_nests
 from .indexing import constant, number
-from .pointwise import Nest, launch_nests
 from .template import Axis, Element
 
 Words = tuple[Expr, Expr, Expr, Expr]

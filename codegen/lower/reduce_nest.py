@@ -16,8 +16,8 @@ from ...ir.dtypes import DType
 from ..loops.nodes import Apply, Buffer, Const, Expr, For, LaneReduce, Let, Load, Stmt, Store, Var
 from ..scalar import SCALAR
 from .context import LowerContext, Names
+from .elementwise import lanes_along
 from .nests import axis_loops, parallel_loop, serial_loop, vector_block, vector_loop
-from .pointwise import lanes_along
 from .template import (
     OPERATION_COST,
     Axis,

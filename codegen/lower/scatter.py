@@ -10,9 +10,9 @@ from ...ir.graph import Graph, Node
 from ..loops.nodes import Load, Stmt, Store
 from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
+from .elementwise import Lookup
 from .indexing import BodyEvaluator, IndexTuple
 from .nests import axis_loops, parallel_loop, vector_loop
-from .pointwise import Lookup
 from .spaces import linear
 from .template import instantiate, make_axes
 

@@ -15,8 +15,8 @@ from ...ir.graph import Graph, IRError, Node, Value
 from ..loops.nodes import Expr, Index, Var
 from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
+from .elementwise import Lookup, Nest, launch_nests
 from .indexing import BodyEvaluator, IndexTuple, constant
-from .pointwise import Lookup, Nest, launch_nests
 from .random import lower_random_uniform
 from .reduce_nest import Reduction, Rows, Stage, identity, lower_rows, rows_cost
 from .scatter import launch_scatter

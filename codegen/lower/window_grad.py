@@ -19,9 +19,9 @@ from ...ir.graph import Graph, IRError, Node, Value
 from ..loops.nodes import Buffer, Expr, Load, Var
 from ..scalar import SCALAR
 from .context import Args, LowerContext
+from .elementwise import Nest, launch_nests
 from .indexing import BodyEvaluator, Guard, IndexTuple, Loads, condition, constant, number
 from .names import Names
-from .pointwise import Nest, launch_nests
 from .reduce_nest import Reduction, Rows, Stage, accumulator_type, identity, lower_rows, rows_cost
 from .spaces import linear, parts, reindex
 from .template import Element, make_axes
