@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import ceil, prod
+from operator import itemgetter
 
 from ...ir import dims
 from ...ir.dims import DimLike
@@ -59,7 +60,26 @@ class Choice:
 
 def choose_plans(problem: Contraction, lanes: int, registers: int) -> tuple[Choice, ...]:
     """The cheapest plan by the model. Where an extent is a symbol that may be small and small ones want
-    another plan (one row against a matrix), two, of which one runs."""
+    another plan (one row against a matrix), two, of which one runs. Equal problems are worked out once."""
+    key = (
+        problem.parallel,
+        problem.reduction,
+        *((x.index, x.buffer.shape, x.buffer.dtype) for x in problem.operands),
+        (problem.result, problem.shape, problem.dtype, *sorted(problem.windows.items(), key=itemgetter(0))),
+        (lanes, registers),
+    )
+    if key not in _chosen:
+        if len(_chosen) >= REMEMBERED:
+            _chosen.clear()
+        _chosen[key] = _choose_plans(problem, lanes, registers)
+    return _chosen[key]
+
+
+_chosen: dict[tuple[object, ...], tuple[Choice, ...]] = {}
+REMEMBERED = 4096
+
+
+def _choose_plans(problem: Contraction, lanes: int, registers: int) -> tuple[Choice, ...]:
     usual = _Model(problem, lanes, registers, TYPICAL)
     plan = usual.best()
     for axis in problem.parallel:
