@@ -10,6 +10,7 @@ from .. import functional_reductions as reductions
 from ..dispatch import apply, constant, op_named
 from ..inplace import overwrite
 from ..ir.dtypes import DType
+from ..random import random_call
 from ..tensor import Tensor, scalar_type_name
 
 
@@ -119,3 +120,96 @@ def softmin(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
 ) -> Tensor:
     return reductions.softmax(-input, _chosen_dim("softmin", input.ndim, dim), dtype)
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    if alpha == 0:
+        raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
+    return _activation("celu", "CeluBackward0", input, inplace, alpha=float(alpha))
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    return _activation("mish", "MishBackward0", input, inplace)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    return _activation("hardswish", "HardswishBackward0", input, inplace)
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    return _activation("hardsigmoid", "HardsigmoidBackward0", input, inplace)
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    return _activation("hardshrink", "HardshrinkBackward0", input, False, lambd=float(lambd))
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    if lambd < 0:
+        raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
+    return _activation("softshrink", "SoftshrinkBackward0", input, False, lambd=float(lambd))
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """The input where it exceeds the threshold, else the value."""
+    attrs = {"threshold": float(threshold), "value": float(value)}
+    return _activation("threshold", "ThresholdBackward0", input, inplace, **attrs)
+
+
+def softsign(input: Tensor) -> Tensor:
+    return input / (input.abs() + 1)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    return input - input.tanh()
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """The first half times the sigmoid of the second. Y. Dauphin et al., 2016."""
+    if input.ndim == 0:
+        raise RuntimeError("glu does not support scalars because halving size must be even")
+    size = input.shape[dim]
+    if size % 2:
+        raise RuntimeError(f"Halving dimension must be even, but dimension {dim % input.ndim} is size {size}")
+    value, gate = input.split(size // 2, dim)
+    return value * gate.sigmoid()
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """weight * x where x is negative: one weight, or one per channel. K. He et al., 2015."""
+    if input.dtype is not weight.dtype:
+        have, want = scalar_type_name(weight.dtype), scalar_type_name(input.dtype)
+        raise RuntimeError(f"prelu: Type promoting not supported. Got {want} and {have}")
+    if weight.numel() != 1:
+        if input.ndim == 0:
+            raise RuntimeError("Not allow zero-dim input tensor.")
+        channels = input.shape[1] if input.ndim > 1 else 1
+        if weight.numel() != channels:
+            raise RuntimeError(
+                "Mismatch of parameter numbers and input channel size. Found parameter numbers = "
+                f"{weight.numel()} and channel size = {channels}."
+            )
+    shape = [-1 if i == 1 or input.ndim == 1 else 1 for i in range(input.ndim)]
+    result: Tensor = apply(op_named("prelu"), (input, weight.reshape(shape)))
+    return result
+
+
+def rrelu(
+    input: Tensor,
+    lower: float = 1.0 / 8,
+    upper: float = 1.0 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Tensor:
+    """Negative elements times a factor: uniform in [lower, upper) in training (of the counter-based stream, as
+    `dropout`), the middle otherwise. B. Xu et al., 2015."""
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2, inplace)
+
+    def compute() -> Tensor:
+        state, stream = random_call()
+        attrs = {"shape": tuple(input.shape), "dtype": input.dtype, "stream": stream}
+        draw: Tensor = apply(op_named("random_uniform"), (state,), attrs)
+        return pointwise.where(input >= 0, input, input * (draw * (upper - lower) + lower))
+
+    return overwrite(input, compute) if inplace else compute()

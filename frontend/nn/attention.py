@@ -217,11 +217,14 @@ def multi_head_attention_forward(
                 f"key's sequence and batch dims {key.shape[:2]} do not match value's {value.shape[:2]}"
             )
         biases = (None, None, None) if in_proj_bias is None else in_proj_bias.split(size)
-        weights_of = (q_proj_weight, k_proj_weight, v_proj_weight)
-        for name, weight in zip("qkv", weights_of):
+        projected = []
+        for name, x, weight, bias in zip(
+            "qkv", (query, key, value), (q_proj_weight, k_proj_weight, v_proj_weight), biases
+        ):
             if weight is None:
                 raise AssertionError(f"use_separate_proj_weight is True but {name}_proj_weight is None")
-        q, k, v = (linear(x, w, b) for x, w, b in zip((query, key, value), weights_of, biases))
+            projected.append(linear(x, weight, bias))
+        q, k, v = projected
     else:
         if tuple(key.shape) != tuple(value.shape):
             raise AssertionError(f"key shape {key.shape} does not match value shape {value.shape}")

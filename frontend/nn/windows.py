@@ -3,6 +3,7 @@ name."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def spread(value: Any, rank: int, name: str) -> tuple[int, ...]:
     return found
 
 
-def _batched(input: Tensor, rank: int, name: str) -> tuple[Tensor, bool]:
+def batched(input: Tensor, rank: int, name: str) -> tuple[Tensor, bool]:
     """The input with a batch dim, and whether it had none."""
     if input.ndim == rank + 2:
         return input, False
@@ -69,7 +70,7 @@ def _convolve(
     name = f"conv{rank}d"
     if weight.ndim != rank + 2:
         raise RuntimeError(f"{name}: expected weight to be at least {rank + 2}D, got a {weight.ndim}D weight")
-    x, lone = _batched(input, rank, name)
+    x, lone = batched(input, rank, name)
     if bias is not None and bias.dtype is not x.dtype:
         raise RuntimeError(
             f"Input type ({_C_NAMES[x.dtype]}) and bias type ({_C_NAMES[bias.dtype]}) should be the same"
@@ -158,7 +159,7 @@ _AVG_NAMES = {1: "SqueezeBackward1", 2: "AvgPool2DBackward0", 3: "AvgPool3DBackw
 
 
 def _window(rank: int, name: str, input: Tensor, kernel_size: Ints, stride: Any, padding: Ints) -> Any:
-    x, lone = _batched(input, rank, name)
+    x, lone = batched(input, rank, name)
     kernel = spread(kernel_size, rank, "kernel_size")
     strides = kernel if stride is None or stride == () or stride == [] else spread(stride, rank, "stride")
     paddings = spread(padding, rank, "padding")
@@ -188,10 +189,8 @@ def _max_pool(
     dilation: Ints,
     ceil_mode: bool,
     return_indices: bool,
-) -> Tensor:
+) -> Any:
     name = f"max_pool{rank}d"
-    if return_indices:
-        raise NotImplementedError(f"{name}: return_indices=True is not supported")
     x, lone, kernel, strides, paddings = _window(rank, name, input, kernel_size, stride, padding)
     attrs = {
         "kernel": kernel,
@@ -201,7 +200,25 @@ def _max_pool(
         "ceil_mode": bool(ceil_mode),
     }
     result: Tensor = apply(op_named("max_pool"), (x,), attrs, _MAX_NAMES[rank])
-    return result.squeeze(0) if lone else result
+    if not return_indices:
+        return result.squeeze(0) if lone else result
+    indices = _max_indices(x.detach(), rank, attrs)
+    return (result.squeeze(0), indices.squeeze(0)) if lone else (result, indices)
+
+
+def _max_indices(x: Tensor, rank: int, attrs: dict[str, Any]) -> Tensor:
+    """Where in its plane each window's maximum is, as a flat position. The positions are picked as floats of x's
+    type, so x is first made wide enough to hold them."""
+    plane = x.shape[x.ndim - rank :]
+    count = math.prod(plane)
+    if x.dtype not in (dtypes.f32, dtypes.f64):
+        x = x.to(dtypes.f32)
+    if x.dtype is dtypes.f32 and count > 1 << 24:
+        x = x.to(dtypes.f64)
+    numbers: Tensor = apply(op_named("iota"), (), {"shape": (count,), "dim": 0, "dtype": dtypes.i64})
+    positions = numbers.reshape(plane).to(x.dtype).expand(x.shape)
+    found: Tensor = apply(op_named("max_pool_gather"), (x, positions), attrs)
+    return found.to(dtypes.i64)
 
 
 def max_pool1d(
@@ -212,7 +229,7 @@ def max_pool1d(
     dilation: Ints = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
+) -> Any:
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -224,7 +241,7 @@ def max_pool2d(
     dilation: Ints = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
+) -> Any:
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -236,7 +253,7 @@ def max_pool3d(
     dilation: Ints = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
+) -> Any:
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -263,6 +280,18 @@ def _avg_pool(
     return result.squeeze(0) if lone else result
 
 
+def _divided(
+    rank: int, input: Tensor, kernel_size: Ints, stride: Any, padding: Ints, ceil_mode: bool, divisor: int
+) -> Tensor:
+    """The windows' sums divided by a given number."""
+    if divisor == 0:
+        raise RuntimeError("divisor must be not zero")
+    if ceil_mode:
+        raise NotImplementedError(f"avg_pool{rank}d: divisor_override with ceil_mode=True is not supported")
+    mean = _avg_pool(rank, input, kernel_size, stride, padding, ceil_mode, True)
+    return mean * (math.prod(spread(kernel_size, rank, "kernel_size")) / divisor)
+
+
 def avg_pool1d(
     input: Tensor,
     kernel_size: Ints,
@@ -283,9 +312,9 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
-    if divisor_override is not None:
-        raise NotImplementedError("avg_pool2d: divisor_override is not supported")
-    return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    if divisor_override is None:
+        return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    return _divided(2, input, kernel_size, stride, padding, ceil_mode, divisor_override)
 
 
 def avg_pool3d(
@@ -297,6 +326,6 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
-    if divisor_override is not None:
-        raise NotImplementedError("avg_pool3d: divisor_override is not supported")
-    return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    if divisor_override is None:
+        return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    return _divided(3, input, kernel_size, stride, padding, ceil_mode, divisor_override)

@@ -12,6 +12,7 @@ from typing import Any
 
 from nn_attention_cases import attention_layers
 from nn_norm_cases import norm_layers
+from nn_shape_cases import activation_layers, shape_layers
 
 Draw = Callable[[Any], Any]
 
@@ -110,7 +111,7 @@ def layers() -> dict[str, tuple[Draw, Draw]]:
             lambda t: t.nn.Sequential(t.nn.Linear(4, 6), t.nn.ReLU(inplace=True), t.nn.Linear(6, 2)),
             image(3, 4),
         ),
-    } | norm_layers() | attention_layers()
+    } | norm_layers() | attention_layers() | shape_layers() | activation_layers()
 
 
 def losses() -> dict[str, tuple[Draw, Draw]]:
