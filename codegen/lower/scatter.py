@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
@@ -54,7 +55,7 @@ def launch_scatter(
     added = evaluator.at(src, at)
     out = ctx.flat(args[result])
     lookup = Lookup(symbol, read, size, code)
-    before, walked, after = axes[: serial.start], axes[serial.start : serial.stop], axes[serial.stop :]
+    before, after = axes[: serial.start], axes[serial.stop :]
     inner = after[-1] if after else None
 
     def element(bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
@@ -74,14 +75,18 @@ def launch_scatter(
 
         return vector_loop(names, inner.extent, lanes, emit)
 
+    # Of the dims before, a parallel loop can take the first and those of a known size that follow.
+    fixed = list(takewhile(lambda a: isinstance(a.extent, int), before[1:]))
+    shared = [*before[:1], *fixed]
+
     def rest(bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
-        return axis_loops(names, [*walked, *after[:-1]], bindings, innermost)
+        return axis_loops(names, [*axes[len(shared) : serial.stop], *after[:-1]], bindings, innermost)
 
     work = dims.product(space) * WORK_PER_ELEMENT
-    if before and dims.bounds(work)[1] > ctx.options.serial_below:
-        each = dims.product(a.extent for a in axes[serial.start :]) * WORK_PER_ELEMENT
-        statements = parallel_loop(names, before, rest)
+    if shared and dims.bounds(work)[1] > ctx.options.serial_below:
+        each = dims.product(a.extent for a in axes[len(shared) :]) * WORK_PER_ELEMENT
+        statements = parallel_loop(names, shared, rest)
     else:
         each = work
-        statements = axis_loops(names, before, {}, rest)
+        statements = axis_loops(names, shared, {}, rest)
     ctx.launch(name, statements, cost=each, flops=dims.product(space))
