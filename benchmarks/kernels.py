@@ -3,7 +3,7 @@
     python benchmarks/kernels.py [--threads 1,2] [--only gemm,lenet,conv,batch1] [--seconds 0.5]
 
 Each row compiles one op as a graph of its own and calls its native entry; PyTorch runs the same op on the
-same arrays in the same process, in turn with it, call by call. Figures are medians: GFLOP/s of useful work,
+same arrays in the same process, in turn with it, block by block. Figures are medians: GFLOP/s of useful work,
 and the ratio of PyTorch's time to vitrify's. PyTorch's calls include its dispatcher (a few µs), so rows of
 the `batch1` table say more about vitrify's µs than about the ratio.
 """
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from timing import interleaved
 
 import vitrify.ir.ops  # noqa: F401  (fills the registry)
 from vitrify.ir import dtypes
@@ -28,6 +28,7 @@ from vitrify.ir.types import TensorType
 from vitrify.runtime.compiled_graph import CompileOptions, compile_graph
 
 Shape = tuple[int, ...]
+ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -169,16 +170,17 @@ def measure(row: Row, threads: int, seconds: float) -> tuple[float, float, float
     if not error < 1e-4:
         raise ValueError(f"{row.name}: results differ by {error:.1e} of the largest")
     repeat = max(1, int(20e-6 / max(1e-7, row.flops / 100e9)))
-    ours: list[float] = []
-    theirs: list[float] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(ours) < 5:
-        for call, times in ((native.call, ours), (lambda: row.reference(*tensors), theirs)):
-            start = time.perf_counter()
+
+    def repeated(call: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
             for _ in range(repeat):
                 call()
-            times.append((time.perf_counter() - start) / repeat)
-    return statistics.median(ours), statistics.median(theirs), native.seconds
+
+        return run
+
+    runs = {"vitrify": repeated(native.call), "PyTorch": repeated(lambda: row.reference(*tensors))}
+    times = interleaved(runs, ROUNDS, seconds / (2 * ROUNDS))
+    return times["vitrify"] / repeat, times["PyTorch"] / repeat, native.seconds
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from timing import interleaved
 
 import vitrify
 
@@ -71,26 +72,6 @@ def batch(lib):
     return lib.from_numpy(x), lib.from_numpy(rng.integers(0, 10, BATCH))
 
 
-def interleaved(runs: dict[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, float]:
-    """Seconds per call: the median over rounds of each block's median."""
-    for run in runs.values():
-        for _ in range(5):
-            run()
-    blocks: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            # OpenMP's idle threads spin for up to 200 ms and would take a core from whoever comes next.
-            time.sleep(0.25)
-            run()
-            times = []
-            for _ in range(calls):
-                start = time.perf_counter()
-                run()
-                times.append(time.perf_counter() - start)
-            blocks[name].append(statistics.median(times))
-    return {name: statistics.median(found) for name, found in blocks.items()}
-
-
 def show(title: str, times: dict[str, float], unit: str) -> None:
     scale = {"ms": 1e3, "us": 1e6}[unit]
     own = times["vitrify"]
@@ -114,7 +95,7 @@ def training(threads: int, rounds: int, with_torch_compile: bool) -> None:
         compiled(tx, ty)
         print(f"torch.compile: first call {time.perf_counter() - start:.1f} s")
         runs["torch.compile"] = lambda: compiled(tx, ty)
-    show(f"step, batch {BATCH}, {threads} thread(s)", interleaved(runs, rounds, 30), "ms")
+    show(f"step, batch {BATCH}, {threads} thread(s)", interleaved(runs, rounds, 0.3), "ms")
 
 
 def inference(threads: int, rounds: int) -> None:
@@ -124,7 +105,7 @@ def inference(threads: int, rounds: int) -> None:
     x, tx = batch(vitrify)[0][:1].clone(), batch(torch)[0][:1].clone()
     with vitrify.no_grad(), torch.no_grad():
         runs = {"vitrify": lambda: net(x), "PyTorch eager": lambda: torch_net(tx)}
-        show(f"inference, batch 1, {threads} thread(s)", interleaved(runs, rounds, 300), "us")
+        show(f"inference, batch 1, {threads} thread(s)", interleaved(runs, rounds, 0.1), "us")
 
 
 def native_call_of(compiled, arguments):
@@ -149,7 +130,7 @@ def call_overhead(rounds: int) -> None:
         compiled(*arguments)
         native, keep = native_call_of(compiled, arguments)
         times = interleaved(
-            {"vitrify": functools.partial(compiled, *arguments), "native only": native}, rounds, 2000
+            {"vitrify": functools.partial(compiled, *arguments), "native only": native}, rounds, 0.1
         )
         del keep
         extra = (times["vitrify"] - times["native only"]) * 1e6
