@@ -16,7 +16,8 @@ from vitrify.ir.builder import ARRAYS
 PATH = Path(__file__).parent / "references" / "op_references.npz"
 # What PyTorch has nothing like, or means otherwise.
 WITHOUT_REFERENCE = {
-    "check_index", "detach", "dropout", "random_uniform", "max_pool_gather", "rms_norm", "standardize",
+    "check_index", "detach", "dropout", "gru", "gru_grad", "lstm", "lstm_grad", "max_pool_gather", "random_uniform",
+    "rms_norm", "rnn", "rnn_grad", "standardize",
 }  # fmt: skip
 
 
