@@ -15,7 +15,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .torch_names import is_torch_name, missing_message, own_name, torch_name
 
@@ -128,7 +128,7 @@ class TorchAlias:
         first, last = self._finders
         sys.meta_path.insert(0, first)
         sys.meta_path.append(last)
-        package = importlib.import_module("torch")
+        package: Any = importlib.import_module("torch")
         self._version = package.__version__
         # Programs compare it with the releases they know.
         package.__version__ = f"{_TORCH_VERSION}+vitrify.{self._version}"
@@ -149,7 +149,7 @@ class TorchAlias:
             module = sys.modules.pop(name)
             if isinstance(vars(module).get("__getattr__"), _Refusal):
                 del module.__getattr__
-        sys.modules[_PACKAGE].__version__ = self._version  # type: ignore[attr-defined]
+        vars(sys.modules[_PACKAGE])["__version__"] = self._version
 
     def __enter__(self) -> TorchAlias:
         return self
