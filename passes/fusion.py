@@ -11,7 +11,7 @@ computed wherever they are read. Why two nodes are not in one kernel is recorded
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -83,6 +83,13 @@ def space_of(node: Node) -> Space:
         dims = tuple(sorted(d for d in node.attrs["dims"] if d < operand.rank))
         return Space(operand.shape, dims)
     return Space(node.outputs[0].type.shape, linear=kind_of(node) == "loop")
+
+
+def _root(into: Mapping[Group, Group], group: Group) -> Group:
+    """The group that this one has become part of."""
+    while group in into:
+        group = into[group]
+    return group
 
 
 class _Fuser:
@@ -197,7 +204,7 @@ class _Fuser:
             return Reason.DIFFERENT_SPACE
         return self._why_not_hold(group, [node])
 
-    def _why_not_hold(self, group: Group, nodes: Iterable[Node]) -> Reason | None:
+    def _why_not_hold(self, group: Group, nodes: Sequence[Node]) -> Reason | None:
         """Whether the group could have these nodes as well: everything in it is read where it stands, and
         no cycle."""
         p = self.partition
@@ -206,7 +213,18 @@ class _Fuser:
             return Reason.TOO_LARGE
         if not self._reads_in_place(p.spaces[group], members, group):
             return Reason.ANOTHER_INDEX
-        return Reason.CYCLE if p.creates_cycle(members) else None
+        if self._adds_no_path(group, nodes) or not p.creates_cycle(members):
+            return None
+        return Reason.CYCLE
+
+    def _adds_no_path(self, group: Group, nodes: Sequence[Node]) -> bool:
+        """Whether it is plain that no cycle arises: a single node that reads nothing but the group, or that nothing
+        but the group reads. A way out of the group and back through it would have been one before."""
+        if len(nodes) != 1:
+            return False
+        inside = set(group.nodes)
+        sources, readers = self.partition.sources(nodes[0]), self.partition.consumers(nodes[0])
+        return (bool(sources) and inside.issuperset(sources)) or inside.issuperset(readers)
 
     def _outputs(self, members: set[Node]) -> int:
         p = self.partition
@@ -239,21 +257,28 @@ class _Fuser:
         groups = [g for g in p.groups if g.kind == "reduce"]
         groups.sort(key=lambda g: (-p.numel_of(p.spaces[g].shape), p.position[g.nodes[0]]))
         self._space_reads.clear()
+        # A pair that was refused is tried again when one of the two has grown.
+        refused: set[tuple[Group, Group, int, int]] = set()
         merged = True
         while merged:
             merged = False
+            into: dict[Group, Group] = {}
             for first, second, link in self._links(groups):
-                if p.spaces[first] != p.spaces[second]:
-                    p.refuse(*link, Reason.DIFFERENT_REDUCTION)
+                first, second = _root(into, first), _root(into, second)
+                attempt = (first, second, len(first.nodes), len(second.nodes))
+                if first is second or attempt in refused:
                     continue
-                reason = self._why_not_hold(first, second.nodes)
+                reason: Reason | None = Reason.DIFFERENT_REDUCTION
+                if p.spaces[first] == p.spaces[second]:
+                    reason = self._why_not_hold(first, second.nodes)
                 if reason is not None:
                     p.refuse(*link, reason)
+                    refused.add(attempt)
                     continue
                 p.merge(first, second)
+                into[second] = first
                 groups.remove(second)
                 merged = True
-                break
 
     def _links(self, groups: Sequence[Group]) -> list[tuple[Group, Group, tuple[Node, Node]]]:
         """The pairs of groups of which one reads from the other, or both from the same array, in the order of the
@@ -279,7 +304,8 @@ class _Fuser:
         return [(groups[i], groups[j], found[i, j]) for i, j in sorted(found)]
 
     def _reads_of_space(self, node: Node, space: Space) -> tuple[list[Node], set[str]]:
-        """The nodes that a node reads from and the arrays of the space; remembered: merging groups changes neither."""
+        """The nodes that a node reads from and the arrays of the space; remembered: merging groups changes
+        neither."""
         key = (node, space.numel)
         if key not in self._space_reads:
             self._space_reads[key] = (self.partition.sources(node), self._arrays_of_space(node, space))

@@ -66,6 +66,9 @@ class Partition:
         self.spaces: dict[Group, Space] = {}
         self._reasons: dict[tuple[Node, Node], Reason] = {}
         self._consumers: dict[Node, list[Node]] = {}
+        self._spans: list[tuple[int, int]] | None = (
+            None  # first and last positions of groups, where they differ
+        )
 
     @property
     def groups(self) -> list[Group]:
@@ -78,10 +81,12 @@ class Partition:
         return group
 
     def place(self, node: Node, group: Group) -> None:
+        self._spans = None
         group.nodes = sorted([*group.nodes, node], key=self.position.__getitem__)
         self.group_of[node] = group
 
     def merge(self, into: Group, other: Group) -> None:
+        self._spans = None
         into.nodes = sorted([*into.nodes, *other.nodes], key=self.position.__getitem__)
         for node in other.nodes:
             self.group_of[node] = into
@@ -206,8 +211,10 @@ class Partition:
     def _horizon(self, position: int) -> int:
         """The position after which nothing leads back to `position` or before: groups that reach over a
         position lead from after it to before it."""
-        spans = sorted((self.position[g.nodes[0]], self.position[g.nodes[-1]]) for g in self.spaces)
-        for first, last in spans:
+        if self._spans is None:
+            spans = ((self.position[g.nodes[0]], self.position[g.nodes[-1]]) for g in self.spaces)
+            self._spans = sorted(span for span in spans if span[0] < span[1])
+        for first, last in self._spans:
             if first > position:
                 break
             position = max(position, last)
