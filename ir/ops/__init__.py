@@ -3,6 +3,7 @@
 from . import (
     constants,
     contraction,
+    conv_transpose,
     convolution,
     gather,
     losses,
@@ -23,6 +24,7 @@ from . import (
 __all__ = [
     "constants",
     "contraction",
+    "conv_transpose",
     "convolution",
     "gather",
     "losses",

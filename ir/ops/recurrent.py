@@ -25,7 +25,7 @@ from ..types import TensorType
 from .common import FLOAT, Array, Shape, check_dtype, check_same_dtype, uniform
 from .contraction import transposed
 from .recurrent_gradients import gru_vjp, lstm_vjp, rnn_vjp
-from .recurrent_steps import columns, join, rows, sigmoid_into, step_rows, unrolled, widened
+from .recurrent_steps import columns, join, recurrent, rows, sigmoid_into, step_rows, unrolled, widened
 
 ATTRS = {"batch_sizes": Attr("dims"), "reverse": Attr("bool", False)}
 RNN_ATTRS = {"activation": Attr("str", "tanh"), **ATTRS}
@@ -72,8 +72,7 @@ def _rnn_numpy(
 ) -> tuple[Array, ...]:
     h, output = h.copy(), np.empty_like(x)
     for _, part, n in step_rows(batch_sizes, reverse):
-        y = np.matmul(h[:n], w.T, out=output[part])
-        y += x[part]
+        y = np.add(x[part], recurrent(h[:n], w), out=output[part])
         if activation == "tanh":
             np.tanh(y, out=y)
         else:
@@ -145,8 +144,7 @@ def _lstm_numpy(
     output = np.empty((len(x), h.shape[1]), x.dtype)
     gates, cells = np.empty_like(x), np.empty((len(x), size), x.dtype)
     for _, part, n in step_rows(batch_sizes, reverse):
-        g = np.matmul(h[:n], w.T, out=gates[part])
-        g += x[part]
+        g = np.add(x[part], recurrent(h[:n], w), out=gates[part])
         candidate = np.tanh(g[:, 2 * size : 3 * size])
         sigmoid_into(g)  # one pass over all gates, the candidate's put back after it
         g[:, 2 * size : 3 * size] = candidate
@@ -226,7 +224,7 @@ def _gru_numpy(
     h = h.copy()
     output, gates = np.empty((len(x), size), x.dtype), np.empty((len(x), 4 * size), x.dtype)
     for _, part, n in step_rows(batch_sizes, reverse):
-        from_state = np.matmul(h[:n], w.T)
+        from_state = recurrent(h[:n], w)
         if bias:
             from_state += bias[0]
         g, from_input = gates[part], x[part]
