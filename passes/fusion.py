@@ -224,7 +224,7 @@ class _Fuser:
             return False
         inside = set(group.nodes)
         sources, readers = self.partition.sources(nodes[0]), self.partition.consumers(nodes[0])
-        return (bool(sources) and inside.issuperset(sources)) or inside.issuperset(readers)
+        return any(near and inside.issuperset(near) for near in (sources, readers))
 
     def _outputs(self, members: set[Node]) -> int:
         p = self.partition

@@ -168,6 +168,12 @@ def test_arena_stays_near_the_lower_bound():
     check_plan(plan_memory(intervals))
 
 
+def test_empty_values_between_kernels():
+    """A product over no elements of an empty value, which no launch computes."""
+    graph = graph_of(lambda F, x, w: F.matmul(F.exp(x), w), f32(3, 0), f32(0, 4))
+    check(graph, random_arrays(graph))
+
+
 def test_only_fused_graphs_are_lowered():
     graph = graph_of(lambda F, x: F.exp(x), f32(3))
     with pytest.raises(IRError, match="only fused groups can be lowered"):

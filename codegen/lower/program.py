@@ -190,7 +190,7 @@ def memory_intervals(launches: Sequence[Launch], outside: Iterable[Buffer]) -> I
         if buffer in outside:
             continue
         launch = launches[born]
-        if buffer not in written(launch):
+        if buffer not in written(launch) and buffer.numel != 0:
             raise IRError(f"{launch.kernel.name} reads {buffer.name}, which nothing has written")
         partners = tuple(
             old.name
