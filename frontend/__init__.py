@@ -11,7 +11,7 @@ import sys as _sys
 import types as _types
 import typing as _typing
 
-from . import autograd, cuda, nn, optim, random, utils
+from . import autograd, cuda, nn, optim, random, serialization, utils
 from . import methods as _methods  # puts the methods on Tensor, so it comes first
 from .alias import as_torch
 from .autograd import (
@@ -46,6 +46,7 @@ from .printing import get_printoptions, printoptions, set_printoptions
 from .promotion import *
 from .random import *
 from .runtime.threads import get_num_threads, set_num_threads
+from .serialization import load, save
 from .size import Size
 from .tensor import Tensor
 

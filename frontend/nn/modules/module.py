@@ -32,6 +32,13 @@ from .tree import ModuleTree
 _PLAIN = (bool, int, float, str, type(None))
 
 
+_HOOK_TABLES = (
+    "_backward_pre_hooks", "_backward_hooks", "_forward_hooks", "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_state_dict_hooks",
+    "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
+
+
 def _check_name(kind: str, name: Any, owner: Module, table: Mapping[str, Any]) -> None:
     if not isinstance(name, str):
         raise TypeError(f"{kind} name should be a string. Got {typename(name)}")
@@ -73,19 +80,7 @@ class Module(ModuleTree, HookRegistration):
             fields[table] = CountedDict()
         fields["_non_persistent_buffers_set"] = set()
         fields["_is_full_backward_hook"] = None
-        for table in (
-            "_backward_pre_hooks",
-            "_backward_hooks",
-            "_forward_hooks",
-            "_forward_hooks_with_kwargs",
-            "_forward_hooks_always_called",
-            "_forward_pre_hooks",
-            "_forward_pre_hooks_with_kwargs",
-            "_state_dict_hooks",
-            "_state_dict_pre_hooks",
-            "_load_state_dict_pre_hooks",
-            "_load_state_dict_post_hooks",
-        ):
+        for table in _HOOK_TABLES:
             fields[table] = {}
         if self.call_super_init:
             super().__init__(*args, **kwargs)
@@ -227,7 +222,16 @@ class Module(ModuleTree, HookRegistration):
         return sorted({name for name in names if not name[0].isdigit()})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        fields = self.__dict__
+        fields.update(state)
+        # A module from a file that PyTorch wrote, perhaps one of its older versions.
+        for table in ("_parameters", "_buffers", "_modules"):
+            if not isinstance(fields[table], CountedDict):
+                fields[table] = CountedDict(fields[table])
+        for table in _HOOK_TABLES:
+            fields.setdefault(table, {})
+        fields.setdefault("_non_persistent_buffers_set", set())
+        fields.setdefault("_is_full_backward_hook", None)
 
     # Calling
 
