@@ -58,7 +58,7 @@ class EagerBackend:
         array = target._array
         assert array is not None and new._array is not None
         if not array.flags.writeable:
-            array = _writeable(array)
+            array = writeable(array)
         np.copyto(array, new._array, casting="unsafe")
 
     def constant(self, value: float | int | bool, dtype: DType) -> Tensor:
@@ -81,7 +81,7 @@ class EagerBackend:
         return value if isinstance(value, int | float | complex) else float(value)
 
 
-def _writeable(array: Array) -> Array:
+def writeable(array: Array) -> Array:
     """The memory of an expanded view, which NumPy hands out read-only; RuntimeError where it is read-only
     itself.
     """

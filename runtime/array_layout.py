@@ -14,6 +14,7 @@ import numpy as np
 
 C_CONTIGUOUS = 0x1
 ALIGNED = 0x100
+WRITEABLE = 0x400
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ def probe() -> ArrayLayout | None:
     """The layout, or None where live arrays do not read back as expected (then arguments are checked in Python)."""
     header = object.__basicsize__
     layout = ArrayLayout(header, header + 8, header + 16, header + 40, header + 48)
-    for array in (np.zeros((3, 5), np.float32), np.arange(7), np.zeros((2, 4, 6))[:, ::2], np.zeros(())):
+    read_only = np.arange(4)
+    read_only.flags.writeable = False
+    for array in (np.zeros((3, 5), np.float32), read_only, np.zeros((2, 4, 6))[:, ::2], np.zeros(())):
         if not _reads_back(array, layout):
             return None
     return layout
@@ -56,4 +59,5 @@ def _reads_back(array: np.ndarray, layout: ArrayLayout) -> bool:
         word(layout.descr) == id(array.dtype)
         and bool(flags & C_CONTIGUOUS) == array.flags.c_contiguous
         and bool(flags & ALIGNED) == array.flags.aligned
+        and bool(flags & WRITEABLE) == array.flags.writeable
     )

@@ -6,7 +6,7 @@ does both for all arguments in some ten nanoseconds: Python hands it `id(array)`
 A *call record* is an array of i64 words that describes one call:
 
     0 entry   1 inputs   2 outputs   3 arena   4 dims   5 threads   6 number of checked arguments   7 number of results
-    then per argument   slot, address of its dtype object, ndim, dims...
+    then per argument   slot, address of its dtype object, required flags, ndim, dims...
     then per result     slot
 
 `inputs` and `outputs` are arrays of data pointers; the slots of arguments and results are filled here, the rest
@@ -17,16 +17,17 @@ has run.
 
 from __future__ import annotations
 
-from .array_layout import ALIGNED, C_CONTIGUOUS, ArrayLayout
+from .array_layout import ALIGNED, C_CONTIGUOUS, WRITEABLE, ArrayLayout
 
 SYMBOL = "vitrify_call"
 MISMATCH = -1
 HEADER_WORDS = 8
+READ_FLAGS = C_CONTIGUOUS | ALIGNED
+WRITE_FLAGS = READ_FLAGS | WRITEABLE
 
 
 def llvm_text(layout: ArrayLayout) -> str:
     """The shim as a function `i32 vitrify_call(ptr record, ptr objects)` for this process's array layout."""
-    required = C_CONTIGUOUS | ALIGNED
     return f"""
 define i32 @{SYMBOL}(ptr %record, ptr %objects) {{
 start:
@@ -59,12 +60,15 @@ argument:
   %flags = load i32, ptr %flags.at
   %want.descr.at = getelementptr i64, ptr %entry, i64 1
   %want.descr = load i64, ptr %want.descr.at
-  %want.nd.at = getelementptr i64, ptr %entry, i64 2
+  %want.flags.at = getelementptr i64, ptr %entry, i64 2
+  %want.flags.wide = load i64, ptr %want.flags.at
+  %want.flags = trunc i64 %want.flags.wide to i32
+  %want.nd.at = getelementptr i64, ptr %entry, i64 3
   %want.nd = load i64, ptr %want.nd.at
   %descr.ok = icmp eq i64 %descr, %want.descr
   %nd.ok = icmp eq i64 %nd, %want.nd
-  %flags.kept = and i32 %flags, {required}
-  %flags.ok = icmp eq i32 %flags.kept, {required}
+  %flags.kept = and i32 %flags, %want.flags
+  %flags.ok = icmp eq i32 %flags.kept, %want.flags
   %two.ok = and i1 %descr.ok, %nd.ok
   %three.ok = and i1 %two.ok, %flags.ok
   br i1 %three.ok, label %dims, label %mismatch
@@ -72,7 +76,7 @@ argument:
 dims:
   %dims.at = getelementptr i8, ptr %object, i64 {layout.dims}
   %dims.ptr = load ptr, ptr %dims.at
-  %want.dims = getelementptr i64, ptr %entry, i64 3
+  %want.dims = getelementptr i64, ptr %entry, i64 4
   br label %dim.test
 
 dim.test:
@@ -98,7 +102,7 @@ argument.done:
   %data = load ptr, ptr %data.at
   %input.at = getelementptr ptr, ptr %inputs, i64 %slot
   store ptr %data, ptr %input.at
-  %entry.words = add i64 %nd, 3
+  %entry.words = add i64 %nd, 4
   %entry.next = getelementptr i64, ptr %entry, i64 %entry.words
   %i.next = add i64 %i, 1
   br label %argument.test

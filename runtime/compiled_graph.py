@@ -113,7 +113,7 @@ class CompiledGraph:
         }
         return objects, facts
 
-    # -- running ------------------------------------------------------------------------------------------------------
+    # -- running ---------------------------------------------------------------------------------------------
 
     @property
     def entry(self) -> int:
@@ -136,7 +136,7 @@ class CompiledGraph:
             raise RuntimeError(f"{self.traced.name}: generated code reported the unknown status {code}")
         raise IndexError(text)
 
-    # -- looking inside -----------------------------------------------------------------------------------------------
+    # -- looking inside --------------------------------------------------------------------------------------
 
     @cached_property
     def stages(self) -> list[Graph]:

@@ -117,6 +117,27 @@ def test_a_target_out_of_range_is_eagers_error():
         assert str(found.value).split(" ")[-4:] == str(eager.value).split(" ")[-4:]
 
 
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_read_only_memory_is_not_written():
+    read_only = np.ones(4, np.float32)
+    read_only.flags.writeable = False
+
+    @torch.compile
+    def double(x):
+        x.mul_(2)
+        return x.sum()
+
+    with pytest.raises(RuntimeError, match="read-only"):
+        double(torch.from_numpy(read_only))
+    assert double(torch.ones(4)).item() == 8
+    with pytest.raises(RuntimeError, match="read-only"):
+        double(torch.from_numpy(read_only))
+    captured = torch.from_numpy(read_only)
+    with pytest.raises(RuntimeError, match="read-only"):
+        torch.compile(lambda x: captured.add_(x).sum())(torch.ones(4))
+    assert read_only.tolist() == [1, 1, 1, 1]
+
+
 def test_a_failed_check_leaves_the_parameters_alone():
     net = nn.Linear(4, 3)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)

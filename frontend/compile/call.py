@@ -8,7 +8,7 @@ the objects of its arguments and results, and makes one native call.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,8 @@ class CallRecord:
             len(binding.result_slots),
         ]
         for slot, type_ in binding.argument_slots:
-            words += [slot, id(type_.dtype.numpy), type_.rank, *type_.sizes]
+            flags = call_shim.WRITE_FLAGS if slot in binding.written_slots else call_shim.READ_FLAGS
+            words += [slot, id(type_.dtype.numpy), flags, type_.rank, *type_.sizes]
         words += [slot for slot, _ in binding.result_slots]
         record = (ctypes.c_int64 * len(words))(*words)
         self.objects = (ctypes.c_int64 * max(1, len(binding.argument_slots) + len(binding.result_slots)))()
@@ -93,7 +94,8 @@ class Binding:
 
     argument_slots: (input slot, concrete type) of the arrays given per call; result_slots: output slots of the arrays
     made anew per call; kept_slots: of those that may be used again; fixed_inputs/fixed_outputs: arrays whose memory
-    stays, by slot; number_slots, random_slots: inputs that the record itself holds.
+    stays, by slot; number_slots, random_slots: inputs that the record itself holds; written_slots: arguments that are
+    written to.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Binding:
         fixed_outputs: Sequence[tuple[int, Array]] = (),
         number_slots: Sequence[int] = (),
         random_slots: Sequence[int] = (),
+        written_slots: Collection[int] = (),
     ):
         self.graph = graph
         self.dims = dict(dims)
@@ -118,6 +121,7 @@ class Binding:
         self.fixed_outputs = tuple(fixed_outputs)
         self.number_slots = tuple(number_slots)
         self.random_slots = tuple(random_slots)
+        self.written_slots = frozenset(written_slots)
         self.threads = get_num_threads()
         self._idle: list[CallRecord] = []
         self._invoke: Callable[[int, int], int] = native_call()
@@ -167,7 +171,10 @@ def fits(array: Array, type_: TensorType) -> bool:
     """Whether native code will take the array as it is: what the call shim checks."""
     flags = array.flags
     return (
-        array.dtype is type_.dtype.numpy and array.shape == type_.shape and flags.c_contiguous and flags.aligned
+        array.dtype is type_.dtype.numpy
+        and array.shape == type_.shape
+        and flags.c_contiguous
+        and flags.aligned
     )
 
 

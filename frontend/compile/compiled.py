@@ -52,9 +52,9 @@ class History:
 class CompiledFunction:
     """A function whose calls run as one compiled graph each. Made by `torch.compile`.
 
-    The first call with arguments of a kind traces the function and compiles it; later calls whose guards hold go straight
-    to native code. `report()` tells what was compiled and why; `graph(stage)`, `loops()`, `llvm()` and `assembly()` show
-    the stages of the most recent specialization.
+    The first call with arguments of a kind traces the function and compiles it; later calls whose guards hold go
+    straight to native code. `report()` tells what was compiled and why; `graph(stage)`, `loops()`, `llvm()` and
+    `assembly()` show the stages of the most recent specialization.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """A compiled trace whose results need gradients: eager code stands between its forward and its backward.
 
-The traced graph is differentiated by the autodiff pass and split by the partition pass; forward and backward are compiled
-graphs of their own. A call runs the forward and leaves a node on the tape, which runs the backward when a gradient
-arrives.
+The traced graph is differentiated by the autodiff pass and split by the partition pass; forward and backward are
+compiled graphs of their own. A call runs the forward and leaves a node on the tape, which runs the backward when a
+gradient arrives.
 """
 
 from __future__ import annotations

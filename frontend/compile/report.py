@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..ir import dims
 from ..passes.memory_plan import lower_bound
 from ..runtime.compiled_graph import CompiledGraph
+from .report_data import report_data
+from .report_page import page
 
 if TYPE_CHECKING:
     from .compiled import Recompile
@@ -33,7 +37,7 @@ class KernelLine:
 
 @dataclass(frozen=True)
 class Report:
-    """`print(report)` shows all of it. Sizes are for the `dims` given (a symbolic dim's upper bound when bounded)."""
+    """`print(report)` is a summary, `save("out.html")` a page with all of it. Sizes are for the `dims` given (a symbolic dim's upper bound when bounded)."""
 
     name: str
     graphs: tuple[CompiledGraph, ...]
@@ -89,6 +93,16 @@ class Report:
             for graph in self.graphs
             for launch in graph.program.launches
         ]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain data that `json.dumps` takes; docs/inspection.md describes the keys."""
+        return report_data(self)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report as one HTML page that needs nothing else; the file's path."""
+        file = Path(path)
+        file.write_text(page([self.to_json()]), encoding="utf-8")
+        return file
 
     def __str__(self) -> str:
         lines = [f"compiled {self.name}"]

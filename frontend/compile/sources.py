@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 from ..tensor import Tensor
 
@@ -43,7 +43,7 @@ class RandomSource:
     path: str = "rng"
 
 
-Source = Union[ArgumentSource, TensorSource, NumberSource, RandomSource]
+Source = ArgumentSource | TensorSource | NumberSource | RandomSource
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..eager import writeable
 from ..ir.interpreter import symbol_of
 from ..nn.modules.structure import structure_version
 from ..random import philox_state
@@ -94,7 +95,7 @@ class Specialization:
         self._binding: Binding | None = None
         self._build_result = self._result_builder()
 
-    # -- does it fit? ---------------------------------------------------------------------------------------------------
+    # -- does it fit? ----------------------------------------------------------------------------------------
 
     def fits_quickly(self, leaves: Sequence[Any]) -> bool:
         """The cheap part of `why_not`: True means only the array types remain to be checked."""
@@ -180,7 +181,7 @@ class Specialization:
         """The symbolic dims of the latest call."""
         return dict(self._binding.dims) if self._binding is not None else {}
 
-    # -- running ----------------------------------------------------------------------------------------------------------
+    # -- running ---------------------------------------------------------------------------------------------
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """The call's result, or MISS when an argument array has another type than the latest call's."""
@@ -206,6 +207,8 @@ class Specialization:
             binding = self._bindings[key] = self._bind(dims)
         self._binding = binding
         given = [leaves[position]._array for _, position in self.argument_sources]
+        for position in self.written_arguments:
+            writeable(leaves[position]._array)
         arrays = [as_bound(a, t) for a, (_, t) in zip(given, binding.argument_slots)]
         result = self._execute(binding, arrays, leaves)
         assert result is not MISS
@@ -239,7 +242,9 @@ class Specialization:
                     owner._grad = grad
                 for tensor, value in self.plain_grads:
                     tensor._grad = value
-                grad_accesses[0] += 1  # other records' gradients, other specializations' too, are no longer the owners'
+                grad_accesses[0] += (
+                    1  # other records' gradients, other specializations' too, are no longer the owners'
+                )
                 record.accesses = grad_accesses[0]
             return self._deliver(binding, record, arrays, results, leaves)
         finally:
@@ -264,7 +269,9 @@ class Specialization:
         types = self.trace.graph.inputs
         arguments = [(slot, types[slot].type.bind(dims)) for slot, _ in self.argument_sources]
         fixed = [(slot, _native_base(t)) for slot, t in self.tensor_sources]
-        written = [(self.output_of_slot[slot], a) for slot, a in fixed if slot in self.output_of_slot]
+        written = [
+            (self.output_of_slot[slot], writeable(a)) for slot, a in fixed if slot in self.output_of_slot
+        ]
         return Binding(
             self.compiled,
             dims,
@@ -275,6 +282,7 @@ class Specialization:
             written,
             self.number_slots,
             self.random_slots,
+            self.output_of_slot,
         )
 
     def _free_kept(self, binding: Binding, record: CallRecord, owners: Sequence[Tensor]) -> None:
@@ -325,9 +333,7 @@ def _references(record: CallRecord, owners: Sequence[Tensor]) -> list[int]:
     """For each kept gradient a count of the references to it and to its memory (views hold that), its owner's not
     counted. Only good for comparing with what the same function gave when nobody else held any."""
     return [
-        getrefcount(grad) - (owner._grad is grad) + getrefcount(array)
-        if grad._array is array
-        else -1
+        getrefcount(grad) - (owner._grad is grad) + getrefcount(array) if grad._array is array else -1
         for grad, array, owner in zip(record.kept, record.kept_arrays, owners)
     ]
 

@@ -6,11 +6,11 @@ import gc
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
-from ..dispatch import use_backend
 import numpy as np
 
+from ..dispatch import use_backend
 from ..ir import dims
 from ..ir.graph import Graph, Value
 from ..ir.types import TensorType
@@ -45,7 +45,7 @@ class Fixed:
     value: Any
 
 
-Leaf = Union[FromOutput, FromArgument, Fixed]
+Leaf = FromOutput | FromArgument | Fixed
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class GradEffect:
 
 @dataclass(frozen=True)
 class Trace:
-    """`graph.outputs` are, in order: `results` result tensors, new gradients, written storages (aliased to their inputs).
+    """`graph.outputs` are, in order: `results` result tensors, new gradients, written storages (aliased to their
+    inputs).
 
     `requires_grad`: the results through which gradients may flow; `names`: of the argument leaves.
     """
@@ -101,7 +102,8 @@ def trace_call(
     for position, leaf in enumerate(leaves):
         if isinstance(leaf, np.ndarray):
             raise TypeError(
-                f"{name}: argument {paths[position]} is a NumPy array; pass torch.from_numpy(array) to a compiled function"
+                f"{name}: argument {paths[position]} is a NumPy array; pass torch.from_numpy(array) to a compiled "
+                "function"
             )
         if isinstance(leaf, Tensor):
             type_ = array_type(leaf._array) if leaf._array is not None else leaf._type
@@ -122,7 +124,7 @@ def trace_call(
                     "code would not repeat that; keep such state in a buffer and change it in place, or outside."
                 )
             trace = _finish(tracer, result, placeholders, structure, leaves, paths)
-            return trace, [ref for ref in tracer.created]
+            return trace, list(tracer.created)
     except TraceError:
         raise
     except Exception as error:

@@ -9,8 +9,8 @@ its content now. Reading a view applies the view's steps to that value; writing 
 new content with the steps' `write_back` rules. At the end, a storage of a real tensor (or of an argument) whose content
 changed becomes a graph output aliased to its input.
 
-*Real tensors* that the code meets (parameters, optimizer state, closed-over tensors) become inputs of the graph when they
-are first read. They are not changed while tracing: what the code did to them is recorded as effects and undone.
+*Real tensors* that the code meets (parameters, optimizer state, closed-over tensors) become inputs of the graph when
+they are first read. They are not changed while tracing: what the code did to them is recorded as effects and undone.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Tracer:
         self._guarded: set[Any] = set()
         self._node: Node | None = None
 
-    # -- the backend protocol ---------------------------------------------------------------------------------------
+    # -- the backend protocol --------------------------------------------------------------------------------
 
     def apply(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
         """Append a node; its results as traced tensors. The result of a view shares its operand's storage."""
@@ -191,8 +191,8 @@ class Tracer:
             traced = self.storages[storage]
             if views or value.type != traced.value.type:
                 raise TraceError(
-                    f"a compiled function assigned a {value.type} to the .data of a tensor over {traced.value.type}; the "
-                    "type must stay, and the tensor must not be a view"
+                    f"a compiled function assigned a {value.type} to the .data of a tensor over {traced.value.type}; "
+                    "the type must stay, and the tensor must not be a view"
                 )
             traced.value = value
             traced.writes += 1
@@ -216,7 +216,7 @@ class Tracer:
             return user_location()
         return backward_location(self._node.metadata.get("location"))
 
-    # -- reading ------------------------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------------
 
     def read(self, tensor: Tensor) -> Value:
         """The tensor's content now, as a graph value."""
@@ -296,7 +296,7 @@ class Tracer:
         self.storages[tensor._storage] = TracedStorage(value, len(self.sources) - 1)
         return tensor
 
-    # -- what gradients may flow through ------------------------------------------------------------------------------
+    # -- what gradients may flow through ---------------------------------------------------------------------
 
     def _mark_activity(
         self, op: Op, operands: Sequence[Tensor], values: Sequence[Value], results: Sequence[Value]
@@ -346,7 +346,7 @@ class Tracer:
         outputs = [mapping[v] if i in keep else cut(v) for i, v in enumerate(values)]
         return outputs, builder
 
-    # -- afterwards -----------------------------------------------------------------------------------------------------
+    # -- afterwards ------------------------------------------------------------------------------------------
 
     def undo(self) -> None:
         """Give every real tensor back the `.grad` and the version it had before the trace."""

@@ -1,0 +1,338 @@
+"""A report as plain data (`Report.to_json`): dicts, lists, strings and numbers that JSON can hold.
+
+The keys are described in docs/inspection.md. What leads from one to another are names: a node's outputs are values; a
+node of the last stage is a group; a launch names its group, its kernel (loop IR) and its function (LLVM, assembly); a
+buffer names the group that first writes it. A source line is a file and a number.
+"""
+
+from __future__ import annotations
+
+import linecache
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..codegen.llvm import ENTRY, launched_functions
+from ..codegen.loops.nodes import Launch, Program
+from ..codegen.loops.printer import kernel_names, print_kernel
+from ..ir import dims
+from ..ir.dtypes import DType
+from ..ir.graph import Graph, Location, Node
+from ..ir.printer import to_text, used_symbols
+from ..passes.fusion import Fusion
+from ..passes.memory_plan import lower_bound
+from ..passes.pipeline import default_pipeline
+from ..runtime.compiled_graph import CompiledGraph
+
+if TYPE_CHECKING:
+    from .report import Report
+
+FORMAT = 1
+Json = dict[str, Any]
+# Source lines shown before the first and after the last line that made a node, and between two that are near.
+CONTEXT = 6
+
+
+def report_data(report: Report) -> Json:
+    """Everything a report knows. Makes the stages, loop IR, LLVM text and assembly where they came from the cache."""
+    graphs = [_graph(graph, report.dims) for graph in report.graphs]
+    return {
+        "format": FORMAT,
+        "function": report.name,
+        "target": str(report.graphs[0].target.cpu),
+        "dims": dict(sorted(report.dims.items())),
+        "compiles": [
+            {"reason": c.reason, "seconds": c.seconds, "from_cache": c.from_cache} for c in report.compiles
+        ],
+        "retraces": report.retraces,
+        "arena_bytes": report.arena_bytes,
+        "arena_lower_bound": report.arena_lower_bound,
+        "graphs": graphs,
+        "sources": _sources(graphs),
+    }
+
+
+def _graph(graph: CompiledGraph, bindings: Mapping[str, int]) -> Json:
+    program = graph.program
+    functions = launched_functions(graph.llvm_modules[0])
+    if len(functions) != len(program.launches):
+        raise RuntimeError(
+            f"{program.name}: {len(program.launches)} launches, but the entry calls {len(functions)} functions"
+        )
+    names = kernel_names(program)
+    launches = [
+        _launch(number, launch, names[launch.kernel], function, bindings)
+        for number, (launch, function) in enumerate(zip(program.launches, functions))
+    ]
+    return {
+        "name": graph.traced.name,
+        "from_cache": graph.from_cache,
+        "steps": [{"name": name, "seconds": s} for name, s in graph.timings.steps.items()],
+        "stages": [_stage(name, stage) for name, stage in zip(graph.stage_names(), graph.stages)],
+        "groups": [_group(node, launches) for node in graph.stages[-1].nodes],
+        "launches": launches,
+        "kernels": [
+            {"name": name, "text": print_kernel(kernel, name), "parallel": kernel.parallel is not None}
+            for kernel, name in names.items()
+        ],
+        "functions": _functions(graph, functions),
+        "memory": _memory(program, bindings),
+        "refusals": _refusals(graph),
+    }
+
+
+# -- graphs -----------------------------------------------------------------------------------------------------------
+
+
+def _stage(name: str, graph: Graph) -> Json:
+    first = 2 if used_symbols(graph) else 1
+    return {
+        "name": name,
+        "made_by": graph.provenance.made_by,
+        "seconds": graph.provenance.seconds,
+        "nodes_before": graph.provenance.nodes_before,
+        "text": to_text(graph),
+        "inputs": [{"name": v.name, "type": str(v.type)} for v in graph.inputs],
+        "outputs": [v.name for v in graph.outputs],
+        "aliases": {str(output): graph.inputs[i].name for output, i in graph.aliases.items()},
+        "nodes": _nodes(graph, first, "")[0],
+    }
+
+
+def _nodes(graph: Graph, line: int, prefix: str) -> tuple[list[Json], int]:
+    """The graph's nodes, the first of which is on `line` of the text, and the line after the last."""
+    found = []
+    for node in graph.nodes:
+        own = line
+        line += 1
+        body: list[Json] = []
+        for region in node.regions:
+            # A region's text has a line before its nodes, and two after them: what it returns, and a brace.
+            inner, line = _nodes(region, line + 1, f"{prefix}{region.name}/")
+            line += 2
+            body += inner
+        found.append(_node(node, own, prefix, body))
+    return found, line
+
+
+def _node(node: Node, line: int, prefix: str, body: list[Json]) -> Json:
+    return {
+        "id": prefix + node.outputs[0].name,
+        "op": node.op.name,
+        "inputs": [v.name for v in node.inputs],
+        "outputs": [{"name": v.name, "type": str(v.type)} for v in node.outputs],
+        "attrs": {name: attr_data(value) for name, value in node.attrs.items()},
+        "text_line": line,
+        "body": body,
+        **_place(node.location),
+    }
+
+
+def _place(location: Location | None) -> Json:
+    if location is None:
+        return {"file": None, "line": None, "module": ""}
+    return {"file": location.file, "line": location.line, "module": location.module}
+
+
+def attr_data(value: Any) -> Any:
+    """An attribute as JSON data: numbers, strings and lists as they are; dtypes, symbolic dims, inf and nan as text."""
+    match value:
+        case None | bool() | str():
+            return value
+        case int():
+            return int(value)
+        case float():
+            return float(value) if math.isfinite(value) else repr(float(value))
+        case DType():
+            return value.name
+        case dims.Expr():
+            return str(value)
+        case tuple():
+            return [attr_data(item) for item in value]
+    raise TypeError(f"an attribute cannot be a {type(value).__name__}: {value!r}")
+
+
+# -- groups, launches, functions ----------------------------------------------------------------------------------------
+
+
+def _group(node: Node, launches: Iterable[Json]) -> Json:
+    (body,) = node.regions
+    name = node.attrs["name"]
+    return {
+        "name": name,
+        "kind": node.attrs["kind"],
+        "ops": [n.op.name for n in body.nodes],
+        "values": [v.name for n in body.nodes for v in n.outputs],
+        "inputs": [v.name for v in node.inputs],
+        "outputs": [v.name for v in node.outputs],
+        "launches": [launch["index"] for launch in launches if launch["group"] == name],
+        **_place(node.location),
+    }
+
+
+def _launch(number: int, launch: Launch, kernel: str, function: str, bindings: Mapping[str, int]) -> Json:
+    flops, moved = dims.evaluate(launch.flops, bindings), dims.evaluate(launch.bytes, bindings)
+    return {
+        "index": number,
+        # A copy that ties an output to the caller's memory belongs to no group.
+        "group": launch.source or None,
+        "kernel": kernel,
+        "function": function,
+        "flops": flops,
+        "bytes": moved,
+        "intensity": flops / moved if moved else 0.0,
+        "reads": [
+            b.name for p, b in zip(launch.kernel.params, launch.args) if p.name not in launch.kernel.writes
+        ],
+        "writes": [
+            b.name for p, b in zip(launch.kernel.params, launch.args) if p.name in launch.kernel.writes
+        ],
+    }
+
+
+def _functions(graph: CompiledGraph, launched: Iterable[str]) -> list[Json]:
+    names = [*dict.fromkeys(launched), ENTRY]
+    llvm: dict[str, str] = {}
+    for text in graph.llvm_modules:
+        llvm.update(split_llvm(text))
+    machine = split_assembly(graph.assembly_text(), names)
+    return [{"name": name, "llvm": llvm[name], "assembly": machine[name]} for name in names]
+
+
+def split_llvm(module: str) -> dict[str, str]:
+    """The text of each function that a module defines."""
+    found = re.finditer(r"^define [^@\n]*@([\w.]+)\(.*?^}$", module, re.MULTILINE | re.DOTALL)
+    return {match[1]: match[0] for match in found}
+
+
+def split_assembly(text: str, names: Iterable[str]) -> dict[str, str]:
+    """The text of each named function: from its label to the next one's directives, with the constants before it.
+
+    Labels may have the underscore before them that Mach-O wants.
+    """
+    wanted = set(names)
+    found: dict[str, str] = {}
+    constants: list[str] = []
+    lines: list[str] = []
+    name = ""
+    for line in text.splitlines():
+        label = re.match(r"_?([\w.$]+):", line)
+        if label and label[1] in wanted and label[1] not in found:
+            name, lines = label[1], [*constants, line]
+            constants = []
+        elif name and re.match(r"(\.?Lfunc_end\d+:|\t\.(globl|section|size)\b)", line):
+            found[name] = "\n".join(lines)
+            name = ""
+        elif name:
+            lines.append(line)
+        elif re.match(r"\.?L?CPI\w*:|\.LCPI\w*:|\t\.(long|quad|short|byte|zero|ascii|asciz)\b", line):
+            constants.append(line)
+    if name:
+        found[name] = "\n".join(lines)
+    missing = wanted - found.keys()
+    if missing:
+        raise RuntimeError(f"the assembly has no function {', '.join(sorted(missing))}")
+    return found
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------------
+
+
+def _memory(program: Program, bindings: Mapping[str, int]) -> Json:
+    owner = _first_writers(program)
+    buffers = [
+        {
+            "name": interval.name,
+            "offset": dims.evaluate(program.offsets[interval.name], bindings),
+            "bytes": dims.evaluate(interval.nbytes, bindings),
+            "first": interval.first,
+            "last": interval.last,
+            "group": owner.get(interval.name),
+        }
+        for interval in program.lifetimes
+    ]
+    used = [_occupied(buffers, launch) for launch in range(len(program.launches))]
+    peak = max(used, default=0)
+    return {
+        "arena_bytes": dims.evaluate(program.arena_bytes, bindings),
+        "lower_bound": lower_bound(program.lifetimes, bindings),
+        "buffers": buffers,
+        "peak_launch": used.index(peak) if used else None,
+        "peak_bytes": peak,
+        "caller": [
+            {"name": b.name, "dtype": b.dtype.name, "bytes": dims.evaluate(b.nbytes, bindings), "role": role}
+            for role, group in (("input", program.inputs), ("output", program.outputs))
+            for b in group
+        ],
+    }
+
+
+def _first_writers(program: Program) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for launch in program.launches:
+        for param, buffer in zip(launch.kernel.params, launch.args):
+            if param.name in launch.kernel.writes:
+                found.setdefault(buffer.name, launch.source or None)
+    return found
+
+
+def _occupied(buffers: Iterable[Json], launch: int) -> int:
+    """Bytes of the arena in use during a launch; where one buffer takes over another's place it counts once."""
+    total = end = 0
+    for start, size in sorted(
+        (b["offset"], b["bytes"]) for b in buffers if b["first"] <= launch <= b["last"]
+    ):
+        total += max(0, start + size - max(start, end))
+        end = max(end, start + size)
+    return total
+
+
+# -- why not fused, and where from ------------------------------------------------------------------------------------
+
+
+def _refusals(graph: CompiledGraph) -> list[Json]:
+    """Pairs of values that fusion kept apart; fusion runs once more to find them."""
+    stages = graph.stages
+    for before, step in zip(stages, default_pipeline(graph.options.pipeline)):
+        if isinstance(step, Fusion):
+            made = {v.name: node for node in before.nodes for v in node.outputs}
+            return [
+                {
+                    "producer": r.producer,
+                    "producer_op": made[r.producer].op.name,
+                    "consumer": r.consumer,
+                    "consumer_op": made[r.consumer].op.name,
+                    "reason": str(r.reason),
+                }
+                for r in step.run_with_report(before).refusals
+            ]
+    return []
+
+
+def _sources(graphs: Iterable[Json]) -> list[Json]:
+    """The lines that nodes came from, with their surroundings; `text` None where a file cannot be read."""
+    lines: dict[str, set[int]] = {}
+    for graph in graphs:
+        for stage in graph["stages"]:
+            for node in _all_nodes(stage["nodes"]):
+                if node["file"] is not None:
+                    lines.setdefault(node["file"], set()).add(node["line"])
+    return [
+        {"file": file, "lines": sorted(found), "text": _surroundings(file, found)}
+        for file, found in lines.items()
+    ]
+
+
+def _all_nodes(nodes: Iterable[Json]) -> Iterable[Json]:
+    for node in nodes:
+        yield node
+        yield from _all_nodes(node["body"])
+
+
+def _surroundings(file: str, lines: set[int]) -> dict[str, str] | None:
+    text = linecache.getlines(file)  # notebooks put their cells there too
+    if not text:
+        return None
+    wanted = {n for line in lines for n in range(line - CONTEXT, line + CONTEXT + 1)}
+    return {str(n): text[n - 1].rstrip("\n") for n in sorted(wanted) if 1 <= n <= len(text)}
