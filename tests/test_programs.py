@@ -25,6 +25,7 @@ COMPILED = {
     "gan": "netG",
     "gpt": "model",
     "linear_layer": "layer",
+    "lstm_tagger": "model",
     "my_net": "model",
     "neural_networks_tutorial": "net",
     "recurrent_net": "rnn",
