@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nn_attention_cases import attention_layers
+from nn_loss_cases import loss_layers, more_losses
 from nn_norm_cases import norm_layers
 from nn_shape_cases import activation_layers, shape_layers
 
@@ -111,7 +112,7 @@ def layers() -> dict[str, tuple[Draw, Draw]]:
             lambda t: t.nn.Sequential(t.nn.Linear(4, 6), t.nn.ReLU(inplace=True), t.nn.Linear(6, 2)),
             image(3, 4),
         ),
-    } | norm_layers() | attention_layers() | shape_layers() | activation_layers()
+    } | norm_layers() | attention_layers() | shape_layers() | activation_layers() | loss_layers()
 
 
 def losses() -> dict[str, tuple[Draw, Draw]]:
@@ -174,7 +175,7 @@ def losses() -> dict[str, tuple[Draw, Draw]]:
             lambda t, r: t.nn.BCEWithLogitsLoss(weight(t), reduction=r, pos_weight=weight(t) * 2),
             real(4, 3),
         ),
-    }
+    } | more_losses()
 
 
 def initialisers() -> dict[str, Draw]:

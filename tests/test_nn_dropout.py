@@ -1,0 +1,60 @@
+"""Dropouts and random activations: what is dropped, what stays the same on average, eager and compiled alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import vitrify as torch
+import vitrify.nn.functional as F
+
+compiled = pytest.mark.parametrize("compile", [lambda fn: fn, torch.compile], ids=["eager", "compiled"])
+
+
+@compiled
+@pytest.mark.parametrize(
+    "name, shape", [("1d", (40, 50, 3)), ("2d", (40, 50, 3, 2)), ("3d", (40, 50, 2, 2, 1))]
+)
+def test_whole_channels_are_dropped(name, shape, compile):
+    torch.manual_seed(0)
+    layer = getattr(torch.nn, f"Dropout{name}")(0.25)
+    y = compile(lambda x: layer(x))(torch.ones(*shape)).numpy().reshape(2000, -1)
+    assert ((y == 0) | np.isclose(y, 1 / 0.75)).all()
+    assert (y == y[:, :1]).all()
+    assert 0.2 < (y[:, 0] == 0).mean() < 0.3
+
+
+@compiled
+@pytest.mark.parametrize("layer", [torch.nn.AlphaDropout(0.2), torch.nn.FeatureAlphaDropout(0.2)])
+def test_alpha_dropout_keeps_mean_and_variance(layer, compile):
+    torch.manual_seed(0)
+    y = compile(lambda x: layer(x))(torch.randn(200, 300)).numpy()
+    assert abs(y.mean()) < 0.02 and abs(y.std() - 1) < 0.02
+
+
+@compiled
+def test_rrelu_draws_its_slopes(compile):
+    torch.manual_seed(0)
+    x = -torch.ones(5000)
+    slopes = -compile(lambda x: F.rrelu(x, 0.1, 0.3, training=True))(x).numpy()
+    assert slopes.min() >= 0.1 and slopes.max() < 0.3 and abs(slopes.mean() - 0.2) < 0.01
+
+
+def test_eager_and_compiled_draw_the_same_and_gradients_follow():
+    layer = torch.nn.Dropout2d(0.5)
+    found = []
+    for run in (layer, torch.compile(layer)):
+        torch.manual_seed(7)
+        x = torch.ones(3, 4, 2, 2, requires_grad=True)
+        y = run(x)
+        y.sum().backward()
+        np.testing.assert_array_equal(x.grad.numpy(), y.detach().numpy())
+        found.append(y.detach().numpy())
+    np.testing.assert_array_equal(*found)
+
+
+def test_attention_drops_weights():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 600, 4), torch.ones(1, 2, 600, 4)
+    y = F.scaled_dot_product_attention(q, k, v, dropout_p=0.3).numpy()
+    assert (y != 1).any() and abs(y.mean() - 1) < 0.1
