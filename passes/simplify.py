@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import ml_dtypes
 import numpy as np
 
-from ..ir.dims import Expr
+from ..ir.dims import DimLike, Expr, bounds
 from ..ir.dtypes import DType
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op
@@ -434,6 +434,27 @@ def same_view_twice(s: Simplifier, call: Call) -> Value | None:
     return result
 
 
+def slice_of_concat(s: Simplifier, call: Call) -> Value | None:
+    """Elements of one of the joined parts are read from that part (the steps of an unrolled recurrent layer)."""
+    joined = s.made_by(call.inputs[0], "concat")
+    if joined is None or not _from_the_front(call):
+        return None
+    dim = joined.attrs["dim"] % call.type.rank
+    starts, stops = call.attrs["starts"], call.attrs["stops"]
+    before: DimLike = 0
+    for part in joined.inputs:
+        after = before + part.type.shape[dim]
+        if bounds(starts[dim] - before)[0] >= 0 and bounds(after - stops[dim])[0] >= 0:
+            return s.slice(
+                part,
+                starts=(*starts[:dim], starts[dim] - before, *starts[dim + 1 :]),
+                stops=(*stops[:dim], stops[dim] - before, *stops[dim + 1 :]),
+                steps=call.attrs["steps"],
+            )
+        before = after
+    return None
+
+
 def _from_the_front(call: Call | Node) -> bool:
     bounds = (*call.attrs["starts"], *call.attrs["stops"], *call.attrs["steps"])
     return all(isinstance(b, Expr) or b >= 0 for b in bounds)
@@ -474,7 +495,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "reshape": (view_of_nothing, same_view_twice),
     "permute": (view_of_nothing, same_view_twice, transposed_product),
     "expand": (view_of_nothing, same_view_twice),
-    "slice": (view_of_nothing, same_view_twice),
+    "slice": (view_of_nothing, same_view_twice, slice_of_concat),
     "flip": (view_of_nothing, same_view_twice),
     "pad": (view_of_nothing,),
     "concat": (view_of_nothing,),

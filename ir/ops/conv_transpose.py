@@ -30,6 +30,11 @@ def _geometry(attrs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: attrs[name] for name in GEOMETRY}
 
 
+def _plane(shape: Shape) -> str:
+    """Spatial sizes as PyTorch's message has them, which takes one dim for a plane of height 1."""
+    return "(" + " x ".join(map(str, (1, shape[2]) if len(shape) == 3 else shape[2:])) + ")"
+
+
 def _infer(x: TensorType, w: TensorType, bias: TensorType | None = None, **attrs: Any) -> TensorType:
     rank, groups = w.rank - 2, attrs["groups"]
     if not 1 <= rank <= 3 or x.rank != w.rank:
@@ -48,8 +53,8 @@ def _infer(x: TensorType, w: TensorType, bias: TensorType | None = None, **attrs
     size = _size(x.shape, w.shape, attrs)
     if any(bounds(n)[1] < 1 for n in size[2:]):
         raise RuntimeError(
-            f"Given input size per channel: {shape_text(x.shape[2:])}. Calculated output size per channel: "
-            f"{shape_text(size[2:])}. Output size is too small"
+            f"Given input size per channel: {_plane(x.shape)}. Calculated output size per channel: {_plane(size)}. "
+            "Output size is too small"
         )
     if bias is not None and bias.shape != (size[1],):
         raise RuntimeError(

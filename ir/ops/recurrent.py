@@ -166,7 +166,9 @@ def _lstm_decompose(
     wt = transposed(F, w)
 
     def step(t: int, start: Any, stop: Any, state: tuple[Any, ...]) -> Any:
-        i, f, g, o = columns(F, F.add(rows(F, x, start, stop), F.matmul(state[0], wt)), 4)
+        # Each gate added on its own: all of the step then has one shape, and fuses.
+        parts = (columns(F, y, 4) for y in (rows(F, x, start, stop), F.matmul(state[0], wt)))
+        i, f, g, o = (F.add(a, b) for a, b in zip(*parts))
         i, f, g, o = F.sigmoid(i), F.sigmoid(f), F.tanh(g), F.sigmoid(o)
         cell = F.add(F.mul(f, state[1]), F.mul(i, g))
         y = F.mul(o, F.tanh(cell))
