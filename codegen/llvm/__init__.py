@@ -2,6 +2,6 @@
 
 from .compile import assembly, compile_modules, optimized
 from .emit import EmitOptions
-from .program import ENTRY, emit_program
+from .program import ENTRY, emit_program, launched_functions
 
-__all__ = ["ENTRY", "EmitOptions", "assembly", "compile_modules", "emit_program", "optimized"]
+__all__ = ["ENTRY", "EmitOptions", "assembly", "compile_modules", "emit_program", "launched_functions", "optimized"]

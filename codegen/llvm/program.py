@@ -9,6 +9,7 @@ the code of the first check that failed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from ...ir import dims, dtypes
@@ -80,6 +81,12 @@ def module_text(
     lines += alias_metadata({k.alias_classes for k in kernels})
     lines.append("!99 = !{}")
     return "\n".join(lines) + "\n"
+
+
+def launched_functions(entry: str) -> list[str]:
+    """The function that each launch of a program runs, in order; `entry` is the first text of `emit_program`."""
+    # What `_EntryEmitter.launch` writes: once for every launch, also for one that may be shared among threads.
+    return re.findall(r"call void @(\w+)\(ptr %args, ptr %dims,", entry)
 
 
 def _balance(texts: Mapping[KernelText, str], modules: int) -> list[list[KernelText]]:
@@ -229,4 +236,4 @@ def _entry(program: Program, names: list[str], target: Target) -> tuple[str, dic
     return f"{header} {{\nentry:\n{body}\n{end}", e.w.declarations
 
 
-__all__ = ["ENTRY", "POOL_RUN", "alias_classes", "emit_program", "module_text"]
+__all__ = ["ENTRY", "POOL_RUN", "alias_classes", "emit_program", "launched_functions", "module_text"]

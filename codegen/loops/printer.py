@@ -47,7 +47,7 @@ def print_program(program: Program) -> str:
     lines.append(f"  arena_bytes {program.arena_bytes}")
     for code, message in sorted(program.messages.items()):
         lines.append(f"  message {code} {message!r}")
-    names = _kernel_names(program)
+    names = kernel_names(program)
     for launch in program.launches:
         lines.append("  " + _launch(launch, names[launch.kernel]))
     lines.append("}")
@@ -55,7 +55,7 @@ def print_program(program: Program) -> str:
     return "\n".join(lines) + "\n\n" + "\n".join(texts)
 
 
-def _kernel_names(program: Program) -> dict[Kernel, str]:
+def kernel_names(program: Program) -> dict[Kernel, str]:
     """A name for each kernel: its own, with a number where several share it."""
     names: dict[Kernel, str] = {}
     used: Counter[str] = Counter()

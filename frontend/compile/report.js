@@ -1,0 +1,601 @@
+"use strict";
+// The page is a view of one JSON document (docs/inspection.md). `state` says which function and graph are shown and what is
+// selected; a selection is a set of value names, source places and fused groups, and everything else follows from it.
+
+const reports = JSON.parse(document.getElementById("data").textContent);
+const state = { report: reports[0], graph: null, index: null, selection: null, tab: "ops", sort: ["index", 1] };
+
+// -- small helpers ------------------------------------------------------------------------------------------------------
+
+const byId = (id) => document.getElementById(id);
+
+/** An element; `attributes` may hold listeners (onclick), `children` are elements or text. */
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element[name] = value;
+    else if (value !== false && value != null) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child != null));
+  return element;
+}
+
+function makeSvg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(byId("mark").namespaceURI, tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+const number = (value) => value.toLocaleString("en-US");
+const milliseconds = (seconds) => (seconds * 1e3).toFixed(2);
+const placeKey = (thing) => (thing.file == null ? "" : `${thing.file}\n${thing.line}`);
+const baseName = (file) => file.split(/[\\/]/).pop();
+const colorOf = (kind) => `var(--${kind || "copy"})`;
+
+function placeText(thing) {
+  if (thing.file == null) return "";
+  return `${baseName(thing.file)}:${thing.line}${thing.module ? " · " + thing.module : ""}`;
+}
+
+function bytesText(bytes) {
+  if (bytes < 1024) return `${bytes} B`;
+  const units = ["KiB", "MiB", "GiB"];
+  let unit = -1;
+  do { bytes /= 1024; unit++; } while (bytes >= 1024 && unit < 2);
+  return `${bytes.toFixed(bytes < 10 ? 2 : 1)} ${units[unit]}`;
+}
+
+function* everyNode(nodes) {
+  for (const node of nodes) {
+    yield node;
+    yield* everyNode(node.body);
+  }
+}
+
+function addTo(map, key, value) {
+  if (!map.has(key)) map.set(key, new Set());
+  map.get(key).add(value);
+}
+
+// -- what leads to what ---------------------------------------------------------------------------------------------------
+
+/** Lookups of a graph: values by place, groups by place and by value, places by group and by value. */
+function indexOf(graph) {
+  const index = {
+    valuesAt: new Map(), groupsAt: new Map(), placesOf: new Map(), groupsOf: new Map(), tracedAt: new Map(),
+    group: new Map(graph.groups.map((group) => [group.name, group])),
+    kernel: new Map(graph.kernels.map((kernel) => [kernel.name, kernel])),
+    code: new Map(graph.functions.map((code) => [code.name, code])),
+    groupPlaces: new Map(),
+  };
+  for (const stage of graph.stages) {
+    for (const node of everyNode(stage.nodes)) {
+      if (node.body.length) continue;
+      const place = placeKey(node);
+      for (const value of node.outputs) {
+        if (place) addTo(index.valuesAt, place, value.name);
+        if (place) addTo(index.placesOf, value.name, place);
+      }
+    }
+  }
+  for (const node of graph.stages[0].nodes) {
+    const place = placeKey(node);
+    index.tracedAt.set(place, (index.tracedAt.get(place) || 0) + 1);
+  }
+  for (const node of graph.stages.at(-1).nodes) {
+    for (const inner of node.body) {
+      const name = node.attrs.name;
+      const place = placeKey(inner);
+      if (place) addTo(index.groupsAt, place, name);
+      if (place) addTo(index.groupPlaces, name, place);
+      for (const value of inner.outputs) addTo(index.groupsOf, value.name, name);
+    }
+  }
+  return index;
+}
+
+const each = (map, keys) => new Set([...keys].flatMap((key) => [...(map.get(key) || [])]));
+
+function selectPlace(file, line) {
+  const place = placeKey({ file, line });
+  const { index } = state;
+  select({
+    title: `line ${baseName(file)}:${line}`,
+    values: each(index.valuesAt, [place]), places: new Set([place]), groups: each(index.groupsAt, [place]),
+  });
+}
+
+function selectGroup(name, title) {
+  const group = state.index.group.get(name);
+  if (!group) return;
+  select({
+    title: title || `group ${name} (${group.kind}: ${group.ops.join(", ")})`,
+    values: new Set(group.values), places: each(state.index.groupPlaces, [name]), groups: new Set([name]),
+  });
+}
+
+function selectValue(name, title) {
+  const { index } = state;
+  select({
+    title: title || `%${name}`,
+    values: new Set([name]), places: each(index.placesOf, [name]), groups: each(index.groupsOf, [name]),
+  });
+}
+
+function selectNode(node) {
+  if (node.body.length) selectGroup(node.attrs.name);
+  else selectValue(node.outputs[0].name, `%${node.outputs[0].name} = ${node.op}   ${placeText(node)}`);
+}
+
+function select(selection) {
+  state.selection = selection;
+  const shown = byId("selected");
+  shown.textContent = selection
+    ? `${selection.title}  →  ${selection.places.size} lines, ${selectedLaunches().length} launches`
+    : "nothing selected";
+  shown.title = shown.textContent;
+  shown.className = selection ? "" : "none";
+  byId("clear").hidden = !selection;
+  markAll();
+  showDetail();
+}
+
+const selectedLaunches = () =>
+  state.selection ? state.graph.launches.filter((launch) => state.selection.groups.has(launch.group)) : [];
+
+/** Marks every element that stands for something selected: `data-value`, `data-place` and `data-group` say what. */
+function markAll() {
+  const selection = state.selection;
+  for (const element of document.querySelectorAll("[data-value], [data-place], [data-group]")) {
+    const { value, place, group } = element.dataset;
+    const on = selection && (
+      (value !== undefined && selection.values.has(value)) || (place !== undefined && selection.places.has(place)) ||
+      (group !== undefined && selection.groups.has(group)));
+    element.classList.toggle("on", Boolean(on));
+  }
+  byId("arena").firstElementChild?.classList.toggle("some", Boolean(selection));
+  const line = byId("source").querySelector(".on");
+  if (line && selection && !isVisible(line, byId("source"))) line.scrollIntoView({ block: "center", container: "nearest" });
+}
+
+function isVisible(element, pane) {
+  const inner = element.getBoundingClientRect(), outer = pane.getBoundingClientRect();
+  if (outer.bottom < 0 || outer.top > innerHeight) return true; // the page stays where the user is
+  return inner.top >= outer.top && inner.bottom <= outer.bottom;
+}
+
+// -- header ---------------------------------------------------------------------------------------------------------------
+
+function showFacts() {
+  const { report, graph } = state;
+  const launches = graph.launches;
+  const total = (key) => launches.reduce((sum, launch) => sum + launch[key], 0);
+  const last = report.compiles.at(-1);
+  const facts = [
+    [milliseconds(last.seconds) + " ms", last.from_cache ? "latest compile, machine code from disk" : "latest compile, cold"],
+    [`${graph.stages[0].nodes.length} → ${graph.groups.length}`, "ops traced → groups"],
+    [number(launches.length), `launches of ${graph.kernels.length} kernels`],
+    [`${(total("flops") / 1e6).toFixed(2)} MFLOP`, "per call, computed"],
+    [bytesText(total("bytes")), "least bytes moved per call"],
+    [bytesText(graph.memory.arena_bytes), `arena; lower bound ${bytesText(graph.memory.lower_bound)}`],
+    [report.target, "target"],
+  ];
+  const dims = Object.entries(report.dims);
+  if (dims.length) facts.push([dims.map(([name, size]) => `${name}=${size}`).join(", "), "sizes are for"]);
+  byId("facts").replaceChildren(...facts.map(([value, what]) => make("div", {}, make("b", {}, value), make("span", {}, what))));
+  const again = report.retraces ? `; traced again ${report.retraces} times with the same graph` : "";
+  byId("compiles").replaceChildren(
+    make("summary", {}, `${report.compiles.length} ${report.compiles.length === 1 ? "compile" : "compiles"}${again}`),
+    make("ol", {}, ...report.compiles.map((compile) => make("li", {},
+      `${milliseconds(compile.seconds)} ms, ${compile.from_cache ? "machine code from disk" : "cold"}: ${compile.reason}`))),
+    make("p", { class: "hint" }, "Of the graph shown: " + graph.steps.map((s) => `${s.name} ${milliseconds(s.seconds)} ms`).join(", ")),
+  );
+}
+
+// -- source and detail ----------------------------------------------------------------------------------------------------
+
+function showSource() {
+  const rows = [];
+  for (const source of state.report.sources) {
+    rows.push(make("div", { class: "file", title: source.file }, baseName(source.file)));
+    const text = source.text || Object.fromEntries(source.lines.map((line) => [line, "(the file could not be read)"]));
+    let before = 0;
+    for (const [lineText, code] of Object.entries(text)) {
+      const line = Number(lineText);
+      if (before && line > before + 1) rows.push(make("div", { class: "row gap" }, "    ⋮"));
+      before = line;
+      const place = placeKey({ file: source.file, line });
+      const made = state.index.valuesAt.has(place);
+      rows.push(make("div", {
+        class: made ? "row can" : "row", "data-place": made && place, role: made && "button", tabindex: made && "0",
+        onclick: made && (() => selectPlace(source.file, line)),
+      },
+      make("span", { class: "number" }, lineText), make("span", { class: "count" }, String(state.index.tracedAt.get(place) || "")), code));
+    }
+  }
+  byId("source").className = "pane code";
+  byId("source").replaceChildren(...rows);
+}
+
+const TABS = { ops: "Ops", loops: "Loop IR", llvm: "LLVM", assembly: "Assembly", memory: "Memory" };
+
+function showDetail() {
+  byId("tabs").replaceChildren(...Object.entries(TABS).map(([tab, title]) => make("button", {
+    role: "tab", "aria-selected": String(tab === state.tab), onclick: () => { state.tab = tab; showDetail(); },
+  }, title)));
+  const detail = byId("detail");
+  if (!state.selection) {
+    detail.replaceChildren(make("p", { class: "hint" }, "Select a line, an op, a kernel, or a buffer."));
+    return;
+  }
+  const found = { ops: detailOps, loops: detailLoops, llvm: () => detailCode("llvm"), assembly: () => detailCode("assembly"),
+    memory: detailMemory }[state.tab]();
+  detail.replaceChildren(...(found.length ? found : [make("p", { class: "hint" }, "Nothing: this was optimized away or has no kernel.")]));
+  detail.scrollTop = 0;
+}
+
+function detailOps() {
+  const { values } = state.selection;
+  const shown = [];
+  for (const title of ["traced", "fused"]) {
+    const stage = title === "traced" ? state.graph.stages[0] : state.graph.stages.at(-1);
+    const lines = stage.text.split("\n");
+    const rows = [];
+    for (const node of stage.nodes) {
+      const inside = node.body.filter((inner) => inner.outputs.some((value) => values.has(value.name)));
+      if (!node.body.length && node.outputs.some((value) => values.has(value.name))) rows.push(codeRow(lines[node.text_line].trim(), node));
+      if (inside.length) rows.push(codeRow(lines[node.text_line].trim(), node), ...inside.map((inner) => codeRow("    " + lines[inner.text_line].trim(), inner)));
+    }
+    if (rows.length) shown.push(make("h3", {}, title === "traced" ? "As traced" : "In fused groups"), make("div", { class: "code" }, ...rows));
+  }
+  return shown;
+}
+
+const launchTitle = (launch) => `launch ${launch.index} · ${launch.kernel} · ${launch.group || "copy"}`;
+
+function detailLoops() {
+  return selectedLaunches().flatMap((launch) => [
+    make("h3", {}, launchTitle(launch)), make("pre", {}, state.index.kernel.get(launch.kernel).text)]);
+}
+
+function detailCode(what) {
+  return selectedLaunches().flatMap((launch) => [
+    make("h3", {}, `${launchTitle(launch)} · ${launch.function}`), make("pre", {}, state.index.code.get(launch.function)[what])]);
+}
+
+function detailMemory() {
+  const launches = selectedLaunches();
+  const touched = new Map();
+  for (const launch of launches) {
+    for (const name of launch.reads) addTo(touched, name, "read");
+    for (const name of launch.writes) addTo(touched, name, "written");
+  }
+  const arena = new Map(state.graph.memory.buffers.map((buffer) => [buffer.name, buffer]));
+  const caller = new Map(state.graph.memory.caller.map((buffer) => [buffer.name, buffer]));
+  const rows = [...touched].map(([name, how]) => {
+    const slot = arena.get(name);
+    return [name, [...how].join(", "), slot ? `arena ${number(slot.offset)}` : `caller's ${caller.get(name)?.role || "memory"}`,
+      number((slot || caller.get(name))?.bytes ?? 0), slot ? `${slot.first} – ${slot.last}` : "", slot?.group || ""];
+  });
+  if (!rows.length) return [];
+  return [make("table", {}, headRow(["buffer", "how", "where", "bytes", "launches", "owner"]),
+    ...rows.map((row) => make("tr", {}, ...row.map((text) => make("td", {}, text)))))];
+}
+
+/** A line of graph text that selects its node; `unit` is a node, or null for lines that are none. */
+function codeRow(text, node, mark = "") {
+  const [, code, comment] = /^(.*?)(   # .*)?$/s.exec(text);
+  const parts = [code];
+  if (node) {
+    const at = code.indexOf(` = ${node.op}(`);
+    if (at >= 0) parts.splice(0, 1, code.slice(0, at + 3), make("span", { class: "op" }, node.op), code.slice(at + 3 + node.op.length));
+  }
+  if (comment) parts.push(make("span", { class: "at" }, comment));
+  return make("div", {
+    class: `row ${node ? "can" : ""} ${mark}`, "data-value": node && !node.body.length && node.outputs[0].name,
+    "data-group": node && node.body.length > 0 && node.attrs.name, onclick: node && (() => selectNode(node)),
+  }, ...parts);
+}
+
+// -- kernels --------------------------------------------------------------------------------------------------------------
+
+const headRow = (titles) => make("tr", {}, ...titles.map((title) => make("th", {}, title)));
+
+const COLUMNS = [
+  ["index", "launch"], ["kernel", "kernel"], ["group", "group"], ["kind", "kind"], ["flops", "FLOPs"], ["bytes", "bytes"],
+  ["intensity", "FLOP/B"], ["ops", "computes"], ["from", "from"],
+];
+const NUMERIC = new Set(["index", "flops", "bytes", "intensity"]);
+
+function showLaunches() {
+  const [key, direction] = state.sort;
+  const rows = state.graph.launches.map((launch) => {
+    const group = state.index.group.get(launch.group);
+    return { ...launch, kind: group ? group.kind : "copy", ops: group ? group.ops.join(", ") : "", from: group ? placeText(group) : "" };
+  });
+  rows.sort((a, b) => direction * (NUMERIC.has(key) ? a[key] - b[key] : String(a[key]).localeCompare(String(b[key]))) || a.index - b.index);
+  const head = COLUMNS.map(([column, title]) => make("th", {
+    class: NUMERIC.has(column) && "n", "aria-sort": column === key && (direction > 0 ? "ascending" : "descending"),
+  }, make("button", {
+    onclick: () => {
+      state.sort = [column, column === key ? -direction : NUMERIC.has(column) && column !== "index" ? -1 : 1];
+      showLaunches();
+      markAll();
+    },
+  }, title + (column === key ? (direction > 0 ? " ↑" : " ↓") : ""))));
+  const cell = (row, column) => {
+    if (column === "kind") return make("td", {}, make("span", { class: "dot", style: `background:${colorOf(row.kind)}` }), row.kind);
+    if (column === "intensity") return make("td", { class: "n" }, row.intensity.toFixed(2));
+    if (NUMERIC.has(column)) return make("td", { class: "n" }, number(row[column]));
+    return make("td", { class: column === "ops" && "wide" }, row[column] || "");
+  };
+  byId("launches").replaceChildren(make("tr", {}, ...head), ...rows.map((row) => make("tr", {
+    class: "can", "data-group": row.group, onclick: () => row.group && selectGroup(row.group, launchTitle(row)),
+  }, ...COLUMNS.map(([column]) => cell(row, column)))));
+}
+
+// -- memory ---------------------------------------------------------------------------------------------------------------
+
+function showArena() {
+  const { memory, launches } = state.graph;
+  const kindOf = (buffer) => state.index.group.get(buffer.group)?.kind;
+  const room = memory.caller.reduce((sum, buffer) => sum + (buffer.role === "input" ? buffer.bytes : 0), 0);
+  byId("arena-facts").textContent =
+    `Launches from left to right, byte offsets from bottom to top; a rectangle is a buffer from its first to its last launch. ` +
+    `${bytesText(memory.arena_bytes)} arena, ${bytesText(memory.lower_bound)} alive at once at most, for ${memory.buffers.length} ` +
+    `buffers; inputs (${bytesText(room)}) are the caller's memory.`;
+  if (!memory.buffers.length) {
+    byId("arena").replaceChildren(make("p", {}, "No arena: every result is an output."));
+    byId("legend").replaceChildren();
+    byId("peak").replaceChildren();
+    return;
+  }
+  const width = 1200, height = 360, left = 70, top = 20, bottom = 24;
+  const x = (launch) => left + (launch / launches.length) * (width - left - 8);
+  const y = (offset) => height - bottom - (offset / memory.arena_bytes) * (height - top - bottom);
+  const svg = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "memory arena over launches" });
+  for (let tick = 0; tick <= 4; tick++) {
+    const offset = (memory.arena_bytes * tick) / 4;
+    svg.append(makeSvg("line", { class: "axis", x1: left, x2: width - 8, y1: y(offset), y2: y(offset) }),
+      makeSvg("text", { x: left - 6, y: y(offset) + 4, "text-anchor": "end" }, bytesText(Math.round(offset))));
+  }
+  const step = Math.max(1, Math.ceil(launches.length / 24));
+  for (let launch = 0; launch < launches.length; launch += step) {
+    svg.append(makeSvg("text", { x: (x(launch) + x(launch + 1)) / 2, y: height - 8, "text-anchor": "middle" }, String(launch)));
+  }
+  const at = memory.peak_launch;
+  svg.append(makeSvg("rect", { class: "peak", x: x(at), y: top, width: x(at + 1) - x(at), height: height - top - bottom }));
+  for (const buffer of memory.buffers) {
+    const group = state.index.group.get(buffer.group);
+    svg.append(makeSvg("rect", {
+      class: "buffer", x: x(buffer.first), width: x(buffer.last + 1) - x(buffer.first), y: y(buffer.offset + buffer.bytes),
+      height: Math.max(1, y(buffer.offset) - y(buffer.offset + buffer.bytes)), fill: colorOf(kindOf(buffer)),
+      "data-group": buffer.group || "", onclick: () => selectGroup(buffer.group, `buffer ${buffer.name} of ${buffer.group}`),
+    }, makeSvg("title", {}, `${buffer.name}: ${number(buffer.bytes)} bytes at ${number(buffer.offset)}\nlaunches ${buffer.first} to ` +
+      `${buffer.last}\nwritten by ${buffer.group || "a copy"}${group ? " (" + group.ops.join(", ") + ")\n" + placeText(group) : ""}`)));
+  }
+  const label = `peak ${bytesText(memory.peak_bytes)} at launch ${at}, ${launches[at].kernel}`;
+  const right = x(at) > width / 2;
+  svg.append(makeSvg("text", { class: "peak-label", x: right ? x(at + 1) : x(at), y: 14, "text-anchor": right ? "end" : "start" }, label));
+  byId("arena").replaceChildren(svg);
+  const kinds = [...new Set(memory.buffers.map((buffer) => kindOf(buffer) || "copy"))];
+  byId("legend").replaceChildren("Colour: the kind of group that writes it. ", ...kinds.map((kind) =>
+    make("span", {}, make("span", { class: "dot", style: `background:${colorOf(kind)}` }), kind)));
+  const alive = memory.buffers.filter((buffer) => buffer.first <= at && at <= buffer.last).sort((a, b) => b.bytes - a.bytes);
+  byId("peak").replaceChildren(headRow(["buffer", "bytes", "launches", "owner", "computes", "from"]), ...alive.map((buffer) => {
+    const group = state.index.group.get(buffer.group);
+    return make("tr", { class: "can", "data-group": buffer.group || "", onclick: () => selectGroup(buffer.group) },
+      ...[buffer.name, number(buffer.bytes), `${buffer.first} – ${buffer.last}`, buffer.group || "", group ? group.ops.join(", ") : "",
+        group ? placeText(group) : ""].map((text) => make("td", {}, text)));
+  }));
+}
+
+// -- passes and stages ------------------------------------------------------------------------------------------------------
+
+function showPasses() {
+  const { stages } = state.graph;
+  byId("pass-table").replaceChildren(
+    make("tr", {}, make("th", {}, "stage"), make("th", { class: "n" }, "nodes"), make("th", { class: "n" }, "change"), make("th", { class: "n" }, "ms")),
+    ...stages.map((stage, i) => {
+      const change = i ? stage.nodes.length - stages[i - 1].nodes.length : 0;
+      return make("tr", { class: "can", onclick: () => { showPair(Math.max(0, i - 1), i); byId("stages").scrollIntoView(); } },
+        make("td", {}, stage.name), make("td", { class: "n" }, number(stage.nodes.length)),
+        make("td", { class: "n" }, change ? (change > 0 ? "+" : "−") + Math.abs(change) : ""), make("td", { class: "n" }, i ? milliseconds(stage.seconds) : ""));
+    }));
+}
+
+function showPair(left, right) {
+  byId("left").value = String(left);
+  byId("right").value = String(right);
+  showStages();
+}
+
+/** The lines of a stage's text, each with the node it defines, its text without the location, and what it is called. */
+function stageLines(stage) {
+  const nodes = new Map();
+  for (const node of everyNode(stage.nodes)) nodes.set(node.text_line, node);
+  return stage.text.split("\n").map((text, i) => {
+    const node = nodes.get(i);
+    const code = text.replace(/   # .*$/s, "").trim();
+    return { text, node, code, key: node && !node.body.length ? node.outputs[0].name : code };
+  });
+}
+
+/** Pairs of lines [a, b]: those of one key side by side where their order agrees (longest increasing subsequence), the
+ *  others alone; `mark` says changed, removed, added or "". A line that only moved is not marked. */
+function pairLines(a, b) {
+  const where = new Map();
+  b.forEach((line, j) => { if (!where.has(line.key)) where.set(line.key, j); });
+  const inA = new Map(a.map((line) => [line.key, line]));
+  const common = a.map((line, i) => [i, where.get(line.key)]).filter(([, j]) => j !== undefined);
+  const pairs = [];
+  let nextA = 0, nextB = 0;
+  const differs = (one, other) => other && one.code !== other.code;
+  const alone = (line, other, mark) => (other ? (differs(line, other) ? "changed" : "") : line.node ? mark : "changed");
+  for (const [i, j] of [...increasing(common), [a.length, b.length]]) {
+    while (nextA < i) { const line = a[nextA++]; pairs.push([line, null, alone(line, b[where.get(line.key)], "removed")]); }
+    while (nextB < j) { const line = b[nextB++]; pairs.push([null, line, alone(line, inA.get(line.key), "added")]); }
+    if (i < a.length) pairs.push([a[i], b[j], differs(a[i], b[j]) ? "changed" : ""]);
+    nextA = i + 1;
+    nextB = j + 1;
+  }
+  return pairs;
+}
+
+/** The longest subsequence of the pairs whose second parts increase (patience sorting). */
+function increasing(pairs) {
+  const tails = [], previous = [];
+  pairs.forEach(([, j], n) => {
+    let low = 0, high = tails.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (pairs[tails[middle]][1] < j) low = middle + 1; else high = middle;
+    }
+    previous[n] = low ? tails[low - 1] : -1;
+    tails[low] = n;
+  });
+  const found = [];
+  for (let n = tails.length ? tails.at(-1) : -1; n >= 0; n = previous[n]) found.push(pairs[n]);
+  return found.reverse();
+}
+
+function showStages() {
+  const { stages } = state.graph;
+  const left = stages[Number(byId("left").value)];
+  const right = byId("right").value === "" ? null : stages[Number(byId("right").value)];
+  const view = byId("stage-view");
+  byId("only-changes").disabled = !right;
+  view.className = right ? "code stage two" : "code stage";
+  if (!right) {
+    byId("diff-facts").textContent = `${left.nodes.length} nodes`;
+    view.replaceChildren(...stageLines(left).map((line) => codeRow(line.text, line.node)));
+  } else {
+    let pairs = pairLines(stageLines(left), stageLines(right));
+    const count = (mark) => pairs.filter(([a, b, m]) => m === mark && (a || b).node).length;
+    byId("diff-facts").textContent = `${count("removed")} removed, ${count("added")} added, ${count("changed")} changed (locations and order aside)`;
+    if (byId("only-changes").checked) pairs = pairs.filter(([, , mark]) => mark);
+    const column = (side, own) => make("div", {}, ...pairs.map((pair) =>
+      pair[side] ? codeRow(pair[side].text, pair[side].node, pair[2]) : make("div", { class: "row" }, " ")));
+    view.replaceChildren(column(0), column(1));
+  }
+  markAll();
+}
+
+function showStageChoices() {
+  const choices = () => state.graph.stages.map((stage, i) => make("option", { value: String(i) }, stage.name));
+  byId("left").replaceChildren(...choices());
+  byId("right").replaceChildren(make("option", { value: "" }, "(nothing)"), ...choices());
+  showPair(0, state.graph.stages.length - 1);
+}
+
+// -- refusals ---------------------------------------------------------------------------------------------------------------
+
+const REASONS = {
+  different_iteration_space: "they run over different elements",
+  different_reduction: "they reduce over different rows",
+  read_at_another_index: "the reader needs other elements than the one just made",
+  would_create_cycle: "one kernel would have to wait for itself through another",
+  consumer_outside: "something outside the kernel needs the result as well",
+  kind_takes_no_such_node: "this kind of kernel takes no such op",
+  one_anchor_per_group: "a kernel has one contraction or window",
+  would_be_recomputed: "the result would be computed many times",
+  group_too_large: "the kernel would become too large",
+  operand_must_be_in_memory: "the operand must lie in memory",
+};
+
+function showRefusals() {
+  const { refusals } = state.graph;
+  const rows = refusals.map((refusal) => make("tr", { class: "can", "data-value": refusal.producer, onclick: () => selectValue(refusal.producer) },
+    make("td", {}, `%${refusal.producer} = ${refusal.producer_op}`), make("td", {}, `%${refusal.consumer} = ${refusal.consumer_op}`),
+    make("td", {}, refusal.reason), make("td", { class: "wide" }, REASONS[refusal.reason] || "")));
+  byId("refusal-table").replaceChildren(headRow(["result", "reader", "reason", "that is"]),
+    ...(rows.length ? rows : [make("tr", {}, make("td", {}, "No pair was refused."))]));
+}
+
+// -- search -----------------------------------------------------------------------------------------------------------------
+
+function searchable() {
+  const entries = [];
+  const { graph, report } = state;
+  for (const source of report.sources) {
+    for (const line of source.lines) {
+      const code = source.text ? (source.text[line] || "").trim() : "";
+      entries.push(["line", `${baseName(source.file)}:${line}  ${code}`, () => selectPlace(source.file, line)]);
+    }
+  }
+  for (const launch of graph.launches) {
+    if (launch.group) entries.push(["kernel", `${launch.index}  ${launch.kernel}  ${launch.function}  ${launch.group}`, () => selectGroup(launch.group, launchTitle(launch))]);
+  }
+  for (const node of graph.stages[0].nodes) entries.push(["op", `%${node.outputs[0].name} = ${node.op}  ${placeText(node)}`, () => selectNode(node)]);
+  const seen = new Set(graph.stages[0].nodes.map((node) => node.outputs[0].name));
+  for (const node of graph.stages.at(-1).nodes.flatMap((group) => group.body)) {
+    const name = node.outputs[0].name;
+    if (!seen.has(name)) entries.push(["op", `%${name} = ${node.op}  ${placeText(node)}`, () => selectNode(node)]);
+    seen.add(name);
+  }
+  for (const buffer of graph.memory.buffers) {
+    entries.push(["buffer", `${buffer.name}  ${number(buffer.bytes)} bytes  ${buffer.group || ""}`, () => selectGroup(buffer.group, `buffer ${buffer.name}`)]);
+  }
+  return entries;
+}
+
+function search() {
+  const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const box = byId("found");
+  const found = words.length ? searchable().filter(([, text]) => words.every((word) => text.toLowerCase().includes(word))) : [];
+  box.hidden = !words.length;
+  box.replaceChildren(...found.slice(0, 60).map(([kind, text, go]) => make("button", {
+    onclick: () => { go(); box.hidden = true; byId("trace").scrollIntoView(); },
+  }, make("span", { class: "kind" }, kind), text)));
+  const more = found.length > 60 ? `${found.length - 60} more` : found.length ? "" : "nothing found";
+  if (more) box.append(make("p", { class: "hint", style: "padding: 0 8px" }, more));
+}
+
+// -- start ------------------------------------------------------------------------------------------------------------------
+
+function showGraph(position) {
+  state.graph = state.report.graphs[position];
+  state.index = indexOf(state.graph);
+  state.selection = null;
+  showFacts();
+  showSource();
+  showLaunches();
+  showArena();
+  showPasses();
+  showStageChoices();
+  showRefusals();
+  select(null);
+}
+
+function showReport(position) {
+  state.report = reports[position];
+  const several = state.report.graphs.length > 1;
+  const names = ["forward", "backward"];
+  byId("graph").hidden = !several;
+  byId("graph").replaceChildren(...state.report.graphs.map((graph, i) =>
+    make("option", { value: String(i) }, several && i < 2 ? `${names[i]} (${graph.name})` : graph.name)));
+  showGraph(0);
+}
+
+byId("function").replaceChildren(...reports.map((report, i) => make("option", { value: String(i) }, report.function)));
+byId("function").onchange = (event) => showReport(Number(event.target.value));
+byId("graph").onchange = (event) => showGraph(Number(event.target.value));
+byId("left").onchange = byId("right").onchange = byId("only-changes").onchange = showStages;
+byId("clear").onclick = () => select(null);
+byId("search").oninput = search;
+byId("search").onfocus = search;
+document.addEventListener("click", (event) => { if (!event.target.closest(".search")) byId("found").hidden = true; });
+document.addEventListener("keydown", (event) => {
+  if (event.key === "/" && !/INPUT|SELECT|TEXTAREA/.test(document.activeElement.tagName)) { event.preventDefault(); byId("search").focus(); }
+  if (event.key === "Escape") { byId("found").hidden = true; select(null); }
+  if (event.key === "Enter" && document.activeElement.matches(".row.can")) document.activeElement.click();
+});
+showReport(0);
+// `#select=file.py:12` opens the page with a line selected: for links to a place, and for screenshots.
+const wanted = /^#select=(.*):(\d+)$/.exec(decodeURIComponent(location.hash));
+const source = wanted && state.report.sources.find((each) => baseName(each.file) === wanted[1]);
+if (source) selectPlace(source.file, Number(wanted[2]));
