@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ...ir import dims
-from ...ir.dims import DimLike, Quotient, Remainder
+from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, IRError, Node, Value
-from ..loops.nodes import Apply, Buffer, Const, Expr, Index, Load
+from ..loops.nodes import Buffer, Const, Expr, Index, Load
 from ..scalar import SCALAR
 
 IndexTuple = tuple[DimLike, ...]
@@ -107,7 +107,7 @@ class BodyEvaluator:
         offset: DimLike = 0
         for size, i in zip(shape, index, strict=True):
             offset = offset * size + i
-        key = (buffer, recombine(offset))
+        key = (buffer, offset)
         if key not in self._loads:
             self._loads[key] = Load(self.flatten(buffer), key[1:])
         return self._loads[key]
@@ -183,60 +183,6 @@ def at_least(a: DimLike, b: DimLike) -> bool:
     return dims.bounds(a - b)[0] >= 0
 
 
-def recombine(value: DimLike) -> DimLike:
-    """The value with `m * (x // m) + x % m` written as `x`, as far as such pairs are found.
-
-    A linear offset into a reshaped array is full of them: each dim's index is a quotient and a remainder of
-    one linear index, and the strides put it together again.
-    """
-    while isinstance(value, dims.Expr):
-        better = _recombine_once(value)
-        if better is None:
-            return value
-        value = better
-    return value
-
-
-def _recombine_once(value: dims.Expr) -> DimLike | None:
-    terms = dict(value.terms)
-    for monomial, coefficient in value.terms:
-        for position, atom in enumerate(monomial):
-            if not isinstance(atom, Remainder):
-                continue
-            others = monomial[:position] + monomial[position + 1 :]
-            for partner, partner_coefficient in terms.items():
-                if partner_coefficient != coefficient * atom.divisor or len(partner) != len(monomial):
-                    continue
-                for k, quotient in enumerate(partner):
-                    if not isinstance(quotient, Quotient) or partner[:k] + partner[k + 1 :] != others:
-                        continue
-                    whole = _dividend(atom, quotient)
-                    if whole is not None:
-                        factor: DimLike = dims.Expr(((others, coefficient),)) if others else coefficient
-                        pair = dims.Expr(((monomial, coefficient), (partner, partner_coefficient)))
-                        return value - pair + factor * whole
-    return None
-
-
-def _dividend(remainder: Remainder, quotient: Quotient) -> DimLike | None:
-    """x where divisor * quotient + remainder == x; None where they do not belong together."""
-    inner = remainder.expr
-    if quotient.divisor == remainder.divisor:
-        # `mod` reduces coefficients and `floordiv` does not: (18*i + j) // 16 goes with (2*i + j) % 16.
-        difference = quotient.expr - inner
-        parts = difference.terms if isinstance(difference, dims.Expr) else (((), difference),)
-        return quotient.expr if all(c % remainder.divisor == 0 for _, c in parts) else None
-    if len(inner.terms) == 1 and inner.terms[0][1] == 1 and len(inner.terms[0][0]) == 1:
-        nested = inner.terms[0][0][0]
-        if (
-            isinstance(nested, Quotient)
-            and nested.expr == quotient.expr
-            and nested.divisor * remainder.divisor == quotient.divisor
-        ):
-            return inner
-    return None
-
-
 def condition(tests: Sequence[Guard]) -> Expr | None:
     """All of the tests, as an expression; None for none."""
     result: Expr | None = None
@@ -248,6 +194,3 @@ def condition(tests: Sequence[Guard]) -> Expr | None:
 
 def _compare(op: str, left: DimLike, right: DimLike) -> Expr:
     return SCALAR._apply(op, Index(left), Index(right))
-
-
-__all__ = ["Apply", "BodyEvaluator", "IndexTuple", "broadcast_index", "recombine"]
