@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 import vitrify as torch
 
 REFERENCES = pathlib.Path(__file__).parent / "references"
