@@ -191,7 +191,8 @@ def __bool__(self: Tensor) -> bool:
         if count == 0:
             raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
         raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
-    return bool(local.backend.scalar(self))
+    capture = local.backend.capture
+    return bool(local.backend.scalar(self)) if capture is None else capture.branch(self)
 
 
 def __len__(self: Tensor) -> int:

@@ -32,17 +32,6 @@ def test_a_shape_error_names_the_op_the_shapes_and_the_users_line():
     )
 
 
-def test_a_branch_on_a_tensor_is_refused_at_its_line_with_advice():
-    def f(x):
-        if x.sum() > 0:
-            return x
-        return -x
-
-    with pytest.raises(TraceError, match=r"torch\.where") as caught:
-        torch.compile(f)(torch.ones(2))
-    assert f"test_compile_errors.py:{line_of(f, 'if ')}" in str(caught.value)
-
-
 def test_item_is_refused():
     with pytest.raises(TraceError, match=r"\.item\(\)"):
         torch.compile(lambda x: x * x.max().item())(torch.ones(2))

@@ -24,7 +24,8 @@ from .capture_names import Describer
 from .differentiable import DifferentiableSpecialization
 from .report import Report
 from .specialization import MISS, Specialization
-from .trace import Trace, check_nothing_escaped, trace_call
+from .trace import Trace, check_nothing_escaped, trace_call, unaliased
+from .tracer import TraceError
 
 DynamicShapes = Mapping[str, Mapping[int, dims.Expr]]
 RECOMPILE_LIMIT = 64
@@ -97,16 +98,26 @@ class CompiledFunction:
             if why is None:
                 if not specialization.fits_quickly(leaves):
                     specialization.refresh()
-                self._last = specialization
-                return specialization.run_checked(leaves)
+                result = specialization.run_checked(leaves)
+                if result is not MISS:
+                    self._last = specialization
+                    return result
+                places = ", ".join(c.place for c in specialization.trace.conditions.values())
+                why = f"a branch on a tensor came out another way (at {places})"
             reason = why
         known = len(self._specializations)
         with _tracing:
             if len(self._specializations) != known:  # another thread compiled meanwhile
                 return self._slow_call(args, kwargs)
             specialization = self._compile(args, kwargs, leaves, reason)
+        result = specialization.run_checked(leaves)
+        if result is MISS:
+            raise TraceError(
+                f"{self._name}: a branch on a tensor came out one way by the interpreter and another way by compiled code: "
+                "the numbers it compares are equal up to rounding"
+            )
         self._last = specialization
-        return specialization.run_checked(leaves)
+        return result
 
     def _compile(self, args: Any, kwargs: Any, leaves: list[Any], reason: str) -> Specialization:
         start = time.perf_counter()
@@ -120,10 +131,14 @@ class CompiledFunction:
         if trace.requires_grad:
             specialization = DifferentiableSpecialization(trace, leaves, self._options)
         else:
-            compiled = compile_graph(trace.graph, self._options)
+            compiled = compile_graph(unaliased(trace.graph, trace), self._options)
             specialization = Specialization(trace, compiled, leaves)
         for known in self._specializations:
-            if known.compiled is specialization.compiled and known.constants == specialization.constants:
+            if (
+                known.compiled is specialization.compiled
+                and known.constants == specialization.constants
+                and known.trace.conditions == specialization.trace.conditions
+            ):
                 # Something changed that the trace does not depend on, or depends on in the same way.
                 self._specializations.remove(known)
                 self._specializations.append(specialization)

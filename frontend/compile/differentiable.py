@@ -23,7 +23,7 @@ from ..tensor import Storage, Tensor, wrap
 from .call import Binding, CallRecord, as_bound
 from .sources import ArgumentSource, TensorSource
 from .specialization import Specialization
-from .trace import Trace
+from .trace import Trace, unaliased
 
 Array = np.ndarray[Any, Any]
 
@@ -92,13 +92,15 @@ class DifferentiableSpecialization(Specialization):
         self.partition = partition(joint, len(graph.outputs), len(trace.requires_grad))
         self.backward = compile_graph(self.partition.backward, options)
         self._backward_bindings: dict[Binding, Binding] = {}
-        super().__init__(trace, compile_graph(self.partition.forward, options), leaves)
+        super().__init__(trace, compile_graph(unaliased(self.partition.forward, trace), options), leaves)
 
     def graphs(self) -> list[CompiledGraph]:
         return [self.compiled, self.backward]
 
     def _result_slots(self) -> Sequence[int]:
         total = len(self.partition.forward.outputs)
+        if self.trace.conditions:
+            return range(total)
         return [*range(self.trace.results), *range(total - self.partition.extra, total)]
 
     def refresh(self) -> None:

@@ -1,6 +1,7 @@
 "use strict";
 // The page is a view of one JSON document (docs/inspection.md). `state` says which function and graph are shown and what is
-// selected; a selection is a set of value names, source places and fused groups, and everything else follows from it.
+// selected; a selection is a set of values, source places and fused groups, and everything else follows from it. Passes
+// may use a name again for something else, so what stands for a value over all stages is its name with its place.
 
 const reports = JSON.parse(document.getElementById("data").textContent);
 const state = { report: reports[0], graph: null, index: null, selection: null, tab: "ops", sort: ["index", 1] };
@@ -31,8 +32,10 @@ function makeSvg(tag, attributes = {}, ...children) {
 }
 
 const number = (value) => value.toLocaleString("en-US");
+const counted = (count, word) => `${number(count)} ${word}${count === 1 ? "" : word.endsWith("ch") ? "es" : "s"}`;
 const milliseconds = (seconds) => (seconds * 1e3).toFixed(2);
 const placeKey = (thing) => (thing.file == null ? "" : `${thing.file}\n${thing.line}`);
+const valueKey = (node) => `${node.outputs[0].name}\n${placeKey(node)}`;
 const baseName = (file) => file.split(/[\\/]/).pop();
 const colorOf = (kind) => `var(--${kind || "copy"})`;
 
@@ -63,23 +66,19 @@ function addTo(map, key, value) {
 
 // -- what leads to what ---------------------------------------------------------------------------------------------------
 
-/** Lookups of a graph: values by place, groups by place and by value, places by group and by value. */
+/** Lookups of a graph: values and groups by place, groups by value, places and values by group. */
 function indexOf(graph) {
   const index = {
-    valuesAt: new Map(), groupsAt: new Map(), placesOf: new Map(), groupsOf: new Map(), tracedAt: new Map(),
+    valuesAt: new Map(), groupsAt: new Map(), groupsOf: new Map(), tracedAt: new Map(),
     group: new Map(graph.groups.map((group) => [group.name, group])),
     kernel: new Map(graph.kernels.map((kernel) => [kernel.name, kernel])),
     code: new Map(graph.functions.map((code) => [code.name, code])),
-    groupPlaces: new Map(),
+    groupPlaces: new Map(), groupValues: new Map(),
   };
   for (const stage of graph.stages) {
     for (const node of everyNode(stage.nodes)) {
       if (node.body.length) continue;
-      const place = placeKey(node);
-      for (const value of node.outputs) {
-        if (place) addTo(index.valuesAt, place, value.name);
-        if (place) addTo(index.placesOf, value.name, place);
-      }
+      if (node.file != null) addTo(index.valuesAt, placeKey(node), valueKey(node));
     }
   }
   for (const node of graph.stages[0].nodes) {
@@ -92,7 +91,8 @@ function indexOf(graph) {
       const place = placeKey(inner);
       if (place) addTo(index.groupsAt, place, name);
       if (place) addTo(index.groupPlaces, name, place);
-      for (const value of inner.outputs) addTo(index.groupsOf, value.name, name);
+      addTo(index.groupsOf, valueKey(inner), name);
+      addTo(index.groupValues, name, valueKey(inner));
     }
   }
   return index;
@@ -114,28 +114,24 @@ function selectGroup(name, title) {
   if (!group) return;
   select({
     title: title || `group ${name} (${group.kind}: ${group.ops.join(", ")})`,
-    values: new Set(group.values), places: each(state.index.groupPlaces, [name]), groups: new Set([name]),
-  });
-}
-
-function selectValue(name, title) {
-  const { index } = state;
-  select({
-    title: title || `%${name}`,
-    values: new Set([name]), places: each(index.placesOf, [name]), groups: each(index.groupsOf, [name]),
+    values: each(state.index.groupValues, [name]), places: each(state.index.groupPlaces, [name]), groups: new Set([name]),
   });
 }
 
 function selectNode(node) {
-  if (node.body.length) selectGroup(node.attrs.name);
-  else selectValue(node.outputs[0].name, `%${node.outputs[0].name} = ${node.op}   ${placeText(node)}`);
+  if (node.body.length) return selectGroup(node.attrs.name);
+  const key = valueKey(node);
+  select({
+    title: `%${node.outputs[0].name} = ${node.op}  ${placeText(node)}`,
+    values: new Set([key]), places: new Set(node.file == null ? [] : [placeKey(node)]), groups: each(state.index.groupsOf, [key]),
+  });
 }
 
 function select(selection) {
   state.selection = selection;
   const shown = byId("selected");
   shown.textContent = selection
-    ? `${selection.title}  →  ${selection.places.size} lines, ${selectedLaunches().length} launches`
+    ? `${selection.title}  →  ${counted(selection.places.size, "line")}, ${counted(selectedLaunches().length, "launch")}`
     : "nothing selected";
   shown.title = shown.textContent;
   shown.className = selection ? "" : "none";
@@ -189,7 +185,7 @@ function showFacts() {
   byId("facts").replaceChildren(...facts.map(([value, what]) => make("div", {}, make("b", {}, value), make("span", {}, what))));
   const again = report.retraces ? `; traced again ${report.retraces} times with the same graph` : "";
   byId("compiles").replaceChildren(
-    make("summary", {}, `${report.compiles.length} ${report.compiles.length === 1 ? "compile" : "compiles"}${again}`),
+    make("summary", {}, `${counted(report.compiles.length, "compile")}${again}`),
     make("ol", {}, ...report.compiles.map((compile) => make("li", {},
       `${milliseconds(compile.seconds)} ms, ${compile.from_cache ? "machine code from disk" : "cold"}: ${compile.reason}`))),
     make("p", { class: "hint" }, "Of the graph shown: " + graph.steps.map((s) => `${s.name} ${milliseconds(s.seconds)} ms`).join(", ")),
@@ -246,8 +242,8 @@ function detailOps() {
     const lines = stage.text.split("\n");
     const rows = [];
     for (const node of stage.nodes) {
-      const inside = node.body.filter((inner) => inner.outputs.some((value) => values.has(value.name)));
-      if (!node.body.length && node.outputs.some((value) => values.has(value.name))) rows.push(codeRow(lines[node.text_line].trim(), node));
+      const inside = node.body.filter((inner) => values.has(valueKey(inner)));
+      if (!node.body.length && values.has(valueKey(node))) rows.push(codeRow(lines[node.text_line].trim(), node));
       if (inside.length) rows.push(codeRow(lines[node.text_line].trim(), node), ...inside.map((inner) => codeRow("    " + lines[inner.text_line].trim(), inner)));
     }
     if (rows.length) shown.push(make("h3", {}, title === "traced" ? "As traced" : "In fused groups"), make("div", { class: "code" }, ...rows));
@@ -296,7 +292,7 @@ function codeRow(text, node, mark = "") {
   }
   if (comment) parts.push(make("span", { class: "at" }, comment));
   return make("div", {
-    class: `row ${node ? "can" : ""} ${mark}`, "data-value": node && !node.body.length && node.outputs[0].name,
+    class: `row ${node ? "can" : ""} ${mark}`, "data-value": node && !node.body.length && valueKey(node),
     "data-group": node && node.body.length > 0 && node.attrs.name, onclick: node && (() => selectNode(node)),
   }, ...parts);
 }
@@ -421,7 +417,7 @@ function stageLines(stage) {
   return stage.text.split("\n").map((text, i) => {
     const node = nodes.get(i);
     const code = text.replace(/   # .*$/s, "").trim();
-    return { text, node, code, key: node && !node.body.length ? node.outputs[0].name : code };
+    return { text, node, code, key: node && !node.body.length ? valueKey(node) : code };
   });
 }
 
@@ -507,10 +503,19 @@ const REASONS = {
   operand_must_be_in_memory: "the operand must lie in memory",
 };
 
+const refusalKey = (value) => `${value.name}\n${placeKey(value)}`;
+
 function showRefusals() {
   const { refusals } = state.graph;
-  const rows = refusals.map((refusal) => make("tr", { class: "can", "data-value": refusal.producer, onclick: () => selectValue(refusal.producer) },
-    make("td", {}, `%${refusal.producer} = ${refusal.producer_op}`), make("td", {}, `%${refusal.consumer} = ${refusal.consumer_op}`),
+  // A click shows the lines and kernels of both.
+  const both = ({ producer, consumer }) => ({
+    title: `%${producer.name} = ${producer.op} and %${consumer.name} = ${consumer.op}`,
+    values: new Set([refusalKey(producer), refusalKey(consumer)]), places: new Set([producer, consumer].map(placeKey)),
+    groups: each(state.index.groupsOf, [refusalKey(producer), refusalKey(consumer)]),
+  });
+  const cell = (value) => make("td", {}, `%${value.name} = ${value.op}`, make("span", { class: "at" }, "  " + placeText(value)));
+  const rows = refusals.map((refusal) => make("tr", { class: "can", onclick: () => select(both(refusal)) },
+    cell(refusal.producer), cell(refusal.consumer),
     make("td", {}, refusal.reason), make("td", { class: "wide" }, REASONS[refusal.reason] || "")));
   byId("refusal-table").replaceChildren(headRow(["result", "reader", "reason", "that is"]),
     ...(rows.length ? rows : [make("tr", {}, make("td", {}, "No pair was refused."))]));
@@ -531,11 +536,11 @@ function searchable() {
     if (launch.group) entries.push(["kernel", `${launch.index}  ${launch.kernel}  ${launch.function}  ${launch.group}`, () => selectGroup(launch.group, launchTitle(launch))]);
   }
   for (const node of graph.stages[0].nodes) entries.push(["op", `%${node.outputs[0].name} = ${node.op}  ${placeText(node)}`, () => selectNode(node)]);
-  const seen = new Set(graph.stages[0].nodes.map((node) => node.outputs[0].name));
+  const seen = new Set(graph.stages[0].nodes.map(valueKey));
   for (const node of graph.stages.at(-1).nodes.flatMap((group) => group.body)) {
-    const name = node.outputs[0].name;
-    if (!seen.has(name)) entries.push(["op", `%${name} = ${node.op}  ${placeText(node)}`, () => selectNode(node)]);
-    seen.add(name);
+    const key = valueKey(node);
+    if (!seen.has(key)) entries.push(["op", `%${node.outputs[0].name} = ${node.op}  ${placeText(node)}`, () => selectNode(node)]);
+    seen.add(key);
   }
   for (const buffer of graph.memory.buffers) {
     entries.push(["buffer", `${buffer.name}  ${number(buffer.bytes)} bytes  ${buffer.group || ""}`, () => selectGroup(buffer.group, `buffer ${buffer.name}`)]);

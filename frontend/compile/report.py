@@ -37,7 +37,10 @@ class KernelLine:
 
 @dataclass(frozen=True)
 class Report:
-    """`print(report)` is a summary, `save("out.html")` a page with all of it. Sizes are for the `dims` given (a symbolic dim's upper bound when bounded)."""
+    """`print(report)` is a summary, `save("out.html")` a page with all of it.
+
+    Sizes are for the `dims` given (a symbolic dim's upper bound when bounded).
+    """
 
     name: str
     graphs: tuple[CompiledGraph, ...]

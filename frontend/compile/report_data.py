@@ -1,6 +1,6 @@
 """A report as plain data (`Report.to_json`): dicts, lists, strings and numbers that JSON can hold.
 
-The keys are described in docs/inspection.md. What leads from one to another are names: a node's outputs are values; a
+The keys are described in docs/inspection.md. What leads from one to another are names: a node's outputs are values, whose names hold within one stage (passes may use a name again); a
 node of the last stage is a group; a launch names its group, its kernel (loop IR) and its function (LLVM, assembly); a
 buffer names the group that first writes it. A source line is a file and a number.
 """
@@ -153,7 +153,7 @@ def attr_data(value: Any) -> Any:
     raise TypeError(f"an attribute cannot be a {type(value).__name__}: {value!r}")
 
 
-# -- groups, launches, functions ----------------------------------------------------------------------------------------
+# -- groups, launches, functions --------------------------------------------------------------------------------------
 
 
 def _group(node: Node, launches: Iterable[Json]) -> Json:
@@ -236,7 +236,7 @@ def split_assembly(text: str, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-# -- memory ---------------------------------------------------------------------------------------------------------------
+# -- memory -----------------------------------------------------------------------------------------------------------
 
 
 def _memory(program: Program, bindings: Mapping[str, int]) -> Json:
@@ -299,15 +299,17 @@ def _refusals(graph: CompiledGraph) -> list[Json]:
             made = {v.name: node for node in before.nodes for v in node.outputs}
             return [
                 {
-                    "producer": r.producer,
-                    "producer_op": made[r.producer].op.name,
-                    "consumer": r.consumer,
-                    "consumer_op": made[r.consumer].op.name,
+                    "producer": _named(r.producer, made[r.producer]),
+                    "consumer": _named(r.consumer, made[r.consumer]),
                     "reason": str(r.reason),
                 }
                 for r in step.run_with_report(before).refusals
             ]
     return []
+
+
+def _named(name: str, node: Node) -> Json:
+    return {"name": name, "op": node.op.name, **_place(node.location)}
 
 
 def _sources(graphs: Iterable[Json]) -> list[Json]:

@@ -66,8 +66,11 @@ class Specialization:
         self.number_getters = tuple(enumerate(getters))
         self.number_slots = tuple(slot for slot, s in enumerate(sources) if isinstance(s, NumberSource))
         self.random_slots = tuple(slot for slot, s in enumerate(sources) if isinstance(s, RandomSource))
-        # New gradients: (output slot, whose); and those that are None or tensors from outside.
-        self.kept_owners = tuple((g.value, g.tensor) for g in trace.grads if isinstance(g.value, int))
+        # New gradients: (output slot, whose); and those that are None or tensors from outside. Where branches decide
+        # whether a run counts, gradients are new tensors each time.
+        new_grads = tuple((g.value, g.tensor) for g in trace.grads if isinstance(g.value, int))
+        self.fresh_grads = new_grads if trace.conditions else ()
+        self.kept_owners = () if trace.conditions else new_grads
         captured = [owner for _, owner in self.kept_owners if isinstance(owner, Tensor)]
         self.kept_tensors = captured if len(captured) == len(self.kept_owners) else None
         self.plain_grads = tuple(
@@ -194,7 +197,8 @@ class Specialization:
         return self._execute(binding, arrays, leaves)
 
     def run_checked(self, leaves: Sequence[Any]) -> Any:
-        """The call's result; `why_not` has said that it fits. Arrays that are not contiguous are copied."""
+        """The call's result, or MISS when a branch on a tensor came out another way; `why_not` has said that all else
+        fits. Arrays that are not contiguous are copied."""
         dims: dict[str, int] = {}
         for slot, position in self.argument_sources:
             for dim, size in zip(self.trace.graph.inputs[slot].type.shape, leaves[position].shape):
@@ -211,10 +215,10 @@ class Specialization:
             writeable(leaves[position]._array)
         arrays = [as_bound(a, t) for a, (_, t) in zip(given, binding.argument_slots)]
         result = self._execute(binding, arrays, leaves)
-        assert result is not MISS
-        for (slot, position), before, used in zip(self.argument_sources, given, arrays):
-            if slot in self.output_of_slot and used is not before:
-                np.copyto(leaves[position]._array, used)
+        if result is not MISS and not self.trace.conditions:
+            for (slot, position), before, used in zip(self.argument_sources, given, arrays):
+                if slot in self.output_of_slot and used is not before:
+                    np.copyto(leaves[position]._array, used)
         return result
 
     def _execute(self, binding: Binding, arrays: Sequence[Array], leaves: Sequence[Any]) -> Any:
@@ -224,14 +228,15 @@ class Specialization:
             for position, get in self.number_getters:
                 numbers[position] = get()
             if self.random_slots:
-                record.random[0], record.random[1] = philox_state(self.trace.random_calls)
+                calls = 0 if self.trace.conditions else self.trace.random_calls
+                record.random[0], record.random[1] = philox_state(calls)
             # Nobody has looked at a gradient since this record's were given to their owners: they may be written over.
             untouched = record.accesses == grad_accesses[0] and self.kept_tensors is not None
             owners = () if untouched else self._owners(leaves)
             if owners:
                 self._free_kept(binding, record, owners)
             results = binding.call(record, arrays)
-            if results is None:
+            if results is None or (self.trace.conditions and not self._commit(results, leaves)):
                 return MISS
             for storage in self.written_tensors:
                 storage.version += 1
@@ -250,6 +255,22 @@ class Specialization:
         finally:
             binding.give_back(record)
 
+    def _commit(self, results: Sequence[Array], leaves: Sequence[Any]) -> bool:
+        """Whether every branch came out as in the trace; if so, write what the run is to write."""
+        for index, condition in self.trace.conditions.items():
+            if bool(results[index].reshape(())) is not condition.outcome:
+                return False
+        if self.random_slots:
+            philox_state(self.trace.random_calls)
+        targets: dict[int, Array] = {slot: _base_array(t) for slot, t in self.tensor_sources}
+        targets.update((slot, leaves[position]._array) for slot, position in self.argument_sources)
+        for output, slot in self.trace.writes.items():
+            np.copyto(writeable(targets[slot]), results[output])
+        for output, owner in self.fresh_grads:
+            tensor = leaves[owner.position] if isinstance(owner, ArgumentSource) else owner
+            tensor._grad = wrap(results[output])
+        return True
+
     def _deliver(
         self,
         binding: Binding,
@@ -263,15 +284,14 @@ class Specialization:
 
     def _result_slots(self) -> Sequence[int]:
         """Which graph outputs are made anew for every call; the others are kept, or written in place."""
-        return range(self.trace.results)
+        return range(len(self.compiled.output_types) if self.trace.conditions else self.trace.results)
 
     def _bind(self, dims: dict[str, int]) -> Binding:
         types = self.trace.graph.inputs
         arguments = [(slot, types[slot].type.bind(dims)) for slot, _ in self.argument_sources]
         fixed = [(slot, _native_base(t)) for slot, t in self.tensor_sources]
-        written = [
-            (self.output_of_slot[slot], writeable(a)) for slot, a in fixed if slot in self.output_of_slot
-        ]
+        in_place = {} if self.trace.conditions else self.output_of_slot
+        written = [(in_place[slot], writeable(a)) for slot, a in fixed if slot in in_place]
         return Binding(
             self.compiled,
             dims,
@@ -282,7 +302,7 @@ class Specialization:
             written,
             self.number_slots,
             self.random_slots,
-            self.output_of_slot,
+            in_place,
         )
 
     def _free_kept(self, binding: Binding, record: CallRecord, owners: Sequence[Tensor]) -> None:

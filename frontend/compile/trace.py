@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from . import pytree
 from .capture_names import Describer
 from .locations import error_location
 from .sources import ArgumentSource, Guard, Source, TensorSource
-from .tracer import TracedStorage, TraceError, Tracer, array_type, static_or_symbolic
+from .tracer import Condition, TracedStorage, TraceError, Tracer, array_type, static_or_symbolic
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,10 @@ class GradEffect:
 @dataclass(frozen=True)
 class Trace:
     """`graph.outputs` are, in order: `results` result tensors, new gradients, written storages (aliased to their
-    inputs).
+    inputs), conditions of branches.
+
+    A trace with conditions is good for calls in which they come out the same. Nothing may be written before that is
+    known: see `unaliased`.
 
     `requires_grad`: the results through which gradients may flow; `names`: of the argument leaves.
     """
@@ -73,6 +76,7 @@ class Trace:
     grads: tuple[GradEffect, ...]
     writes: Mapping[int, int]
     random_calls: int
+    conditions: Mapping[int, Condition]
     requires_grad: tuple[int, ...] = ()
     results: int = 0
     names: tuple[str, ...] = field(default=())
@@ -95,7 +99,7 @@ def trace_call(
     """
     leaves, structure = pytree.flatten((args, dict(kwargs)))
     paths = _argument_paths(structure, parameter_names)
-    tracer = Tracer(name, describe)
+    tracer = Tracer(name, describe, leaves)
     for closed_name, get in describe.closed_over:
         tracer.guard(get, closed_name)
     placeholders: dict[int, Tensor] = {}
@@ -109,6 +113,9 @@ def trace_call(
             type_ = array_type(leaf._array) if leaf._array is not None else leaf._type
             declared = dynamic.get(paths[position], {})
             shape = static_or_symbolic([int(s) for s in type_.shape], declared)
+            tracer.bindings.update(
+                (str(d), int(n)) for d, n in zip(shape, type_.shape) if not isinstance(d, int)
+            )
             placeholders[position] = tracer.placeholder(
                 position, paths[position], TensorType(shape, type_.dtype), leaf.requires_grad
             )
@@ -133,6 +140,12 @@ def trace_call(
         raise
     finally:
         tracer.undo()
+
+
+def unaliased(graph: Graph, trace: Trace) -> Graph:
+    """The graph to be run for the trace: where branches decide whether it applies, with written storages as results of
+    their own, so that a run that took another branch leaves no mark."""
+    return replace(graph, aliases={}) if trace.conditions else graph
 
 
 def check_nothing_escaped(created: Sequence[weakref.ref[Tensor]], name: str) -> None:
@@ -196,6 +209,8 @@ def _finish(
             _check_written(tracer, traced, leaves)
             writes[len(outputs)] = traced.input
             outputs.append(traced.value)
+    conditions = {len(outputs) + i: c for i, c in enumerate(tracer.conditions.values())}
+    outputs += tracer.conditions
 
     if differentiable:
         outputs, builder = tracer.detached(outputs, differentiable)
@@ -212,6 +227,7 @@ def _finish(
         grads=tuple(grads),
         writes=writes,
         random_calls=tracer.random_calls,
+        conditions=conditions,
         requires_grad=tuple(sorted(differentiable)),
         results=results,
         names=tuple(paths),

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,11 @@ from ..ir import dims, dtypes
 from ..ir.builder import GraphBuilder
 from ..ir.dtypes import DType
 from ..ir.graph import Location, Value
+from ..ir.interpreter import evaluate_node
 from ..ir.op import Op, op_named
 from ..ir.types import TensorType
 from ..passes.autodiff import backward_location
+from ..random import philox_state
 from ..state import local
 from ..tape import Node
 from ..tensor import Storage, Tensor, view_of, without_array
@@ -45,6 +47,14 @@ _MEMORY = ("_array", "_value", "_known_type", "_storage", "_views", "_base")
 
 class TraceError(RuntimeError):
     """The function cannot be captured as one graph; the message names the user's line and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How a branch on a tensor came out, and where it is in the user's program."""
+
+    outcome: bool
+    place: str
 
 
 class TracedStorage:
@@ -67,8 +77,13 @@ class Tracer:
 
     on_requires_grad_set = None
 
-    def __init__(self, name: str, describe: Callable[[Tensor], str]):
+    def __init__(self, name: str, describe: Callable[[Tensor], str], arguments: Sequence[Any] = ()):
         self.builder = GraphBuilder(name)
+        self.arguments = arguments
+        self.bindings: dict[str, int] = {}
+        self.conditions: dict[Value, Condition] = {}
+        self._known: dict[Value, np.ndarray[Any, Any]] = {}
+        self._evaluated = 0
         self.sources: list[Source] = []
         self.guards: list[Guard] = []
         self.random_calls = 0
@@ -131,9 +146,46 @@ class Tracer:
         """A traced tensor has no number: TraceError at the user's line."""
         raise TraceError(
             f"{user_location()}: the code asks for the value of a tensor ({tensor._type}) while it is being compiled "
-            "(.item(), .tolist(), or `if`/`while`/`bool()` on a tensor). Compute with torch.where(condition, a, b) "
-            "instead, or take this part out of the compiled function."
+            "(.item(), .tolist(), int(), float()). Keep computing with the tensor, or take this part out of the compiled "
+            "function."
         )
+
+    def branch(self, tensor: Tensor) -> bool:
+        """Code that goes one way or another by a tensor's truth: follow this call's way, and note that the trace is good
+        for calls in which the condition comes out the same."""
+        value = self.read(tensor)
+        self.builder.location = self._place()
+        if value.type.dtype is not dtypes.bool_:
+            value = self.builder.apply(
+                op_named("ne"), (value, self.builder.constant(0, value.type.dtype)), {}
+            )
+        if value not in self.conditions:
+            outcome = bool(self._evaluate(value).reshape(()))
+            self.conditions[value] = Condition(outcome, str(user_location()))
+        return self.conditions[value].outcome
+
+    def _evaluate(self, value: Value) -> np.ndarray[Any, Any]:
+        """What the value is in this call, by the reference interpreter."""
+        for source, given in zip(self.sources, self.builder.inputs):
+            if given not in self._known:
+                self._known[given] = self._input_array(source)
+        for node in self.builder.nodes[self._evaluated :]:
+            arrays = evaluate_node(node, [self._known[v] for v in node.inputs], self.bindings)
+            self._known.update(zip(node.outputs, arrays))
+        self._evaluated = len(self.builder.nodes)
+        return self._known[value]
+
+    def _input_array(self, source: Source) -> np.ndarray[Any, Any]:
+        if isinstance(source, ArgumentSource):
+            array = self.arguments[source.position]._array
+        elif isinstance(source, TensorSource):
+            array = source.tensor._storage.base_array
+        elif isinstance(source, NumberSource):
+            array = np.array(source.get(), np.float64)
+        else:
+            array = np.array(philox_state(0), np.uint64).view(np.int64)
+        assert array is not None
+        return array
 
     def hyperparameter(self, get: Callable[[], float], name: str) -> Tensor:
         """A number read again at each call: a 0-d float64 input, one for equal getters (two optimizers have the same
