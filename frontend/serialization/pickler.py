@@ -127,9 +127,10 @@ class StoragePickler(_Pickler):
             raise RuntimeError(
                 "Cannot save multiple tensors or storages that view the same data as different types"
             )
-        if not array.size:
-            return found, 0, array
-        return found, (array.ctypes.data - found.address) // array.itemsize, array
+        offset = (array.ctypes.data - found.address) // array.itemsize
+        if not array.size and not 0 <= offset <= found.count:
+            offset = 0  # NumPy may give an empty array any address
+        return found, offset, array
 
 
 def _memory(base: Array | None) -> Array | None:

@@ -140,6 +140,10 @@ def _size(entries: Any = ()) -> Size:
     return Size(entries)
 
 
+def _bytes(data: Any = b"") -> bytes:
+    return bytes(_bytearray(data))  # protocol 2 writes b"" as a call
+
+
 def _bytearray(data: Any = b"", encoding: Any = None) -> bytearray:
     if isinstance(data, str):
         return bytearray(_encode(data, encoding))
@@ -168,6 +172,7 @@ def allowed_globals() -> dict[str, Any]:
         "collections.Counter": _counter,
         "builtins.set": _set,
         "builtins.frozenset": _frozenset,
+        "builtins.bytes": _bytes,
         "builtins.bytearray": _bytearray,
         "builtins.complex": _complex,
         "_codecs.encode": _encode,

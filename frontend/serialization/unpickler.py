@@ -70,10 +70,12 @@ class SafeUnpickler:
             run = _OPCODES.get(code)
             if run is None:
                 raise self.error(f"Unsupported operand {code[0]}{_opcode_name(code)}")
+            if run is _run_persistent:  # calls the caller's map_location: its errors are the caller's
+                run(self)
+                continue
             try:
                 run(self)
-            except (UnpicklingError, RuntimeError, AssertionError):
-                # AssertionError: map_location names a device that this build has not got.
+            except (UnpicklingError, RuntimeError):
                 raise
             except (
                 TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, struct.error, MemoryError,
@@ -284,6 +286,10 @@ def _run_build(u: SafeUnpickler) -> None:
     u.push(built)
 
 
+def _run_persistent(u: SafeUnpickler) -> None:
+    u.push(u.persistent(u.pop()))
+
+
 def _run_append(u: SafeUnpickler) -> None:
     item = u.pop()
     u.extend([item])
@@ -361,7 +367,7 @@ _OPCODES: dict[bytes, Callable[[SafeUnpickler], None]] = {
     pickle.REDUCE: _run_reduce,
     pickle.NEWOBJ: _run_new,
     pickle.BUILD: _run_build,
-    pickle.BINPERSID: _pushes(lambda u: u.persistent(u.pop())),
+    pickle.BINPERSID: _run_persistent,
     # Containers
     pickle.MARK: _run_mark,
     pickle.EMPTY_TUPLE: _pushes(lambda u: ()),

@@ -198,9 +198,9 @@ def _checked_id(saved_id: Any) -> tuple[StorageType, str, str, int]:
 def checked_storage(kind: Any, key: Any, location: Any, count: Any) -> tuple[StorageType, str, str, int]:
     """Type, key, location and number of elements of a storage, if they are what they should be."""
     if isinstance(location, bytes):
-        location = location.decode("ascii")
+        location = location.decode("ascii", "replace")
     if isinstance(key, int | bytes):
-        key = str(key, "ascii") if isinstance(key, bytes) else str(key)
+        key = key.decode("ascii", "replace") if isinstance(key, bytes) else str(key)
     if not isinstance(kind, StorageType) or not isinstance(key, str) or not isinstance(location, str):
         raise RuntimeError("the file describes a storage without a type, key or location")
     if type(count) is not int or count < 0:
