@@ -431,7 +431,7 @@ function pairLines(a, b) {
   const pairs = [];
   let nextA = 0, nextB = 0;
   const differs = (one, other) => other && one.code !== other.code;
-  const alone = (line, other, mark) => (other ? (differs(line, other) ? "changed" : "") : line.node ? mark : "changed");
+  const alone = (line, other, mark) => (other ? (differs(line, other) ? "changed" : "") : mark);
   for (const [i, j] of [...increasing(common), [a.length, b.length]]) {
     while (nextA < i) { const line = a[nextA++]; pairs.push([line, null, alone(line, b[where.get(line.key)], "removed")]); }
     while (nextB < j) { const line = b[nextB++]; pairs.push([null, line, alone(line, inA.get(line.key), "added")]); }

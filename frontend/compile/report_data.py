@@ -1,8 +1,9 @@
 """A report as plain data (`Report.to_json`): dicts, lists, strings and numbers that JSON can hold.
 
-The keys are described in docs/inspection.md. What leads from one to another are names: a node's outputs are values, whose names hold within one stage (passes may use a name again); a
-node of the last stage is a group; a launch names its group, its kernel (loop IR) and its function (LLVM, assembly); a
-buffer names the group that first writes it. A source line is a file and a number.
+The keys are described in docs/inspection.md. What leads from one to another are names: a node's outputs are values,
+whose names hold within one stage (passes may use a name again); a node of the last stage is a group; a launch names its
+group, its kernel (loop IR) and its function (LLVM, assembly); a buffer names the group that first writes it. A source
+line is a file and a number.
 """
 
 from __future__ import annotations
