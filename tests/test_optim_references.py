@@ -11,7 +11,8 @@ import vitrify as torch
 
 REFERENCES = pathlib.Path(__file__).parent / "references"
 sys.path.insert(0, str(REFERENCES))
-from nn_cases import OPTIMIZERS, rates, schedules, train_lenet, train_mlp  # noqa: E402
+from nn_cases import OPTIMIZERS, train_lenet, train_mlp  # noqa: E402
+from schedule_cases import SCHEDULES, rates  # noqa: E402
 
 EXPECTED = np.load(REFERENCES / "nn.npz")
 
@@ -31,6 +32,6 @@ def test_lenet_follows_pytorch(name):
     np.testing.assert_allclose(train_lenet(torch, name)[0], EXPECTED[f"train_lenet_{name}"], rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", schedules())
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_rates(name):
     np.testing.assert_allclose(rates(torch, name), EXPECTED[f"rates_{name}"], rtol=1e-13)

@@ -18,13 +18,12 @@ from nn_cases import (
     loader_orders,
     losses,
     make_lenet,
-    rates,
-    schedules,
     train_lenet,
     train_mlp,
 )
 from nn_norm_cases import BATCH_NORMS, train_batch_norm
 from nn_texts import errors, printed, raised
+from schedule_cases import SCHEDULES, rates
 
 
 def numbers() -> dict[str, np.ndarray]:
@@ -71,7 +70,7 @@ def numbers() -> dict[str, np.ndarray]:
     for name in BATCH_NORMS:
         for key, value in train_batch_norm(torch, name, lambda step: step).items():
             found[f"running_{name}_{key}"] = np.array(value)
-    for name in schedules():
+    for name in SCHEDULES:
         found[f"rates_{name}"] = np.array(rates(torch, name))
     return found
 

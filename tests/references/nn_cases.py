@@ -269,30 +269,6 @@ def train_lenet(t: Any, optimizer: str, steps: int = 20) -> tuple[list[float], A
     return found, net
 
 
-def schedules() -> dict[str, Callable[[Any, Any], Any]]:
-    return {
-        "step": lambda t, o: t.optim.lr_scheduler.StepLR(o, 3, gamma=0.5),
-        "exponential": lambda t, o: t.optim.lr_scheduler.ExponentialLR(o, 0.9),
-        "cosine": lambda t, o: t.optim.lr_scheduler.CosineAnnealingLR(o, 5, eta_min=0.001),
-        "lambda": lambda t, o: t.optim.lr_scheduler.LambdaLR(o, lambda epoch: 0.95**epoch),
-        "lambda_each": lambda t, o: t.optim.lr_scheduler.LambdaLR(
-            o, [lambda e: 1 / (e + 1), lambda e: 0.5**e]
-        ),
-    }
-
-
-def rates(t: Any, schedule: str) -> list[list[float]]:
-    net = t.nn.Linear(2, 2)
-    opt = t.optim.SGD([{"params": [net.weight]}, {"params": [net.bias], "lr": 0.3}], lr=0.1)
-    scheduler = schedules()[schedule](t, opt)
-    found = [scheduler.get_last_lr()]
-    for _ in range(12):
-        opt.step()
-        scheduler.step()
-        found.append(scheduler.get_last_lr())
-    return found
-
-
 def loader_orders() -> dict[str, Draw]:
     """name -> the values in the order in which a loader gives them, over two epochs, and a number drawn
     after."""
