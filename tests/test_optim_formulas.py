@@ -13,7 +13,7 @@ import vitrify as torch
 
 REFERENCES = pathlib.Path(__file__).parent / "references"
 sys.path.insert(0, str(REFERENCES))
-from optimizer_cases import OPTIMIZERS, STEPS, setup, texts  # noqa: E402
+from optimizer_cases import LBFGS, OPTIMIZERS, STEPS, minimise, setup, texts  # noqa: E402
 
 EXPECTED = np.load(REFERENCES / "optimizers.npz")
 
@@ -29,6 +29,22 @@ def test_training_follows_pytorch(name, compiled):
         np.testing.assert_allclose(param.detach().numpy(), EXPECTED[f"{name}.{index}"], rtol=1e-4, atol=1e-5)
     if compiled:
         assert len(step.report().compiles) == 1
+
+
+@pytest.mark.parametrize("name", LBFGS)
+def test_lbfgs_follows_pytorch(name):
+    np.testing.assert_allclose(minimise(torch, name), EXPECTED[f"lbfgs.{name}"], rtol=1e-5, atol=1e-9)
+
+
+def test_lbfgs_refuses_what_it_cannot_do():
+    params = [torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))]
+    with pytest.raises(ValueError, match="per-parameter options"):
+        torch.optim.LBFGS([{"params": params[:1]}, {"params": params[1:]}])
+    optimizer = torch.optim.LBFGS(params, line_search_fn="newton")
+    with pytest.raises(RuntimeError, match="only 'strong_wolfe' is supported"):
+        optimizer.step(lambda: params[0].sum())
+    with pytest.raises(TypeError, match="closure"):
+        optimizer.step()
 
 
 def test_texts_and_state():

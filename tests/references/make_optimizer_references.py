@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 import torch
-from optimizer_cases import OPTIMIZERS, STEPS, setup, texts
+from optimizer_cases import LBFGS, OPTIMIZERS, STEPS, minimise, setup, texts
 
 
 def main() -> None:
@@ -19,6 +19,8 @@ def main() -> None:
         arrays[f"{name}.losses"] = np.array([step(*args).item() for _ in range(STEPS)])
         for index, param in enumerate(net.parameters()):
             arrays[f"{name}.{index}"] = param.detach().numpy()
+    for name in LBFGS:
+        arrays[f"lbfgs.{name}"] = np.array(minimise(torch, name))
     np.savez_compressed(folder / "optimizers.npz", **arrays)
     (folder / "optimizers.json").write_text(json.dumps(texts(torch), indent=1) + "\n")
 

@@ -56,3 +56,42 @@ def texts(t: Any) -> dict[str, Any]:
         state = optimizer.state_dict()["state"][0]
         found[name] = [repr(optimizer), sorted((key, list(value.shape)) for key, value in state.items())]
     return found
+
+
+LBFGS = {
+    "plain": {},
+    "short": {"lr": 0.5, "max_iter": 5},
+    "wolfe": {"line_search_fn": "strong_wolfe"},
+    "wolfe_short": {"line_search_fn": "strong_wolfe", "history_size": 3, "max_iter": 4},
+}
+
+
+def minimise(t: Any, name: str) -> list[list[float]]:
+    """Losses, evaluations and iterations of L-BFGS on a network, then on Rosenbrock's function. In float64: the method
+    amplifies rounding."""
+    t.manual_seed(0)
+    net = t.nn.Sequential(t.nn.Linear(3, 8), t.nn.Tanh(), t.nn.Linear(8, 1)).double()
+    x = t.rand(40, 3, dtype=t.float64)
+    y = t.sin(x.sum(1, keepdim=True) * 3)
+    point = t.tensor([-1.5, 2.0], dtype=t.float64, requires_grad=True)
+
+    def network() -> Any:
+        return ((net(x) - y) ** 2).mean()
+
+    def rosenbrock() -> Any:
+        return (1 - point[0]) ** 2 + 100 * (point[1] - point[0] ** 2) ** 2
+
+    found = []
+    for params, function in ((list(net.parameters()), network), ([point], rosenbrock)):
+        optimizer = t.optim.LBFGS(params, **LBFGS[name])
+
+        def closure(optimizer: Any = optimizer, function: Any = function) -> Any:
+            optimizer.zero_grad()
+            loss = function()
+            loss.backward()
+            return loss
+
+        losses = [optimizer.step(closure).item() for _ in range(4)]
+        state = optimizer.state_dict()["state"][0]
+        found.append([*losses, state["func_evals"], state["n_iter"]])
+    return found
