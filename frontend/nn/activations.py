@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import ml_dtypes
+
 from .. import functional_pointwise as pointwise
 from .. import functional_reductions as reductions
 from ..dispatch import apply, constant, op_named
@@ -146,7 +148,11 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     if lambd < 0:
-        raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
+        largest = float(ml_dtypes.finfo(input.dtype.numpy).max)
+        raise RuntimeError(
+            f"lambda must be in range [0, {largest:g}] for input dtype {scalar_type_name(input.dtype)}, but found "
+            f"{lambd:g}"
+        )
     return _activation("softshrink", "SoftshrinkBackward0", input, False, lambd=float(lambd))
 
 

@@ -6,23 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import ml_dtypes
+
 from ..autograd.grad_mode import no_grad
 from ..dispatch import apply, op_named
-from ..ir import dtypes
-from ..ir.dtypes import DType
 from ..tensor import Tensor
 from .padding import pad
 from .windows import avg_pool2d, avg_pool3d
 
 _STANDARDIZE, _RMS_NORM = op_named("standardize"), op_named("rms_norm")
 _MEAN, _VAR = op_named("mean"), op_named("var")
-# The distance from 1 to the next number (numpy.finfo does not know bfloat16).
-_EPSILON: dict[DType, float] = {
-    dtypes.f16: 2.0**-10,
-    dtypes.bf16: 2.0**-7,
-    dtypes.f32: 2.0**-23,
-    dtypes.f64: 2.0**-52,
-}
 
 
 def _standardize(
@@ -143,8 +136,11 @@ def instance_norm(
     return _standardize(input, scale, shift, dims, eps, "NativeBatchNormBackward0")
 
 
-def _trailing(input: Tensor, normalized_shape: Sequence[int], **vectors: Tensor | None) -> tuple[int, ...]:
-    """The dims that `normalized_shape` names, checked as PyTorch checks them."""
+def _trailing(
+    input: Tensor, normalized_shape: Sequence[int], any_dims: str, **vectors: Tensor | None
+) -> tuple[int, ...]:
+    """The dims that `normalized_shape` names, checked as PyTorch checks them; `any_dims` is how its message writes
+    the others."""
     shape = tuple(normalized_shape)
     if not shape:
         raise RuntimeError(
@@ -160,7 +156,7 @@ def _trailing(input: Tensor, normalized_shape: Sequence[int], **vectors: Tensor 
     if input.ndim < len(shape) or tuple(input.shape[input.ndim - len(shape) :]) != shape:
         raise RuntimeError(
             f"Given normalized_shape={list(shape)}, expected input with shape "
-            f"[*, {', '.join(map(str, shape))}], but got input of size{list(input.shape)}"
+            f"[{any_dims}{', '.join(map(str, shape))}], but got input of size{list(input.shape)}"
         )
     return tuple(range(input.ndim - len(shape), input.ndim))
 
@@ -173,7 +169,7 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """input normalized over its last dims, those of `normalized_shape`."""
-    dims = _trailing(input, normalized_shape, weight=weight, bias=bias)
+    dims = _trailing(input, normalized_shape, "*, ", weight=weight, bias=bias)
     return _standardize(input, weight, bias, dims, eps, "NativeLayerNormBackward0")
 
 
@@ -181,8 +177,8 @@ def rms_norm(
     input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
     """input over its root mean square along its last dims; `eps` is the dtype's epsilon unless given."""
-    dims = _trailing(input, normalized_shape, weight=weight)
-    attrs = {"dims": dims, "eps": float(_EPSILON[input.dtype] if eps is None else eps)}
+    dims = _trailing(input, normalized_shape, "*", weight=weight)
+    attrs = {"dims": dims, "eps": float(ml_dtypes.finfo(input.dtype.numpy).eps if eps is None else eps)}
     result: Tensor = apply(_RMS_NORM, (input,) if weight is None else (input, weight), attrs)
     return result
 

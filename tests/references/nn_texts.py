@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nn_cases import OPTIMIZERS, layers, losses, make_lenet, make_mlp
+from nn_error_cases import more_errors
 
 Text = Callable[[Any], str]
 
@@ -230,7 +231,7 @@ def errors() -> dict[str, Callable[[Any], Any]]:
         "split": lambda t: t.utils.data.random_split([1, 2, 3], [1, 1]),
         "collate": lambda t: t.utils.data.default_collate([object()]),
         "collate_sizes": lambda t: t.utils.data.default_collate([[1], [1, 2]]),
-    }
+    } | more_errors()
 
 
 def _computed(t: Any) -> Any:
