@@ -132,7 +132,7 @@ class TorchAlias:
         self._version = package.__version__
         # Programs compare it with the releases they know.
         package.__version__ = f"{_TORCH_VERSION}+vitrify.{self._version}"
-        self._classes = list(_classes_of_torch())
+        self._classes = set(_classes_of_torch())  # some have two names
         for cls in self._classes:
             cls.__module__ = torch_name(cls.__module__)
 

@@ -37,6 +37,7 @@ def test_torch_and_its_submodules_are_the_same_objects(alias):
 def test_programs_see_pytorchs_names(alias):
     assert str(type(vitrify.zeros(1))) == "<class 'torch.Tensor'>"
     assert str(vitrify.nn.Linear) == "<class 'torch.nn.modules.linear.Linear'>"
+    assert type(vitrify.float32).__module__ == vitrify.Size.__module__ == "torch"
     assert vitrify.__version__.startswith("2.13.0+vitrify.")
     layer = vitrify.nn.Linear(2, 1)
     again = pickle.loads(pickle.dumps(layer))
