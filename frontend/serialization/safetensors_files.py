@@ -114,7 +114,8 @@ def load_sharded(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
     folder = os.path.dirname(os.fspath(path))
     found: dict[str, Tensor] = {}
     for shard, names in shards.items():
-        if not shard or os.path.basename(shard) != shard or shard in (".", "..") or "\\" in shard:
+        plain = isinstance(shard, str) and os.path.basename(shard) == shard and "\\" not in shard
+        if not plain or shard in ("", ".", ".."):
             raise RuntimeError(f"{os.fspath(path)} names a file outside its folder: {shard!r}")
         tensors = load_file(os.path.join(folder, shard), mmap=mmap)
         missing = [name for name in names if name not in tensors]

@@ -124,8 +124,10 @@ class Archive:
         return found
 
     def _start(self, entry: zipfile.ZipInfo) -> int:
-        self.file.seek(entry.header_offset)
-        header = self.file.read(_LOCAL_HEADER.size)
+        header = b""
+        if 0 <= entry.header_offset < self.size:
+            self.file.seek(entry.header_offset)
+            header = self.file.read(_LOCAL_HEADER.size)
         if len(header) == _LOCAL_HEADER.size:
             magic, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
             start = entry.header_offset + _LOCAL_HEADER.size + name_length + extra_length
