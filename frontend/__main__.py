@@ -1,4 +1,4 @@
-"""The command line: `vitrify run script.py ...`, `vitrify coverage`, and `python -m vitrify script.py ...`."""
+"""The command line: `vitrify run script.py ...`, `report`, `dump`, `coverage`, and `python -m vitrify script.py ...`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from .coverage import coverage_text
+from .inspection import add_commands, dump_script, report_script
 from .run import run_script
 
-COMMANDS = ("run", "coverage")
+COMMANDS = ("run", "coverage", "report", "dump")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,12 +22,20 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("script", help="the Python file")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the script's own arguments")
     commands.add_parser("coverage", help="print which of PyTorch's public names there are (docs/coverage.md)")
+    add_commands(commands)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `vitrify argv...`."""
-    options = parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] in (["report"], ["dump"]):
+        # argparse would not let the script's arguments and ours stand in any order; `--` tells them apart.
+        end = words.index("--") if "--" in words else len(words)
+        options = parser().parse_args(words[:end])
+        show = report_script if options.command == "report" else dump_script
+        return show(options, words[end + 1 :])
+    options = parser().parse_args(words)
     if options.command == "coverage":
         print(coverage_text(), end="")
         return 0

@@ -19,7 +19,7 @@ from ..nn.modules.module import Module
 from ..runtime import settings
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
 from ..tensor import Tensor
-from . import pytree
+from . import pytree, watch
 from .capture_names import Describer
 from .differentiable import DifferentiableSpecialization
 from .report import Report
@@ -113,7 +113,8 @@ class CompiledFunction:
         result = specialization.run_checked(leaves)
         if result is MISS:
             raise TraceError(
-                f"{self._name}: a branch on a tensor came out one way by the interpreter and another way by compiled code: "
+                f"{self._name}: a branch on a tensor came out one way by the interpreter and another way by compiled "
+                "code: "
                 "the numbers it compares are equal up to rounding"
             )
         self._last = specialization
@@ -158,6 +159,7 @@ class CompiledFunction:
         if folder:
             for graph in specialization.graphs():
                 graph.dump(os.path.join(folder, f"{self._name}.{len(compiles) - 1}"))
+        watch.compiled(self)
         return specialization
 
     def _trace(self, args: Any, kwargs: Any) -> Trace:
@@ -173,6 +175,15 @@ class CompiledFunction:
     def report(self) -> Report:
         """What was compiled: stages with times, kernels, memory plan. RuntimeError before the first call."""
         return Report.of(self._name, self._current(), self._history.compiles, self._history.retraces)
+
+    @property
+    def name(self) -> str:
+        """What reports and errors call the function."""
+        return self._name
+
+    def graphs(self) -> list[CompiledGraph]:
+        """The compiled graphs of the most recent specialization, forward first."""
+        return self._current().graphs()
 
     def graph(self, stage: str = "traced") -> Graph:
         """The graph after a stage; KeyError lists the stages there are."""
@@ -191,9 +202,9 @@ class CompiledFunction:
         return self._graph().assembly_text()
 
     def _current(self) -> Specialization:
-        if self._last is None:
+        if not self._specializations:
             raise RuntimeError(f"{self._name} has not been called yet: nothing is compiled")
-        return self._last
+        return self._last or self._specializations[-1]
 
     def _graph(self) -> CompiledGraph:
         return self._current().compiled
