@@ -6,8 +6,8 @@ the recurrent weights and the gates. Sequences lie packed: the rows of step 0, t
 `batch_sizes = (N,) * T`. A sequence that is over keeps its state; in reverse, one that has not begun keeps its
 initial state.
 
-An op gives the outputs of all steps, the final states, and what its gradient reads again (gates, cells); no gradient
-flows into the latter. The gradients are ops too (`recurrent_gradients.py`).
+An op gives the outputs of all steps, the final states, and what its gradient reads again (gates, cells). The gradients
+are ops too (`recurrent_gradients.py`).
 
 S. Hochreiter and J. Schmidhuber, "Long Short-Term Memory" (1997); H. Sak et al., https://arxiv.org/abs/1402.1128 (the
 projection); K. Cho et al., https://arxiv.org/abs/1406.1078 (GRU, here with the reset gate after the matmul).
@@ -15,6 +15,7 @@ projection); K. Cho et al., https://arxiv.org/abs/1406.1078 (GRU, here with the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy as np
 from ..dims import product
 from ..op import Attr, Op, declare
 from ..types import TensorType
+from .by_decomposition import vjp_by_decomposition
 from .common import FLOAT, Array, Shape, check_dtype, check_same_dtype, uniform
 from .contraction import transposed
 from .recurrent_gradients import gru_vjp, lstm_vjp, rnn_vjp
@@ -53,6 +55,21 @@ def _check(
 
 def _flops(x: TensorType, h: TensorType, *others: TensorType, **attrs: Any) -> Any:
     return product((2, *x.shape, h.shape[1]))
+
+
+def _vjp(rule: Callable[..., list[Any]], count: int, decompose: Callable[..., Any]) -> Callable[..., list[Any]]:
+    """The rule for the first `count` results. Into the others a gradient flows only from the gradient of a gradient."""
+    kept_ones = vjp_by_decomposition(decompose)
+
+    def complete(F: Any, ctx: Any, *cotangents: Any) -> list[Any]:
+        given, kept = cotangents[:count], cotangents[count:]
+        found = rule(F, ctx, *given)
+        if all(g is None for g in kept):
+            return found
+        more = kept_ones(F, ctx, *(None,) * count, *kept)
+        return [b if a is None else a if b is None else F.add(a, b) for a, b in zip(found, more)]
+
+    return complete
 
 
 # Elman's network: h' = tanh(x + W h), or relu
@@ -111,9 +128,9 @@ declare(
         grad_name="RnnTanhBackward0",
         flops=_flops,
         samples=(
-            uniform((6, 3), (2, 3), (3, 3), batch_sizes=(2, 2, 2), gradient=False),
-            uniform((6, 3), (3, 3), (3, 3), batch_sizes=(3, 2, 1), activation="relu", gradient=False),
-            uniform((6, 3), (3, 3), (3, 3), batch_sizes=(3, 2, 1), reverse=True, gradient=False),
+            uniform((3, 2), (1, 2), (2, 2), batch_sizes=(1, 1, 1)),
+            uniform((4, 2), (2, 2), (2, 2), batch_sizes=(2, 1, 1), activation="relu"),
+            uniform((4, 2), (2, 2), (2, 2), batch_sizes=(2, 1, 1), reverse=True),
         ),
     )
 )
@@ -192,15 +209,15 @@ declare(
         arity=(4, 5),
         results=5,
         level="composite",
-        vjp=lstm_vjp,
+        vjp=_vjp(lstm_vjp, 3, _lstm_decompose),
         decompose=_lstm_decompose,
-        saves=("input:1", "input:2", "input:3", "input:4", "output:0", "output:3", "output:4"),
+        saves=("input:*", "output:0", "output:3", "output:4"),
         grad_name="LstmBackward0",
         flops=_flops,
         samples=(
-            uniform((6, 12), (2, 3), (2, 3), (12, 3), batch_sizes=(2, 2, 2), gradient=False),
-            uniform((6, 12), (3, 2), (3, 3), (12, 2), (2, 3), batch_sizes=(3, 2, 1), gradient=False),
-            uniform((6, 12), (3, 3), (3, 3), (12, 3), batch_sizes=(3, 2, 1), reverse=True, gradient=False),
+            uniform((2, 8), (1, 2), (1, 2), (8, 2), batch_sizes=(1, 1)),
+            uniform((3, 8), (2, 1), (2, 2), (8, 1), (1, 2), batch_sizes=(2, 1)),
+            uniform((3, 4), (2, 1), (2, 1), (4, 1), batch_sizes=(2, 1), reverse=True),
         ),
     )
 )
@@ -275,15 +292,15 @@ declare(
         arity=(3, 4),
         results=3,
         level="composite",
-        vjp=gru_vjp,
+        vjp=_vjp(gru_vjp, 2, _gru_decompose),
         decompose=_gru_decompose,
-        saves=("input:1", "input:2", "output:0", "output:2"),
+        saves=("input:*", "output:0", "output:2"),
         grad_name="GruBackward0",
         flops=_flops,
         samples=(
-            uniform((6, 9), (2, 3), (9, 3), (9,), batch_sizes=(2, 2, 2), gradient=False),
-            uniform((6, 9), (3, 3), (9, 3), batch_sizes=(3, 2, 1), gradient=False),
-            uniform((6, 9), (3, 3), (9, 3), (9,), batch_sizes=(3, 2, 1), reverse=True, gradient=False),
+            uniform((2, 6), (1, 2), (6, 2), (6,), batch_sizes=(1, 1)),
+            uniform((3, 6), (2, 2), (6, 2), batch_sizes=(2, 1)),
+            uniform((3, 3), (2, 1), (3, 1), (3,), batch_sizes=(2, 1), reverse=True),
         ),
     )
 )

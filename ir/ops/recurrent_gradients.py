@@ -1,7 +1,7 @@
 """The gradients of the recurrent layers, as ops: back through the steps, by the gates that the layer kept.
 
-What they leave to ordinary ops is what is one matmul over all steps: the gradients of the weights. They have no
-gradients themselves.
+What they leave to ordinary ops is what is one matmul over all steps: the gradients of the weights. Their own gradients
+are those of their decompositions.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from ..op import Attr, Op, declare
 from ..types import TensorType
+from .by_decomposition import vjp_by_decomposition
 from .common import Array, Shape, check_same_dtype, uniform
 from .contraction import transposed
 from .recurrent_steps import (
@@ -50,7 +51,7 @@ def rnn_vjp(F: Any, ctx: Any, dy: Any, dh: Any) -> list[Any]:
     return [dx, d_initial, by_weight]
 
 
-def lstm_vjp(F: Any, ctx: Any, dy: Any, dh: Any, dc: Any, *_: Any) -> list[Any]:
+def lstm_vjp(F: Any, ctx: Any, dy: Any, dh: Any, dc: Any) -> list[Any]:
     _, h, c, w, *proj = ctx.inputs
     output, _, _, gates, cells = ctx.outputs
     dx, d_h, d_c, d_steps = F.lstm_grad(
@@ -63,7 +64,7 @@ def lstm_vjp(F: Any, ctx: Any, dy: Any, dh: Any, dc: Any, *_: Any) -> list[Any]:
     return grads
 
 
-def gru_vjp(F: Any, ctx: Any, dy: Any, dh: Any, *_: Any) -> list[Any]:
+def gru_vjp(F: Any, ctx: Any, dy: Any, dh: Any) -> list[Any]:
     _, h, w, *bias = ctx.inputs
     output, _, gates = ctx.outputs
     dx, d_state, d_h = F.gru_grad(_given(F, dy, output), _given(F, dh, h), gates, output, h, w, **ctx.attrs)
@@ -120,11 +121,13 @@ declare(
         arity=(4, 4),
         results=2,
         level="composite",
+        vjp=vjp_by_decomposition(_rnn_grad_decompose),
         decompose=_rnn_grad_decompose,
+        saves=("input:*",),
         samples=(
-            _within((6, 3), (2, 3), (6, 3), (3, 3), batch_sizes=(2, 2, 2)),
-            _within((6, 3), (3, 3), (6, 3), (3, 3), batch_sizes=(3, 2, 1), activation="relu"),
-            _within((6, 3), (3, 3), (6, 3), (3, 3), batch_sizes=(3, 2, 1), reverse=True),
+            _within((3, 2), (1, 2), (3, 2), (2, 2), batch_sizes=(1, 1, 1)),
+            _within((4, 2), (2, 2), (4, 2), (2, 2), batch_sizes=(2, 1, 1), activation="relu"),
+            _within((4, 2), (2, 2), (4, 2), (2, 2), batch_sizes=(2, 1, 1), reverse=True),
         ),
     )
 )
@@ -202,15 +205,13 @@ declare(
         arity=(7, 8),
         results=4,
         level="composite",
+        vjp=vjp_by_decomposition(_lstm_grad_decompose),
         decompose=_lstm_grad_decompose,
+        saves=("input:*",),
         samples=(
-            _within((6, 3), (2, 3), (2, 3), (6, 12), (6, 3), (2, 3), (12, 3), batch_sizes=(2, 2, 2)),
-            _within(
-                (6, 2), (3, 2), (3, 3), (6, 12), (6, 3), (3, 3), (12, 2), (2, 3), batch_sizes=(3, 2, 1)
-            ),
-            _within(
-                (6, 3), (3, 3), (3, 3), (6, 12), (6, 3), (3, 3), (12, 3), batch_sizes=(3, 2, 1), reverse=True
-            ),
+            _within((2, 2), (1, 2), (1, 2), (2, 8), (2, 2), (1, 2), (8, 2), batch_sizes=(1, 1)),
+            _within((3, 1), (2, 1), (2, 2), (3, 8), (3, 2), (2, 2), (8, 1), (1, 2), batch_sizes=(2, 1)),
+            _within((3, 1), (2, 1), (2, 1), (3, 4), (3, 1), (2, 1), (4, 1), batch_sizes=(2, 1), reverse=True),
         ),
     )
 )
@@ -276,11 +277,13 @@ declare(
         arity=(6, 6),
         results=3,
         level="composite",
+        vjp=vjp_by_decomposition(_gru_grad_decompose),
         decompose=_gru_grad_decompose,
+        saves=("input:*",),
         samples=(
-            _within((6, 3), (2, 3), (6, 12), (6, 3), (2, 3), (9, 3), batch_sizes=(2, 2, 2)),
-            _within((6, 3), (3, 3), (6, 12), (6, 3), (3, 3), (9, 3), batch_sizes=(3, 2, 1)),
-            _within((6, 3), (3, 3), (6, 12), (6, 3), (3, 3), (9, 3), batch_sizes=(3, 2, 1), reverse=True),
+            _within((2, 2), (1, 2), (2, 8), (2, 2), (1, 2), (6, 2), batch_sizes=(1, 1)),
+            _within((3, 2), (2, 2), (3, 8), (3, 2), (2, 2), (6, 2), batch_sizes=(2, 1)),
+            _within((3, 1), (2, 1), (3, 4), (3, 1), (2, 1), (3, 1), batch_sizes=(2, 1), reverse=True),
         ),
     )
 )

@@ -104,6 +104,10 @@ class RNNBase(Module):
         """The parameters, a list for each direction of each layer."""
         return [[getattr(self, name) for name in names] for names in self._all_weights]
 
+    @property
+    def _flat_weights(self) -> list[Tensor]:
+        return [tensor for tensors in self.all_weights for tensor in tensors]
+
     def reset_parameters(self) -> None:
         bound = 1.0 / math.sqrt(self.hidden_size)
         for weight in self.parameters():
@@ -115,8 +119,11 @@ class RNNBase(Module):
     def _weights(self) -> list[Weights]:
         found = []
         for tensors in self.all_weights:
-            biases = tensors[2:4] if self.bias else [None, None]
-            found.append(Weights(*tensors[:2], *biases, tensors[-1] if self.proj_size else None))
+            projection = tensors[-1] if self.proj_size else None
+            if self.bias:
+                found.append(Weights(*tensors[:4], projection=projection))
+            else:
+                found.append(Weights(*tensors[:2], projection=projection))
         return found
 
     # Checks
@@ -214,13 +221,14 @@ class RNNBase(Module):
         if states is not None and order is not None:
             states = [s.index_select(1, order) for s in states]
         self.check_input(rows, batch_sizes)
-        states = self._initial(rows, self._batch(rows, batch_sizes), states)
+        counts = input.counts()
+        states = self._initial(rows, counts[0], states)
         output, final = layers(
             self.mode,
             rows,
             states,
             self._weights(),
-            tuple(batch_sizes.tolist()),
+            counts,
             self.num_layers,
             self.dropout,
             self.training,
@@ -228,7 +236,7 @@ class RNNBase(Module):
         )
         if back is not None:
             final = tuple(s.index_select(1, back) for s in final)
-        return PackedSequence(output, batch_sizes, order, back), final
+        return input.with_data(output), final
 
     def _initial(self, x: Tensor, batch: Any, states: list[Tensor] | None) -> list[Tensor]:
         if states is None:

@@ -44,10 +44,29 @@ class PackedSequence(PackedSequence_):
             data, batch_sizes = data
         return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
 
+    def counts(self) -> tuple[Any, ...]:
+        """`batch_sizes` as numbers. Packed while a function is compiled, the sequence knows them without reading the
+        tensor."""
+        known: tuple[Any, ...] | None = self.__dict__.get("_counts")
+        return tuple(self.batch_sizes.tolist()) if known is None else known
+
+    @classmethod
+    def of(cls, counts: Sequence[Any], data: Tensor, order: Tensor | None, back: Tensor | None) -> PackedSequence:
+        """With the batch sizes given as numbers."""
+        made = cls(data, tensor(list(counts), dtype=dtypes.i64), order, back)
+        made._counts = tuple(counts)  # type: ignore[attr-defined]
+        return made
+
+    def with_data(self, data: Tensor) -> PackedSequence:
+        """The same sequences with other elements."""
+        made = type(self)(data, *self[1:])
+        made.__dict__.update(self.__dict__)
+        return made
+
     def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
         """With `data.to(...)`; the sizes and indices stay."""
         data = self.data.to(*args, **kwargs)
-        return self if data is self.data else type(self)(data, *self[1:])
+        return self if data is self.data else self.with_data(data)
 
     def cpu(self) -> PackedSequence:
         return self
@@ -113,11 +132,12 @@ def pack_padded_sequence(
     """
     sizes = _lengths(lengths)
     batch_dim = 0 if batch_first else 1
-    order = None
+    order = back = None
     if not enforce_sorted:
         places = sorted(range(len(sizes)), key=lambda i: -sizes[i])
         sizes = [sizes[i] for i in places]
         order = tensor(places, dtype=dtypes.i64)
+        back = tensor(sorted(range(len(places)), key=places.__getitem__), dtype=dtypes.i64)
         input = input.index_select(batch_dim, order)
     if not int(np.prod(input.shape[:2])):
         raise RuntimeError("Cannot pack empty tensors.")
@@ -148,7 +168,7 @@ def pack_padded_sequence(
         block = x[t:end, : counts[t]]
         parts.append(block.reshape((end - t) * counts[t], *block.shape[2:]))
         t = end
-    return PackedSequence(cat(parts), tensor(counts, dtype=dtypes.i64), order, None)
+    return PackedSequence.of(counts, cat(parts), order, back)
 
 
 def pad_packed_sequence(
@@ -158,7 +178,7 @@ def pad_packed_sequence(
     total_length: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(padded[T, N, ...], lengths[N]): the inverse of `pack_padded_sequence`, in the order given to that."""
-    counts = _lengths(sequence.batch_sizes)
+    counts = sequence.counts()
     length = len(counts)
     if total_length is not None:
         if total_length < length:
