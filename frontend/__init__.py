@@ -41,7 +41,42 @@ from .ir.dims import Dim
 from .ir.dtypes import DType as dtype
 from .ir.dtypes import promote as promote_types
 from .legacy import *
-from .nn.functional import conv1d, conv2d, conv3d, dropout, max_pool1d, max_pool2d, max_pool3d, selu
+from .nn.functional import (
+    adaptive_avg_pool1d,
+    alpha_dropout,
+    avg_pool1d,
+    bilinear,
+    celu,
+    celu_,
+    channel_shuffle,
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    cosine_similarity,
+    dropout,
+    feature_alpha_dropout,
+    group_norm,
+    hardshrink,
+    layer_norm,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    pairwise_distance,
+    pixel_shuffle,
+    pixel_unshuffle,
+    prelu,
+    relu_,
+    rms_norm,
+    rrelu,
+    rrelu_,
+    selu,
+    selu_,
+    threshold,
+    threshold_,
+)
 from .printing import get_printoptions, printoptions, set_printoptions
 from .promotion import *
 from .random import *

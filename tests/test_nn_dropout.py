@@ -58,3 +58,14 @@ def test_attention_drops_weights():
     q, k, v = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 600, 4), torch.ones(1, 2, 600, 4)
     y = F.scaled_dot_product_attention(q, k, v, dropout_p=0.3).numpy()
     assert (y != 1).any() and abs(y.mean() - 1) < 0.1
+
+
+def test_gumbel_softmax_is_a_distribution_and_hard_one_of_its_corners():
+    torch.manual_seed(0)
+    x = torch.randn(50, 4, requires_grad=True)
+    soft = F.gumbel_softmax(x, tau=0.5)
+    np.testing.assert_allclose(soft.detach().sum(1).numpy(), 1, rtol=1e-5)
+    hard = F.gumbel_softmax(x, hard=True)
+    assert sorted(np.unique(hard.detach().numpy().round(5))) == [0, 1] and (hard.sum(1) - 1).abs().max() < 1e-5
+    (hard * torch.arange(4.0)).sum().backward()
+    assert x.grad.abs().sum() > 0

@@ -9,6 +9,7 @@ import ml_dtypes
 
 from .. import functional_pointwise as pointwise
 from .. import functional_reductions as reductions
+from ..creation import zeros_like
 from ..dispatch import apply, constant, op_named
 from ..inplace import overwrite
 from ..ir.dtypes import DType
@@ -219,3 +220,49 @@ def rrelu(
         return pointwise.where(input >= 0, input, input * (draw * (upper - lower) + lower))
 
     return overwrite(input, compute) if inplace else compute()
+
+
+def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    return elu(input, alpha, inplace=True)
+
+
+def selu_(input: Tensor) -> Tensor:
+    return selu(input, inplace=True)
+
+
+def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    return celu(input, alpha, inplace=True)
+
+
+def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    return leaky_relu(input, negative_slope, inplace=True)
+
+
+def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    return hardtanh(input, min_val, max_val, inplace=True)
+
+
+def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
+    return _activation(
+        "threshold", "ThresholdBackward0", input, True, threshold=float(threshold), value=float(value)
+    )
+
+
+def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
+    return rrelu(input, lower, upper, training, inplace=True)
+
+
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """softmax((logits + Gumbel noise) / tau); `hard`: its largest element as 1, with the gradient of the softmax.
+
+    The noise comes from PyTorch's CPU generator, so not inside a compiled function. E. Jang et al., 2016.
+    """
+    noise = -zeros_like(logits.detach()).exponential_().log()
+    soft = reductions.softmax((logits + noise) / tau, dim)
+    if not hard:
+        return soft
+    index = soft.detach().argmax(dim, keepdim=True)
+    chosen = zeros_like(soft.detach()).scatter(dim, index, value=1.0)
+    return chosen - soft.detach() + soft

@@ -33,6 +33,11 @@ def _unpooled(rank: int) -> Draw:
     return make
 
 
+def _in_place(name: str, *args: float) -> Draw:
+    """An activation that overwrites a copy of its input."""
+    return lambda t: _module(t, lambda self, x: getattr(t.nn.functional, name)(x * 1.0, *args))
+
+
 def shape_layers() -> dict[str, tuple[Draw, Draw]]:
     """As `nn_cases.layers`."""
 
@@ -143,6 +148,13 @@ def activation_layers() -> dict[str, tuple[Draw, Draw]]:
         "threshold": (lambda t: t.nn.Threshold(0.5, -3.0), matrix),
         "glu": (lambda t: t.nn.GLU(), wide(3, 8)),
         "glu_dim": (lambda t: t.nn.GLU(1), wide(2, 4, 3)),
+        "elu_in_place": (_in_place("elu_"), matrix),
+        "selu_in_place": (_in_place("selu_"), matrix),
+        "celu_in_place": (_in_place("celu_"), matrix),
+        "leaky_relu_in_place": (_in_place("leaky_relu_"), matrix),
+        "hardtanh_in_place": (_in_place("hardtanh_"), matrix),
+        "threshold_in_place": (_in_place("threshold_", 0.3, -1.0), matrix),
+        "rrelu_in_place": (_in_place("rrelu_"), matrix),
         "dropout1d_eval": (lambda t: t.nn.Dropout1d(0.3).eval(), wide(2, 3, 4)),
         "dropout2d_eval": (lambda t: t.nn.Dropout2d(0.3).eval(), wide(2, 3, 4, 5)),
         "dropout3d_none": (lambda t: t.nn.Dropout3d(0.0), wide(1, 2, 2, 3, 2)),
