@@ -9,6 +9,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from importlib.resources import files
+from itertools import pairwise
 
 import pytest
 from networks import digits, lenet
@@ -130,7 +131,7 @@ def test_the_memory_plan_is_consistent(graph):
             users.get(name, []).append(launch["index"])
     for buffer in memory["buffers"]:
         assert (buffer["first"], buffer["last"]) == (min(users[buffer["name"]]), max(users[buffer["name"]]))
-        assert 0 <= buffer["offset"] and buffer["offset"] + buffer["bytes"] <= memory["arena_bytes"]
+        assert buffer["offset"] >= 0 and buffer["offset"] + buffer["bytes"] <= memory["arena_bytes"]
         writer = launches[buffer["first"]]
         assert buffer["group"] == writer["group"] and buffer["name"] in writer["writes"]
     outside = {b["name"] for b in memory["caller"]}
@@ -159,17 +160,17 @@ def test_refusals_name_ops_and_lines(graph):
 
 def test_passes_say_how_many_nodes_they_were_given(graph):
     stages = graph["stages"]
-    for before, after in zip(stages, stages[1:]):
+    for before, after in pairwise(stages):
         assert after["nodes_before"] == len(before["nodes"]) and after["seconds"] > 0
 
 
 def test_code_is_split_by_symbol():
-    module = "define void @a(ptr %x) nounwind {\nentry:\nret void\n}\ndeclare void @c()\ndefine i32 @run() {\nret i32 0\n}\n"
+    module = "define void @a(ptr %x) nounwind {\nret void\n}\ndeclare void @c()\ndefine i32 @run() {\nret i32 0\n}\n"
     assert list(split_llvm(module)) == ["a", "run"]
     assert split_llvm(module)["run"] == "define i32 @run() {\nret i32 0\n}"
     text = (
-        "\t.text\n.LCPI0_0:\n\t.long\t1\n\t.globl\ta\na:\n\tmovl\t$1, %eax\n.LBB0_1:\n\tretq\n.Lfunc_end0:\n\t.size\ta, 3\n"
-        "\t.globl\trun\nrun:\n\tretq\n"
+        "\t.text\n.LCPI0_0:\n\t.long\t1\n\t.globl\ta\na:\n\tmovl\t$1, %eax\n.LBB0_1:\n\tretq\n.Lfunc_end0:\n"
+        "\t.size\ta, 3\n\t.globl\trun\nrun:\n\tretq\n"
     )
     found = split_assembly(text, ["a", "run"])
     assert found["a"] == ".LCPI0_0:\n\t.long\t1\na:\n\tmovl\t$1, %eax\n.LBB0_1:\n\tretq"
