@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import creation, device, indexing, promotion, random
+from . import copying, creation, device, indexing, promotion, random
 from . import functional_arithmetic as arithmetic
 from . import functional_host as host
 from . import functional_indexing as indexed
@@ -63,8 +63,9 @@ for _module, _names in _METHODS_ONLY.items():
 _method(random.bernoulli, "bernoulli")
 _method(random.multinomial, "multinomial")
 
-for _name in own.__all__:
-    _method(getattr(own, _name), _name)
+for _module in (own, copying):
+    for _name in _module.__all__:
+        _method(getattr(_module, _name), _name)
 _method(own.type_, "type")
 _method(own.dim, "ndimension")
 _method(own.numel, "nelement")

@@ -24,7 +24,7 @@ from .ir import dtypes
 from .ir.dtypes import DType
 from .size import Size
 from .state import local
-from .tensor import Tensor, data_changed, scalar_type_name, wrap
+from .tensor import Tensor, data_changed, scalar_type_name
 
 
 def size(self: Tensor, dim: int | None = None) -> Any:
@@ -365,38 +365,6 @@ def resize_(self: Tensor, *size: Any) -> Tensor:
     return self
 
 
-def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
-    if id(self) in memo:
-        found: Tensor = memo[id(self)]
-        return found
-    if not self.is_leaf:
-        raise RuntimeError(
-            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
-            "moment.  If you were attempting to deepcopy a module, this may be because of a "
-            "torch.nn.utils.weight_norm usage, see https://github.com/pytorch/pytorch/pull/103001"
-        )
-    copied = wrap(host.host_array(self, "deepcopy").copy())
-    copied._requires_grad = self._requires_grad
-    copied.__dict__.update(self.__dict__)
-    memo[id(self)] = copied
-    if self._grad is not None:
-        copied._grad = __deepcopy__(self._grad, memo)
-    return copied
-
-
-def _rebuild(array: np.ndarray[Any, Any], dtype: DType, requires_grad: bool) -> Tensor:
-    made = wrap(array.view(dtype.numpy))
-    made._requires_grad = requires_grad
-    return made
-
-
-def __reduce_ex__(self: Tensor, protocol: Any) -> Any:
-    array = host.host_array(self, "pickling")
-    if self.dtype is dtypes.bf16:
-        array = array.view(np.uint16)
-    return _rebuild, (array, self.dtype, self.requires_grad)
-
-
 def new_tensor(
     self: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -468,8 +436,8 @@ def __invert__(self: Tensor) -> Tensor:
 
 # The methods that are defined here under their own name.
 __all__ = [
-    "__array__", "__bool__", "__contains__", "__deepcopy__", "__format__", "__hash__", "__index__",
-    "__invert__", "__iter__", "__len__", "__reduce_ex__", "__repr__", "__reversed__", "__rsub__",
+    "__array__", "__bool__", "__contains__", "__format__", "__hash__", "__index__",
+    "__invert__", "__iter__", "__len__", "__repr__", "__reversed__", "__rsub__",
     "__rtruediv__", "backward", "clone", "cpu", "cuda", "data_ptr", "detach", "detach_", "dim",
     "element_size", "is_complex", "is_contiguous", "is_floating_point", "is_set_to", "is_signed", "item",
     "new", "new_tensor", "numel", "numpy", "register_hook", "register_post_accumulate_grad_hook",

@@ -30,15 +30,8 @@ class Parameter(Tensor):
             memo[id(self)] = type(self)(self.detach().clone(), self.requires_grad)
         return memo[id(self)]
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return _rebuild_parameter, (self.detach(), self.requires_grad)
-
     def __repr__(self, **kwargs: Any) -> str:
         return "Parameter containing:\n" + super().__repr__()
-
-
-def _rebuild_parameter(data: Tensor, requires_grad: bool) -> Parameter:
-    return Parameter(data, requires_grad)
 
 
 class Buffer(Tensor):

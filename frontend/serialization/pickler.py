@@ -9,12 +9,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..copying import lies_inside, memory_of
 from ..device import device
 from ..functional_host import host_array
 from ..ir.dtypes import DType
 from ..nn.modules.state_dict import StateDict
 from ..nn.modules.structure import CountedDict
-from ..nn.parameter import Parameter
+from ..nn.parameter import Buffer, Parameter
 from ..tensor import Array, Storage, Tensor
 from .names import global_name
 from .rebuild import (
@@ -103,7 +104,9 @@ class StoragePickler(_Pickler):
             function, arguments = _rebuild_tensor_v3, (*arguments, tensor.dtype)
         if type(tensor) is Tensor and not vars(tensor):
             return function, arguments
-        return _rebuild_from_type_v2, (function, type(tensor), arguments, vars(tensor))
+        # PyTorch's buffers are tensors with an attribute.
+        kind = Tensor if type(tensor) is Buffer else type(tensor)
+        return _rebuild_from_type_v2, (function, kind, arguments, vars(tensor))
 
     def _storage_of(self, tensor: Tensor) -> tuple[SavedStorage, int, Array]:
         """The storage, where in it the first element lies, and the array whose strides count."""
@@ -111,8 +114,8 @@ class StoragePickler(_Pickler):
         owner = tensor._storage
         found = self.storages.get(id(owner))
         if found is None:
-            memory = _memory(owner.base_array)
-            if memory is None or not _inside(array, memory):
+            memory = memory_of(owner.base_array)
+            if memory is None or not lies_inside(array, memory):
                 array = np.ascontiguousarray(array)
                 owner = Storage(array)
                 memory = array.reshape(-1).view(np.uint8)
@@ -121,7 +124,7 @@ class StoragePickler(_Pickler):
                 str(len(self.storages)), memory, memory.ctypes.data, tensor.dtype, kind, owner
             )
             self.storages[id(owner)] = found
-        elif not _inside(array, found.memory):
+        elif not lies_inside(array, found.memory):
             raise RuntimeError("torch.save: a tensor lies outside its own storage")
         elif found.dtype is not tensor.dtype:
             raise RuntimeError(
@@ -131,25 +134,3 @@ class StoragePickler(_Pickler):
         if not array.size and not 0 <= offset <= found.count:
             offset = 0  # NumPy may give an empty array any address
         return found, offset, array
-
-
-def _memory(base: Array | None) -> Array | None:
-    """The bytes from a base array's first element to its last; None where they cannot be stored as they lie."""
-    if base is None or any(step < 0 or step % base.itemsize for step in base.strides):
-        return None
-    if not base.size:
-        return np.zeros(0, np.uint8)
-    last = sum((n - 1) * step for n, step in zip(base.shape, base.strides))
-    count = last // base.itemsize + 1
-    flat = np.lib.stride_tricks.as_strided(base, (count,), (base.itemsize,), writeable=False)
-    return flat.view(np.uint8)
-
-
-def _inside(array: Array, memory: Array) -> bool:
-    if not array.size:
-        return True
-    if any(step < 0 or step % array.itemsize for step in array.strides):
-        return False
-    start = array.ctypes.data - memory.ctypes.data
-    last = sum((n - 1) * step for n, step in zip(array.shape, array.strides))
-    return start >= 0 and start % array.itemsize == 0 and start + last + array.itemsize <= memory.size
