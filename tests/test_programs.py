@@ -22,6 +22,7 @@ def test_prints_what_pytorch_prints(name: str) -> None:
 COMPILED = {
     "building_models": "tinymodel",
     "classifier": "model",
+    "control_flow": "net",
     "gan": "netG",
     "gpt": "model",
     "linear_layer": "layer",
