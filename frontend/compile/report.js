@@ -135,7 +135,7 @@ function select(selection) {
     : "nothing selected";
   shown.title = shown.textContent;
   shown.className = selection ? "" : "none";
-  byId("clear").hidden = !selection;
+  byId("clear").hidden = byId("jump").hidden = !selection;
   markAll();
   showDetail();
 }
@@ -339,7 +339,7 @@ function showLaunches() {
 function showArena() {
   const { memory, launches } = state.graph;
   const kindOf = (buffer) => state.index.group.get(buffer.group)?.kind;
-  const room = memory.caller.reduce((sum, buffer) => sum + (buffer.role === "input" ? buffer.bytes : 0), 0);
+  const room = memory.caller.reduce((sum, buffer) => sum + (buffer.role === "output" ? 0 : buffer.bytes), 0);
   byId("arena-facts").textContent =
     `Launches from left to right, byte offsets from bottom to top; a rectangle is a buffer from its first to its last launch. ` +
     `${bytesText(memory.arena_bytes)} arena, ${bytesText(memory.lower_bound)} alive at once at most, for ${memory.buffers.length} ` +

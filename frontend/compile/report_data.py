@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..codegen.llvm import ENTRY, launched_functions
-from ..codegen.loops.nodes import Launch, Program
+from ..codegen.loops.nodes import Buffer, Launch, Program
 from ..codegen.loops.printer import kernel_names, print_kernel
 from ..ir import dims
 from ..ir.dtypes import DType
@@ -263,10 +263,17 @@ def _memory(program: Program, bindings: Mapping[str, int]) -> Json:
         "peak_bytes": peak,
         "caller": [
             {"name": b.name, "dtype": b.dtype.name, "bytes": dims.evaluate(b.nbytes, bindings), "role": role}
-            for role, group in (("input", program.inputs), ("output", program.outputs))
-            for b in group
+            for b, role in _roles(program).items()
         ],
     }
+
+
+def _roles(program: Program) -> dict[Buffer, str]:
+    """What the caller's memory is for: an updated input, such as a parameter, is written where it was read."""
+    roles = dict.fromkeys(program.inputs, "input")
+    for buffer in program.outputs:
+        roles[buffer] = "updated input" if buffer in program.inputs else "output"
+    return roles
 
 
 def _first_writers(program: Program) -> dict[str, str | None]:
