@@ -23,6 +23,8 @@ from rnn_cases import (  # noqa: E402
     packed,
     printed,
     run_packed,
+    run_second_derivative,
+    second_derivatives,
     sequences,
     train_characters,
 )
@@ -75,6 +77,31 @@ def test_packed_sequences(name):
 @pytest.mark.parametrize("name", sequences())
 def test_sequences(name):
     close(flat(sequences()[name](torch)), f"sequence_{name}", 0, 0)
+
+
+@pytest.mark.parametrize("name", second_derivatives())
+def test_second_derivatives(name):
+    close(run_second_derivative(torch, name), f"second_{name}", 1e-9, 1e-12)
+
+
+def test_packing_inside_a_compiled_function():
+    torch.manual_seed(2)
+    module, x = torch.nn.LSTM(4, 5, 2, bidirectional=True), torch.randn(4, 5, 4)
+    compiled = torch.compile(lambda x: run_packed(torch, module, x))
+    for got, want in zip(compiled(x), run_packed(torch, module, x), strict=True):
+        np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_one_compile_serves_every_batch(kind):
+    torch.manual_seed(0)
+    module = getattr(torch.nn, kind)(4, 5, bidirectional=True)
+    compiled = torch.compile(module, dynamic_shapes={"input": {1: torch.Dim("batch", 1, 16)}})
+    for batch in (3, 7):
+        x = torch.randn(4, batch, 4)
+        with torch.no_grad():
+            np.testing.assert_allclose(compiled(x)[0].numpy(), module(x)[0].numpy(), rtol=1e-5, atol=2e-6)
+    assert len(compiled.report().compiles) == 1
 
 
 @ways

@@ -57,7 +57,9 @@ def _flops(x: TensorType, h: TensorType, *others: TensorType, **attrs: Any) -> A
     return product((2, *x.shape, h.shape[1]))
 
 
-def _vjp(rule: Callable[..., list[Any]], count: int, decompose: Callable[..., Any]) -> Callable[..., list[Any]]:
+def _vjp(
+    rule: Callable[..., list[Any]], count: int, decompose: Callable[..., Any]
+) -> Callable[..., list[Any]]:
     """The rule for the first `count` results. Into the others a gradient flows only from the gradient of a gradient."""
     kept_ones = vjp_by_decomposition(decompose)
 

@@ -156,7 +156,9 @@ def _lstm_grad_numpy(
         d_cell = total * into_cell[part]
         d_cell += dc[:n]
         np.multiply(d_cell, g[:, 2 * size : 3 * size], out=d[:, :size])
-        np.multiply(d_cell, pieces[0] if len(pieces) == 1 else np.concatenate(pieces), out=d[:, size : 2 * size])
+        np.multiply(
+            d_cell, pieces[0] if len(pieces) == 1 else np.concatenate(pieces), out=d[:, size : 2 * size]
+        )
         np.multiply(d_cell, g[:, :size], out=d[:, 2 * size : 3 * size])
         np.multiply(total, squashed[part], out=d[:, 3 * size :])
         d *= slopes[part]

@@ -44,6 +44,11 @@ def convolution(x: Tensor, w: Tensor, bias: Tensor | None = None, **attrs: Any) 
     return torch.convolution(x, w, bias, *geometry, False, (0,) * rank, attrs["groups"])
 
 
+def conv_transpose(x: Tensor, w: Tensor, bias: Tensor | None = None, **attrs: Any) -> Tensor:
+    geometry = attrs["stride"], attrs["padding"], attrs["dilation"]
+    return torch.convolution(x, w, bias, *geometry, True, attrs["output_padding"], attrs["groups"])
+
+
 def gradient(function: Callable[..., Tensor], of: Tensor, dy: Tensor) -> Tensor:
     """The gradient of `function` at `of`, itself differentiable."""
     return torch.autograd.grad(function(of), of, dy, create_graph=True)[0]
@@ -193,6 +198,7 @@ EQUIVALENTS: dict[str, Callable[..., Tensor]] = {
     "sum": lambda x, dims, keepdim: torch.sum(x, dims, keepdim, dtype=x.dtype),
     "conv": convolution,
     "convolution": convolution,
+    "conv_transpose": conv_transpose,
     "conv_input_grad": conv_input_grad,
     "conv_weight_grad": conv_weight_grad,
     "max_pool": by_rank("max_pool"),

@@ -9,7 +9,18 @@ import warnings
 import numpy as np
 import torch
 from nn_texts import raised
-from rnn_cases import errors, flat, layers, packed, printed, run_packed, sequences, train_characters
+from rnn_cases import (
+    errors,
+    flat,
+    layers,
+    packed,
+    printed,
+    run_packed,
+    run_second_derivative,
+    second_derivatives,
+    sequences,
+    train_characters,
+)
 
 
 def numbers() -> dict[str, np.ndarray]:
@@ -35,6 +46,8 @@ def numbers() -> dict[str, np.ndarray]:
         keep(f"packed_{name}", [lengths, *results, x.grad, *(p.grad for p in module.parameters())])
     for name, compute in sequences().items():
         keep(f"sequence_{name}", flat(compute(torch)))
+    for name in second_derivatives():
+        keep(f"second_{name}", run_second_derivative(torch, name))
     found["train_characters"] = np.array(train_characters(torch))
     return found
 

@@ -128,6 +128,25 @@ def run_packed(t: Any, module: Any, padded: Any) -> list[Any]:
     return flat((rnn.pad_packed_sequence(output, batch_first=True, padding_value=-1.0), final))
 
 
+def second_derivatives() -> dict[str, Draw]:
+    """name -> make the module, of float64: the gradients of the norm of an input's gradient."""
+    return {
+        "rnn": lambda t: t.nn.RNN(3, 4, dtype=t.float64),
+        "gru": lambda t: t.nn.GRU(3, 4, 2, bidirectional=True, dtype=t.float64),
+        "lstm": lambda t: t.nn.LSTM(3, 4, proj_size=2, dtype=t.float64),
+        "gru_cell": lambda t: t.nn.GRUCell(3, 4, dtype=t.float64),
+    }
+
+
+def run_second_derivative(t: Any, name: str) -> list[Any]:
+    t.manual_seed(3)
+    module = second_derivatives()[name](t)
+    x = t.randn(*(2, 3) if name.endswith("cell") else (5, 2, 3), dtype=t.float64, requires_grad=True)
+    (slope,) = t.autograd.grad(flat(module(x))[0].pow(2).sum(), x, create_graph=True)
+    slope.pow(2).sum().backward()
+    return [slope, x.grad, *(p.grad for p in module.parameters())]
+
+
 def sequences() -> dict[str, Draw]:
     """name -> what a function over sequences of several lengths gives, as tensors."""
 

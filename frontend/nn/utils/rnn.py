@@ -51,7 +51,9 @@ class PackedSequence(PackedSequence_):
         return tuple(self.batch_sizes.tolist()) if known is None else known
 
     @classmethod
-    def of(cls, counts: Sequence[Any], data: Tensor, order: Tensor | None, back: Tensor | None) -> PackedSequence:
+    def of(
+        cls, counts: Sequence[Any], data: Tensor, order: Tensor | None, back: Tensor | None
+    ) -> PackedSequence:
         """With the batch sizes given as numbers."""
         made = cls(data, tensor(list(counts), dtype=dtypes.i64), order, back)
         made._counts = tuple(counts)  # type: ignore[attr-defined]
