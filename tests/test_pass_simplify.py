@@ -182,6 +182,19 @@ CASES = {
             "%r",
         ),
     ),
+    "slice of one of the parts of a concat": (
+        graph(
+            "f32[2,2]",
+            op("concat", "%x", "%y", to="a", type_="f32[8,6]", dim="0"),
+            op("slice", "%a", type_="f32[2,2]", starts="[5,1]", stops="[7,3]", steps="[1,1]"),
+            "%r",
+        ),
+        graph(
+            "f32[2,2]",
+            op("slice", "%y", type_="f32[2,2]", starts="[1,1]", stops="[3,3]", steps="[1,1]"),
+            "%r",
+        ),
+    ),
     "an expanded operand": (
         graph(
             "f32[batch,4]",

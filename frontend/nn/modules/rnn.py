@@ -119,11 +119,10 @@ class RNNBase(Module):
     def _weights(self) -> list[Weights]:
         found = []
         for tensors in self.all_weights:
-            projection = tensors[-1] if self.proj_size else None
-            if self.bias:
-                found.append(Weights(*tensors[:4], projection=projection))
-            else:
-                found.append(Weights(*tensors[:2], projection=projection))
+            own: list[Tensor | None] = [*tensors]
+            biases = own[2:4] if self.bias else [None, None]
+            projection = own[-1] if self.proj_size else None
+            found.append(Weights(tensors[0], tensors[1], biases[0], biases[1], projection))
         return found
 
     # Checks
