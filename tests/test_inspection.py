@@ -18,7 +18,7 @@ from test_compile_step import OPTIMIZERS, make_step
 
 import vitrify as torch
 from vitrify.compile.report_data import split_assembly, split_llvm
-from vitrify.compile.report_page import page
+from vitrify.compile.report_page import SCRIPTS, page
 from vitrify.passes.memory_plan import Interval, Plan, check_plan
 
 STAGES = ("traced", "decompose", "fusion")
@@ -238,7 +238,7 @@ def test_the_script_makes_no_markup_from_text():
 
 
 def page_script() -> str:
-    return files("vitrify.compile").joinpath("report.js").read_text(encoding="utf-8")
+    return "".join(files("vitrify.compile").joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
 
 
 def test_a_page_about_nothing_is_refused():

@@ -1,7 +1,8 @@
 "use strict";
-// The page is a view of one JSON document (docs/inspection.md). `state` says which function and graph are shown and what is
-// selected; a selection is a set of values, source places and fused groups, and everything else follows from it. Passes
-// may use a name again for something else, so what stands for a value over all stages is its name with its place.
+// The page is a view of one JSON document (docs/inspection.md); report_stages.js comes before this file, in one script.
+// `state` says which function and graph are shown and what is selected. A selection is a set of values, source places and
+// fused groups, and everything else follows from it. Passes may use a name again for something else, so what stands for a
+// value over all stages is its name with its place.
 
 const reports = JSON.parse(document.getElementById("data").textContent);
 const state = { report: reports[0], graph: null, index: null, selection: null, tab: "ops", sort: ["index", 1] };
@@ -42,6 +43,13 @@ const colorOf = (kind) => `var(--${kind || "copy"})`;
 function placeText(thing) {
   if (thing.file == null) return "";
   return `${baseName(thing.file)}:${thing.line}${thing.module ? " · " + thing.module : ""}`;
+}
+
+/** The ops of a group in order of first appearance, each once with its number. */
+function opsText(group) {
+  const counts = new Map();
+  for (const op of group.ops) counts.set(op, (counts.get(op) || 0) + 1);
+  return [...counts].map(([op, count]) => (count > 1 ? `${op} ×${count}` : op)).join(", ");
 }
 
 function bytesText(bytes) {
@@ -113,8 +121,17 @@ function selectGroup(name, title) {
   const group = state.index.group.get(name);
   if (!group) return;
   select({
-    title: title || `group ${name} (${group.kind}: ${group.ops.join(", ")})`,
+    title: title || `group ${name} (${group.kind}: ${opsText(group)})`,
     values: each(state.index.groupValues, [name]), places: each(state.index.groupPlaces, [name]), groups: new Set([name]),
+  });
+}
+
+function selectModule(module) {
+  const nodes = state.graph.stages.flatMap((stage) => [...everyNode(stage.nodes)]).filter((node) => node.module === module && !node.body.length);
+  const values = new Set(nodes.map(valueKey));
+  select({
+    title: `module ${module}`, values, places: new Set(nodes.filter((node) => node.file != null).map(placeKey)),
+    groups: each(state.index.groupsOf, values),
   });
 }
 
@@ -253,15 +270,21 @@ function detailOps() {
 
 const launchTitle = (launch) => `launch ${launch.index} · ${launch.kernel} · ${launch.group || "copy"}`;
 
-function detailLoops() {
-  return selectedLaunches().flatMap((launch) => [
-    make("h3", {}, launchTitle(launch)), make("pre", {}, state.index.kernel.get(launch.kernel).text)]);
+/** A text for each selected launch; closed where there are many, and filled when opened. */
+function textPerLaunch(titleOf, textOf) {
+  const launches = selectedLaunches();
+  return launches.map((launch) => {
+    const block = make("details", { class: "launch" }, make("summary", {}, titleOf(launch)));
+    block.ontoggle = () => { if (block.open && block.children.length === 1) block.append(make("pre", {}, textOf(launch))); };
+    block.open = launches.length <= 6;
+    return block;
+  });
 }
 
-function detailCode(what) {
-  return selectedLaunches().flatMap((launch) => [
-    make("h3", {}, `${launchTitle(launch)} · ${launch.function}`), make("pre", {}, state.index.code.get(launch.function)[what])]);
-}
+const detailLoops = () => textPerLaunch(launchTitle, (launch) => state.index.kernel.get(launch.kernel).text);
+
+const detailCode = (what) =>
+  textPerLaunch((launch) => `${launchTitle(launch)} · ${launch.function}`, (launch) => state.index.code.get(launch.function)[what]);
 
 function detailMemory() {
   const launches = selectedLaunches();
@@ -311,7 +334,7 @@ function showLaunches() {
   const [key, direction] = state.sort;
   const rows = state.graph.launches.map((launch) => {
     const group = state.index.group.get(launch.group);
-    return { ...launch, kind: group ? group.kind : "copy", ops: group ? group.ops.join(", ") : "", from: group ? placeText(group) : "" };
+    return { ...launch, kind: group ? group.kind : "copy", ops: group ? opsText(group) : "", from: group ? placeText(group) : "" };
   });
   rows.sort((a, b) => direction * (NUMERIC.has(key) ? a[key] - b[key] : String(a[key]).localeCompare(String(b[key]))) || a.index - b.index);
   const head = COLUMNS.map(([column, title]) => make("th", {
@@ -372,7 +395,7 @@ function showArena() {
       height: Math.max(1, y(buffer.offset) - y(buffer.offset + buffer.bytes)), fill: colorOf(kindOf(buffer)),
       "data-group": buffer.group || "", onclick: () => selectGroup(buffer.group, `buffer ${buffer.name} of ${buffer.group}`),
     }, makeSvg("title", {}, `${buffer.name}: ${number(buffer.bytes)} bytes at ${number(buffer.offset)}\nlaunches ${buffer.first} to ` +
-      `${buffer.last}\nwritten by ${buffer.group || "a copy"}${group ? " (" + group.ops.join(", ") + ")\n" + placeText(group) : ""}`)));
+      `${buffer.last}\nwritten by ${buffer.group || "a copy"}${group ? " (" + opsText(group) + ")\n" + placeText(group) : ""}`)));
   }
   const label = `peak ${bytesText(memory.peak_bytes)} at launch ${at}, ${launches[at].kernel}`;
   const right = x(at) > width / 2;
@@ -385,107 +408,9 @@ function showArena() {
   byId("peak").replaceChildren(headRow(["buffer", "bytes", "launches", "owner", "computes", "from"]), ...alive.map((buffer) => {
     const group = state.index.group.get(buffer.group);
     return make("tr", { class: "can", "data-group": buffer.group || "", onclick: () => selectGroup(buffer.group) },
-      ...[buffer.name, number(buffer.bytes), `${buffer.first} – ${buffer.last}`, buffer.group || "", group ? group.ops.join(", ") : "",
+      ...[buffer.name, number(buffer.bytes), `${buffer.first} – ${buffer.last}`, buffer.group || "", group ? opsText(group) : "",
         group ? placeText(group) : ""].map((text) => make("td", {}, text)));
   }));
-}
-
-// -- passes and stages ------------------------------------------------------------------------------------------------------
-
-function showPasses() {
-  const { stages } = state.graph;
-  byId("pass-table").replaceChildren(
-    make("tr", {}, make("th", {}, "stage"), make("th", { class: "n" }, "nodes"), make("th", { class: "n" }, "change"), make("th", { class: "n" }, "ms")),
-    ...stages.map((stage, i) => {
-      const change = i ? stage.nodes.length - stages[i - 1].nodes.length : 0;
-      return make("tr", { class: "can", onclick: () => { showPair(Math.max(0, i - 1), i); byId("stages").scrollIntoView(); } },
-        make("td", {}, stage.name), make("td", { class: "n" }, number(stage.nodes.length)),
-        make("td", { class: "n" }, change ? (change > 0 ? "+" : "−") + Math.abs(change) : ""), make("td", { class: "n" }, i ? milliseconds(stage.seconds) : ""));
-    }));
-}
-
-function showPair(left, right) {
-  byId("left").value = String(left);
-  byId("right").value = String(right);
-  showStages();
-}
-
-/** The lines of a stage's text, each with the node it defines, its text without the location, and what it is called. */
-function stageLines(stage) {
-  const nodes = new Map();
-  for (const node of everyNode(stage.nodes)) nodes.set(node.text_line, node);
-  return stage.text.split("\n").map((text, i) => {
-    const node = nodes.get(i);
-    const code = text.replace(/   # .*$/s, "").trim();
-    return { text, node, code, key: node && !node.body.length ? valueKey(node) : code };
-  });
-}
-
-/** Pairs of lines [a, b]: those of one key side by side where their order agrees (longest increasing subsequence), the
- *  others alone; `mark` says changed, removed, added or "". A line that only moved is not marked. */
-function pairLines(a, b) {
-  const where = new Map();
-  b.forEach((line, j) => { if (!where.has(line.key)) where.set(line.key, j); });
-  const inA = new Map(a.map((line) => [line.key, line]));
-  const common = a.map((line, i) => [i, where.get(line.key)]).filter(([, j]) => j !== undefined);
-  const pairs = [];
-  let nextA = 0, nextB = 0;
-  const differs = (one, other) => other && one.code !== other.code;
-  const alone = (line, other, mark) => (other ? (differs(line, other) ? "changed" : "") : mark);
-  for (const [i, j] of [...increasing(common), [a.length, b.length]]) {
-    while (nextA < i) { const line = a[nextA++]; pairs.push([line, null, alone(line, b[where.get(line.key)], "removed")]); }
-    while (nextB < j) { const line = b[nextB++]; pairs.push([null, line, alone(line, inA.get(line.key), "added")]); }
-    if (i < a.length) pairs.push([a[i], b[j], differs(a[i], b[j]) ? "changed" : ""]);
-    nextA = i + 1;
-    nextB = j + 1;
-  }
-  return pairs;
-}
-
-/** The longest subsequence of the pairs whose second parts increase (patience sorting). */
-function increasing(pairs) {
-  const tails = [], previous = [];
-  pairs.forEach(([, j], n) => {
-    let low = 0, high = tails.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (pairs[tails[middle]][1] < j) low = middle + 1; else high = middle;
-    }
-    previous[n] = low ? tails[low - 1] : -1;
-    tails[low] = n;
-  });
-  const found = [];
-  for (let n = tails.length ? tails.at(-1) : -1; n >= 0; n = previous[n]) found.push(pairs[n]);
-  return found.reverse();
-}
-
-function showStages() {
-  const { stages } = state.graph;
-  const left = stages[Number(byId("left").value)];
-  const right = byId("right").value === "" ? null : stages[Number(byId("right").value)];
-  const view = byId("stage-view");
-  byId("only-changes").disabled = !right;
-  view.className = right ? "code stage two" : "code stage";
-  if (!right) {
-    byId("diff-facts").textContent = `${left.nodes.length} nodes`;
-    view.replaceChildren(...stageLines(left).map((line) => codeRow(line.text, line.node)));
-  } else {
-    let pairs = pairLines(stageLines(left), stageLines(right));
-    const count = (mark) => pairs.filter(([a, b, m]) => m === mark && (a || b).node).length;
-    byId("diff-facts").textContent = `${count("removed")} removed, ${count("added")} added, ${count("changed")} changed (locations and order aside)`;
-    if (byId("only-changes").checked) pairs = pairs.filter(([, , mark]) => mark);
-    const column = (side, own) => make("div", {}, ...pairs.map((pair) =>
-      pair[side] ? codeRow(pair[side].text, pair[side].node, pair[2]) : make("div", { class: "row" }, " ")));
-    view.replaceChildren(column(0), column(1));
-  }
-  markAll();
-}
-
-function showStageChoices() {
-  const choices = () => state.graph.stages.map((stage, i) => make("option", { value: String(i) }, stage.name));
-  byId("left").replaceChildren(...choices());
-  byId("right").replaceChildren(make("option", { value: "" }, "(nothing)"), ...choices());
-  showPair(0, state.graph.stages.length - 1);
 }
 
 // -- refusals ---------------------------------------------------------------------------------------------------------------
@@ -531,6 +456,9 @@ function searchable() {
       const code = source.text ? (source.text[line] || "").trim() : "";
       entries.push(["line", `${baseName(source.file)}:${line}  ${code}`, () => selectPlace(source.file, line)]);
     }
+  }
+  for (const module of new Set(graph.stages[0].nodes.map((node) => node.module).filter(Boolean))) {
+    entries.push(["module", module, () => selectModule(module)]);
   }
   for (const launch of graph.launches) {
     if (launch.group) entries.push(["kernel", `${launch.index}  ${launch.kernel}  ${launch.function}  ${launch.group}`, () => selectGroup(launch.group, launchTitle(launch))]);

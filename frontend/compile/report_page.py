@@ -1,4 +1,4 @@
-"""The report as one HTML page: `report.html` with its style, its script and the data put in.
+"""The report as one HTML page: `report.html` with its style, its scripts and the data put in.
 
 All facts travel as JSON in a `<script type="application/json">`, which browsers do not run; the page's own script
 builds everything from it with `textContent`, so that no name or comment of the user's can become markup.
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+SCRIPTS = ("report_stages.js", "report.js")
 _HERE = Path(__file__).parent
 
 
@@ -22,7 +23,7 @@ def page(reports: Sequence[Mapping[str, Any]]) -> str:
     parts = {
         "TITLE": html.escape(", ".join(r["function"] for r in reports)),
         "STYLE": _text("report.css"),
-        "SCRIPT": _text("report.js"),
+        "SCRIPT": "\n".join(map(_text, SCRIPTS)),
         "DATA": script_json(reports),
     }
     before, *rest = _text("report.html").split("{{")
