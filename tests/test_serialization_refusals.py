@@ -8,6 +8,7 @@ import pathlib
 import pickle
 import random
 import struct
+import tarfile
 import zipfile
 
 import pytest
@@ -290,8 +291,14 @@ def test_other_kinds_of_files(tmp_path):
         torch.load(io.BytesIO())
     with pytest.raises(RuntimeError, match="Invalid magic number; corrupt file"):
         torch.load(io.BytesIO(pickle.dumps({"a": 1}, 2)))
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(pickle.UnpicklingError, match=r"is no file that torch\.save wrote"):
         torch.load(io.BytesIO(b"hello, this is no checkpoint"))
+    with pytest.raises(RuntimeError, match=r"in the \.tar format of PyTorch 0\.1"):
+        tar = io.BytesIO()
+        with tarfile.open(fileobj=tar, mode="w") as target:
+            target.addfile(tarfile.TarInfo("storages"))
+        tar.seek(0)
+        torch.load(tar)
     with pytest.raises(RuntimeError, match=r"a zip file, but not one that torch\.save wrote"):
         file = io.BytesIO()
         zipfile.ZipFile(file, "w").close()

@@ -11,7 +11,7 @@ from .files import load
 from .safetensors_files import INDEX_SUFFIX, load_file, load_sharded
 
 # Where training scripts put the weights among other things.
-_INSIDE = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
+_INSIDE = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "weights")
 
 
 def load_checkpoint(path: str | os.PathLike[str], *, mmap: bool = True) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from .zip_format import Archive, Unpickle, load_zip, root_name, save_zip
 
 FileLike = str | os.PathLike[str] | Any
 DEFAULT_PROTOCOL = 2
+_TAR_MARK = slice(257, 262)
 
 _UNSAFE_MESSAGE = (
     "In PyTorch 2.6, we changed the default value of the `weights_only` argument in `torch.load` from `False` to "
@@ -95,15 +96,20 @@ def load(
     restore = restorer(map_location)
     unpickle = _safe(pickle_load_args["encoding"]) if weights_only else _full(pickle_load_args)
     with _opened(f, "rb") as file:
-        start = file.read(4)
+        start = file.read(_TAR_MARK.stop)
         file.seek(-len(start), io.SEEK_CUR)
         try:
-            if start == b"PK\3\4":
+            if start.startswith(b"PK\3\4"):
                 return load_zip(Archive(file, str(name), bool(mmap)), restore, unpickle)
             if mmap:
                 raise RuntimeError(
                     "mmap can only be used with files saved with `torch.save(_use_new_zipfile_serialization=True), "
                     "please torch.save your checkpoint with this option in order to use mmap."
+                )
+            if start[_TAR_MARK] == b"ustar":
+                raise RuntimeError(
+                    f"{name} is in the .tar format of PyTorch 0.1, which is not supported. Load and save it again with "
+                    "a newer PyTorch."
                 )
             return load_legacy(file, str(name), restore, unpickle)
         except pickle.UnpicklingError as error:

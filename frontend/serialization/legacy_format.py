@@ -39,7 +39,11 @@ def load_legacy(file: BinaryIO, name: str, restore: Restore, unpickle: Unpickle)
     def read(persistent_load: Any = refuse) -> Any:
         return unpickle(file, persistent_load, name)
 
-    if read() != MAGIC_NUMBER:
+    try:
+        magic = read()
+    except pickle.UnpicklingError as error:
+        raise pickle.UnpicklingError(f"{name} is no file that torch.save wrote: {error}") from error
+    if magic != MAGIC_NUMBER:
         raise RuntimeError(f"Invalid magic number; corrupt file? {name} was not written by torch.save")
     version = read()
     if version != PROTOCOL_VERSION:

@@ -188,6 +188,9 @@ def allowed_globals() -> dict[str, Any]:
     found.update({f"torch.{d.torch_name}": d for d in dtypes.ALL})
     for name, kind in STORAGE_TYPES.items():
         found[f"torch.{name}"] = found[f"torch.cuda.{name}"] = kind
+    # Tensors of PyTorch 0.1: a class, and the place in a storage as state.
+    for dtype in dtypes.ALL:
+        found[f"torch.{dtype.scalar_type}Tensor"] = found[f"torch.cuda.{dtype.scalar_type}Tensor"] = Tensor
     found.update({f"torch._utils.{name}": function for name, function in REBUILD.items()})
     return found
 

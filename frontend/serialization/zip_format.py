@@ -65,9 +65,8 @@ class Archive:
             if entry.filename in self.entries:
                 raise RuntimeError(f"{name} holds two records named {entry.filename!r}")
             self.entries[entry.filename] = entry
-        if sum(entry.file_size for entry in entries) > self.size and not any(
-            entry.compress_type for entry in entries
-        ):
+        # Many records over the same bytes would take more memory than the file has.
+        if sum(entry.file_size for entry in entries if entry.compress_type == _STORED) > self.size:
             raise RuntimeError(f"{name} is damaged: its records say they are longer than the file")
         self.mapped: Array | None = None
         if mapped:
