@@ -161,10 +161,10 @@ def test_nan_passes_through():
 
 
 def test_unsupported_options_say_so():
-    with pytest.raises(NotImplementedError, match="return_indices"):
-        nn.MaxPool2d(2, return_indices=True)(torch.zeros(1, 1, 4, 4))
-    with pytest.raises(NotImplementedError, match="divisor_override"):
-        nn.AvgPool2d(2, divisor_override=3)(torch.zeros(1, 1, 4, 4))
+    with pytest.raises(NotImplementedError, match="antialias"):
+        F.interpolate(torch.zeros(1, 1, 4, 4), 2, mode="bilinear", antialias=True)
+    with pytest.raises(NotImplementedError, match="divisor_override with ceil_mode"):
+        nn.AvgPool2d(2, ceil_mode=True, divisor_override=3)(torch.zeros(1, 1, 4, 4))
     with pytest.raises(NotImplementedError, match="max_norm"):
         nn.Embedding(3, 2, max_norm=1.0)(torch.tensor([0]))
 
