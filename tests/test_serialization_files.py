@@ -269,6 +269,21 @@ def test_paths_and_files(tmp_path):
         torch.load(3)
 
 
+def test_options():
+    file = io.BytesIO()
+    torch.save(torch.ones(2), file, _disable_byteorder_record=True)
+    assert "archive/byteorder" not in zipfile.ZipFile(file).namelist()
+    file.seek(0)
+    assert torch.load(file).tolist() == [1, 1]
+    with pytest.raises(
+        RuntimeError, match="Can not safely load weights when explicit pickle_module is specified"
+    ):
+        torch.load(file, pickle_module=pickle, weights_only=True)
+    for call in (lambda: torch.save(1, file, pickle_module=io), lambda: torch.load(file, pickle_module=io)):
+        with pytest.raises(NotImplementedError, match="pickle_module other than pickle"):
+            call()
+
+
 def test_a_compiled_function_saves_nothing():
     with pytest.raises(RuntimeError, match=r"torch.save"):
         torch.compile(lambda x: torch.save(x, io.BytesIO()))(torch.ones(2))

@@ -51,7 +51,7 @@ def save(
         )
     with _opened(f, "wb") as file:
         if _use_new_zipfile_serialization:
-            save_zip(obj, file, root_name(path), pickle_protocol)
+            save_zip(obj, file, root_name(path), pickle_protocol, not _disable_byteorder_record)
         else:
             save_legacy(obj, file, pickle_protocol)
         if hasattr(file, "flush"):
@@ -81,6 +81,8 @@ def load(
         raise RuntimeError("Can not safely load weights when explicit pickle_module is specified")
     if pickle_load_args and weights_only and set(pickle_load_args) != {"encoding"}:
         warnings.warn("pickle_load_args only works if `weights_only=False`.", stacklevel=2)
+    if pickle_module not in (None, pickle):
+        raise NotImplementedError("torch.load: pickle_module other than pickle is not supported")
     path = f if isinstance(f, str | os.PathLike) else None
     if path is not None and os.fspath(path).endswith(".safetensors"):
         if map_location is not None and not isinstance(map_location, str | device):

@@ -209,7 +209,7 @@ def checked_storage(kind: Any, key: Any, location: Any, count: Any) -> tuple[Sto
     return kind, key, location, count
 
 
-def save_zip(obj: Any, file: BinaryIO, root: str, protocol: int) -> None:
+def save_zip(obj: Any, file: BinaryIO, root: str, protocol: int, byteorder: bool = True) -> None:
     """Write the object. The same object gives the same bytes."""
     import zipfile
 
@@ -220,7 +220,8 @@ def save_zip(obj: Any, file: BinaryIO, root: str, protocol: int) -> None:
         _write(archive, f"{root}/data.pkl", data.getvalue())
         _write(archive, f"{root}/.format_version", b"1")
         _write(archive, f"{root}/.storage_alignment", str(_ALIGNMENT).encode())
-        _write(archive, f"{root}/byteorder", sys.byteorder.encode())
+        if byteorder:
+            _write(archive, f"{root}/byteorder", sys.byteorder.encode())
         for storage in pickler.storages.values():
             _write(archive, f"{root}/data/{storage.key}", storage.memory)
         _write(archive, f"{root}/version", b"3\n")
