@@ -17,6 +17,9 @@ from png import pixels_of
 from test_compile_step import OPTIMIZERS, make_step
 
 import vitrify as torch
+from vitrify.codegen.llvm import assembly, emit_program, launched_functions
+from vitrify.codegen.lower import lower_graph
+from vitrify.codegen.target import Target
 from vitrify.compile.report_data import split_assembly, split_llvm
 from vitrify.compile.report_page import SCRIPTS, page
 from vitrify.passes.memory_plan import Interval, Plan, check_plan
@@ -177,6 +180,34 @@ def test_code_is_split_by_symbol():
     assert found["run"] == "run:\n\tretq"
     with pytest.raises(RuntimeError, match="no function missing"):
         split_assembly(text, ["missing"])
+
+
+PROGRAMS = {
+    "returns its argument": (lambda x: x, torch.ones(4)),
+    "computes nothing from its argument": (lambda x: torch.zeros(3), torch.ones(4)),
+    "has no elements": (lambda x: x + 1, torch.ones(0, 3)),
+    "writes its argument": (lambda x: x.add_(1), torch.ones(4)),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_small_programs_can_be_reported(name):
+    function, argument = PROGRAMS[name]
+    compiled = torch.compile(function)
+    compiled(argument)
+    (graph,) = compiled.report().to_json()["graphs"]
+    assert graph["functions"][-1]["name"] == "run"
+    assert page([compiled.report().to_json()])
+
+
+def test_assembly_of_another_processor_is_split_too(compiled):
+    target = Target.named("aarch64-neon")
+    program = lower_graph(compiled.graph("fused"), target)
+    modules = emit_program(program, target)
+    functions = launched_functions(modules[0])
+    assert len(functions) == len(program.launches)
+    found = split_assembly("\n".join(assembly(text, target) for text in modules), functions)
+    assert all("\tret" in text for text in found.values())
 
 
 # -- the page -----------------------------------------------------------------------------------------------------------
