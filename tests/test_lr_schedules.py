@@ -12,7 +12,7 @@ import pytest
 import vitrify as torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "references"))
-from schedule_cases import METRICS, SCHEDULES  # noqa: E402
+from schedule_cases import METRICS, SCHEDULES
 
 
 def make(name):

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 import vitrify as torch
 import vitrify.nn as nn
 import vitrify.nn.functional as F

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 import vitrify as torch
 import vitrify.utils.data
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from op_cases import CASES, Case, differentiable, vjp_of
+
 from vitrify.ir import dtypes
 from vitrify.ir.builder import ARRAYS
 

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+
 import vitrify as torch
 
 REFERENCES = pathlib.Path(__file__).parent / "references"

@@ -23,6 +23,7 @@ import torch.nn.functional as functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from op_cases import CASES, Case
+
 from vitrify.ir import dtypes
 
 HERE = Path(__file__).resolve().parent
