@@ -4,8 +4,8 @@
     model.load_state_dict(load_file("model.safetensors"))
 
 https://github.com/huggingface/safetensors describes the format: the length of a header (uint64), the header (JSON:
-name to dtype, shape and place), the bytes. It is read here without the library, because that gives arrays over the
-mapped file, and bfloat16; files of PyTorch's own loaders and savers fit.
+name to dtype, shape and place), the bytes. The library writes it. It is read here, because the library's NumPy side
+copies and knows no bfloat16: these arrays lie over the mapped file.
 """
 
 from __future__ import annotations
@@ -51,23 +51,11 @@ def save_file(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, 
             raise TypeError(f"save_file: {name!r} is a {typename(tensor)}; only tensors can be saved")
         if tensor.dtype not in _NAMES:
             raise TypeError(f"save_file: {name!r} is {tensor.dtype}, which the format does not have")
-        arrays[name] = np.ascontiguousarray(host_array(tensor, "save_file"))
-    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
-    place = 0
-    # The largest elements first, so that each tensor lies at a multiple of its element's size.
-    order = sorted(arrays, key=lambda name: (-tensors[name].dtype.itemsize, name))
-    for name in order:
-        shape = list(tensors[name].shape)
-        end = place + arrays[name].nbytes
-        header[name] = {"dtype": _NAMES[tensors[name].dtype], "shape": shape, "data_offsets": [place, end]}
-        place = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
-        for name in order:
-            arrays[name].tofile(file)
+        array = host_array(tensor, "save_file")
+        arrays[name] = np.ascontiguousarray(array).reshape(array.shape)  # NumPy makes 0-d arrays 1-d
+    from safetensors import numpy as library
+
+    library.save_file(arrays, path, None if metadata is None else dict(metadata))
 
 
 def load_file(path: Path, device: Any = "cpu", *, mmap: bool = True) -> dict[str, Tensor]:
