@@ -182,3 +182,10 @@ def test_a_symbolic_dim_is_not_a_number():
         Dim("not a name")
     with pytest.raises(ValueError, match="bounds must satisfy"):
         Dim("n", 5, 4)
+
+
+def test_bounds_of_a_dim_are_ints():
+    with pytest.raises(TypeError, match="bounds must be ints"):
+        dims.Dim("n", 1, float("inf"))
+    with pytest.raises(ValueError, match="0 <= low <= high"):
+        dims.Dim("n", 3, 2)
