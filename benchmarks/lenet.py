@@ -76,7 +76,9 @@ def show(title: str, times: dict[str, float], unit: str) -> None:
     scale = {"ms": 1e3, "us": 1e6}[unit]
     own = times["vitrify"]
     for name, seconds in times.items():
-        print(f"{title:34} {name:18} {seconds * scale:9.3f} {unit}   vitrify takes {own / seconds:5.2f} of it")
+        print(
+            f"{title:34} {name:18} {seconds * scale:9.3f} {unit}   vitrify takes {own / seconds:5.2f} of it"
+        )
 
 
 def training(threads: int, rounds: int, with_torch_compile: bool) -> None:
@@ -187,12 +189,16 @@ def compile_times(runs: int) -> None:
                 times.append(first)
                 imports.append(imported)
     print(f"import vitrify: {statistics.median(imports):.3f} s")
-    print(f"first step, cold: {statistics.median(colds):.2f} s; warm from disk: {statistics.median(warms):.3f} s")
+    print(
+        f"first step, cold: {statistics.median(colds):.2f} s; warm from disk: {statistics.median(warms):.3f} s"
+    )
     print(f"arena {arena:,} bytes, lower bound {bound:,}: {arena / bound:.3f} of it")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--no-torch-compile", action="store_true")

@@ -48,7 +48,9 @@ def sample(net, alphabet, start, count, temperature=0.6):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("files", nargs="*", type=Path, default=DOCUMENTS)
     parser.add_argument("--steps", type=int, default=1500, help="compiled steps, after 20 eager ones")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

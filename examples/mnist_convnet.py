@@ -76,7 +76,9 @@ def accuracy(model, dataset):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--epochs", type=int, default=12, help="compiled epochs after the eager one")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--dump", default=os.path.join(tempfile.gettempdir(), "vitrify-mnist"))
@@ -115,7 +117,11 @@ def main():
     rows = [
         ("eager step", f"{statistics.median(eager_ms):.2f} ms", "median of the first epoch's steps"),
         ("compiled step", f"{statistics.median(compiled_ms[1:]):.3f} ms", "median, the first call left out"),
-        ("first compile", f"{cold:.2f} s", "from disk" if report.from_cache else "cold: trace to machine code"),
+        (
+            "first compile",
+            f"{cold:.2f} s",
+            "from disk" if report.from_cache else "cold: trace to machine code",
+        ),
         ("compile again", f"{warm:.3f} s", "warm: same program, machine code from disk"),
         ("arena", f"{report.arena_bytes:,} B", f"lower bound {report.arena_lower_bound:,} B"),
         ("dumps", options.dump, f"{len(list(Path(options.dump).rglob('*.*')))} files, one a stage"),

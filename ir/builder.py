@@ -162,9 +162,7 @@ class GraphBuilder(OpBuilder):
     ) -> tuple[Value, ...]:
         """Add a node whose meaning is its regions; its result types are given, not inferred."""
         outputs = tuple(Value(self.fresh_name(), t) for t in types)
-        self.nodes.append(
-            Node(op, tuple(inputs), op.normalise_attrs(attrs), outputs, self.location, regions)
-        )
+        self.nodes.append(Node(op, tuple(inputs), op.normalise_attrs(attrs), outputs, self.location, regions))
         return outputs
 
     def finish(

@@ -203,7 +203,9 @@ def Dim(name: str, low: int = 1, high: int = INFINITY) -> Expr:
     if not name.isidentifier():
         raise ValueError(f"Dim name must be an identifier, got {name!r}")
     if type(low) is not int or type(high) is not int:
-        raise TypeError(f"Dim({name!r}, {low!r}, {high!r}): bounds must be ints; leave the upper one out for none")
+        raise TypeError(
+            f"Dim({name!r}, {low!r}, {high!r}): bounds must be ints; leave the upper one out for none"
+        )
     if not 0 <= low <= high:
         raise ValueError(f"Dim({name!r}, {low}, {high}): bounds must satisfy 0 <= low <= high")
     return symbol(name, low, high)

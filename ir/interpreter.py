@@ -67,7 +67,9 @@ def bind_symbols(graph: Graph, inputs: Sequence[Array]) -> dict[str, int]:
                         f"[{found.low}, {found.high}]"
                     )
                 if bound.setdefault(found.name, size) != size:
-                    raise IRError(f"%{value.name}: {found.name} is {size} here and {bound[found.name]} before")
+                    raise IRError(
+                        f"%{value.name}: {found.name} is {size} here and {bound[found.name]} before"
+                    )
     for value, array in zip(graph.inputs, inputs):
         for dim, size in _dims(value.type, array, value):
             if dims.evaluate(dim, bound) != size:

@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Collection
 
 import numpy as np
+
 import vitrify.ir.ops  # noqa: F401  (fills the registry)
 from vitrify.ir import dtypes
 from vitrify.ir.builder import GraphBuilder

@@ -33,7 +33,7 @@ def lenet(seed: int = 0) -> LeNet:
 
 
 def digits(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images [count, 1, 32, 32] and labels; random, but with the label's place lit, so that there is something to learn."""
+    """Images [count, 1, 32, 32] and labels; random, but with the label's place lit: there is something to learn."""
     torch.manual_seed(seed)
     x = torch.randn(count, 1, 32, 32)
     y = torch.randint(0, 10, (count,))

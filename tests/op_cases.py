@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 import vitrify.ir.ops  # noqa: F401  (fills the registry)
 from vitrify.ir import dtypes
 from vitrify.ir.builder import ARRAYS, OpBuilder

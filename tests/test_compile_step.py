@@ -109,7 +109,7 @@ def test_the_learning_rate_is_read_at_every_call():
 
 
 def test_eager_and_compiled_steps_can_take_turns():
-    (eager_net, eager), (net, _) = twins("momentum")
+    (_, eager), (net, _) = twins("momentum")
     optimizer = OPTIMIZERS["momentum"](net.parameters())
     plain = make_step(net, optimizer)
     compiled = torch.compile(plain)

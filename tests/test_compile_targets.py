@@ -27,7 +27,8 @@ def test_a_step_compiled_for_a_vector_width_follows_eager(isa):
     eager_net, net = lenet(), lenet()
     eager = make_step(eager_net, OPTIMIZERS["momentum"](eager_net.parameters()))
     step = torch.compile(
-        make_step(net, OPTIMIZERS["momentum"](net.parameters())), options=CompileOptions(target=target, cache=False)
+        make_step(net, OPTIMIZERS["momentum"](net.parameters())),
+        options=CompileOptions(target=target, cache=False),
     )
     x, y = digits(9)
     for _ in range(3):

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+
 import vitrify as torch
 from vitrify.utils.data import (
     DataLoader,

@@ -7,6 +7,7 @@ import pickle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vitrify.ir import dims
 from vitrify.ir.dims import Dim, Expr, symbol
 

@@ -8,6 +8,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vitrify.ir.dims import Dim
 from vitrify.passes.memory_plan import ALIGNMENT, Interval, check_plan, lower_bound, plan_memory
 

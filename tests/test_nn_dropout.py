@@ -66,6 +66,8 @@ def test_gumbel_softmax_is_a_distribution_and_hard_one_of_its_corners():
     soft = F.gumbel_softmax(x, tau=0.5)
     np.testing.assert_allclose(soft.detach().sum(1).numpy(), 1, rtol=1e-5)
     hard = F.gumbel_softmax(x, hard=True)
-    assert sorted(np.unique(hard.detach().numpy().round(5))) == [0, 1] and (hard.sum(1) - 1).abs().max() < 1e-5
+    assert (
+        sorted(np.unique(hard.detach().numpy().round(5))) == [0, 1] and (hard.sum(1) - 1).abs().max() < 1e-5
+    )
     (hard * torch.arange(4.0)).sum().backward()
     assert x.grad.abs().sum() > 0

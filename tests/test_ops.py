@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from op_cases import CASES, NARROW_TOLERANCE, Case, differentiable, floating, vjp_of
+
 from vitrify.codegen.loops.nodes import Apply, Buffer, Const, Load
 from vitrify.codegen.scalar import SCALAR
 from vitrify.ir import dims, dtypes

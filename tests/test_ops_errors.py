@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import vitrify.ir.ops  # noqa: F401
 from vitrify.ir import dtypes
 from vitrify.ir.builder import ARRAYS as F

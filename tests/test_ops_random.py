@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 import vitrify.ir.ops  # noqa: F401
 from vitrify.ir import dtypes
 from vitrify.ir.builder import ARRAYS as F

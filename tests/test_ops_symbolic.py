@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import vitrify.ir.ops  # noqa: F401
 from op_cases import vjp_of
+
+import vitrify.ir.ops  # noqa: F401
 from vitrify.ir import dims, dtypes
 from vitrify.ir.builder import ARRAYS, GraphBuilder
 from vitrify.ir.dims import Dim, DimLike

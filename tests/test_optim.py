@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 import vitrify as torch
 import vitrify.nn as nn
 from vitrify import capture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from vitrify.ir import dims
 from vitrify.ir.graph import IRError, Location
 from vitrify.ir.interpreter import run

@@ -11,6 +11,7 @@ import pytest
 from graphs import random_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vitrify.ir import dims, dtypes
 from vitrify.ir.builder import GraphBuilder
 from vitrify.ir.graph import first_difference

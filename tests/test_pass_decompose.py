@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from vitrify.ir import dtypes
 from vitrify.ir.builder import GraphBuilder
 from vitrify.ir.interpreter import run

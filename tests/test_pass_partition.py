@@ -7,6 +7,7 @@ import pytest
 from graphs import random_graph, random_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vitrify.ir import dtypes
 from vitrify.ir.graph import IRError
 from vitrify.ir.interpreter import run

@@ -11,6 +11,7 @@ import pytest
 from graphs import random_graph, random_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vitrify.ir.graph import Graph, IRError, Value, first_difference
 from vitrify.ir.interpreter import run
 from vitrify.ir.parser import parse

@@ -8,6 +8,7 @@ import pytest
 from graphs import random_graph, random_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vitrify.ir import dtypes
 from vitrify.ir.graph import first_difference
 from vitrify.ir.interpreter import run

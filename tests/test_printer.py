@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-import vitrify.ir.ops  # noqa: F401  (fills the registry)
 from graphs import random_graph
+
+import vitrify.ir.ops  # noqa: F401  (fills the registry)
 from vitrify.ir import dtypes
 from vitrify.ir.builder import GraphBuilder
 from vitrify.ir.dims import Dim, minimum, mod

@@ -7,6 +7,7 @@ import pathlib
 import sys
 
 import pytest
+
 import vitrify as torch
 from vitrify import printing
 

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+
 import vitrify as torch
 from vitrify.generator import Generator, philox_state
 

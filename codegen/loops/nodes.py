@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Union
+from typing import Literal
 
 from ...ir import dtypes
 from ...ir.dims import DimLike, Symbol, product
@@ -119,7 +119,7 @@ class LaneReduce:
         return self.value.dtype
 
 
-Expr = Union[Const, Index, Var, Load, Apply, LaneReduce]
+Expr = Const | Index | Var | Load | Apply | LaneReduce
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Check:
     code: int
 
 
-Stmt = Union[For, Let, Store, If, Check]
+Stmt = For | Let | Store | If | Check
 
 
 @dataclass(frozen=True, eq=False)

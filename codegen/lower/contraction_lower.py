@@ -19,9 +19,9 @@ from .contraction_pack import panels
 from .contraction_plan import Choice, choose_plans
 from .contraction_tile import PART, Bindings, loop_var
 from .conv import conv_contractions
+from .elementwise import Nest, launch_nests
 from .gemm import matmul_contraction
 from .indexing import BodyEvaluator, IndexTuple
-from .elementwise import Nest, launch_nests
 from .spaces import linear, reindex
 from .template import Element, make_axes
 from .tiling import Plan

@@ -16,8 +16,8 @@ from ...ir.graph import Graph, Value
 from ..loops.nodes import Buffer, Const, For, Load, Stmt, Store
 from .context import Args, LowerContext, Names
 from .contraction import Access, Axis, is_linear
-from .indexing import BodyEvaluator, IndexTuple
 from .elementwise import Nest, launch_nests
+from .indexing import BodyEvaluator, IndexTuple
 from .spaces import linear
 from .template import Element, make_axes
 

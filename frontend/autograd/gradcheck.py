@@ -67,7 +67,9 @@ def gradcheck(
     arguments = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     leaves = [a for a in arguments if isinstance(a, Tensor) and a.requires_grad]
     if not leaves:
-        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of them do.")
+        raise ValueError(
+            "gradcheck expects at least one input tensor to require gradient, but none of them do."
+        )
 
     def function() -> tuple[Tensor, ...]:
         return _outputs(func(*arguments))

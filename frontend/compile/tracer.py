@@ -146,8 +146,8 @@ class Tracer:
         """A traced tensor has no number: TraceError at the user's line."""
         raise TraceError(
             f"{user_location()}: the code asks for the value of a tensor ({tensor._type}) while it is being compiled "
-            "(.item(), .tolist(), int(), float()). Keep computing with the tensor, or take this part out of the compiled "
-            "function."
+            "(.item(), .tolist(), int(), float()). Keep computing with the tensor, or take this part out of the "
+            "compiled function."
         )
 
     def branch(self, tensor: Tensor) -> bool:

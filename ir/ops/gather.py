@@ -312,7 +312,9 @@ declare(
         lowering="check",
         samples=(
             made(lambda rng: [rng.integers(0, 5, (3, 2))], gradient=False, size=(5,)),
-            made(lambda rng: [np.array([0, -100, 4])], gradient=False, size=(5,), ignored=-100, what="Target"),
+            made(
+                lambda rng: [np.array([0, -100, 4])], gradient=False, size=(5,), ignored=-100, what="Target"
+            ),
             made(lambda rng: [np.zeros((0,), np.int64)], gradient=False, size=(0,)),
         ),
     )

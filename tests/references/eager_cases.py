@@ -1348,7 +1348,17 @@ def run_program(torch: Any, program: str) -> Any:
 
 
 # Functions that PyTorch composes of others in its own way: only values and gradients are compared.
-COMPOSED = ("einsum", "diff", "inner", "quantile", "fliplr", "tensordot", "repeat_interleave", "b @ v", "b @ b.mT")
+COMPOSED = (
+    "einsum",
+    "diff",
+    "inner",
+    "quantile",
+    "fliplr",
+    "tensordot",
+    "repeat_interleave",
+    "b @ v",
+    "b @ b.mT",
+)
 
 
 def run_expression(torch: Any, expression: str) -> dict[str, Any]:

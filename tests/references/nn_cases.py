@@ -25,94 +25,101 @@ def layers() -> dict[str, tuple[Draw, Draw]]:
     def image(*shape: int) -> Draw:
         return lambda t: (t.randn(*shape, requires_grad=True),)
 
-    return {
-        "linear": (lambda t: t.nn.Linear(5, 3), image(4, 5)),
-        "linear_no_bias": (lambda t: t.nn.Linear(5, 3, bias=False), image(4, 5)),
-        "linear_vector": (lambda t: t.nn.Linear(5, 3), image(5)),
-        "linear_vector_no_bias": (lambda t: t.nn.Linear(5, 3, bias=False), image(5)),
-        "linear_3d": (lambda t: t.nn.Linear(5, 3), image(2, 4, 5)),
-        "linear_3d_no_bias": (lambda t: t.nn.Linear(5, 3, bias=False), image(2, 4, 5)),
-        "bilinear": (
-            lambda t: t.nn.Bilinear(3, 4, 2),
-            lambda t: (t.randn(6, 3, requires_grad=True), t.randn(6, 4, requires_grad=True)),
-        ),
-        "identity": (lambda t: t.nn.Identity(54, unused=1), image(3)),
-        "conv1d": (lambda t: t.nn.Conv1d(3, 4, 3), image(2, 3, 9)),
-        "conv1d_all": (
-            lambda t: t.nn.Conv1d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2),
-            image(2, 4, 11),
-        ),
-        "conv1d_same_even": (lambda t: t.nn.Conv1d(2, 3, 4, padding="same"), image(2, 2, 7)),
-        "conv2d": (lambda t: t.nn.Conv2d(3, 4, 3), image(2, 3, 6, 7)),
-        "conv2d_no_bias": (lambda t: t.nn.Conv2d(3, 4, 3, bias=False), image(2, 3, 6, 7)),
-        "conv2d_unbatched": (lambda t: t.nn.Conv2d(3, 4, 3), image(3, 6, 7)),
-        "conv2d_all": (
-            lambda t: t.nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2),
-            image(2, 4, 8, 7),
-        ),
-        "conv2d_same": (lambda t: t.nn.Conv2d(2, 3, 3, padding="same", dilation=2), image(1, 2, 6, 6)),
-        "conv2d_same_even": (lambda t: t.nn.Conv2d(2, 3, (2, 4), padding="same"), image(1, 2, 6, 6)),
-        "conv2d_valid": (lambda t: t.nn.Conv2d(2, 3, 3, padding="valid", stride=2), image(1, 2, 7, 7)),
-        "conv2d_depthwise": (lambda t: t.nn.Conv2d(4, 8, 3, groups=4, padding=1), image(2, 4, 5, 5)),
-        "conv2d_reflect": (
-            lambda t: t.nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"),
-            image(1, 2, 5, 5),
-        ),
-        "conv2d_circular": (
-            lambda t: t.nn.Conv2d(2, 3, 3, padding=(1, 2), padding_mode="circular"),
-            image(1, 2, 5, 5),
-        ),
-        "conv2d_replicate": (
-            lambda t: t.nn.Conv2d(2, 3, 4, padding="same", padding_mode="replicate"),
-            image(1, 2, 5, 5),
-        ),
-        "conv3d": (lambda t: t.nn.Conv3d(2, 3, 2, padding=1), image(1, 2, 3, 4, 3)),
-        "max_pool1d": (lambda t: t.nn.MaxPool1d(3, 2, padding=1), image(2, 3, 9)),
-        "max_pool2d": (lambda t: t.nn.MaxPool2d(2), image(2, 3, 6, 7)),
-        "max_pool2d_all": (
-            lambda t: t.nn.MaxPool2d((3, 2), stride=(2, 1), padding=1, dilation=(1, 2), ceil_mode=True),
-            image(2, 3, 7, 8),
-        ),
-        "max_pool2d_unbatched": (lambda t: t.nn.MaxPool2d(2), image(3, 6, 7)),
-        "avg_pool1d": (lambda t: t.nn.AvgPool1d(3, 2, padding=1), image(2, 3, 9)),
-        "avg_pool2d": (lambda t: t.nn.AvgPool2d(2), image(2, 3, 6, 7)),
-        "avg_pool2d_all": (
-            lambda t: t.nn.AvgPool2d(3, stride=2, padding=1, ceil_mode=True, count_include_pad=False),
-            image(2, 3, 8, 7),
-        ),
-        "relu": (lambda t: t.nn.ReLU(), image(3, 4)),
-        "relu6": (lambda t: t.nn.ReLU6(), image(3, 4)),
-        "sigmoid": (lambda t: t.nn.Sigmoid(), image(3, 4)),
-        "log_sigmoid": (lambda t: t.nn.LogSigmoid(), image(3, 4)),
-        "tanh": (lambda t: t.nn.Tanh(), image(3, 4)),
-        "gelu": (lambda t: t.nn.GELU(), image(3, 4)),
-        "gelu_tanh": (lambda t: t.nn.GELU(approximate="tanh"), image(3, 4)),
-        "silu": (lambda t: t.nn.SiLU(), image(3, 4)),
-        "leaky_relu": (lambda t: t.nn.LeakyReLU(0.2), image(3, 4)),
-        "elu": (lambda t: t.nn.ELU(0.7), image(3, 4)),
-        "selu": (lambda t: t.nn.SELU(), image(3, 4)),
-        "softplus": (lambda t: t.nn.Softplus(2.0, 1.0), image(3, 4)),
-        "hardtanh": (lambda t: t.nn.Hardtanh(-0.5, 0.7), image(3, 4)),
-        "softmax": (lambda t: t.nn.Softmax(dim=1), image(3, 4)),
-        "softmax_0": (lambda t: t.nn.Softmax(dim=0), image(3, 4, 2)),
-        "log_softmax": (lambda t: t.nn.LogSoftmax(dim=-1), image(2, 3, 4)),
-        "flatten": (lambda t: t.nn.Flatten(), image(2, 3, 4)),
-        "unflatten": (lambda t: t.nn.Unflatten(1, (2, 3)), image(2, 6)),
-        "embedding": (lambda t: t.nn.Embedding(7, 3), lambda t: (t.randint(7, (2, 5)),)),
-        "embedding_padding": (
-            lambda t: t.nn.Embedding(5, 3, padding_idx=-2),
-            lambda t: (t.randint(5, (12,)),),
-        ),
-        "dropout_eval": (lambda t: t.nn.Dropout(0.5).eval(), image(3, 4)),
-        "sequential": (
-            lambda t: t.nn.Sequential(t.nn.Linear(4, 6), t.nn.Tanh(), t.nn.Linear(6, 2)),
-            image(3, 4),
-        ),
-        "in_place_relu": (
-            lambda t: t.nn.Sequential(t.nn.Linear(4, 6), t.nn.ReLU(inplace=True), t.nn.Linear(6, 2)),
-            image(3, 4),
-        ),
-    } | norm_layers() | attention_layers() | shape_layers() | activation_layers() | loss_layers()
+    return (
+        {
+            "linear": (lambda t: t.nn.Linear(5, 3), image(4, 5)),
+            "linear_no_bias": (lambda t: t.nn.Linear(5, 3, bias=False), image(4, 5)),
+            "linear_vector": (lambda t: t.nn.Linear(5, 3), image(5)),
+            "linear_vector_no_bias": (lambda t: t.nn.Linear(5, 3, bias=False), image(5)),
+            "linear_3d": (lambda t: t.nn.Linear(5, 3), image(2, 4, 5)),
+            "linear_3d_no_bias": (lambda t: t.nn.Linear(5, 3, bias=False), image(2, 4, 5)),
+            "bilinear": (
+                lambda t: t.nn.Bilinear(3, 4, 2),
+                lambda t: (t.randn(6, 3, requires_grad=True), t.randn(6, 4, requires_grad=True)),
+            ),
+            "identity": (lambda t: t.nn.Identity(54, unused=1), image(3)),
+            "conv1d": (lambda t: t.nn.Conv1d(3, 4, 3), image(2, 3, 9)),
+            "conv1d_all": (
+                lambda t: t.nn.Conv1d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2),
+                image(2, 4, 11),
+            ),
+            "conv1d_same_even": (lambda t: t.nn.Conv1d(2, 3, 4, padding="same"), image(2, 2, 7)),
+            "conv2d": (lambda t: t.nn.Conv2d(3, 4, 3), image(2, 3, 6, 7)),
+            "conv2d_no_bias": (lambda t: t.nn.Conv2d(3, 4, 3, bias=False), image(2, 3, 6, 7)),
+            "conv2d_unbatched": (lambda t: t.nn.Conv2d(3, 4, 3), image(3, 6, 7)),
+            "conv2d_all": (
+                lambda t: t.nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2),
+                image(2, 4, 8, 7),
+            ),
+            "conv2d_same": (lambda t: t.nn.Conv2d(2, 3, 3, padding="same", dilation=2), image(1, 2, 6, 6)),
+            "conv2d_same_even": (lambda t: t.nn.Conv2d(2, 3, (2, 4), padding="same"), image(1, 2, 6, 6)),
+            "conv2d_valid": (lambda t: t.nn.Conv2d(2, 3, 3, padding="valid", stride=2), image(1, 2, 7, 7)),
+            "conv2d_depthwise": (lambda t: t.nn.Conv2d(4, 8, 3, groups=4, padding=1), image(2, 4, 5, 5)),
+            "conv2d_reflect": (
+                lambda t: t.nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"),
+                image(1, 2, 5, 5),
+            ),
+            "conv2d_circular": (
+                lambda t: t.nn.Conv2d(2, 3, 3, padding=(1, 2), padding_mode="circular"),
+                image(1, 2, 5, 5),
+            ),
+            "conv2d_replicate": (
+                lambda t: t.nn.Conv2d(2, 3, 4, padding="same", padding_mode="replicate"),
+                image(1, 2, 5, 5),
+            ),
+            "conv3d": (lambda t: t.nn.Conv3d(2, 3, 2, padding=1), image(1, 2, 3, 4, 3)),
+            "max_pool1d": (lambda t: t.nn.MaxPool1d(3, 2, padding=1), image(2, 3, 9)),
+            "max_pool2d": (lambda t: t.nn.MaxPool2d(2), image(2, 3, 6, 7)),
+            "max_pool2d_all": (
+                lambda t: t.nn.MaxPool2d((3, 2), stride=(2, 1), padding=1, dilation=(1, 2), ceil_mode=True),
+                image(2, 3, 7, 8),
+            ),
+            "max_pool2d_unbatched": (lambda t: t.nn.MaxPool2d(2), image(3, 6, 7)),
+            "avg_pool1d": (lambda t: t.nn.AvgPool1d(3, 2, padding=1), image(2, 3, 9)),
+            "avg_pool2d": (lambda t: t.nn.AvgPool2d(2), image(2, 3, 6, 7)),
+            "avg_pool2d_all": (
+                lambda t: t.nn.AvgPool2d(3, stride=2, padding=1, ceil_mode=True, count_include_pad=False),
+                image(2, 3, 8, 7),
+            ),
+            "relu": (lambda t: t.nn.ReLU(), image(3, 4)),
+            "relu6": (lambda t: t.nn.ReLU6(), image(3, 4)),
+            "sigmoid": (lambda t: t.nn.Sigmoid(), image(3, 4)),
+            "log_sigmoid": (lambda t: t.nn.LogSigmoid(), image(3, 4)),
+            "tanh": (lambda t: t.nn.Tanh(), image(3, 4)),
+            "gelu": (lambda t: t.nn.GELU(), image(3, 4)),
+            "gelu_tanh": (lambda t: t.nn.GELU(approximate="tanh"), image(3, 4)),
+            "silu": (lambda t: t.nn.SiLU(), image(3, 4)),
+            "leaky_relu": (lambda t: t.nn.LeakyReLU(0.2), image(3, 4)),
+            "elu": (lambda t: t.nn.ELU(0.7), image(3, 4)),
+            "selu": (lambda t: t.nn.SELU(), image(3, 4)),
+            "softplus": (lambda t: t.nn.Softplus(2.0, 1.0), image(3, 4)),
+            "hardtanh": (lambda t: t.nn.Hardtanh(-0.5, 0.7), image(3, 4)),
+            "softmax": (lambda t: t.nn.Softmax(dim=1), image(3, 4)),
+            "softmax_0": (lambda t: t.nn.Softmax(dim=0), image(3, 4, 2)),
+            "log_softmax": (lambda t: t.nn.LogSoftmax(dim=-1), image(2, 3, 4)),
+            "flatten": (lambda t: t.nn.Flatten(), image(2, 3, 4)),
+            "unflatten": (lambda t: t.nn.Unflatten(1, (2, 3)), image(2, 6)),
+            "embedding": (lambda t: t.nn.Embedding(7, 3), lambda t: (t.randint(7, (2, 5)),)),
+            "embedding_padding": (
+                lambda t: t.nn.Embedding(5, 3, padding_idx=-2),
+                lambda t: (t.randint(5, (12,)),),
+            ),
+            "dropout_eval": (lambda t: t.nn.Dropout(0.5).eval(), image(3, 4)),
+            "sequential": (
+                lambda t: t.nn.Sequential(t.nn.Linear(4, 6), t.nn.Tanh(), t.nn.Linear(6, 2)),
+                image(3, 4),
+            ),
+            "in_place_relu": (
+                lambda t: t.nn.Sequential(t.nn.Linear(4, 6), t.nn.ReLU(inplace=True), t.nn.Linear(6, 2)),
+                image(3, 4),
+            ),
+        }
+        | norm_layers()
+        | attention_layers()
+        | shape_layers()
+        | activation_layers()
+        | loss_layers()
+    )
 
 
 def losses() -> dict[str, tuple[Draw, Draw]]:
