@@ -1,1 +1,1 @@
-"""."""
+"""Tracing, specialization and calling of compiled functions: what stands behind `torch.compile`."""
