@@ -29,6 +29,7 @@ from ..ir.printer import to_text
 from ..passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
 from . import allocator, disk_cache
 from .loading import LoadedProgram
+from .threads import default_num_threads
 
 FORMAT = 1
 
@@ -62,10 +63,11 @@ class CompiledGraph:
     """Native code for a graph. Made by `compile_graph`.
 
     input_types/output_types: the graph's; `symbols`: names of its dims in the order native code takes them; `entry`: the
-    address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr dims, i64 threads)`; `seconds`: what took how long.
+    address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr dims, i64 threads)`; `timings`: what took how long.
     """
 
-    def __init__(self, graph: Graph, options: CompileOptions):
+    def __init__(self, graph: Graph, options: CompileOptions, key: str | None = None):
+        """`key`: the graph's `cache_key`, where it is known already."""
         self.traced = graph
         self.options = options
         self.target = options.target or Target.host()
@@ -77,11 +79,10 @@ class CompiledGraph:
         self.empty = allocator.empty
         self._facts: Mapping[str, Any]
         self._code: LoadedProgram
-        self._prepare()
+        self._prepare(key or cache_key(graph, self.target, options))
 
-    def _prepare(self) -> None:
+    def _prepare(self, key: str) -> None:
         start = time.perf_counter()
-        key = cache_key(self.traced, self.target, self.options)
         found = disk_cache.load(key) if self.options.cache else None
         if found is not None:
             header, objects = found
@@ -103,13 +104,12 @@ class CompiledGraph:
         start = time.perf_counter()
         modules = self.llvm_modules
         start = self.timings.measure("emit", start)
-        objects = compile_modules(modules, self.target, os.cpu_count() or 1)
+        objects = compile_modules(modules, self.target, default_num_threads())
         self.timings.measure("llvm", start)
         facts = {
             "format": FORMAT,
             "arena_bytes": dims.to_data(program.arena_bytes),
             "messages": {str(code): text for code, text in program.messages.items()},
-            "kernels": len({launch.kernel for launch in program.launches}),
         }
         return objects, facts
 
@@ -158,7 +158,7 @@ class CompiledGraph:
     @cached_property
     def llvm_modules(self) -> list[str]:
         """The LLVM text, in as many modules as there are cores to compile them."""
-        return emit_program(self.program, self.target, self.options.emit, modules=os.cpu_count() or 1)
+        return emit_program(self.program, self.target, self.options.emit, modules=default_num_threads())
 
     def stage_names(self) -> list[str]:
         """What `stage` accepts, in order: "traced", each pass by name (numbered when it runs twice), "final"."""
@@ -212,7 +212,7 @@ def compile_graph(graph: Graph, options: CompileOptions = CompileOptions()) -> C
     key = cache_key(graph, options.target or Target.host(), options)
     found = _in_memory.get(key)
     if found is None:
-        found = CompiledGraph(graph, options)
+        found = CompiledGraph(graph, options, key)
         while len(_in_memory) >= IN_MEMORY_LIMIT:
             _in_memory.pop(next(iter(_in_memory)))
         _in_memory[key] = found

@@ -83,9 +83,7 @@ class Specialization:
         )
         self.identities = tuple((g.get, g.seen) for g in trace.guards if not g.by_value)
         self.values = tuple((g.get, g.seen) for g in trace.guards if g.by_value)
-        self.written_tensors: tuple[Storage, ...] = tuple(
-            t._storage for slot, t in self.tensor_sources if slot in trace.writes.values()
-        )
+        self.written_tensors = self._written_storages()
         self.written_arguments = tuple(
             position for slot, position in self.argument_sources if slot in trace.writes.values()
         )
@@ -172,9 +170,12 @@ class Specialization:
         self.data_version = data_version()
         self._bindings.clear()
         self._binding = None
-        self.written_tensors = tuple(
-            t._storage for slot, t in self.tensor_sources if slot in self.trace.writes.values()
-        )
+        self.written_tensors = self._written_storages()
+
+    def _written_storages(self) -> tuple[Storage, ...]:
+        """The memory of the captured tensors that a call writes to."""
+        written = set(self.trace.writes.values())
+        return tuple(t._storage for slot, t in self.tensor_sources if slot in written)
 
     def graphs(self) -> list[CompiledGraph]:
         """The compiled graphs behind this specialization, forward first."""
@@ -247,9 +248,8 @@ class Specialization:
                     owner._grad = grad
                 for tensor, value in self.plain_grads:
                     tensor._grad = value
-                grad_accesses[0] += (
-                    1  # other records' gradients, other specializations' too, are no longer the owners'
-                )
+                # Other records' gradients, other specializations' too, are no longer the owners'.
+                grad_accesses[0] += 1
                 record.accesses = grad_accesses[0]
             return self._deliver(binding, record, arrays, results, leaves)
         finally:

@@ -253,7 +253,7 @@ class Tracer:
         """Code that looks at `.grad` before setting it depends on whether there is one."""
         if tensor._array is not None and tensor not in self.grads_before:
             path = f"{self.describe(tensor)}.grad"
-            self.guard(lambda: tensor._grad is None, f"`{path} is None`")
+            self.guard(lambda: tensor._grad is None, f"`{path} is None`", ("grad", id(tensor)))
 
     @property
     def location(self) -> Location | None:
