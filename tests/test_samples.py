@@ -1,0 +1,84 @@
+"""Every public name gives PyTorch 2.13.0's values and gradients: the sample table, eager and compiled."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from samples.store import all_samples, family, stored
+from samples.table import Array, Sample, encode, note, run
+
+import vitrify as torch
+
+# (rtol, atol) of torch.testing.assert_close.
+TOLERANCES = {
+    "torch.float64": (1e-7, 1e-7),
+    "torch.complex128": (1e-7, 1e-7),
+    "torch.float32": (1.3e-6, 1e-5),
+    "torch.complex64": (1.3e-6, 1e-5),
+    "torch.float16": (1e-3, 1e-5),
+    "torch.bfloat16": (1.6e-2, 1e-5),
+}
+
+SAMPLES = all_samples()
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def ids(sample: Sample) -> str:
+    return f"{sample.family}: {sample.key}"
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=ids)
+def test_eager(sample: Sample) -> None:
+    check(sample, run(torch, family(sample.family), sample))
+
+
+@pytest.mark.parametrize(
+    "sample", [s for s in SAMPLES if note(family(s.family).eager_only, s) is None], ids=ids
+)
+def test_compiled(sample: Sample) -> None:
+    check(sample, run(torch, family(sample.family), sample, compile=True))
+
+
+def check(sample: Sample, result: dict[str, Any]) -> None:
+    records, theirs = stored(sample.family)
+    if sample.key not in records:
+        pytest.fail(f"no stored result: python -m tests.samples.make {sample.family}")
+    assert "error" not in result, result["error"]
+    mine: list[Array] = []
+    tolerance = note(family(sample.family).tolerances, sample)
+    _compare(encode(result, mine), mine, records[sample.key], theirs, tolerance, "")
+
+
+def _compare(got: Any, mine: list[Array], want: Any, theirs: list[Array], tolerance: Any, where: str) -> None:
+    if isinstance(want, dict):
+        assert isinstance(got, dict), f"{where}: {got!r}, PyTorch has {want!r}"
+        number = want.get("tensor", want.get("array"))
+        if not isinstance(number, int):
+            assert got.keys() == want.keys(), where
+            for key in want:
+                _compare(got[key], mine, want[key], theirs, tolerance, f"{where}.{key}")
+            return
+        assert got.get("dtype") == want.get("dtype"), where
+        a, b = mine[got.get("tensor", got.get("array"))], theirs[number]
+        assert a.shape == b.shape, f"{where}: {a.shape}, PyTorch has {b.shape}"
+        if b.dtype.kind in "fc":
+            rtol, atol = tolerance or TOLERANCES.get(want.get("dtype"), (1e-7, 1e-7))
+            np.testing.assert_allclose(a, b, rtol, atol, err_msg=where)
+        else:
+            np.testing.assert_array_equal(a, b, err_msg=where)
+    elif isinstance(want, list):
+        assert isinstance(got, list) and len(got) == len(want), where
+        for number, (x, y) in enumerate(zip(got, want)):
+            _compare(x, mine, y, theirs, tolerance, f"{where}[{number}]")
+    else:
+        assert got == want, f"{where}: {got!r}, PyTorch has {want!r}"
