@@ -37,6 +37,22 @@ class Autodiff:
     name: ClassVar[str] = "autodiff"
 
     def run(self, graph: Graph) -> Graph:
+        builder, wrt, gradients = self._differentiate(graph)
+        results = [builder.zeros_like(x) if g is None else g for x, g in zip(wrt, gradients)]
+        return replace(
+            graph,
+            name=f"{graph.name}.joint",
+            inputs=tuple(builder.inputs),
+            nodes=tuple(builder.nodes),
+            outputs=(*graph.outputs, *results),
+        )
+
+    def reached(self, graph: Graph) -> tuple[str, ...]:
+        """Those of `wrt` that a gradient flows to."""
+        _, wrt, gradients = self._differentiate(graph)
+        return tuple(x.name for x, g in zip(wrt, gradients) if g is not None)
+
+    def _differentiate(self, graph: Graph) -> tuple[GraphBuilder, list[Value], list[Value | None]]:
         builder = Rewriter(graph)
         for node in graph.nodes:
             builder.keep(node)
@@ -48,15 +64,7 @@ class Autodiff:
                 cotangents.append(builder.ones_like(value))
             else:
                 cotangents.append(builder.input(f"cotangent.{value.name}", value.type))
-        gradients = append_vjp(builder, graph.nodes, outputs, cotangents, wrt)
-        results = [builder.zeros_like(x) if g is None else g for x, g in zip(wrt, gradients)]
-        return replace(
-            graph,
-            name=f"{graph.name}.joint",
-            inputs=tuple(builder.inputs),
-            nodes=tuple(builder.nodes),
-            outputs=(*graph.outputs, *results),
-        )
+        return builder, wrt, append_vjp(builder, graph.nodes, outputs, cotangents, wrt)
 
     def _differentiated(self, graph: Graph) -> tuple[int, ...]:
         if self.outputs is not None:

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "references"))
-from eager_cases import EXPRESSIONS  # noqa: E402
+from eager_cases import EXPRESSIONS
 
-from .table import Family, booleans, integers, normal, uniform  # noqa: E402
+from .table import Family, booleans, integers, normal, uniform
 
 FAMILY = Family(
     inputs={

@@ -11,7 +11,7 @@ A sample is one line: statements separated by `; `, the last one an expression w
     z = x.clone(); z.abs_(); z
 
 A module sample has the module before `<-` and the call's arguments after it. The module is made outside the compiled
-function, after `torch.manual_seed(0)`; its repr, its state_dict's keys and the gradients of its parameters are compared too:
+function, after `torch.manual_seed(0)`; its repr, its state_dict's keys and its parameters' gradients are compared too:
 
     torch.nn.Bilinear(3, 4, 5) <- x, y
 
