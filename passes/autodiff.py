@@ -39,18 +39,13 @@ class Autodiff:
     def run(self, graph: Graph) -> Graph:
         builder, wrt, gradients = self._differentiate(graph)
         results = [builder.zeros_like(x) if g is None else g for x, g in zip(wrt, gradients)]
-        return replace(
-            graph,
-            name=f"{graph.name}.joint",
-            inputs=tuple(builder.inputs),
-            nodes=tuple(builder.nodes),
-            outputs=(*graph.outputs, *results),
-        )
+        return _joint(graph, builder, results)
 
-    def reached(self, graph: Graph) -> tuple[str, ...]:
-        """Those of `wrt` that a gradient flows to."""
-        _, wrt, gradients = self._differentiate(graph)
-        return tuple(x.name for x, g in zip(wrt, gradients) if g is not None)
+    def reached(self, graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+        """The joint graph with the gradients of only those of `wrt` that one flows to, and their names."""
+        builder, wrt, gradients = self._differentiate(graph)
+        names = tuple(x.name for x, g in zip(wrt, gradients) if g is not None)
+        return _joint(graph, builder, [g for g in gradients if g is not None]), names
 
     def _differentiate(self, graph: Graph) -> tuple[GraphBuilder, list[Value], list[Value | None]]:
         builder = Rewriter(graph)
@@ -80,6 +75,16 @@ class Autodiff:
         if not has_gradient(found):
             raise IRError(f"autodiff: only floating-point inputs have gradients, %{name} is {found.type}")
         return found
+
+
+def _joint(graph: Graph, builder: GraphBuilder, gradients: Sequence[Value]) -> Graph:
+    return replace(
+        graph,
+        name=f"{graph.name}.joint",
+        inputs=tuple(builder.inputs),
+        nodes=tuple(builder.nodes),
+        outputs=(*graph.outputs, *gradients),
+    )
 
 
 def has_gradient(value: Value) -> bool:

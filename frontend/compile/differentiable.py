@@ -8,7 +8,6 @@ gradient arrives.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,10 +89,8 @@ class DifferentiableSpecialization(Specialization):
         self.wrt = tuple(i for i, source in enumerate(trace.sources) if _requires_grad(source, leaves))
         names = tuple(graph.inputs[i].name for i in self.wrt)
         # An input that nothing flows back to gets None for its gradient, as in eager code.
-        autodiff = Autodiff(names, outputs=trace.requires_grad)
-        reached = autodiff.reached(graph)
+        joint, reached = Autodiff(names, outputs=trace.requires_grad).reached(graph)
         self.wrt = tuple(i for i, name in zip(self.wrt, names) if name in reached)
-        joint = replace(autodiff, wrt=reached).run(graph)
         self.partition = partition(joint, len(graph.outputs), len(trace.requires_grad))
         self.backward = compile_graph(self.partition.backward, options)
         self._backward_bindings: dict[Binding, Binding] = {}
