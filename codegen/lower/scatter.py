@@ -1,4 +1,4 @@
-"""Adding elements at indices that are read from memory."""
+"""Adding, combining or writing elements at indices that are read from memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import takewhile
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
-from ..loops.nodes import Load, Stmt, Store
+from ..loops.nodes import Expr, Load, Stmt, Store
 from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
 from .elementwise import Lookup
@@ -33,8 +33,10 @@ def launch_scatter(
     code: int,
     index_at: Callable[[IndexTuple], IndexTuple],
     target_at: Callable[[IndexTuple, DimLike], IndexTuple],
+    combine: Callable[[Expr, Expr], Expr] | None = SCALAR.add,
 ) -> None:
-    """result[target_at(at, index[index_at(at)])] += src[at] for every `at` of `space`.
+    """result[place] = combine(result[place], src[at]), or without `combine` src[at], for every `at` of `space`;
+    `place` is target_at(at, index[index_at(at)]).
 
     Two elements can only meet in one place if they differ along the `serial` dims. Those are walked in
     order; the dims before them are shared among threads, and the last dim after them is walked in vectors.
@@ -61,7 +63,9 @@ def launch_scatter(
     def element(bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
         statements, found = lookup.bind(names, instantiate(read, bindings))
         place = (dims.substitute(target, {**bindings, symbol: found}),)
-        value = SCALAR.add(Load(out, place), instantiate(added, bindings))
+        value = instantiate(added, bindings)
+        if combine is not None:
+            value = combine(Load(out, place), value)
         return (*statements, Store(out, place, value))
 
     def innermost(bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:

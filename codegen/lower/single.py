@@ -115,7 +115,17 @@ def _lower_check_index(ctx: LowerContext, name: str, body: Graph, args: Args, op
     launch_nests(ctx, name, [Nest(names, axes, [element], [lookup])])
 
 
-def _lower_scatter_add(ctx: LowerContext, name: str, body: Graph, args: Args, op: Node) -> None:
+_COMBINES = {"mul": SCALAR.mul, "max": SCALAR.max, "min": SCALAR.min}
+
+
+def _scatter_combine(op: Node) -> Callable[[Expr, Expr], Expr] | None:
+    """What happens where an element of the source meets its place; None: it replaces what is there."""
+    if op.op.name in ("scatter_update", "index_update"):
+        return None
+    return _COMBINES[op.attrs["combine"]] if op.op.name == "scatter_combine" else SCALAR.add
+
+
+def _lower_scatter(ctx: LowerContext, name: str, body: Graph, args: Args, op: Node) -> None:
     base, index, _ = op.inputs
     dim = op.attrs["dim"]
     size = base.type.shape[dim] if base.type.rank else 1
@@ -133,10 +143,11 @@ def _lower_scatter_add(ctx: LowerContext, name: str, body: Graph, args: Args, op
         code=code,
         index_at=lambda at: at,
         target_at=lambda at, found: (*at[:dim], found, *at[dim + 1 :]) if base.type.rank else (),
+        combine=_scatter_combine(op),
     )
 
 
-def _lower_index_add(ctx: LowerContext, name: str, body: Graph, args: Args, op: Node) -> None:
+def _lower_index_scatter(ctx: LowerContext, name: str, body: Graph, args: Args, op: Node) -> None:
     base, index, src = op.inputs
     dim, rank = op.attrs["dim"], index.type.rank
     code = ctx.check_code("index out of range in self")
@@ -153,6 +164,7 @@ def _lower_index_add(ctx: LowerContext, name: str, body: Graph, args: Args, op: 
         code=code,
         index_at=lambda at: at[dim : dim + rank],
         target_at=lambda at, found: (*at[:dim], found, *at[dim + rank :]),
+        combine=_scatter_combine(op),
     )
 
 
@@ -210,8 +222,11 @@ def _fill(ctx: LowerContext, name: str, args: Args, result: Value, value: int) -
 RULES: dict[str, Callable[[LowerContext, str, Graph, Args, Node], None]] = {
     "gather": _lower_gather,
     "index_select": _lower_index_select,
-    "scatter_add": _lower_scatter_add,
-    "index_add": _lower_index_add,
+    "scatter_add": _lower_scatter,
+    "scatter_update": _lower_scatter,
+    "scatter_combine": _lower_scatter,
+    "index_add": _lower_index_scatter,
+    "index_update": _lower_index_scatter,
     "check_index": _lower_check_index,
     "argmax": _lower_extreme_position,
     "argmin": _lower_extreme_position,

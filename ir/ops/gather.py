@@ -31,7 +31,7 @@ Ints = tuple[int, ...]
 DIM = {"dim": Attr("int")}
 
 
-def _exceeds(a: DimLike, b: DimLike) -> bool:
+def exceeds(a: DimLike, b: DimLike) -> bool:
     """Whether a > b is certain."""
     if isinstance(a, Expr) or isinstance(b, Expr):
         return False
@@ -41,7 +41,7 @@ def _exceeds(a: DimLike, b: DimLike) -> bool:
 # gather and scatter_add: an index per element
 
 
-def _check_ranks(x: TensorType, index: TensorType, dim: int, what: str) -> None:
+def check_ranks(x: TensorType, index: TensorType, dim: int, what: str) -> None:
     check_dim(dim, x.rank)
     if max(index.rank, 1) != max(x.rank, 1):
         raise RuntimeError(f"Index tensor must have the same number of dimensions as {what} tensor")
@@ -49,9 +49,9 @@ def _check_ranks(x: TensorType, index: TensorType, dim: int, what: str) -> None:
 
 def _gather_infer(x: TensorType, index: TensorType, dim: int) -> TensorType:
     check_index("gather", index)
-    _check_ranks(x, index, dim, "input")
+    check_ranks(x, index, dim, "input")
     for i, (have, limit) in enumerate(zip(index.shape, x.shape)):
-        if i != dim and _exceeds(have, limit):
+        if i != dim and exceeds(have, limit):
             raise RuntimeError(
                 f"Size does not match at dimension {i} expected index {shape_text(index.shape)} to be no "
                 f"larger than self {shape_text(x.shape)} apart from dimension {dim}"
@@ -59,13 +59,13 @@ def _gather_infer(x: TensorType, index: TensorType, dim: int) -> TensorType:
     return x.with_shape(index.shape)
 
 
-def _check_bounds(index: Array, dim: int, size: int) -> None:
+def check_bounds(index: Array, dim: int, size: int) -> None:
     bad = index[(index < 0) | (index >= size)]
     if bad.size:
         raise RuntimeError(f"index {bad.flat[0]} is out of bounds for dimension {dim} with size {size}")
 
 
-def _places(index: Array, dim: int) -> tuple[Array, ...]:
+def places_of(index: Array, dim: int) -> tuple[Array, ...]:
     """The full index of each element's place: its own position, with `dim` read from `index`."""
     grid: tuple[Array, ...] = np.indices(index.shape, sparse=True)
     return tuple(index if i == dim else axis for i, axis in enumerate(grid))
@@ -74,8 +74,8 @@ def _places(index: Array, dim: int) -> tuple[Array, ...]:
 def _gather_numpy(x: Array, index: Array, dim: int) -> Array:
     if not x.ndim:
         x = x.reshape(1)
-    _check_bounds(index, dim, x.shape[dim])
-    return x[_places(index, dim)] if index.ndim else x[index]
+    check_bounds(index, dim, x.shape[dim])
+    return x[places_of(index, dim)] if index.ndim else x[index]
 
 
 def _gather_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
@@ -123,10 +123,10 @@ def _scatter_infer(base: TensorType, index: TensorType, src: TensorType, dim: in
     check_index("scatter", index)
     check_same_dtype("scatter(): Expected self.dtype to be equal to src.dtype;", base, src)
     check_dtype("scatter_add", base, NUMBER)
-    _check_ranks(base, index, dim, "self")
-    _check_ranks(src, index, dim, "src")
+    check_ranks(base, index, dim, "self")
+    check_ranks(src, index, dim, "src")
     for i, (have, limit, given) in enumerate(zip(index.shape, base.shape, src.shape)):
-        if _exceeds(have, given) or (i != dim and _exceeds(have, limit)):
+        if exceeds(have, given) or (i != dim and exceeds(have, limit)):
             raise RuntimeError(
                 f"Expected index {shape_text(index.shape)} to be no larger than self "
                 f"{shape_text(base.shape)} apart from dimension {dim} and to be no larger size than src "
@@ -137,10 +137,10 @@ def _scatter_infer(base: TensorType, index: TensorType, src: TensorType, dim: in
 
 def _scatter_numpy(base: Array, index: Array, src: Array, dim: int) -> Array:
     result = base.reshape(base.shape or (1,)).copy()
-    _check_bounds(index, dim, result.shape[dim])
+    check_bounds(index, dim, result.shape[dim])
     if not index.ndim:
         index, src = index.reshape(1), src.reshape(1)
-    np.add.at(result, _places(index, dim), src[tuple(map(slice, index.shape))])
+    np.add.at(result, places_of(index, dim), src[tuple(map(slice, index.shape))])
     return result.reshape(base.shape)
 
 
