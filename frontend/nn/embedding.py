@@ -1,11 +1,55 @@
-"""Rows looked up by number, and rows with a single 1."""
+"""Rows looked up by number, sums of such rows, and rows with a single 1."""
 
 from __future__ import annotations
 
+import math
+import warnings
+
 from .. import functional_pointwise as pointwise
+from ..autograd.grad_mode import no_grad
+from ..creation import zeros
 from ..dispatch import apply, op_named
+from ..functional_indexing import gather
+from ..functional_order import cumsum
 from ..ir import dtypes
 from ..tensor import Tensor
+
+_NO_SPARSE = "{}: sparse gradients are not supported; call it with sparse=False"
+
+
+def _rows(input: Tensor, weight: Tensor, name: str) -> Tensor:
+    if input.dtype not in (dtypes.i64, dtypes.i32):
+        raise RuntimeError(
+            "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; "
+            f"but got {input.type()} instead (while checking arguments for embedding)"
+        )
+    rows: Tensor = apply(op_named("index_select"), (weight, input), {"dim": 0}, name)
+    return rows
+
+
+def _counted(input: Tensor, count: int) -> Tensor:
+    """How often each of `count` numbers is in the input."""
+    flat = input.reshape(-1).to(dtypes.i64)
+    ones = zeros(flat.shape, dtype=dtypes.i64) + 1
+    return zeros((count,), dtype=dtypes.i64).index_add(0, flat, ones)
+
+
+def _limit_rows(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:
+    """Scale the rows that are looked up so that their norm is at most `max_norm`, in place."""
+    with no_grad():
+        fixed = weight.detach()
+        norms = fixed.norm(norm_type, 1, keepdim=True)
+        used = (_counted(input, weight.shape[0]) > 0).unsqueeze(1)
+        long = used.logical_and(norms > max_norm)
+        weight.mul_(pointwise.where(long, max_norm / (norms + 1e-7), 1.0))
+
+
+def _by_frequency(rows: Tensor, input: Tensor, count: int) -> Tensor:
+    """The rows, their gradients divided by how often each is looked up."""
+    often = _counted(input, count).index_select(0, input.reshape(-1)).reshape(input.shape)
+    share = often.to(rows.dtype).reciprocal().unsqueeze(-1)
+    fixed = rows.detach()
+    return fixed + (rows - fixed) * share
 
 
 def embedding(
@@ -17,23 +61,151 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Tensor:
-    """Rows of weight[n, d] by index: result[..., d]. The row `padding_idx` gets no gradient."""
-    if max_norm is not None or scale_grad_by_freq or sparse:
-        raise NotImplementedError("embedding: max_norm, scale_grad_by_freq and sparse are not supported")
-    if input.dtype not in (dtypes.i64, dtypes.i32):
-        raise RuntimeError(
-            "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; "
-            f"but got {input.type()} instead (while checking arguments for embedding)"
-        )
+    """Rows of weight[n, d] by index: result[..., d]. The row `padding_idx` gets no gradient; with `max_norm` the rows
+    used are shortened in place; `scale_grad_by_freq` divides gradients by how often a row is used."""
+    if sparse:
+        raise NotImplementedError(_NO_SPARSE.format("embedding"))
     if padding_idx is not None:
         count = weight.shape[0]
         if not -count <= padding_idx < count:
             raise AssertionError("Padding_idx must be within num_embeddings")
         padding_idx %= count
-    rows: Tensor = apply(op_named("index_select"), (weight, input), {"dim": 0}, "EmbeddingBackward0")
+    if max_norm is not None:
+        _limit_rows(weight, input, max_norm, norm_type)
+    rows = _rows(input, weight, "EmbeddingBackward0")
+    if scale_grad_by_freq and rows.requires_grad:
+        rows = _by_frequency(rows, input, weight.shape[0])
     if padding_idx is not None and rows.requires_grad:
         rows = pointwise.where((input == padding_idx).unsqueeze(-1), rows.detach(), rows)
     return rows
+
+
+def embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """Sums, means or maxima of rows of weight[n, d] over bags of indices: result[bags, d].
+
+    input[bags, size], or all bags in one row and `offsets`[bags] where each starts (`include_last_offset`: and where
+    the last one ends). `padding_idx` does not count; an empty bag gives zeros.
+    """
+    if weight.dtype is dtypes.i64 and input.is_floating_point():
+        warnings.warn(
+            "Argument order of nn.functional.embedding_bag was changed. Usage `embedding_bag(weight, input, ...)` is "
+            "deprecated, and should now be `embedding_bag(input, weight, ...)`.",
+            stacklevel=2,
+        )
+        weight, input = input, weight
+    if per_sample_weights is not None and tuple(input.shape) != tuple(per_sample_weights.shape):
+        raise ValueError(
+            f"embedding_bag: If per_sample_weights ({per_sample_weights.shape}) is not None, then it must have the "
+            f"same shape as the input ({input.shape})"
+        )
+    if weight.ndim != 2:
+        raise ValueError(f"weight has to be a 2D Tensor, but got Tensor of dimension {weight.ndim}")
+    if input.ndim == 2:
+        if offsets is not None:
+            raise ValueError(
+                "if input is 2D, then offsets has to be None, as input is treated is a mini-batch of fixed length "
+                f"sequences. However, found offsets of type {type(offsets)}"
+            )
+    elif input.ndim != 1:
+        raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.ndim}")
+    elif offsets is None or offsets.ndim != 1:
+        raise ValueError("offsets has to be a 1D Tensor" + (" but got None" if offsets is None else ""))
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError("mode has to be one of sum, mean or max")
+    if mode == "max" and scale_grad_by_freq:
+        raise ValueError("max mode does not support scaling the gradient by the frequency")
+    if mode == "max" and sparse:
+        raise ValueError("max mode does not support sparse weights")
+    if sparse:
+        raise NotImplementedError(_NO_SPARSE.format("embedding_bag"))
+    if max_norm is not None:
+        _limit_rows(weight, input, max_norm, norm_type)
+    if per_sample_weights is not None and mode != "sum":
+        raise NotImplementedError(
+            "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' "
+            f"(got mode='{mode}'). Please open a feature request on GitHub."
+        )
+    count = weight.shape[0]
+    if padding_idx is not None:
+        if not -count <= padding_idx < count:
+            raise RuntimeError(
+                f"padding_idx must be within the number of embeddings, -{count} through {count - 1}, but got "
+                f"{padding_idx}"
+            )
+        padding_idx %= count
+    rows = _rows(input, weight, "EmbeddingBagBackward0")
+    if scale_grad_by_freq and rows.requires_grad:
+        rows = _by_frequency(rows, input, count)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.unsqueeze(-1)
+    kept = None if padding_idx is None else input != padding_idx
+    if offsets is None:
+        return _full_bags(rows, kept, mode)
+    return _ragged_bags(rows, kept, offsets, mode, include_last_offset)
+
+
+def _full_bags(rows: Tensor, kept: Tensor | None, mode: str) -> Tensor:
+    """rows[bags, size, d]."""
+    if mode == "max":
+        if kept is None:
+            return rows.max(1).values
+        return _largest(rows, kept.unsqueeze(-1), 1)
+    if kept is None:
+        return rows.sum(1) if mode == "sum" else rows.mean(1)
+    total = pointwise.where(kept.unsqueeze(-1), rows, 0.0).sum(1)
+    if mode == "sum":
+        return total
+    return total / kept.sum(1, keepdim=True).clamp(min=1).to(rows.dtype)
+
+
+def _largest(rows: Tensor, kept: Tensor, dim: int) -> Tensor:
+    """The maximum over `dim` of the rows that are kept, zeros where none is."""
+    hidden = pointwise.where(kept, rows.detach(), -math.inf)
+    place = hidden.argmax(dim, keepdim=True)
+    found = gather(rows.expand(hidden.shape), dim, place).squeeze(dim)
+    return pointwise.where(kept.any(dim), found, 0.0)
+
+
+def _ragged_bags(
+    rows: Tensor, kept: Tensor | None, offsets: Tensor, mode: str, include_last_offset: bool
+) -> Tensor:
+    """rows[elements, d]."""
+    starts = offsets[:-1] if include_last_offset else offsets
+    if offsets._array is not None and int(offsets.numel()) and int(offsets[0]) != 0:
+        raise RuntimeError(
+            "offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from position 0. "
+            f"However, got {int(offsets[0])}"
+        )
+    length, bags = rows.shape[0], starts.shape[0]
+    # How many bags have started at each element, so which bag it is in; a bag may start behind the last element.
+    begun = _counted(starts, length + 1)[:length]
+    bag = cumsum(begun, 0) - 1
+    if mode == "max":
+        numbers: Tensor = apply(op_named("iota"), (), {"shape": (bags, 1), "dim": 0, "dtype": dtypes.i64})
+        member = bag.unsqueeze(0) == numbers
+        if kept is not None:
+            member = member.logical_and(kept.unsqueeze(0))
+        return _largest(rows.unsqueeze(0), member.unsqueeze(-1), 1)
+    if kept is not None:
+        rows = pointwise.where(kept.unsqueeze(-1), rows, 0.0)
+    total = zeros((bags, rows.shape[1]), dtype=rows.dtype).index_add(0, bag, rows)
+    if mode == "sum":
+        return total
+    ones = zeros((length,), dtype=dtypes.i64) + 1 if kept is None else kept.to(dtypes.i64)
+    sizes = zeros((bags,), dtype=dtypes.i64).index_add(0, bag, ones)
+    return total / sizes.clamp(min=1).to(rows.dtype).unsqueeze(-1)
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

@@ -235,3 +235,8 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
         )
     split = input.reshape(batch, groups, channels // groups, *rest)
     return split.transpose(1, 2).reshape(batch, channels, *rest)
+
+
+def native_channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """`channel_shuffle`."""
+    return channel_shuffle(input, groups)
