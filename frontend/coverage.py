@@ -6,7 +6,8 @@ vitrify coverage > docs/coverage.md
 from __future__ import annotations
 
 import re
-import textwrap
+from dataclasses import dataclass
+from pathlib import Path
 
 from .torch_names import has, torch_names
 
@@ -46,47 +47,88 @@ ON_PURPOSE = (
 
 
 def reason(name: str) -> str | None:
-    """Why PyTorch's name is left out on purpose; None for what is only not there yet."""
+    """Why PyTorch's name (`torch.nn.Linear`) is left out on purpose; None for what is only not there yet.
+
+    A pattern with a dot is searched for in the whole name, others in its last part.
+    """
+    last = name.rpartition(".")[2]
     for pattern, why in ON_PURPOSE:
-        if re.search(pattern, name):
+        if re.search(pattern, name if r"\." in pattern else last):
             return why
     return None
+
+
+def sample_states() -> dict[str, str]:
+    """Public name -> letters of what its samples show: `e` eager, `c` compiled, `g` gradient. Names without samples are
+    not there."""
+    lines = (Path(__file__).parent / "sample_states.txt").read_text(encoding="utf-8").splitlines()
+    return dict(line.split() for line in lines if not line.startswith("#"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One public name. `state` is the letters of its samples, or None where it is here without one."""
+
+    name: str
+    present: bool
+    state: str | None
+    reason: str | None
+
+    def cells(self) -> tuple[str, ...]:
+        if not self.present:
+            return (f"`{self.name}`", "no", "", "", "", self.reason or "not yet")
+        if self.state is None:
+            return (f"`{self.name}`", "here", "", "", "", "")
+        yes = ["yes" if letter in self.state else "" for letter in "ecg"]
+        return (f"`{self.name}`", *yes, "", "")
+
+
+def rows(where: str) -> list[Row]:
+    """Every public name of a namespace."""
+    states = sample_states()
+    found = []
+    for name in torch_names()[where]:
+        present = has(where, name)
+        found.append(
+            Row(name, present, states.get(f"{where}.{name}"), None if present else reason(f"{where}.{name}"))
+        )
+    return found
 
 
 def coverage_text() -> str:
     """The whole document."""
     sections = []
-    table = ["| namespace | present | of | left out on purpose |", "|---|---|---|---|"]
-    for where, names in torch_names().items():
-        present = [n for n in names if has(where, n)]
-        absent = [n for n in names if n not in set(present)]
-        left_out = {n: why for n in absent if (why := reason(n))}
-        table.append(f"| [{where}](#{_anchor(where)}) | {len(present)} | {len(names)} | {len(left_out)} |")
-        sections.append(f"## {where}\n")
-        sections.append(_paragraph("Present", present))
-        sections.append(_paragraph("Absent", [n for n in absent if n not in left_out]))
-        for why in dict.fromkeys(left_out.values()):
-            chosen = [n for n, because in left_out.items() if because == why]
-            sections.append(_paragraph(f"Left out on purpose ({why})", chosen))
-    head = [
-        "# What of PyTorch is here",
-        "",
-        "Every public name of PyTorch 2.13.0 in these namespaces, by whether vitrify has it. That a name is present",
-        "says that it can be used, not that it takes every argument PyTorch's takes.",
-        "Made by `vitrify coverage > docs/coverage.md` from `frontend/torch_names.txt`.",
-        "",
-        *table,
-        "",
-    ]
-    return "\n".join([*head, *[s for s in sections if s]]).rstrip() + "\n"
+    summary = ["| namespace | names | here | eager | compiled | gradient | left out on purpose | not yet |"]
+    summary.append("|---|---|---|---|---|---|---|---|")
+    for where in torch_names():
+        found = rows(where)
+        here = [r for r in found if r.present]
+        counts = [len(found), len(here)]
+        counts += [sum(letter in (r.state or "") for r in here) for letter in "ecg"]
+        left_out = sum(r.reason is not None for r in found)
+        counts += [left_out, len(found) - len(here) - left_out]
+        summary.append(f"| [{where}](#{_anchor(where)}) | " + " | ".join(map(str, counts)) + " |")
+        sections.append(
+            f"## {where}\n\n| name | eager | compiled | gradient | CUDA | |\n|---|---|---|---|---|---|"
+        )
+        sections[-1] += "".join("\n| " + " | ".join(r.cells()) + " |" for r in found) + "\n"
+    return "\n".join([HEAD, *summary, "", *sections]).rstrip() + "\n"
+
+
+HEAD = """# What of PyTorch is here
+
+Every public name of PyTorch 2.13.0 in these namespaces.
+
+- *eager*: `yes` where samples of the name (`tests/samples/`) give PyTorch's stored values; `here` where the name exists
+  and ordinary tests, or none, speak for it; `no` where it does not exist.
+- *compiled*: samples of it also run inside `torch.compile`, with the same values and gradients.
+- *gradient*: a gradient flows through it to an input in a sample, and is PyTorch's.
+- *CUDA*: nothing yet.
+
+That a name is here does not say that it takes every argument PyTorch's takes; what is not taken raises an error.
+Made by `vitrify coverage > docs/coverage.md` from `frontend/torch_names.txt` and `frontend/sample_states.txt`.
+"""
 
 
 def _anchor(title: str) -> str:
     return title.lower().replace(".", "")
-
-
-def _paragraph(title: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    text = f"**{title}** ({len(names)}): " + ", ".join(f"`{n}`" for n in names)
-    return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False) + "\n"

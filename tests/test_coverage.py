@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from samples import states
+
 from vitrify.coverage import coverage_text, reason
 from vitrify.torch_names import has, torch_names
 
@@ -12,6 +14,10 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "coverage.md"
 
 def test_the_document_is_current():
     assert DOCUMENT.read_text(encoding="utf-8") == coverage_text(), "run: vitrify coverage > docs/coverage.md"
+
+
+def test_what_the_samples_show_is_current():
+    assert states.FILE.read_text(encoding="utf-8") == states.text(), "run: python -m tests.samples.states"
 
 
 def test_presence():

@@ -19,7 +19,9 @@ NAMESPACES = (
     "torch.Tensor",
     "torch.amp",
     "torch.autograd",
+    "torch.autograd.forward_ad",
     "torch.autograd.functional",
+    "torch.autograd.graph",
     "torch.distributions",
     "torch.fft",
     "torch.func",
@@ -28,12 +30,21 @@ NAMESPACES = (
     "torch.nn.functional",
     "torch.nn.init",
     "torch.nn.parameter",
+    "torch.nn.attention",
     "torch.nn.utils",
+    "torch.nn.utils.parametrizations",
+    "torch.nn.utils.parametrize",
+    "torch.nn.utils.prune",
     "torch.nn.utils.rnn",
     "torch.optim",
     "torch.optim.lr_scheduler",
+    "torch.optim.swa_utils",
+    "torch.random",
+    "torch.signal.windows",
     "torch.special",
+    "torch.testing",
     "torch.utils",
+    "torch.utils.checkpoint",
     "torch.utils.data",
 )
 
@@ -44,6 +55,16 @@ HELPERS = (
     "torch._linalg_utils",
     "torch._awaits",
 )
+
+
+# Files rather than namespaces: what they import is not theirs.
+FILES = frozenset(
+    {
+        "torch.autograd.forward_ad", "torch.autograd.graph", "torch.nn.attention", "torch.nn.utils.parametrizations",
+        "torch.nn.utils.parametrize", "torch.nn.utils.prune", "torch.optim.swa_utils", "torch.testing",
+        "torch.utils.checkpoint",
+    }
+)  # fmt: skip
 
 
 def namespace(name: str) -> Any:
@@ -63,6 +84,8 @@ def is_public(holder: Any, name: str, where: str) -> bool:
     if where in ("torch.autograd", "torch.optim.lr_scheduler", "torch.func"):
         return False
     made_in = getattr(value, "__module__", None) or where
+    if where in FILES:
+        return made_in == where
     return made_in.split(".")[0] == "torch" and not made_in.startswith(HELPERS)
 
 

@@ -256,44 +256,6 @@ def _cotangent(torch: Any, tensor: Any) -> Any:
     return torch.tensor(values).reshape(tuple(tensor.shape)).to(tensor.dtype)
 
 
-def covered_names(sample: Sample) -> set[str]:
-    """The public names the sample calls: `torch.nn.functional.relu`, `torch.Tensor.abs_`; operators by their methods."""
-    found: set[str] = set()
-    texts = sample.text.split("<-") if sample.kind == "module" else [sample.text]
-    for text in texts:
-        for node in ast.walk(ast.parse(text.strip())):
-            if isinstance(node, ast.Attribute):
-                chain = _chain(node)
-                found.add(chain if chain.startswith("torch.") else f"torch.Tensor.{node.attr}")
-            elif isinstance(node, ast.BinOp | ast.UnaryOp):
-                found.update(f"torch.Tensor.{m}" for m in _OPERATORS.get(type(node.op), ()))
-            elif isinstance(node, ast.Compare):
-                found.update(f"torch.Tensor.{m}" for op in node.ops for m in _OPERATORS.get(type(op), ()))
-            elif isinstance(node, ast.Subscript):
-                store = isinstance(node.ctx, ast.Store)
-                found.add("torch.Tensor.__setitem__" if store else "torch.Tensor.__getitem__")
-    return found
-
-
-_OPERATORS: dict[type, tuple[str, ...]] = {
-    ast.Add: ("__add__",), ast.Sub: ("__sub__", "__rsub__"), ast.Mult: ("__mul__",), ast.Div: ("__truediv__",),
-    ast.FloorDiv: ("__floordiv__",), ast.Mod: ("__mod__",), ast.Pow: ("__pow__", "__rpow__"),
-    ast.MatMult: ("__matmul__",), ast.BitAnd: ("__and__",), ast.BitOr: ("__or__",), ast.BitXor: ("__xor__",),
-    ast.LShift: ("__lshift__",), ast.RShift: ("__rshift__",), ast.USub: ("__neg__",), ast.Invert: ("__invert__",),
-    ast.UAdd: ("__pos__",), ast.Eq: ("__eq__",), ast.NotEq: ("__ne__",), ast.Lt: ("__lt__",), ast.LtE: ("__le__",),
-    ast.Gt: ("__gt__",), ast.GtE: ("__ge__",),
-}  # fmt: skip
-
-
-def _chain(node: ast.Attribute) -> str:
-    parts = [node.attr]
-    inner = node.value
-    while isinstance(inner, ast.Attribute):
-        parts.append(inner.attr)
-        inner = inner.value
-    return ".".join([inner.id if isinstance(inner, ast.Name) else "", *reversed(parts)])
-
-
 def encode(value: Any, arrays: list[Array]) -> Any:
     """The value as JSON; tensors and arrays go to `arrays` and leave their number."""
     if hasattr(value, "grad_fn"):
