@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH_BIN := .venv-bench/bin
 
-.PHONY: demo test test-slow lint types bench references clean
+.PHONY: demo test test-slow lint types bench references coverage clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,11 @@ bench: .venv-bench/.installed
 
 references: .venv-bench/.installed
 	for script in tests/references/make_*.py; do $(TORCH_BIN)/python $$script || exit 1; done
+	$(TORCH_BIN)/python -m tests.samples.make
+
+coverage: $(VENV)/.installed
+	$(BIN)/python -m tests.samples.states
+	$(BIN)/vitrify coverage > docs/coverage.md
 
 clean:
 	rm -rf .venv .venv-types .venv-bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
