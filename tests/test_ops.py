@@ -34,8 +34,8 @@ def close(got: Any, want: Any, tolerance: float) -> None:
     )
 
 
-def test_every_op_but_the_region_op_has_samples():
-    assert [op.name for op in all_ops() if not op.samples] == ["fused"]
+def test_every_op_but_those_with_regions_has_samples():
+    assert [op.name for op in all_ops() if not op.samples] == ["fused", "scan"]
 
 
 @every
@@ -65,8 +65,12 @@ def test_a_graph_of_the_op_runs(case: Case):
 @pytest.mark.parametrize("dtype", [dtypes.f16, dtypes.bf16], ids=lambda d: d.name)
 def test_narrow_floats_are_computed_in_float32_and_rounded_once(case: Case, dtype: dtypes.DType):
     operands = case.operands(dtype)
+    try:
+        types = case.op.infer_types([ARRAYS.type_of(a) for a in operands], case.attrs)
+    except (RuntimeError, NotImplementedError):
+        assert case.op.lowering == "host"  # linear algebra and the like is refused, as by PyTorch
+        return
     results = case.compute(operands)
-    types = case.op.infer_types([ARRAYS.type_of(a) for a in operands], case.attrs)
     widened = [a.astype(np.float32) if a.dtype == dtype.numpy else a for a in operands]
     for got, type_, want in zip(results, types, case.compute(widened)):
         assert (got.shape, got.dtype) == (type_.shape, type_.dtype.numpy)
@@ -291,6 +295,8 @@ def evaluate(expr: Any, arrays: dict[Buffer, Any]) -> Any:
             args = [evaluate(a, arrays) for a in expr.args]
             if expr.op == "cast":
                 return np.asarray(args[0]).astype(expr.dtype.numpy)
+            if expr.op == "bitcast":
+                return np.asarray(args[0]).view(expr.dtype.numpy)
             if expr.op in SAME_AS_OP:
                 return getattr(ARRAYS, SAME_AS_OP[expr.op])(*map(np.asarray, args))
             return NUMPY_SCALARS[expr.op](*args)
@@ -337,12 +343,14 @@ def test_index_maps_say_where_elements_come_from(case: Case):
         assert element({f"i{k}": n for k, n in enumerate(position)}) == want[position]
 
 
-@those(lambda c: c.op.write_back is not None)
+@those(lambda c: c.op.write_back is not None and "dtype" not in c.op.attrs)
 def test_write_back_is_writing_through_the_view(case: Case):
-    base = np.array(case.operands(dtypes.f64)[0], np.float64)
+    base = np.array(case.operands(dtypes.f64)[0])
+    if base.dtype.kind != "c":
+        base = base.astype(np.float64)
     view = case.op.numpy(base, **case.attrs)
     assert np.shares_memory(view, base) or not view.size
-    new = np.random.default_rng(3).normal(size=view.shape)
+    new = np.random.default_rng(3).normal(size=view.shape).astype(view.dtype)
     assert case.op.write_back is not None
     if view.size > base.size:
         with pytest.raises(

@@ -1,13 +1,16 @@
 """The op declarations, by family. Importing this package fills the registry of `ir/op.py`."""
 
 from . import (
+    complex_numbers,
     constants,
     contraction,
     conv_transpose,
     convolution,
     gather,
     losses,
+    memory_views,
     normalization,
+    order,
     pointwise_binary,
     pointwise_composite,
     pointwise_unary,
@@ -16,6 +19,7 @@ from . import (
     recurrent,
     recurrent_gradients,
     reduce,
+    scan,
     scatter,
     structure,
     views,
@@ -23,13 +27,16 @@ from . import (
 )
 
 __all__ = [
+    "complex_numbers",
     "constants",
     "contraction",
     "conv_transpose",
     "convolution",
     "gather",
     "losses",
+    "memory_views",
     "normalization",
+    "order",
     "pointwise_binary",
     "pointwise_composite",
     "pointwise_unary",
@@ -38,6 +45,7 @@ __all__ = [
     "recurrent",
     "recurrent_gradients",
     "reduce",
+    "scan",
     "scatter",
     "structure",
     "views",
