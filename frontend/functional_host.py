@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .dispatch import apply
 from .ir.dtypes import DType, bool_
+from .ir.op import op_named
 from .tensor import Array, Tensor, wrap
 
 
@@ -40,19 +42,9 @@ def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
     return wrap(np.asarray(np.count_nonzero(host_array(input, "count_nonzero"), axis), np.int64))
 
 
-def sort_order(input: Tensor, dim: int, descending: bool, what: str) -> Tensor:
+def sort_order(input: Tensor, dim: int, descending: bool) -> Tensor:
     """The indices that sort along `dim`, stably; NaN counts as larger than any number."""
-    array = host_array(input, what)
-    if array.ndim == 0:
-        return wrap(np.zeros((), np.int64))
-    if array.dtype.kind == "V":  # bfloat16
-        array = array.astype(np.float32)
-    if descending:
-        flipped = np.flip(array, dim)
-        order = np.flip(array.shape[dim] - 1 - np.argsort(flipped, dim, kind="stable"), dim)
-    else:
-        order = np.argsort(array, dim, kind="stable")
-    return wrap(np.ascontiguousarray(order, np.int64))
+    return apply(op_named("argsort"), (input,), {"dim": dim, "descending": descending})
 
 
 def unique(

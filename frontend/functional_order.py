@@ -21,13 +21,13 @@ from .tensor import Tensor
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> ValuesAndIndices:
     """(values, indices) in order along the dim."""
     at = wrap_dim(dim, input.ndim)
-    order = sort_order(input, at, descending, "sort")
+    order = sort_order(input, at, descending)
     return RETURN_TYPES["sort"](gathered(input, at, order, True, "SortBackward0"), order)
 
 
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """The indices that sort along the dim."""
-    return sort_order(input, wrap_dim(dim, input.ndim), descending, "argsort")
+    return sort_order(input, wrap_dim(dim, input.ndim), descending)
 
 
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesAndIndices:
@@ -36,7 +36,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     size = input.shape[at] if input.ndim else 1
     if not 0 <= k <= size:
         raise RuntimeError("selected index k out of range")
-    order = sort_order(input, at, largest, "topk")
+    order = sort_order(input, at, largest)
     chosen = narrow(order, at, 0, k).contiguous() if input.ndim else order
     return RETURN_TYPES["topk"](gathered(input, at, chosen, True, "TopkBackward0"), chosen)
 
@@ -50,7 +50,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
 
 
 def _chosen(input: Tensor, at: int, rank: int, keepdim: bool, name: str, node: str) -> ValuesAndIndices:
-    order = sort_order(input, at, False, name)
+    order = sort_order(input, at, False)
     indices = narrow(order, at, rank, 1).contiguous() if input.ndim else order
     values = gathered(input, at, indices, keepdim, node)
     return RETURN_TYPES[name](values, indices if keepdim or not input.ndim else dropped(indices, at))

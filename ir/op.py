@@ -19,7 +19,7 @@ from .dims import Expr
 from .dtypes import DType
 from .types import TensorType
 
-AttrKind = Literal["int", "ints", "float", "bool", "str", "dtype", "dims", "scalar", "optional_int"]
+AttrKind = Literal["int", "ints", "float", "bool", "str", "dtype", "dim", "dims", "scalar", "optional_int"]
 
 REQUIRED: Any = object()
 
@@ -29,7 +29,7 @@ class Attr:
     """An attribute: plain data, checked and normalised when a node is built.
 
     kinds: `int`; `ints`: a tuple of ints; `dims`: a tuple of ints or symbolic dims; `float`; `bool`; `str`; `dtype`;
-    `scalar`: an int, float or bool; `optional_int`: an int or None.
+    `scalar`: an int, float, bool or complex; `optional_int`: an int or None.
     """
 
     kind: AttrKind
@@ -49,6 +49,8 @@ class Attr:
             case "ints" if isinstance(value, Sequence) and not isinstance(value, str):
                 if all(isinstance(v, int) for v in value):
                     return tuple(int(v) for v in value)
+            case "dim" if isinstance(value, int | Expr) and not isinstance(value, bool):
+                return value
             case "dims" if isinstance(value, Sequence) and not isinstance(value, str):
                 if all(isinstance(v, int | Expr) for v in value):
                     return tuple(value)
@@ -60,7 +62,7 @@ class Attr:
                 return value
             case "dtype" if isinstance(value, DType):
                 return value
-            case "scalar" if isinstance(value, int | float | bool):
+            case "scalar" if isinstance(value, int | float | bool | complex):
                 return value
         raise TypeError(f"{op}: attribute {name} must be {self.kind}, got {value!r}")
 
@@ -77,6 +79,7 @@ Lowering = Literal[
     "scatter",  # operand elements added or written at indices that are read or computed
     "check",  # its operand, after a test that may fail at run time
     "random",  # counter-based random bits
+    "host",  # NumPy computes it in compiled code too: a launch of the program that calls back (order, linear algebra, FFT)
     "region",  # the body is the node's region
     "none",  # never reaches codegen
 ]
@@ -95,6 +98,16 @@ class Sample:
     gradient: bool = True
     tolerance: float = 1.0
     label: str = ""
+
+
+@dataclass(frozen=True)
+class RegionRule:
+    """What an op with a region is. `types(operand types, types of the body's results, attrs)` gives the types that the
+    body takes and those of the op's results; RuntimeError where the operands or the body do not fit the attributes.
+    `numpy(body, arrays, attrs)` is its meaning, `body` being a function from arrays to a tuple of arrays."""
+
+    types: Callable[..., tuple[tuple[TensorType, ...], tuple[TensorType, ...]]]
+    numpy: Callable[..., tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,7 @@ class Op:
     saves: which operands/results the gradient reads, e.g. ("input:0", "output:0"); the eager tape keeps only those,
         and of the others the gradient rule may ask the type (`F.type_of`) and nothing else
     flops(*operand types, **attrs) -> the work in floating point operations, where it is more than one per element
+    region: for ops of the lowering "region", in place of `infer` and `numpy`
     """
 
     name: str
@@ -149,6 +163,7 @@ class Op:
     grad_name: str = ""
     flops: Callable[..., Any] | None = None
     samples: tuple[Sample, ...] = ()
+    region: RegionRule | None = None
 
     def normalise_attrs(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Every declared attribute in declared order, defaults filled in; TypeError for unknown or missing ones."""

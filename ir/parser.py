@@ -32,9 +32,9 @@ from .dtypes import DType
 from .graph import Graph, IRError, Location, Node, Provenance, Value
 from .op import Attr, Op, all_ops, op_named
 from .types import TensorType
-from .verifier import RULE_ERRORS, verify
+from .verifier import RULE_ERRORS, verify, verify_region
 
-__all__ = ["IRSyntaxError", "ops", "parse"]
+__all__ = ["IRSyntaxError", "ops", "parse", "parse_region"]
 
 MAX_DEPTH = 60  # nested regions and parentheses: below Python's own recursion limit
 MAX_TERMS = 256  # terms of a dim's polynomial
@@ -85,6 +85,11 @@ def parse(text: str) -> Graph:
     """The graph that the text describes, verified. IRSyntaxError says where the text is at fault and what
     it should have been."""
     return _Parser(text).graph()
+
+
+def parse_region(text: str) -> Graph:
+    """`parse` for a graph that stands inside another: its `dims` are that one's, its inputs need not bind them."""
+    return _Parser(text).graph(region=True)
 
 
 class _Parser:
@@ -179,7 +184,7 @@ class _Parser:
 
     # Blocks
 
-    def graph(self) -> Graph:
+    def graph(self, region: bool = False) -> Graph:
         if self.token.text == "dims":
             self._symbol_bounds()
         start = self.token
@@ -187,6 +192,8 @@ class _Parser:
         if self.token.kind != "end":
             self.fail(f"expected the end of the text after the graph, found {self.token}")
         try:
+            if region:
+                return verify_region(graph, {name: dims.symbols(dim)[0] for name, dim in self.symbols.items()})
             return verify(graph)
         except IRError as error:
             self.fail(str(error), start, error)
@@ -450,6 +457,8 @@ class _Parser:
             case "ints":
                 self.expect("[", "a list of integers")
                 return tuple(self._signed(self.accept("-")) for _ in self.separated("]"))
+            case "dim":
+                return self._dim()
             case "dims":
                 self.expect("[", "a list of dims")
                 return tuple(self._dim() for _ in self.separated("]"))
@@ -461,6 +470,8 @@ class _Parser:
                 return self._dtype()
             case "scalar" if self.token.text in ("true", "false"):
                 return self._bool()
+            case "scalar" if self.token.text == "complex":
+                return self._complex()
         return self._number(declared.kind == "float")
 
     def _signed(self, negative: bool) -> int:
@@ -482,6 +493,15 @@ class _Parser:
         self.advance()
         number = float(token.text)
         return -number if negative else number
+
+    def _complex(self) -> complex:
+        self.advance()
+        self.expect("(")
+        real = self._number(True)
+        self.expect(",")
+        imag = self._number(True)
+        self.expect(")")
+        return complex(real, imag)
 
     def _string(self) -> str:
         token = self.expect("string", "a string")

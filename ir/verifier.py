@@ -30,6 +30,12 @@ def verify(graph: Graph) -> Graph:
     return graph
 
 
+def verify_region(graph: Graph, outer: Mapping[str, Symbol]) -> Graph:
+    """The graph itself, if it keeps every rule inside another graph whose symbols are `outer`."""
+    _verify(graph, outer)
+    return graph
+
+
 def _verify(graph: Graph, outer: Mapping[str, Symbol] | None) -> None:
     symbols: dict[str, Symbol] = dict(outer or {})
     for value in graph.inputs:
@@ -128,24 +134,29 @@ def _check_types(graph: Graph, node: Node) -> None:
 
 
 def _check_regions(graph: Graph, node: Node, symbols: Mapping[str, Symbol]) -> None:
-    if node.op.lowering != "region":
+    rule = node.op.region
+    if rule is None:
         raise _error(graph, f"op {node.op.name} takes no region", node)
-    if not node.regions:
-        raise _error(graph, f"op {node.op.name} needs a region", node)
-    for region in node.regions:
-        for what, inner, here in (
-            ("takes", region.inputs, node.inputs),
-            ("gives", region.outputs, node.outputs),
-        ):
-            inside, outside = ([str(v.type) for v in values] for values in (inner, here))
-            if [v.type for v in inner] != [v.type for v in here]:
-                raise _error(graph, f"region {region.name} {what} {inside}, its node {outside}", node)
-        if region.aliases:
-            raise _error(graph, f"region {region.name} has aliased outputs; only a whole graph may", node)
-        try:
-            _verify(region, symbols)
-        except IRError as error:
-            raise _error(graph, f"in region {region.name}: {error}", node) from None
+    if len(node.regions) != 1:
+        count = "a region" if not node.regions else "one region"
+        raise _error(graph, f"op {node.op.name} needs {count}", node)
+    (region,) = node.regions
+    operands = tuple(v.type for v in node.inputs)
+    try:
+        takes, gives = rule.types(operands, tuple(v.type for v in region.outputs), node.attrs)
+    except RULE_ERRORS as error:
+        raise _error(graph, f"{node.op.name} does not accept this: {error}", node) from error
+    for what, values, wanted in (("takes", region.inputs, takes), ("gives", node.outputs, gives)):
+        if tuple(v.type for v in values) != wanted:
+            have, want = [str(v.type) for v in values], list(map(str, wanted))
+            inside, outside = (have, want) if what == "takes" else (want, have)
+            raise _error(graph, f"region {region.name} {what} {inside}, its node {outside}", node)
+    if region.aliases:
+        raise _error(graph, f"region {region.name} has aliased outputs; only a whole graph may", node)
+    try:
+        _verify(region, symbols)
+    except IRError as error:
+        raise _error(graph, f"in region {region.name}: {error}", node) from None
 
 
 def _check_aliases(graph: Graph) -> None:

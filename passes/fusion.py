@@ -5,6 +5,8 @@ come together with what stands between them; pooling takes cheap work on its ope
 results; what is left forms loops. Constants and views, and arithmetic too cheap to go through memory, are
 computed wherever they are read. Why two nodes are not in one kernel is recorded (`run_with_report`).
 
+What runs on the host (`host.py`) is a group of its own, of kind `host`: nothing is fused across it.
+
     conv(x, w) -> add bias -> relu -> max_pool          [conv, add, relu] [max_pool]
     amax, sub, exp, sum, log, sub                       [log_softmax, one pass per reduction]
 """
@@ -20,7 +22,11 @@ from ..ir.graph import Graph, Node
 from .fusion_build import Group, build_fused
 from .fusion_index import Space, needs_memory
 from .fusion_partition import OPERAND_VIEWS, PURE_VIEWS, Partition, Reason, Refusal
+from .host import placed_lowering, runs_on_host
+from .regions import own_results, with_bodies
 
+# Groups of one node, which nothing joins.
+ALONE = ("single", "host", "scan")
 ANCHORS = {"reduce": "reduce", "contraction": "contraction", "window": "window"}
 
 
@@ -35,7 +41,8 @@ class FusionReport:
         lines = []
         for node in self.graph.nodes:
             ops = ", ".join(n.op.name for n in node.regions[0].nodes)
-            lines.append(f"{node.attrs['name']} ({node.attrs['kind']}): {ops}")
+            name = f"{node.attrs['name']} ({node.attrs['kind']})" if node.op.name == "fused" else node.op.name
+            lines.append(f"{name}: {ops}")
         return "\n".join([*lines, *map(str, self.refusals)])
 
 
@@ -56,6 +63,8 @@ class Fusion:
         return self.run_with_report(graph).graph
 
     def run_with_report(self, graph: Graph) -> FusionReport:
+        """The body of a scan is fused by itself."""
+        graph = with_bodies(graph, lambda body: self.run(own_results(body)))
         if not self.enabled:
             groups = [Group(kind_of(n), [n]) for n in graph.nodes]
             return FusionReport(build_fused(graph, groups, (), lambda group, node, consumer: False), ())
@@ -68,7 +77,11 @@ class Fusion:
 
 def kind_of(node: Node) -> str:
     """The kind of a group that holds just this node."""
-    lowering = node.op.lowering
+    lowering = placed_lowering(node)
+    if lowering == "host":
+        return "host"
+    if lowering == "region":
+        return "scan"
     if lowering in ("pointwise", "view", "constant"):
         return "loop"
     if lowering == "reduce" and node.op.combine is None:
@@ -102,7 +115,7 @@ class _Fuser:
     def run(self) -> None:
         self._inline_free_nodes()
         for node in self.graph.nodes:
-            if kind_of(node) != "loop":
+            if kind_of(node) != "loop" and node not in self.partition.inlined:
                 self.partition.add_group(kind_of(node), node, space_of(node))
         self._inline_for_pointwise_readers()
         anchored = {"contraction", "window", "reduce"}
@@ -126,7 +139,7 @@ class _Fuser:
     def _inline_free_nodes(self) -> None:
         p = self.partition
         for node in self.graph.nodes:
-            scalar = node.op.lowering == "pointwise" and p.numel(node) == 1
+            scalar = node.op.lowering == "pointwise" and p.numel(node) == 1 and not runs_on_host(node)
             scalar = scalar and all(v.type.numel == 1 for v in node.inputs) and not p.is_returned(node)
             if (
                 node.op.lowering == "constant"
@@ -148,7 +161,7 @@ class _Fuser:
             if node.op.lowering != "pointwise" or p.is_returned(node) or not self._is_light(node, 2):
                 continue
             readers = p.consumers(node)
-            if readers and all(r.op.lowering == "pointwise" for r in readers):
+            if readers and all(placed_lowering(r) == "pointwise" for r in readers):
                 p.inline(node)
 
     def _is_light(self, node: Node, cost: int) -> bool:
@@ -233,7 +246,7 @@ class _Fuser:
     def _reads_in_place(self, space: Space, members: set[Node], group: Group) -> bool:
         """Whether each member reads the results of members at their natural indices."""
         p = self.partition
-        anchor = group.anchor if group.kind in ("contraction", "window", "single") else None
+        anchor = group.anchor if group.kind in ("contraction", "window", *ALONE) else None
         for node in members:
             if node is anchor:
                 if any(source in members for source in p.sources(node)):
@@ -355,7 +368,7 @@ class _Fuser:
 
     def _why_not_feed(self, group: Group, node: Node) -> Reason | None:
         p = self.partition
-        if group.kind == "single" or node.op.lowering != "pointwise":
+        if group.kind in ALONE or node.op.lowering != "pointwise":
             return Reason.KIND
         if group.kind in ("contraction", "window") and group.anchor in p.consumers(node):
             return Reason.OPERAND_IN_MEMORY
@@ -387,7 +400,7 @@ class _Fuser:
 
     def _takes_copies(self, group: Group, reader: Node) -> bool:
         """Whether the group computes inlined arithmetic that this node of it reads."""
-        return group.kind != "single" and not (group.kind == "contraction" and reader is group.anchor)
+        return group.kind not in ALONE and not (group.kind == "contraction" and reader is group.anchor)
 
     def _is_natural(self, node: Node, reader: Node) -> bool:
         p = self.partition
@@ -454,11 +467,11 @@ class _Fuser:
 
     def accepts(self, group: Group, node: Node, consumer: Node) -> bool:
         """Whether the group takes a copy of an inlined node that one of its nodes reads."""
-        if needs_memory(consumer):
+        if needs_memory(consumer) or group.kind == "scan":
             return False
         if group.kind == "contraction" and consumer in self._operand_path(group):
             return node.op.name in OPERAND_VIEWS and not needs_memory(node)
-        if group.kind == "single":
+        if group.kind in ("single", "host"):
             is_random = group.anchor.op.lowering == "random"
             return not is_random and (node.op.lowering == "constant" or node.op.name in PURE_VIEWS)
         return True

@@ -13,6 +13,7 @@ from heapq import heapify, heappop, heappush
 
 from ..ir.graph import Graph, IRError, Node, Value, replace_values
 from ..ir.op import op_named
+from .host import runs_on_host
 
 
 @dataclass(eq=False)
@@ -61,7 +62,7 @@ class _Builder:
         while wanted:
             node = self.producer.get(wanted.pop())
             if node is not None and node not in owned:
-                group = Group("loop", [node])
+                group = Group("host" if runs_on_host(node) else "loop", [node])
                 groups.append(group)
                 owned.add(node)
                 bodies[group] = self._members(group)
@@ -69,7 +70,7 @@ class _Builder:
         memory = set(self.graph.outputs) | {v for m in bodies.values() for v in self._reads(m)}
         nodes = []
         for number, group in enumerate(self._ordered(groups, bodies)):
-            name = group.name or f"fused_{number}"
+            name = group.name or f"{'host' if group.kind == 'host' else 'fused'}_{number}"
             nodes.append(self._fused(group, name, bodies[group], memory))
         return replace(self.graph, nodes=tuple(nodes))
 
@@ -94,6 +95,8 @@ class _Builder:
         return list(dict.fromkeys(v for node in members for v in node.inputs if v not in inside))
 
     def _fused(self, group: Group, name: str, members: Sequence[Node], memory: Collection[Value]) -> Node:
+        if group.kind == "scan":
+            return group.anchor
         mapping: dict[Value, Value] = {}
         reads = self._reads(members)
         for value in reads:

@@ -185,6 +185,12 @@ def _check_epilogue(node: Node, body: Graph, result: Value) -> None:
         walk.visit(value, _reindexed(point, result.type.shape, value.type.shape))
 
 
+def is_host(node: Node) -> bool:
+    """An op of the host, or one on complex numbers."""
+    kinds = {v.type.dtype.kind for v in (*node.inputs, *node.outputs)}
+    return node.op.lowering == "host" or "complex" in kinds
+
+
 def _check_single(node: Node, body: Graph) -> None:
     own = [n for n in body.nodes if n.op.lowering not in ELEMENTWISE]
     if len(own) != 1:
@@ -193,12 +199,26 @@ def _check_single(node: Node, body: Graph) -> None:
         raise IRError(f"{node}: a single group's result is that of its {own[0].op.name}")
 
 
+def _check_host(node: Node, body: Graph) -> None:
+    """One node, through views and fills, which NumPy makes on the way."""
+    producers = body.producers()
+    own = {producers[v] for v in body.outputs if v in producers}
+    if len(own) != 1:
+        raise IRError(f"{node}: a host group's results are those of one op")
+    for member in body.nodes:
+        if member not in own and member.op.lowering not in ("view", "constant"):
+            raise IRError(f"{node}: a host group cannot hold {member.op.name} besides its own op")
+    if not all(is_host(n) for n in own):
+        raise IRError(f"{node}: {own} is for code generation, not for the host")
+
+
 RULES: dict[str, Callable[[Node, Graph], None]] = {
     "loop": _check_loop,
     "reduce": _check_reduce,
     "contraction": _check_contraction,
     "window": _check_window,
     "single": _check_single,
+    "host": _check_host,
 }
 
 

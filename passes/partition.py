@@ -22,6 +22,7 @@ from ..ir.printer import node_symbols
 from ..ir.verifier import plain_symbols
 from .dce import DeadCodeElimination
 from .decompose import Decompose
+from .host import runs_on_host
 
 # Sizes that depend on a symbolic dim are compared as if it were this, or the nearest value it may have.
 TYPICAL_DIM = 64
@@ -151,7 +152,9 @@ def _minimum_cut(
 
 def is_cheap(node: Node) -> bool:
     """Is the node worth computing twice rather than saving: pointwise, a view or a fill, or a composite of
-    only such? Not contractions, reductions and random draws."""
+    only such? Not contractions, reductions, random draws and what runs on the host."""
+    if runs_on_host(node):
+        return False
     if node.op.level == "composite":
         return _is_cheap_composite(node)
     return node.op.lowering in ("pointwise", "view", "constant")

@@ -28,10 +28,11 @@ from ..ir.graph import Graph
 from ..ir.printer import to_text
 from ..passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
 from . import allocator, disk_cache
+from .host_calls import FAILED, HostCalls, host_call_data
 from .loading import LoadedProgram
 from .threads import default_num_threads
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class CompiledGraph:
                 disk_cache.store(key, self._facts, objects)
                 start = self.timings.measure("write cache", start)
         self._arena_bytes = dims.from_data(self._facts["arena_bytes"])
-        self._code = LoadedProgram(objects)
+        stored = self._facts["host_calls"]
+        self._code = LoadedProgram(objects, HostCalls(stored, self.symbols) if stored else None)
         self.timings.measure("load", start)
 
     def _build(self) -> tuple[list[bytes], dict[str, Any]]:
@@ -110,6 +112,7 @@ class CompiledGraph:
             "format": FORMAT,
             "arena_bytes": dims.to_data(program.arena_bytes),
             "messages": {str(code): text for code, text in program.messages.items()},
+            "host_calls": [host_call_data(call) for call in program.host_calls],
         }
         return objects, facts
 
@@ -130,7 +133,12 @@ class CompiledGraph:
         return memory, address + -address % 64
 
     def raise_status(self, code: int) -> None:
-        """Raise the error that a failed check of the generated code stands for."""
+        """Raise the error that a failed check of the generated code stands for, or what a host call raised."""
+        if code == FAILED and self._code.host_calls is not None:
+            which, error = self._code.host_calls.take_error()
+            place = self.program.host_calls[which].location
+            error.add_note(f"in compiled {self.traced.name}" + (f", at {place}" if place else ""))
+            raise error
         text = self._facts["messages"].get(str(code))
         if text is None:
             raise RuntimeError(f"{self.traced.name}: generated code reported the unknown status {code}")

@@ -14,6 +14,7 @@ from ..codegen.llvm.program import emit_program
 from ..codegen.loops.nodes import Buffer, Program
 from ..codegen.target import Target
 from ..ir import dims
+from .host_calls import FAILED, HostCalls, host_call_data
 from .loading import LoadedProgram
 
 Array = np.ndarray[Any, Any]
@@ -33,7 +34,9 @@ def compile_program(
     """The program compiled for the host and loaded."""
     target = target or Target.host()
     emitted = emit_program(program, target, options, modules)
-    return LoadedProgram(compile_modules(emitted, target, len(emitted)))
+    objects = compile_modules(emitted, target, len(emitted))
+    stored = [host_call_data(call) for call in program.host_calls]
+    return LoadedProgram(objects, HostCalls(stored, [d.name for d in program.dims]) if stored else None)
 
 
 def run_program(
@@ -74,6 +77,8 @@ def run_program(
         ctypes.addressof(values),
         threads,
     )
+    if code == FAILED and native.host_calls is not None:
+        raise native.host_calls.take_error()[1]
     if code:
         raise CheckError(code, program.messages.get(code, f"{program.name}: check {code} failed"))
     return [arrays[b] for b in program.outputs]

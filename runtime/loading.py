@@ -9,10 +9,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..codegen.llvm.compile import compile_module, target_machine
-from ..codegen.llvm.program import ENTRY
+from ..codegen.llvm.program import ENTRY, HOST_SLOT
 from ..codegen.llvm.thread_pool import POOL_RUN, POOL_WORKERS, pool_module
 from ..codegen.target import Target
 from . import disk_cache
+from .host_calls import HostCalls
 
 if TYPE_CHECKING:
     from llvmlite import binding
@@ -29,6 +30,13 @@ class LoadedCode:
         found = int(self._engine.get_function_address(name))
         if not found:
             raise KeyError(f"the object code has no function {name!r}")
+        return found
+
+    def variable(self, name: str) -> int:
+        """The address of a global variable; KeyError if the objects do not define it."""
+        found = int(self._engine.get_global_value_address(name))
+        if not found:
+            raise KeyError(f"the object code has no variable {name!r}")
         return found
 
     def keep_forever(self) -> None:
@@ -88,15 +96,19 @@ def pool_workers() -> int:
 
 
 class LoadedProgram:
-    """A program's native entry, callable."""
+    """A program's native entry, callable. `host_calls` is what it calls back, where it does."""
 
-    def __init__(self, objects: Sequence[bytes]):
+    def __init__(self, objects: Sequence[bytes], host_calls: HostCalls | None = None):
         self.code = load_objects(objects)
+        self.host_calls = host_calls
+        if host_calls is not None:
+            ctypes.c_void_p.from_address(self.code.variable(HOST_SLOT)).value = host_calls.address
         self.address = self.code.address(ENTRY)
         pointer = ctypes.c_void_p
         prototype = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, pointer, pointer, ctypes.c_int64)
         self._entry = prototype(self.address)
 
     def run(self, inputs: object, outputs: object, arena: int, dims: object, threads: int) -> int:
-        """Run it on pointer arrays, arena and dims; the result is 0 or the code of a failed check."""
+        """Run it on pointer arrays, arena and dims; the result is 0, the code of a failed check, or
+        `host_calls.FAILED`."""
         return int(self._entry(inputs, outputs, arena, dims, threads))

@@ -5,6 +5,13 @@
 `inputs` and `outputs` point to arrays of data pointers, in the order of the program's buffers; `arena` to
 `arena_bytes` of scratch memory; `dims` to the symbolic dims' values as i64, in the program's order. The result is 0 or
 the code of the first check that failed.
+
+A host call is a function like a kernel, which calls Python through the pointer in `HOST_SLOT`; the loader puts it there:
+
+    i32 host(i64 which, ptr args, ptr dims)
+
+`which` counts the program's host calls; `args` and `dims` are those of kernels. What it returns, unless 0, is the
+program's result at once.
 """
 
 from __future__ import annotations
@@ -14,7 +21,7 @@ from collections.abc import Mapping
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ..loops.nodes import Buffer, Check, Kernel, Launch, Program
+from ..loops.nodes import Buffer, Check, HostCall, Kernel, Launch, Program
 from ..loops.walk import statements
 from ..target import Target
 from .alias import alias_metadata
@@ -26,6 +33,7 @@ from .text import Value, Writer, const
 
 ENTRY = "run"
 POOL_RUN = "vitrify_pool_run"
+HOST_SLOT = "vitrify_host"
 
 # A launch is shared among threads when its work (iterations times `Kernel.cost`, in FLOPs or element moves) takes
 # several times longer than waking the pool (0.4 µs, DESIGN.md section 8); a chunk is at least the second figure.
@@ -42,7 +50,12 @@ def emit_program(
     texts: dict[KernelText, str] = {}
     names: list[str] = []
     emitted: dict[tuple[int, tuple[int, ...]], str] = {}
+    hosts: list[str] = []
     for launch in program.launches:
+        if isinstance(launch.kernel, HostCall):
+            names.append(f"host_{len(hosts)}")
+            hosts.append(_host_call(names[-1], len(hosts)))
+            continue
         classes = alias_classes(program, launch)
         key = (id(launch.kernel), classes)
         if key not in emitted:
@@ -57,14 +70,25 @@ def emit_program(
         functions = [k.text.replace("@KERNEL", f"@{texts[k]}", 1) for k in part]
         declarations = dict(d for k in part for d in k.declarations)
         if number == 0:
-            functions.append(entry)
+            functions += [*hosts, entry]
+            if hosts:
+                declarations[f"@{HOST_SLOT}"] = f"@{HOST_SLOT} = global ptr null, align 8"
             declarations.update(entry_declarations)
             for name in dict.fromkeys(names):
-                if name not in here:
+                if name not in here and not name.startswith("host_"):
                     declarations[f"@{name}"] = f"declare void @{name}(ptr, ptr, i64, i64, ptr)"
             declarations[f"@{POOL_RUN}"] = f"declare void @{POOL_RUN}(ptr, ptr, ptr, i64, i64, i64, ptr)"
         out.append(module_text(target, functions, declarations, part))
     return out
+
+
+def _host_call(name: str, number: int) -> str:
+    return (
+        f"define void @{name}(ptr %args, ptr %dims, i64 %begin, i64 %end, ptr %status) nounwind {{\n"
+        f"entry:\n%host = load ptr, ptr @{HOST_SLOT}, align 8\n"
+        f"%code = call i32 %host(i64 {number}, ptr %args, ptr %dims)\n"
+        "store i32 %code, ptr %status, align 4\nret void\n}\n"
+    )
 
 
 def module_text(
@@ -166,6 +190,7 @@ class _EntryEmitter:
         if parallel is None:
             w.line(f"call void @{name}(ptr %args, ptr %dims, i64 0, i64 1, ptr %status)")
             return
+        assert isinstance(launch.kernel, Kernel)
         n = self.index.value(parallel.extent)
         cost, share = self._sharing(launch.kernel, parallel.extent, n)
         number = w.fresh("")
@@ -228,7 +253,8 @@ def _entry(program: Program, names: list[str], target: Target) -> tuple[str, dic
     ]
     for launch, name in zip(program.launches, names):
         e.launch(launch, name)
-        if any(isinstance(stmt, Check) for stmt in statements(launch.kernel.body)):
+        host = isinstance(launch.kernel, HostCall)
+        if host or any(isinstance(stmt, Check) for stmt in statements(launch.kernel.body)):
             e.stop_if_failed()
     body = "\n".join(e.w.lines())
     header = f"define i32 @{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena, ptr %dims, i64 %threads) nounwind"
@@ -236,4 +262,12 @@ def _entry(program: Program, names: list[str], target: Target) -> tuple[str, dic
     return f"{header} {{\nentry:\n{body}\n{end}", e.w.declarations
 
 
-__all__ = ["ENTRY", "POOL_RUN", "alias_classes", "emit_program", "launched_functions", "module_text"]
+__all__ = [
+    "ENTRY",
+    "HOST_SLOT",
+    "POOL_RUN",
+    "alias_classes",
+    "emit_program",
+    "launched_functions",
+    "module_text",
+]

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...ir import dims
 from ...ir.dims import DimLike, Quotient, Remainder, Symbol
+from ...ir.interpreter import run as run_graph
 from .nodes import (
     Apply,
     Buffer,
@@ -20,6 +21,7 @@ from .nodes import (
     Const,
     Expr,
     For,
+    HostCall,
     If,
     Index,
     Kernel,
@@ -70,6 +72,9 @@ def run_program(
         arrays[buffer] = memory[start:stop].view(buffer.dtype.numpy).reshape(_shape(buffer, bound))
     status = 0
     for launch in program.launches:
+        if isinstance(launch.kernel, HostCall):
+            run_host(launch.kernel, [arrays[arg] for arg in launch.args], bound)
+            continue
         given = [
             arrays[arg].reshape(_shape(param, bound))
             for param, arg in zip(launch.kernel.params, launch.args, strict=True)
@@ -78,6 +83,13 @@ def run_program(
         if status:
             break
     return [arrays[b] for b in program.outputs], status
+
+
+def run_host(host: HostCall, arrays: Sequence[Array], bindings: Mapping[str, int]) -> None:
+    """Run a host call on arrays of its params' shapes, in place."""
+    count = len(host.graph.inputs)
+    for target, found in zip(arrays[count:], run_graph(host.graph, arrays[:count], bindings), strict=True):
+        np.copyto(target, found)
 
 
 def run_kernel(kernel: Kernel, arrays: Sequence[Array], bindings: Mapping[str, int] | None = None) -> int:

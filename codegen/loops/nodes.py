@@ -1,7 +1,8 @@
 """The loop IR: kernels as loop nests over buffers, with scalar expressions.
 
     program   = buffers, launches                                  one native call
-    launch    = kernel(buffer, ...)                                 buffers bound to the kernel's parameters
+    launch    = kernel(buffer, ...) | host(buffer, ...)             buffers bound to the parameters
+    host      = params, graph                                       a call back to Python, which runs the graph
     kernel    = params, dims, locals, body
     stmt      = for v in extent [serial|unroll|vector L|parallel] { stmt* }
               | let name = expr | store buffer[index] = expr | if expr { stmt* } | check expr, message
@@ -29,6 +30,8 @@ from typing import Literal
 from ...ir import dtypes
 from ...ir.dims import DimLike, Symbol, product
 from ...ir.dtypes import DType
+from ...ir.graph import Graph, Location
+from ...ir.printer import used_symbols
 from ...passes.memory_plan import Interval
 
 Space = Literal["global", "stack", "register"]
@@ -192,11 +195,33 @@ class Kernel:
 
 
 @dataclass(frozen=True, eq=False)
+class HostCall:
+    """What stands in a kernel's place where NumPy computes: Python is called back and runs `graph` by its ops' NumPy
+    rules, on the thread that called the program. `params` are the buffers of the graph's inputs, then of its outputs.
+    It has no statements, and no loop to share among threads."""
+
+    name: str
+    graph: Graph
+    params: tuple[Buffer, ...]
+    location: Location | None = None
+    body: tuple[Stmt, ...] = ()
+    parallel: None = None
+
+    @property
+    def writes(self) -> frozenset[str]:
+        return frozenset(b.name for b in self.params[len(self.graph.inputs) :])
+
+    @property
+    def dims(self) -> tuple[Symbol, ...]:
+        return used_symbols(self.graph)
+
+
+@dataclass(frozen=True, eq=False)
 class Launch:
-    """A kernel applied to the program's buffers, one for each of its params. `source` says what it computes, for
+    """A kernel or host call on the program's buffers, one for each of its params. `source` says what it computes, for
     reports: the name of the fused group; `flops` and `bytes` are its work and its least traffic."""
 
-    kernel: Kernel
+    kernel: Kernel | HostCall
     args: tuple[Buffer, ...]
     source: str = ""
     flops: DimLike = 0
@@ -221,3 +246,8 @@ class Program:
     arena_bytes: DimLike = 0
     messages: Mapping[int, str] = field(default_factory=dict)
     lifetimes: tuple[Interval, ...] = ()
+
+    @property
+    def host_calls(self) -> tuple[HostCall, ...]:
+        """The host calls, in order; the native program tells them apart by number."""
+        return tuple(x.kernel for x in self.launches if isinstance(x.kernel, HostCall))

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ...ir.dims import DimLike, Symbol
+from ...ir.printer import to_text
 from .nodes import (
     Apply,
     Buffer,
@@ -22,6 +23,7 @@ from .nodes import (
     Const,
     Expr,
     For,
+    HostCall,
     If,
     Index,
     Kernel,
@@ -55,9 +57,9 @@ def print_program(program: Program) -> str:
     return "\n".join(lines) + "\n\n" + "\n".join(texts)
 
 
-def kernel_names(program: Program) -> dict[Kernel, str]:
+def kernel_names(program: Program) -> dict[Kernel | HostCall, str]:
     """A name for each kernel: its own, with a number where several share it."""
-    names: dict[Kernel, str] = {}
+    names: dict[Kernel | HostCall, str] = {}
     used: Counter[str] = Counter()
     for launch in program.launches:
         kernel = launch.kernel
@@ -75,8 +77,12 @@ def _launch(launch: Launch, name: str) -> str:
     return f"{text}  # {'; '.join(notes)}" if notes else text
 
 
-def print_kernel(kernel: Kernel, name: str | None = None) -> str:
+def print_kernel(kernel: Kernel | HostCall, name: str | None = None) -> str:
     params = ", ".join(_buffer(b) + (" written" if b.name in kernel.writes else "") for b in kernel.params)
+    if isinstance(kernel, HostCall):
+        lines = [f"host {name or kernel.name}({params}){_dims(kernel.dims)} {{"]
+        lines += [f"  {line}" for line in to_text(kernel.graph, locations=False).splitlines()]
+        return "\n".join([*lines, "}"]) + "\n"
     lines = [f"# {line}" for line in kernel.comment.splitlines()]
     lines.append(f"kernel {name or kernel.name}({params}){_dims(kernel.dims)} cost {kernel.cost} {{")
     lines += [f"  {b.space} {_buffer(b)}" for b in kernel.locals]

@@ -16,6 +16,7 @@ from .nodes import (
     Const,
     Expr,
     For,
+    HostCall,
     If,
     Index,
     Kernel,
@@ -65,11 +66,22 @@ def verify_program(program: Program) -> None:
     free = {s.name for s in program.dims}
     for launch in program.launches:
         _verify_launch(program, launch, known, free)
-    for kernel in dict.fromkeys(launch.kernel for launch in program.launches):
+    for host in program.host_calls:
+        _verify_host(host)
+    for kernel in dict.fromkeys(x.kernel for x in program.launches if isinstance(x.kernel, Kernel)):
         verify_kernel(kernel)
         for stmt in statements(kernel.body):
             if isinstance(stmt, Check) and stmt.code not in program.messages:
                 raise LoopError(f"kernel {kernel.name}: check code {stmt.code} has no message in the program")
+
+
+def _verify_host(host: HostCall) -> None:
+    values = (*host.graph.inputs, *host.graph.outputs)
+    if [(b.dtype, b.shape) for b in host.params] != [(v.type.dtype, v.type.shape) for v in values]:
+        raise LoopError(f"host call {host.name}: its params are not what its graph takes and gives")
+    for buffer in host.params:
+        if buffer.space != "global":
+            raise LoopError(f"host call {host.name}: the param {buffer} must be in global memory")
 
 
 def _verify_launch(program: Program, launch: Launch, known: set[Buffer], free: set[str]) -> None:

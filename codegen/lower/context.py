@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from ...ir import dims
 from ...ir.dims import DimLike, Symbol
 from ...ir.dtypes import DType
-from ...ir.graph import IRError, Value
+from ...ir.graph import Graph, IRError, Location, Value
 from ..loops.nodes import (
     Apply,
     Buffer,
     Check,
     Expr,
     For,
+    HostCall,
     If,
     Index,
     Kernel,
@@ -144,6 +145,15 @@ class LowerContext:
                 bytes = bytes + buffer.nbytes
         self.launches.append(Launch(kernel, args, source, flops, bytes))
         return kernel
+
+
+    def launch_host(self, name: str, graph: Graph, args: Args, location: Location | None) -> None:
+        """Append a host call: the graph run on the buffers of its inputs and outputs."""
+        params = tuple(args[v] for v in (*graph.inputs, *graph.outputs))
+        bytes: DimLike = 0
+        for buffer in params:
+            bytes = bytes + buffer.nbytes
+        self.launches.append(Launch(HostCall(self.fresh(name), graph, params, location), params, bytes=bytes))
 
 
 def _of_first_iteration(cost: DimLike, known: Sequence[Symbol]) -> DimLike:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ...ir import dims
 from ...ir.dims import DimLike
-from ..loops.nodes import Buffer, Expr, For, If, Index, Launch, Let, Load, Stmt, Store
+from ..loops.nodes import Buffer, Expr, For, HostCall, If, Index, Launch, Let, Load, Stmt, Store
 from .template import operands, walk
 
 # Loop iterations that counting stores may step through.
@@ -21,6 +21,8 @@ def reads_before_writing(launch: Launch, old: Buffer, new: Buffer) -> bool:
     """Whether `new` may be the same memory as `old`, for this launch. Conservative: only equal index
     expressions count as the same element."""
     kernel = launch.kernel
+    if isinstance(kernel, HostCall):
+        return not any(b is old for b in launch.args)
     reads = {p for p, b in zip(kernel.params, launch.args) if b is old}
     writes = {p for p, b in zip(kernel.params, launch.args) if b is new}
     if not reads:

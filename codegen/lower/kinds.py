@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ...ir.graph import Graph, IRError, Node
 from .context import Args, LowerContext
 from .contraction_lower import lower_contraction
+from .host import lower_host
 from .pointwise import lower_loop
 from .reduce import lower_reduce
 from .single import lower_single
@@ -20,6 +21,7 @@ LOWERINGS: dict[str, GroupLowering] = {
     "contraction": lower_contraction,
     "window": lower_window,
     "single": lower_single,
+    "host": lower_host,
 }
 
 

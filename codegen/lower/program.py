@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...ir import dims
+from ...ir.builder import GraphBuilder
 from ...ir.graph import Graph, IRError, Node, Value
+from ...ir.types import TensorType
 from ...passes.memory_plan import Interval, plan_memory
 from ..loops.nodes import Buffer, Launch, Load, Program
 from ..target import Target
@@ -161,6 +163,11 @@ class _Placement:
     def _copy(self, source: Buffer, target: Buffer) -> None:
         if source.numel == 0:
             return
+        if source.dtype.is_complex:  # kernels do not touch complex numbers
+            graph, value = _identity(source)
+            args = {graph.inputs[0]: source, value: target}
+            self.ctx.launch_host(f"copy_{source.name}", graph, args, None)
+            return
         names = Names()
         axis = Axis(names("i"), source.numel)
         element = Element(self.ctx.flat(target), axis.index, Load(self.ctx.flat(source), (axis.index,)))
@@ -170,6 +177,12 @@ class _Placement:
     def _rebound(self, launch: Launch) -> Launch:
         args = tuple(self.moved.get(b, b) for b in launch.args)
         return Launch(launch.kernel, args, launch.source, launch.flops, launch.bytes)
+
+
+def _identity(buffer: Buffer) -> tuple[Graph, Value]:
+    builder = GraphBuilder("copy")
+    value = builder.detach(builder.input("x", TensorType(buffer.shape, buffer.dtype)))
+    return builder.finish([value]), value
 
 
 def written(launch: Launch) -> set[Buffer]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..graph import IRError
-from ..op import VARIADIC, Attr, Op, declare
+from ..op import VARIADIC, Attr, Op, RegionRule, declare
 from ..types import TensorType
 from .common import integers, uniform
 
@@ -37,11 +37,15 @@ declare(
     Op(
         "fused",
         "The nodes of its region as one kernel. `kind` says which lowering takes the group: loop, reduce, "
-        "contraction, window or single.",
+        "contraction, window, single or host.",
         infer=_fused_infer,
         numpy=_fused_numpy,
         attrs={"name": Attr("str"), "kind": Attr("str")},
         arity=(0, VARIADIC),
         lowering="region",
+        region=RegionRule(
+            types=lambda operands, results, attrs: (operands, results),
+            numpy=lambda body, arrays, attrs: body(*arrays),
+        ),
     )
 )
