@@ -6,10 +6,11 @@ import math
 import warnings
 from typing import Any
 
-from ..creation import full
-from ..dispatch import apply, op_named
+from ..autograd.grad_mode import no_grad
+from ..creation import empty, empty_like, full, ones
+from ..dispatch import active_backend, apply, op_named
 from ..inplace import overwrite
-from ..random import random_call
+from ..random import bernoulli_, random_call
 from ..tensor import Tensor
 
 
@@ -17,8 +18,8 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     """Zero each element with probability `p` and scale the rest by 1 / (1 - p), in training; else the input
     itself.
 
-    The mask comes from the counter-based stream (`random.random_call`), not from PyTorch's CPU generator: the
-    same eager and compiled, other numbers than PyTorch's.
+    Eagerly the mask is PyTorch's: `empty_like(input).bernoulli_(1 - p)`. A compiled function has its own stream
+    (`random.random_call`), whose mask the backward computes again instead of keeping it.
     """
     if p < 0.0 or p > 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
@@ -28,6 +29,8 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     def compute() -> Tensor:
         if p == 1.0:
             return input * 0.0
+        if active_backend().capture is None:
+            return input * _mask(input, p).div_(1.0 - p)
         state, stream = random_call()
         result: Tensor = apply(
             op_named("dropout"), (input, state), {"p": float(p), "stream": stream}, "MulBackward0"
@@ -37,8 +40,16 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return overwrite(input, compute) if inplace else compute()
 
 
+def _mask(like: Tensor, p: float) -> Tensor:
+    """1 with probability 1 - p, else 0, drawn by the eager generator."""
+    with no_grad():
+        return bernoulli_(empty_like(like), 1.0 - p)
+
+
 def _kept(input: Tensor, shape: tuple[Any, ...], p: float) -> Tensor:
     """1 with probability 1 - p, else 0, in the input's dtype."""
+    if active_backend().capture is None:
+        return _mask(input if shape == tuple(input.shape) else empty(shape, dtype=input.dtype), p)
     return dropout(full(shape, 1.0 - p, dtype=input.dtype), p)
 
 
@@ -65,7 +76,7 @@ def _feature_dropout(name: str, rank: int, input: Tensor, p: float, training: bo
         return _feature_dropout(name, rank, input.unsqueeze(0), p, training, inplace).squeeze(0)
 
     def compute() -> Tensor:
-        return input * dropout(full(_feature_shape(input), 1.0, dtype=input.dtype), p)
+        return input * dropout(ones(_feature_shape(input), dtype=input.dtype), p)
 
     return overwrite(input, compute) if inplace else compute()
 
