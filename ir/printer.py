@@ -138,6 +138,8 @@ def attr_text(value: Any) -> str:
             return str(int(value))
         case float():
             return "nan" if math.isnan(value) else repr(float(value))
+        case complex():
+            return f"complex({attr_text(value.real)}, {attr_text(value.imag)})"
         case str():
             return json.dumps(value)
         case DType():

@@ -62,7 +62,10 @@ def test_every_case_has_a_current_reference():
     missing = [
         c.id
         for c in CASES
-        if c.id not in REFERENCES and c.op.name not in WITHOUT_REFERENCE and c.sample.attrs.get("dims") != ()
+        if c.id not in REFERENCES
+        and c.op.name not in WITHOUT_REFERENCE
+        and c.op.lowering != "host"  # those are compared through the functions that use them: tests/samples
+        and c.sample.attrs.get("dims") != ()
     ]
     assert not stale and not missing, "run tests/references/make_op_references.py"
 

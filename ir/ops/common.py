@@ -22,6 +22,7 @@ Shape = tuple[DimLike, ...]
 NumPyRule = Callable[..., Any]
 
 FLOAT = frozenset({"float"})
+FLOATING = frozenset({"float", "complex"})
 NUMBER = frozenset({"uint", "int", "float", "complex"})
 REAL = frozenset({"bool", "uint", "int", "float"})
 INTEGRAL = frozenset({"bool", "uint", "int"})

@@ -67,6 +67,11 @@ def transposed(F: Any, x: Any) -> Any:
     return F.permute(x, dims=(*range(rank - 2), rank - 1, rank - 2))
 
 
+def adjoint(F: Any, x: Any) -> Any:
+    """The conjugate transpose of the last two dims; of real matrices the transpose."""
+    return F.conj(transposed(F, x))
+
+
 def _matmul_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     a, b = ctx.inputs
     a_shape, b_shape = shape_of(F, a), shape_of(F, b)
@@ -76,13 +81,13 @@ def _matmul_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
         flat_dy = F.reshape(dy, shape=(rows, b_shape[-1]))
         return needed(
             ctx,
-            lambda: F.reshape(F.matmul(flat_dy, transposed(F, b)), shape=a_shape),
-            lambda: F.matmul(transposed(F, F.reshape(a, shape=(rows, a_shape[-1]))), flat_dy),
+            lambda: F.reshape(F.matmul(flat_dy, adjoint(F, b)), shape=a_shape),
+            lambda: F.matmul(adjoint(F, F.reshape(a, shape=(rows, a_shape[-1]))), flat_dy),
         )
     return needed(
         ctx,
-        lambda: F.matmul(dy, transposed(F, b)),
-        lambda: F.matmul(transposed(F, a), dy),
+        lambda: F.matmul(dy, adjoint(F, b)),
+        lambda: F.matmul(adjoint(F, a), dy),
     )
 
 
@@ -148,8 +153,8 @@ declare(
         vjp=lambda F, ctx, dy: needed(
             ctx,
             lambda: dy,
-            lambda: F.matmul(dy, transposed(F, ctx.inputs[2])),
-            lambda: F.matmul(transposed(F, ctx.inputs[1]), dy),
+            lambda: F.matmul(dy, adjoint(F, ctx.inputs[2])),
+            lambda: F.matmul(adjoint(F, ctx.inputs[1]), dy),
         ),
         decompose=lambda F, bias, a, b: F.add(F.matmul(a, b), bias),
         saves=("input:1", "input:2"),

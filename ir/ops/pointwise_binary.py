@@ -35,6 +35,7 @@ from .common import (
     values,
     wide,
 )
+from .complex_numbers import real_dtype
 
 INF, NAN = math.inf, math.nan
 
@@ -136,7 +137,11 @@ _binary(
     "a * b; and on bool.",
     np.multiply,
     lambda s, a, b: s.and_(a, b) if a.dtype is dtypes.bool_ else s.mul(a, b),
-    lambda F, ctx, dy: needed(ctx, lambda: F.mul(dy, ctx.inputs[1]), lambda: F.mul(dy, ctx.inputs[0])),
+    lambda F, ctx, dy: needed(
+        ctx,
+        lambda: F.mul(dy, F.conj(ctx.inputs[1])),
+        lambda: F.mul(dy, F.conj(ctx.inputs[0])),
+    ),
     ("input:0", "input:1"),
     samples=(*BROADCAST, integers((3, 4), (4,)), EDGES, values([True, False], [[True], [False]])),
 )
@@ -156,8 +161,8 @@ def _div_numpy(a: Array, b: Array) -> Array:
 
 
 def _div_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
-    da = F.div(dy, ctx.inputs[1])
-    return needed(ctx, lambda: da, lambda: F.neg(F.mul(da, ctx.outputs[0])))
+    da = F.div(dy, F.conj(ctx.inputs[1]))
+    return needed(ctx, lambda: da, lambda: F.neg(F.mul(da, F.conj(ctx.outputs[0]))))
 
 
 _binary(
@@ -234,14 +239,15 @@ def _pow_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
 
     def base() -> Any:
         slope = F.mul(b, F.pow(a, F.sub(b, 1.0)))
-        return F.mul(dy, F.where(F.eq(b, 0.0), F.zeros_like(slope), slope))
+        return F.mul(dy, F.conj(F.where(F.eq(b, 0.0), F.zeros_like(slope), slope)))
 
     def exponent() -> Any:
         # 0 ** b has the slope 0 in b, not 0 * log(0). The logarithm's operand is kept off 0 so that the
         # branch not taken has finite derivatives.
-        flat = F.logical_and(F.eq(a, 0.0), F.ge(b, 0.0))
+        real = F.convert(b, dtype=real_dtype(F.type_of(b).dtype)) if F.type_of(b).dtype.is_complex else b
+        flat = F.logical_and(F.eq(a, 0.0), F.ge(real, 0.0))
         slope = F.mul(ctx.outputs[0], F.log(F.where(flat, F.ones_like(a), a)))
-        return F.mul(dy, F.where(flat, F.zeros_like(slope), slope))
+        return F.mul(dy, F.conj(F.where(flat, F.zeros_like(slope), slope)))
 
     return needed(ctx, base, exponent)
 

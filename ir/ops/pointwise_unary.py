@@ -18,6 +18,7 @@ from ..types import TensorType
 from .common import (
     ANY,
     FLOAT,
+    FLOATING,
     INTEGRAL,
     NUMBER,
     Array,
@@ -31,6 +32,7 @@ from .common import (
     values,
     wide,
 )
+from .complex_numbers import COMPLEX, real_dtype
 
 INF, NAN = math.inf, math.nan
 
@@ -42,7 +44,7 @@ def _unary(
     scalar: Callable[..., Any],
     vjp: Callable[..., Sequence[Any]] | None = None,
     saves: tuple[str, ...] = (),
-    kinds: frozenset[str] = FLOAT,
+    kinds: frozenset[str] = FLOATING,
     result: DType | None = None,
     samples: tuple[Sample, ...] = (),
     grad_name: str = "",
@@ -109,15 +111,31 @@ declare(
     )
 )
 
-_unary(
-    "abs",
-    "|x|. The gradient at 0 is 0.",
-    np.abs,
-    lambda s, x: s.abs(x),
-    lambda F, ctx, dy: [F.mul(dy, F.sign(ctx.inputs[0]))],
-    ("input:0",),
-    NUMBER,
-    samples=(distinct((3, 5)), uniform(()), uniform((0,)), integers((3, 5)), EDGES),
+
+def _abs_infer(x: TensorType) -> TensorType:
+    check_dtype("abs", x, NUMBER)
+    return x.with_dtype(real_dtype(x.dtype))
+
+
+def _abs_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
+    x = ctx.inputs[0]
+    dtype = F.type_of(x).dtype
+    return [F.mul(F.convert(dy, dtype=dtype), F.sgn(x)) if dtype.is_complex else F.mul(dy, F.sign(x))]
+
+
+declare(
+    Op(
+        "abs",
+        "|x|; of a complex number a real one. The gradient at 0 is 0.",
+        infer=_abs_infer,
+        numpy=wide(np.abs),
+        lowering="pointwise",
+        vjp=_abs_vjp,
+        scalar=lambda s, x: s.abs(x),
+        saves=("input:0",),
+        grad_name="AbsBackward0",
+        samples=(distinct((3, 5)), uniform(()), uniform((0,)), integers((3, 5)), EDGES),
+    )
 )
 
 
@@ -132,7 +150,7 @@ _unary(
     _sign,
     lambda s, x: s.select(s.gt(x, 0), s.const(1, x.dtype), s.select(s.lt(x, 0), s.const(-1, x.dtype), 0)),
     _zero,
-    kinds=NUMBER,
+    kinds=NUMBER - COMPLEX,
     samples=(distinct((3, 5)), uniform((0,)), integers((3, 5)), EDGES),
 )
 
@@ -141,7 +159,7 @@ _unary(
     "1 / x.",
     lambda x: np.divide(x.dtype.type(1), x),
     lambda s, x: s.div(1, x),
-    lambda F, ctx, dy: [F.neg(F.mul(dy, F.mul(ctx.outputs[0], ctx.outputs[0])))],
+    lambda F, ctx, dy: [F.neg(F.mul(dy, F.conj(F.mul(ctx.outputs[0], ctx.outputs[0]))))],
     ("output:0",),
     samples=POSITIVE,
 )
@@ -153,7 +171,7 @@ _unary(
     "e to the x.",
     np.exp,
     lambda s, x: s.exp(x),
-    lambda F, ctx, dy: [F.mul(dy, ctx.outputs[0])],
+    lambda F, ctx, dy: [F.mul(dy, F.conj(ctx.outputs[0]))],
     ("output:0",),
     samples=(*USUAL, values([88.0, 89.0, -87.0, -104.0, 709.0, -745.0])),
 )
@@ -162,7 +180,7 @@ _unary(
     "exp(x) - 1, accurate near 0.",
     np.expm1,
     lambda s, x: s.expm1(x),
-    lambda F, ctx, dy: [F.mul(dy, F.add(ctx.outputs[0], 1.0))],
+    lambda F, ctx, dy: [F.mul(dy, F.conj(F.add(ctx.outputs[0], 1.0)))],
     ("output:0",),
     samples=(*USUAL, values([1e-6, -1e-6, 1e-10, 88.0, -50.0])),
 )
@@ -171,7 +189,7 @@ _unary(
     "The natural logarithm.",
     np.log,
     lambda s, x: s.log(x),
-    lambda F, ctx, dy: [F.div(dy, ctx.inputs[0])],
+    lambda F, ctx, dy: [F.div(dy, F.conj(ctx.inputs[0]))],
     ("input:0",),
     samples=POSITIVE,
 )
@@ -180,7 +198,7 @@ _unary(
     "log(1 + x), accurate near 0.",
     np.log1p,
     lambda s, x: s.log1p(x),
-    lambda F, ctx, dy: [F.div(dy, F.add(ctx.inputs[0], 1.0))],
+    lambda F, ctx, dy: [F.div(dy, F.conj(F.add(ctx.inputs[0], 1.0)))],
     ("input:0",),
     samples=(*POSITIVE, values([1e-6, -1e-6, 1e-10, -0.999])),
     grad_name="Log1PBackward0",
@@ -190,7 +208,7 @@ _unary(
     "The square root.",
     np.sqrt,
     lambda s, x: s.sqrt(x),
-    lambda F, ctx, dy: [F.div(dy, F.mul(ctx.outputs[0], 2.0))],
+    lambda F, ctx, dy: [F.div(dy, F.conj(F.mul(ctx.outputs[0], 2.0)))],
     ("output:0",),
     samples=POSITIVE,
 )
@@ -199,7 +217,9 @@ _unary(
     "1 / sqrt(x).",
     lambda x: np.divide(x.dtype.type(1), np.sqrt(x)),
     lambda s, x: s.div(1, s.sqrt(x)),
-    lambda F, ctx, dy: [F.mul(F.mul(dy, -0.5), F.mul(ctx.outputs[0], F.mul(ctx.outputs[0], ctx.outputs[0])))],
+    lambda F, ctx, dy: [
+        F.mul(F.mul(dy, -0.5), F.conj(F.mul(ctx.outputs[0], F.mul(ctx.outputs[0], ctx.outputs[0]))))
+    ],
     ("output:0",),
     samples=POSITIVE,
 )
@@ -211,7 +231,7 @@ _unary(
     "The sine, of radians.",
     np.sin,
     lambda s, x: s.sin(x),
-    lambda F, ctx, dy: [F.mul(dy, F.cos(ctx.inputs[0]))],
+    lambda F, ctx, dy: [F.mul(dy, F.conj(F.cos(ctx.inputs[0])))],
     ("input:0",),
     samples=(*USUAL, values([100.0, -1e4, 3.14159265])),
 )
@@ -220,7 +240,7 @@ _unary(
     "The cosine, of radians.",
     np.cos,
     lambda s, x: s.cos(x),
-    lambda F, ctx, dy: [F.neg(F.mul(dy, F.sin(ctx.inputs[0])))],
+    lambda F, ctx, dy: [F.neg(F.mul(dy, F.conj(F.sin(ctx.inputs[0]))))],
     ("input:0",),
     samples=(*USUAL, values([100.0, -1e4, 1.57079633])),
 )
@@ -229,7 +249,7 @@ _unary(
     "The tangent, of radians.",
     np.tan,
     lambda s, x: s.tan(x),
-    lambda F, ctx, dy: [F.mul(dy, F.add(F.mul(ctx.outputs[0], ctx.outputs[0]), 1.0))],
+    lambda F, ctx, dy: [F.mul(dy, F.conj(F.add(F.mul(ctx.outputs[0], ctx.outputs[0]), 1.0)))],
     ("output:0",),
     samples=(
         uniform((3, 5), between=(-1.2, 1.2)),
@@ -243,7 +263,7 @@ _unary(
     "The hyperbolic tangent.",
     np.tanh,
     lambda s, x: s.tanh(x),
-    lambda F, ctx, dy: [F.mul(dy, F.sub(1.0, F.mul(ctx.outputs[0], ctx.outputs[0])))],
+    lambda F, ctx, dy: [F.mul(dy, F.conj(F.sub(1.0, F.mul(ctx.outputs[0], ctx.outputs[0]))))],
     ("output:0",),
     samples=(*USUAL, values([20.0, -20.0, 1e-5])),
 )
@@ -252,7 +272,7 @@ _unary(
     "1 / (1 + exp(-x)).",
     lambda x: np.divide(x.dtype.type(1), x.dtype.type(1) + np.exp(-x)),
     lambda s, x: s.div(1, s.add(s.exp(s.neg(x)), 1)),
-    lambda F, ctx, dy: [F.mul(dy, F.mul(ctx.outputs[0], F.sub(1.0, ctx.outputs[0])))],
+    lambda F, ctx, dy: [F.mul(dy, F.conj(F.mul(ctx.outputs[0], F.sub(1.0, ctx.outputs[0]))))],
     ("output:0",),
     samples=(*USUAL, values([30.0, -30.0, 100.0, -80.0])),
 )
@@ -367,20 +387,22 @@ _unary(
         F.mul(F.mul(dy, 2.0 / math.sqrt(math.pi)), F.exp(F.neg(F.mul(ctx.inputs[0], ctx.inputs[0]))))
     ],
     ("input:0",),
+    kinds=FLOAT,
     samples=(*USUAL, values([0.46875, 0.47, 3.9, 4.1, -4.5, 5.9, 6.1, 1e-9])),
 )
 
 # Rounding
 
-_unary("floor", "The largest integer <= x.", np.floor, lambda s, x: s.floor(x), _zero, samples=STEPS)
-_unary("ceil", "The smallest integer >= x.", np.ceil, lambda s, x: s.ceil(x), _zero, samples=STEPS)
-_unary("trunc", "x without its fraction.", np.trunc, lambda s, x: s.trunc(x), _zero, samples=STEPS)
+_unary("floor", "The largest integer <= x.", np.floor, lambda s, x: s.floor(x), _zero, kinds=FLOAT, samples=STEPS)
+_unary("ceil", "The smallest integer >= x.", np.ceil, lambda s, x: s.ceil(x), _zero, kinds=FLOAT, samples=STEPS)
+_unary("trunc", "x without its fraction.", np.trunc, lambda s, x: s.trunc(x), _zero, kinds=FLOAT, samples=STEPS)
 _unary(
     "round",
     "The nearest integer, halves to the even one.",
     np.rint,
     lambda s, x: s.round(x),
     _zero,
+    kinds=FLOAT,
     samples=STEPS,
 )
 
@@ -433,12 +455,12 @@ _unary(
 
 def _convert_numpy(x: Array, dtype: DType) -> Array:
     with np.errstate(invalid="ignore"):
-        return x.astype(dtype.numpy)
+        return (x.real if x.dtype.kind == "c" and dtype.kind not in ("complex", "bool") else x).astype(dtype.numpy)
 
 
 def _convert_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     source = F.type_of(ctx.inputs[0]).dtype
-    return [F.convert(dy, dtype=source) if source.is_floating_point else None]
+    return [F.convert(dy, dtype=source) if source.kind in FLOATING else None]
 
 
 def _convert_infer(x: TensorType, dtype: DType) -> TensorType:
@@ -453,7 +475,7 @@ def _convert_scalar(s: Any, x: Any, dtype: DType) -> Any:
 declare(
     Op(
         "convert",
-        "x as another dtype: floats to integers toward zero, to narrower floats rounded half to even, to "
+        "x as another dtype: of complex numbers the real part, floats to integers toward zero, to narrower floats rounded half to even, to "
         "bool by x != 0. A float outside the integer type's range gives some integer.",
         infer=_convert_infer,
         numpy=_convert_numpy,

@@ -17,6 +17,7 @@ from ..op import Attr, Op, Sample, declare
 from ..types import TensorType
 from .common import (
     FLOAT,
+    FLOATING,
     NUMBER,
     REAL,
     Array,
@@ -163,7 +164,7 @@ def _prod_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     flat = F.reshape(F.permute(x, dims=order), shape=(*ordered[:last], product(ordered[last:])))
     after = F.flip(_product_before(F, F.flip(flat, dims=(last,))), dims=(last,))
     others = F.reshape(F.mul(_product_before(F, flat), after), shape=ordered)
-    return [F.mul(kept(F, dy, shape, dims), F.permute(others, dims=inverse(order)))]
+    return [F.mul(kept(F, dy, shape, dims), F.conj(F.permute(others, dims=inverse(order))))]
 
 
 _declare_reduce(
@@ -303,12 +304,12 @@ def _count(shape: Shape, dims: Dims) -> DimLike:
 
 
 def _mean_infer(x: TensorType, dims: Dims, keepdim: bool) -> TensorType:
-    if not x.dtype.is_floating_point:
+    if x.dtype.kind not in FLOATING:
         raise RuntimeError(
             "mean(): could not infer output dtype. Input dtype must be either a floating point or complex "
             f"dtype. Got: {x.dtype.scalar_type}"
         )
-    return _infer("mean", FLOAT)(x, dims, keepdim)
+    return _infer("mean", FLOATING)(x, dims, keepdim)
 
 
 def _mean_numpy(x: Array, dims: Dims, keepdim: bool) -> Array:
