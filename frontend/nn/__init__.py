@@ -1,8 +1,12 @@
 """`torch.nn`: layers, losses, parameters and their initialisation."""
 
-from . import functional, init, modules, parameter, utils
+from . import attention, common_types, functional, grad, init, modules, parameter, utils
+from .factory import factory_kwargs
 from .modules import *  # noqa: F403
 from .modules import __all__ as _layers
-from .parameter import Buffer, Parameter
+from .parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 
-__all__ = ["Buffer", "Parameter", "functional", "init", "modules", "parameter", "utils", *_layers]
+__all__ = [
+    "Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "attention", "common_types",
+    "factory_kwargs", "functional", "grad", "init", "modules", "parameter", "utils", *_layers,
+]  # fmt: skip

@@ -50,7 +50,9 @@ def _fractional(
             raise ValueError(f"{name} requires output_ratio to either be a single Int or tuple of Ints.")
         output_size = [int(n * r) for n, r in zip(have, ratios)]
     if input.ndim not in (rank + 1, rank + 2):
-        raise RuntimeError(f"{name}(): Expected {rank + 1}D or {rank + 2}D tensor, but got: {list(input.shape)}")
+        raise RuntimeError(
+            f"{name}(): Expected {rank + 1}D or {rank + 2}D tensor, but got: {list(input.shape)}"
+        )
     lone = input.ndim == rank + 1
     x = input.unsqueeze(0) if lone else input
     window, want = spread(kernel_size, rank, "kernel_size"), spread(output_size, rank, "output_size")

@@ -40,7 +40,7 @@ from .activations import (
     threshold,
     threshold_,
 )
-from .attention import multi_head_attention_forward, scaled_dot_product_attention
+from .attention_functions import multi_head_attention_forward, scaled_dot_product_attention
 from .conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from .embedding import embedding, embedding_bag, one_hot

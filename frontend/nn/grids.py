@@ -76,7 +76,7 @@ def grid_sample(
     padding_mode: str = "zeros",
     align_corners: bool | None = None,
 ) -> Tensor:
-    """input[n, c, (d,) h, w] at grid[n, (d',) h', w', r] -> [n, c, (d',) h', w']. Coordinates go from -1 to 1, (x, y[, z]);
+    """input[n, c, (d,) h, w] at grid[n, (d2,) h2, w2, r]. Coordinates go from -1 to 1, (x, y[, z]);
     `align_corners`: these are the centres of the outermost pixels rather than their edges."""
     if mode not in _MODES:
         raise ValueError(

@@ -88,9 +88,7 @@ def linear_cross_entropy(
         )
     classes, outer = linear_weight.shape[0], tuple(linear_weight.shape[1:-1])
     if linear_bias is not None and tuple(linear_bias.shape) != (classes, *outer):
-        raise RuntimeError(
-            f"expected linear_bias shape {(classes, *outer)}, got {tuple(linear_bias.shape)}"
-        )
+        raise RuntimeError(f"expected linear_bias shape {(classes, *outer)}, got {tuple(linear_bias.shape)}")
     if outer and not lead:
         raise RuntimeError(
             f"K-dimensional loss defined by linear_weight shape {tuple(linear_weight.shape)} requires batched input, "

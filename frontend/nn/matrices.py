@@ -1,4 +1,4 @@
-"""Matrix products of groups of rows, convolution of sequences laid out [time, batch, channels], and distances of rows."""
+"""Products of groups of matrices, convolution of sequences laid out [time, batch, channels], distances of rows."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ def grouped_mm(
     elif offs is None:
         raise RuntimeError("Have to provide offsets if there is a 2d matrix")
     elif mat_a.ndim == mat_b.ndim:
-        parts = [
-            a.matmul(b) for a, b in zip(_groups(mat_a, offs, 1, False), _groups(mat_b, offs, 0, False))
-        ]
+        parts = [a.matmul(b) for a, b in zip(_groups(mat_a, offs, 1, False), _groups(mat_b, offs, 0, False))]
         result = stack(parts)
     elif mat_a.ndim == 2:
         result = _joined([a.matmul(mat_b[g]) for g, a in enumerate(_groups(mat_a, offs, 0))], offs, 0)

@@ -1,12 +1,16 @@
-"""Tensors that a module owns: parameters, which are trained, and buffers, which are not."""
+"""Tensors that a module owns: parameters, which are trained, and buffers, which are not; and those whose shape the
+first input will tell."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ..creation import empty
 from ..functional_tensor import typename
+from ..ir.dtypes import DType
 from ..promotion import get_default_dtype
 from ..tensor import Tensor, wrap
 
@@ -47,4 +51,80 @@ class Buffer(Tensor):
         return made
 
 
-__all__ = ["Buffer", "Parameter", "typename"]
+class UninitializedTensorMixin(Tensor):
+    """A tensor without elements or shape until `materialize` gives it one; its class changes then."""
+
+    cls_to_become: ClassVar[type[Tensor]] = Tensor
+
+    def materialize(self, shape: Sequence[int], device: Any = None, dtype: DType | None = None) -> None:
+        """Elements of the shape, not initialized; in this tensor's dtype unless given."""
+        kind = Tensor.dtype.fget(self) if dtype is None else dtype  # type: ignore[attr-defined]
+        made = empty(tuple(shape), device=device, dtype=kind)
+        self.__class__ = self.cls_to_become  # type: ignore[assignment]
+        self.data = made
+
+    @property
+    def shape(self) -> Any:
+        raise RuntimeError(
+            "Can't access the shape of an uninitialized parameter or buffer. This error usually happens in "
+            "`load_state_dict` when trying to load an uninitialized parameter into an initialized one. Call "
+            "`forward` to initialize the parameters before accessing their attributes."
+        )
+
+    def share_memory_(self) -> Any:
+        raise RuntimeError(
+            "Can't share memory on an uninitialized parameter or buffer. Call `forward` to initialize the parameters "
+            "before calling `module.share_memory()`."
+        )
+
+    def __repr__(self, **kwargs: Any) -> str:
+        return f"<{type(self).__name__}>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return type(self), (self.requires_grad,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if id(self) not in memo:
+            memo[id(self)] = type(self)(self.requires_grad, dtype=self.dtype)  # type: ignore[call-arg]
+        return memo[id(self)]
+
+
+def is_lazy(param: Any) -> bool:
+    """Whether the parameter or buffer has no shape yet."""
+    return isinstance(param, UninitializedTensorMixin)
+
+
+class UninitializedParameter(UninitializedTensorMixin, Parameter):
+    """A parameter whose shape is not known yet."""
+
+    cls_to_become = Parameter
+
+    def __new__(  # type: ignore[override]
+        cls, requires_grad: bool = True, device: Any = None, dtype: DType | None = None
+    ) -> UninitializedParameter:
+        return Tensor._make_subclass(cls, empty(0, device=device, dtype=dtype), requires_grad)
+
+
+class UninitializedBuffer(UninitializedTensorMixin):
+    """A buffer whose shape is not known yet."""
+
+    persistent: bool
+
+    def __new__(
+        cls,
+        requires_grad: bool = False,
+        device: Any = None,
+        dtype: DType | None = None,
+        persistent: bool = True,
+    ) -> UninitializedBuffer:
+        made: UninitializedBuffer = Tensor._make_subclass(
+            cls, empty(0, device=device, dtype=dtype), requires_grad
+        )
+        made.persistent = persistent
+        return made
+
+
+__all__ = [
+    "Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "UninitializedTensorMixin", "is_lazy",
+    "typename",
+]  # fmt: skip

@@ -10,12 +10,8 @@ from ...tensor import Tensor
 from .. import functional as F
 from .. import init
 from ..parameter import Parameter
-from .linear import Linear
+from .linear import NonDynamicallyQuantizableLinear
 from .module import Module
-
-
-class NonDynamicallyQuantizableLinear(Linear):
-    """A linear layer under the name that PyTorch prints for attention's output projection."""
 
 
 class MultiheadAttention(Module):

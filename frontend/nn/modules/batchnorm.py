@@ -1,8 +1,7 @@
-"""Batch and instance normalization layers, with running statistics."""
+"""Batch normalization layers, with running statistics."""
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from ...creation import empty, ones, tensor, zeros
@@ -11,7 +10,8 @@ from ...ir.dtypes import DType
 from ...tensor import Tensor
 from .. import functional as F
 from .. import init
-from ..parameter import Parameter
+from ..parameter import Parameter, UninitializedBuffer, UninitializedParameter
+from .lazy import LazyModuleMixin
 from .module import Module
 
 
@@ -133,75 +133,105 @@ class BatchNorm3d(_BatchNorm):
             raise ValueError(f"expected 5D input (got {input.ndim}D input)")
 
 
-class _InstanceNorm(_NormBase):
-    """D. Ulyanov et al., "Instance normalization", 2016. An input without a batch dim is allowed."""
-
-    spatial: int
+class SyncBatchNorm(_BatchNorm):
+    """Batch normalization over all processes of a group. There is one process, so it is that of its input."""
 
     def __init__(
         self,
         num_features: int,
         eps: float = 1e-5,
-        momentum: float = 0.1,
-        affine: bool = False,
-        track_running_stats: bool = False,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: Any = None,
         device: Any = None,
         dtype: DType | None = None,
         *,
         bias: bool = True,
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        self.process_group = process_group
 
     def _check_input_dim(self, input: Tensor) -> None:
-        if input.ndim not in (self.spatial + 1, self.spatial + 2):
-            raise ValueError(
-                f"expected {self.spatial + 1}D or {self.spatial + 2}D input (got {input.ndim}D input)"
+        if input.ndim < 2:
+            raise ValueError(f"expected at least 2D input (got {input.ndim}D input)")
+        if input.shape[1] == 0:
+            raise ValueError("SyncBatchNorm number of input channels should be non-zero")
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
+        """The module with every batch norm in it replaced, its parameters and buffers taken over."""
+        result = module
+        if isinstance(module, _BatchNorm):
+            made = cls(
+                module.num_features,
+                module.eps,
+                module.momentum,
+                module.affine,
+                module.track_running_stats,
+                process_group,
             )
-
-    def forward(self, input: Tensor) -> Tensor:
-        self._check_input_dim(input)
-        feature_dim = input.ndim - self.spatial - 1
-        if input.shape[feature_dim] != self.num_features:
-            if self.affine:
-                raise ValueError(
-                    f"expected input's size at dim={feature_dim} to match num_features ({self.num_features}), "
-                    f"but got: {input.shape[feature_dim]}."
-                )
-            warnings.warn(
-                f"input's size at dim={feature_dim} does not match num_features. You can silence this warning "
-                "by not passing in num_features, which is not used because affine=False",
-                stacklevel=2,
-            )
-        if feature_dim == 0:
-            return self._normalized(input.unsqueeze(0)).squeeze(0)
-        return self._normalized(input)
-
-    def _normalized(self, input: Tensor) -> Tensor:
-        return F.instance_norm(
-            input,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self.training or not self.track_running_stats,
-            self.momentum if self.momentum is not None else 0.0,
-            self.eps,
-        )
+            for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+                setattr(made, name, getattr(module, name))
+            made.training = module.training
+            result = made
+        for name, child in module.named_children():
+            result.add_module(name, cls.convert_sync_batchnorm(child, process_group))
+        return result
 
 
-class InstanceNorm1d(_InstanceNorm):
-    """Over [n, c, l] or [c, l]."""
+class _LazyNormBase(LazyModuleMixin, _NormBase):
+    """A normalization without `num_features`."""
 
-    spatial = 1
+    weight: Any
+    bias: Any
+    running_mean: Any
+    running_var: Any
+
+    def __init__(
+        self,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: DType | None = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(0, eps, momentum, False, False, device, dtype, bias=False)
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        if affine:
+            self.weight = UninitializedParameter(device=device, dtype=dtype)
+            if bias:
+                self.bias = UninitializedParameter(device=device, dtype=dtype)
+        if track_running_stats:
+            self.running_mean = UninitializedBuffer(device=device, dtype=dtype)
+            self.running_var = UninitializedBuffer(device=device, dtype=dtype)
+            self.num_batches_tracked = tensor(0, dtype=dtypes.i64)
+
+    def reset_parameters(self) -> None:
+        if self.num_features != 0 and not self.has_uninitialized_params():
+            super().reset_parameters()
+
+    def initialize_parameters(self, input: Tensor) -> None:  # type: ignore[override]
+        if not self.has_uninitialized_params():
+            return
+        self.num_features = int(input.shape[1])
+        for own in (self.weight, self.bias, self.running_mean, self.running_var):
+            if own is not None:
+                own.materialize((self.num_features,))
+        self.reset_parameters()
 
 
-class InstanceNorm2d(_InstanceNorm):
-    """Over [n, c, h, w] or [c, h, w]."""
-
-    spatial = 2
+class LazyBatchNorm1d(_LazyNormBase, BatchNorm1d):
+    cls_to_become = BatchNorm1d
 
 
-class InstanceNorm3d(_InstanceNorm):
-    """Over [n, c, d, h, w] or [c, d, h, w]."""
+class LazyBatchNorm2d(_LazyNormBase, BatchNorm2d):
+    cls_to_become = BatchNorm2d
 
-    spatial = 3
+
+class LazyBatchNorm3d(_LazyNormBase, BatchNorm3d):
+    cls_to_become = BatchNorm3d

@@ -7,6 +7,33 @@ from typing import Any
 
 from ...tensor import Tensor
 from .. import functional as F
+from .adaptive_pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    LPPool1d,
+    LPPool2d,
+    LPPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
+)
+from .adaptive_pooling import (
+    _AdaptiveAvgPoolNd as _AdaptiveAvgPoolNd,
+)
+from .adaptive_pooling import (
+    _AdaptiveMaxPoolNd as _AdaptiveMaxPoolNd,
+)
+from .adaptive_pooling import (
+    _LPPoolNd as _LPPoolNd,
+)
+from .adaptive_pooling import (
+    _MaxUnpoolNd as _MaxUnpoolNd,
+)
+from .fractional_pooling import FractionalMaxPool2d, FractionalMaxPool3d
 from .module import Module
 
 Ints = int | Sequence[int]
@@ -62,7 +89,16 @@ class MaxPool3d(_MaxPoolNd):
     function = staticmethod(F.max_pool3d)
 
 
-class AvgPool1d(Module):
+class _AvgPoolNd(Module):
+    kernel_size: Any
+    stride: Any
+    padding: Any
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AvgPool1d(_AvgPoolNd):
     def __init__(
         self,
         kernel_size: Ints,
@@ -87,11 +123,8 @@ class AvgPool1d(Module):
             input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
         )
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
-
-class _AvgPoolNd(Module):
+class _WithDivisor(_AvgPoolNd):
     function: Callable[..., Tensor]
 
     def __init__(
@@ -122,13 +155,18 @@ class _AvgPoolNd(Module):
             self.divisor_override,
         )
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
-
-class AvgPool2d(_AvgPoolNd):
+class AvgPool2d(_WithDivisor):
     function = staticmethod(F.avg_pool2d)
 
 
-class AvgPool3d(_AvgPoolNd):
+class AvgPool3d(_WithDivisor):
     function = staticmethod(F.avg_pool3d)
+
+
+__all__ = [
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "FractionalMaxPool2d", "FractionalMaxPool3d",
+    "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d",
+    "MaxUnpool3d",
+]  # fmt: skip

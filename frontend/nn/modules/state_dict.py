@@ -36,6 +36,10 @@ class StateDict(OrderedDict[str, Any]):
     _metadata: dict[str, dict[str, Any]]
 
 
+# Prints as what PyTorch returns.
+StateDict.__name__ = "OrderedDict"
+
+
 def get_extra_state(self: Module) -> Any:
     """What else to save under `<prefix>_extra_state`, where a subclass defines it."""
     raise RuntimeError("Module.get_extra_state() is called only where a subclass defines it")
@@ -71,13 +75,13 @@ def collect_state(module: Module, destination: Any, prefix: str, keep_vars: bool
 
 def save_own(module: Module, destination: Any, prefix: str, keep_vars: bool) -> None:
     """The module's own parameters and persistent buffers, not its children's."""
-    for name, tensor in _own_state(module).items():
+    for name, tensor in own_state(module).items():
         destination[prefix + name] = tensor if keep_vars else tensor.detach()
     if type(module).get_extra_state is not get_extra_state:
         destination[prefix + _EXTRA_STATE] = module.get_extra_state()
 
 
-def _own_state(module: Module) -> dict[str, Tensor]:
+def own_state(module: Module) -> dict[str, Tensor]:
     kept = {n: b for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set}
     return {name: t for name, t in {**module._parameters, **kept}.items() if t is not None}
 
@@ -137,7 +141,7 @@ def load_own(
     """Load the module's own parameters and buffers, noting what is missing, unexpected or does not fit."""
     for hook in module._load_state_dict_pre_hooks.values():
         hook(state, prefix, local_metadata, strict, missing, unexpected, errors)
-    own = _own_state(module)
+    own = own_state(module)
     assign = local_metadata.get("assign_to_params_buffers", False)
     for name, target in own.items():
         key = prefix + name

@@ -14,7 +14,7 @@ from ...ir.dtypes import DType
 from ...tensor import Tensor
 from .. import functional as F
 from .. import init
-from ..attention import canonical_mask
+from ..attention_functions import canonical_mask
 from .activation import GELU, ReLU
 from .attention import MultiheadAttention
 from .container import ModuleList
