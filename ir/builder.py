@@ -22,6 +22,10 @@ from .op import Op, op_named
 from .types import TensorType
 
 
+# A step of a scan: (builder, states, elements of the sequences, invariants) -> (next states, results).
+Step = Callable[[Any, tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]], tuple[Sequence[Any], Sequence[Any]]]
+
+
 class OpBuilder:
     """Applies ops. Subclasses say what a value is (`type_of`, `constant`) and what applying means (`apply`)."""
 
@@ -32,7 +36,7 @@ class OpBuilder:
     def type_of(self, value: Any) -> TensorType:
         raise NotImplementedError
 
-    def constant(self, value: float | int | bool, dtype: DType) -> Any:
+    def constant(self, value: float | int | bool | complex, dtype: DType) -> Any:
         """A 0-d constant."""
         return self.apply(op_named("full"), (), {"shape": (), "value": value, "dtype": dtype})
 
@@ -54,7 +58,7 @@ class OpBuilder:
         another (the condition of a `where` says nothing about its branches)."""
         dtype: DType | None = None
         for operand in operands:
-            if not isinstance(operand, int | float | bool):
+            if not isinstance(operand, int | float | bool | complex):
                 found = self.type_of(operand).dtype
                 if dtype is None or dtype is dtypes.bool_:
                     dtype = found
@@ -62,12 +66,20 @@ class OpBuilder:
                     break
         lifted = []
         for operand in operands:
-            if isinstance(operand, int | float | bool):
+            if isinstance(operand, int | float | bool | complex):
                 if dtype is None:
                     dtype = dtypes.f32 if isinstance(operand, float) else dtypes.i64
                 operand = self.constant(operand, dtype)
             lifted.append(operand)
         return lifted
+
+    def conj(self, value: Any) -> Any:
+        """The complex conjugate; of a real value the value itself, so that one gradient rule serves both.
+
+        Gradients are those of PyTorch: dL/dRe + i dL/dIm, so a cotangent is multiplied by the conjugate of the
+        derivative (https://docs.pytorch.org/docs/stable/notes/autograd.html#autograd-for-complex-numbers).
+        """
+        return self.apply(op_named("conj"), (value,), {}) if self.type_of(value).dtype.is_complex else value
 
     def zeros_like(self, value: Any) -> Any:
         type_ = self.type_of(value)
@@ -76,6 +88,29 @@ class OpBuilder:
     def ones_like(self, value: Any) -> Any:
         type_ = self.type_of(value)
         return self.apply(op_named("full"), (), {"shape": type_.shape, "value": 1, "dtype": type_.dtype})
+
+    def scan(
+        self,
+        body: Step,
+        carries: Sequence[Any],
+        sequences: Sequence[Any] = (),
+        invariants: Sequence[Any] = (),
+        *,
+        length: DimLike,
+        reverse: bool = False,
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """A loop over the first dim of the sequences (`ir/ops/scan.py`): the final states and the stacked results.
+
+        `body(F, states, elements, invariants)` gives (next states, results). Here the steps are written out one after
+        another; a builder that makes graphs makes one node. TypeError if that cannot be, the length being a symbol.
+        """
+        if not isinstance(length, int):
+            raise TypeError(f"a scan of {length} steps cannot be written out")
+        state, invariant = tuple(carries), tuple(invariants)
+        results: list[tuple[Any, ...]] = [()] * length
+        for t in reversed(range(length)) if reverse else range(length):
+            state, results[t] = body(self, state, tuple(_element(self, s, t) for s in sequences), invariant)
+        return state, tuple(_stacked(self, parts) for parts in zip(*results))
 
     def sum_to(self, value: Any, shape: tuple[DimLike, ...]) -> Any:
         """`value` summed over the dims along which `shape` was broadcast to its shape: the gradient of broadcasting."""
@@ -127,7 +162,7 @@ class GraphBuilder(OpBuilder):
     def type_of(self, value: Value) -> TensorType:
         return value.type
 
-    def constant(self, value: float | int | bool, dtype: DType) -> Value:
+    def constant(self, value: float | int | bool | complex, dtype: DType) -> Value:
         """A 0-d constant, each only once per graph."""
         key = (type(value), repr(value), dtype)
         if key not in self._constants:
@@ -165,6 +200,35 @@ class GraphBuilder(OpBuilder):
         self.nodes.append(Node(op, tuple(inputs), op.normalise_attrs(attrs), outputs, self.location, regions))
         return outputs
 
+    def scan(
+        self,
+        body: Step,
+        carries: Sequence[Value],
+        sequences: Sequence[Value] = (),
+        invariants: Sequence[Value] = (),
+        *,
+        length: DimLike,
+        reverse: bool = False,
+    ) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
+        inner = GraphBuilder("step")
+        inner.location = self.location
+        state = tuple(inner.input(f"c{i}", v.type) for i, v in enumerate(carries))
+        elements = tuple(
+            inner.input(f"x{i}", v.type.with_shape(v.type.shape[1:])) for i, v in enumerate(sequences)
+        )
+        constant = tuple(inner.input(f"w{i}", v.type) for i, v in enumerate(invariants))
+        following, results = body(inner, state, elements, constant)
+        step = inner.finish((*following, *results))
+        op = op_named("scan")
+        assert op.region is not None
+        attrs = {"carries": len(state), "sequences": len(elements), "length": length, "reverse": reverse}
+        operands = (*carries, *sequences, *invariants)
+        _, types = op.region.types(
+            tuple(v.type for v in operands), tuple(v.type for v in step.outputs), attrs
+        )
+        found = self.region_node(op, operands, attrs, (step,), types)
+        return found[: len(state)], found[len(state) :]
+
     def finish(
         self,
         outputs: Iterable[Value],
@@ -197,6 +261,19 @@ class ArrayBuilder(OpBuilder):
 
 
 ARRAYS = ArrayBuilder()
+
+
+def _element(F: OpBuilder, sequence: Any, t: int) -> Any:
+    """sequence[t]"""
+    shape = F.type_of(sequence).shape
+    starts, stops = (t, *(0,) * (len(shape) - 1)), (t + 1, *shape[1:])
+    part = F.slice(sequence, starts=starts, stops=stops, steps=(1,) * len(shape))
+    return F.reshape(part, shape=shape[1:])
+
+
+def _stacked(F: OpBuilder, parts: Sequence[Any]) -> Any:
+    rows = [F.reshape(p, shape=(1, *F.type_of(p).shape)) for p in parts]
+    return rows[0] if len(rows) == 1 else F.concat(*rows, dim=0)
 
 
 def copy_graph(graph: Graph, name: str | None = None) -> tuple[GraphBuilder, dict[Value, Value]]:

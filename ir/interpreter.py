@@ -9,7 +9,7 @@ import numpy as np
 
 from . import dims
 from .dims import DimLike
-from .graph import Graph, IRError, Node, Value
+from .graph import Graph, IRError, Node, Value, told_symbols
 from .types import TensorType
 
 Array = np.ndarray[Any, Any]
@@ -21,10 +21,15 @@ def run(graph: Graph, inputs: Sequence[Array], bindings: Mapping[str, int] | Non
     Raises IRError when an input does not fit its declared type, or when a rule returns something other than the type
     the graph states.
     """
-    bound = bind_symbols(graph, inputs) if bindings is None else dict(bindings)
+    return run_bound(graph, inputs, bind_symbols(graph, inputs) if bindings is None else dict(bindings))
+
+
+def run_bound(graph: Graph, inputs: Sequence[Array], bound: dict[str, int]) -> list[Array]:
+    """`run` with the values of the graph's symbols, among which it enters those that its nodes tell."""
     env: dict[Value, Array] = dict(zip(graph.inputs, (np.asarray(a) for a in inputs)))
     for node in graph.nodes:
         results = evaluate_node(node, [env[v] for v in node.inputs], bound)
+        bound.update(told_sizes(node, results))
         for value, array in zip(node.outputs, results):
             want = value.type.bind(bound)
             if array.shape != want.shape or array.dtype != want.dtype.numpy:
@@ -33,14 +38,33 @@ def run(graph: Graph, inputs: Sequence[Array], bindings: Mapping[str, int] | Non
     return [env[v] for v in graph.outputs]
 
 
-def evaluate_node(node: Node, arrays: Sequence[Array], bindings: Mapping[str, int]) -> tuple[Array, ...]:
-    """The node's results for operand arrays."""
-    if node.regions:
-        return tuple(run(node.regions[0], arrays, bindings))
-    attrs = {name: _bind(value, bindings) for name, value in node.attrs.items()}
+def evaluate_node(node: Node, arrays: Sequence[Array], bindings: dict[str, int]) -> tuple[Array, ...]:
+    """The node's results for operand arrays. A region enters the symbols that its nodes tell among the bindings."""
+    attrs = {
+        name: () if name == node.op.sizes else _bind(value, bindings) for name, value in node.attrs.items()
+    }
+    if node.op.region is not None:
+        (body,) = node.regions
+        return node.op.region.numpy(lambda *inner: tuple(run_bound(body, inner, bindings)), arrays, attrs)
     with np.errstate(all="ignore"):
         results = node.op.numpy(*arrays, **attrs)
     return tuple(map(np.asarray, results)) if isinstance(results, tuple) else (np.asarray(results),)
+
+
+def told_sizes(node: Node, results: Sequence[Array]) -> dict[str, int]:
+    """The dims that the node's own results tell (`Op.sizes`); IRError where one is outside its bounds."""
+    found: dict[str, int] = {}
+    if not node.op.sizes:
+        return found
+    names = {s.name for s in told_symbols(node)}
+    for value, array in zip(node.outputs, results):
+        for dim, size in _dims(value.type, array, value):
+            told = symbol_of(dim)
+            if told is not None and told.name in names:
+                if not told.low <= size <= told.high:
+                    raise IRError(f"%{value.name}: {told.name} is {size}, outside [{told.low}, {told.high}]")
+                found[told.name] = size
+    return found
 
 
 def _bind(value: Any, bindings: Mapping[str, int]) -> Any:

@@ -79,7 +79,7 @@ Lowering = Literal[
     "scatter",  # operand elements added or written at indices that are read or computed
     "check",  # its operand, after a test that may fail at run time
     "random",  # counter-based random bits
-    "host",  # NumPy computes it in compiled code too: a launch of the program that calls back (order, linear algebra, FFT)
+    "host",  # NumPy computes it in compiled code too: the program calls back (order, linear algebra, FFT)
     "region",  # the body is the node's region
     "none",  # never reaches codegen
 ]
@@ -140,6 +140,9 @@ class Op:
     write_back(F, base, view, **attrs) -> the base with the view's elements replaced: for view ops that may be written
     saves: which operands/results the gradient reads, e.g. ("input:0", "output:0"); the eager tape keeps only those,
         and of the others the gradient rule may ask the type (`F.type_of`) and nothing else
+    sizes: for ops whose result's size depends on data: the `dims` attribute that names the dims only a run tells, one
+        symbol each, () where nobody needs names (eager). A run reads them off the results' shapes.
+    size_bounds(*operand types, **attrs) -> (low, high) of each such dim
     flops(*operand types, **attrs) -> the work in floating point operations, where it is more than one per element
     region: for ops of the lowering "region", in place of `infer` and `numpy`
     """
@@ -164,6 +167,8 @@ class Op:
     flops: Callable[..., Any] | None = None
     samples: tuple[Sample, ...] = ()
     region: RegionRule | None = None
+    sizes: str = ""
+    size_bounds: Callable[..., Sequence[tuple[int, int]]] | None = None
 
     def normalise_attrs(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Every declared attribute in declared order, defaults filled in; TypeError for unknown or missing ones."""

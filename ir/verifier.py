@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from .dims import Expr, Symbol
-from .graph import Graph, IRError, Node, Value, attr_equal
+from .graph import Graph, IRError, Node, Value, attr_equal, told_symbols
 from .interpreter import symbol_of
 from .printer import node_symbols, node_text, value_text
 from .types import TensorType
@@ -46,12 +46,18 @@ def _verify(graph: Graph, outer: Mapping[str, Symbol] | None) -> None:
             _check_symbol(graph, symbol, symbols, bind=False, node=None)
     defined: set[Value] = set()
     names: dict[str, Value] = {}
+    told: set[str] = set()
     for value in graph.inputs:
         _define(graph, value, defined, names, None)
     for node in graph.nodes:
         for operand in node.inputs:
             if operand not in defined:
                 raise _error(graph, _undefined(graph, operand), node)
+        for symbol in told_symbols(node):
+            if symbol.name in told or (outer is None and symbol.name in symbols):
+                raise _error(graph, f"the dim {symbol.name} is told twice", node)
+            told.add(symbol.name)
+            _check_symbol(graph, symbol, symbols, bind=True, node=node)
         for symbol in node_symbols(node):
             _check_symbol(graph, symbol, symbols, bind=False, node=node)
         _check_attrs(graph, node)

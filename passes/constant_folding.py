@@ -17,6 +17,7 @@ from ..ir.interpreter import evaluate_node
 from ..ir.printer import node_symbols
 from ..ir.types import TensorType
 from .base import Rewriter
+from .regions import with_bodies
 
 # Views that only move elements: of a fill they give a fill.
 MOVES = frozenset({"reshape", "permute", "expand", "slice", "flip"})
@@ -32,6 +33,7 @@ class ConstantFolding:
     name: ClassVar[str] = "constant_folding"
 
     def run(self, graph: Graph) -> Graph:
+        graph = with_bodies(graph, self.run)
         builder = Rewriter(graph)
         for node in graph.nodes:
             builder.location = node.location

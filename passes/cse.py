@@ -10,6 +10,7 @@ import numpy as np
 
 from ..ir.graph import Graph, Node, Value, replace_values
 from .base import with_nodes
+from .regions import with_bodies
 
 # Operand order does not matter to a bit of the result (a NaN's payload aside, which IEEE 754 leaves open).
 COMMUTATIVE = frozenset(
@@ -37,6 +38,7 @@ class CommonSubexpressions:
     name: ClassVar[str] = "cse"
 
     def run(self, graph: Graph) -> Graph:
+        graph = with_bodies(graph, self.run)
         mapping: dict[Value, Value] = {}
         first: dict[tuple[Any, ...], Node] = {}
         kept: list[Node] = []

@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 
-from ..ir.graph import Graph, IRError, Node, Value, replace_values
+from ..ir.graph import Graph, IRError, Node, Value, replace_values, told_symbols
 from ..ir.op import op_named
+from ..ir.printer import node_symbols
 from .host import runs_on_host
 
 
@@ -123,6 +124,10 @@ class _Builder:
         home = {v: g for g in groups for node in g.nodes for v in node.outputs}
         reads = {g: self._reads(bodies[g]) for g in groups}
         before = {g: {home[v] for v in values if v in home} for g, values in reads.items()}
+        tellers = {s.name: g for g in groups for node in g.nodes for s in told_symbols(node)}
+        for group in groups if tellers else ():
+            used = {s.name for node in bodies[group] for s in node_symbols(node)}
+            before[group] |= {tellers[name] for name in used & tellers.keys()} - {group}
         for output, position in self.graph.aliases.items():
             writer = home.get(self.graph.outputs[output])
             if writer is None:

@@ -26,10 +26,7 @@ OPERAND_VIEWS = frozenset({"reshape", "permute", "expand", "slice", "detach"})
 
 def check_fusion(before: Graph, fused: Graph) -> None:
     """IRError says which group is not legal, or which output has become another value."""
-    for node in fused.nodes:
-        if node.op.name != "fused":
-            raise IRError(f"{node} is in no group")
-        check_group(node)
+    check_groups(fused)
     opened = unfuse(fused)
     table: dict[Any, int] = {}
     old, new = number_values(before, table), number_values(opened, table)
@@ -44,13 +41,25 @@ def check_fusion(before: Graph, fused: Graph) -> None:
             raise IRError(f"{node} is computed {drawn[new[node.outputs[0]]]} times")
 
 
+def check_groups(fused: Graph) -> None:
+    """IRError where a node is neither a legal group nor a scan of such."""
+    for node in fused.nodes:
+        if node.op.name == "scan":
+            check_groups(node.regions[0])
+        elif node.op.name != "fused":
+            raise IRError(f"{node} is in no group")
+        else:
+            check_group(node)
+
+
 def unfuse(graph: Graph) -> Graph:
-    """The graph with the bodies of its fused nodes in their places."""
+    """The graph with the bodies of its fused nodes in their places, in the bodies of scans too."""
     nodes: list[Node] = []
     mapping: dict[Value, Value] = {}
     for node in graph.nodes:
         if node.op.name != "fused":
-            nodes.append(replace(node, inputs=tuple(mapping.get(v, v) for v in node.inputs)))
+            inputs, regions = tuple(mapping.get(v, v) for v in node.inputs), tuple(map(unfuse, node.regions))
+            nodes.append(replace(node, inputs=inputs, regions=regions))
             continue
         (body,) = node.regions
         inner = dict(zip(body.inputs, (mapping.get(v, v) for v in node.inputs), strict=True))
@@ -64,18 +73,32 @@ def unfuse(graph: Graph) -> Graph:
 
 def number_values(graph: Graph, table: dict[Any, int]) -> dict[Value, int]:
     """Numbers such that values with one number are the same op of the same operands: `table` holds what has
-    a number so far. Inputs are numbered by name."""
+    a number so far. Inputs are numbered by name, those of a scan's body by position. A conversion to the dtype
+    that a value has is no other value."""
+    numbers = {value: _number(table, ("input", value.name)) for value in graph.inputs}
+    _number_nodes(graph, numbers, table)
+    return numbers
 
-    def number(key: Any) -> int:
-        return table.setdefault(key, len(table))
 
-    numbers = {value: number(("input", value.name)) for value in graph.inputs}
+def _number(table: dict[Any, int], key: Any) -> int:
+    return table.setdefault(key, len(table))
+
+
+def _number_nodes(graph: Graph, numbers: dict[Value, int], table: dict[Any, int]) -> None:
     for node in graph.nodes:
+        if node.op.name == "convert" and node.outputs[0].type == node.inputs[0].type:
+            numbers[node.outputs[0]] = numbers[node.inputs[0]]
+            continue
+        bodies = []
+        for body in node.regions:
+            inner = {v: _number(table, ("step", i, str(v.type))) for i, v in enumerate(body.inputs)}
+            _number_nodes(body, inner, table)
+            bodies.append(tuple(inner[v] for v in body.outputs))
         attrs = tuple((name, type(v).__name__, repr(v)) for name, v in node.attrs.items())
         operands = tuple(numbers[v] for v in node.inputs)
         for position, value in enumerate(node.outputs):
-            numbers[value] = number((node.op.name, attrs, operands, position, str(value.type)))
-    return numbers
+            key = (node.op.name, attrs, operands, *bodies, position, str(value.type))
+            numbers[value] = _number(table, key)
 
 
 def check_group(node: Node) -> None:

@@ -22,6 +22,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op
 from ..ir.types import TensorType
 from .base import Rewriter
+from .regions import with_bodies
 
 Number = float | int | bool
 
@@ -33,6 +34,7 @@ class Simplify:
     name: ClassVar[str] = "simplify"
 
     def run(self, graph: Graph) -> Graph:
+        graph = with_bodies(graph, self.run)
         builder = Simplifier(graph)
         for node in graph.nodes:
             builder.location = node.location

@@ -159,7 +159,7 @@ def test_a_value_may_take_the_place_of_one_that_dies():
 
 def test_arena_stays_near_the_lower_bound():
     """The step's arena against the largest sum of bytes that are alive at once."""
-    from vitrify.codegen.lower.program import memory_intervals
+    from vitrify.codegen.lower.lifetimes import memory_intervals
     from vitrify.passes.memory_plan import lower_bound, plan_memory
 
     program = lowered(lenet_step(64))

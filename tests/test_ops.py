@@ -12,10 +12,12 @@ from op_cases import CASES, NARROW_TOLERANCE, Case, differentiable, floating, vj
 from vitrify.codegen.loops.nodes import Apply, Buffer, Const, Load
 from vitrify.codegen.scalar import SCALAR
 from vitrify.ir import dims, dtypes
+from vitrify.ir.array_scalars import ARRAY_SCALARS
 from vitrify.ir.builder import ARRAYS, ArrayBuilder, GraphBuilder
 from vitrify.ir.interpreter import run
 from vitrify.ir.op import Op, all_ops
 from vitrify.ir.ops.__main__ import table
+from vitrify.ir.special_functions import FORMULAS
 
 every = pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 
@@ -282,6 +284,10 @@ NUMPY_SCALARS = {
 }
 # Operations whose NumPy form is the op of that name itself.
 SAME_AS_OP = {"div": "div", "floordiv": "floor_divide", "mod": "remainder", "pow": "pow", "erf": "erf"}
+SAME_AS_OP |= {name: name for name in ("asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh")}
+
+
+SHIFTS = {"shl": "bitwise_left_shift", "shr": "bitwise_right_shift"}
 
 
 def evaluate(expr: Any, arrays: dict[Buffer, Any]) -> Any:
@@ -297,8 +303,14 @@ def evaluate(expr: Any, arrays: dict[Buffer, Any]) -> Any:
                 return np.asarray(args[0]).astype(expr.dtype.numpy)
             if expr.op == "bitcast":
                 return np.asarray(args[0]).view(expr.dtype.numpy)
+            if expr.op in ("shl", "shr"):
+                return getattr(ARRAYS, SHIFTS[expr.op])(*(np.asarray(a, args[0].dtype) for a in args))
+            if expr.op == "bitcast":
+                return np.asarray(args[0]).view(expr.dtype.numpy)
             if expr.op in SAME_AS_OP:
                 return getattr(ARRAYS, SAME_AS_OP[expr.op])(*map(np.asarray, args))
+            if expr.op in FORMULAS:
+                return FORMULAS[expr.op](ARRAY_SCALARS, args[0])
             return NUMPY_SCALARS[expr.op](*args)
     raise TypeError(expr)
 

@@ -11,23 +11,27 @@ A host call is a function like a kernel, which calls Python through the pointer 
     i32 host(i64 which, ptr args, ptr dims)
 
 `which` counts the program's host calls; `args` and `dims` are those of kernels. What it returns, unless 0, is the
-program's result at once.
+program's result at once. A call that tells dims writes them to `dims`, and allocates the memory of the sizes they give
+(`Program.late`): after the params, `args` holds the addresses of `outputs` and of a word for the memory that is no
+output; for results that have no place yet it holds null.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ..loops.nodes import Buffer, Check, HostCall, Kernel, Launch, Program
+from ..loops.nodes import Buffer, Check, HostCall, Kernel, Launch, Part, Program, whole
+from ..loops.repeats import Block, Step, program_steps
 from ..loops.walk import statements
 from ..target import Target
 from .alias import alias_metadata
 from .emit import EmitOptions, KernelText, emit_kernel
 from .index import IndexEmitter
 from .memory import ZEROS, ZEROS_BYTES
+from .repeat import loop, take_turns
 from .scalar_ops import ScalarOps
 from .text import Value, Writer, const
 
@@ -144,7 +148,14 @@ def alias_classes(program: Program, launch: Launch) -> tuple[int, ...]:
 def _may_overlap(program: Program, a: Buffer, b: Buffer) -> bool:
     if a is b:
         return True
+    if isinstance(a, Part) and isinstance(b, Part) and take_turns(a, b):
+        return False
+    a, b = whole(a), whole(b)
+    if a is b:
+        return True
     if a.name not in program.offsets or b.name not in program.offsets:
+        return False
+    if program.late.get(a) != program.late.get(b):
         return False
     start_a, start_b = program.offsets[a.name], program.offsets[b.name]
     for low, size, high in ((start_a, a.nbytes, start_b), (start_b, b.nbytes, start_a)):
@@ -159,7 +170,10 @@ class _EntryEmitter:
         self.w = Writer()
         self.ops = ScalarOps(self.w, target)
         self.index = IndexEmitter(self.w, self.ops)
+        told = {s.name for call in program.host_calls for s in call.told}
         for i, dim in enumerate(program.dims):
+            if dim.name in told:
+                continue
             slot = self.w.pure(f"getelementptr i64, ptr %dims, i64 {i}", 0, dtypes.i64)
             self.index.env[dim.name] = self.w.pure(f"load i64, ptr {slot.text}, align 8", 0, dtypes.i64)
         self._places: dict[Buffer, tuple[str, int]] = {}
@@ -167,6 +181,10 @@ class _EntryEmitter:
             self._places.update({b: (base, i) for i, b in enumerate(buffers)})
 
     def pointer(self, buffer: Buffer) -> Value:
+        if isinstance(buffer, Part):
+            of, start = self.pointer(buffer.of), self.index.value(buffer.index * buffer.nbytes)
+            level = max(of.level, start.level)
+            return self.w.pure(f"getelementptr i8, ptr {of.text}, i64 {start.text}", level, dtypes.i64)
         place = self._places.get(buffer)
         if place is not None:
             base, number = place
@@ -178,14 +196,55 @@ class _EntryEmitter:
             raise ValueError(
                 f"program {self.program.name}: {buffer} is no input, no output and has no place in the arena"
             ) from None
-        return self.w.pure(f"getelementptr i8, ptr %arena, i64 {offset.text}", 0, dtypes.i64)
+        base = "%arena"
+        if buffer in self.program.late:
+            slot = f"getelementptr ptr, ptr %late, i64 {self.program.late[buffer]}"
+            address = self.w.pure(slot, 0, dtypes.i64)
+            base = self.w.pure(f"load ptr, ptr {address.text}, align 8", 0, dtypes.i64).text
+        return self.w.pure(f"getelementptr i8, ptr {base}, i64 {offset.text}", 0, dtypes.i64)
+
+    def argument(self, launch: Launch, buffer: Buffer) -> Value:
+        """The buffer's address, null where the launch itself is to find a place for it."""
+        calls = self.program.host_calls
+        if buffer in self.program.late and calls[self.program.late[buffer]] is launch.kernel:
+            return Value("null", dtypes.i64)
+        return self.pointer(buffer)
+
+    def tell(self, call: HostCall) -> None:
+        """Take the dims that the host call has told."""
+        position = {s.name: i for i, s in enumerate(self.program.dims)}
+        for symbol in call.told:
+            slot = f"getelementptr i64, ptr %dims, i64 {position[symbol.name]}"
+            address = self.w.pure(slot, 0, dtypes.i64)
+            self.index.env[symbol.name] = self.w.effect(f"load i64, ptr {address.text}, align 8", dtypes.i64)
+
+    def steps(self, steps: Sequence[Step], names: Sequence[str]) -> None:
+        """The launches, each of the function of that name, in loops where they repeat."""
+        for step in steps:
+            if isinstance(step, Block):
+                with loop(self.w, self.index, step.repeat.var, step.repeat.count):
+                    self.steps(step.steps, names)
+                continue
+            number, launch = step
+            self.launch(launch, names[number])
+            host = isinstance(launch.kernel, HostCall)
+            if host or any(isinstance(stmt, Check) for stmt in statements(launch.kernel.body)):
+                self.stop_if_failed()
+            if isinstance(launch.kernel, HostCall):
+                self.tell(launch.kernel)
 
     def launch(self, launch: Launch, name: str) -> None:
         w = self.w
         for i, buffer in enumerate(launch.args):
-            pointer = self.pointer(buffer)
+            pointer = self.argument(launch, buffer)
             slot = w.pure(f"getelementptr ptr, ptr %args, i64 {i}", 0, dtypes.i64)
             w.line(f"store ptr {pointer.text}, ptr {slot.text}, align 8")
+        if isinstance(launch.kernel, HostCall) and launch.kernel.told:
+            number = self.program.host_calls.index(launch.kernel)
+            memory = w.pure(f"getelementptr ptr, ptr %late, i64 {number}", 0, dtypes.i64)
+            for i, address in enumerate(("%outputs", memory.text), len(launch.args)):
+                slot = w.pure(f"getelementptr ptr, ptr %args, i64 {i}", 0, dtypes.i64)
+                w.line(f"store ptr {address}, ptr {slot.text}, align 8")
         parallel = launch.kernel.parallel
         if parallel is None:
             w.line(f"call void @{name}(ptr %args, ptr %dims, i64 0, i64 1, ptr %status)")
@@ -247,15 +306,12 @@ def _entry(program: Program, names: list[str], target: Target) -> tuple[str, dic
     e = _EntryEmitter(program, target)
     most = max((len(launch.args) for launch in program.launches), default=0)
     e.w.entry += [
-        f"%args = alloca [{max(most, 1)} x ptr], align 16",
+        f"%args = alloca [{most + 2} x ptr], align 16",
+        f"%late = alloca [{max(len(program.host_calls), 1)} x ptr], align 16",
         "%status = alloca i32, align 4",
         "store i32 0, ptr %status, align 4",
     ]
-    for launch, name in zip(program.launches, names):
-        e.launch(launch, name)
-        host = isinstance(launch.kernel, HostCall)
-        if host or any(isinstance(stmt, Check) for stmt in statements(launch.kernel.body)):
-            e.stop_if_failed()
+    e.steps(program_steps(program), names)
     body = "\n".join(e.w.lines())
     header = f"define i32 @{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena, ptr %dims, i64 %threads) nounwind"
     end = "%result = load i32, ptr %status, align 4\nret i32 %result\n}\n"

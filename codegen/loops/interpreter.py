@@ -13,7 +13,7 @@ import numpy as np
 
 from ...ir import dims
 from ...ir.dims import DimLike, Quotient, Remainder, Symbol
-from ...ir.interpreter import run as run_graph
+from ...ir.interpreter import run_bound
 from .nodes import (
     Apply,
     Buffer,
@@ -26,14 +26,17 @@ from .nodes import (
     Index,
     Kernel,
     LaneReduce,
+    Launch,
     Let,
     Load,
+    Part,
     Program,
     Stmt,
     Store,
     Var,
 )
 from .printer import print_stmt
+from .repeats import Block, Step, program_steps
 from .scalar_values import scalar_function
 from .verify import LoopError
 from .walk import tests_indices
@@ -55,41 +58,74 @@ def run_program(
     """
     bound = dict(bindings or {})
     memory = np.full(dims.evaluate(program.arena_bytes, bound), 0xA5, np.uint8)
-    arrays: dict[Buffer, Array] = {}
+    arrays: dict[Buffer, Array] = _LateArrays(bound)
     for buffer, array in zip(program.inputs, inputs, strict=True):
         shape = _shape(buffer, bound)
         if array.shape != shape or array.dtype != buffer.dtype.numpy:
             raise LoopError(f"input {buffer} got {array.dtype}{list(array.shape)}")
         arrays[buffer] = array.copy() if buffer in program.outputs else array
     for buffer in program.outputs:
-        if buffer not in arrays:
+        if buffer not in arrays and buffer not in program.late:
             arrays[buffer] = np.full(
                 int(np.prod(_shape(buffer, bound))) * buffer.dtype.itemsize, 0xA5, np.uint8
             ).view(buffer.dtype.numpy).reshape(_shape(buffer, bound))  # fmt: skip
     for buffer in program.arena:
+        if buffer in program.late:
+            continue
         start = dims.evaluate(program.offsets[buffer.name], bound)
         stop = start + dims.evaluate(buffer.nbytes, bound)
         arrays[buffer] = memory[start:stop].view(buffer.dtype.numpy).reshape(_shape(buffer, bound))
-    status = 0
-    for launch in program.launches:
-        if isinstance(launch.kernel, HostCall):
-            run_host(launch.kernel, [arrays[arg] for arg in launch.args], bound)
-            continue
-        given = [
-            arrays[arg].reshape(_shape(param, bound))
-            for param, arg in zip(launch.kernel.params, launch.args, strict=True)
-        ]
-        status = run_kernel(launch.kernel, given, bound)
-        if status:
-            break
+    status = _run_steps(program_steps(program), arrays, bound)
     return [arrays[b] for b in program.outputs], status
 
 
-def run_host(host: HostCall, arrays: Sequence[Array], bindings: Mapping[str, int]) -> None:
-    """Run a host call on arrays of its params' shapes, in place."""
-    count = len(host.graph.inputs)
-    for target, found in zip(arrays[count:], run_graph(host.graph, arrays[:count], bindings), strict=True):
-        np.copyto(target, found)
+def _run_steps(steps: Sequence[Step], arrays: Mapping[Buffer, Array], bound: dict[str, int]) -> int:
+    for step in steps:
+        if isinstance(step, Block):
+            turns = range(dims.evaluate(step.repeat.count, bound))
+            status = next(
+                (s for i in turns if (s := _run_steps(step.steps, arrays, {**bound, step.repeat.var: i}))), 0
+            )
+        else:
+            status = _run_launch(step[1], arrays, bound)
+        if status:
+            return status
+    return 0
+
+
+def _run_launch(launch: Launch, arrays: Mapping[Buffer, Array], bound: dict[str, int]) -> int:
+    pairs = list(zip(launch.kernel.params, launch.args, strict=True))
+    if isinstance(launch.kernel, HostCall):
+        count = len(launch.kernel.graph.inputs)
+        operands = [_memory(arg, arrays, bound).reshape(_shape(param, bound)) for param, arg in pairs[:count]]
+        for (_, arg), found in zip(pairs[count:], run_bound(launch.kernel.graph, operands, bound)):
+            np.copyto(_memory(arg, arrays, bound).reshape(found.shape), found)
+        return 0
+    given = [_memory(arg, arrays, bound).reshape(_shape(param, bound)) for param, arg in pairs]
+    return run_kernel(launch.kernel, given, bound)
+
+
+def _memory(buffer: Buffer, arrays: Mapping[Buffer, Array], bound: Mapping[str, int]) -> Array:
+    """The elements of a program's buffer, or of a part of one, which share its memory."""
+    if not isinstance(buffer, Part):
+        return arrays[buffer]
+    row = _memory(buffer.of, arrays, bound).reshape(-1)
+    size, index = dims.evaluate(buffer.numel, bound), dims.evaluate(buffer.index, bound)
+    if not 0 <= (index + 1) * size <= row.size:
+        raise LoopError(f"{buffer} is not part {index} of {buffer.of}")
+    return row[index * size : (index + 1) * size]
+
+
+class _LateArrays(dict[Buffer, Array]):
+    """A program's arrays. Those whose sizes a host call tells are made when they are first used."""
+
+    def __init__(self, bound: Mapping[str, int]):
+        super().__init__()
+        self.bound = bound
+
+    def __missing__(self, buffer: Buffer) -> Array:
+        self[buffer] = np.zeros(_shape(buffer, self.bound), buffer.dtype.numpy)
+        return self[buffer]
 
 
 def run_kernel(kernel: Kernel, arrays: Sequence[Array], bindings: Mapping[str, int] | None = None) -> int:

@@ -1,6 +1,7 @@
 """The loop IR: kernels as loop nests over buffers, with scalar expressions.
 
-    program   = buffers, launches                                  one native call
+    program   = buffers, launches, repeats                         one native call
+    repeat    = var in count, a range of launches                  those launches, `count` times
     launch    = kernel(buffer, ...) | host(buffer, ...)             buffers bound to the parameters
     host      = params, graph                                       a call back to Python, which runs the graph
     kernel    = params, dims, locals, body
@@ -30,7 +31,7 @@ from typing import Literal
 from ...ir import dtypes
 from ...ir.dims import DimLike, Symbol, product
 from ...ir.dtypes import DType
-from ...ir.graph import Graph, Location
+from ...ir.graph import Graph, Location, told_symbols
 from ...ir.printer import used_symbols
 from ...passes.memory_plan import Interval
 
@@ -64,6 +65,22 @@ class Buffer:
 
     def __repr__(self) -> str:
         return f"{self.name}: {self.dtype.name}[{','.join(map(str, self.shape))}] {self.space}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Part(Buffer):
+    """Part number `index` of `of`, which is a row of equal parts of this shape. The argument of a launch, not of a
+    kernel; under a repeat the index may move with its variable."""
+
+    of: Buffer = field(kw_only=True)
+    index: DimLike = field(kw_only=True)
+
+
+def whole(buffer: Buffer) -> Buffer:
+    """The program's buffer that a part is of; another buffer itself."""
+    while isinstance(buffer, Part):
+        buffer = buffer.of
+    return buffer
 
 
 @dataclass(frozen=True)
@@ -198,7 +215,10 @@ class Kernel:
 class HostCall:
     """What stands in a kernel's place where NumPy computes: Python is called back and runs `graph` by its ops' NumPy
     rules, on the thread that called the program. `params` are the buffers of the graph's inputs, then of its outputs.
-    It has no statements, and no loop to share among threads."""
+    It has no statements, and no loop to share among threads.
+
+    `told`: dims that only its results tell. It writes their values among the program's dims, and allocates the memory
+    whose size depends on them (`Program.late`)."""
 
     name: str
     graph: Graph
@@ -210,6 +230,10 @@ class HostCall:
     @property
     def writes(self) -> frozenset[str]:
         return frozenset(b.name for b in self.params[len(self.graph.inputs) :])
+
+    @property
+    def told(self) -> tuple[Symbol, ...]:
+        return tuple(s for node in self.graph.nodes for s in told_symbols(node))
 
     @property
     def dims(self) -> tuple[Symbol, ...]:
@@ -228,11 +252,24 @@ class Launch:
     bytes: DimLike = 0
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """Launches number `first` up to `end` (not included), run in order for `var` = 0, 1, ..., `count` - 1. Repeats may
+    stand inside one another."""
+
+    first: int
+    end: int
+    count: DimLike
+    var: str
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """What one native call does. Every buffer of a launch is an input, an output or in the arena.
 
     `offsets` gives each arena buffer's byte offset; `arena_bytes` is the arena's size; both may depend on dims.
+    `late` gives the number of the host call that allocates a buffer, for the outputs and arena buffers whose size is not
+    known before; the offsets of those in the arena are offsets in the `late_bytes` of that call.
     `messages` gives the text of each `Check` code; `lifetimes` is what the memory plan was made from.
     """
 
@@ -246,6 +283,9 @@ class Program:
     arena_bytes: DimLike = 0
     messages: Mapping[int, str] = field(default_factory=dict)
     lifetimes: tuple[Interval, ...] = ()
+    repeats: tuple[Repeat, ...] = ()
+    late: Mapping[Buffer, int] = field(default_factory=dict)
+    late_bytes: Mapping[int, DimLike] = field(default_factory=dict)
 
     @property
     def host_calls(self) -> tuple[HostCall, ...]:

@@ -12,7 +12,7 @@ A subexpression that a statement uses more than once is printed once, as `t0 := 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...ir.dims import DimLike, Symbol
 from ...ir.printer import to_text
@@ -31,11 +31,13 @@ from .nodes import (
     Launch,
     Let,
     Load,
+    Part,
     Program,
     Stmt,
     Store,
     Var,
 )
+from .repeats import Block, Step, program_steps
 from .walk import subexpressions
 
 
@@ -43,18 +45,29 @@ def print_program(program: Program) -> str:
     """The program with the text of its kernels, each once."""
     lines = [f"program {program.name}{_dims(program.dims)} {{"]
     for word, buffers in (("input", program.inputs), ("output", program.outputs)):
-        lines += [f"  {word} {_buffer(b)}" for b in buffers]
+        lines += [f"  {word} {_buffer(b)}{_late(program, b)}" for b in buffers]
     for buffer in program.arena:
-        lines.append(f"  arena {_buffer(buffer)} at {program.offsets[buffer.name]}")
+        lines.append(f"  arena {_buffer(buffer)} at {program.offsets[buffer.name]}{_late(program, buffer)}")
     lines.append(f"  arena_bytes {program.arena_bytes}")
     for code, message in sorted(program.messages.items()):
         lines.append(f"  message {code} {message!r}")
     names = kernel_names(program)
-    for launch in program.launches:
-        lines.append("  " + _launch(launch, names[launch.kernel]))
+    _steps(program_steps(program), names, "  ", lines)
     lines.append("}")
     texts = [print_kernel(kernel, name) for kernel, name in names.items()]
     return "\n".join(lines) + "\n\n" + "\n".join(texts)
+
+
+def _steps(
+    steps: Sequence[Step], names: Mapping[Kernel | HostCall, str], indent: str, lines: list[str]
+) -> None:
+    for step in steps:
+        if isinstance(step, Block):
+            lines.append(f"{indent}repeat {step.repeat.var} in 0..{step.repeat.count} {{")
+            _steps(step.steps, names, indent + "  ", lines)
+            lines.append(f"{indent}}}")
+        else:
+            lines.append(indent + _launch(step[1], names[step[1].kernel]))
 
 
 def kernel_names(program: Program) -> dict[Kernel | HostCall, str]:
@@ -71,10 +84,14 @@ def kernel_names(program: Program) -> dict[Kernel | HostCall, str]:
 
 
 def _launch(launch: Launch, name: str) -> str:
-    text = f"{name}({', '.join(b.name for b in launch.args)})"
+    text = f"{name}({', '.join(map(_argument, launch.args))})"
     notes = [launch.source] if launch.source else []
     notes += [f"{word} {n}" for word, n in (("flops", launch.flops), ("bytes", launch.bytes)) if n != 0]
     return f"{text}  # {'; '.join(notes)}" if notes else text
+
+
+def _argument(buffer: Buffer) -> str:
+    return f"{_argument(buffer.of)}[{buffer.index}]" if isinstance(buffer, Part) else buffer.name
 
 
 def print_kernel(kernel: Kernel | HostCall, name: str | None = None) -> str:
@@ -101,6 +118,12 @@ def print_stmt(stmt: Stmt) -> str:
 def print_expr(expr: Expr) -> str:
     """The expression written out as a tree."""
     return _expr(expr, {})
+
+
+def _late(program: Program, buffer: Buffer) -> str:
+    """Which host call allocates the buffer, where one does."""
+    number = program.late.get(buffer)
+    return "" if number is None else f" from {program.host_calls[number].name}"
 
 
 def _buffer(buffer: Buffer) -> str:

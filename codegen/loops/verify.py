@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
+from ...ir.special_functions import FORMULAS
 from ..scalar import OPERATIONS
 from .nodes import (
     Apply,
@@ -24,19 +25,26 @@ from .nodes import (
     Launch,
     Let,
     Load,
+    Part,
     Program,
     Stmt,
     Store,
     Var,
+    whole,
 )
 from .printer import print_expr, print_stmt
+from .repeats import Block, Step, program_steps
 from .walk import statements
 
 COMBINES = ("add", "mul", "max", "min", "and", "or")
 # A guarded vector load reads from a block of zeros of 1024 bytes instead (`codegen/llvm/memory.py`).
 MAX_LANES = 128
 _INTEGER_ONLY = {"shl", "shr", "umulhi"}
-_FLOAT_ONLY = {"sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "erf"}
+_FLOAT_ONLY = {
+    *("sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "erf"),
+    *("asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh"),
+    *FORMULAS,
+}
 _BITWISE = {"and", "or", "xor", "not"}
 _NOT_BOOL = {"sub", "neg", "abs", "div", "floordiv", "mod", "fma", "pow", "floor", "ceil", "trunc", "round"}
 
@@ -58,14 +66,14 @@ def verify_program(program: Program) -> None:
     for buffer in program.arena:
         if buffer.name not in program.offsets:
             raise LoopError(f"{where}: {buffer} has no offset in the arena")
-        spare = program.arena_bytes - (program.offsets[buffer.name] + buffer.nbytes)
+        room = program.late_bytes[program.late[buffer]] if buffer in program.late else program.arena_bytes
+        spare = room - (program.offsets[buffer.name] + buffer.nbytes)
         if dims.bounds(spare)[1] < 0:
             raise LoopError(
                 f"{where}: {buffer} at {program.offsets[buffer.name]} reaches past the arena's end"
             )
     free = {s.name for s in program.dims}
-    for launch in program.launches:
-        _verify_launch(program, launch, known, free)
+    _verify_steps(program, program_steps(program), known, free)
     for host in program.host_calls:
         _verify_host(host)
     for kernel in dict.fromkeys(x.kernel for x in program.launches if isinstance(x.kernel, Kernel)):
@@ -84,21 +92,56 @@ def _verify_host(host: HostCall) -> None:
             raise LoopError(f"host call {host.name}: the param {buffer} must be in global memory")
 
 
+def _verify_steps(program: Program, steps: Sequence[Step], known: set[Buffer], bound: set[str]) -> None:
+    """`bound`: the program's dims and the variables of the repeats around the steps."""
+    for step in steps:
+        if not isinstance(step, Block):
+            _verify_launch(program, step[1], known, bound)
+            continue
+        repeat = step.repeat
+        where = f"program {program.name}, repeat of launches {repeat.first} to {repeat.end}"
+        if repeat.var in bound:
+            raise LoopError(f"{where}: the name {repeat.var!r} is already bound here")
+        for symbol in dims.symbols(repeat.count):
+            if symbol.name not in bound:
+                raise LoopError(f"{where}: {symbol.name!r} in the count {repeat.count} is no dim of the program")
+        _verify_steps(program, step.steps, known, bound | {repeat.var})
+
+
 def _verify_launch(program: Program, launch: Launch, known: set[Buffer], free: set[str]) -> None:
     kernel = launch.kernel
     where = f"program {program.name}, launch of {kernel.name}"
     if len(launch.args) != len(kernel.params):
         raise LoopError(f"{where}: {len(launch.args)} arguments for {len(kernel.params)} params")
     for param, arg in zip(kernel.params, launch.args):
-        if arg not in known:
+        root = whole(arg)
+        if root not in known:
             raise LoopError(f"{where}: {arg} is no input, output or arena buffer of the program")
+        if isinstance(arg, Part):
+            _verify_part(where, arg, free)
         if arg.dtype is not param.dtype or arg.numel != param.numel:
             raise LoopError(f"{where}: {arg} for the param {param}")
-        if param.name in kernel.writes and arg in program.inputs and arg not in program.outputs:
+        if param.name in kernel.writes and root in program.inputs and root not in program.outputs:
             raise LoopError(f"{where}: it writes the input {arg.name}, which is no output")
     missing = [s.name for s in kernel.dims if s.name not in free]
     if missing:
         raise LoopError(f"{where}: the kernel's dim {missing[0]} is none of the program's")
+
+
+def _verify_part(where: str, part: Part, bound: set[str]) -> None:
+    outer = part.of
+    for symbol in dims.symbols(part.index):
+        if symbol.name not in bound:
+            raise LoopError(f"{where}: {symbol.name!r} in the index of {part} is no dim or variable of a repeat")
+    low, _ = dims.bounds(part.index)
+    if part.dtype is not outer.dtype or low < 0:
+        raise LoopError(f"{where}: {part} is not part {part.index} of {outer}")
+    if isinstance(outer.numel, int) and isinstance(part.numel, int):
+        count = outer.numel // part.numel if part.numel else 1
+        if part.numel * count != outer.numel or (isinstance(part.index, int) and part.index >= max(count, 1)):
+            raise LoopError(f"{where}: {part} is not part {part.index} of {outer}")
+    if isinstance(outer, Part):
+        _verify_part(where, outer, bound)
 
 
 def verify_kernel(kernel: Kernel) -> None:

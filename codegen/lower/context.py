@@ -8,7 +8,8 @@ over buffers, and hands each kernel to `ctx.launch`, which finds out which buffe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from ...ir import dims
@@ -29,6 +30,7 @@ from ..loops.nodes import (
     Launch,
     Let,
     Load,
+    Repeat,
     Stmt,
     Store,
 )
@@ -59,9 +61,18 @@ class LowerContext:
         self.launches: list[Launch] = []
         self.scratches: list[Buffer] = []
         self.messages: dict[int, str] = {}
+        self.repeats: list[Repeat] = []
+        self.fixed: set[Buffer] = set()
         self._names = Names()
         self._viewed: dict[Buffer, Buffer] = {}
         self._flat: dict[Buffer, Buffer] = {}
+
+    @contextmanager
+    def repeated(self, fixed: Iterable[Buffer]) -> Iterator[None]:
+        """What is launched inside will run many times, with the same contents of the buffers in `fixed`."""
+        before, self.fixed = self.fixed, set(fixed)
+        yield
+        self.fixed = before
 
     def fresh(self, stem: str) -> str:
         """A name for a program buffer or kernel that no other has."""
@@ -150,10 +161,11 @@ class LowerContext:
     def launch_host(self, name: str, graph: Graph, args: Args, location: Location | None) -> None:
         """Append a host call: the graph run on the buffers of its inputs and outputs."""
         params = tuple(args[v] for v in (*graph.inputs, *graph.outputs))
+        given = tuple(map(self.storage, params))
         bytes: DimLike = 0
         for buffer in params:
             bytes = bytes + buffer.nbytes
-        self.launches.append(Launch(HostCall(self.fresh(name), graph, params, location), params, bytes=bytes))
+        self.launches.append(Launch(HostCall(self.fresh(name), graph, params, location), given, bytes=bytes))
 
 
 def _of_first_iteration(cost: DimLike, known: Sequence[Symbol]) -> DimLike:

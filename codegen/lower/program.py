@@ -11,17 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...ir import dims
-from ...ir.builder import GraphBuilder
-from ...ir.graph import Graph, IRError, Node, Value
-from ...ir.types import TensorType
+from ...ir.graph import Graph, IRError, Node, Value, told_symbols
 from ...passes.memory_plan import Interval, plan_memory
-from ..loops.nodes import Buffer, Launch, Load, Program
+from ..loops.nodes import Buffer, HostCall, Launch, Program
 from ..target import Target
-from .context import Args, LowerContext, LowerOptions, Names
-from .elementwise import Nest
+from .context import Args, LowerContext, LowerOptions
+from .copies import copy_buffer
 from .inplace import reads_before_writing
 from .kinds import lowering_of
-from .template import Axis, Element
+from .lifetimes import memory_intervals, used, written
+from .scan import lower_scan
 
 
 def lower_graph(graph: Graph, target: Target, options: LowerOptions | None = None) -> Program:
@@ -33,13 +32,55 @@ def lower_graph(graph: Graph, target: Target, options: LowerOptions | None = Non
     ctx = LowerContext(target, options)
     inputs = {v: Buffer(ctx.fresh(v.name), v.type.dtype, v.type.shape) for v in graph.inputs}
     buffers = dict(inputs)
+    for value in graph.outputs:
+        if value not in buffers:
+            buffers[value] = Buffer(ctx.fresh(value.name), value.type.dtype, value.type.shape)
+    lower_nodes(ctx, graph, buffers)
+    return _Placement(ctx, graph, inputs, buffers).program()
+
+
+def lower_nodes(ctx: LowerContext, graph: Graph, buffers: dict[Value, Buffer]) -> None:
+    """Append the launches of a fused graph's nodes. `buffers` holds the places of its inputs and results, and learns
+    those of the other values. A value that is only another shape of one is the same memory, where that may be."""
+    shaped = dict(found for node in graph.nodes if (found := _reshaped(node)) is not None)
+    for value, source in reversed(shaped.items()):
+        if value in buffers and source not in buffers:
+            buffers[source] = ctx.view(buffers[value], source.type.shape)
     for node in graph.nodes:
-        if node.op.name != "fused":
+        if node.op.name not in ("fused", "scan"):
             raise IRError(f"{node}: only fused groups can be lowered; run the fusion pass first")
         for value in node.outputs:
-            buffers[value] = Buffer(ctx.fresh(value.name), value.type.dtype, value.type.shape)
-        lower_group(ctx, node, buffers)
-    return _Placement(ctx, graph, inputs, buffers).program()
+            if value in shaped and value not in buffers:
+                buffers[value] = ctx.view(buffers[shaped[value]], value.type.shape)
+            elif value not in buffers:
+                buffers[value] = Buffer(ctx.fresh(value.name), value.type.dtype, value.type.shape)
+        if node.op.name == "scan":
+            lower_scan(ctx, node, buffers, lower_nodes)
+        elif not _in_place(ctx, node, shaped, buffers):
+            lower_group(ctx, node, buffers)
+
+
+def _reshaped(node: Node) -> tuple[Value, Value] | None:
+    """The result and the operand of a group that is a reshape and nothing more."""
+    if (
+        node.op.name != "fused"
+        or node.attrs["kind"] != "loop"
+        or len(node.inputs) != 1
+        or len(node.outputs) != 1
+    ):
+        return None
+    (body,) = node.regions
+    if any(inner.op.name != "reshape" for inner in body.nodes):
+        return None
+    value, source = node.outputs[0], node.inputs[0]
+    return (value, source) if value.type.numel == source.type.numel else None
+
+
+def _in_place(
+    ctx: LowerContext, node: Node, shaped: Mapping[Value, Value], buffers: Mapping[Value, Buffer]
+) -> bool:
+    (value, *_) = node.outputs
+    return value in shaped and ctx.storage(buffers[value]) is ctx.storage(buffers[shaped[value]])
 
 
 def lower_group(ctx: LowerContext, node: Node, buffers: Mapping[Value, Buffer]) -> None:
@@ -50,11 +91,24 @@ def lower_group(ctx: LowerContext, node: Node, buffers: Mapping[Value, Buffer]) 
         if inside in args:
             raise IRError(f"{node}: %{inside.name} is twice an output of its body, or an input too")
         args[inside] = buffers[outside]
-    if all(dims.bounds(v.type.numel)[1] == 0 for v in node.outputs):
+    if all(dims.bounds(v.type.numel)[1] == 0 for v in node.outputs) and not told_symbols(node):
         return
     launches_before = len(ctx.launches)
     lowering_of(node.attrs["kind"])(ctx, node, body, args)
     ctx.label_launches(launches_before, node.attrs["name"])
+
+
+def _late(buffers: Iterable[Buffer], launches: Sequence[Launch]) -> dict[Buffer, int]:
+    """The buffers whose size host calls tell, and the number of the call after which it is known."""
+    calls = [x.kernel for x in launches if isinstance(x.kernel, HostCall)]
+    teller = {s.name: number for number, call in enumerate(calls) for s in call.told}
+    found: dict[Buffer, int] = {}
+    for buffer in buffers if teller else ():
+        names = [s.name for dim in buffer.shape for s in dims.symbols(dim)]
+        number = max((teller[n] for n in names if n in teller), default=None)
+        if number is not None:
+            found[buffer] = number
+    return found
 
 
 @dataclass(frozen=True)
@@ -82,9 +136,15 @@ class _Placement:
         ctx, graph = self.ctx, self.graph
         launches = tuple(self._rebound(launch) for launch in ctx.launches)
         outside = {*self.inputs.values(), *self.outputs}
-        intervals = list(memory_intervals(launches, outside))
-        plan = plan_memory(intervals)
-        arena = tuple(dict.fromkeys(b for launch in launches for b in launch.args if b not in outside))
+        intervals = list(memory_intervals(launches, outside, ctx.repeats))
+        arena = tuple(dict.fromkeys(b for launch in launches for b in used(launch) if b not in outside))
+        late = _late([*arena, *self.outputs], launches)
+        parts: dict[int, list[Interval]] = {-1: []}
+        allocates = {b.name: number for b, number in late.items()}
+        for interval in intervals:
+            parts.setdefault(allocates.get(interval.name, -1), []).append(interval)
+        plans = {number: plan_memory(part) for number, part in parts.items()}
+        offsets = {name: offset for plan in plans.values() for name, offset in plan.offsets.items()}
         return Program(
             name=graph.name,
             inputs=tuple(self.inputs[v] for v in graph.inputs),
@@ -92,10 +152,13 @@ class _Placement:
             arena=arena,
             launches=launches,
             dims=graph.symbols,
-            offsets={b.name: plan.offsets[b.name] for b in arena},
-            arena_bytes=plan.arena_bytes,
+            offsets={b.name: offsets[b.name] for b in arena},
+            arena_bytes=plans.pop(-1).arena_bytes,
             messages=dict(ctx.messages),
             lifetimes=tuple(intervals),
+            repeats=tuple(ctx.repeats),
+            late=late,
+            late_bytes={number: plan.arena_bytes for number, plan in plans.items()},
         )
 
     def _place_outputs(self) -> None:
@@ -131,8 +194,8 @@ class _Placement:
         if place in (self.inputs.get(v) for v in self.graph.outputs):
             return False  # the old value itself is returned, to wherever
         writers = [i for i, launch in enumerate(self.ctx.launches) if own in written(launch)]
-        readers = [i for i, launch in enumerate(self.ctx.launches) if place in launch.args]
-        if not writers:
+        readers = [i for i, launch in enumerate(self.ctx.launches) if place in used(launch)]
+        if not writers or any(own not in self.ctx.launches[i].args for i in writers):
             return False
         first = writers[0]
         if any(r > first for r in readers):
@@ -148,7 +211,7 @@ class _Placement:
                 (c for c in pending if all(o.source is not c.target for o in pending if o is not c)), None
             )
             if free is not None:
-                self._copy(free.source, free.target)
+                copy_buffer(self.ctx, free.source, free.target)
                 pending.remove(free)
                 continue
             first = pending[0]
@@ -157,63 +220,9 @@ class _Placement:
 
     def _set_aside(self, source: Buffer) -> Buffer:
         aside = self.ctx.scratch(source.name, source.dtype, source.shape)
-        self._copy(source, aside)
+        copy_buffer(self.ctx, source, aside)
         return aside
-
-    def _copy(self, source: Buffer, target: Buffer) -> None:
-        if source.numel == 0:
-            return
-        if source.dtype.is_complex:  # kernels do not touch complex numbers
-            graph, value = _identity(source)
-            args = {graph.inputs[0]: source, value: target}
-            self.ctx.launch_host(f"copy_{source.name}", graph, args, None)
-            return
-        names = Names()
-        axis = Axis(names("i"), source.numel)
-        element = Element(self.ctx.flat(target), axis.index, Load(self.ctx.flat(source), (axis.index,)))
-        statements, cost = Nest(names, [axis], [element]).parallel(self.ctx)
-        self.ctx.launch(f"copy_{source.name}", statements, cost=cost)
 
     def _rebound(self, launch: Launch) -> Launch:
         args = tuple(self.moved.get(b, b) for b in launch.args)
         return Launch(launch.kernel, args, launch.source, launch.flops, launch.bytes)
-
-
-def _identity(buffer: Buffer) -> tuple[Graph, Value]:
-    builder = GraphBuilder("copy")
-    value = builder.detach(builder.input("x", TensorType(buffer.shape, buffer.dtype)))
-    return builder.finish([value]), value
-
-
-def written(launch: Launch) -> set[Buffer]:
-    """The program's buffers that a launch may store to."""
-    return {b for p, b in zip(launch.kernel.params, launch.args) if p.name in launch.kernel.writes}
-
-
-def memory_intervals(launches: Sequence[Launch], outside: Iterable[Buffer]) -> Iterable[Interval]:
-    """Lifetimes of the buffers that the launches use, but for those outside the arena."""
-    outside = set(outside)
-    first: dict[Buffer, int] = {}
-    last: dict[Buffer, int] = {}
-    for i, launch in enumerate(launches):
-        for buffer in launch.args:
-            first.setdefault(buffer, i)
-            last[buffer] = i
-    for buffer, born in first.items():
-        if buffer in outside:
-            continue
-        launch = launches[born]
-        if buffer not in written(launch) and buffer.numel != 0:
-            raise IRError(f"{launch.kernel.name} reads {buffer.name}, which nothing has written")
-        partners = tuple(
-            old.name
-            for old in dict.fromkeys(launch.args)
-            if old is not buffer
-            and old not in outside
-            and last[old] == born
-            and first[old] < born
-            and old.dtype.itemsize == buffer.dtype.itemsize
-            and old.numel == buffer.numel
-            and reads_before_writing(launch, old, buffer)
-        )
-        yield Interval(buffer.name, buffer.nbytes, born, last[buffer], partners)

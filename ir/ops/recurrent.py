@@ -27,7 +27,7 @@ from .by_decomposition import vjp_by_decomposition
 from .common import FLOAT, Array, Shape, check_dtype, check_same_dtype, uniform
 from .contraction import transposed
 from .recurrent_gradients import gru_vjp, lstm_vjp, rnn_vjp
-from .recurrent_steps import columns, join, recurrent, rows, sigmoid_into, step_rows, unrolled, widened
+from .recurrent_steps import columns, join, over_steps, recurrent, sigmoid_into, step_rows, widened
 
 ATTRS = {"batch_sizes": Attr("dims"), "reverse": Attr("bool", False)}
 RNN_ATTRS = {"activation": Attr("str", "tanh"), **ATTRS}
@@ -103,14 +103,12 @@ def _rnn_numpy(
 def _rnn_decompose(
     F: Any, x: Any, h: Any, w: Any, activation: str, batch_sizes: Shape, reverse: bool
 ) -> tuple[Any, ...]:
-    wt = transposed(F, w)
-
-    def step(t: int, start: Any, stop: Any, state: tuple[Any, ...]) -> Any:
-        total = F.add(rows(F, x, start, stop), F.matmul(state[0], wt))
+    def step(F: Any, state: Any, given: Any, weights: Any) -> Any:
+        total = F.add(given[0], F.matmul(state[0], transposed(F, weights[0])))
         y = F.tanh(total) if activation == "tanh" else F.relu(total)
         return (y,), (y,)
 
-    return unrolled(F, (h,), batch_sizes, reverse, step)
+    return over_steps(F, step, (h,), (x,), (w,), batch_sizes, reverse)
 
 
 declare(
@@ -182,20 +180,18 @@ def _lstm_numpy(
 def _lstm_decompose(
     F: Any, x: Any, h: Any, c: Any, w: Any, *proj: Any, batch_sizes: Shape, reverse: bool
 ) -> tuple[Any, ...]:
-    wt = transposed(F, w)
-
-    def step(t: int, start: Any, stop: Any, state: tuple[Any, ...]) -> Any:
+    def step(F: Any, state: Any, given: Any, weights: Any) -> Any:
         # Each gate added on its own: all of the step then has one shape, and fuses.
-        parts = (columns(F, y, 4) for y in (rows(F, x, start, stop), F.matmul(state[0], wt)))
+        parts = (columns(F, y, 4) for y in (given[0], F.matmul(state[0], transposed(F, weights[0]))))
         i, f, g, o = (F.add(a, b) for a, b in zip(*parts))
         i, f, g, o = F.sigmoid(i), F.sigmoid(f), F.tanh(g), F.sigmoid(o)
         cell = F.add(F.mul(f, state[1]), F.mul(i, g))
         y = F.mul(o, F.tanh(cell))
         if proj:
-            y = F.matmul(y, transposed(F, proj[0]))
+            y = F.matmul(y, transposed(F, weights[1]))
         return (y, cell), (y, join(F, [i, f, g, o], 1), cell)
 
-    output, gates, cells, *final = unrolled(F, (h, c), batch_sizes, reverse, step)
+    output, gates, cells, *final = over_steps(F, step, (h, c), (x,), (w, *proj), batch_sizes, reverse)
     return output, *final, gates, cells
 
 
@@ -265,20 +261,18 @@ def _gru_numpy(
 def _gru_decompose(
     F: Any, x: Any, h: Any, w: Any, *bias: Any, batch_sizes: Shape, reverse: bool
 ) -> tuple[Any, ...]:
-    wt = transposed(F, w)
-
-    def step(t: int, start: Any, stop: Any, state: tuple[Any, ...]) -> Any:
-        from_state = F.matmul(state[0], wt)
+    def step(F: Any, state: Any, given: Any, weights: Any) -> Any:
+        from_state = F.matmul(state[0], transposed(F, weights[0]))
         if bias:
-            from_state = F.add(from_state, bias[0])
-        xr, xz, xn = columns(F, rows(F, x, start, stop), 3)
+            from_state = F.add(from_state, weights[1])
+        xr, xz, xn = columns(F, given[0], 3)
         hr, hz, hn = columns(F, from_state, 3)
         r, z = F.sigmoid(F.add(xr, hr)), F.sigmoid(F.add(xz, hz))
         new = F.tanh(F.add(xn, F.mul(r, hn)))
         y = F.add(new, F.mul(z, F.sub(state[0], new)))
         return (y,), (y, join(F, [r, z, new, hn], 1))
 
-    output, gates, final = unrolled(F, (h,), batch_sizes, reverse, step)
+    output, gates, final = over_steps(F, step, (h,), (x,), (w, *bias), batch_sizes, reverse)
     return output, final, gates
 
 

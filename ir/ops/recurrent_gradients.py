@@ -20,11 +20,9 @@ from .recurrent_steps import (
     all_previous,
     columns,
     join,
+    over_steps,
     previous,
-    previous_states,
-    rows,
     step_rows,
-    unrolled,
     widened,
 )
 
@@ -99,16 +97,16 @@ def _rnn_grad_numpy(
 def _rnn_grad_decompose(
     F: Any, dy: Any, dh: Any, output: Any, w: Any, activation: str, batch_sizes: Shape, reverse: bool
 ) -> tuple[Any, ...]:
-    def step(t: int, start: Any, stop: Any, state: tuple[Any, ...]) -> Any:
-        y = rows(F, output, start, stop)
-        d = F.add(rows(F, dy, start, stop), state[0])
+    def step(F: Any, state: Any, given: Any, weights: Any) -> Any:
+        dy, y = given
+        d = F.add(dy, state[0])
         if activation == "tanh":
             d = F.mul(d, F.sub(1.0, F.mul(y, y)))
         else:
             d = F.where(F.gt(y, 0.0), d, 0.0)
-        return (F.matmul(d, w),), (d,)
+        return (F.matmul(d, weights[0]),), (d,)
 
-    return unrolled(F, (dh,), batch_sizes, not reverse, step)
+    return over_steps(F, step, (dh,), (dy, output), (w,), batch_sizes, not reverse)
 
 
 declare(
@@ -171,28 +169,29 @@ def _lstm_grad_decompose(
     F: Any, dy: Any, dh: Any, dc: Any, gates: Any, cells: Any, c: Any, w: Any, *proj: Any,
     batch_sizes: Shape, reverse: bool,
 ) -> tuple[Any, ...]:  # fmt: skip
-    before = previous(batch_sizes, reverse)
-
-    def step(t: int, start: Any, stop: Any, state: tuple[Any, ...]) -> Any:
-        i, f, g, o = columns(F, rows(F, gates, start, stop), 4)
-        given = F.add(rows(F, dy, start, stop), state[0])
-        total = F.matmul(given, proj[0]) if proj else given
-        squashed = F.tanh(rows(F, cells, start, stop))
+    def step(F: Any, state: Any, given: Any, weights: Any) -> Any:
+        dy, gates, cell, earlier = given
+        i, f, g, o = columns(F, gates, 4)
+        total = of_step = F.add(dy, state[0])
+        if proj:
+            total = F.matmul(of_step, weights[1])
+        squashed = F.tanh(cell)
         slope = F.mul(o, F.sub(1.0, F.mul(squashed, squashed)))
         d_cell = F.add(state[1], F.mul(total, slope))
         d = join(
             F,
             [
                 F.mul(F.mul(d_cell, g), F.mul(i, F.sub(1.0, i))),
-                F.mul(F.mul(d_cell, previous_states(F, cells, c, before[t])), F.mul(f, F.sub(1.0, f))),
+                F.mul(F.mul(d_cell, earlier), F.mul(f, F.sub(1.0, f))),
                 F.mul(F.mul(d_cell, i), F.sub(1.0, F.mul(g, g))),
                 F.mul(F.mul(total, squashed), F.mul(o, F.sub(1.0, o))),
             ],
             1,
         )
-        return (F.matmul(d, w), F.mul(d_cell, f)), (d, given)
+        return (F.matmul(d, weights[0]), F.mul(d_cell, f)), (d, of_step)
 
-    dx, d_steps, d_h, d_c = unrolled(F, (dh, dc), batch_sizes, not reverse, step)
+    sequences = (dy, gates, cells, all_previous(F, cells, c, batch_sizes, reverse))
+    dx, d_steps, d_h, d_c = over_steps(F, step, (dh, dc), sequences, (w, *proj), batch_sizes, not reverse)
     return dx, d_h, d_c, d_steps
 
 
@@ -244,20 +243,19 @@ def _gru_grad_numpy(
 def _gru_grad_decompose(
     F: Any, dy: Any, dh: Any, gates: Any, output: Any, h: Any, w: Any, batch_sizes: Shape, reverse: bool
 ) -> tuple[Any, ...]:
-    before = previous(batch_sizes, reverse)
-
-    def step(t: int, start: Any, stop: Any, state: tuple[Any, ...]) -> Any:
-        r, z, new, from_state = columns(F, rows(F, gates, start, stop), 4)
-        total = F.add(rows(F, dy, start, stop), state[0])
+    def step(F: Any, state: Any, given: Any, weights: Any) -> Any:
+        dy, gates, earlier = given
+        r, z, new, from_state = columns(F, gates, 4)
+        total = F.add(dy, state[0])
         kept = F.mul(total, z)
         d_new = F.mul(F.sub(total, kept), F.sub(1.0, F.mul(new, new)))
-        earlier = previous_states(F, output, h, before[t])
         d_z = F.mul(F.mul(kept, F.sub(1.0, z)), F.sub(earlier, new))
         d_r = F.mul(F.mul(d_new, from_state), F.mul(r, F.sub(1.0, r)))
         d_state = join(F, [d_r, d_z, F.mul(d_new, r)], 1)
-        return (F.add(F.matmul(d_state, w), kept),), (join(F, [d_r, d_z, d_new], 1), d_state)
+        return (F.add(F.matmul(d_state, weights[0]), kept),), (join(F, [d_r, d_z, d_new], 1), d_state)
 
-    return unrolled(F, (dh,), batch_sizes, not reverse, step)
+    sequences = (dy, gates, all_previous(F, output, h, batch_sizes, reverse))
+    return over_steps(F, step, (dh,), sequences, (w,), batch_sizes, not reverse)
 
 
 def _gru_grad_infer(

@@ -1,13 +1,14 @@
-"""The time steps of packed sequences: where a step's rows lie, and loops over them written out as ops."""
+"""The time steps of packed sequences: where a step's rows lie, and loops over them as scans."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
+from ..builder import Step
 from .common import Array, NumPyRule, Shape, shape_of
 
 
@@ -86,27 +87,55 @@ def all_previous(F: Any, packed: Any, initial: Any, sizes: Shape, reverse: bool)
     return previous_states(F, packed, initial, pieces)
 
 
-Step = Callable[[int, Any, Any, tuple[Any, ...]], tuple[tuple[Any, ...], tuple[Any, ...]]]
+def over_steps(
+    F: Any,
+    step: Step,
+    state: tuple[Any, ...],
+    sequences: Sequence[Any],
+    invariants: Sequence[Any],
+    sizes: Shape,
+    reverse: bool,
+) -> tuple[Any, ...]:
+    """Call `step(F, states, elements, invariants) -> (next states, results)` for every step, the states and the
+    elements of the packed sequences being the rows that take part in it. Gives the packed results, then the final
+    states.
 
-
-def unrolled(F: Any, state: tuple[Any, ...], sizes: Shape, reverse: bool, step: Step) -> tuple[Any, ...]:
-    """Call `step(t, first row, last row + 1, states) -> (new states, results)` for every step, the states
-    being the rows that take part in it. Gives the packed results, then the final states."""
-    results: list[tuple[Any, ...]] = [()] * len(sizes)
+    Steps with as many rows as their neighbours are one scan; one that has none such stands by itself."""
+    runs = _runs(sizes)
+    results: list[Sequence[Any]] = [()] * len(runs)
     finished: list[tuple[Any, ...]] = []
     taken = sizes[-1 if reverse else 0]
     current = tuple(rows(F, s, 0, taken) for s in state)
-    for t, start, size in steps(sizes, reverse):
+    for number, (start, size, count) in sorted(enumerate(runs), reverse=reverse):
         if size != taken and reverse:
             current = tuple(join(F, [c, rows(F, s, taken, size)]) for c, s in zip(current, state))
         elif size != taken:
             finished.append(tuple(rows(F, c, size, taken) for c in current))
             current = tuple(rows(F, c, 0, size) for c in current)
         taken = size
-        current, results[t] = step(t, start, start + size, current)
+        parts = [rows(F, s, start, start + size * count) for s in sequences]
+        if count == 1:
+            following, results[number] = step(F, current, tuple(parts), tuple(invariants))
+            current = tuple(following)
+            continue
+        apart = [F.reshape(p, shape=(count, size, shape_of(F, p)[1])) for p in parts]
+        current, stacked = F.scan(step, current, apart, invariants, length=count, reverse=reverse)
+        results[number] = [F.reshape(y, shape=(count * size, shape_of(F, y)[2])) for y in stacked]
     final = [join(F, [c, *(f[i] for f in reversed(finished))]) for i, c in enumerate(current)]
     packed = [join(F, [r[i] for r in results]) for i in range(len(results[0]))]
     return *packed, *final
+
+
+def _runs(sizes: Shape) -> list[tuple[Any, Any, int]]:
+    """Neighbouring steps with as many rows, as (first row, rows of a step, steps)."""
+    found: list[tuple[Any, Any, int]] = []
+    for t, start, size in steps(sizes, False):
+        if t and sizes[t - 1] == size:
+            first, _, count = found.pop()
+            found.append((first, size, count + 1))
+        else:
+            found.append((start, size, 1))
+    return found
 
 
 def widened(rule: NumPyRule) -> NumPyRule:

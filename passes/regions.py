@@ -1,0 +1,39 @@
+"""Passes and the bodies of nodes that are loops: a body is a graph like another, to be transformed alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..ir.graph import Graph, Value
+from .base import Rewriter
+
+
+def with_bodies(graph: Graph, transform: Callable[[Graph], Graph]) -> Graph:
+    """The graph with the bodies of its nodes transformed. A fused group's body is a kernel and left as it is."""
+    nodes = []
+    changed = False
+    for node in graph.nodes:
+        if node.regions and node.op.name != "fused":
+            regions = tuple(transform(region) for region in node.regions)
+            if any(a is not b for a, b in zip(regions, node.regions)):
+                node = replace(node, regions=regions)
+                changed = True
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes)) if changed else graph
+
+
+def own_results(body: Graph) -> Graph:
+    """The body with results that are all different and none of them an input, so that each can have a place in memory
+    of its own: where one is not, it is copied by a conversion to its own dtype."""
+    taken: set[Value] = set(body.inputs)
+    if taken.isdisjoint(body.outputs) and len(set(body.outputs)) == len(body.outputs):
+        return body
+    builder = Rewriter(body)
+    for node in body.nodes:
+        builder.keep(node)
+    outputs = []
+    for value in body.outputs:
+        outputs.append(builder.convert(value, dtype=value.type.dtype) if value in taken else value)
+        taken.add(value)
+    return replace(body, nodes=tuple(builder.nodes), outputs=tuple(outputs))
