@@ -5,11 +5,9 @@ which of them it defines."""
 
 # ruff: noqa: F401, F403
 
-import importlib as _importlib
 import math as _math
 import sys as _sys
 import types as _types
-import typing as _typing
 
 from . import autograd, cuda, nn, optim, random, serialization, utils
 from . import methods as _methods  # puts the methods on Tensor, so it comes first
@@ -25,14 +23,19 @@ from .autograd import (
 from .creation import *
 from .device import device
 from .functional_arithmetic import *
+from .functional_cumulative import *
 from .functional_host import *
 from .functional_indexing import *
+from .functional_joining import *
 from .functional_matmul import *
+from .functional_memory import *
 from .functional_order import *
 from .functional_pointwise import *
+from .functional_products import *
 from .functional_reductions import *
 from .functional_shape import *
 from .functional_slices import *
+from .functional_statistics import *
 from .functional_tensor import *
 from .generator import Generator, default_generator
 from .indexing import *
@@ -40,6 +43,7 @@ from .ir import dtypes as _dtypes
 from .ir.dims import Dim
 from .ir.dtypes import DType as dtype
 from .ir.dtypes import promote as promote_types
+from .lazy import Lazy as _Lazy
 from .legacy import *
 from .nn.functional import (
     adaptive_avg_pool1d,
@@ -108,19 +112,13 @@ for _public in (Tensor, Size, device, dtype):
 
 
 class _Package(_types.ModuleType):
-    """`torch.compile` is a function, and the subpackage of that name must not take its place when it is
-    imported.
-
-    The compiler is loaded when the function is first asked for: it is half of what there is to import.
+    """What is loaded when it is first asked for. `torch.compile` is a function, and the subpackage of that name must not
+    take its place when it is imported; the compiler is half of what there is to import.
     """
 
-    @property
-    def compile(self) -> _typing.Any:
-        return _importlib.import_module(".compile.compiled", __name__).compile
-
-    @compile.setter
-    def compile(self, subpackage: _types.ModuleType) -> None:
-        pass
+    compile = _Lazy(f"{__name__}.compile.compiled", "compile")
+    func = _Lazy(f"{__name__}.func")
+    vmap = _Lazy(f"{__name__}.func", "vmap")
 
 
 _sys.modules[__name__].__class__ = _Package

@@ -41,6 +41,11 @@ def active() -> Capture | None:
     return local.backend.capture
 
 
+def vmap() -> Any:
+    """The vmap that is running (`func/batched.py`), where random functions, `detach` and `zeros_like` ask it first."""
+    return getattr(local.backend, "vmap", None)
+
+
 def hyperparameter(get: Callable[[], float], name: str) -> float | Tensor:
     """A number that may change between calls: the number itself, or a 0-d float64 tensor that stands for it."""
     capture = local.backend.capture

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import promotion
+from . import capture, promotion
 from .arguments import sizes
 from .device import require_cpu
 from .dispatch import apply, op_named
@@ -191,7 +191,9 @@ def empty(
 
 
 def _like(input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool, name: str) -> Tensor:
-    return _filled(tuple(input.shape), value, dtype, input.dtype, device, requires_grad, name)
+    made = _filled(tuple(input.shape), value, dtype, input.dtype, device, requires_grad, name)
+    vmap = capture.vmap()
+    return made if vmap is None else vmap.like(made, input)
 
 
 def zeros_like(

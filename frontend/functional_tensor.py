@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import promotion
+from . import capture, promotion
 from .functional_pointwise import convert_copy
 from .ir import dtypes
 from .tensor import Tensor, scalar_type_name
@@ -42,7 +42,9 @@ def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
 
 def detach(input: Tensor) -> Tensor:
     """The same memory without history."""
-    return input._alias()
+    vmap = capture.vmap()
+    alias: Tensor = input._alias() if vmap is None else vmap.detach(input)
+    return alias
 
 
 def set_default_tensor_type(t: Any) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import copying, creation, device, indexing, promotion, random
+from . import capture, copying, creation, device, indexing, promotion, random
 from . import functional_arithmetic as arithmetic
+from . import functional_cumulative as cumulative
 from . import functional_host as host
 from . import functional_indexing as indexed
+from . import functional_joining as joining
 from . import functional_matmul as matrices
+from . import functional_memory as memory
 from . import functional_order as order
 from . import functional_pointwise as pointwise
+from . import functional_products as products
 from . import functional_reductions as reductions
 from . import functional_shape as shapes
 from . import functional_slices as slices
+from . import functional_statistics as statistics
 from . import tensor_methods as own
 from .arguments import is_operand
 from .inplace import overwrite
@@ -42,18 +47,24 @@ def _property(name: str, get: Callable[[Tensor], Any], doc: str, put: Any = None
 
 _NO_METHODS = frozenset(
     {
-        "atleast_1d", "atleast_2d", "broadcast_shapes", "broadcast_tensors", "cat", "cdist", "concat",
-        "concatenate", "einsum", "hstack", "meshgrid", "rsub", "stack", "std_mean", "tensordot",
-        "var_mean", "vstack", "where",
+        "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes", "broadcast_tensors",
+        "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack", "combinations", "concat",
+        "concatenate", "constant_pad_nd", "cumulative_trapezoid", "dstack", "einsum", "frobenius_norm",
+        "gradient", "hstack", "meshgrid", "row_stack", "rsub", "segment_reduce", "stack", "std_mean",
+        "tensordot", "trapezoid", "trapz", "unravel_index", "vander", "var_mean", "vstack", "where",
     }
 )  # fmt: skip
 _METHODS_ONLY = {
     shapes: ("view", "view_as", "reshape_as", "contiguous", "expand", "expand_as", "repeat"),
     indexing: ("fill_", "copy_", "index_put_"),
+    memory: ("fill_diagonal_", "unfold"),
     random: ("uniform_", "normal_", "random_", "bernoulli_", "exponential_"),
 }
 
-for _module in (arithmetic, pointwise, reductions, order, shapes, slices, matrices, indexed, indexing, host):
+for _module in (
+    arithmetic, pointwise, reductions, order, shapes, slices, matrices, indexed, indexing, host, cumulative,
+    joining, memory, products, statistics,
+):  # fmt: skip
     for _name in _module.__all__:
         if _name not in _NO_METHODS:
             _method(getattr(_module, _name), _name)
@@ -114,7 +125,8 @@ def _new(name: str) -> None:
         if kwargs.get("dtype") is None:
             kwargs["dtype"] = self.dtype
         made: Tensor = function(*args, **kwargs)
-        return made
+        vmap = capture.vmap()
+        return made if vmap is None else vmap.like(made, self)
 
     _method(_named(method, f"new_{name}", f"`torch.{name}` in this tensor's dtype."))
 
@@ -147,10 +159,15 @@ _INPLACE: dict[Any, tuple[str, ...]] = {
         "clamp", "clip", "clamp_min", "clamp_max", "masked_fill", "bitwise_and", "bitwise_or",
         "bitwise_xor", "bitwise_not",
     ),
-    order: ("cumsum", "cumprod"),
+    cumulative: ("cumsum", "cumprod"),
     shapes: ("tril", "triu"),
     matrices: ("addmm", "baddbmm", "addmv"),
-    indexed: ("index_add", "index_copy", "index_fill", "scatter", "scatter_add", "masked_scatter"),
+    products: ("addbmm", "addr"),
+    statistics: ("renorm",),
+    indexed: (
+        "index_add", "index_copy", "index_fill", "index_reduce", "masked_scatter", "put", "scatter", "scatter_add",
+        "scatter_reduce",
+    ),
 }  # fmt: skip
 for _module, _names in _INPLACE.items():
     for _name in _names:

@@ -20,6 +20,7 @@ from .generator import Generator, default_generator, philox_state
 from .inplace import assign
 from .ir import dtypes
 from .ir.dtypes import DType
+from .layout import is_contiguous
 from .promotion import get_default_dtype
 from .tensor import Array, Tensor, wrap
 
@@ -77,6 +78,10 @@ def fork_rng(devices: Any = None, enabled: bool = True) -> Iterator[None]:
 
 def random_call() -> tuple[Tensor, int]:
     """(state i64[2], stream) for one counter-based random op; each call of this gets other numbers."""
+    vmap = capture.vmap()
+    if vmap is not None:
+        found: tuple[Tensor, int] = vmap.random_state()
+        return found
     tracer = capture.active()
     if tracer is not None:
         return tracer.random_state()
@@ -110,6 +115,10 @@ def _memory_order(target: Tensor, values: Array) -> Array:
 
 def _fill(target: Tensor, name: str, generator: Generator | None, draw: Draw) -> Tensor:
     _host_only(f"Tensor.{name}_")
+    vmap = capture.vmap()
+    if vmap is not None:
+        vmap.fill(target, lambda lower: _fill(lower, name, generator, draw))
+        return target
     array = target._array
     assert array is not None
     values = draw(generator or default_generator, array.size)
@@ -126,7 +135,7 @@ def uniform_(
 def normal_(
     target: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
 ) -> Tensor:
-    contiguous = target._array is not None and target._array.flags.c_contiguous
+    contiguous = is_contiguous(target)
 
     def draw(g: Generator, count: int) -> Array:
         return g.normal(count, target.dtype, float(mean), float(std), contiguous)
@@ -199,7 +208,12 @@ def _new(
         raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(options))}'")
     shape = _sizes(size)
     wanted = out.dtype if out is not None and dtype is None else dtype or get_default_dtype()
-    made = wrap(draw(generator or default_generator, math.prod(shape), wanted).reshape(shape))
+
+    def drawn(sizes: tuple[int, ...]) -> Tensor:
+        return wrap(draw(generator or default_generator, math.prod(sizes), wanted).reshape(sizes))
+
+    vmap = capture.vmap()
+    made = drawn(shape) if vmap is None else vmap.draw(shape, drawn)
     if out is not None:
         return out.copy_(made)
     made.requires_grad = requires_grad
@@ -257,7 +271,8 @@ def randperm(
     """The integers 0 .. n-1 in random order."""
 
     def draw(g: Generator, count: int, wanted: DType) -> Array:
-        return g.permutation(count).astype(wanted.numpy)
+        rows = [g.permutation(n) for _ in range(count // n if n else 0)]  # several: one per sample of a vmap
+        return np.concatenate([np.zeros(0, np.int64), *rows]).astype(wanted.numpy)
 
     return _new("randperm", (n,), draw, dtype or dtypes.i64, generator, options)
 

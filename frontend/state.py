@@ -22,6 +22,10 @@ class _Local(threading.local):
         # records the tape saved of it meanwhile (they need a copy, see `tape.OverwriteScope`).
         self.overwriting: Any = None
         self.detect_anomaly = False
+        # The innermost transform of `torch.func` whose function is running (`func/levels.py`).
+        self.level: Any = None
+        # (pack, unpack) for what the tape saves, the innermost last (`autograd/saved_hooks.py`).
+        self.saved_hooks: tuple[Any, ...] = ()
 
 
 local = _Local()

@@ -36,12 +36,22 @@ class Storage:
     function.
     """
 
-    __slots__ = ("__weakref__", "base_array", "base_type", "version")
+    __slots__ = ("__weakref__", "base_array", "base_type", "epoch", "version")
 
     def __init__(self, base_array: Array | None, base_type: TensorType | None = None):
         self.base_array = base_array
         self.base_type = base_type
         self.version = 0
+        self.epoch = _storage_epoch[0]
+
+
+_storage_epoch = [0]
+
+
+def new_storage_epoch() -> int:
+    """A number that storages made before have not reached: a transform tells by it what its function captured."""
+    _storage_epoch[0] += 1
+    return _storage_epoch[0]
 
 
 _data_version = [0]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import creation, device, dispatch, hooks, layout, printing, promotion
+from . import creation, device, dispatch, functional_tensor, hooks, layout, printing, promotion
 from . import functional_arithmetic as arithmetic
 from . import functional_host as host
 from . import functional_pointwise as pointwise
@@ -245,7 +245,7 @@ def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
 
 def detach(self: Tensor) -> Tensor:
     """The same memory without history."""
-    return self._alias()
+    return functional_tensor.detach(self)
 
 
 def detach_(self: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Tuples, lists, dicts and named tuples are structure; everything else is a leaf.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,8 +38,8 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
 def _flatten(tree: Any, leaves: list[Any]) -> Structure:
     if isinstance(tree, tuple | list) and type(tree) is not Size:
         return Structure(type(tree), (), tuple(_flatten(item, leaves) for item in tree))
-    if type(tree) is dict:
-        return Structure(dict, tuple(tree), tuple(_flatten(item, leaves) for item in tree.values()))
+    if type(tree) is dict or type(tree) is OrderedDict:
+        return Structure(type(tree), tuple(tree), tuple(_flatten(item, leaves) for item in tree.values()))
     leaves.append(tree)
     return LEAF
 
@@ -52,8 +53,8 @@ def _unflatten(structure: Structure, leaves: Any) -> Any:
     if structure.kind is None:
         return next(leaves)
     items = [_unflatten(child, leaves) for child in structure.children]
-    if structure.kind is dict:
-        return dict(zip(structure.keys, items))
+    if structure.kind is dict or structure.kind is OrderedDict:
+        return structure.kind(zip(structure.keys, items))
     if hasattr(structure.kind, "_fields"):
         return structure.kind(*items)
     return structure.kind(items)
@@ -67,7 +68,7 @@ def paths(structure: Structure, root: str) -> list[str]:
         if node.kind is None:
             visit(path)
         for position, child in enumerate(node.children):
-            step = f".{node.keys[position]}" if node.kind is dict else f".{position}"
+            step = f".{node.keys[position]}" if node.keys else f".{position}"
             walk(child, path + step, visit)
 
     walk(structure, root, found.append)
