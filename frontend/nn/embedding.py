@@ -9,8 +9,8 @@ from .. import functional_pointwise as pointwise
 from ..autograd.grad_mode import no_grad
 from ..creation import zeros
 from ..dispatch import apply, op_named
+from ..functional_cumulative import cumsum
 from ..functional_indexing import gather
-from ..functional_order import cumsum
 from ..ir import dtypes
 from ..tensor import Tensor
 

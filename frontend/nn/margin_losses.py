@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from .. import functional_pointwise as pointwise
 from ..dispatch import apply, op_named
+from ..functional_cumulative import cumsum
 from ..functional_indexing import gather
-from ..functional_order import cumsum
 from ..ir import dtypes
 from ..tensor import Tensor
 from .activations import logsigmoid, softplus

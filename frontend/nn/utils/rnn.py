@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from ...creation import full, tensor
 from ...functional_shape import cat
 from ...ir import dtypes
 from ...tensor import Tensor
+
+T = TypeVar("T")
+V = TypeVar("V")
 
 
 class PackedSequence_(NamedTuple):
@@ -255,6 +258,11 @@ def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
     """The sequences of a packed one."""
     padded, lengths = pad_packed_sequence(packed_sequences, batch_first=True)
     return unpad_sequence(padded, lengths, batch_first=True)
+
+
+def bind(optional: T | None, fn: Callable[[T], V]) -> V | None:
+    """fn(optional), or None for None."""
+    return None if optional is None else fn(optional)
 
 
 __all__ = [

@@ -130,8 +130,8 @@ def functional_call(
     tie_weights: bool = True,
     strict: bool = False,
 ) -> Any:
-    """`module(*args, **kwargs)` with the given tensors in place of its parameters and buffers. Tied tensors stay tied with
-    `tie_weights`; with `strict` every tensor must be given and no other."""
+    """`module(*args, **kwargs)` with the given tensors in place of its parameters and buffers. Tied tensors stay tied
+    with `tie_weights`; with `strict` every tensor must be given and no other."""
     if args is None:
         args = ()
     elif not isinstance(args, tuple):
