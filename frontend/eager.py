@@ -14,7 +14,7 @@ from .tensor import Array, Tensor, view_of, wrap
 from .views import ViewStep
 
 # View ops whose result shares memory with the operand. The others (pad, concat, flip) copy, as in PyTorch.
-ALIASING = frozenset({"reshape", "permute", "expand", "slice"})
+ALIASING = frozenset({"reshape", "permute", "expand", "slice", "unfold", "strided", "bitcast", "view_dtype", "view_as_real", "view_as_complex"})
 # Families where NumPy itself refuses what the shape rule refuses; the rule then only words the error.
 _NUMPY_CHECKS = frozenset({"pointwise", "view", "reduce", "constant"})
 _NO_ARITHMETIC = frozenset({"view", "constant", "gather"})
@@ -47,7 +47,7 @@ class EagerBackend:
         except Exception:
             _explain(op, operands, attrs)
             raise
-        if op.name in ALIASING and lowering == "view":
+        if op.name in ALIASING:
             return (_alias(op, operands[0], attrs, found),)
         if type(found) is tuple:
             return tuple([wrap(_own(a, arrays)) for a in found])

@@ -6,22 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from . import dispatch
 from .arguments import tensor_argument, wrap_dim
-from .dispatch import apply, constant, op_named
+from .capture import active
+from .dispatch import apply, op_named
 from .functional_arithmetic import mul
 from .functional_host import host_array, nonzero
-from .functional_pointwise import where
 from .functional_shape import broadcast_shapes, expand, reshape
-from .indexing import Places, gather_at, put, wrapped_index
+from .indexing import gather_at, in_order, wrapped_index
+from .inplace import finish
 from .ir import dtypes
 from .promotion import as_operand, convert
 from .tape_folded import folded
-from .tensor import Tensor, wrap
+from .tensor import Tensor, scalar_type_name, wrap
 
-_GATHER, _SCATTER_ADD, _INDEX_SELECT, _INDEX_ADD = map(
-    op_named, ("gather", "scatter_add", "index_select", "index_add")
-)
+_GATHER, _INDEX_SELECT, _INDEX_ADD, _INDEX_UPDATE, _SCATTER_ADD, _SCATTER_UPDATE, _SCATTER_REDUCE = map(
+    op_named,
+    (
+        "gather", "index_select", "index_add", "index_update", "scatter_add", "scatter_update", "scatter_reduce",
+    ),
+)  # fmt: skip
 
 
 def _check_index(name: str, index: Any) -> Tensor:
@@ -31,25 +34,48 @@ def _check_index(name: str, index: Any) -> Tensor:
     return convert(index, dtypes.i64)
 
 
-def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+def _check_vector(name: str, index: Any) -> Tensor:
+    """The index of slices along one dim: a vector, or a number."""
+    found = _check_index(name, index)
+    if found.ndim > 1:
+        raise IndexError(f"{name}(): Index should have dimension 1 or 0 (got {found.ndim})")
+    return found if found.ndim else reshape(found, (1,))
+
+
+def _with_dim(value: Tensor) -> Tensor:
+    return value if value.ndim else reshape(value, (1,))
+
+
+def gather(
+    input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False, out: Tensor | None = None
+) -> Tensor:
     """result[i][j] = input[index[i][j]][j] for dim 0, and so on."""
-    result: Tensor = apply(
-        _GATHER, (input, _check_index("gather", index)), {"dim": wrap_dim(dim, input.ndim)}
-    )
-    return result
+    found = apply(_GATHER, (input, _check_index("gather", index)), {"dim": wrap_dim(dim, input.ndim)})
+    return finish(found, out, "gather")
 
 
-def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+def take_along_dim(
+    input: Tensor, indices: Tensor, dim: int | None = None, *, out: Tensor | None = None
+) -> Tensor:
     """`gather` with broadcasting."""
+    if indices.dtype is not dtypes.i64:
+        raise RuntimeError(
+            f"torch.take_along_dim(): dtype of indices should be Long but got {scalar_type_name(indices.dtype)}"
+        )
     if dim is None:
-        return gather(reshape(input, (-1,)), 0, reshape(indices, (-1,)))
+        return gather(reshape(input, (-1,)), 0, reshape(indices, (-1,)), out=out)
+    if input.ndim != indices.ndim:
+        raise RuntimeError(
+            "torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
+            f"{input.ndim} dimensions for input, and {indices.ndim} dimensions for indices"
+        )
     at = wrap_dim(dim, input.ndim)
     lead = broadcast_shapes(*(tuple(s for i, s in enumerate(t.shape) if i != at) for t in (input, indices)))
     shapes = [(*lead[:at], t.shape[at], *lead[at:]) for t in (input, indices)]
-    return gather(expand(input, shapes[0]), at, expand(indices, shapes[1]))
+    return gather(expand(input, shapes[0]), at, expand(indices, shapes[1]), out=out)
 
 
-def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+def index_select(input: Tensor, dim: int, index: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The slices at the positions that the index names."""
     if index.ndim > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
@@ -60,97 +86,171 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     if not input.ndim:
         return input.clone()
     vector = chosen if chosen.ndim else reshape(chosen, (1,))
-    result: Tensor = apply(_INDEX_SELECT, (input, vector), {"dim": at})
-    return result
+    return finish(apply(_INDEX_SELECT, (input, vector), {"dim": at}), out, "index_select")
 
 
-def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
-    """The input with the source's slices added at the positions that the index names."""
-    at, chosen = wrap_dim(dim, input.ndim), _check_index("index_add", index)
-    if alpha == 1:
-        result: Tensor = apply(_INDEX_ADD, (input, chosen, source), {"dim": at})
-        return result
-    return folded(
-        "IndexAddBackward0",
-        (input, source),
-        lambda: apply(_INDEX_ADD, (input, chosen, mul(source, alpha)), {"dim": at}),
-    )
+def index_add(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1, out: Tensor | None = None
+) -> Tensor:
+    """The input with the source's slices, times alpha, added at the positions that the index names."""
+    at, chosen = wrap_dim(dim, input.ndim), _check_vector("index_add_", index)
+    if source.dtype is not input.dtype:
+        raise RuntimeError("index_add_(): self and source must have the same scalar type")
+    if alpha == 1 and input.ndim and source.ndim:
+        return finish(apply(_INDEX_ADD, (input, chosen, source), {"dim": at}), out, "index_add")
+
+    def compute() -> Tensor:
+        operands = _with_dim(input), chosen, _with_dim(source if alpha == 1 else mul(source, alpha))
+        return reshape(apply(_INDEX_ADD, operands, {"dim": at}), input.shape)
+
+    return finish(folded("IndexAddBackward0", (input, source), compute), out, "index_add")
 
 
-def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+def index_copy(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, *, out: Tensor | None = None
+) -> Tensor:
     """The input with the slices at the index replaced by the source's."""
-    at = wrap_dim(dim, input.ndim)
-    places = Places(input, {at: _check_index("index_copy", index)})
-    return folded("IndexCopyBackward0", (input, source), lambda: put(input, places, source, False))
+    at, chosen = wrap_dim(dim, input.ndim), _check_vector("index_copy_", index)
+    if source.dtype is not input.dtype:
+        raise RuntimeError(
+            "index_copy_(): self and source expected to have the same dtype, but got (self) "
+            f"{scalar_type_name(input.dtype)} and (source) {scalar_type_name(source.dtype)}"
+        )
+
+    def compute() -> Tensor:
+        base, values = _with_dim(input), _with_dim(source)
+        if not source.ndim:
+            values = expand(values, (*base.shape[:at], 1, *base.shape[at + 1 :]))
+        found = apply(_INDEX_UPDATE, (base, chosen, values), {"dim": at})
+        return found if input.ndim else reshape(found, ())
+
+    return finish(folded("IndexCopyBackward0", (input, source), compute), out, "index_copy")
 
 
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """The input with the slices at the index filled with the value."""
-    at = wrap_dim(dim, input.ndim)
-    places = Places(input, {at: _check_index("index_fill", index)})
-    filling = expand(as_operand(value, input.dtype), places.result)
-    return folded("IndexFillBackward0", (input,), lambda: put(input, places, filling, False))
+    if isinstance(value, Tensor) and value.ndim:
+        raise RuntimeError(
+            f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s)."
+        )
+    at, chosen = wrap_dim(dim, input.ndim), _check_vector("index_fill_", index)
+
+    def compute() -> Tensor:
+        base = _with_dim(input)
+        at_index = wrapped_index(chosen, at, base.shape[at])
+        shape = (*base.shape[:at], chosen.shape[0], *base.shape[at + 1 :])
+        filling = expand(as_operand(value, input.dtype), shape)
+        found = apply(_INDEX_UPDATE, (base, at_index, filling), {"dim": at})
+        return found if input.ndim else reshape(found, ())
+
+    operands = (input, value) if isinstance(value, Tensor) else (input,)
+    return folded("IndexFillBackward0", operands, compute)
 
 
-def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+def index_reduce(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """The slices of the source that go to one position of the input (and the input's own) as one: their product,
+    mean, or largest or smallest elements."""
+    if reduce not in ("prod", "mean", "amax", "amin"):
+        raise RuntimeError(f"reduce argument must be either prod, mean, amax or amin, got {reduce}.")
+    at, chosen = wrap_dim(dim, input.ndim), _check_vector("index_reduce_", index)
+    if source.dtype is not input.dtype:
+        raise RuntimeError("index_reduce_(): self and source must have the same scalar type")
+
+    def compute() -> Tensor:
+        base, values = _with_dim(input), _with_dim(source)
+        column = reshape(chosen, (-1,) + (1,) * (base.ndim - at - 1))
+        attrs = {"dim": at, "reduce": reduce, "include_self": include_self}
+        found = apply(_SCATTER_REDUCE, (base, expand(column, values.shape), values), attrs)
+        return found if input.ndim else reshape(found, ())
+
+    return finish(folded("IndexReduceBackward0", (input, source), compute), out, "index_reduce")
+
+
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The input with src[i][j] added at [index[i][j]][j] for dim 0, and so on."""
+    if not isinstance(src, Tensor):
+        raise TypeError(
+            f"scatter_add(): argument 'src' (position 4) must be Tensor, not {type(src).__name__}"
+        )
+    if src.dtype is not input.dtype:
+        raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
     operands = (input, _check_index("scatter", index), src)
-    result: Tensor = apply(_SCATTER_ADD, operands, {"dim": wrap_dim(dim, input.ndim)})
-    return result
+    result = apply(_SCATTER_ADD, operands, {"dim": wrap_dim(dim, input.ndim)})
+    return finish(result, out, "scatter_add")
 
 
 def scatter(
-    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None
-) -> Tensor:
-    """The input with src[i][j] (or one value) at [index[i][j]][j] for dim 0, and so on."""
+    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """The input with src[i][j] (or one value) at [index[i][j]][j] for dim 0, and so on; or, with `reduce`, added to
+    what is there or multiplied by it."""
     source = value if src is None else src
     at, places = wrap_dim(dim, input.ndim), _check_index("scatter", index)
-    if reduce == "add":
-        return scatter_add(
-            input,
-            dim,
-            index,
-            source if isinstance(source, Tensor) else expand(as_operand(source, input.dtype), index.shape),
-        )
-    if reduce is not None:
-        raise RuntimeError(f"scatter(): reduce={reduce!r} is not supported; there is 'add'")
+    operands = (input, source) if isinstance(source, Tensor) else (input,)
     if not isinstance(source, Tensor):
-        return folded("ScatterBackward1", (input,), lambda: _scatter_number(input, at, places, source))
-    if source.dtype is not input.dtype:
+        source = expand(as_operand(source, input.dtype), places.shape)
+    elif source.dtype is not input.dtype:
         raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
-    return folded("ScatterBackward0", (input, source), lambda: _scatter_tensor(input, at, places, source))
+    if reduce not in (None, "add", "multiply"):
+        raise RuntimeError("reduce argument must be either add or multiply.")
+    if reduce is None:
+        op, attrs = _SCATTER_UPDATE, {"dim": at}
+    elif reduce == "add":
+        op, attrs = _SCATTER_ADD, {"dim": at}
+    else:
+        op, attrs = _SCATTER_REDUCE, {"dim": at, "reduce": "prod"}
+    name = "ScatterBackward0" if len(operands) == 2 else "ScatterBackward1"
+    found = folded(name, operands, lambda: apply(op, (input, places, source), attrs))
+    return finish(found, out, "scatter")
 
 
-def _scatter_number(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
-    zeros = dispatch.TENSORS.zeros_like(convert(input.detach(), dtypes.i64))
-    one = expand(constant(1, dtypes.i64), index.shape)
-    counts = apply(_SCATTER_ADD, (zeros, index, one), {"dim": dim})
-    return where(counts > 0, as_operand(value, input.dtype), input)
+def scatter_reduce(
+    input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """What of src (and of the input itself) belongs to one place, as one: sum, prod, mean, amax or amin."""
+    if reduce not in ("sum", "prod", "mean", "amax", "amin"):
+        raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}.")
+    if src.dtype is not input.dtype:
+        raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
+    attrs = {"dim": wrap_dim(dim, input.ndim), "reduce": reduce, "include_self": include_self}
+    operands = (input, _check_index("scatter_reduce", index), src)
+    return finish(apply(_SCATTER_REDUCE, operands, attrs), out, "scatter_reduce")
 
 
-def _scatter_tensor(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    # The element that is written last wins, so the winners are found on the host.
-    order, shape = host_array(index, "scatter"), tuple(input.shape)
-    apply(_GATHER, (input.detach(), index), {"dim": dim})  # checks ranks, sizes and the range of the index
-    if any(a > b for a, b in zip(order.shape, source.shape)):
+def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """The input with the source's elements at positions counted through the whole tensor, or added there."""
+    places = _check_index("put_", index)
+    if source.dtype is not input.dtype:
         raise RuntimeError(
-            f"Expected index {list(order.shape)} to be no larger than self {list(shape)} apart from dimension {dim} "
-            f"and to be no larger size than src {list(source.shape)}"
+            "put_(): self and source expected to have the same dtype, but got self.dtype = "
+            f"{scalar_type_name(input.dtype)} and source.dtype = {scalar_type_name(source.dtype)}"
         )
-    numbers = np.arange(source._type.numel).reshape(tuple(source.shape))[tuple(map(slice, order.shape))]  # type: ignore[arg-type]
-    winner = np.full(shape or (1,), -1, np.int64)
-    grid = np.indices(order.shape or (1,), sparse=True)
-    winner[tuple(order.reshape(order.shape or (1,)) if i == dim else axis for i, axis in enumerate(grid))] = (
-        numbers
-    )
-    winner = winner.reshape(shape)
-    flat = reshape(source, (-1,))
-    chosen = apply(_INDEX_SELECT, (flat, wrap(np.maximum(winner, 0))), {"dim": 0}) if order.size else input
-    return where(wrap(winner >= 0), chosen, input)
+    if places._type.numel != source._type.numel:
+        raise RuntimeError(
+            "put_(): Expected source and index to have the same number of elements, but got source.numel() = "
+            f"{source._type.numel}, index.numel() = {places._type.numel}"
+        )
+
+    def compute() -> Tensor:
+        flat = reshape(input, (-1,))
+        at = wrapped_index(reshape(places, (-1,)), 0, flat.shape[0])
+        op = _INDEX_ADD if accumulate else _INDEX_UPDATE
+        return reshape(apply(op, (flat, at, reshape(source, (-1,))), {"dim": 0}), input.shape)
+
+    return folded("PutBackward0", (input, source), compute)
 
 
-def take(input: Tensor, index: Tensor) -> Tensor:
+def take(input: Tensor, index: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The elements at positions counted through the whole tensor."""
+    if index.dtype is not dtypes.i64:
+        raise RuntimeError(
+            f"take(): Expected a long tensor for index, but got {scalar_type_name(index.dtype)}"
+        )
 
     def compute() -> Tensor:
         flat = reshape(input, (-1,))
@@ -158,7 +258,7 @@ def take(input: Tensor, index: Tensor) -> Tensor:
         result: Tensor = apply(_INDEX_SELECT, (flat, wrapped), {"dim": 0})
         return result
 
-    return folded("TakeBackward0", (input,), compute)
+    return finish(folded("TakeBackward0", (input,), compute), out, "take")
 
 
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
@@ -179,13 +279,22 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
 
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """The input with the elements where the mask holds replaced by the source's, in order."""
-    parts = nonzero(expand(mask, input.shape), as_tuple=True)
-    count = int(parts[0].shape[0])
-
-    def compute() -> Tensor:
-        return put(input, Places(input, dict(enumerate(parts))), reshape(source, (-1,))[:count], False)
-
-    return folded("MaskedScatterBackward0", (input, source), compute)
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError(
+            f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype.torch_name}"
+        )
+    if source.dtype is not input.dtype:
+        raise RuntimeError(
+            "masked_scatter: expected self and source to have same dtypes but got "
+            f"{scalar_type_name(input.dtype)} and {scalar_type_name(source.dtype)}"
+        )
+    shape = broadcast_shapes(tuple(input.shape), tuple(mask.shape))
+    wide = expand(mask, shape)
+    if active() is None and int(wide.sum().item()) > source._type.numel:
+        raise RuntimeError("Number of elements of source < number of ones in mask")
+    return folded(
+        "MaskedScatterBackward0", (input, source), lambda: in_order(expand(input, shape), wide, source)
+    )
 
 
 def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
@@ -200,6 +309,7 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "gather", "index_add", "index_copy", "index_fill", "index_select", "masked_scatter", "masked_select",
-    "repeat_interleave", "scatter", "scatter_add", "take", "take_along_dim",
+    "gather", "index_add", "index_copy", "index_fill", "index_reduce", "index_select", "masked_scatter",
+    "masked_select", "put", "repeat_interleave", "scatter", "scatter_add", "scatter_reduce", "take",
+    "take_along_dim",
 ]  # fmt: skip

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from .arguments import as_int, wrap_dim
-from .functional_arithmetic import add, lerp, mul
 from .functional_host import sort_order
 from .functional_reductions import RETURN_TYPES, ValuesAndIndices, dropped, gathered
-from .functional_shape import cat, flatten, reshape, stack
+from .functional_shape import flatten
 from .functional_slices import narrow
-from .ir import dtypes
-from .ir.dtypes import DType
-from .promotion import convert
 from .tape_folded import folded
 from .tensor import Tensor
 
@@ -69,68 +64,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     return _chosen(input, at, middle, keepdim, "median", "MedianBackward1")
 
 
-def _running(input: Tensor, dim: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    if not input.ndim:
-        return input.clone()
-    size, by = as_int(input.shape[dim]), 1
-    while by < size:
-        head = narrow(input, dim, 0, by)
-        moved = combine(narrow(input, dim, by, size - by), narrow(input, dim, 0, size - by))
-        input, by = cat([head, moved], dim), by * 2
-    return input if by > 1 else input.clone()
-
-
-def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
-    """The running sum along the dim."""
-    if dtype is None and input.dtype.kind not in ("float", "complex"):
-        dtype = dtypes.i64
-    at = wrap_dim(dim, input.ndim)
-    return folded(
-        "CumsumBackward0",
-        (input,),
-        lambda: _running(input if dtype is None else convert(input, dtype), at, add),
-    )
-
-
-def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
-    """The running product along the dim."""
-    if dtype is None and input.dtype.kind not in ("float", "complex"):
-        dtype = dtypes.i64
-    at = wrap_dim(dim, input.ndim)
-    return folded(
-        "CumprodBackward0",
-        (input,),
-        lambda: _running(input if dtype is None else convert(input, dtype), at, mul),
-    )
-
-
-def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The q-quantiles (q in [0, 1], a number or a vector) of all elements or along a dim, linear in between."""
-    if input.dtype.kind != "float":
-        raise RuntimeError("quantile() input tensor must be either float or double dtype")
-    at = 0 if dim is None else wrap_dim(dim, input.ndim)
-    flat = flatten(input) if dim is None else input
-    wanted = q.tolist() if isinstance(q, Tensor) else q
-    if any(not 0 <= v <= 1 for v in (wanted if isinstance(wanted, list) else [wanted])):
-        raise RuntimeError("quantile() q must be in the range [0, 1]")
-
-    def compute(fraction: float) -> Tensor:
-        order = sort(flat, at)[0]
-        place = fraction * (as_int(flat.shape[at]) - 1)
-        below = int(place)
-        low = narrow(order, at, below, 1)
-        high = narrow(order, at, min(below + 1, as_int(flat.shape[at]) - 1), 1)
-        found = low if place == below else lerp(low, high, place - below)
-        if keepdim:
-            return reshape(found, (1,) * input.ndim) if dim is None else found
-        return dropped(found, at)
-
-    if isinstance(wanted, list):
-        return stack([compute(v) for v in wanted])
-    return compute(wanted)
-
-
 # The names of `torch` that are defined here.
 __all__ = [
-    "argsort", "cumprod", "cumsum", "kthvalue", "median", "quantile", "sort", "topk",
+    "argsort", "kthvalue", "median", "sort", "topk",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from .ir.dims import DimLike, exact_div, product
 from .ir.dtypes import i64
 from .layout import can_view, is_contiguous
 from .promotion import as_operand, result_dtype
+from .reinterpret import view_dtype
 from .size import Size
 from .tape_folded import folded
 from .tensor import Tensor
@@ -66,9 +67,7 @@ def _infer_size(input: Tensor, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...
 def view(input: Tensor, *shape: Any) -> Tensor:
     """The same memory in another shape; RuntimeError where no strides describe that."""
     if len(shape) == 1 and isinstance(shape[0], dispatch.DType):
-        if shape[0] is input.dtype:
-            return view(input, input.shape)
-        raise RuntimeError("view(dtype): reinterpreting the bits as another dtype is not supported")
+        return view(input, input.shape) if shape[0] is input.dtype else view_dtype(input, shape[0])
     wanted = _infer_size(input, sizes(shape, "view"))
     if not can_view(input, wanted):
         raise RuntimeError(
@@ -372,17 +371,6 @@ def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None)
     return result if out is None else into(out, result, "stack")
 
 
-def vstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Rows on top of one another."""
-    return cat([unsqueeze(x, 0) if x.ndim == 1 else x if x.ndim else reshape(x, (1, 1)) for x in tensors], 0)
-
-
-def hstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Side by side."""
-    parts = [x if x.ndim else reshape(x, (1,)) for x in tensors]
-    return cat(parts, 0 if parts[0].ndim == 1 else 1)
-
-
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """Grids of coordinates: one tensor per vector, of the shape that they span."""
     vectors = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], Sequence) else list(tensors)
@@ -442,7 +430,7 @@ def atleast_2d(*tensors: Any) -> Any:
 # The names of `torch` that are defined here.
 __all__ = [
     "atleast_1d", "atleast_2d", "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "concat",
-    "concatenate", "flatten", "flip", "hstack", "meshgrid", "moveaxis", "movedim", "permute", "ravel",
+    "concatenate", "flatten", "flip", "meshgrid", "moveaxis", "movedim", "permute", "ravel",
     "reshape", "squeeze", "stack", "swapaxes", "swapdims", "t", "tile", "transpose", "tril", "triu",
-    "unflatten", "unsqueeze", "vstack",
+    "unflatten", "unsqueeze",
 ]  # fmt: skip

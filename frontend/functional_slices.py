@@ -15,7 +15,7 @@ from .functional_shape import cat, flip, ravel, reshape, reshape_step, shape_tex
 from .ir.dims import DimLike, bounds, minimum
 from .tape_folded import folded
 from .tensor import Tensor
-from .views import ViewStep
+from .views import Views, ViewStep
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
@@ -38,11 +38,21 @@ def _rolled(input: Tensor, shifts: Any, dims: Any) -> Tensor:
 def slice_dim(input: Tensor, dim: int, start: DimLike, stop: DimLike, step: int, grad_name: str) -> Tensor:
     """Elements start, start + step, ... below stop along one dim; 0 <= start <= stop <= size."""
     shape = tuple(input.shape)
-    return dispatch.view(input, (_slice_step(shape, dim, start, stop, step),), grad_name)
+    return dispatch.view(input, (slice_step(shape, dim, start, stop, step),), grad_name)
+
+
+def clamped(at: DimLike, size: DimLike) -> DimLike:
+    """A slice's end counted from the front and brought into [0, size]."""
+    if type(at) is int and at < 0:
+        at = size + at
+        if bounds(at)[0] < 0:
+            at = 0 if bounds(at)[1] <= 0 else at
+    return minimum(at, size)
 
 
 @lru_cache(maxsize=1 << 12)
-def _slice_step(shape: tuple[DimLike, ...], dim: int, start: DimLike, stop: DimLike, step: int) -> ViewStep:
+def slice_step(shape: tuple[DimLike, ...], dim: int, start: DimLike, stop: DimLike, step: int) -> ViewStep:
+    """The view step of such a slice."""
     before, after = dim, len(shape) - dim - 1
     attrs = {
         "starts": (0,) * before + (start,) + (0,) * after,
@@ -73,6 +83,11 @@ def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
 
 def select(input: Tensor, dim: int, index: Any) -> Tensor:
     """The part at one position of a dim, without the dim."""
+    return dispatch.view(input, select_steps(input, dim, index)[0], "SelectBackward0")
+
+
+def select_steps(input: Tensor, dim: int, index: Any) -> tuple[Views, tuple[DimLike, ...]]:
+    """The view steps of `select`, and the shape of its result."""
     if input.ndim == 0:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
     dim = wrap_dim(dim, input.ndim)
@@ -82,12 +97,12 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
         raise IndexError(
             f"select(): index {at} out of range for tensor of size {shape_text(shape)} at dimension {dim}"
         )
-    return _select(input, shape, dim, size + at if type(at) is int and at < 0 else at, "SelectBackward0")
+    return _select_steps(shape, dim, size + at if type(at) is int and at < 0 else at)
 
 
-def _select(input: Tensor, shape: tuple[DimLike, ...], dim: int, at: DimLike, grad_name: str) -> Tensor:
-    steps = (_slice_step(shape, dim, at, at + 1, 1), reshape_step((*shape[:dim], *shape[dim + 1 :])))
-    return dispatch.view(input, steps, grad_name)
+def _select_steps(shape: tuple[DimLike, ...], dim: int, at: DimLike) -> tuple[Views, tuple[DimLike, ...]]:
+    rest = (*shape[:dim], *shape[dim + 1 :])
+    return (slice_step(shape, dim, at, at + 1, 1), reshape_step(rest)), rest
 
 
 def _forbid_writes(parts: list[Tensor], node: str) -> tuple[Tensor, ...]:
@@ -104,7 +119,8 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     dim = wrap_dim(dim, input.ndim)
     shape = tuple(input.shape)
     count = as_int(shape[dim])
-    return _forbid_writes([_select(input, shape, dim, i, "UnbindBackward0") for i in range(count)], "Unbind")
+    parts = [dispatch.view(input, _select_steps(shape, dim, i)[0], "UnbindBackward0") for i in range(count)]
+    return _forbid_writes(parts, "Unbind")
 
 
 def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
@@ -173,6 +189,11 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """The diagonal of two dims, as a last dim."""
+    return dispatch.view(input, diagonal_steps(input, offset, dim1, dim2)[0], "DiagonalBackward0")
+
+
+def diagonal_steps(input: Tensor, offset: int, dim1: int, dim2: int) -> tuple[Views, tuple[DimLike, ...]]:
+    """The view steps of `diagonal`, and the shape of its result."""
     rank = input.ndim
     a, b = wrap_dim(dim1, rank), wrap_dim(dim2, rank)
     if a == b:
@@ -194,7 +215,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
         reshape_step((*lead, rows * columns)),
         view_step("slice", sliced),
     )
-    return dispatch.view(input, steps, "DiagonalBackward0")
+    return steps, (*lead, length)
 
 
 _diagonal = diagonal
@@ -223,15 +244,6 @@ def _diagonal_matrix(input: Tensor, count: int, size: int, row: int, column: int
     after = size * size - before - flat.shape[0]
     flat = apply(op_named("pad"), (flat,), {"low": (before,), "high": (after,), "value": 0})
     return reshape(flat, (size, size))
-
-
-def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
-    """The n-th differences of neighbours along a dim."""
-    at = wrap_dim(dim, input.ndim)
-    for _ in range(n):
-        count = max(as_int(input.shape[at]) - 1, 0)
-        input = narrow(input, at, min(1, as_int(input.shape[at])), count) - narrow(input, at, 0, count)
-    return input
 
 
 def fliplr(input: Tensor) -> Tensor:
@@ -264,6 +276,6 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "chunk", "diag", "diagonal", "diff", "fliplr", "flipud", "narrow", "roll", "rot90", "select", "split",
+    "chunk", "diag", "diagonal", "fliplr", "flipud", "narrow", "roll", "rot90", "select", "split",
     "tensor_split", "unbind",
 ]  # fmt: skip

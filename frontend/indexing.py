@@ -14,11 +14,10 @@ import numpy as np
 from . import capture, dispatch
 from .arguments import as_dim, is_operand, tensor_argument
 from .creation import as_tensor
-from .dispatch import apply, constant, op_named
+from .dispatch import apply, op_named
 from .functional_arithmetic import add, mul
 from .functional_host import host_array, nonzero
 from .functional_pointwise import clamp, masked_fill, where
-from .functional_reductions import amax
 from .functional_shape import (
     broadcast_shapes,
     expand,
@@ -26,16 +25,16 @@ from .functional_shape import (
     reshape,
     unsqueeze,
 )
-from .functional_slices import select, slice_dim
+from .functional_slices import clamped, select, slice_dim
 from .inplace import assign, overwrite
 from .ir import dtypes
-from .ir.dims import DimLike, bounds, minimum, product
+from .ir.dims import DimLike, bounds, product
 from .promotion import as_operand, convert
 from .tape_folded import folded
-from .tensor import Tensor, wrap
+from .tensor import Tensor
 
-_GATHER, _SCATTER_ADD, _INDEX_SELECT, _INDEX_ADD, _IOTA = map(
-    op_named, ("gather", "scatter_add", "index_select", "index_add", "iota")
+_INDEX_SELECT, _INDEX_ADD, _INDEX_UPDATE, _CUMSUM = map(
+    op_named, ("index_select", "index_add", "index_update", "cumsum")
 )
 _INTEGERS = (dtypes.i64, dtypes.i32, dtypes.i16, dtypes.i8, dtypes.u8)
 Advanced = dict[int, Tensor]
@@ -160,20 +159,11 @@ def _sliced(input: Tensor, dim: int, item: slice, alone: bool) -> Tensor:
         raise ValueError("step must be greater than zero")
     if item.start is None and item.stop is None and step == 1 and not alone:
         return input
-    start = _clamped(0 if item.start is None else as_dim(item.start), size)
-    stop = _clamped(size if item.stop is None else as_dim(item.stop), size)
+    start = clamped(0 if item.start is None else as_dim(item.start), size)
+    stop = clamped(size if item.stop is None else as_dim(item.stop), size)
     if bounds(stop - start)[1] < 0:
         stop = start
     return slice_dim(input, dim, start, stop, step, "SliceBackward0")
-
-
-def _clamped(at: DimLike, size: DimLike) -> DimLike:
-    """A slice's end counted from the front and brought into [0, size]."""
-    if type(at) is int and at < 0:
-        at = size + at
-        if bounds(at)[0] < 0:
-            at = 0 if bounds(at)[1] <= 0 else at
-    return minimum(at, size)
 
 
 def _positions(mask: Tensor, viewed: Tensor, dim: int) -> Sequence[Tensor]:
@@ -285,6 +275,10 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
         wide = reshape(mask, tuple(mask.shape) + (1,) * (input.ndim - mask.ndim))
         overwrite(input, lambda: masked_fill(input, wide, value))
         return
+    if isinstance(mask, Tensor) and mask.dtype is dtypes.bool_ and mask.ndim and capture.active() is not None:
+        _check_mask(input, mask)
+        overwrite(input, lambda: _rows_in_order(input, mask, as_operand(as_tensor(value), input.dtype)))
+        return
     viewed, advanced = _basic(input, index)
     source = (
         value if isinstance(value, Tensor) else as_tensor(value) if isinstance(value, np.ndarray) else value
@@ -312,6 +306,31 @@ def _check_mask(input: Tensor, mask: Tensor) -> None:
                 f"The shape of the mask {list(mask.shape)} at index {number} does not match the shape of the "
                 f"indexed tensor {list(input.shape)} at index {number}"
             )
+
+
+def in_order(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """The input with the elements where the mask, of its shape, holds replaced by the source's, one after the other."""
+    if source._type.numel == 0:
+        return input.clone()
+    number = reshape(_numbered(mask), mask.shape)
+    return where(mask, apply(_INDEX_SELECT, (reshape(source, (-1,)), number), {"dim": 0}), input)
+
+
+def _numbered(mask: Tensor) -> Tensor:
+    """For each element, in one dim, how many before it the mask has; where it does not hold, any of these numbers."""
+    count: Tensor = apply(_CUMSUM, (convert(reshape(mask, (-1,)), dtypes.i64),), {"dim": 0})
+    return clamp(count - 1, min=0)
+
+
+def _rows_in_order(input: Tensor, mask: Tensor, values: Tensor) -> Tensor:
+    """`input[mask] = values` without asking how many elements the mask has."""
+    rest = tuple(input.shape)[mask.ndim :]
+    if values.ndim == len(rest) + 1 and values.shape[0] != 1:
+        values = apply(_INDEX_SELECT, (values, reshape(_numbered(mask), mask.shape)), {"dim": 0})
+    wide = reshape(mask, tuple(mask.shape) + (1,) * len(rest))
+    if values.ndim == len(rest) + 1:
+        values = select(values, 0, 0)
+    return where(wide, values, input)
 
 
 def fill_(target: Tensor, value: Any) -> Tensor:
@@ -386,30 +405,9 @@ def put(target: Tensor, places: Places, values: Tensor, accumulate: bool) -> Ten
     base = places.flatten(target)
     if accumulate:
         return places.restore(apply(_INDEX_ADD, (base, places.linear, values), {"dim": places.at}))
-    count = product(places.index_shape)
-    if count == 0:
+    if product(places.index_shape) == 0:
         return target.clone()
-    at, linear = places.at, reshape(places.linear, (count,))
-    rows = reshape(values, (*base.shape[:at], count, *base.shape[at + 1 :]))
-    winner = _winner(linear, count, places.size)
-    hit = reshape(winner >= 0, (places.size,) + (1,) * (base.ndim - at - 1))
-    chosen = apply(_INDEX_SELECT, (rows, clamp(winner, min=0)), {"dim": at})
-    return places.restore(where(hit, chosen, base))
-
-
-def _winner(linear: Tensor, count: DimLike, size: DimLike) -> Tensor:
-    """For each place the number of the last index that names it, -1 where none does."""
-    if capture.active() is None:
-        found = np.full(size, -1, np.int64)  # type: ignore[arg-type]
-        found[host_array(linear, "index_put")] = np.arange(count)  # type: ignore[arg-type]
-        return wrap(found)
-    number = apply(_IOTA, (), {"shape": (count, size), "dim": 0, "dtype": dtypes.i64})
-    place = apply(_IOTA, (), {"shape": (count, size), "dim": 1, "dtype": dtypes.i64})
-    named = unsqueeze(linear, 1) == place
-    return amax(where(named, number, constant(-1, dtypes.i64)), 0)
-
-
-# Functions
+    return places.restore(apply(_INDEX_UPDATE, (base, places.linear, values), {"dim": places.at}))
 
 
 # The names of `torch` that are defined here.

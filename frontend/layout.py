@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .ir.dims import DimLike, product
+from .ir import dtypes
+from .ir.dims import DimLike, floordiv, product
+from .ir.types import TensorType
 from .tensor import Tensor
 
 Strides = tuple[DimLike, ...]
@@ -31,23 +33,44 @@ def strides(tensor: Tensor) -> Strides:
     if array is not None:
         size = array.itemsize
         return tuple([step // size for step in array.strides])
-    if not tensor._views:
-        return contiguous_strides(tensor._type.shape)
-    shape, steps = _base_shape(tensor), None
+    return _walk(tensor)[0]
+
+
+def storage_offset(tensor: Tensor) -> DimLike:
+    """Where the first element lies, counted in elements from the start of the storage."""
+    array, base = tensor._array, tensor._storage.base_array
+    if array is None or base is None:
+        return _walk(tensor)[1]
+    return (array.ctypes.data - base.ctypes.data) // array.itemsize
+
+
+def _walk(tensor: Tensor) -> tuple[Strides, DimLike]:
+    """Strides and offset by the views that lead to the tensor."""
+    storage, type_ = tensor._storage, tensor._type
+    if tensor._views and storage.base_type is not None:
+        type_ = storage.base_type
+    elif storage.base_array is not None:
+        type_ = TensorType(storage.base_array.shape, dtypes.from_numpy(storage.base_array.dtype))
+    shape, dtype, steps = type_.shape, type_.dtype, contiguous_strides(type_.shape)
+    offset: DimLike = 0
     for view in tensor._views:
-        steps = contiguous_strides(shape) if steps is None else steps
-        shape, steps = _step(view.op.name, view.attrs, shape, steps)
-    assert steps is not None
-    return steps
-
-
-def _base_shape(tensor: Tensor) -> tuple[DimLike, ...]:
-    """The shape of the storage's base."""
-    storage = tensor._storage
-    if storage.base_array is not None:
-        return storage.base_array.shape
-    assert storage.base_type is not None
-    return storage.base_type.shape
+        name, attrs = view.op.name, view.attrs
+        if name == "slice":
+            for start, step in zip(attrs["starts"], steps):
+                offset = offset + start * step
+        elif name == "strided":
+            offset = offset + attrs["offset"] * steps[0]
+        elif name == "view_dtype":
+            # Memory is counted in other elements from here on.
+            (seen,) = view.op.infer_types([TensorType(tuple(shape), dtype)], attrs)
+            have, want = dtype.itemsize, seen.dtype.itemsize
+            steps = tuple(floordiv(step * have, want) for step in steps[:-1]) + steps[-1:]
+            offset, shape, dtype = floordiv(offset * have, want), seen.shape, seen.dtype
+            continue
+        elif name == "bitcast":
+            dtype = attrs["dtype"]
+        shape, steps = _step(name, attrs, shape, steps)
+    return steps, offset
 
 
 def _step(
@@ -61,6 +84,17 @@ def _step(
             for start, stop, step in zip(attrs["starts"], attrs["stops"], attrs["steps"])
         )
         return sizes, tuple(have * step for have, step in zip(steps, attrs["steps"]))
+    if name == "unfold":
+        dim, size, step = attrs["dim"], attrs["size"], attrs["step"]
+        if not shape:
+            return (size,), (1,)
+        count = floordiv(shape[dim] - size, step) + 1
+        lead = (*steps[:dim], steps[dim] * step, *steps[dim + 1 :])
+        return (*shape[:dim], count, *shape[dim + 1 :], size), (*lead, steps[dim])
+    if name == "strided":
+        return tuple(attrs["size"]), tuple(step * steps[0] for step in attrs["stride"])
+    if name == "bitcast":
+        return tuple(shape), steps
     new = tuple(attrs["shape"])
     if name == "expand":
         lead = len(new) - len(shape)

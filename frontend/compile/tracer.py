@@ -111,7 +111,7 @@ class Tracer:
         result = self.builder.apply(op, values, attrs)
         results: tuple[Value, ...] = result if isinstance(result, tuple) else (result,)
         self._mark_activity(op, operands, values, results)
-        if op.name in ALIASING and op.lowering == "view":
+        if op.name in ALIASING:
             return (self._view(operands[0], ViewStep(op, attrs), results[0]),)
         return tuple(map(self.wrap, results))
 

@@ -1,0 +1,97 @@
+"""Products of matrices and vectors beyond `functional_matmul.py`: added up, of chains, of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from .arguments import as_int
+from .functional_arithmetic import add, mul
+from .functional_matmul import bmm, dot, mm, outer
+from .functional_reductions import sum as total
+from .inplace import finish
+from .tape_folded import folded
+from .tensor import Tensor
+
+
+def _added(
+    name: str,
+    input: Tensor,
+    operands: tuple[Tensor, Tensor],
+    beta: Any,
+    alpha: Any,
+    product: Callable[[], Tensor],
+) -> Tensor:
+    """beta * input + alpha * product; with beta 0 the input does not count, NaN or not."""
+
+    def compute() -> Tensor:
+        scaled = product() if alpha == 1 else mul(product(), alpha)
+        if beta == 0:
+            return scaled.expand(input.shape) if scaled.ndim < input.ndim else scaled
+        return add(input if beta == 1 else mul(input, beta), scaled)
+
+    return folded(name, (input, *operands), compute)
+
+
+def addbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None
+) -> Tensor:
+    """beta * input + alpha * the sum of the products of a batch of matrices."""
+    found = _added(
+        "AddbmmBackward0", input, (batch1, batch2), beta, alpha, lambda: total(bmm(batch1, batch2), 0)
+    )
+    return finish(found, out, "addbmm")
+
+
+def addr(
+    input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None
+) -> Tensor:
+    """beta * input + alpha * the outer product of two vectors."""
+    for number, vector in enumerate((vec1, vec2), 1):
+        if vector.ndim != 1:
+            raise RuntimeError(f"addr: Expected 1-D argument vec{number}, but got {vector.ndim}-D")
+    found = _added("AddrBackward0", input, (vec1, vec2), beta, alpha, lambda: outer(vec1, vec2))
+    return finish(found, out, "addr")
+
+
+def vdot(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The sum of the products of two vectors' elements, those of the first conjugated."""
+    first = input.conj() if input.dtype.is_complex else input
+    return dot(first, other, out=out)
+
+
+def chain_matmul(*matrices: Any, out: Tensor | None = None) -> Tensor:
+    """The product of several matrices, in the order that needs the fewest multiplications."""
+    chain = (
+        list(matrices[0]) if len(matrices) == 1 and isinstance(matrices[0], list | tuple) else list(matrices)
+    )
+    for matrix in chain:
+        if matrix.ndim != 2:
+            raise RuntimeError(f"Tensor dimension is {matrix.ndim}, expected 2 instead.")
+    if not chain:
+        raise RuntimeError("chain_matmul(): Expected one or more matrices")
+    sizes = [as_int(m.shape[0]) for m in chain] + [as_int(chain[-1].shape[1])]
+
+    @cache
+    def best(first: int, last: int) -> tuple[int, int]:
+        """The multiplications that matrices first to last take, and after which one to cut them in two."""
+        if first == last:
+            return 0, first
+        ends = sizes[first], sizes[last + 1]
+        return min(
+            (best(first, k)[0] + best(k + 1, last)[0] + ends[0] * sizes[k + 1] * ends[1], k)
+            for k in range(first, last)
+        )
+
+    def product(first: int, last: int) -> Tensor:
+        if first == last:
+            return chain[first]
+        cut = best(first, last)[1]
+        return mm(product(first, cut), product(cut + 1, last))
+
+    return finish(product(0, len(chain) - 1), out, "chain_matmul")
+
+
+# The names of `torch` that are defined here.
+__all__ = ["addbmm", "addr", "chain_matmul", "vdot"]
