@@ -2,7 +2,7 @@
 
 A pointwise op's `scalar` rule (`ir/ops/`) is a function over an object with these methods. Here the methods build loop
 IR expressions; the loop interpreter evaluates them with NumPy, the LLVM and PTX emitters emit them, the functions that
-hardware does not have (exp, log, tanh, erf ...) through `scalar_math.py`.
+hardware does not have (exp, log, tanh, erf ...) through `scalar_functions.py`.
 
 Arguments may be Python numbers; they take the dtype of the first expression among the arguments.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ..ir import dtypes
 from ..ir.dtypes import DType
+from ..ir.special_functions import FORMULAS
 from .loops.nodes import Apply, Const, Expr
 
 # name: (number of arguments, result: "same" as the arguments, "bool", or "given")
@@ -41,6 +42,9 @@ OPERATIONS: dict[str, tuple[int, str]] = {
     "tanh": (1, "same"),
     "erf": (1, "same"),
     "pow": (2, "same"),
+    **dict.fromkeys(("asin", "acos", "atan", "asinh", "acosh", "atanh"), (1, "same")),
+    "atan2": (2, "same"),
+    **dict.fromkeys(FORMULAS, (1, "same")),  # lgamma, erfc, i0 ...
     "lt": (2, "bool"),
     "le": (2, "bool"),
     "gt": (2, "bool"),
@@ -171,6 +175,10 @@ class ScalarBuilder:
 
     def pow(self, x: Expr | Number, y: Expr | Number) -> Expr:
         return self._apply("pow", x, y)
+
+    def call(self, name: str, *args: Expr | Number) -> Expr:
+        """A function of the table that has no method of its own: `s.call("lgamma", x)`."""
+        return self._apply(name, *args)
 
     def lt(self, x: Expr | Number, y: Expr | Number) -> Expr:
         return self._apply("lt", x, y)

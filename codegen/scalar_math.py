@@ -1,7 +1,7 @@
 """Elementary functions from the operations that hardware has, once for every target.
 
 Each is written over the scalar protocol (`codegen/scalar.py`) for float32 and float64, without control flow: special
-values are put in by selects. Where a rare argument needs much more work (`Function.slow`), an emitter may branch.
+values are put in by selects.
 
 Errors are at most 2 ulp in float32 and 4 ulp in float64 (`tests/test_scalar_math.py` samples every exponent).
 Zeros keep their sign, NaN gives NaN, denormal arguments and results are exact to the same bound.
@@ -14,7 +14,7 @@ minimax fits of our own, `tests/references/fit_scalar_math.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, nan
 
@@ -22,18 +22,6 @@ from ..ir import dtypes
 from ..ir.dtypes import DType
 from .loops.nodes import Const, Expr
 from .scalar import ScalarBuilder
-from .scalar_trig import cos, cos_slow, is_large, sin, sin_slow, tan, tan_slow
-
-Rule = Callable[..., Expr]
-
-
-@dataclass(frozen=True)
-class Function:
-    """`fast(s, *args)` computes the function except where `is_slow(s, *args)` holds; there `slow` does."""
-
-    fast: Rule
-    is_slow: Rule | None = None
-    slow: Rule | None = None
 
 
 @dataclass(frozen=True)
@@ -222,9 +210,9 @@ def tanh(s: ScalarBuilder, x: Expr) -> Expr:
         # From 9.02 on the result rounds to 1.
         power = exp(s, s.min(20.0, s.add(size, size)))
         large = s.sub(1.0, s.div(2.0, s.add(power, 1.0)))
-        return _with_sign(s, s.select(s.lt(size, 0.625), small, large), x)
+        return with_sign(s, s.select(s.lt(size, 0.625), small, large), x)
     grown = expm1(s, s.min(44.0, s.add(size, size)))
-    return s.select(s.eq(x, 0.0), x, _with_sign(s, s.div(grown, s.add(grown, 2.0)), x))
+    return s.select(s.eq(x, 0.0), x, with_sign(s, s.div(grown, s.add(grown, 2.0)), x))
 
 
 def erf(s: ScalarBuilder, x: Expr) -> Expr:
@@ -233,10 +221,10 @@ def erf(s: ScalarBuilder, x: Expr) -> Expr:
     size = s.min(4.0 if x.dtype is dtypes.f32 else 6.0, s.abs(x))
     small = s.fma(size, polynomial(s, _ERF_SMALL[name], square), size)
     large = s.sub(1.0, exp(s, polynomial(s, _ERF_LARGE[name], s.sub(size, 2.0))))
-    return _with_sign(s, s.select(s.lt(size, 1.0), small, large), x)
+    return with_sign(s, s.select(s.lt(size, 1.0), small, large), x)
 
 
-def _with_sign(s: ScalarBuilder, size: Expr, x: Expr) -> Expr:
+def with_sign(s: ScalarBuilder, size: Expr, x: Expr) -> Expr:
     """A non-negative number with the sign of x."""
     form = _FORMATS[x.dtype.name]
     sign = s.and_(s.bitcast(x, form.bits), _sign_bit(form))
@@ -327,17 +315,3 @@ def _two_sum(s: ScalarBuilder, a: Expr, b: Expr) -> tuple[Expr, Expr]:
 def _two_product(s: ScalarBuilder, a: Expr, b: Expr) -> tuple[Expr, Expr]:
     product = s.mul(a, b)
     return product, s.fma(a, b, s.neg(product))
-
-
-FUNCTIONS: dict[str, Function] = {
-    "exp": Function(exp),
-    "expm1": Function(expm1),
-    "log": Function(log),
-    "log1p": Function(log1p),
-    "sin": Function(sin, is_large, sin_slow),
-    "cos": Function(cos, is_large, cos_slow),
-    "tan": Function(tan, is_large, tan_slow),
-    "tanh": Function(tanh),
-    "erf": Function(erf),
-    "pow": Function(pow),
-}

@@ -14,7 +14,11 @@ from vitrify.ir import dims, dtypes
 from vitrify.ir.dtypes import DType
 from vitrify.runtime.execute import run_program
 
-UNARY = ["exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "erf"]
+UNARY = [
+    *("exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "erf"),
+    *("asin", "acos", "atan", "asinh", "acosh", "atanh"),
+]
+BINARY = ["pow", "atan2"]
 REFERENCES = Path(__file__).parent / "references" / "scalar_math.npz"
 
 
@@ -76,10 +80,10 @@ def test_float32_is_within_two_ulp(op: str) -> None:
     assert error[worst] <= 2, f"{op}({x[worst]!r}): {error[worst]:.2f} ulp"
 
 
-@pytest.mark.parametrize("op", [*UNARY, "pow"])
+@pytest.mark.parametrize("op", [*UNARY, *BINARY])
 def test_float64_is_within_four_ulp(op: str) -> None:
     with np.load(REFERENCES) as stored:
-        arguments = [stored[f"{op}.{k}"] for k in range(2 if op == "pow" else 1)]
+        arguments = [stored[f"{op}.{k}"] for k in range(2 if op in BINARY else 1)]
         exact = stored[f"{op}.high"].astype(np.longdouble) + stored[f"{op}.low"].astype(np.longdouble)
     error = ulps(apply(op, *arguments), exact)
     worst = int(np.argmax(error))
@@ -114,6 +118,24 @@ def test_pow_has_the_special_cases_of_c(dtype: type) -> None:
     same = (got == want) | (np.isnan(got) & np.isnan(want)) | close
     assert same.all(), [(a, b, g, w) for a, b, g, w in zip(x[~same], y[~same], got[~same], want[~same])][:5]
     assert (np.signbit(got) == np.signbit(want))[~np.isnan(want)].all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_atan2_has_the_special_cases_of_c(dtype: type) -> None:
+    tiny, most = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
+    numbers = [0.0, -0.0, 1, -1, 2.5, -3, np.inf, -np.inf, np.nan, tiny, -tiny, most, -most]
+    y, x = (g.ravel().astype(dtype) for g in np.meshgrid(numbers, numbers))
+    want = np.arctan2(y, x)
+    got = apply("atan2", y, x)
+    np.testing.assert_allclose(got, want, rtol=2 * np.finfo(dtype).eps, atol=0)
+    assert (np.signbit(got) == np.signbit(want))[~np.isnan(want)].all()
+
+
+def test_float32_atan2_is_within_two_ulp() -> None:
+    y, x = np.random.default_rng(2).permutation(every_exponent(dtypes.f32, 40)).reshape(2, -1)
+    with np.errstate(all="ignore"):
+        error = ulps(apply("atan2", y, x), np.arctan2(y.astype(np.float64), x.astype(np.float64)))
+    assert error.max() <= 2
 
 
 def test_float32_pow_is_within_two_ulp() -> None:

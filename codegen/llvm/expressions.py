@@ -7,7 +7,7 @@ from ...ir.dims import DimLike
 from ..loops.nodes import Apply, Const, Expr, Index, LaneReduce, Load, Var
 from ..loops.walk import has_memory_load, tests_indices
 from ..scalar import SCALAR
-from ..scalar_math import FUNCTIONS
+from ..scalar_functions import FUNCTIONS
 from .index import IndexEmitter, VectorLoop, fits_i32
 from .memory import MemoryEmitter
 from .scalar_ops import ScalarOps
@@ -83,7 +83,7 @@ class ExpressionEmitter:
         return self.ops.apply(op, [self.value(a) for a in args], expr.dtype)
 
     def _function(self, op: str, args: list[Value], dtype: dtypes.DType) -> Value:
-        """exp, sin and the like, from `scalar_math.py`, over variables that stand for the arguments."""
+        """exp, sin and the like, from `scalar_functions.py`, over variables that stand for the arguments."""
         if dtype in (dtypes.f16, dtypes.bf16):
             wide = self._function(op, [self.ops.convert(a, dtypes.f32) for a in args], dtypes.f32)
             return self.ops.convert(wide, dtype)

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from ...ir import dtypes
+from ...ir.array_scalars import ARRAY_SCALARS
 from ...ir.dtypes import DType
+from ...ir.special_functions import FORMULAS
 
 Scalar = Any  # a NumPy scalar
 Function = Callable[..., Scalar]
@@ -51,6 +53,16 @@ _FLOAT: dict[str, Function] = {
     "round": np.rint,
     "floordiv": np.floor_divide,
 }
+
+
+def _formula(formula: Callable[..., Any]) -> Function:
+    def function(x: Scalar) -> Scalar:
+        with np.errstate(all="ignore"):
+            return np.float64(formula(ARRAY_SCALARS, np.float64(x)))
+
+    return function
+
+
 _ELEMENTARY: dict[str, Function] = {
     "exp": np.exp,
     "expm1": np.expm1,
@@ -62,6 +74,14 @@ _ELEMENTARY: dict[str, Function] = {
     "tanh": np.tanh,
     "erf": lambda x: np.float64(math.erf(x)),
     "pow": np.power,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "atan2": np.arctan2,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    **{name: _formula(formula) for name, formula in FORMULAS.items()},
 }
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from ...ir import dims
 from ...ir.dims import DimLike
+from ...ir.special_functions import FORMULAS
 from ..loops.nodes import (
     Apply,
     Buffer,
@@ -290,7 +291,7 @@ def operations(exprs: Iterable[Expr]) -> int:
     return sum(OPERATION_COST.get(e.op, 1) for e in walk(exprs) if isinstance(e, Apply))
 
 
-# Instructions, about, that `scalar_math.py` needs for one.
+# Instructions, about, that `scalar_functions.py` needs for one.
 OPERATION_COST = {
     "exp": 12,
     "expm1": 16,
@@ -302,6 +303,9 @@ OPERATION_COST = {
     "tanh": 20,
     "erf": 20,
     "pow": 40,
+    **dict.fromkeys(("asin", "acos", "atan", "asinh", "acosh", "atanh"), 24),
+    "atan2": 40,
+    **dict.fromkeys(FORMULAS, 80),
     "div": 4,
     "sqrt": 4,
     "floordiv": 8,

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mpmath import (  # type: ignore[import-not-found]
+    asin,
+    atan,
     atanh,
     cos,
     erf,
@@ -137,6 +139,12 @@ def main() -> None:
     for high, degrees in ((4, (7, -1)), (6, (-1, 17))):
         table(f"erf: log(erfc(t)) in t - 2, 1 <= t <= {high}", lambda u: log(erfc(u + 2)),
               lambda u: erfc(u + 2), -1, high - 2, degrees)  # fmt: skip
+    table("asin: (asin x - x) / x^3 in x^2", lambda z: (asin(sqrt(z)) - sqrt(z)) / sqrt(z) ** 3,
+          lambda z: sqrt(z) ** 3 / asin(sqrt(z)), TINY, 0.25, (4, 12))  # fmt: skip
+    eighth = float(tan(pi / 8)) ** 2 * 1.0001
+    for top, degrees in ((0.25, (5, -1)), (eighth, (-1, 10))):
+        table("atan: (atan x - x) / x^3 in x^2", lambda z: (atan(sqrt(z)) - sqrt(z)) / sqrt(z) ** 3,
+              lambda z: sqrt(z) ** 3 / atan(sqrt(z)), TINY, top, degrees)  # fmt: skip
 
 
 if __name__ == "__main__":

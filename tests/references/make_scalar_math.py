@@ -10,7 +10,8 @@ import numpy as np
 
 mp.mp.dps = 40
 mp.mp.prec = max(mp.mp.prec, 160)
-UNARY = ("exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "erf")
+INVERSE = ("asin", "acos", "atan", "asinh", "acosh", "atanh")
+UNARY = ("exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "erf", *INVERSE)
 
 
 def arguments(op: str, rng: np.random.Generator) -> np.ndarray:
@@ -23,6 +24,10 @@ def arguments(op: str, rng: np.random.Generator) -> np.ndarray:
         x = np.abs(x)
     if op == "log1p":
         x = np.where(x > -1, x, -x)
+    if op in ("asin", "acos", "atanh"):
+        x = x[np.abs(x) < 1]
+    if op == "acosh":
+        x = np.abs(x[np.abs(x) >= 1])
     if op in ("exp", "expm1"):
         x = x[np.abs(x) < 750]
     return x
@@ -43,6 +48,13 @@ def main() -> None:
         out[f"{op}.0"] = x
         out[f"{op}.high"], out[f"{op}.low"] = np.array(values).T
     mp.mp.prec = 200
+    exponents = rng.integers(900, 1150, 2000, dtype=np.uint64) << np.uint64(52)
+    bits = exponents | rng.integers(0, 1 << 52, exponents.size, dtype=np.uint64)
+    y, x = (bits.view(np.float64) * rng.choice([-1, 1], exponents.size)).reshape(2, -1)
+    y[:500], x[:500] = rng.uniform(-1, 1, 500), rng.uniform(-1, 1, 500)
+    values = [split(mp.atan2(mp.mpf(float(a)), mp.mpf(float(b)))) for a, b in zip(y, x)]
+    out["atan2.0"], out["atan2.1"] = y, x
+    out["atan2.high"], out["atan2.low"] = np.array(values).T
     x = np.concatenate([np.exp(rng.uniform(-700, 700, 700)), 1 + rng.uniform(-0.5, 1, 700)])
     y = np.concatenate(
         [rng.uniform(-1, 1, 700) * 745 / np.abs(np.log(x[:700])), rng.uniform(-1, 1, 700) * 3000]

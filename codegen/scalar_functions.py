@@ -1,0 +1,48 @@
+"""The operations of the scalar protocol that no hardware has, as formulas over those it has: one table for all emitters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..ir import dtypes, special_functions
+from . import scalar_inverse, scalar_math, scalar_trig
+from .loops.nodes import Expr
+from .scalar import ScalarBuilder
+
+Rule = Callable[..., Expr]
+
+
+@dataclass(frozen=True)
+class Function:
+    """`fast(s, *args)` computes the function except where `is_slow(s, *args)` holds; there `slow` does: a rare
+    argument that needs much more work, for which an emitter may branch."""
+
+    fast: Rule
+    is_slow: Rule | None = None
+    slow: Rule | None = None
+
+
+def _in_double(formula: special_functions.Formula) -> Rule:
+    """A formula of float64 for every float type."""
+
+    def rule(s: ScalarBuilder, x: Expr) -> Expr:
+        return s.cast(formula(s, s.cast(x, dtypes.f64)), x.dtype)
+
+    return rule
+
+
+FUNCTIONS: dict[str, Function] = {
+    "exp": Function(scalar_math.exp),
+    "expm1": Function(scalar_math.expm1),
+    "log": Function(scalar_math.log),
+    "log1p": Function(scalar_math.log1p),
+    "sin": Function(scalar_trig.sin, scalar_trig.is_large, scalar_trig.sin_slow),
+    "cos": Function(scalar_trig.cos, scalar_trig.is_large, scalar_trig.cos_slow),
+    "tan": Function(scalar_trig.tan, scalar_trig.is_large, scalar_trig.tan_slow),
+    "tanh": Function(scalar_math.tanh),
+    "erf": Function(scalar_math.erf),
+    "pow": Function(scalar_math.pow),
+    **{name: Function(rule) for name, rule in scalar_inverse.FUNCTIONS.items()},
+    **{name: Function(_in_double(formula)) for name, formula in special_functions.FORMULAS.items()},
+}
