@@ -9,7 +9,7 @@ import math as _math
 import sys as _sys
 import types as _types
 
-from . import autograd, cuda, nn, optim, random, serialization, utils
+from . import autograd, cuda, linalg, nn, optim, random, serialization, utils
 from . import methods as _methods  # puts the methods on Tensor, so it comes first
 from .alias import as_torch
 from .autograd import (
@@ -27,6 +27,7 @@ from .functional_cumulative import *
 from .functional_host import *
 from .functional_indexing import *
 from .functional_joining import *
+from .functional_linalg import *
 from .functional_matmul import *
 from .functional_memory import *
 from .functional_order import *

@@ -7,12 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 from . import dispatch
-from .arguments import tensor_argument, wrap_dim
+from .arguments import tensor_argument
 from .dispatch import apply, op_named
 from .functional_arithmetic import add, mul, sub
 from .functional_reductions import norm, sum
 from .functional_shape import expand, reshape, unsqueeze
-from .functional_slices import roll
 from .inplace import finish
 from .ir.dims import product
 from .tape_folded import folded
@@ -299,23 +298,6 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     return tensordot(input, other, ([input.ndim - 1], [other.ndim - 1]))
 
 
-def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
-    """The cross product of vectors of three elements along a dim: by default the first that has three."""
-    if dim is None:
-        dim = next((d for d, size in enumerate(input.shape) if size == 3), -1)
-    at = wrap_dim(dim, input.ndim)
-    if input.shape[at] != 3 or other.shape[at] != 3:
-        raise RuntimeError(
-            f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[at]} and {other.shape[at]}"
-        )
-
-    def compute() -> Tensor:
-        ahead, behind = (mul(roll(input, -k, at), roll(other, k - 3, at)) for k in (1, 2))
-        return sub(ahead, behind)
-
-    return folded("LinalgCrossBackward0", (input, other), compute)
-
-
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
     """The p-norm distance of every row of x1 to every row of x2."""
     if x1.ndim < 2 or x2.ndim < 2:
@@ -329,6 +311,6 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "addmm", "addmv", "baddbmm", "bmm", "cdist", "cross", "dot", "einsum", "ger", "inner", "matmul", "mm",
+    "addmm", "addmv", "baddbmm", "bmm", "cdist", "dot", "einsum", "ger", "inner", "matmul", "mm",
     "mv", "outer", "tensordot", "trace",
 ]  # fmt: skip

@@ -408,6 +408,6 @@ def _softmax(name: str, input: Tensor, dim: int, dtype: DType | None) -> Tensor:
 # The names of `torch` that are defined here.
 __all__ = [
     "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "dist", "log_softmax", "logsumexp",
-    "max", "mean", "min", "nanmean", "nansum", "norm", "prod", "softmax", "std", "std_mean", "sum", "var",
+    "max", "mean", "min", "nanmean", "nansum", "prod", "softmax", "std", "std_mean", "sum", "var",
     "var_mean",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from . import functional_cumulative as cumulative
 from . import functional_host as host
 from . import functional_indexing as indexed
 from . import functional_joining as joining
+from . import functional_linalg as algebra
 from . import functional_matmul as matrices
 from . import functional_memory as memory
 from . import functional_order as order
@@ -20,6 +21,7 @@ from . import functional_reductions as reductions
 from . import functional_shape as shapes
 from . import functional_slices as slices
 from . import functional_statistics as statistics
+from . import tensor_memory as own_memory
 from . import tensor_methods as own
 from .arguments import is_operand
 from .inplace import overwrite
@@ -50,7 +52,7 @@ _NO_METHODS = frozenset(
         "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes", "broadcast_tensors",
         "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack", "combinations", "concat",
         "concatenate", "constant_pad_nd", "cumulative_trapezoid", "dstack", "einsum", "frobenius_norm",
-        "gradient", "hstack", "meshgrid", "row_stack", "rsub", "segment_reduce", "stack", "std_mean",
+        "gradient", "hstack", "lu_unpack", "meshgrid", "nuclear_norm", "pca_lowrank", "row_stack", "rsub", "segment_reduce", "stack", "std_mean", "svd_lowrank",
         "tensordot", "trapezoid", "trapz", "unravel_index", "vander", "var_mean", "vstack", "where",
     }
 )  # fmt: skip
@@ -63,7 +65,7 @@ _METHODS_ONLY = {
 
 for _module in (
     arithmetic, pointwise, reductions, order, shapes, slices, matrices, indexed, indexing, host, cumulative,
-    joining, memory, products, statistics,
+    joining, memory, products, statistics, algebra,
 ):  # fmt: skip
     for _name in _module.__all__:
         if _name not in _NO_METHODS:
@@ -74,7 +76,7 @@ for _module, _names in _METHODS_ONLY.items():
 _method(random.bernoulli, "bernoulli")
 _method(random.multinomial, "multinomial")
 
-for _module in (own, copying):
+for _module in (own, own_memory, copying):
     for _name in _module.__all__:
         _method(getattr(_module, _name), _name)
 _method(own.type_, "type")
@@ -85,7 +87,7 @@ _method(own.number_method(int), "__int__")
 _method(own.number_method(complex), "__complex__")
 _method(own.where_method, "where")
 
-_property("data", own.get_data, "The same memory, outside autograd: writes are not tracked.", own.set_data)
+_property("data", own.get_data, "The same memory, outside autograd: writes are not tracked.", own_memory.set_data)
 _property("device", lambda self: device.CPU, "Where the memory is: the CPU.")
 _property("retains_grad", own.retains_grad, "Whether `retain_grad` was called.")
 _property("layout", lambda self: "torch.strided", "How the elements are stored: by strides.")
@@ -96,7 +98,8 @@ _property("itemsize", own.element_size, "Bytes per element.")
 _property("nbytes", lambda self: self._type.nbytes, "Bytes of all elements.")
 _property("T", own.transposed, "The dims in reverse order.")
 _property("mT", own.matrix_transposed, "The last two dims exchanged.")
-_property("H", own.transposed, "The conjugate transpose of a real matrix: its transpose.")
+_property("mH", memory.adjoint, "The last two dims exchanged, conjugated.")
+_property("H", own.conjugate_transposed, "The conjugate transpose of a matrix.")
 _property("real", lambda self: self, "The real part: the tensor itself.")
 
 
@@ -188,13 +191,7 @@ def _reshaping(name: str) -> None:
     function = getattr(shapes, name)
 
     def method(self: Tensor, *args: Any) -> Tensor:
-        seen = function(self, *args)
-        if self.requires_grad and self.is_leaf and local.grad_enabled:
-            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-        self._array, self._value, self._known_type = seen._array, seen._value, seen._known_type
-        self._views = seen._views
-        self._grad_fn, self._output_nr = seen._grad_fn, seen._output_nr
-        return self
+        return own_memory.become_view(self, function(self, *args))
 
     _method(_named(method, name + "_", f"`{name}` in place."))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .dims import Symbol
+from .dims import Symbol, symbols
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ class Graph:
 
     @property
     def symbols(self) -> tuple[Symbol, ...]:
-        """The symbolic dims of the inputs, by name."""
+        """The symbolic dims of the inputs, and those that nodes tell when they run, by name."""
         found = {s.name: s for v in self.inputs for s in v.type.symbols}
+        found.update((s.name, s) for node in self.nodes for s in told_symbols(node))
         return tuple(found[name] for name in sorted(found))
 
     def values(self) -> Iterator[Value]:
@@ -149,6 +150,16 @@ class Graph:
         return view
 
 
+def told_symbols(node: Node) -> tuple[Symbol, ...]:
+    """The dims whose values are known when the node has run (`Op.sizes`), in it or in its regions."""
+    own: Iterable[Any] = node.attrs[node.op.sizes] if node.op.sizes else ()
+    found = [s for dim in own for s in symbols(dim)]
+    for region in node.regions:
+        for inner in region.nodes:
+            found += told_symbols(inner)
+    return tuple(found)
+
+
 def set_printer(printer: Callable[[Graph], str]) -> None:
     """`ir/printer.py` puts itself here, so that `str(graph)` works and this file need not know the text form."""
     global _printer
@@ -176,6 +187,8 @@ def attr_equal(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(attr_equal, a, b))
     if isinstance(a, float) and isinstance(b, float):
         return np.float64(a).tobytes() == np.float64(b).tobytes() or (a != a and b != b)
+    if isinstance(a, complex) and isinstance(b, complex):
+        return attr_equal(a.real, b.real) and attr_equal(a.imag, b.imag)
     return type(a) is type(b) and a == b
 
 

@@ -57,18 +57,19 @@ def check_square(name: str, a: TensorType, argument: str = "A") -> None:
 
 def check_solvable(name: str, a: TensorType, b: TensorType, left: bool) -> None:
     """RuntimeError where A X = B (or X A = B) makes no sense for the types."""
+    prefix = f"{name}: " if name else ""
     if a.dtype is not b.dtype:
         raise RuntimeError(
-            f"{name}: Expected A and B to have the same dtype, but found A of type {a.dtype.scalar_type} and B of "
+            f"{prefix}Expected A and B to have the same dtype, but found A of type {a.dtype.scalar_type} and B of "
             f"type {b.dtype.scalar_type} instead"
         )
     check_square(name, a)
     if b.rank < 2:
-        raise RuntimeError(f"{name}: The input tensor B must have at least 2 dimensions.")
+        raise RuntimeError(f"{prefix}The input tensor B must have at least 2 dimensions.")
     if a.shape[-1] != b.shape[-2 if left else -1]:
         equation = "AX = B" if left else "XA = B"
         raise RuntimeError(
-            f"{name}: Incompatible shapes of A and B for the equation {equation} ({a.shape[-2]}x{a.shape[-1]} and "
+            f"{prefix}Incompatible shapes of A and B for the equation {equation} ({a.shape[-2]}x{a.shape[-1]} and "
             f"{b.shape[-2]}x{b.shape[-1]})"
         )
 
@@ -138,7 +139,7 @@ def lu_arrays(a: Array) -> tuple[Array, Array, Array]:
 
 def permutation_array(pivots: Array, rows: int) -> Array:
     """The order of rows that the exchanges lead to: row i of P^T A is row perm[i] of A."""
-    flat = pivots.reshape(-1, pivots.shape[-1])
+    flat = pivots.reshape(math.prod(pivots.shape[:-1]), pivots.shape[-1])
     order = np.tile(np.arange(rows, dtype=np.int64), (len(flat), 1))
     every = np.arange(len(flat))
     for i in range(flat.shape[1]):

@@ -1,4 +1,4 @@
-"""Factorizations: Cholesky and QR."""
+"""Factorizations: Cholesky and QR, and what is solved with Cholesky factors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from ..op import Attr, Op, Sample, declare
 from ..types import TensorType
-from .common import Array, made, shape_of
+from .common import Array, broadcast, made, needed, shape_of
 from .contraction import adjoint
 from .linalg_common import (
     INFO,
@@ -16,6 +16,7 @@ from .linalg_common import (
     adjoint_array,
     check_floating,
     check_matrix,
+    check_solvable,
     check_square,
     columns,
     diagonal,
@@ -26,6 +27,7 @@ from .linalg_common import (
     real_part,
     smaller,
     triangle,
+    triangular_solve_array,
 )
 from .linalg_solve import CHECK, conditioned, well
 
@@ -197,5 +199,120 @@ declare(
             well((4, 3), gradient=False, mode="complete"),
             well((4, 3), gradient=False, mode="r"),
         ),
+    )
+)
+
+# What is solved with Cholesky factors. PyTorch's gradients are those of the product L L^H, not of one triangle of L.
+
+
+def _factor_grad(F: Any, common: Any, factor: Any, upper: bool) -> Any:
+    """From the cotangent of A, symmetrized, that of its factor."""
+    return F.neg(F.matmul(factor, common) if upper else F.matmul(common, factor))
+
+
+def _by_factor(factor: Array, b: Array, upper: bool) -> Array:
+    lower = adjoint_array(factor) if upper else factor
+    with np.errstate(all="ignore"):
+        inner = triangular_solve_array(lower, b, False, False)
+        return triangular_solve_array(adjoint_array(lower), inner, True, False)
+
+
+def _cholesky_solve_infer(b: TensorType, factor: TensorType, upper: bool) -> TensorType:
+    check_square("", factor)
+    check_floating("cholesky_solve", b)
+    check_solvable("", factor, b, True)
+    return b.with_shape((*broadcast(factor.shape[:-2], b.shape[:-2]), *b.shape[-2:]))
+
+
+def _cholesky_solve_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
+    factor, x = ctx.inputs[1], ctx.outputs[0]
+    db = F.linalg_cholesky_solve(dy, factor, **ctx.attrs)
+
+    def dfactor() -> Any:
+        common = F.matmul(db, adjoint(F, x))
+        return _factor_grad(F, F.add(common, adjoint(F, common)), factor, ctx.attrs["upper"])
+
+    return needed(ctx, lambda: db, dfactor)
+
+
+def _factor_and(shape: tuple[int, ...] | None, **attrs: Any) -> Sample:
+    def make(rng: Any) -> list[Array]:
+        factor = np.tril(conditioned(rng, 3, 3))
+        return [factor] if shape is None else [rng.normal(size=shape), factor]
+
+    return made(make, gradient=False, **attrs)
+
+
+declare(
+    Op(
+        "linalg_cholesky_solve",
+        "cholesky_solve(B, L): X of L L^H X = B (of U^H U X = B with `upper`). "
+        "https://docs.pytorch.org/docs/stable/generated/torch.cholesky_solve.html",
+        infer=_cholesky_solve_infer,
+        numpy=lambda b, factor, upper: _by_factor(factor, b, upper),
+        attrs={"upper": Attr("bool", False)},
+        arity=(2, 2),
+        lowering="host",
+        vjp=_cholesky_solve_vjp,
+        saves=("input:1", "output:0"),
+        grad_name="CholeskySolveBackward0",
+        samples=(_factor_and((3, 2)), _factor_and((2, 3, 1), upper=True)),
+    )
+)
+
+
+def _cholesky_inverse_infer(factor: TensorType, upper: bool) -> TensorType:
+    check_square("cholesky_inverse", factor)
+    check_floating("cholesky_inverse", factor)
+    return factor
+
+
+def _cholesky_inverse_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
+    inverse = ctx.outputs[0]
+    common = F.matmul(F.matmul(inverse, F.add(dy, adjoint(F, dy))), inverse)
+    return [_factor_grad(F, common, ctx.inputs[0], ctx.attrs["upper"])]
+
+
+declare(
+    Op(
+        "linalg_cholesky_inverse",
+        "The inverse of L L^H (of U^H U with `upper`). "
+        "https://docs.pytorch.org/docs/stable/generated/torch.cholesky_inverse.html",
+        infer=_cholesky_inverse_infer,
+        numpy=lambda factor, upper: _by_factor(factor, np.eye(factor.shape[-1], dtype=factor.dtype), upper),
+        attrs={"upper": Attr("bool", False)},
+        lowering="host",
+        vjp=_cholesky_inverse_vjp,
+        saves=("input:0", "output:0"),
+        grad_name="CholeskyInverseBackward0",
+        samples=(_factor_and(None), _factor_and(None, upper=True)),
+    )
+)
+
+# Householder reflections
+
+
+def _geqrf_infer(a: TensorType) -> tuple[TensorType, TensorType]:
+    if a.rank < 2:
+        raise RuntimeError("torch.geqrf: input must have at least 2 dimensions.")
+    check_floating("geqrf", a)
+    return a, a.with_shape((*a.shape[:-2], smaller(*a.shape[-2:])))
+
+
+def _geqrf_numpy(a: Array) -> tuple[Array, Array]:
+    packed, tau = np.linalg.qr(a, "raw")
+    return np.ascontiguousarray(np.swapaxes(packed, -1, -2)), tau
+
+
+declare(
+    Op(
+        "linalg_geqrf",
+        "R above, and the vectors of the Householder reflections below the diagonal, with their factors tau. "
+        "https://docs.pytorch.org/docs/stable/generated/torch.geqrf.html",
+        infer=_geqrf_infer,
+        numpy=_geqrf_numpy,
+        results=2,
+        lowering="host",
+        samples=(well((4, 3), gradient=False), well((2, 3, 4), gradient=False)),
     )
 )
