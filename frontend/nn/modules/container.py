@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any, Self
 
 from .module import Module
+from .parameter_container import ParameterDict, ParameterList
 from .structure import CountedDict
 from .tree import indented
 
@@ -237,3 +238,6 @@ class ModuleDict(Module):
                     f"ModuleDict update sequence element #{position} has length {len(pair)}; 2 is required"
                 )
             self[pair[0]] = pair[1]
+
+
+__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]

@@ -15,6 +15,9 @@ from ..parameter import Parameter, UninitializedParameter
 from .lazy import LazyModuleMixin
 from .module import Module
 from .utils import _ntuple, _reverse_repeat_tuple
+from .utils import _pair as _pair
+from .utils import _single as _single
+from .utils import _triple as _triple
 
 Ints = int | Sequence[int]
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")

@@ -18,8 +18,37 @@ GLOBAL_FORWARD_PRE_HOOKS: Hooks = {}
 GLOBAL_FORWARD_HOOKS: Hooks = {}
 GLOBAL_BACKWARD_PRE_HOOKS: Hooks = {}
 GLOBAL_BACKWARD_HOOKS: Hooks = {}
+GLOBAL_PARAMETER_HOOKS: Hooks = {}
+GLOBAL_BUFFER_HOOKS: Hooks = {}
+GLOBAL_MODULE_HOOKS: Hooks = {}
 _global_with_kwargs: dict[int, bool] = {}
 _global_always_called: dict[int, bool] = {}
+# Whether the global backward hooks are full ones; None before the first.
+_global_full: list[bool | None] = [None]
+
+
+def register_module_parameter_registration_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """`hook(module, name, param)` where any module registers a parameter; what it returns takes its place."""
+    return add_hook(GLOBAL_PARAMETER_HOOKS, hook)
+
+
+def register_module_buffer_registration_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """`hook(module, name, buffer)` where any module registers a buffer; what it returns takes its place."""
+    return add_hook(GLOBAL_BUFFER_HOOKS, hook)
+
+
+def register_module_module_registration_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """`hook(module, name, submodule)` where any module registers a child; what it returns takes its place."""
+    return add_hook(GLOBAL_MODULE_HOOKS, hook)
+
+
+def as_registered(hooks: Hooks, module: Any, name: str, value: Any) -> Any:
+    """The value, or what the hooks put in its place."""
+    for hook in hooks.values():
+        changed = hook(module, name, value)
+        if changed is not None:
+            value = changed
+    return value
 
 
 def register_module_forward_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
@@ -41,7 +70,24 @@ def register_module_full_backward_pre_hook(hook: Callable[..., Any]) -> Removabl
     return add_hook(GLOBAL_BACKWARD_PRE_HOOKS, hook)
 
 
+def _set_global_kind(full: bool) -> None:
+    if _global_full[0] is (not full):
+        raise RuntimeError(
+            "Cannot use both regular backward hooks and full backward hooks as a global Module hook. Please use only "
+            "one of them."
+        )
+    _global_full[0] = full
+
+
+def register_module_backward_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """The deprecated kind, for all modules: it sees the gradients of each module's last op only."""
+    _set_global_kind(full=False)
+    return add_hook(GLOBAL_BACKWARD_HOOKS, hook)
+
+
 def register_module_full_backward_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """`hook(module, grad_input, grad_output)` once the gradients of any module's inputs are there."""
+    _set_global_kind(full=True)
     return add_hook(GLOBAL_BACKWARD_HOOKS, hook)
 
 
@@ -147,9 +193,10 @@ def call_with_hooks(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any
     called: set[int] = set()
     try:
         args, kwargs = _run_pre_hooks(module, args, kwargs)
-        full = [*GLOBAL_BACKWARD_HOOKS.values()]
-        if module._is_full_backward_hook:
-            full += module._backward_hooks.values()
+        full: list[Callable[..., Any]] = []
+        plain: list[Callable[..., Any]] = []
+        (full if _global_full[0] else plain).extend(GLOBAL_BACKWARD_HOOKS.values())
+        (full if module._is_full_backward_hook else plain).extend(module._backward_hooks.values())
         before = [*GLOBAL_BACKWARD_PRE_HOOKS.values(), *module._backward_pre_hooks.values()]
         boundary = BackwardBoundary(module, full, before) if full or before else None
         if boundary is not None:
@@ -168,8 +215,8 @@ def call_with_hooks(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any
                     stacklevel=3,
                 )
             result = boundary.leave(result)
-        if module._is_full_backward_hook is False and module._backward_hooks:
-            _hook_last_node(module, result)
+        if plain:
+            _hook_last_node(module, plain, result)
         return result
     except Exception:
         for number, hook in (*GLOBAL_FORWARD_HOOKS.items(), *module._forward_hooks.items()):
@@ -216,7 +263,7 @@ def _run_pre_hooks(
     return args, kwargs
 
 
-def _hook_last_node(module: Module, result: Any) -> None:
+def _hook_last_node(module: Module, hooks: list[Callable[..., Any]], result: Any) -> None:
     """The deprecated backward hooks: on the node that made the (first) output."""
     output = result
     while not isinstance(output, Tensor):
@@ -227,7 +274,7 @@ def _hook_last_node(module: Module, result: Any) -> None:
     node = output.grad_fn
     if node is None:
         return
-    for hook in module._backward_hooks.values():
+    for hook in hooks:
 
         def bound(grad_inputs: Any, grad_outputs: Any, hook: Callable[..., Any] = hook) -> Any:
             return hook(module, grad_inputs, grad_outputs)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from ...autograd.grad_mode import no_grad
+from ...creation import empty_like
 from ...ir import dtypes
 from ...ir.dtypes import DType
+from ...state import local
 from ...tensor import Tensor
 from ..parameter import Buffer, Parameter, typename
 from . import paths
@@ -16,14 +19,22 @@ from . import state_dict as state_io
 from .hooks import (
     GLOBAL_BACKWARD_HOOKS,
     GLOBAL_BACKWARD_PRE_HOOKS,
+    GLOBAL_BUFFER_HOOKS,
     GLOBAL_FORWARD_HOOKS,
     GLOBAL_FORWARD_PRE_HOOKS,
+    GLOBAL_MODULE_HOOKS,
+    GLOBAL_PARAMETER_HOOKS,
     HookRegistration,
+    as_registered,
     call_with_hooks,
+    register_module_backward_hook,
+    register_module_buffer_registration_hook,
     register_module_forward_hook,
     register_module_forward_pre_hook,
     register_module_full_backward_hook,
     register_module_full_backward_pre_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
 )
 from .paths import current_module_path, tracked_module_paths
 from .structure import CountedDict, changed, structure_version
@@ -59,6 +70,8 @@ class Module(ModuleTree, HookRegistration):
     _version: int = 1
     training: bool
     call_super_init: bool = False
+    dump_patches: bool = False
+    _compiled_call_impl: Callable[..., Any] | None = None
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
@@ -104,6 +117,8 @@ class Module(ModuleTree, HookRegistration):
                 f"cannot assign '{typename(tensor)}' object to buffer '{name}' (torch Tensor or None "
                 "required)"
             )
+        if GLOBAL_BUFFER_HOOKS:
+            tensor = as_registered(GLOBAL_BUFFER_HOOKS, self, name, tensor)
         self._buffers[name] = tensor
         if persistent:
             self._non_persistent_buffers_set.discard(name)
@@ -125,12 +140,16 @@ class Module(ModuleTree, HookRegistration):
                 f"explicitly. To express '{name}' as a function of another Tensor, compute the value in the "
                 "forward() method."
             )
+        if GLOBAL_PARAMETER_HOOKS:
+            param = as_registered(GLOBAL_PARAMETER_HOOKS, self, name, param)
         self._parameters[name] = param
 
     def add_module(self, name: str, module: Module | None) -> None:
         if not isinstance(module, Module) and module is not None:
             raise TypeError(f"{typename(module)} is not a Module subclass")
         _check_name("module", name, self, self._modules)
+        if GLOBAL_MODULE_HOOKS:
+            module = as_registered(GLOBAL_MODULE_HOOKS, self, name, module)
         self._modules[name] = module
 
     register_module = add_module
@@ -172,7 +191,7 @@ class Module(ModuleTree, HookRegistration):
             if modules is None:
                 raise AttributeError("cannot assign module before Module.__init__() call")
             self._forget(name, fields, self._parameters, self._buffers, self._non_persistent_buffers_set)
-            modules[name] = value
+            modules[name] = as_registered(GLOBAL_MODULE_HOOKS, self, name, value)
             return
         if modules is not None and name in modules:
             if value is not None:
@@ -180,7 +199,7 @@ class Module(ModuleTree, HookRegistration):
                     f"cannot assign '{typename(value)}' as child module '{name}' (torch.nn.Module or None "
                     "expected)"
                 )
-            modules[name] = value
+            modules[name] = as_registered(GLOBAL_MODULE_HOOKS, self, name, value)
             return
         buffers = fields.get("_buffers")
         if isinstance(value, Buffer) or (buffers is not None and name in buffers):
@@ -221,6 +240,9 @@ class Module(ModuleTree, HookRegistration):
         names = [*dir(type(self)), *self.__dict__, *self._parameters, *self._modules, *self._buffers]
         return sorted({name for name in names if not name[0].isdigit()})
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_compiled_call_impl"}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         fields = self.__dict__
         fields.update(state)
@@ -236,6 +258,8 @@ class Module(ModuleTree, HookRegistration):
     # Calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._compiled_call_impl is not None and local.backend.capture is None:
+            return self._compiled_call_impl(*args, **kwargs)
         if paths.recording[0]:
             return paths.call_with_path(self, args, kwargs)
         return self._call_impl(*args, **kwargs)
@@ -253,6 +277,12 @@ class Module(ModuleTree, HookRegistration):
         ):
             return call_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """From here on a call runs compiled, as by `torch.compile(module)`, whose arguments these are."""
+        # The compiler is half of what there is to import, and stands above this package.
+        compiler: Any = importlib.import_module("...compile.compiled", __package__)
+        self.__dict__["_compiled_call_impl"] = compiler.compile(self._call_impl, *args, **kwargs)
 
     # State
 
@@ -312,9 +342,15 @@ class Module(ModuleTree, HookRegistration):
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`: floating parameters and buffers
-        change."""
+        change. `non_blocking` and `memory_format` are wishes."""
         dtype: DType | None = kwargs.pop("dtype", None)
         device: Any = kwargs.pop("device", None)
+        if "tensor" in kwargs:
+            args = (*args, kwargs.pop("tensor"))
+        for wish in ("non_blocking", "memory_format"):
+            kwargs.pop(wish, None)
+        if kwargs:
+            raise TypeError(f"to() received an invalid keyword argument '{next(iter(kwargs))}'")
         for arg in args:
             if isinstance(arg, DType):
                 dtype = arg
@@ -357,6 +393,14 @@ class Module(ModuleTree, HookRegistration):
     def cuda(self, device: Any = None) -> Self:
         return self._apply(lambda t: t.to(device="cuda" if device is None else device))
 
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
+        """New memory for all parameters and buffers, without their values."""
+        return self._apply(lambda t: empty_like(t, device=device), recurse)
+
+    def share_memory(self) -> Self:
+        """Memory that other processes can share, for all parameters and buffers."""
+        return self._apply(lambda t: t.share_memory_())
+
     def train(self, mode: bool = True) -> Self:
         if not isinstance(mode, bool):
             raise ValueError("training mode is expected to be boolean")
@@ -394,7 +438,9 @@ def clear_gradients(parameters: Iterable[Tensor], set_to_none: bool) -> None:
 
 
 __all__ = [
-    "Module", "clear_gradients", "current_module_path", "register_module_forward_hook",
-    "register_module_forward_pre_hook", "register_module_full_backward_hook",
-    "register_module_full_backward_pre_hook", "structure_version", "tracked_module_paths",
+    "Module", "clear_gradients", "current_module_path", "register_module_backward_hook",
+    "register_module_buffer_registration_hook", "register_module_forward_hook", "register_module_forward_pre_hook",
+    "register_module_full_backward_hook", "register_module_full_backward_pre_hook",
+    "register_module_module_registration_hook", "register_module_parameter_registration_hook", "structure_version",
+    "tracked_module_paths",
 ]  # fmt: skip

@@ -51,12 +51,22 @@ class _ZeroPadNd(_ConstantPadNd):
         return f"{self.padding}"
 
 
-def _layers(base: type[_PadNd], prefix: str, doc: str, mode: str | None = None) -> list[Any]:
+class _ReflectionPadNd(_PadNd):
+    mode = "reflect"
+
+
+class _ReplicationPadNd(_PadNd):
+    mode = "replicate"
+
+
+class _CircularPadNd(_PadNd):
+    mode = "circular"
+
+
+def _layers(base: type[_PadNd], prefix: str, doc: str) -> list[Any]:
     """`<prefix>1d` to `<prefix>3d`."""
-    members = {"__module__": __name__} | ({} if mode is None else {"mode": mode})
-    return [
-        type(f"{prefix}{rank}d", (base,), {**members, "rank": rank, "__doc__": doc}) for rank in (1, 2, 3)
-    ]
+    members = {"__module__": __name__, "__doc__": doc}
+    return [type(f"{prefix}{rank}d", (base,), {**members, "rank": rank}) for rank in (1, 2, 3)]
 
 
 ConstantPad1d, ConstantPad2d, ConstantPad3d = _layers(
@@ -64,11 +74,11 @@ ConstantPad1d, ConstantPad2d, ConstantPad3d = _layers(
 )
 ZeroPad1d, ZeroPad2d, ZeroPad3d = _layers(_ZeroPadNd, "ZeroPad", "Zeros around the input.")
 ReflectionPad1d, ReflectionPad2d, ReflectionPad3d = _layers(
-    _PadNd, "ReflectionPad", "The input mirrored at its borders.", "reflect"
+    _ReflectionPadNd, "ReflectionPad", "The input mirrored at its borders."
 )
 ReplicationPad1d, ReplicationPad2d, ReplicationPad3d = _layers(
-    _PadNd, "ReplicationPad", "The input's borders repeated.", "replicate"
+    _ReplicationPadNd, "ReplicationPad", "The input's borders repeated."
 )
 CircularPad1d, CircularPad2d, CircularPad3d = _layers(
-    _PadNd, "CircularPad", "The input wrapped around.", "circular"
+    _CircularPadNd, "CircularPad", "The input wrapped around."
 )
