@@ -21,7 +21,7 @@ from .tensor import Array, Tensor, wrap
 _FULL, _IOTA, _CONVERT = map(op_named, ("full", "iota", "convert"))
 
 
-def _leaf(made: Tensor, requires_grad: bool) -> Tensor:
+def leaf(made: Tensor, requires_grad: bool) -> Tensor:
     if requires_grad:
         if made.dtype.kind not in ("float", "complex"):
             raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
@@ -29,7 +29,7 @@ def _leaf(made: Tensor, requires_grad: bool) -> Tensor:
     return made
 
 
-def _check_options(dtype: Any, device: Any, layout: Any = None, pin_memory: bool = False) -> None:
+def check_options(dtype: Any, device: Any, layout: Any = None, pin_memory: bool = False) -> None:
     require_cpu(device)
     if dtype is not None and not isinstance(dtype, DType):
         found = PYTHON_TYPES.get(dtype)
@@ -49,7 +49,7 @@ def tensor(
     pin_memory: bool = False,
 ) -> Tensor:
     """A new tensor with a copy of the data: numbers, nested sequences, NumPy arrays, tensors."""
-    _check_options(dtype, device)
+    check_options(dtype, device)
     if isinstance(data, Tensor):
         warnings.warn(
             "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
@@ -58,13 +58,13 @@ def tensor(
             stacklevel=2,
         )
         copied: Tensor = apply(_CONVERT, (data.detach(),), {"dtype": dtype_or(dtype, data.dtype)})
-        return _leaf(copied, requires_grad)
-    return _leaf(wrap(array_of(data, dtype, True)), requires_grad)
+        return leaf(copied, requires_grad)
+    return leaf(wrap(array_of(data, dtype, True)), requires_grad)
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
     """The data as a tensor, sharing memory with a tensor or NumPy array of that dtype."""
-    _check_options(dtype, device)
+    check_options(dtype, device)
     if isinstance(data, Tensor):
         return data if dtype is None or dtype is data.dtype else promotion.convert(data, dtype)
     if isinstance(data, np.ndarray):
@@ -85,7 +85,7 @@ def asarray(
     made = as_tensor(obj, dtype, device)
     if copy and (made is obj or isinstance(obj, np.ndarray)):
         made = made.clone()
-    return _leaf(made, requires_grad) if requires_grad else made
+    return leaf(made, requires_grad) if requires_grad else made
 
 
 def from_numpy(array: Array) -> Tensor:
@@ -148,12 +148,12 @@ def _filled(
     requires_grad: bool,
     name: str,
 ) -> Tensor:
-    _check_options(dtype, device)
+    check_options(dtype, device)
     for size in shape:
         if type(size) is int and size < 0:
             raise RuntimeError(f"{name}: Dimension size must be non-negative.")
     made: Tensor = apply(_FULL, (), {"shape": shape, "value": value, "dtype": dtype_or(dtype, default)})
-    return _leaf(made, requires_grad)
+    return leaf(made, requires_grad)
 
 
 def _sized(size: tuple[Any, ...], keyword: Any, name: str) -> tuple[Any, ...]:
@@ -259,7 +259,7 @@ def arange(
     layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
 ) -> Tensor:  # fmt: skip
     """start, start + step, ... below end; integers unless one of the three is a float."""
-    _check_options(dtype, device)
+    check_options(dtype, device)
     if end is None:
         start, end = 0, start
     start, end, step = (v.item() if isinstance(v, Tensor | np.generic) else v for v in (start, end, step))
@@ -275,11 +275,11 @@ def arange(
         count = max(0, -(-(end - start) // step))
     else:
         count = math.ceil((end - start) / step)
-    made = _count(count, start, step, kind)
-    return _leaf(made, requires_grad) if out is None else into(out, made, "arange")
+    made = counted(count, start, step, kind)
+    return leaf(made, requires_grad) if out is None else into(out, made, "arange")
 
 
-def _count(count: int, start: Any, step: Any, dtype: DType) -> Tensor:
+def counted(count: int, start: Any, step: Any, dtype: DType) -> Tensor:
     """start + step * i, computed in int64 or float64."""
     wide = dtypes.i64 if isinstance(start, int) and isinstance(step, int) else dtypes.f64
     index: Tensor = apply(_IOTA, (), {"shape": (count,), "dim": 0, "dtype": wide})
@@ -295,7 +295,7 @@ def linspace(
     layout: Any = None, device: Any = None, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`steps` numbers from start to end, both included, equally far apart."""
-    _check_options(dtype, device)
+    check_options(dtype, device)
     start, end = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
@@ -308,7 +308,7 @@ def linspace(
     rising, falling = first + step * index.astype(work), last - step * (steps - 1 - index).astype(work)
     values = np.where(index < steps // 2, rising, falling) if steps != 1 else np.full(1, first)
     made = wrap(values.astype(kind.numpy))
-    return _leaf(made, requires_grad) if out is None else into(out, made, "linspace")
+    return leaf(made, requires_grad) if out is None else into(out, made, "linspace")
 
 
 def logspace(
@@ -325,7 +325,7 @@ def logspace(
     powers = linspace(start, end, steps, dtype=dtypes.f64)
     assert powers._array is not None
     kind = dtype_or(dtype, promotion.get_default_dtype())
-    return _leaf(wrap(np.power(float(base), powers._array).astype(kind.numpy)), requires_grad)
+    return leaf(wrap(np.power(float(base), powers._array).astype(kind.numpy)), requires_grad)
 
 
 def eye(
@@ -339,7 +339,7 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:
     """1 on the diagonal, 0 elsewhere."""
-    _check_options(dtype, device)
+    check_options(dtype, device)
     for size in (n, m or 0):
         if size < 0:
             raise RuntimeError(f"n must be greater or equal to 0, got {size}")
@@ -348,7 +348,7 @@ def eye(
     columns = apply(_IOTA, (), {"shape": shape, "dim": 1, "dtype": dtypes.i64})
     equal = apply(op_named("eq"), (rows, columns))
     made = promotion.convert(equal, dtype_or(dtype, promotion.get_default_dtype()))
-    return _leaf(made, requires_grad) if out is None else into(out, made, "eye")
+    return leaf(made, requires_grad) if out is None else into(out, made, "eye")
 
 
 def scalar_tensor(

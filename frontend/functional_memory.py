@@ -58,7 +58,7 @@ def _strided_steps(
     if input._base is not None:
         sources.append(input._base)
     if not input.requires_grad:
-        sources.append(_whole_storage(input))
+        sources.append(whole_storage(input))
     refusal: Exception = RuntimeError(
         "as_strided: the elements of the tensor's memory lie apart; clone() it first"
     )
@@ -76,7 +76,7 @@ def _strided_steps(
     raise refusal
 
 
-def _whole_storage(tensor: Tensor) -> Tensor:
+def whole_storage(tensor: Tensor) -> Tensor:
     """All of the tensor's memory, as its base lies in it."""
     whole, storage = tensor._alias(), tensor._storage
     whole._array, whole._known_type, whole._value, whole._views = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
@@ -13,6 +13,7 @@ from .dispatch import apply, op_named, view_step
 from .functional_pointwise import convert_copy
 from .functional_shape import cat, flip, ravel, reshape, reshape_step, shape_text, transpose, unsqueeze
 from .ir.dims import DimLike, bounds, minimum
+from .ir.dtypes import i64
 from .tape_folded import folded
 from .tensor import Tensor
 from .views import Views, ViewStep
@@ -175,16 +176,82 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     return split(input, -(-size // chunks), dim)
 
 
+def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Parts of the given sizes along a dim."""
+    return split(input, list(split_sizes), dim)
+
+
+def unsafe_split(tensor: Tensor, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """`split` into parts that may be written to while nothing else uses the tensor."""
+    return _unmarked(split(tensor, split_size, dim))
+
+
+def unsafe_split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """`split_with_sizes` into parts that may be written to while nothing else uses the tensor."""
+    return _unmarked(split_with_sizes(input, split_sizes, dim))
+
+
+def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """`chunk` into parts that may be written to while nothing else uses the tensor."""
+    return _unmarked(chunk(input, chunks, dim))
+
+
+def _unmarked(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    for part in parts:
+        part._autograd_extra().creation = ""
+    return parts
+
+
 def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """`sections` parts whose sizes differ by at most one, or parts that begin at the given indices."""
+    if not input.ndim:
+        raise RuntimeError(
+            "tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims"
+        )
     size = as_int(input.shape[wrap_dim(dim, input.ndim)])
+    if isinstance(indices_or_sections, Tensor):
+        if indices_or_sections.dtype is not i64 or indices_or_sections.ndim > 1:
+            raise RuntimeError(
+                "tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional tensor "
+                f"of dtype long, but got a tensor with {indices_or_sections.ndim} dims"
+            )
+        indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
+        if indices_or_sections <= 0:
+            raise RuntimeError(f"number of sections must be larger than 0, got {indices_or_sections}")
         small, larger = divmod(size, indices_or_sections)
         lengths = [small + 1] * larger + [small] * (indices_or_sections - larger)
         indices_or_sections = list(accumulate(lengths[:-1]))
     marks: list[Any] = [0, *(minimum(i if i >= 0 else size + i, size) for i in indices_or_sections), size]
     parts = [narrow(input, dim, a, max(b - a, 0)) for a, b in pairwise(marks)]
     return tuple(parts)
+
+
+def _split_along(name: str, dim: int, rank: int, doc: str) -> Callable[[Tensor, Any], tuple[Tensor, ...]]:
+    def function(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+        if input.ndim < rank:
+            raise RuntimeError(
+                f"torch.{name} requires a tensor with at least {rank} dimension{'s' if rank > 1 else ''}, but got a "
+                f"tensor with {input.ndim} dimensions!"
+            )
+        at = min(dim, input.ndim - 1)
+        if isinstance(indices_or_sections, int):
+            size = input.shape[at]
+            if indices_or_sections <= 0 or size % indices_or_sections:
+                raise RuntimeError(
+                    f"torch.{name} attempted to split along dimension {at}, but the size of the dimension {size} is "
+                    f"not divisible by the split_size {indices_or_sections}!"
+                )
+        return tensor_split(input, indices_or_sections, at)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+hsplit = _split_along("hsplit", 1, 1, "`tensor_split` into columns; of a vector, into parts.")
+vsplit = _split_along("vsplit", 0, 2, "`tensor_split` into rows.")
+dsplit = _split_along("dsplit", 2, 3, "`tensor_split` along the third dim.")
 
 
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
@@ -276,6 +343,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "chunk", "diag", "diagonal", "fliplr", "flipud", "narrow", "roll", "rot90", "select", "split",
-    "tensor_split", "unbind",
+    "chunk", "diag", "diagonal", "dsplit", "fliplr", "flipud", "hsplit", "narrow", "roll", "rot90", "select",
+    "split", "split_with_sizes", "tensor_split", "unbind", "unsafe_chunk", "unsafe_split",
+    "unsafe_split_with_sizes", "vsplit",
 ]  # fmt: skip

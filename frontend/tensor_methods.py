@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -13,18 +12,19 @@ import numpy as np
 from . import creation, device, dispatch, functional_tensor, hooks, layout, printing, promotion
 from . import functional_arithmetic as arithmetic
 from . import functional_host as host
+from . import functional_memory as memory
 from . import functional_pointwise as pointwise
 from . import functional_reductions as reductions
 from . import functional_shape as shapes
 from . import functional_slices as slices
-from .arguments import as_int, is_operand, sizes, wrap_dim
+from .arguments import is_operand, wrap_dim
 from .autograd import api
 from .inplace import assign
 from .ir import dtypes
 from .ir.dtypes import DType
 from .size import Size
 from .state import local
-from .tensor import Tensor, data_changed, scalar_type_name
+from .tensor import Tensor, scalar_type_name
 
 
 def size(self: Tensor, dim: int | None = None) -> Any:
@@ -43,27 +43,9 @@ def numel(self: Tensor) -> Any:
     return self._type.numel
 
 
-def stride(self: Tensor, dim: int | None = None) -> Any:
-    """How many elements apart neighbours along each dim lie."""
-    steps = layout.strides(self)
-    return steps if dim is None else steps[wrap_dim(dim, len(steps), scalar=False)]
-
-
 def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
     """Whether the elements lie in row-major order without gaps."""
     return layout.is_contiguous(self)
-
-
-def storage_offset(self: Tensor) -> int:
-    """Where the first element lies, counted from the start of the storage."""
-    array, base = self._array, self._storage.base_array
-    assert array is not None and base is not None
-    return (array.ctypes.data - base.ctypes.data) // array.itemsize
-
-
-def data_ptr(self: Tensor) -> int:
-    """The address of the first element."""
-    return host.host_array(self, "data_ptr()").ctypes.data
 
 
 def element_size(self: Tensor) -> int:
@@ -198,8 +180,7 @@ def __bool__(self: Tensor) -> bool:
 def __len__(self: Tensor) -> int:
     if not self.ndim:
         raise TypeError("len() of a 0-d tensor")
-    found: int = self.shape[0]
-    return found
+    return int(self.shape[0])
 
 
 def __iter__(self: Tensor) -> Iterator[Tensor]:
@@ -262,23 +243,6 @@ def get_data(self: Tensor) -> Tensor:
     return alias
 
 
-def set_data(self: Tensor, new: Any) -> None:
-    if not isinstance(new, Tensor):
-        raise TypeError(f"Variable data has to be a tensor, but got {type(new).__name__}")
-    if new.dtype is not self.dtype and self.requires_grad and new.dtype.kind not in ("float", "complex"):
-        raise RuntimeError(
-            "data set to a tensor that requires gradients must be floating point or complex dtype"
-        )
-    notify = local.backend.on_data_set
-    if notify is not None:
-        notify(self)
-    self._array, self._value, self._known_type = new._array, new._value, new._known_type
-    self._storage, self._views, self._base = new._storage, new._views, None
-    data_changed()
-    if self._extra is not None:
-        self._extra.accumulator = None
-
-
 def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
     """Set `requires_grad`."""
     if not isinstance(requires_grad, bool):
@@ -337,34 +301,6 @@ def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], No
     return hooks.register(self._autograd_extra().post_accumulate, hook)
 
 
-def is_set_to(self: Tensor, tensor: Tensor) -> bool:
-    """Whether both are the same view of the same memory."""
-    return self._storage is tensor._storage and self._views == tensor._views
-
-
-def share_memory_(self: Tensor) -> Tensor:
-    """Nothing to do: memory is shared with threads anyway."""
-    return self
-
-
-def set_(self: Tensor, source: Tensor) -> Tensor:
-    """Make this tensor refer to the source's memory."""
-    set_data(self, source)
-    return self
-
-
-def resize_(self: Tensor, *size: Any) -> Tensor:
-    """Another shape; the first elements are kept, new ones are 0."""
-    shape = tuple(map(as_int, sizes(size, "resize_")))
-    count, have = math.prod(shape), as_int(self._type.numel)
-    flat = self.detach().reshape(-1)
-    kept = flat[:count]
-    if have < count:
-        kept = shapes.cat([flat, creation.zeros(count - have, dtype=self.dtype)])
-    set_data(self, kept.reshape(shape).clone())
-    return self
-
-
 def new_tensor(
     self: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -391,6 +327,17 @@ def transposed(self: Tensor) -> Tensor:
     return shapes.permute(self, tuple(range(self.ndim - 1, -1, -1)))
 
 
+def conjugate_transposed(self: Tensor) -> Tensor:
+    if self.ndim not in (0, 2):
+        raise RuntimeError(
+            "tensor.H is only supported on matrices (2-D tensors). Got 1-D tensor."
+            if self.ndim == 1
+            else f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor. For batches of "
+            "matrices, consider using tensor.mH"
+        )
+    return shapes.permute(self, ()) if not self.ndim else memory.adjoint(self)
+
+
 def matrix_transposed(self: Tensor) -> Tensor:
     if self.ndim < 2:
         raise RuntimeError(
@@ -403,11 +350,6 @@ def where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     """This tensor where the condition holds, else `other`."""
     found: Tensor = pointwise.where(condition, self, other)
     return found
-
-
-def split_with_sizes(self: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """`split` into parts of the given sizes."""
-    return slices.split(self, list(split_sizes), dim)
 
 
 def zero_(self: Tensor) -> Tensor:
@@ -438,9 +380,9 @@ def __invert__(self: Tensor) -> Tensor:
 __all__ = [
     "__array__", "__bool__", "__contains__", "__format__", "__hash__", "__index__",
     "__invert__", "__iter__", "__len__", "__repr__", "__reversed__", "__rsub__",
-    "__rtruediv__", "backward", "clone", "cpu", "cuda", "data_ptr", "detach", "detach_", "dim",
-    "element_size", "is_complex", "is_contiguous", "is_floating_point", "is_set_to", "is_signed", "item",
+    "__rtruediv__", "backward", "clone", "cpu", "cuda", "detach", "detach_", "dim",
+    "element_size", "is_complex", "is_contiguous", "is_floating_point", "is_signed", "item",
     "new", "new_tensor", "numel", "numpy", "register_hook", "register_post_accumulate_grad_hook",
-    "requires_grad_", "resize_", "retain_grad", "set_", "share_memory_", "size", "split_with_sizes",
-    "storage_offset", "stride", "to", "tolist", "type_as", "zero_",
+    "requires_grad_", "retain_grad", "size",
+    "to", "tolist", "type_as", "zero_",
 ]  # fmt: skip
