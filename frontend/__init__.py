@@ -88,6 +88,7 @@ from .random import *
 from .runtime.threads import get_num_threads, set_num_threads
 from .serialization import load, save
 from .size import Size
+from .tables import *
 from .tensor import Tensor
 
 uint8, uint16, uint32, uint64 = _dtypes.u8, _dtypes.u16, _dtypes.u32, _dtypes.u64

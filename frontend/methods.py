@@ -27,7 +27,6 @@ from .arguments import is_operand
 from .inplace import overwrite
 from .ir import dtypes
 from .ir.dtypes import DType
-from .state import local
 from .tensor import Tensor
 
 
