@@ -14,7 +14,7 @@ from .batching_rules import with_a_dim
 _CHECK = op_named("check_index")
 
 
-@rule("gather", "scatter_add")
+@rule("gather", "scatter_add", "scatter_combine", "scatter_reduce", "scatter_update")
 def _elements(call: Call) -> Any:
     """An index per element: the batch is one dim more in which an element stays where it is."""
     values = [with_a_dim(call, v) for v in call.all_full()]
@@ -59,8 +59,8 @@ def _index_select(call: Call) -> Any:
     return F.permute(found, dims=order)
 
 
-@rule("index_add")
-def _index_add(call: Call) -> Any:
+@rule("index_add", "index_update")
+def _index_write(call: Call) -> Any:
     dim = call.attrs["dim"]
     base, index, src = call.full(0), call.values[1], call.full(2)
     if not call.batched[1]:

@@ -31,7 +31,8 @@ def pointwise(call: Call) -> Any:
 BY_LOWERING["pointwise"] = pointwise
 rule(
     "relu", "gelu", "silu", "leaky_relu", "elu", "softplus", "clamp", "celu", "hardsigmoid", "hardswish", "mish",
-    "hardshrink", "softshrink", "threshold", "prelu", "check_index", "detach",
+    "hardshrink", "softshrink", "threshold", "check_index", "detach", "airy_ai", "angle", "conj", "gcd", "igamma",
+    "igammac", "lcm", "orthogonal_polynomial", "polygamma", "sgn", "zeta",
 )(pointwise)  # fmt: skip
 
 # Views
@@ -82,6 +83,20 @@ def _flip(call: Call) -> Any:
     return call.apply(call.values, dims=tuple(d + 1 for d in call.attrs["dims"]) if call.rank(0) else ())
 
 
+@rule("unfold")
+def _unfold(call: Call) -> Any:
+    found = call.apply((with_a_dim(call, call.values[0]),), dim=call.attrs["dim"] + 1)
+    return found if call.rank(0) else F.reshape(found, shape=(call.size, *tuple(found.shape)[2:]))
+
+
+@rule("strided")
+def _strided(call: Call) -> Any:
+    """Its operand is memory, of one dim; that of the samples lies one after the other in the batch."""
+    (count,) = call.shape(0)
+    memory = F.reshape(call.values[0], shape=(call.size * count,))
+    return call.apply((memory,), size=(call.size, *call.attrs["size"]), stride=(count, *call.attrs["stride"]))
+
+
 @rule("pad")
 def _pad(call: Call) -> Any:
     return call.apply(call.values, low=(0, *call.attrs["low"]), high=(0, *call.attrs["high"]))
@@ -110,7 +125,7 @@ def along_dim(call: Call) -> Any:
     return one if isinstance(found, tuple) else one[0]
 
 
-rule("softmax", "log_softmax")(along_dim)
+rule("softmax", "log_softmax", "argsort")(along_dim)
 
 
 def reduction(call: Call) -> Any:
@@ -130,12 +145,55 @@ BY_LOWERING["reduce"] = reduction
 rule("mean", "var")(reduction)
 
 
+def _to_the_first(call: Call) -> list[Tensor]:
+    """The operands of an op whose first one has the shape that the others broadcast to."""
+    values, batched = list(call.values), list(call.batched)
+    if not batched[0]:
+        values[0], batched[0] = call.full(0), True
+    return aligned(Call(call.backend, call.op, values, batched, call.attrs))
+
+
 @rule("standardize", "rms_norm")
 def _normalize(call: Call) -> Any:
-    """x and what scales and shifts it, which broadcasts to it."""
-    if not call.batched[0]:
-        call = Call(call.backend, call.op, call.all_full(), [True] * len(call.values), call.attrs)
-    return call.apply(aligned(call), dims=tuple(d + 1 for d in call.attrs["dims"]))
+    return call.apply(_to_the_first(call), dims=tuple(d + 1 for d in call.attrs["dims"]))
+
+
+@rule("prelu")
+def _prelu(call: Call) -> Any:
+    return call.apply(_to_the_first(call))
+
+
+# Matrices: any number of dims stand before the last two.
+
+
+def matrices(call: Call) -> Any:
+    """Rule of linear algebra: the batch is one more of the leading dims."""
+    full = Call(call.backend, call.op, call.all_full(), [True] * len(call.values), call.attrs)
+    found = call.apply(aligned(full))
+    if call.op.name == "linalg_qr" and call.attrs["mode"] == "r":  # its empty Q has no batch
+        return (F.expand(found[0], shape=(call.size, *found[0].shape)), found[1])
+    if call.op.name == "linalg_solve":  # its second result has the dims of the first operand alone
+        return (found[0], F.reshape(found[1], shape=(call.size, *call.shape(0)[:-2])))
+    return found
+
+
+@rule("linalg_pinv")
+def _pinv(call: Call) -> Any:
+    """A matrix, and its two tolerances in a last dim."""
+    matrix, tolerance = call.all_full()
+    lacks = matrix.ndim - tolerance.ndim - 1
+    if lacks:
+        shape = tuple(tolerance.shape)
+        tolerance = F.reshape(tolerance, shape=(shape[0], *(1,) * lacks, *shape[1:]))
+    return call.apply((matrix, tolerance))
+
+
+rule(
+    "linalg_cholesky", "linalg_cholesky_inverse", "linalg_cholesky_solve", "linalg_det", "linalg_eig", "linalg_eigh",
+    "linalg_eigvals", "linalg_eigvalsh", "linalg_geqrf", "linalg_inv", "linalg_inverse_order",
+    "linalg_lu_factor", "linalg_lu_order", "linalg_matrix_exp", "linalg_qr", "linalg_slogdet",
+    "linalg_solve", "linalg_solve_triangular", "linalg_svd", "linalg_svdvals", "view_as_complex", "view_as_real",
+)(matrices)  # fmt: skip
 
 
 # Pooling: any number of dims stand before those of the windows.
@@ -145,7 +203,15 @@ def every_operand_full(call: Call) -> Any:
     return call.apply(call.all_full())
 
 
-rule("max_pool", "max_pool_grad", "max_pool_gather", "avg_pool")(every_operand_full)
+rule(
+    "max_pool",
+    "max_pool_grad",
+    "max_pool_gather",
+    "avg_pool",
+    "linalg_lstsq",
+    "dirichlet_grad",
+    "standard_gamma_grad",
+)(every_operand_full)
 
 
 @rule("avg_pool_grad")
@@ -153,17 +219,38 @@ def _avg_pool_grad(call: Call) -> Any:
     return call.apply(call.values, input_size=(call.size, *call.attrs["input_size"]))
 
 
+@rule("nonzero", "unique", "unique_consecutive", "repeated_positions")
+def _of_unknown_size(call: Call) -> Any:
+    name = {"unique": "_unique2"}.get(call.op.name, call.op.name)
+    raise RuntimeError(
+        "vmap: We do not support batching operators that can output dynamic shape. Attempted to vmap over "
+        f"aten::{name}. Please file an issue at https://github.com/pytorch/pytorch/issues if you need this feature."
+    )
+
+
 # Random ops: a state that is spread draws for all samples at once; another draws the same for each.
 
 
 @rule("random_uniform")
 def _random_uniform(call: Call) -> Any:
+    if call.batched[0]:
+        return call.sample_by_sample()
     return call.apply(call.values, shape=(call.size, *call.attrs["shape"]))
+
+
+@rule("random_draw")
+def _random_draw(call: Call) -> Any:
+    state, *parameters = call.values
+    if not call.spread[0]:
+        return call.sample_by_sample()
+    return call.apply((state, *(call.full(i) for i in range(1, len(parameters) + 1))))
 
 
 @rule("dropout")
 def _dropout(call: Call) -> Any:
     x, state = call.values
+    if call.batched[1]:
+        return call.sample_by_sample()
     if not call.batched[0]:
         return call.apply((call.full(0), state))
     if any(call.spread):

@@ -8,7 +8,7 @@ from typing import Any
 from ..functional_shape import stack
 from ..nn.modules.batchnorm import _BatchNorm
 from ..nn.modules.module import Module
-from ..nn.utils.stateless import call_with
+from ..nn.utils import stateless
 from ..tensor import Tensor
 
 
@@ -44,7 +44,7 @@ def functional_call(
             "Expected parameter_and_buffer_dicts to be a dict, or a list/tuple of dicts, but got "
             f"{type(dicts)}"
         )
-    return call_with(module, given, args, kwargs, tie_weights, strict)
+    return stateless.functional_call(module, given, args, kwargs, tie_weights=tie_weights, strict=strict)
 
 
 def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -75,7 +75,7 @@ def _stacked(tables: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
 
 
 def functionalize(func: Callable[..., Any], *, remove: str = "mutations") -> Callable[..., Any]:
-    """`func` itself. PyTorch rewrites the in-place ops and views of what it records inside; here the tracer does that for
+    """`func` itself. PyTorch rewrites the in-place ops and views of what it records inside; here the tracer does so for
     every compiled function, and a call computes the same with and without it."""
     if remove not in ("mutations", "mutations_and_views"):
         raise RuntimeError(
