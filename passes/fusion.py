@@ -14,7 +14,8 @@ What runs on the host (`host.py`) is a group of its own, of kind `host`: nothing
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import ClassVar
 
 from ..ir.dims import DimLike
@@ -23,7 +24,7 @@ from .fusion_build import Group, build_fused
 from .fusion_index import Space, needs_memory
 from .fusion_partition import OPERAND_VIEWS, PURE_VIEWS, Partition, Reason, Refusal
 from .host import placed_lowering, runs_on_host
-from .regions import own_results, with_bodies
+from .regions import own_results, with_bodies, with_group_names
 
 # Groups of one node, which nothing joins.
 ALONE = ("single", "host", "scan")
@@ -64,7 +65,7 @@ class Fusion:
 
     def run_with_report(self, graph: Graph) -> FusionReport:
         """The body of a scan is fused by itself."""
-        graph = with_bodies(graph, lambda body: self.run(own_results(body)))
+        graph = self._with_fused_steps(graph)
         if not self.enabled:
             groups = [Group(kind_of(n), [n]) for n in graph.nodes]
             return FusionReport(build_fused(graph, groups, (), lambda group, node, consumer: False), ())
@@ -73,6 +74,17 @@ class Fusion:
         partition = fuser.partition
         fused = build_fused(graph, partition.groups, partition.inlined, fuser.accepts)
         return FusionReport(fused, partition.refusals)
+
+
+    def _with_fused_steps(self, graph: Graph) -> Graph:
+        """Groups have names of their own in the whole program: those of scan number n begin with step_n."""
+        numbers = count()
+
+        def fused(body: Graph) -> Graph:
+            name = f"step_{next(numbers)}"
+            return with_group_names(replace(self.run(own_results(body)), name=name), f"{name}_")
+
+        return with_bodies(graph, fused)
 
 
 def kind_of(node: Node) -> str:

@@ -37,3 +37,17 @@ def own_results(body: Graph) -> Graph:
         outputs.append(builder.convert(value, dtype=value.type.dtype) if value in taken else value)
         taken.add(value)
     return replace(body, nodes=tuple(builder.nodes), outputs=tuple(outputs))
+
+
+def with_group_names(graph: Graph, prefix: str) -> Graph:
+    """The fused graph, the names of its groups and of those in the bodies of its loops behind a prefix."""
+    nodes = []
+    for node in graph.nodes:
+        if node.op.name == "fused":
+            name = prefix + node.attrs["name"]
+            regions = tuple(replace(body, name=name) for body in node.regions)
+            node = replace(node, attrs={**node.attrs, "name": name}, regions=regions)
+        elif node.regions:
+            node = replace(node, regions=tuple(with_group_names(body, prefix) for body in node.regions))
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))

@@ -133,13 +133,12 @@ def _verify_part(where: str, part: Part, bound: set[str]) -> None:
     for symbol in dims.symbols(part.index):
         if symbol.name not in bound:
             raise LoopError(f"{where}: {symbol.name!r} in the index of {part} is no dim or variable of a repeat")
-    low, _ = dims.bounds(part.index)
-    if part.dtype is not outer.dtype or low < 0:
-        raise LoopError(f"{where}: {part} is not part {part.index} of {outer}")
+    fits = part.dtype is outer.dtype
     if isinstance(outer.numel, int) and isinstance(part.numel, int):
-        count = outer.numel // part.numel if part.numel else 1
-        if part.numel * count != outer.numel or (isinstance(part.index, int) and part.index >= max(count, 1)):
-            raise LoopError(f"{where}: {part} is not part {part.index} of {outer}")
+        low, high = dims.bounds(part.index)
+        fits = fits and low >= 0 and (high + 1) * part.numel <= outer.numel
+    if not fits:
+        raise LoopError(f"{where}: {part} is not part {part.index} of {outer}")
     if isinstance(outer, Part):
         _verify_part(where, outer, bound)
 

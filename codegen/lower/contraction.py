@@ -93,7 +93,8 @@ class Contraction:
 
     `result` is the index of the contraction's result, over parallel axes, in `shape`. `dtype` is the result's
     element type, `accumulator` that of the sum. `windows` narrows reduction axes to where products are not
-    zero."""
+    zero. `resident` numbers the operands that are the same in every turn of a loop around the kernel, which are packed
+    once for all of them."""
 
     name: str
     parallel: tuple[Axis, ...]
@@ -104,6 +105,7 @@ class Contraction:
     shape: tuple[DimLike, ...]
     dtype: DType
     windows: Mapping[str, Window] = field(default_factory=dict)
+    resident: frozenset[int] = frozenset()
 
     @property
     def accumulator(self) -> DType:

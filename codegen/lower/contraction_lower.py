@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ir import dims
 from ...ir.dims import DimLike
@@ -45,6 +45,8 @@ def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) ->
     )
     epilogue = Epilogue(ctx, body, args, core.outputs[0])
     for problem in found:
+        steady = (n for n, x in enumerate(problem.operands) if ctx.storage(x.buffer) in ctx.fixed)
+        problem = replace(problem, resident=frozenset(steady))
         problem, elements = merge_axes(ctx, problem, epilogue.elements(problem.result))
         lanes = ctx.target.lanes(problem.accumulator)
         for choice in choose_plans(problem, lanes, ctx.target.registers):

@@ -66,7 +66,7 @@ def choose_plans(problem: Contraction, lanes: int, registers: int) -> tuple[Choi
         problem.reduction,
         *((x.index, x.buffer.shape, x.buffer.dtype) for x in problem.operands),
         (problem.result, problem.shape, problem.dtype, *sorted(problem.windows.items(), key=itemgetter(0))),
-        (lanes, registers),
+        (lanes, registers, problem.resident),
     )
     if key not in _chosen:
         if len(_chosen) >= REMEMBERED:
@@ -258,6 +258,8 @@ class _Model:
                 total += count * times * self._tile_cycles(plan, tiles, units, vectors, steps, along_result)
         total *= rest_of
         for operand, axis in plan.packed.items():
+            if operand in self.problem.resident:
+                continue
             elements = prod(self.size[name] for name in self.reads[operand])
             rows = self.strides[operand][axis] == 1
             total += elements * (PACK_ROW if rows else PACK_COLUMN) + LAUNCH

@@ -46,6 +46,7 @@ def lower_nodes(ctx: LowerContext, graph: Graph, buffers: dict[Value, Buffer]) -
     for value, source in reversed(shaped.items()):
         if value in buffers and source not in buffers:
             buffers[source] = ctx.view(buffers[value], source.type.shape)
+    read = {*graph.outputs, *(v for node in graph.nodes for v in node.inputs)}
     for node in graph.nodes:
         if node.op.name not in ("fused", "scan"):
             raise IRError(f"{node}: only fused groups can be lowered; run the fusion pass first")
@@ -55,7 +56,7 @@ def lower_nodes(ctx: LowerContext, graph: Graph, buffers: dict[Value, Buffer]) -
             elif value not in buffers:
                 buffers[value] = Buffer(ctx.fresh(value.name), value.type.dtype, value.type.shape)
         if node.op.name == "scan":
-            lower_scan(ctx, node, buffers, lower_nodes)
+            lower_scan(ctx, node, buffers, read, lower_nodes)
         elif not _in_place(ctx, node, shaped, buffers):
             lower_group(ctx, node, buffers)
 

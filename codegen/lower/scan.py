@@ -7,7 +7,7 @@ all steps would compute alike, such as weights packed for a matmul, is computed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 
 from ...ir import dims
@@ -23,11 +23,16 @@ LowerNodes = Callable[[LowerContext, Graph, dict[Value, Buffer]], None]
 
 
 def lower_scan(
-    ctx: LowerContext, node: Node, buffers: Mapping[Value, Buffer], lower_nodes: LowerNodes
+    ctx: LowerContext,
+    node: Node,
+    buffers: Mapping[Value, Buffer],
+    wanted: Container[Value],
+    lower_nodes: LowerNodes,
 ) -> None:
     """Append the launches of a scan whose body is fused: copies of the initial states, the steps under a repeat, copies
-    of the final states."""
+    of the final states, those that are `wanted`."""
     (body,) = node.regions
+    start = len(ctx.launches)
     carries, sequences, count = node.attrs["carries"], node.attrs["sequences"], node.attrs["length"]
     var = ctx.fresh("step")
     step: DimLike = dims.symbol(var, 0, max(0, dims.bounds(count)[1] - 1))
@@ -53,7 +58,9 @@ def lower_scan(
     if len(ctx.launches) > first:
         ctx.repeats.append(Repeat(first, len(ctx.launches), count, var))
     for pair, final in zip(pairs, node.outputs):
-        copy_buffer(ctx, part_of(ctx, pair, dims.mod(count, 2)), buffers[final])
+        if final in wanted:
+            copy_buffer(ctx, part_of(ctx, pair, dims.mod(count, 2)), buffers[final])
+    ctx.label_launches(start, body.name)
 
 
 def part_of(ctx: LowerContext, buffer: Buffer, index: DimLike) -> Part:

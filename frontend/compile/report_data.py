@@ -11,7 +11,7 @@ from __future__ import annotations
 import linecache
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..codegen.llvm import ENTRY, launched_functions
@@ -71,7 +71,7 @@ def _graph(graph: CompiledGraph, bindings: Mapping[str, int]) -> Json:
         "from_cache": graph.from_cache,
         "steps": [{"name": name, "seconds": s} for name, s in graph.timings.steps.items()],
         "stages": [_stage(name, stage) for name, stage in zip(graph.stage_names(), graph.stages)],
-        "groups": [_group(node, launches) for node in graph.stages[-1].nodes],
+        "groups": [_group(node, launches) for node in _grouped(graph.stages[-1])],
         "launches": launches,
         "kernels": [
             {"name": name, "text": print_kernel(kernel, name), "parallel": kernel.parallel is not None}
@@ -155,6 +155,16 @@ def attr_data(value: Any) -> Any:
 
 
 # -- groups, launches, functions --------------------------------------------------------------------------------------
+
+
+def _grouped(graph: Graph) -> Iterator[Node]:
+    """The fused groups, those in the bodies of scans too."""
+    for node in graph.nodes:
+        if node.op.name == "fused":
+            yield node
+        else:
+            for body in node.regions:
+                yield from _grouped(body)
 
 
 def _group(node: Node, launches: Iterable[Json]) -> Json:
