@@ -1,8 +1,7 @@
 """Random tensors: `torch.rand`, `randn`, `randint`, `randperm`, `normal`, ..., and the in-place fills.
 
-They draw PyTorch's own CPU numbers (`generator.py`), on the host, eagerly. A compiled function cannot contain
-them: its numbers would be the same on every call. What runs inside compiled code is dropout, whose mask is a
-function of `random_call`'s state.
+Eagerly they draw PyTorch's own CPU numbers (`generator.py`). In a compiled function the numbers are a function of
+`random_call`'s state instead (`counter_draws.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +14,11 @@ from typing import Any
 import numpy as np
 
 from . import capture
+from .arguments import as_dim
+from .counter_draws import counter_draws
+from .creation import empty
 from .device import require_cpu
+from .functional_shape import broadcast_shapes
 from .generator import Generator, default_generator, philox_state
 from .inplace import assign
 from .ir import dtypes
@@ -91,16 +94,8 @@ def random_call() -> tuple[Tensor, int]:
 
 # Fills
 
-Draw = Callable[[Generator, int], Array]
-
-
-def _host_only(name: str) -> None:
-    if capture.active() is not None:
-        raise RuntimeError(
-            f"{name} draws from PyTorch's CPU generator, which a compiled function cannot do: the numbers "
-            "would be fixed when it is compiled. Draw them outside and pass them in (nn.functional.dropout "
-            "works inside)."
-        )
+# What a fill draws: numbers from a `Generator` for a count, or from `CounterDraws` for a shape.
+Draw = Callable[[Any, Any], Any]
 
 
 def _memory_order(target: Tensor, values: Array) -> Array:
@@ -114,15 +109,17 @@ def _memory_order(target: Tensor, values: Array) -> Array:
 
 
 def _fill(target: Tensor, name: str, generator: Generator | None, draw: Draw) -> Tensor:
-    _host_only(f"Tensor.{name}_")
+    replaced = f"{name.capitalize()}Backward0"
     vmap = capture.vmap()
     if vmap is not None:
         vmap.fill(target, lambda lower: _fill(lower, name, generator, draw))
         return target
+    if capture.active() is not None:
+        return assign(target, draw(counter_draws(generator), tuple(target.shape)), replaced=replaced)
     array = target._array
     assert array is not None
     values = draw(generator or default_generator, array.size)
-    return assign(target, wrap(_memory_order(target, values)), replaced=f"{name.capitalize()}Backward0")
+    return assign(target, wrap(_memory_order(target, values)), replaced=replaced)
 
 
 def uniform_(
@@ -135,9 +132,9 @@ def uniform_(
 def normal_(
     target: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
 ) -> Tensor:
-    contiguous = is_contiguous(target)
+    contiguous = capture.active() is not None or is_contiguous(target)
 
-    def draw(g: Generator, count: int) -> Array:
+    def draw(g: Any, count: Any) -> Any:
         return g.normal(count, target.dtype, float(mean), float(std), contiguous)
 
     return _fill(target, "normal", generator, draw)
@@ -148,7 +145,7 @@ def random_(
 ) -> Tensor:
     """`random_()`: the dtype's whole non-negative range; `random_(to)`: [0, to); `random_(from, to)`."""
 
-    def draw(g: Generator, count: int) -> Array:
+    def draw(g: Any, count: Any) -> Any:
         if from_ is None:
             return g.full_range(count, target.dtype)
         if to is None:
@@ -161,8 +158,10 @@ def random_(
 def bernoulli_(target: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill with 1 with probability `p` (a number, or a tensor of one probability per element), else 0."""
 
-    def draw(g: Generator, count: int) -> Array:
+    def draw(g: Any, count: Any) -> Any:
         if isinstance(p, Tensor):
+            if capture.active() is not None:
+                return g.bernoulli_each(p.detach().expand(count)).to(target.dtype)
             each = np.broadcast_to(p.detach().numpy(), tuple(target.shape))
             return g.bernoulli_each(each.reshape(-1)).astype(target.dtype.numpy)
         return g.bernoulli(count, target.dtype, float(p))
@@ -177,13 +176,13 @@ def exponential_(target: Tensor, lambd: float = 1.0, *, generator: Generator | N
 # New tensors
 
 
-def _sizes(size: Sequence[Any]) -> tuple[int, ...]:
+def _sizes(size: Sequence[Any]) -> tuple[Any, ...]:
     """The shape from `rand(2, 3)` or `rand((2, 3))`."""
     if len(size) == 1 and isinstance(size[0], Sequence):
         size = size[0]
-    shape = tuple(int(s) for s in size)
+    shape = tuple(as_dim(s) for s in size)
     for s in shape:
-        if s < 0:
+        if type(s) is int and s < 0:
             raise RuntimeError(f"Trying to create tensor with negative dimension {s}: {list(shape)}")
     return shape
 
@@ -191,14 +190,13 @@ def _sizes(size: Sequence[Any]) -> tuple[int, ...]:
 def _new(
     name: str,
     size: Sequence[Any],
-    draw: Callable[[Generator, int, DType], Array],
+    draw: Callable[[Any, Any, DType], Any],
     dtype: DType | None,
     generator: Generator | None,
     options: dict[str, Any],
 ) -> Tensor:
     """A fresh tensor of drawn values. `options`: out, layout, device, pin_memory and requires_grad, as
     PyTorch has."""
-    _host_only(f"torch.{name}")
     out: Tensor | None = options.pop("out", None)
     require_cpu(options.pop("device", None))
     requires_grad = options.pop("requires_grad", False)
@@ -213,7 +211,12 @@ def _new(
         return wrap(draw(generator or default_generator, math.prod(sizes), wanted).reshape(sizes))
 
     vmap = capture.vmap()
-    made = drawn(shape) if vmap is None else vmap.draw(shape, drawn)
+    if vmap is not None:
+        made = vmap.draw(shape, drawn)
+    elif capture.active() is not None:
+        made = draw(counter_draws(generator), shape, wanted)
+    else:
+        made = drawn(shape)
     if out is not None:
         return out.copy_(made)
     made.requires_grad = requires_grad
@@ -259,7 +262,7 @@ def randint(
     out = options.get("out")
     chosen = dtype or (out.dtype if out is not None else dtypes.i64)
 
-    def draw(g: Generator, count: int, wanted: DType) -> Array:
+    def draw(g: Any, count: Any, wanted: DType) -> Any:
         return g.integers(count, wanted, int(low), int(high))
 
     return _new("randint", (tuple(size),), draw, chosen, generator, options)
@@ -302,13 +305,14 @@ def normal(
 ) -> Tensor:
     """Normal numbers with a mean and a deviation per element (tensors, broadcast), or the same for a whole
     `size`."""
-    if isinstance(std, Tensor) and std.numel() and not bool((std >= 0).all()):
+    checked = isinstance(std, Tensor) and capture.active() is None
+    if isinstance(std, Tensor) and checked and std.numel() and not bool((std >= 0).all()):
         raise RuntimeError("normal expects all elements of std >= 0.0")
     if not isinstance(mean, Tensor) and not isinstance(std, Tensor):
         if size is None:
             raise TypeError("normal() of two numbers needs a size")
 
-        def draw(g: Generator, count: int, dtype: DType) -> Array:
+        def draw(g: Any, count: Any, dtype: DType) -> Any:
             return g.normal(count, dtype, float(mean), float(std))
 
         return _new("normal", (tuple(size),), draw, options.pop("dtype", None), generator, options)
@@ -316,14 +320,14 @@ def normal(
     shapes = [tuple(t.shape) for t in (mean, std) if isinstance(t, Tensor)]
     first = mean if isinstance(mean, Tensor) else std
     assert isinstance(first, Tensor)
-    sample = randn(np.broadcast_shapes(*shapes), dtype=first.dtype, generator=generator)
+    sample = randn(tuple(broadcast_shapes(*shapes)), dtype=first.dtype, generator=generator)
     result = sample * std + mean
     return result if out is None else out.copy_(result)
 
 
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """0 or 1, one with the probability that stands in `input` (or with `p` everywhere)."""
-    made = wrap(np.zeros(tuple(input.shape), input.dtype.numpy))
+    made = empty(tuple(input.shape), dtype=input.dtype)
     return bernoulli_(made, input if p is None else p, generator=generator)
 
 
@@ -331,7 +335,8 @@ def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
     """Indices drawn with probabilities proportional to each row of `input` (1-D or 2-D)."""
-    _host_only("torch.multinomial")
+    if capture.active() is not None:
+        return counter_draws(generator).multinomial(input.detach(), num_samples, replacement)
     weights = np.asarray(input.detach().numpy())
     if weights.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")

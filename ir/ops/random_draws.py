@@ -135,6 +135,7 @@ declare(
         "standard_gamma_grad(alpha, x): dx/dalpha of Gamma(alpha, 1) samples x.",
         infer=lambda alpha, x: _same_types("standard_gamma_grad", alpha, x),
         numpy=_gamma_gradient,
+        arity=(2, 2),
         lowering="host",
         samples=(
             made(lambda rng: [rng.uniform(0.3, 9, (3, 5)), rng.uniform(0.3, 9, (3, 5))], gradient=False),
@@ -149,6 +150,7 @@ declare(
         "implicit_gamma(alpha, x): Gamma(alpha, 1) samples x, whose gradient is that of alpha.",
         infer=lambda alpha, x: _same_types("implicit_gamma", alpha, x),
         numpy=lambda alpha, x: x.copy(),
+        arity=(2, 2),
         level="composite",
         decompose=lambda F, alpha, x: F.add(x, F.constant(0.0, F.type_of(x).dtype)),
         vjp=lambda F, ctx, dy: [F.mul(dy, F.standard_gamma_grad(*ctx.inputs)), None],
@@ -182,7 +184,7 @@ def _beta_series(x: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
 
 def _beta_gradient(x: Array, alpha: Array, total: Array) -> Array:
     """-(dI_x(a, b)/da) / (density * (1 - x)), b = total - a."""
-    a, b = alpha.astype(np.float64), (total - alpha).astype(np.float64)
+    a, b = alpha.astype(np.float64), total.astype(np.float64) - alpha.astype(np.float64)
     x = np.clip(x.astype(np.float64), 1e-300, 1.0 - 1e-16)
     low = x <= 0.5
     # On the right half from the other end: I_x(a, b) = 1 - I_{1 - x}(b, a).
@@ -207,6 +209,7 @@ declare(
         "of sum `total` with the others: dx_j/dalpha_i = dirichlet_grad_i * ((i == j) - x_j).",
         infer=lambda x, alpha, total: _same_types("dirichlet_grad", x, alpha, total),
         numpy=_beta_gradient,
+        arity=(3, 3),
         lowering="host",
         samples=(
             made(
@@ -236,6 +239,7 @@ declare(
         "implicit_dirichlet(alpha, x): Dirichlet samples x along the last dim, whose gradient is that of alpha.",
         infer=lambda alpha, x: _same_types("implicit_dirichlet", alpha, x),
         numpy=lambda alpha, x: x.copy(),
+        arity=(2, 2),
         level="composite",
         decompose=lambda F, alpha, x: F.add(x, F.constant(0.0, F.type_of(x).dtype)),
         vjp=_dirichlet_vjp,
