@@ -24,6 +24,7 @@ from .creation import *
 from .device import device
 from .functional_arithmetic import *
 from .functional_cumulative import *
+from .functional_elements import *
 from .functional_host import *
 from .functional_indexing import *
 from .functional_joining import *
@@ -48,7 +49,6 @@ from .lazy import Lazy as _Lazy
 from .legacy import *
 from .nn.functional import (
     adaptive_avg_pool1d,
-    alpha_dropout,
     avg_pool1d,
     bilinear,
     celu,
@@ -61,11 +61,7 @@ from .nn.functional import (
     conv_transpose2d,
     conv_transpose3d,
     cosine_similarity,
-    dropout,
-    feature_alpha_dropout,
-    group_norm,
     hardshrink,
-    layer_norm,
     max_pool1d,
     max_pool2d,
     max_pool3d,
@@ -82,6 +78,7 @@ from .nn.functional import (
     threshold,
     threshold_,
 )
+from .nn.torch_aliases import *
 from .printing import get_printoptions, printoptions, set_printoptions
 from .promotion import *
 from .random import *

@@ -62,6 +62,16 @@ def _feature_shape(input: Tensor) -> tuple[Any, ...]:
     return (*input.shape[:2], *(1,) * (input.ndim - 2))
 
 
+def feature_dropout(input: Tensor, p: float, training: bool) -> Tensor:
+    """Whole channels of [n, c, ...] dropped."""
+    _check(p)
+    if input.ndim < 2:
+        raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
+    if not training or p == 0.0:
+        return input
+    return input * dropout(ones(_feature_shape(input), dtype=input.dtype), p)
+
+
 def _feature_dropout(name: str, rank: int, input: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
     _check(p)
     if input.ndim not in (rank + 1, rank + 2):

@@ -34,7 +34,7 @@ def _counted(input: Tensor, count: int) -> Tensor:
     return zeros((count,), dtype=dtypes.i64).index_add(0, flat, ones)
 
 
-def _limit_rows(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:
+def limit_rows(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:
     """Scale the rows that are looked up so that their norm is at most `max_norm`, in place."""
     with no_grad():
         fixed = weight.detach()
@@ -71,7 +71,7 @@ def embedding(
             raise AssertionError("Padding_idx must be within num_embeddings")
         padding_idx %= count
     if max_norm is not None:
-        _limit_rows(weight, input, max_norm, norm_type)
+        limit_rows(weight, input, max_norm, norm_type)
     rows = _rows(input, weight, "EmbeddingBackward0")
     if scale_grad_by_freq and rows.requires_grad:
         rows = _by_frequency(rows, input, weight.shape[0])
@@ -131,7 +131,7 @@ def embedding_bag(
     if sparse:
         raise NotImplementedError(_NO_SPARSE.format("embedding_bag"))
     if max_norm is not None:
-        _limit_rows(weight, input, max_norm, norm_type)
+        limit_rows(weight, input, max_norm, norm_type)
     if per_sample_weights is not None and mode != "sum":
         raise NotImplementedError(
             "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' "
@@ -154,6 +154,18 @@ def embedding_bag(
     if offsets is None:
         return _full_bags(rows, kept, mode)
     return _ragged_bags(rows, kept, offsets, mode, include_last_offset)
+
+
+def _bag_of(starts: Tensor, length: int) -> Tensor:
+    """Which bag each element is in: one less than how many have started there. One may start behind the last element."""
+    return cumsum(_counted(starts, length + 1)[:length], 0) - 1
+
+
+def bag_sizes(input: Tensor, offsets: Tensor, include_last_offset: bool) -> tuple[Tensor, Tensor]:
+    """The bag of each element, and how many elements each bag has."""
+    starts = offsets[:-1] if include_last_offset else offsets
+    bag = _bag_of(starts, input.shape[0])
+    return bag, _counted(bag, starts.shape[0])
 
 
 def _full_bags(rows: Tensor, kept: Tensor | None, mode: str) -> Tensor:
@@ -189,9 +201,7 @@ def _ragged_bags(
             f"However, got {int(offsets[0])}"
         )
     length, bags = rows.shape[0], starts.shape[0]
-    # How many bags have started at each element, so which bag it is in; a bag may start behind the last element.
-    begun = _counted(starts, length + 1)[:length]
-    bag = cumsum(begun, 0) - 1
+    bag = _bag_of(starts, length)
     if mode == "max":
         numbers: Tensor = apply(op_named("iota"), (), {"shape": (bags, 1), "dim": 0, "dtype": dtypes.i64})
         member = bag.unsqueeze(0) == numbers

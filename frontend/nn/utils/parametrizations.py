@@ -10,7 +10,7 @@ import numpy as np
 from ... import linalg
 from ...autograd.grad_mode import no_grad
 from ...creation import eye, zeros, zeros_like
-from ...functional_host import allclose
+from ...functional_elements import allclose
 from ...functional_shape import cat
 from ...functional_slices import diagonal
 from ...random import randn
