@@ -9,14 +9,17 @@ from typing import Any
 
 from . import dispatch
 from .arguments import as_dim, as_int, wrap_dim
+from .capture import active
 from .dispatch import apply, op_named, view_step
 from .functional_pointwise import convert_copy
 from .functional_shape import cat, flip, ravel, reshape, reshape_step, shape_text, transpose, unsqueeze
 from .ir.dims import DimLike, bounds, minimum
-from .ir.dtypes import i64
+from .ir.dtypes import bool_, i64
 from .tape_folded import folded
 from .tensor import Tensor
 from .views import Views, ViewStep
+
+_IOTA, _INDEX_SELECT = map(op_named, ("iota", "index_select"))
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
@@ -68,6 +71,13 @@ def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
     if input.ndim == 0:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     dim = wrap_dim(dim, input.ndim)
+    if isinstance(start, Tensor):
+        if start.ndim or not start.dtype.is_integral or start.dtype is bool_:
+            raise RuntimeError("start must be an 0-dim integral Tensor.")
+        if active() is not None:  # known when the compiled function runs: a copy
+            place = apply(_IOTA, (), {"shape": (as_int(length),), "dim": 0, "dtype": i64})
+            found: Tensor = apply(_INDEX_SELECT, (input, place + start), {"dim": dim}, "SliceBackward0")
+            return found
     start, length, size = as_dim(start), as_dim(length), input.shape[dim]
     if type(length) is int and length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")

@@ -214,6 +214,13 @@ def _bitcast_infer(x: TensorType, dtype: DType) -> TensorType:
     return TensorType(x.shape, dtype)
 
 
+def _bitcast_scalar(s: Any, x: Any, dtype: DType) -> Any:
+    # A bool is a byte in memory and a bit in a register.
+    if x.dtype is dtypes.bool_:
+        return s.cast(x, dtype)
+    return s.ne(x, 0) if dtype is dtypes.bool_ else s.bitcast(x, dtype)
+
+
 def _bits(rng: Any, *shape: int) -> list[Array]:
     return [rng.integers(0, 1 << 30, shape).astype(np.int32)]
 
@@ -227,11 +234,12 @@ declare(
         numpy=lambda x, dtype: x.view(dtype.numpy),
         attrs={"dtype": Attr("dtype")},
         lowering="pointwise",
-        scalar=lambda s, x, dtype: s.bitcast(x, dtype),
+        scalar=_bitcast_scalar,
         write_back=lambda F, base, view, dtype: F.bitcast(view, dtype=F.type_of(base).dtype),
         samples=(
             made(lambda rng: _bits(rng, 3, 4), gradient=False, dtype=dtypes.f32),
             made(lambda rng: _bits(rng), gradient=False, dtype=dtypes.u32),
+            made(lambda rng: [rng.random(5) > 0.5], gradient=False, dtype=dtypes.u8),
             values(np.array([1, -1], np.int64), dtype=dtypes.f64),
         ),
     )
