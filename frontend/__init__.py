@@ -82,6 +82,7 @@ from .nn.torch_aliases import *
 from .printing import get_printoptions, printoptions, set_printoptions
 from .promotion import *
 from .random import *
+from .random_samplers import *
 from .runtime.threads import get_num_threads, set_num_threads
 from .serialization import load, save
 from .size import Size
@@ -116,6 +117,7 @@ class _Package(_types.ModuleType):
     """
 
     compile = _Lazy(f"{__name__}.compile.compiled", "compile")
+    distributions = _Lazy(f"{__name__}.distributions")
     func = _Lazy(f"{__name__}.func")
     vmap = _Lazy(f"{__name__}.func", "vmap")
 

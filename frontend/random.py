@@ -108,11 +108,11 @@ def _memory_order(target: Tensor, values: Array) -> Array:
     return values.reshape([array.shape[d] for d in order]).transpose(np.argsort(order))
 
 
-def _fill(target: Tensor, name: str, generator: Generator | None, draw: Draw) -> Tensor:
+def fill(target: Tensor, name: str, generator: Generator | None, draw: Draw) -> Tensor:
     replaced = f"{name.capitalize()}Backward0"
     vmap = capture.vmap()
     if vmap is not None:
-        vmap.fill(target, lambda lower: _fill(lower, name, generator, draw))
+        vmap.fill(target, lambda lower: fill(lower, name, generator, draw))
         return target
     if capture.active() is not None:
         return assign(target, draw(counter_draws(generator), tuple(target.shape)), replaced=replaced)
@@ -126,7 +126,7 @@ def uniform_(
     target: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None
 ) -> Tensor:
     """Fill with numbers in [from_, to)."""
-    return _fill(target, "uniform", generator, lambda g, n: g.uniform(n, target.dtype, from_, to))
+    return fill(target, "uniform", generator, lambda g, n: g.uniform(n, target.dtype, from_, to))
 
 
 def normal_(
@@ -137,7 +137,7 @@ def normal_(
     def draw(g: Any, count: Any) -> Any:
         return g.normal(count, target.dtype, float(mean), float(std), contiguous)
 
-    return _fill(target, "normal", generator, draw)
+    return fill(target, "normal", generator, draw)
 
 
 def random_(
@@ -152,7 +152,7 @@ def random_(
             return g.integers(count, target.dtype, 0, int(from_))
         return g.integers(count, target.dtype, int(from_), int(to))
 
-    return _fill(target, "random", generator, draw)
+    return fill(target, "random", generator, draw)
 
 
 def bernoulli_(target: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Tensor:
@@ -166,11 +166,11 @@ def bernoulli_(target: Tensor, p: float | Tensor = 0.5, *, generator: Generator 
             return g.bernoulli_each(each.reshape(-1)).astype(target.dtype.numpy)
         return g.bernoulli(count, target.dtype, float(p))
 
-    return _fill(target, "bernoulli", generator, draw)
+    return fill(target, "bernoulli", generator, draw)
 
 
 def exponential_(target: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
-    return _fill(target, "exponential", generator, lambda g, n: g.exponential(n, target.dtype, lambd))
+    return fill(target, "exponential", generator, lambda g, n: g.exponential(n, target.dtype, lambd))
 
 
 # New tensors
