@@ -23,6 +23,7 @@ from .autograd import (
 from .creation import *
 from .device import device
 from .functional_arithmetic import *
+from .functional_complex import *
 from .functional_cumulative import *
 from .functional_elements import *
 from .functional_host import *
@@ -117,8 +118,12 @@ class _Package(_types.ModuleType):
     """
 
     compile = _Lazy(f"{__name__}.compile.compiled", "compile")
+    accelerator = _Lazy(f"{__name__}.accelerator")
+    distributed = _Lazy(f"{__name__}.distributed")
     distributions = _Lazy(f"{__name__}.distributions")
     func = _Lazy(f"{__name__}.func")
+    fx = _Lazy(f"{__name__}.fx")
+    onnx = _Lazy(f"{__name__}.onnx")
     vmap = _Lazy(f"{__name__}.func", "vmap")
 
 

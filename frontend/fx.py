@@ -1,0 +1,19 @@
+"""The part of `torch.fx` that model code uses without tracing anything: marks for PyTorch's tracer, which has no part here.
+
+Models are captured by `vitrify.compile`, whose graphs are `vitrify.ir`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def wrap(fn_or_name: str | Callable[..., Any]) -> Any:
+    """Mark a function as a leaf for PyTorch's symbolic tracer: nothing to do here.
+
+    Reference: https://docs.pytorch.org/docs/stable/fx.html#torch.fx.wrap
+    """
+    if not callable(fn_or_name) and not isinstance(fn_or_name, str):
+        raise RuntimeError("Unsupported type for global function! Must be either a callable or string name")
+    return fn_or_name
