@@ -325,11 +325,12 @@ def _numbered(mask: Tensor) -> Tensor:
 def _rows_in_order(input: Tensor, mask: Tensor, values: Tensor) -> Tensor:
     """`input[mask] = values` without asking how many elements the mask has."""
     rest = tuple(input.shape)[mask.ndim :]
-    if values.ndim == len(rest) + 1 and values.shape[0] != 1:
-        values = apply(_INDEX_SELECT, (values, reshape(_numbered(mask), mask.shape)), {"dim": 0})
-    wide = reshape(mask, tuple(mask.shape) + (1,) * len(rest))
     if values.ndim == len(rest) + 1:
-        values = select(values, 0, 0)
+        if values.shape[0] == 1:
+            values = select(values, 0, 0)
+        else:
+            values = apply(_INDEX_SELECT, (values, reshape(_numbered(mask), mask.shape)), {"dim": 0})
+    wide = reshape(mask, tuple(mask.shape) + (1,) * len(rest))
     return where(wide, values, input)
 
 
