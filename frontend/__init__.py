@@ -26,8 +26,10 @@ from .functional_arithmetic import *
 from .functional_complex import *
 from .functional_cumulative import *
 from .functional_elements import *
+from .functional_floats import *
 from .functional_host import *
 from .functional_indexing import *
+from .functional_inplace import *
 from .functional_joining import *
 from .functional_linalg import *
 from .functional_matmul import *
@@ -38,6 +40,7 @@ from .functional_products import *
 from .functional_reductions import *
 from .functional_shape import *
 from .functional_slices import *
+from .functional_special import *
 from .functional_statistics import *
 from .functional_tensor import *
 from .generator import Generator, default_generator
@@ -89,6 +92,8 @@ from .serialization import load, save
 from .size import Size
 from .tables import *
 from .tensor import Tensor
+from .type_info import finfo, iinfo
+from .window_functions import *
 
 uint8, uint16, uint32, uint64 = _dtypes.u8, _dtypes.u16, _dtypes.u32, _dtypes.u64
 int8, int16, int32, int64 = _dtypes.i8, _dtypes.i16, _dtypes.i32, _dtypes.i64
@@ -122,6 +127,8 @@ class _Package(_types.ModuleType):
     distributed = _Lazy(f"{__name__}.distributed")
     distributions = _Lazy(f"{__name__}.distributions")
     func = _Lazy(f"{__name__}.func")
+    signal = _Lazy(f"{__name__}.signal")
+    special = _Lazy(f"{__name__}.special")
     fx = _Lazy(f"{__name__}.fx")
     onnx = _Lazy(f"{__name__}.onnx")
     vmap = _Lazy(f"{__name__}.func", "vmap")

@@ -9,12 +9,12 @@ from typing import Any
 
 import ml_dtypes
 
-from . import promotion
 from .arguments import operand, tensor_argument
 from .dispatch import apply, constant, op_named
-from .functional_arithmetic import add, div, floor_divide, mul, neg, pair_of, sub
+from .elementwise import binary, composed, named, not_implemented, unary
+from .functional_arithmetic import add, div, mul, neg, pair_of, sub
 from .functional_host import nonzero
-from .inplace import finish, into
+from .inplace import finish
 from .ir import dtypes
 from .ir.op import Op
 from .promotion import as_operand, convert, result_dtype
@@ -24,45 +24,33 @@ from .tensor import Tensor, cxx_name, scalar_type_name
 # Functions of one tensor
 
 
-def _unary(name: str, doc: str, floating: bool = True) -> Callable[..., Tensor]:
-    """A function of one tensor by the op of the same name. `floating`: integers become the default dtype
-    first.
-    """
-    op = op_named(name)
-
-    def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-        tensor_argument(input, name)
-        kind = input._type.dtype.kind
-        if floating and kind != "float" and kind != "complex":
-            input = convert(input, promotion.get_default_dtype())
-        result: Tensor = apply(op, (input,))
-        return result if out is None else into(out, result, name)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
-    return function
-
-
-exp = _unary("exp", "e to the input.")
-expm1 = _unary("expm1", "exp(input) - 1, accurate near 0.")
-log = _unary("log", "The natural logarithm.")
-log1p = _unary("log1p", "log(1 + input), accurate near 0.")
-sqrt = _unary("sqrt", "The square root.")
-rsqrt = _unary("rsqrt", "1 / sqrt(input).")
-reciprocal = _unary("reciprocal", "1 / input.")
-sin = _unary("sin", "The sine, of radians.")
-cos = _unary("cos", "The cosine, of radians.")
-tan = _unary("tan", "The tangent, of radians.")
-tanh = _unary("tanh", "The hyperbolic tangent.")
-erf = _unary("erf", "The error function.")
-sigmoid = _unary("sigmoid", "1 / (1 + exp(-input)).")
-isnan = _unary("isnan", "Where the input is NaN.", floating=False)
-isinf = _unary("isinf", "Where the input is infinite.", floating=False)
-isfinite = _unary("isfinite", "Where the input is neither NaN nor infinite.", floating=False)
-abs = _unary("abs", "The absolute value.", floating=False)
-sign = _unary("sign", "-1, 0 or 1.", floating=False)
-relu = _unary("relu", "max(input, 0).", floating=False)
-logical_not = _unary("logical_not", "Whether the input is zero.", floating=False)
+exp = unary("exp", "e to the input.")
+expm1 = unary("expm1", "exp(input) - 1, accurate near 0.")
+log = unary("log", "The natural logarithm.")
+log1p = unary("log1p", "log(1 + input), accurate near 0.")
+sqrt = unary("sqrt", "The square root.")
+rsqrt = unary("rsqrt", "1 / sqrt(input).")
+reciprocal = unary("reciprocal", "1 / input.")
+sin = unary("sin", "The sine, of radians.")
+cos = unary("cos", "The cosine, of radians.")
+tan = unary("tan", "The tangent, of radians.")
+tanh = unary("tanh", "The hyperbolic tangent.")
+erf = unary("erf", "The error function.")
+erfc = unary("erfc", "1 - erf(input), accurate where that is small.")
+asin = unary("asin", "The angle in [-pi/2, pi/2] with this sine.")
+acos = unary("acos", "The angle in [0, pi] with this cosine.")
+atan = unary("atan", "The angle in [-pi/2, pi/2] with this tangent.")
+asinh = unary("asinh", "The inverse of sinh.")
+acosh = unary("acosh", "The non-negative inverse of cosh.")
+atanh = unary("atanh", "The inverse of tanh.")
+sigmoid = unary("sigmoid", "1 / (1 + exp(-input)).")
+isnan = unary("isnan", "Where the input is NaN.", float_only=False)
+isinf = unary("isinf", "Where the input is infinite.", float_only=False)
+isfinite = unary("isfinite", "Where the input is neither NaN nor infinite.", float_only=False)
+abs = unary("abs", "The absolute value.", float_only=False)
+sign = unary("sign", "-1, 0 or 1.", float_only=False)
+relu = unary("relu", "max(input, 0).", float_only=False)
+logical_not = unary("logical_not", "Whether the input is zero.", float_only=False)
 
 
 def _step(name: str, doc: str) -> Callable[..., Tensor]:
@@ -110,84 +98,34 @@ def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Ten
 _ROUND = op_named("round")
 
 
-def _composed(
-    name: str, doc: str, compute: Callable[[Tensor], Tensor], node: str = ""
-) -> Callable[..., Tensor]:
-    """A function of one tensor made of others, with a node of its own."""
-
-    def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-        tensor_argument(input, name)
-        return finish(
-            folded(node or f"{name.capitalize()}Backward0", (input,), lambda: compute(input)), out, name
-        )
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
-    return function
-
-
 def _sinh(x: Tensor) -> Tensor:
     grown = expm1(x)  # accurate near 0, where exp(x) - exp(-x) cancels
     return mul(add(grown, div(grown, add(grown, 1))), 0.5)
 
 
-log2 = _composed("log2", "The logarithm to base 2.", lambda x: div(log(x), math.log(2)))
-log10 = _composed("log10", "The logarithm to base 10.", lambda x: div(log(x), math.log(10)))
-sinh = _composed("sinh", "The hyperbolic sine.", _sinh)
-cosh = _composed("cosh", "The hyperbolic cosine.", lambda x: mul(add(exp(x), exp(neg(x))), 0.5))
-exp2 = _composed("exp2", "2 to the input.", lambda x: exp(mul(x, math.log(2))))
+log2 = composed("log2", "The logarithm to base 2.", lambda x: div(log(x), math.log(2)))
+log10 = composed("log10", "The logarithm to base 10.", lambda x: div(log(x), math.log(10)))
+sinh = composed("sinh", "The hyperbolic sine.", _sinh)
+cosh = composed("cosh", "The hyperbolic cosine.", lambda x: mul(add(exp(x), exp(neg(x))), 0.5))
+exp2 = composed("exp2", "2 to the input.", lambda x: apply(op_named("pow"), (constant(2.0, x.dtype), x)))
 
 
 # Two tensors
 
 
-def _binary(name: str, doc: str, numbers: bool = True) -> Callable[..., Tensor]:
-    """A function of a tensor and a tensor, or number where `numbers`."""
-    op = op_named(name)
-
-    def function(input: Tensor, other: Any, *, out: Tensor | None = None) -> Tensor:
-        if not isinstance(input, Tensor):
-            raise (
-                _invalid_combination(name, input, other)
-                if numbers
-                else _not_a_tensor(name, "input", 1, input)
-            )
-        if not numbers:
-            tensor_argument(other, name, "other", 2)
-        result: Tensor = apply(op, pair_of(input, operand(other, name)))
-        return result if out is None else into(out, result, name)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
-    return function
-
-
-def _invalid_combination(name: str, input: Any, other: Any) -> TypeError:
-    given = ", ".join(type(v).__name__ for v in (input, other))
-    return TypeError(
-        f"{name}() received an invalid combination of arguments - got ({given}), but expected one of:\n"
-        " * (Tensor input, Tensor other, *, Tensor out = None)\n"
-        " * (Tensor input, Number other, *, Tensor out = None)\n"
-    )
-
-
-def _not_a_tensor(name: str, argument: str, position: int, value: Any) -> TypeError:
-    return TypeError(
-        f"{name}(): argument '{argument}' (position {position}) must be Tensor, not {type(value).__name__}"
-    )
-
-
-maximum = _binary("maximum", "The larger of the two, element by element.", numbers=False)
-minimum = _binary("minimum", "The smaller of the two, element by element.", numbers=False)
-lt = _binary("lt", "input < other.")
-le = _binary("le", "input <= other.")
-gt = _binary("gt", "input > other.")
-ge = _binary("ge", "input >= other.")
-eq = _binary("eq", "input == other.")
-ne = _binary("ne", "input != other.")
-logical_and = _binary("logical_and", "Whether both are nonzero.", numbers=False)
-logical_or = _binary("logical_or", "Whether one is nonzero.", numbers=False)
-logical_xor = _binary("logical_xor", "Whether exactly one is nonzero.", numbers=False)
+atan2 = binary("atan2", "The angle of the point (other, input).", numbers=False, float_only=True)
+arctan2 = atan2
+maximum = binary("maximum", "The larger of the two, element by element.", numbers=False)
+minimum = binary("minimum", "The smaller of the two, element by element.", numbers=False)
+lt = binary("lt", "input < other.")
+le = binary("le", "input <= other.")
+gt = binary("gt", "input > other.")
+ge = binary("ge", "input >= other.")
+eq = binary("eq", "input == other.")
+ne = binary("ne", "input != other.")
+logical_and = binary("logical_and", "Whether both are nonzero.", numbers=False)
+logical_or = binary("logical_or", "Whether one is nonzero.", numbers=False)
+logical_xor = binary("logical_xor", "Whether exactly one is nonzero.", numbers=False)
 
 
 def _bitwise(name: str, doc: str) -> Callable[..., Tensor]:
@@ -207,25 +145,22 @@ def _bitwise(name: str, doc: str) -> Callable[..., Tensor]:
     return function
 
 
-def bitwise_left_shift(input: Any, other: Any) -> Tensor:
-    """input times 2 to the other."""
-    return mul(input, _power_of_two(input, other, "lshift"))
+def _shift(name: str, doc: str, kernel: str) -> Callable[..., Tensor]:
+    op: Op = op_named(name)
+
+    def function(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
+        pair = pair_of(operand(input, name, "input", 1), operand(other, name))
+        if not pair[0].dtype.is_integral:
+            raise not_implemented(kernel, pair[0])
+        return finish(apply(op, pair), out, name)
+
+    return named(function, name, doc)  # type: ignore[no-any-return]
 
 
-def bitwise_right_shift(input: Any, other: Any) -> Tensor:
-    """input divided by 2 to the other, rounded down."""
-    return floor_divide(input, _power_of_two(input, other, "rshift"))
-
-
-def _power_of_two(input: Any, other: Any, name: str) -> Any:
-    dtype = result_dtype(input, other)
-    if not dtype.is_integral:
-        raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{scalar_type_name(dtype)}'")
-    if isinstance(other, Tensor):
-        return apply(op_named("pow"), (as_operand(2, dtype), convert(other, dtype)))
-    return as_operand(2**other, dtype)
-
-
+bitwise_left_shift = _shift("bitwise_left_shift", "input times 2 to the other.", "lshift_cpu")
+bitwise_right_shift = _shift(
+    "bitwise_right_shift", "input divided by 2 to the other, rounded down.", "rshift_cpu"
+)
 bitwise_and = _bitwise("bitwise_and", "input & other.")
 bitwise_or = _bitwise("bitwise_or", "input | other.")
 bitwise_xor = _bitwise("bitwise_xor", "input ^ other.")
@@ -337,11 +272,16 @@ def logaddexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Ten
 
 
 def nan_to_num(
-    input: Tensor, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
+    input: Tensor,
+    nan: float | None = None,
+    posinf: float | None = None,
+    neginf: float | None = None,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor:
     """NaN replaced by `nan` (0), the infinities by `posinf` and `neginf` (the largest finite numbers)."""
     if input.dtype.kind != "float":
-        return convert_copy(input)
+        return finish(convert_copy(input), out, "nan_to_num")
     limit = float(ml_dtypes.finfo(input.dtype.numpy).max)
     high, low = limit if posinf is None else posinf, -limit if neginf is None else neginf
 
@@ -350,13 +290,13 @@ def nan_to_num(
         finite = where(eq(finite, math.inf), constant(high, input.dtype), finite)
         return where(eq(finite, -math.inf), constant(low, input.dtype), finite)
 
-    return folded("NanToNumBackward0", (input,), compute)
+    return finish(folded("NanToNumBackward0", (input,), compute), out, "nan_to_num")
 
 
-erfc = _composed("erfc", "1 - erf(input).", lambda x: sub(1, erf(x)))
-deg2rad = _composed("deg2rad", "Degrees as radians.", lambda x: mul(x, math.pi / 180), "Deg2RadBackward0")
-rad2deg = _composed("rad2deg", "Radians as degrees.", lambda x: mul(x, 180 / math.pi), "Rad2DegBackward0")
+deg2rad = composed("deg2rad", "Degrees as radians.", lambda x: mul(x, math.pi / 180), "Deg2RadBackward0")
+rad2deg = composed("rad2deg", "Radians as degrees.", lambda x: mul(x, 180 / math.pi), "Rad2DegBackward0")
 
+arcsin, arccos, arctan, arcsinh, arccosh, arctanh = asin, acos, atan, asinh, acosh, atanh
 absolute = abs
 greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
 fix = trunc
@@ -366,6 +306,20 @@ fix = trunc
 __all__ = [
     "abs",
     "absolute",
+    "acos",
+    "acosh",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
     "bitwise_and",
     "bitwise_left_shift",
     "bitwise_not",

@@ -20,6 +20,16 @@ def is_floating_point(input: Tensor) -> bool:
     return input.dtype.is_floating_point
 
 
+def is_signed(input: Tensor) -> bool:
+    """Whether the dtype has negative numbers."""
+    return input.dtype.is_signed
+
+
+def is_same_size(input: Tensor, other: Tensor) -> bool:
+    """Whether the two have the same shape."""
+    return tuple(input.shape) == tuple(other.shape)
+
+
 def is_complex(input: Tensor) -> bool:
     """Whether the dtype is complex."""
     return input.dtype.is_complex
@@ -67,6 +77,6 @@ def typename(obj: Any) -> str:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "clone", "detach", "is_complex", "is_floating_point", "is_nonzero", "is_tensor", "numel",
+    "clone", "detach", "is_complex", "is_floating_point", "is_nonzero", "is_same_size", "is_signed", "is_tensor", "numel",
     "set_default_tensor_type", "typename",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ there."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -155,9 +156,27 @@ def into(out: Tensor, result: Tensor, name: str) -> Tensor:
         )
     check_castable(result.dtype, out.dtype)
     if tuple(out.shape) != tuple(result.shape):
+        _warn_of_resizing(out, result)
         resize(out, tuple(result.shape))
+    elif overlaps_itself(out):
+        raise RuntimeError(_OVERLAP)
     dispatch.write(out, convert(result, out.dtype))
     return out
+
+
+def _warn_of_resizing(out: Tensor, result: Tensor) -> None:
+    """An `out` that has elements is meant to have the right shape."""
+    if out.numel() == 0:
+        return
+    have, need = list(out.shape), list(result.shape)
+    warnings.warn(
+        f"An output with one or more elements was resized since it had shape {have}, which does not match the "
+        f"required output shape {need}. This behavior is deprecated, and in a future PyTorch release outputs will "
+        "not be resized unless they have zero elements. You can explicitly reuse an out tensor t by resizing it, "
+        "inplace, to zero elements with t.resize_(0).",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 def finish(result: Tensor, out: Tensor | None, name: str) -> Tensor:

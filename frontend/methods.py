@@ -7,7 +7,10 @@ from typing import Any
 
 from . import capture, copying, creation, device, indexing, promotion, random
 from . import functional_arithmetic as arithmetic
+from . import functional_complex as complexes
 from . import functional_cumulative as cumulative
+from . import functional_elements as elements
+from . import functional_floats as floats
 from . import functional_host as host
 from . import functional_indexing as indexed
 from . import functional_joining as joining
@@ -20,6 +23,7 @@ from . import functional_products as products
 from . import functional_reductions as reductions
 from . import functional_shape as shapes
 from . import functional_slices as slices
+from . import functional_special as special
 from . import functional_statistics as statistics
 from . import tensor_memory as own_memory
 from . import tensor_methods as own
@@ -27,7 +31,7 @@ from .arguments import is_operand
 from .inplace import overwrite
 from .ir import dtypes
 from .ir.dtypes import DType
-from .tensor import Tensor
+from .tensor import Tensor, scalar_type_name
 
 
 def _method(function: Callable[..., Any], name: str = "") -> None:
@@ -49,9 +53,9 @@ def _property(name: str, get: Callable[[Tensor], Any], doc: str, put: Any = None
 _NO_METHODS = frozenset(
     {
         "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes", "broadcast_tensors",
-        "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack", "combinations", "concat",
-        "concatenate", "constant_pad_nd", "cumulative_trapezoid", "dstack", "einsum", "frobenius_norm",
-        "gradient", "hstack", "lu_unpack", "meshgrid", "nuclear_norm", "pca_lowrank", "row_stack", "rsub", "segment_reduce", "stack", "std_mean", "svd_lowrank",
+        "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack", "combinations", "complex", "concat",
+        "concatenate", "constant_pad_nd", "cumulative_trapezoid", "dstack", "einsum", "fill", "frobenius_norm",
+        "bucketize", "gradient", "hstack", "searchsorted", "lu_unpack", "meshgrid", "nuclear_norm", "imag", "pca_lowrank", "polar", "real", "view_as_complex", "view_as_real", "row_stack", "rsub", "segment_reduce", "stack", "std_mean", "svd_lowrank",
         "tensordot", "trapezoid", "trapz", "unravel_index", "vander", "var_mean", "vstack", "where",
     }
 )  # fmt: skip
@@ -64,7 +68,7 @@ _METHODS_ONLY = {
 
 for _module in (
     arithmetic, pointwise, reductions, order, shapes, slices, matrices, indexed, indexing, host, cumulative,
-    joining, memory, products, statistics, algebra,
+    elements, joining, memory, products, statistics, algebra, complexes,
 ):  # fmt: skip
     for _name in _module.__all__:
         if _name not in _NO_METHODS:
@@ -99,7 +103,8 @@ _property("T", own.transposed, "The dims in reverse order.")
 _property("mT", own.matrix_transposed, "The last two dims exchanged.")
 _property("mH", memory.adjoint, "The last two dims exchanged, conjugated.")
 _property("H", own.conjugate_transposed, "The conjugate transpose of a matrix.")
-_property("real", lambda self: self, "The real part: the tensor itself.")
+_property("real", complexes.real, "The real parts, a view; a real tensor itself.", complexes.set_real)
+_property("imag", complexes.imag, "The imaginary parts, a view.", complexes.set_imag)
 
 
 # Conversions and constructors by dtype
@@ -115,7 +120,7 @@ def _as(name: str, dtype: DType) -> None:
 for _name, _dtype in {
     "float": dtypes.f32, "double": dtypes.f64, "half": dtypes.f16, "bfloat16": dtypes.bf16,
     "long": dtypes.i64, "int": dtypes.i32, "short": dtypes.i16, "char": dtypes.i8, "byte": dtypes.u8,
-    "bool": dtypes.bool_,
+    "bool": dtypes.bool_, "cfloat": dtypes.c64, "cdouble": dtypes.c128,
 }.items():  # fmt: skip
     _as(_name, _dtype)
 
@@ -159,7 +164,13 @@ _INPLACE: dict[Any, tuple[str, ...]] = {
         "cos", "tan", "sinh", "cosh", "tanh", "erf", "sigmoid", "abs", "absolute", "sign", "relu",
         "floor", "ceil", "trunc", "fix", "round", "hypot", "nan_to_num", "erfc", "deg2rad", "rad2deg",
         "clamp", "clip", "clamp_min", "clamp_max", "masked_fill", "bitwise_and", "bitwise_or",
-        "bitwise_xor", "bitwise_not",
+        "bitwise_xor", "bitwise_not", "bitwise_left_shift", "bitwise_right_shift", "asin", "acos", "atan", "asinh",
+        "acosh", "atanh", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "atan2", "arctan2",
+    ),
+    floats: ("copysign", "frac", "gcd", "heaviside", "lcm", "ldexp", "nextafter"),
+    special: (
+        "digamma", "erfinv", "i0", "igamma", "igammac", "lgamma", "logit", "mvlgamma", "polygamma", "sgn", "sinc",
+        "xlogy",
     ),
     cumulative: ("cumsum", "cumprod"),
     shapes: ("tril", "triu"),
@@ -181,8 +192,24 @@ def _compared(name: str) -> None:
     _inplace(name, lambda self, *args: promotion.convert(function(self, *args), self.dtype))
 
 
-for _name in ("lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_xor", "logical_not"):
+for _name in (
+    "lt", "le", "gt", "ge", "eq", "ne", "less", "less_equal", "greater", "greater_equal", "not_equal", "logical_and",
+    "logical_or", "logical_xor", "logical_not",
+):  # fmt: skip
     _compared(_name)
+
+
+def _float_power_(self: Tensor, exponent: Any) -> Tensor:
+    result = special.float_power(self, exponent)
+    if self.dtype is not result.dtype:
+        raise RuntimeError(
+            f"the base given to float_power_ has dtype {scalar_type_name(self.dtype)} but the operation's result "
+            f"requires dtype {scalar_type_name(result.dtype)}"
+        )
+    return overwrite(self, lambda: special.float_power(self, exponent))
+
+
+_method(_named(_float_power_, "float_power_", "`float_power` in place."))
 
 
 def _reshaping(name: str) -> None:

@@ -1,0 +1,5 @@
+"""torch.signal: window functions. https://docs.pytorch.org/docs/stable/signal.html"""
+
+from . import windows
+
+__all__ = ["windows"]
