@@ -22,6 +22,7 @@ from .autograd import (
 )
 from .creation import *
 from .device import device
+from .formats import *
 from .functional_arithmetic import *
 from .functional_complex import *
 from .functional_cumulative import *
@@ -104,8 +105,6 @@ short, int, long = int16, int32, int64
 half, float, double = float16, float32, float64
 cfloat, cdouble = complex64, complex128
 
-strided = "torch.strided"
-contiguous_format, preserve_format, channels_last = "contiguous_format", "preserve_format", "channels_last"
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 newaxis = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import capture, copying, creation, device, indexing, promotion, random
+from . import capture, copying, creation, device, formats, indexing, promotion, random
 from . import functional_arithmetic as arithmetic
 from . import functional_complex as complexes
 from . import functional_cumulative as cumulative
@@ -93,7 +93,7 @@ _method(own.where_method, "where")
 _property("data", own.get_data, "The same memory, outside autograd: writes are not tracked.", own_memory.set_data)
 _property("device", lambda self: device.CPU, "Where the memory is: the CPU.")
 _property("retains_grad", own.retains_grad, "Whether `retain_grad` was called.")
-_property("layout", lambda self: "torch.strided", "How the elements are stored: by strides.")
+_property("layout", lambda self: formats.strided, "How the elements are stored: by strides.")
 _property("is_cpu", lambda self: True, "Whether the memory is the CPU's.")
 for _name in ("is_cuda", "is_sparse", "is_quantized", "is_meta", "is_mps", "is_xpu"):
     _property(_name, lambda self: False, "False: eager tensors are dense and on the CPU.")
