@@ -11,6 +11,7 @@ from . import dispatch
 from .arguments import as_dim, as_int, sizes, tensor_argument, wrap_dim
 from .dispatch import apply, constant, view_step
 from .functional_arithmetic import remainder
+from .functional_complex import conj
 from .functional_pointwise import eq, logical_and, where
 from .functional_shape import (
     contiguous,
@@ -27,8 +28,8 @@ from .inplace import overwrite
 from .ir import dtypes
 from .ir.dims import DimLike, bounds
 from .ir.types import TensorType
-from .layout import is_contiguous, strides
-from .layout import storage_offset as offset_of
+from .memory_layout import is_contiguous, strides
+from .memory_layout import storage_offset as offset_of
 from .promotion import as_operand, convert
 from .tape_folded import folded
 from .tensor import Tensor
@@ -229,7 +230,7 @@ def adjoint(input: Tensor) -> Tensor:
         raise RuntimeError(
             f"tensor.adjoint() is only supported on matrices or batches of matrices. Got {input.ndim}-D tensor."
         )
-    return transpose(input, -2, -1)
+    return conj(transpose(input, -2, -1))
 
 
 # The names of `torch` that are defined here.

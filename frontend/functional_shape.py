@@ -13,11 +13,12 @@ from typing import Any
 from . import dispatch
 from .arguments import sizes, tensor_argument, wrap_dim, wrap_dims
 from .dispatch import apply, op_named, view_step
+from .formats import dims_in_memory, preserve_format
 from .functional_pointwise import convert_copy
 from .inplace import into
 from .ir.dims import DimLike, exact_div, product
 from .ir.dtypes import i64
-from .layout import can_view, is_contiguous
+from .memory_layout import can_view, is_contiguous
 from .promotion import as_operand, result_dtype
 from .reinterpret import view_dtype
 from .size import Size
@@ -99,7 +100,12 @@ def reshape_as(input: Tensor, other: Tensor) -> Tensor:
 
 
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
-    """The tensor in row-major order: itself if it is, else a copy."""
+    """The tensor in row-major order, or in the order of dims that the format says: itself if it is, else a copy."""
+    if memory_format is preserve_format:
+        raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
+    order = dims_in_memory(memory_format, input.ndim)
+    if order is not None and order != tuple(range(input.ndim)):
+        return input if is_contiguous(input, order) else laid_out(input, order)
     if is_contiguous(input):
         return input
     copied = convert_copy(input)
@@ -107,6 +113,23 @@ def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
         # A copy keeps the order of its source; this one exists to have another.
         copied._array = copied._storage.base_array = copied._array.copy("C")
     return copied
+
+
+def laid_out(input: Tensor, order: tuple[int, ...] | None) -> Tensor:
+    """A copy whose dims lie in memory in the given order; of None, as they do in the input."""
+    if order is None:
+        return convert_copy(input)
+
+    def compute() -> Tensor:
+        moved = permute(input, order)
+        copied = convert_copy(moved)
+        if copied._array is not None and not copied._array.flags.c_contiguous:
+            copied._array = copied._storage.base_array = copied._array.copy("C")
+        return permute(copied, tuple(sorted(range(len(order)), key=order.__getitem__)))
+
+    found = folded("CloneBackward0", (input,), compute)
+    found._base = None  # of the copy, which nobody else sees
+    return found
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from . import capture, promotion
-from .functional_pointwise import convert_copy
+from .formats import dims_in_memory
+from .functional_shape import laid_out
 from .ir import dtypes
 from .tensor import Tensor, scalar_type_name
 
@@ -46,8 +47,8 @@ def numel(input: Tensor) -> Any:
 
 
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
-    """A copy, with history."""
-    return convert_copy(input)
+    """A copy, with history, whose dims lie in memory as the format says (by default as they do in the input)."""
+    return laid_out(input, dims_in_memory(memory_format, input.ndim))
 
 
 def detach(input: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from . import dispatch
 from .arguments import as_int
 from .dispatch import view_step
 from .ir.dtypes import DType
-from .layout import storage_offset, strides
+from .memory_layout import storage_offset, strides
 from .tensor import Tensor
 
 

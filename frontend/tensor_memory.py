@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from . import creation, layout, tables
+from . import creation, memory_layout, tables
 from . import functional_memory as memory
 from . import functional_shape as shapes
 from .arguments import as_int, sizes, wrap_dim
@@ -18,13 +18,13 @@ from .tensor import Tensor, data_changed
 
 def stride(self: Tensor, dim: int | None = None) -> Any:
     """How many elements apart neighbours along each dim lie."""
-    steps = layout.strides(self)
+    steps = memory_layout.strides(self)
     return steps if dim is None else steps[wrap_dim(dim, len(steps), scalar=False)]
 
 
 def storage_offset(self: Tensor) -> DimLike:
     """Where the first element lies, counted from the start of the storage."""
-    return layout.storage_offset(self)
+    return memory_layout.storage_offset(self)
 
 
 def data_ptr(self: Tensor) -> int:
@@ -37,9 +37,9 @@ def is_set_to(self: Tensor, tensor: Tensor) -> bool:
     """Whether both are the same view of the same memory."""
     if self._storage is not tensor._storage or tuple(self.shape) != tuple(tensor.shape):
         return False
-    return layout.storage_offset(self) == layout.storage_offset(tensor) and layout.strides(
-        self
-    ) == layout.strides(tensor)
+    return memory_layout.storage_offset(self) == memory_layout.storage_offset(
+        tensor
+    ) and memory_layout.strides(self) == memory_layout.strides(tensor)
 
 
 def is_same_size(self: Tensor, other: Tensor) -> bool:
@@ -49,7 +49,7 @@ def is_same_size(self: Tensor, other: Tensor) -> bool:
 
 def dim_order(self: Tensor, *, ambiguity_check: Any = False) -> tuple[int, ...]:
     """The dims as they lie in memory, the outermost first."""
-    steps = [as_int(step) for step in layout.strides(self)]
+    steps = [as_int(step) for step in memory_layout.strides(self)]
     if ambiguity_check and len(set(steps)) < len(steps):
         raise RuntimeError(
             "The tensor does not have unique dim order, or cannot map to exact one of the given memory formats."
@@ -95,7 +95,7 @@ def set_(
         )
     if size is not None:
         shape = tuple(map(as_int, size))
-        steps = layout.contiguous_strides(shape) if stride is None else stride
+        steps = memory_layout.contiguous_strides(shape) if stride is None else stride
         source = memory.as_strided(source.detach(), shape, steps, storage_offset)
     take_memory(self, source.detach())
     return self
@@ -108,7 +108,7 @@ def resize_(self: Tensor, *size: Any, memory_format: Any = None) -> Tensor:
     shape = tuple(map(as_int, sizes(size, "resize_")))
     if shape == tuple(self.shape):
         return self
-    steps, offset = layout.contiguous_strides(shape), as_int(layout.storage_offset(self))
+    steps, offset = memory_layout.contiguous_strides(shape), as_int(memory_layout.storage_offset(self))
     flat = self.detach()._alias()
     whole = memory.whole_storage(flat)
     if math.prod(shape) and offset + math.prod(shape) > whole._type.numel:

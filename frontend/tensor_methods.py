@@ -9,7 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from . import creation, device, dispatch, functional_tensor, hooks, layout, printing, promotion
+from . import (
+    creation,
+    device,
+    dispatch,
+    formats,
+    functional_tensor,
+    hooks,
+    memory_layout,
+    nested_data,
+    printing,
+    promotion,
+)
 from . import functional_arithmetic as arithmetic
 from . import functional_host as host
 from . import functional_memory as memory
@@ -44,8 +55,13 @@ def numel(self: Tensor) -> Any:
 
 
 def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
-    """Whether the elements lie in row-major order without gaps."""
-    return layout.is_contiguous(self)
+    """Whether the elements lie in row-major order without gaps, or in the order of dims that the format says."""
+    if memory_format in (None, formats.contiguous_format):
+        return memory_layout.is_contiguous(self)
+    if memory_format is formats.preserve_format:
+        raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
+    order = formats.ORDERS[memory_format]
+    return self.ndim == len(order) and memory_layout.is_contiguous(self, order)
 
 
 def element_size(self: Tensor) -> int:
@@ -82,12 +98,14 @@ def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
 
 
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """`to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`: converted, or itself where nothing
-    changes.
+    """`to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`, each with `non_blocking`, `copy` and
+    `memory_format`: converted, or itself where nothing changes.
     """
-    copy = kwargs.pop("copy", False)
-    wanted, where = kwargs.pop("dtype", None), kwargs.pop("device", None)
-    kwargs.pop("non_blocking", None), kwargs.pop("memory_format", None)
+    wanted, where, flags = kwargs.pop("dtype", None), kwargs.pop("device", None), []
+    if isinstance(kwargs.get("other"), Tensor):
+        args = (kwargs.pop("other"), *args)
+    copy, format_ = kwargs.pop("copy", False), kwargs.pop("memory_format", None)
+    kwargs.pop("non_blocking", None)
     if kwargs:
         raise TypeError(f"to() received an invalid combination of arguments: unexpected {', '.join(kwargs)}")
     for value in args:
@@ -97,12 +115,20 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             wanted, where = value.dtype, None
         elif isinstance(value, str | device.device) or (type(value) is int and where is None):
             where = value
-        elif not isinstance(value, bool) and value is not None:
+        elif isinstance(value, bool):
+            flags.append(value)  # non_blocking, then copy
+        elif value in nested_data.PYTHON_TYPES:
+            wanted = nested_data.PYTHON_TYPES[value]
+        elif value is not None:
             raise TypeError(
                 f"to() received an invalid combination of arguments - got ({type(value).__name__})"
             )
     device.require_cpu(where)
+    copy = copy or (len(flags) > 1 and flags[1])
     converted = self if wanted is None else promotion.convert(self, wanted)
+    order = formats.dims_in_memory(format_, self.ndim)
+    if order is not None and not memory_layout.is_contiguous(converted, order):
+        return shapes.laid_out(converted, order)
     return clone(self) if copy and converted is self else converted
 
 
@@ -156,7 +182,13 @@ def number_method(kind: type) -> Callable[[Tensor], Any]:
     def convert(self: Tensor) -> Any:
         if self._type.numel != 1:
             raise ValueError("only one element tensors can be converted to Python scalars")
-        return kind(local.backend.scalar(self))
+        value = local.backend.scalar(self)
+        if isinstance(value, complex) and kind is not complex:
+            if value.imag:
+                wanted = "double" if kind is float else "int64_t"
+                raise RuntimeError(f"value cannot be converted to type {wanted} without overflow")
+            value = value.real
+        return kind(value)
 
     return convert
 
@@ -221,7 +253,7 @@ def __dir__(self: Tensor) -> list[str]:
 
 def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy, with history."""
-    return pointwise.convert_copy(self)
+    return functional_tensor.clone(self, memory_format=memory_format)
 
 
 def detach(self: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vitrify as torch
-from vitrify import layout
+from vitrify import memory_layout
 from vitrify.dispatch import TENSORS
 from vitrify.ir.dtypes import f32
 from vitrify.ir.types import TensorType
@@ -85,7 +85,7 @@ def test_a_chain_of_views_shares_memory_and_strides_with_numpys(chain: Any) -> N
     bare = without_array(TensorType(shape, f32), None)
     for view in tensor._views:
         bare = view_of(bare, view, None, view.op.infer_types([bare._type], view.attrs)[0])
-    for size, derived, real in zip(expected.shape, layout.strides(bare), expected.strides):
+    for size, derived, real in zip(expected.shape, memory_layout.strides(bare), expected.strides):
         assert size == 1 or derived == real // 4
 
 
@@ -119,7 +119,7 @@ def test_which_shapes_can_be_viewed_is_numpys_judgement(shape: list[int], data: 
     first = data.draw(st.sampled_from([n for n in range(1, flat + 1) if flat % n == 0]))
     wanted = (first, flat // first)
     tensor = torch.from_numpy(np.ascontiguousarray(array.transpose(np.argsort(order)))).permute(tuple(order))
-    assert layout.can_view(tensor, wanted) == (_viewable(array, wanted) is not None)
+    assert memory_layout.can_view(tensor, wanted) == (_viewable(array, wanted) is not None)
     np.testing.assert_array_equal(tensor.reshape(wanted).numpy(), array.reshape(wanted))
 
 

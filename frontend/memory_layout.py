@@ -60,6 +60,14 @@ def _walk(tensor: Tensor) -> tuple[Strides, DimLike]:
                 offset = offset + start * step
         elif name == "strided":
             offset = offset + attrs["offset"] * steps[0]
+        elif name in ("view_as_real", "view_as_complex"):
+            (seen,) = view.op.infer_types([TensorType(tuple(shape), dtype)], attrs)
+            if name == "view_as_real":
+                steps, offset = (*(step * 2 for step in steps), 1), offset * 2
+            else:
+                steps, offset = tuple(floordiv(step, 2) for step in steps[:-1]), floordiv(offset, 2)
+            shape, dtype = seen.shape, seen.dtype
+            continue
         elif name == "view_dtype":
             # Memory is counted in other elements from here on.
             (seen,) = view.op.infer_types([TensorType(tuple(shape), dtype)], attrs)
@@ -106,8 +114,11 @@ def _step(
     return new, contiguous_strides(new) if viewed is None else viewed
 
 
-def is_contiguous(tensor: Tensor) -> bool:
-    """Whether the elements lie in row-major order without gaps."""
+def is_contiguous(tensor: Tensor, order: tuple[int, ...] | None = None) -> bool:
+    """Whether the elements lie without gaps in row-major order, or with the dims in the given order."""
+    if order is not None:
+        shape, steps = tensor._type.shape, strides(tensor)
+        return _row_major([shape[d] for d in order], tuple(steps[d] for d in order))
     array = tensor._array
     if array is not None:
         return bool(array.flags.c_contiguous)
