@@ -70,16 +70,6 @@ isposinf = _one_infinity("isposinf", "Where the input is inf.", math.inf)
 isneginf = _one_infinity("isneginf", "Where the input is -inf.", -math.inf)
 
 
-def isreal(input: Tensor) -> Tensor:
-    """Where the imaginary part is 0."""
-    if tensor_argument(input, "isreal").dtype.is_complex:
-        return eq(input.imag, 0)
-    true: Tensor = apply(
-        op_named("full"), (), {"shape": tuple(input.shape), "value": True, "dtype": dtypes.bool_}
-    )
-    return true
-
-
 def _frac(x: Tensor) -> Tensor:
     if x.dtype.kind != "float":
         raise not_implemented("frac_cpu", x)
@@ -220,6 +210,6 @@ def fill(input: Tensor, value: Any) -> Tensor:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "copysign", "fill", "fmax", "fmin", "frac", "frexp", "gcd", "heaviside", "isneginf", "isposinf", "isreal",
+    "copysign", "fill", "fmax", "fmin", "frac", "frexp", "gcd", "heaviside", "isneginf", "isposinf",
     "lcm", "ldexp", "logaddexp2", "nextafter", "signbit",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from .arguments import operand, tensor_argument
 from .dispatch import apply, constant, op_named
 from .elementwise import binary, composed, floating, unary
 from .functional_arithmetic import add, pair_of, pow
-from .functional_pointwise import convert_copy, where
+from .functional_pointwise import where
 from .inplace import finish
 from .ir import dtypes
 from .promotion import convert
@@ -94,18 +94,6 @@ def mvlgamma(input: Tensor, p: int, *, out: Tensor | None = None) -> Tensor:
     return finish(folded("MvlgammaBackward0", (value,), compute), out, "mvlgamma")
 
 
-def sgn(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """-1, 0 or 1; of a complex number the number divided by its size."""
-    dtype = tensor_argument(input, "sgn").dtype
-    if dtype.is_complex:
-        result = apply(op_named("sgn"), (input,))
-    elif dtype.kind == "bool":
-        result = convert_copy(input)
-    else:
-        result = apply(op_named("sign"), (input,), grad_name="SgnBackward0")
-    return finish(result, out, "sgn")
-
-
 def float_power(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     """`pow` in float64, or in complex128 where one of the two is complex."""
     first, second = operand(input, "float_power", "input", 1), operand(exponent, "float_power", "exponent")
@@ -120,5 +108,5 @@ def float_power(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tens
 # The names of `torch` that are defined here.
 __all__ = [
     "digamma", "erfinv", "float_power", "i0", "igamma", "igammac", "lgamma", "logit", "mvlgamma", "polygamma",
-    "sgn", "sinc", "xlogy",
+    "sinc", "xlogy",
 ]  # fmt: skip

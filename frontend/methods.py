@@ -68,7 +68,7 @@ _METHODS_ONLY = {
 
 for _module in (
     arithmetic, pointwise, reductions, order, shapes, slices, matrices, indexed, indexing, host, cumulative,
-    elements, joining, memory, products, statistics, algebra, complexes,
+    elements, joining, memory, products, statistics, algebra, complexes, floats, special,
 ):  # fmt: skip
     for _name in _module.__all__:
         if _name not in _NO_METHODS:
@@ -169,9 +169,10 @@ _INPLACE: dict[Any, tuple[str, ...]] = {
     ),
     floats: ("copysign", "frac", "gcd", "heaviside", "lcm", "ldexp", "nextafter"),
     special: (
-        "digamma", "erfinv", "i0", "igamma", "igammac", "lgamma", "logit", "mvlgamma", "polygamma", "sgn", "sinc",
+        "digamma", "erfinv", "i0", "igamma", "igammac", "lgamma", "logit", "mvlgamma", "polygamma", "sinc",
         "xlogy",
     ),
+    complexes: ("sgn",),
     cumulative: ("cumsum", "cumprod"),
     shapes: ("tril", "triu"),
     matrices: ("addmm", "baddbmm", "addmv"),
