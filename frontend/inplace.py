@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import dispatch
-from .layout import overlaps_itself
+from .memory_layout import overlaps_itself
 from .promotion import check_castable, convert
 from .state import local
 from .tape import Edge, Node, gradient_edge, node_class
