@@ -153,8 +153,8 @@ def write(target: Tensor, new: Tensor) -> None:
     """Change the target's elements in place, counting a new version; the tape is not told (see
     `inplace.assign`).
     """
-    if local.level is not None:
-        local.level.check_write(target)
+    for check in local.write_checks:
+        check(target)
     local.backend.write(target, new)
     extra = target._extra
     if extra is None or not extra.untracked:

@@ -22,10 +22,15 @@ class _Local(threading.local):
         # records the tape saved of it meanwhile (they need a copy, see `tape.OverwriteScope`).
         self.overwriting: Any = None
         self.detect_anomaly = False
-        # The innermost transform of `torch.func` whose function is running (`func/levels.py`).
-        self.level: Any = None
-        # (pack, unpack) for what the tape saves, the innermost last (`autograd/saved_hooks.py`).
+        self.check_nan = True
+        # Called with a tensor before it is written to.
+        self.write_checks: tuple[Any, ...] = ()
+        # (pack, unpack) for what the tape saves, the innermost last (`autograd/graph.py`).
         self.saved_hooks: tuple[Any, ...] = ()
+        # Why there may be none, if somebody has said so.
+        self.saved_hooks_refused: str | None = None
+        # The walks of `backward` that are going on, the innermost last (`autograd/engine.py`).
+        self.walks: list[Any] = []
 
 
 local = _Local()

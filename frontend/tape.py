@@ -9,6 +9,8 @@ nodes."""
 from __future__ import annotations
 
 import itertools
+import os
+import traceback
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 _sequence = itertools.count()
+_OWN_FILES = os.path.dirname(__file__) + os.sep
 ACCUMULATE_LAST = 1 << 62  # AccumulateGrad's sequence number: ready ones run before anything else
 
 
@@ -84,9 +87,18 @@ class Node:
         capture = local.backend.capture
         # While a function is compiled, the user's line that made the node: its gradient is reported there.
         self._metadata: dict[str, Any] | None = None if capture is None else {"location": capture.location}
+        if local.detect_anomaly:
+            self._remember_origin()
         # Where PyTorch's node has fewer operands than the op behind it (a number among them): how many of the
         # edges it lists, counted from the end if negative; 0 for all.
         self.edges_shown = 0
+
+    def _remember_origin(self) -> None:
+        """For anomaly mode: the calls that made the node, and the node whose gradient they compute, if any."""
+        calls = [f for f in traceback.extract_stack() if not f.filename.startswith(_OWN_FILES)]
+        self.metadata["traceback_"] = traceback.format_list(calls)
+        if local.walks and local.walks[-1].running is not None:
+            self.metadata["parent_"] = local.walks[-1].running
 
     def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
         """Gradients for the edges (None where nothing flows or `needs` does not ask), from those of the

@@ -88,6 +88,51 @@ class SavedTensor:
         )
 
 
+class PackedTensor(SavedTensor):
+    """A tensor kept as what a `saved_tensors_hooks` made of it; it is unpacked when the gradient reads it."""
+
+    __slots__ = ("edge", "packed", "unpack_hook")
+
+    def __init__(self, tensor: Tensor, is_output: bool, number: int = 0):
+        pack, self.unpack_hook = local.saved_hooks[-1]
+        self.is_output = is_output
+        self.output_nr = number if is_output else tensor._output_nr
+        self.grad_fn = None
+        self.edge = None if is_output else gradient_edge(tensor)
+        before, local.grad_enabled = local.grad_enabled, False
+        try:
+            self.packed = pack(tensor._alias())
+        finally:
+            local.grad_enabled = before
+        self.tensor: Any = TypeOnly(tensor._type)
+        self.storage: Any = None
+
+    def replace(self, tensor: Tensor) -> None:
+        """Nothing: the hook has had its look at the value."""
+
+    def unpack(self, node: Node) -> Tensor:
+        before, local.grad_enabled = local.grad_enabled, False
+        try:
+            found = self.unpack_hook(self.packed)
+        finally:
+            local.grad_enabled = before
+        if not hasattr(found, "_alias"):
+            raise TypeError(
+                "Output of saved tensor unpack_hook expected to be a Tensor but got result of type "
+                f"{type(found).__name__}"
+            )
+        alias: Tensor = found._alias()
+        edge = Edge(node, self.output_nr) if self.is_output else self.edge
+        if edge is not None and local.grad_enabled:
+            alias._grad_fn, alias._output_nr, alias._requires_grad = edge.node, edge.output_nr, True
+        return alias
+
+
+def save(tensor: Tensor, is_output: bool, number: int = 0) -> SavedTensor:
+    """The tensor as the tape keeps it."""
+    return (PackedTensor if local.saved_hooks else SavedTensor)(tensor, is_output, number)
+
+
 class OverwriteScope:
     """While an in-place function computes its new value out of place: `target` is about to be overwritten.
 
@@ -130,9 +175,9 @@ class OpNode(Node):
         if op.saves:
             reads_input, reads_output = _reads(op, edges, operands, results, attrs)
             for i in reads_input:
-                self.inputs[i] = SavedTensor(operands[i], False, i)
+                self.inputs[i] = save(operands[i], False, i)
             for i in reads_output:
-                self.outputs[i] = SavedTensor(results[i], True, i)
+                self.outputs[i] = save(results[i], True, i)
 
     @property
     def released(self) -> bool:
@@ -146,7 +191,7 @@ class OpNode(Node):
         if self.attrs is None:
             raise RuntimeError(FREED)
         inputs, outputs = (
-            tuple([k.unpack(self) if type(k) is SavedTensor else TypeOnly(k) for k in kept])
+            tuple([k.unpack(self) if isinstance(k, SavedTensor) else TypeOnly(k) for k in kept])
             for kept in (self.inputs, self.outputs)
         )
         assert self.op.vjp is not None
@@ -156,6 +201,17 @@ class OpNode(Node):
             for g, need, value in zip(found, needs, inputs)
         ]
 
+    def __getattr__(self, name: str) -> Any:
+        """`_saved_self`, `_saved_other`, `_saved_result`: what the tape kept, as PyTorch's nodes show it."""
+        kept, at = _SAVED_NAMES.get(name, ("", 0))
+        entries: Any = getattr(self, kept) if kept else ()
+        if at >= len(entries):
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        if self.attrs is None:
+            raise RuntimeError(FREED)
+        entry = entries[at]
+        return entry.unpack(self) if isinstance(entry, SavedTensor) else None
+
     def release(self) -> None:
         for kept in (self.inputs, self.outputs):
             for i, entry in enumerate(kept):
@@ -164,6 +220,10 @@ class OpNode(Node):
                     self.attrs = None
 
 
+_SAVED_NAMES = {
+    "_saved_self": ("inputs", 0), "_saved_input": ("inputs", 0), "_saved_other": ("inputs", 1),
+    "_saved_mat2": ("inputs", 1), "_saved_weight": ("inputs", 1), "_saved_result": ("outputs", 0),
+}  # fmt: skip
 Reads = tuple[frozenset[int], frozenset[int]]
 
 

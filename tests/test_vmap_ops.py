@@ -1,7 +1,7 @@
 """vmap of every declared op is the op on each sample, stacked: with all operands batched, and with each one alone.
 
-The samples are those of the declarations; an op without a batching rule runs sample by sample, which is allowed for those
-named here only, so that a new op without a rule is noticed.
+The samples are those of the declarations; an op without a batching rule runs sample by sample, which is allowed
+for those named here only, so that a new op without a rule is noticed.
 """
 
 from __future__ import annotations

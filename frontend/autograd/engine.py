@@ -17,8 +17,9 @@ from ..tape import AccumulateGrad, Edge, Node, ViewNode
 from ..tape_folded import FoldedNode
 from ..tape_ops import OpNode
 from ..tensor import Storage, Tensor
+from .anomaly_mode import check_nan, warn_of_origin
 
-_ADD, _CONVERT, _ISNAN, _ANY = map(op_named, ("add", "convert", "isnan", "any"))
+_ADD, _CONVERT = map(op_named, ("add", "convert"))
 
 
 def run(
@@ -34,9 +35,11 @@ def run(
     to one of these edges run; the gradients that arrive there are returned, or with `accumulate` go into the
     leaves' `.grad`."""
     before, local.grad_enabled = local.grad_enabled, create_graph
+    walks = len(local.walks)
     try:
         return _Walk(roots, keep_graph, create_graph, captures, accumulate).go()
     finally:
+        del local.walks[walks:]
         local.grad_enabled = before
         capture = local.backend.capture
         if capture is not None:
@@ -64,6 +67,7 @@ class _Walk:
         self.wanted: set[Node] | None = None
         self.ready: list[tuple[int, int, Node]] = []
         self.order = 0
+        self.running: Node | None = None
         self.roots = roots
         self._count(dict.fromkeys(edge.node for edge, _ in roots))
         if captures is not None:
@@ -115,8 +119,9 @@ class _Walk:
         buffer[edge.output_nr] = grad if before is None else dispatch.apply(_ADD, (before, grad))
 
     def go(self) -> list[Tensor | None]:
+        local.walks.append(self)
         while self.ready:
-            node = heapq.heappop(self.ready)[2]
+            self.running = node = heapq.heappop(self.ready)[2]
             grads = self.buffers.pop(node, None) or [None] * len(node.result_types)
             for edge, grad in zip(node.edges, self._run(node, grads)):
                 if edge is None:
@@ -161,9 +166,9 @@ class _Walk:
         capture = local.backend.capture
         if capture is not None:
             capture.differentiating(node)
-        found = node.run(TENSORS, grads, needs)
-        if local.detect_anomaly:
-            _check_nan(node, found)
+        found = (
+            node.run(TENSORS, grads, needs) if not local.detect_anomaly else self._watched(node, grads, needs)
+        )
         hooks = node._hooks
         if hooks is not None and hooks.post:
             found = _after(node, found, grads)
@@ -171,6 +176,25 @@ class _Walk:
             node.release()
         self._note_shared(node, found, given)
         return found
+
+    def _watched(
+        self, node: Node, grads: Sequence[Tensor | None], needs: tuple[bool, ...]
+    ) -> Sequence[Tensor | None]:
+        """`node.run` in anomaly mode."""
+        try:
+            found = node.run(TENSORS, grads, needs)
+            if local.check_nan:
+                check_nan(node, found)
+        except Exception:
+            warn_of_origin(node)
+            raise
+        return found
+
+    def will_run(self, node: Node) -> bool:
+        """Whether this walk comes by the node."""
+        if self.wanted is not None:
+            return node in self.wanted
+        return node in self.waiting or any(edge.node is node for edge, _ in self.roots)
 
     def _note_shared(
         self, node: Node, found: Sequence[Tensor | None], given: Sequence[Storage | None]
@@ -249,14 +273,6 @@ def _after(
                 )
             result = changed
     return result
-
-
-def _check_nan(node: Node, found: Sequence[Tensor | None]) -> None:
-    for number, grad in enumerate(found):
-        if grad is not None and grad.dtype.kind == "float":
-            dims = tuple(range(grad.ndim))
-            if local.backend.scalar(dispatch.apply(_ANY, (dispatch.apply(_ISNAN, (grad,)),), {"dims": dims})):
-                raise RuntimeError(f"Function '{node.name()}' returned nan values in its {number}th output.")
 
 
 def _copied(grad: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from ..ir.op import op_named
 from ..ir.types import TensorType
 from ..state import local
 from ..tape import FREED, Edge, Node, gradient_edge
-from ..tape_ops import SavedTensor
+from ..tape_ops import SavedTensor, save
 from ..tensor import Tensor
 
 
@@ -39,6 +39,10 @@ class FunctionCtx:
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors for `backward`, which finds them in `saved_tensors`."""
         self._to_save = tensors
+
+    def save_for_forward(self, *tensors: Tensor | None) -> None:
+        """Keep tensors for `jvp`, which is not called here: forward derivatives come from `backward`."""
+        self.saved_for_forward = tensors
 
     def mark_dirty(self, *tensors: Tensor) -> None:
         """Say which inputs `forward` changed in place; they must be among its outputs."""
@@ -227,7 +231,7 @@ def _attach(
             output._grad_fn, output._output_nr, output._requires_grad = node, number, True
     made = {id(o): n for n, o in enumerate(outputs) if isinstance(o, Tensor)}
     node._saved = [
-        None if t is None else SavedTensor(t, id(t) in made and t._grad_fn is node, made.get(id(t), 0))
+        None if t is None else save(t, id(t) in made and t._grad_fn is node, made.get(id(t), 0))
         for t in node._to_save
     ]
     node._to_save = ()

@@ -141,22 +141,29 @@ class inference_mode(_GradMode):
             local.grad_enabled = False
 
 
-class set_detect_anomaly:
-    """Have `backward` check every gradient for NaN, from the call on; as a context manager, until its end."""
+class enforce_grad_layout_policy(_GradMode):
+    """Whether a gradient is to lie in memory as its leaf does; here it always may lie as it was computed."""
 
-    def __init__(self, mode: bool, check_nan: bool = True):
-        self._before = local.detect_anomaly
-        local.detect_anomaly = mode and check_nan
+    def __init__(self, enable: bool = True):
+        super().__init__()
+        self.mode = enable
 
-    def __enter__(self) -> None:
+    def clone(self) -> _GradMode:
+        return enforce_grad_layout_policy(self.mode)
+
+    def enter(self) -> None:
         pass
 
-    def __exit__(self, *_: Any) -> None:
-        local.detect_anomaly = self._before
 
+class set_multithreading_enabled(_GradMode):
+    """Whether `backward` may use several threads; it walks the tape in one, and its ops use their own."""
 
-class detect_anomaly(set_detect_anomaly):
-    """`set_detect_anomaly(True)` for a `with` block."""
+    def __init__(self, mode: bool):
+        super().__init__()
+        self.mode = mode
 
-    def __init__(self, check_nan: bool = True):
-        super().__init__(True, check_nan)
+    def clone(self) -> _GradMode:
+        return set_multithreading_enabled(self.mode)
+
+    def enter(self) -> None:
+        pass

@@ -56,12 +56,13 @@ class Level:
     def call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """`func` with recording on; it may not change a tensor in place that it was not given and did not make."""
         self.given.update(a._storage for a in args if isinstance(a, Tensor))
-        before, local.level = local.level, self
+        before = local.write_checks
+        local.write_checks = (*before, self.check_write)
         try:
             with set_grad_enabled(True):
                 return func(*args, **kwargs)
         finally:
-            local.level = before
+            local.write_checks = before
 
     def check_write(self, target: Tensor) -> None:
         """RuntimeError for a write to a tensor from outside the transformed function."""
