@@ -175,9 +175,9 @@ def _number_power(base: Tensor, exponent: Any) -> Tensor:
         raise RuntimeError("Integers to negative integer powers are not allowed.")
     if dtype is dtypes.bool_:  # True ** False is True, anything else changes nothing
         return first if exponent else as_operand(True, dtype) | first
-    if exponent == 2 and dtype.kind in ("float", "int", "uint"):
+    if exponent == 2:
         return apply(_MUL, (first, first), grad_name="PowBackward0")
-    if exponent == 0.5 and dtype.kind == "float":
+    if exponent == 0.5 and dtype.kind in ("float", "complex"):
         return apply(op_named("sqrt"), (first,), grad_name="PowBackward0")
     return apply(_POW, (first, second), grad_name="PowBackward0")
 

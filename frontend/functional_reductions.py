@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import promotion
 from .arguments import as_int, tensor_argument, wrap_dim, wrap_dims
 from .dispatch import apply, constant, op_named
 from .functional_arithmetic import add, mul, pow, sub
+from .functional_complex import imag, real
 from .functional_pointwise import abs, eq, exp, isfinite, log, ne, sqrt, where
 from .functional_shape import flatten, reshape, unsqueeze
 from .inplace import finish
 from .ir import dtypes
 from .ir.dtypes import DType
 from .promotion import convert
+from .result_types import RETURN_TYPES, MinMax, ValuesAndIndices
 from .tape_folded import folded
 from .tensor import Tensor, scalar_type_name
 
@@ -66,7 +68,7 @@ def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DTyp
 def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The product along the dim, or of all elements."""
     name = "ProdBackward0" if dim is None else "ProdBackward1"
-    if dtype is None and input.dtype.kind != "float":
+    if dtype is None and input.dtype.kind not in ("float", "complex"):
         dtype = dtypes.i64
     attrs = {"dims": wrap_dims(dim, input.ndim), "keepdim": bool(keepdim)}
     if dtype is None:
@@ -120,6 +122,9 @@ def _var(input: Tensor, dim: Any, correction: int, keepdim: bool) -> Tensor:
     if input.dtype.kind not in ("float", "complex"):
         raise RuntimeError("std and var only support floating point and complex dtypes")
     attrs = {"dims": _all_if_empty(dim, input.ndim), "keepdim": bool(keepdim), "correction": correction}
+    if input.dtype.is_complex:
+        parts = (apply(_VAR, (part,), attrs) for part in (real(input), imag(input)))
+        return folded("VarBackward0", (input,), lambda: add(*parts))
     result: Tensor = apply(_VAR, (input,), attrs)
     return result
 
@@ -188,30 +193,6 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
 
 
 # Extremes
-
-
-class ValuesAndIndices(NamedTuple):
-    """Values and where they stood."""
-
-    values: Tensor
-    indices: Tensor
-
-
-def _return_type(name: str) -> type[ValuesAndIndices]:
-    """The named tuple of `torch.max(x, dim)` and its like; it prints as `torch.return_types.max(...)`."""
-
-    def __repr__(self: ValuesAndIndices) -> str:
-        return f"torch.return_types.{name}(\nvalues={self.values!r},\nindices={self.indices!r})"
-
-    members = {"__repr__": __repr__, "__slots__": (), "__module__": "torch.return_types"}
-    made: type[ValuesAndIndices] = type(name, (ValuesAndIndices,), members)
-    return made
-
-
-RETURN_TYPES = {
-    name: _return_type(name)
-    for name in ("max", "min", "sort", "topk", "median", "mode", "cummax", "kthvalue")
-}
 
 
 def _extreme(name: str, whole: Any, arg: Any, pairwise: str) -> Callable[..., Any]:
@@ -289,13 +270,20 @@ def _along_dims(name: str, op: Any) -> Callable[..., Tensor]:
 amax, amin = _along_dims("amax", _AMAX), _along_dims("amin", _AMIN)
 
 
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """Minimum and maximum."""
+def aminmax(
+    input: Tensor, *, dim: int | None = None, keepdim: bool = False, out: Any = None
+) -> MinMax:
+    """Minimum and maximum of all elements, or along a dim."""
+    if dim is None and input._type.numel == 0:
+        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity.")
     dims: Any = () if dim is None else dim
-    return (
-        folded("AminmaxBackward0", (input,), lambda: amin(input, dims, keepdim)),
-        folded("AminmaxBackward0", (input,), lambda: amax(input, dims, keepdim)),
-    )
+
+    def extreme(function: Callable[..., Tensor]) -> Tensor:
+        found = folded("AminmaxBackward0", (input,), lambda: function(input, dims, keepdim))
+        return reshape(found, (1,) * input.ndim) if keepdim and dim is None else found
+
+    low, high = extreme(amin), extreme(amax)
+    return MinMax(low, high) if out is None else MinMax(finish(low, out[0], "aminmax"), finish(high, out[1], "aminmax"))
 
 
 def _position(name: str, op: Any) -> Callable[..., Tensor]:
@@ -325,7 +313,8 @@ argmax, argmin = _position("argmax", _ARGMAX), _position("argmin", _ARGMIN)
 def _truth(name: str, op: Any) -> Callable[..., Tensor]:
     def function(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
         attrs = {"dims": wrap_dims(dim, input.ndim), "keepdim": bool(keepdim)}
-        result: Tensor = apply(op, (input,), attrs)
+        value = ne(input, 0) if input.dtype.is_complex else input
+        result: Tensor = apply(op, (value,), attrs)
         return convert(result, dtypes.u8) if input.dtype is dtypes.u8 else result
 
     function.__name__ = function.__qualname__ = name
@@ -346,22 +335,26 @@ any, all = _truth("any", _ANY), _truth("all", _ALL)
 
 
 def norm(
-    input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None
-) -> Tensor:
+    input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Tensor | None = None,
+    dtype: DType | None = None,
+) -> Tensor:  # fmt: skip
     """The p-norm of all elements, or along the dims."""
-    if dtype is not None:
-        input = convert(input, dtype)
-    if input.dtype.kind not in ("float", "complex"):
+    kind = input.dtype if dtype is None else dtype
+    if kind.kind not in ("float", "complex"):
         raise RuntimeError(
-            "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
-            f"{scalar_type_name(input.dtype)}"
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {scalar_type_name(kind)}"
         )
     order = 2.0 if p is None or p == "fro" else float(p)
-    return folded("LinalgVectorNormBackward0", (input,), lambda: _norm(input, order, dim, keepdim))
+    found = folded(
+        "LinalgVectorNormBackward0", (input,), lambda: _norm(convert(input, kind), order, dim, keepdim)
+    )
+    return finish(found, out, "norm")
 
 
 def _norm(input: Tensor, p: float, dim: Any, keepdim: bool) -> Tensor:
     dims: Any = tuple(range(input.ndim)) if dim is None else dim
+    if input.dtype.is_complex:
+        input = abs(input)
     if p == 2.0:
         return _safe_sqrt(sum(mul(input, input), dims, keepdim))
     size = abs(input)

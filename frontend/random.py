@@ -19,11 +19,12 @@ from .counter_draws import counter_draws
 from .creation import empty
 from .device import require_cpu
 from .functional_shape import broadcast_shapes
+from .functional_complex import view_as_complex
 from .generator import Generator, default_generator, philox_state
 from .inplace import assign
 from .ir import dtypes
 from .ir.dtypes import DType
-from .layout import is_contiguous
+from .memory_layout import is_contiguous
 from .promotion import get_default_dtype
 from .tensor import Array, Tensor, wrap
 
@@ -223,19 +224,39 @@ def _new(
     return made
 
 
+def _of_parts(
+    draw: Callable[..., Tensor],
+    size: Sequence[Any],
+    dtype: DType,
+    scale: float,
+    generator: Generator | None,
+    options: dict[str, Any],
+) -> Tensor:
+    """Complex numbers whose real and imaginary parts are drawn in turn."""
+    requires_grad = options.pop("requires_grad", False)
+    parts = draw(*_sizes(size), 2, generator=generator, dtype=dtype.to_real(), **options)
+    made: Tensor = view_as_complex(parts * scale if scale != 1.0 else parts).clone()
+    made.requires_grad = requires_grad
+    return made
+
+
 def rand(
     *size: Any, generator: Generator | None = None, dtype: DType | None = None, **options: Any
 ) -> Tensor:
     """Uniform numbers in [0, 1)."""
     size = options.pop("size", size)
+    if dtype is not None and dtype.is_complex:
+        return _of_parts(rand, size, dtype, 1.0, generator, options)
     return _new("rand", size, lambda g, n, d: g.uniform(n, d), dtype, generator, options)
 
 
 def randn(
     *size: Any, generator: Generator | None = None, dtype: DType | None = None, **options: Any
 ) -> Tensor:
-    """Numbers of the standard normal distribution."""
+    """Numbers of the standard normal distribution; complex ones have variance 1 in all."""
     size = options.pop("size", size)
+    if dtype is not None and dtype.is_complex:
+        return _of_parts(randn, size, dtype, math.sqrt(0.5), generator, options)
     return _new("randn", size, lambda g, n, d: g.normal(n, d), dtype, generator, options)
 
 

@@ -72,6 +72,18 @@ class DType:
         """True for signed and unsigned integers, not for bool."""
         return self.kind in ("int", "uint")
 
+    def to_real(self) -> DType:
+        """The dtype of a complex dtype's parts; of another dtype itself."""
+        return {"c64": f32, "c128": f64}.get(self.name, self)
+
+    def to_complex(self) -> DType:
+        """The complex dtype whose parts are of this dtype (complex64 for narrower floats); of a complex one itself."""
+        if self.kind == "complex":
+            return self
+        if self.kind != "float" or self is f16:
+            raise TypeError(f"{self!r} has no complex dtype")
+        return c128 if self is f64 else c64
+
     def __repr__(self) -> str:
         return f"torch.{self.torch_name}"
 

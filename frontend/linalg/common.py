@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..creation import arange
+from ..functional_complex import conj
 from ..functional_pointwise import eq
 from ..functional_shape import transpose, unsqueeze
 from ..inplace import into
@@ -51,8 +52,7 @@ def need_square(name: str, value: Tensor, argument: str = "A") -> None:
 
 def conjugate_transpose(value: Tensor) -> Tensor:
     """The last two dims exchanged, and conjugated if complex."""
-    swapped = transpose(value, -2, -1)
-    return swapped.conj() if value.dtype.is_complex else swapped
+    return conj(transpose(value, -2, -1))
 
 
 def one_hot_columns(order: Tensor, rows: Any, dtype: DType) -> Tensor:

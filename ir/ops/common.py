@@ -58,8 +58,44 @@ def _broadcast_two(a: Shape, b: Shape) -> Shape:
     return tuple(joined)
 
 
+# How PyTorch refuses complex numbers, where it does not name the op itself: its kernel's name, or a sentence.
+_COMPLEX_KERNELS = {
+    **{
+        name: f"{name}_cpu"
+        for name in ("lt", "le", "gt", "ge", "remainder", "bitwise_and", "bitwise_or", "bitwise_xor")
+    },
+    "erf": "erf_vml_cpu",
+    "round": "round_vml_cpu",
+    "floor_divide": "div_floor_cpu",
+    "amax": "max_values_cpu",
+    "amin": "min_values_cpu",
+}
+_COMPLEX_SENTENCES: dict[str, tuple[type[Exception], str]] = {
+    **{
+        name: (NotImplementedError, f"{name} is not supported for complex inputs")
+        for name in ("floor", "ceil", "trunc")
+    },
+    "relu": (NotImplementedError, "clamp is not supported for complex types"),
+    "clamp": (NotImplementedError, "clamp is not supported for complex types"),
+    "sign": (
+        NotImplementedError,
+        "Unlike NumPy, torch.sign is not intended to support complex numbers. Please use torch.sgn instead.",
+    ),
+    **{
+        name: (RuntimeError, f"{name} not implemented for complex tensors.")
+        for name in ("maximum", "minimum")
+    },
+    **{name: (RuntimeError, f"{name}(): does not support complex input") for name in ("argmax", "argmin")},
+}
+
+
 def check_dtype(name: str, type_: TensorType, kinds: frozenset[str]) -> None:
     if type_.dtype.kind not in kinds:
+        if type_.dtype.is_complex:
+            if name in _COMPLEX_SENTENCES:
+                error, text = _COMPLEX_SENTENCES[name]
+                raise error(text)
+            name = _COMPLEX_KERNELS.get(name, name)
         raise NotImplementedError(f"\"{name}\" not implemented for '{type_.dtype.scalar_type}'")
 
 
