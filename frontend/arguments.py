@@ -80,7 +80,7 @@ def operand(value: Any, name: str, argument: str = "other", position: int = 2) -
         return value.item()
     if isinstance(value, np.ndarray):
         return wrap(value)
-    if isinstance(value, complex):
+    if isinstance(value, complex | Expr):
         return value
     raise TypeError(
         f"{name}(): argument '{argument}' (position {position}) must be Tensor, not {_type_name(value)}"
@@ -98,7 +98,7 @@ def tensor_argument(value: Any, name: str, argument: str = "input", position: in
 
 def is_operand(value: Any) -> bool:
     """Whether an operator (`+`, `<` ...) takes the value as its other side."""
-    return isinstance(value, Tensor | int | float | complex | np.generic | np.ndarray)
+    return isinstance(value, Tensor | int | float | complex | np.generic | np.ndarray | Expr)
 
 
 def _type_name(value: Any) -> str:

@@ -14,6 +14,7 @@ from .device import require_cpu
 from .dispatch import apply, op_named
 from .inplace import into
 from .ir import dtypes
+from .ir.dims import Expr
 from .ir.dtypes import DType
 from .nested_data import PYTHON_TYPES, array_of, dtype_or
 from .tensor import Array, Tensor, wrap
@@ -269,10 +270,11 @@ def arange(
         raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
-    integral = all(isinstance(v, int) for v in (start, end, step))
+    integral = all(isinstance(v, int | Expr) for v in (start, end, step))
     kind = dtype_or(dtype, dtypes.i64 if integral else promotion.get_default_dtype())
     if integral:
-        count = max(0, -(-(end - start) // step))
+        count = -(-(end - start) // step)
+        count = count if isinstance(count, Expr) else max(0, count)
     else:
         count = math.ceil((end - start) / step)
     made = counted(count, start, step, kind)
@@ -281,7 +283,7 @@ def arange(
 
 def counted(count: int, start: Any, step: Any, dtype: DType) -> Tensor:
     """start + step * i, computed in int64 or float64."""
-    wide = dtypes.i64 if isinstance(start, int) and isinstance(step, int) else dtypes.f64
+    wide = dtypes.i64 if isinstance(start, int | Expr) and isinstance(step, int | Expr) else dtypes.f64
     index: Tensor = apply(_IOTA, (), {"shape": (count,), "dim": 0, "dtype": wide})
     if step != 1:
         index = apply(op_named("mul"), (index, promotion.as_operand(step, wide)))

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .arguments import tensor_argument, wrap_dim
 from .capture import active
+from .creation import full
 from .dispatch import apply, op_named
 from .functional_arithmetic import mul
-from .functional_host import host_array, nonzero
+from .functional_host import nonzero, repeated_positions
 from .functional_shape import broadcast_shapes, expand, reshape
 from .indexing import gather_at, in_order, wrapped_index
 from .inplace import finish
 from .ir import dtypes
 from .promotion import as_operand, convert
 from .tape_folded import folded
-from .tensor import Tensor, scalar_type_name, wrap
+from .tensor import Tensor, scalar_type_name
 
 _GATHER, _INDEX_SELECT, _INDEX_ADD, _INDEX_UPDATE, _SCATTER_ADD, _SCATTER_UPDATE, _SCATTER_REDUCE = map(
     op_named,
@@ -302,9 +301,14 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
     if dim is None:
         input, dim = reshape(input, (-1,)), 0
     at = wrap_dim(dim, input.ndim)
-    count = host_array(repeats, "repeat_interleave") if isinstance(repeats, Tensor) else repeats
-    order = np.repeat(np.arange(input.shape[at]), count)
-    return index_select(input, at, wrap(order.astype(np.int64)))
+    size = input.shape[at]
+    if isinstance(repeats, Tensor):
+        counts = expand(reshape(repeats, (-1,)), (size,)) if repeats._type.numel == 1 else repeats
+        if counts.ndim == 1 and counts.shape[0] != size:
+            raise RuntimeError("repeats must have the same size as input along dim")
+    else:
+        counts = full((size,), repeats, dtype=dtypes.i64)
+    return index_select(input, at, repeated_positions(counts))
 
 
 # The names of `torch` that are defined here.

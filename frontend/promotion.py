@@ -10,6 +10,7 @@ from typing import Any
 
 from .dispatch import apply, constant, op_named
 from .ir import dtypes
+from .ir.dims import Expr
 from .ir.dtypes import DType, promote
 from .tensor import Tensor, scalar_type_name
 
@@ -43,7 +44,7 @@ def number_dtype(value: Any) -> DType:
     """The dtype of a tensor made from the Python number alone."""
     if isinstance(value, bool):
         return dtypes.bool_
-    if isinstance(value, int):
+    if isinstance(value, int | Expr):
         return dtypes.i64
     if isinstance(value, float):
         return _default

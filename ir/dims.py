@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Union
+from typing import Any, Protocol, Union
 
 INFINITY = 1 << 62
 
@@ -114,7 +114,24 @@ class Expr:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Expr) and self._hash == other._hash and self.terms == other.terms
+        """The same polynomial. Only about a dim that a run tells may user code ask more (`set_oracle`)."""
+        if isinstance(other, Expr) and self._hash == other._hash and self.terms == other.terms:
+            return True
+        if _oracle is not None and isinstance(other, int | Expr):
+            return _oracle.compare("eq", self, other) or False
+        return False
+
+    def __lt__(self, other: DimLike) -> bool:
+        return _compared("lt", self, other)
+
+    def __le__(self, other: DimLike) -> bool:
+        return _compared("le", self, other)
+
+    def __gt__(self, other: DimLike) -> bool:
+        return _compared("gt", self, other)
+
+    def __ge__(self, other: DimLike) -> bool:
+        return _compared("ge", self, other)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Expr, (self.terms,)  # a hash of text differs from one process to the next
@@ -192,9 +209,57 @@ class Expr:
         raise TypeError(f"the truth of the symbolic dim {self} is not known; compare it with provably_equal")
 
     def __int__(self) -> int:
+        found = None if _oracle is None else _oracle.value(self)
+        if found is not None:
+            return found
         raise TypeError(
             f"the dim {self} is symbolic and has no fixed value here; code that needs the number pins it"
         )
+
+    __index__ = __int__
+
+    def __float__(self) -> float:
+        return float(int(self))
+
+    def __truediv__(self, other: float) -> float:
+        return int(self) / other
+
+    def __rtruediv__(self, other: float) -> float:
+        return other / int(self)
+
+
+class Oracle(Protocol):
+    """Who can say more about a dim than its bounds: None where it cannot."""
+
+    def compare(self, how: str, a: Expr, b: DimLike) -> bool | None: ...
+
+    def value(self, a: Expr) -> int | None: ...
+
+
+_oracle: Oracle | None = None
+
+
+def set_oracle(oracle: Oracle) -> None:
+    """Whom to ask about dims that a run tells."""
+    global _oracle
+    _oracle = oracle
+
+
+def _compared(how: str, a: Expr, b: DimLike) -> bool:
+    """a < b (lt, le, gt, ge), from the bounds or by asking; TypeError where nobody knows."""
+    if not isinstance(b, int | Expr):
+        return NotImplemented
+    low, high = bounds(a - b)
+    always, never = {
+        "lt": (high < 0, low >= 0),
+        "le": (high <= 0, low > 0),
+        "gt": (low > 0, high <= 0),
+        "ge": (low >= 0, high < 0),
+    }[how]
+    found = always if always or never else None if _oracle is None else _oracle.compare(how, a, b)
+    if found is None:
+        raise TypeError(f"whether {a} is {how} {b} is not known: the dim is symbolic")
+    return found
 
 
 def Dim(name: str, low: int = 1, high: int = INFINITY) -> Expr:

@@ -15,8 +15,8 @@ from .scan_pruning import prune_scan
 
 @dataclass(frozen=True)
 class DeadCodeElimination:
-    """Ops have no side effects, so a node lives only through its results, and the dims it tells. Inputs stay: they are the call's
-    signature."""
+    """Ops have no side effects, so a node lives only through its results, and the dims it tells. Inputs stay: they are
+    the call's signature."""
 
     name: ClassVar[str] = "dce"
 

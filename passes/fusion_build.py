@@ -108,6 +108,8 @@ class _Builder:
             nodes.append(replace(node, inputs=replace_values(node.inputs, mapping), outputs=outputs))
             mapping.update(zip(node.outputs, outputs))
         results = tuple(v for node in group.nodes for v in node.outputs if v in memory)
+        if not results and any(told_symbols(node) for node in group.nodes):
+            results = group.nodes[0].outputs[:1]  # only its size is wanted
         if not results:
             raise IRError(f"{group}: nothing reads what it computes; run dead code elimination first")
         body = Graph(name, tuple(mapping[v] for v in reads), tuple(nodes), replace_values(results, mapping))

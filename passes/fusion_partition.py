@@ -8,7 +8,9 @@ from enum import StrEnum
 
 from ..ir import dims
 from ..ir.dims import DimLike
-from ..ir.graph import Graph, Node, Value
+from ..ir.graph import Graph, Node, Value, told_symbols
+from ..ir.printer import node_symbols
+from ..ir.special_functions import FORMULAS
 from .fusion_build import Group
 from .fusion_index import Index, Space, reads
 
@@ -19,7 +21,9 @@ OPERAND_VIEWS = frozenset({"reshape", "permute", "expand", "slice", "detach"})
 # Operations, about, that a pointwise op takes; the others take one.
 COSTS = {
     **dict.fromkeys(("exp", "expm1", "log", "log1p", "sigmoid", "sin", "cos", "tan", "tanh", "erf"), 16),
-    "pow": 40,
+    **dict.fromkeys(("asin", "acos", "atan", "asinh", "acosh", "atanh"), 24),
+    **dict.fromkeys(("pow", "atan2"), 40),
+    **dict.fromkeys(FORMULAS, 80),
     **dict.fromkeys(("div", "sqrt", "rsqrt", "reciprocal"), 4),
     **dict.fromkeys(("floor_divide", "remainder"), 8),
 }
@@ -64,6 +68,7 @@ class Partition:
         self.group_of: dict[Node, Group] = {}
         self.inlined: set[Node] = set()
         self.spaces: dict[Group, Space] = {}
+        self.tellers = {s.name: node for node in graph.nodes for s in told_symbols(node)}
         self._reasons: dict[tuple[Node, Node], Reason] = {}
         self._consumers: dict[Node, list[Node]] = {}
         self._spans: list[tuple[int, int]] | None = (
@@ -124,25 +129,32 @@ class Partition:
         """What a placed node reads at its natural index, through inlined nodes."""
         if node.op.lowering in ("pointwise", "view", "constant"):
             return list(reads(node, index, self.enter))
-        return [pair for value in node.inputs for pair in self._through(value, index)]
+        return [pair for value in node.inputs for pair in self.through(value, index)]
 
-    def _through(self, value: Value, index: Index) -> list[tuple[Value, Index]]:
+    def through(self, value: Value, index: Index) -> list[tuple[Value, Index]]:
+        """The value at an index; of one that is computed where it is read, what that reads."""
         inner = self.enter(value)
         return [(value, index)] if inner is None else list(reads(inner, index, self.enter))
 
     def sources(self, node: Node) -> list[Node]:
-        """The nodes that a node reads from, through inlined ones."""
+        """The nodes that a node reads from, through inlined ones, and those that tell dims that it has."""
         found: dict[Node, None] = {}
-        stack = list(node.inputs)
+        stack = [*node.inputs, *self._told_to(node)]
         while stack:
             inner = self.producer.get(stack.pop())
-            if inner is None or inner in found:
+            if inner is None or inner in found or inner is node:
                 continue
             if inner in self.inlined:
-                stack.extend(inner.inputs)
+                stack.extend([*inner.inputs, *self._told_to(inner)])
             else:
                 found[inner] = None
         return list(found)
+
+    def _told_to(self, node: Node) -> list[Value]:
+        """A result of each node that tells one of the node's dims."""
+        if not self.tellers:
+            return []
+        return [self.tellers[s.name].outputs[0] for s in node_symbols(node) if s.name in self.tellers]
 
     def consumers(self, node: Node) -> list[Node]:
         """The nodes that read a node's results, through inlined ones."""
@@ -153,18 +165,27 @@ class Partition:
 
     def _find_consumers(self, node: Node) -> list[Node]:
         found: dict[Node, None] = {}
-        stack = [user for value in node.outputs for user in self.uses[value]]
-        seen: set[Node] = set()
+        stack = self._users(node)
+        seen: set[Node] = {node}
         while stack:
             user = stack.pop()
             if user in seen:
                 continue
             seen.add(user)
             if user in self.inlined:
-                stack.extend(u for value in user.outputs for u in self.uses[value])
+                stack.extend(self._users(user))
             else:
                 found[user] = None
         return list(found)
+
+    def _users(self, node: Node) -> list[Node]:
+        """The nodes that read a node's results or have a dim that it tells."""
+        found = [user for value in node.outputs for user in self.uses[value]]
+        if self.tellers:
+            names = {s.name for s in told_symbols(node)}
+            if names:
+                found += [n for n in self.graph.nodes if any(s.name in names for s in node_symbols(n))]
+        return found
 
     def is_returned(self, node: Node) -> bool:
         """Whether a result of the node, or a view of one, is an output of the graph."""

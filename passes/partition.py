@@ -66,7 +66,8 @@ def partition(joint: Graph, outputs: int, cotangents: int) -> Partition:
     free = (set(primals) | set(results)) - overwritten
     to_save = _minimum_cut(joint, primals, gradients, ahead, free)
     needed, nodes = _backward_nodes(joint, gradients, to_save | set(joint.inputs))
-    needed |= _dim_carriers(nodes, needed | set(joint.inputs[len(primals) :]), primals, overwritten)
+    carriers = [*sorted(primals, key=overwritten.__contains__), *(v for v in joint.values() if v in ahead)]
+    needed |= _dim_carriers(nodes, needed | set(joint.inputs[len(primals) :]), carriers)
     # An overwritten input that the cut would have the backward graph read is in `to_save`; others are read
     # as they are.
     kept = [v for v in joint.values() if v in needed and v in ahead]
@@ -168,15 +169,13 @@ def _is_cheap_composite(node: Node) -> bool:
     return all(is_cheap(part) for part in apart.nodes)
 
 
-def _dim_carriers(
-    nodes: list[Node], inputs: set[Value], primals: tuple[Value, ...], overwritten: set[Value]
-) -> set[Value]:
-    """Inputs of the joint graph that the backward graph takes only to learn what a symbolic dim is."""
+def _dim_carriers(nodes: list[Node], inputs: set[Value], carriers: Iterable[Value]) -> set[Value]:
+    """Values, the first that serve, which the backward graph takes only to learn what a symbolic dim is."""
     known = {s.name for v in inputs for s in plain_symbols(v.type)}
     wanted = {s.name for v in inputs for s in v.type.symbols}
     wanted |= {s.name for node in nodes for s in node_symbols(node)}
     found: set[Value] = set()
-    for value in sorted(primals, key=overwritten.__contains__):
+    for value in carriers:
         says = {s.name for s in plain_symbols(value.type)}
         if not says.isdisjoint(wanted - known):
             found.add(value)

@@ -28,7 +28,7 @@ from ..ir.graph import Graph
 from ..ir.printer import to_text
 from ..passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
 from . import allocator, disk_cache
-from .host_calls import FAILED, HostCalls, host_call_data
+from .host_calls import FAILED, HostCalls, host_calls_data
 from .loading import LoadedProgram
 from .threads import default_num_threads
 
@@ -112,7 +112,7 @@ class CompiledGraph:
             "format": FORMAT,
             "arena_bytes": dims.to_data(program.arena_bytes),
             "messages": {str(code): text for code, text in program.messages.items()},
-            "host_calls": [host_call_data(call) for call in program.host_calls],
+            "host_calls": host_calls_data(program),
         }
         return objects, facts
 
@@ -131,6 +131,16 @@ class CompiledGraph:
         memory = np.empty(self.arena_bytes(bindings) + 64, np.uint8)
         address = memory.__array_interface__["data"][0]
         return memory, address + -address % 64
+
+    @property
+    def host_calls(self) -> HostCalls | None:
+        """What the program calls back, where it does."""
+        return self._code.host_calls
+
+    @cached_property
+    def late_outputs(self) -> frozenset[int]:
+        """The outputs whose sizes only a run tells: the run makes them (`host_calls.py`)."""
+        return frozenset(entry[0] for call in self._facts["host_calls"] for entry in call["outputs"])
 
     def raise_status(self, code: int) -> None:
         """Raise the error that a failed check of the generated code stands for, or what a host call raised."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..codegen.llvm.program import emit_program
 from ..codegen.loops.nodes import Buffer, Program
 from ..codegen.target import Target
 from ..ir import dims
-from .host_calls import FAILED, HostCalls, host_call_data
+from .host_calls import FAILED, HostCalls, LateMemory, host_calls_data
 from .loading import LoadedProgram
 
 Array = np.ndarray[Any, Any]
@@ -35,7 +36,7 @@ def compile_program(
     target = target or Target.host()
     emitted = emit_program(program, target, options, modules)
     objects = compile_modules(emitted, target, len(emitted))
-    stored = [host_call_data(call) for call in program.host_calls]
+    stored = host_calls_data(program)
     return LoadedProgram(objects, HostCalls(stored, [d.name for d in program.dims]) if stored else None)
 
 
@@ -64,24 +65,26 @@ def run_program(
     for buffer in program.outputs:
         if buffer in arrays:
             arrays[buffer] = arrays[buffer].copy()
-        else:
+        elif buffer not in program.late:
             arrays[buffer] = np.empty(_shape(buffer, bound), buffer.dtype.numpy)
     arena = np.empty(dims.evaluate(program.arena_bytes, bound) + 64, np.uint8)
     start = -(-arena.ctypes.data // 64) * 64
-    values = (ctypes.c_int64 * max(1, len(program.dims)))(*[bound[d.name] for d in program.dims])
+    values = (ctypes.c_int64 * max(1, len(program.dims)))(*[bound.get(d.name, 0) for d in program.dims])
     native = loaded or compile_program(program, target)
-    code = native.run(
-        _addresses([arrays[b] for b in program.inputs]),
-        _addresses([arrays[b] for b in program.outputs]),
-        start,
-        ctypes.addressof(values),
-        threads,
-    )
+    missing = np.empty(0)
+    with native.host_calls.late_memory() if native.host_calls else nullcontext(LateMemory()) as late:
+        code = native.run(
+            _addresses([arrays[b] for b in program.inputs]),
+            _addresses([arrays.get(b, missing) for b in program.outputs]),
+            start,
+            ctypes.addressof(values),
+            threads,
+        )
     if code == FAILED and native.host_calls is not None:
         raise native.host_calls.take_error()[1]
     if code:
         raise CheckError(code, program.messages.get(code, f"{program.name}: check {code} failed"))
-    return [arrays[b] for b in program.outputs]
+    return [late.outputs[i] if b in program.late else arrays[b] for i, b in enumerate(program.outputs)]
 
 
 def _shape(buffer: Buffer, bindings: Mapping[str, int]) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ PyTorch."""
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,9 @@ import vitrify.ir.ops  # noqa: F401  (fills the registry)
 from vitrify.ir import dtypes
 from vitrify.ir.builder import ARRAYS, OpBuilder
 from vitrify.ir.dtypes import DType
+from vitrify.ir.interpreter import symbol_of
 from vitrify.ir.op import Op, Sample, VJPContext, all_ops
+from vitrify.ir.types import TensorType
 
 Array = np.ndarray[Any, Any]
 
@@ -45,6 +48,11 @@ class Case:
         with np.errstate(all="ignore"):
             results = self.op.numpy(*operands, **self.attrs)
         return tuple(map(np.asarray, results)) if isinstance(results, tuple) else (np.asarray(results),)
+
+    def told(self, types: Sequence[TensorType], results: Sequence[Array]) -> dict[str, int]:
+        """The dims that only the results tell."""
+        pairs = [(d, n) for t, r in zip(types, results) for d, n in zip(t.shape, r.shape)]
+        return {s.name: n for d, n in pairs if self.op.sizes and (s := symbol_of(d)) is not None}
 
     def cotangents(self, results: tuple[Array, ...]) -> list[Array]:
         rng = np.random.default_rng(7)

@@ -47,7 +47,8 @@ def test_results_have_the_inferred_types(case: Case, dtype: dtypes.DType):
     before = [a.copy() for a in operands]
     types = case.op.infer_types([ARRAYS.type_of(a) for a in operands], case.attrs)
     results = case.compute(operands)
-    assert [(r.shape, r.dtype) for r in results] == [(t.shape, t.dtype.numpy) for t in types]
+    bindings = case.told(types, results)
+    assert [(r.shape, r.dtype) for r in results] == [(t.bind(bindings).shape, t.dtype.numpy) for t in types]
     for a, b in zip(operands, before):
         np.testing.assert_array_equal(a, b, err_msg="the rule changed its operand")
 
@@ -74,7 +75,8 @@ def test_narrow_floats_are_computed_in_float32_and_rounded_once(case: Case, dtyp
         return
     results = case.compute(operands)
     widened = [a.astype(np.float32) if a.dtype == dtype.numpy else a for a in operands]
-    for got, type_, want in zip(results, types, case.compute(widened)):
+    bindings = case.told(types, results)
+    for got, type_, want in zip(results, (t.bind(bindings) for t in types), case.compute(widened)):
         assert (got.shape, got.dtype) == (type_.shape, type_.dtype.numpy)
         if type_.dtype is dtype:
             with np.errstate(over="ignore"):

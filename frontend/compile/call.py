@@ -31,14 +31,14 @@ class CallRecord:
 
     __slots__ = (
         "accesses", "address", "arena", "fresh_references", "kept", "kept_arrays", "memory", "numbers", "objects",
-        "objects_address", "outputs", "random",
+        "objects_address", "outputs", "random", "sizes",
     )  # fmt: skip
 
     def __init__(self, binding: Binding):
         graph = binding.graph
         inputs = (ctypes.c_int64 * max(1, len(graph.input_types)))()
         outputs = (ctypes.c_int64 * max(1, len(graph.output_types)))()
-        dims = (ctypes.c_int64 * max(1, len(graph.symbols)))(*(binding.dims[s] for s in graph.symbols))
+        dims = (ctypes.c_int64 * max(1, len(graph.symbols)))(*(binding.dims.get(s, 0) for s in graph.symbols))
         self.arena, arena_address = graph.arena(binding.dims)
         self.numbers = (ctypes.c_double * max(1, len(binding.number_slots)))()
         for position, slot in enumerate(binding.number_slots):
@@ -53,6 +53,7 @@ class CallRecord:
         self.outputs = outputs
         self.accesses = -1  # `tensor.grad_accesses` when this record's gradients were given to their owners
         self.fresh_references: list[int] | None = None
+        self.sizes: Mapping[str, int] = {}  # the dims that the latest run told
         self.kept: list[Tensor] = []
         self.kept_arrays: list[Array] = []
         for slot, type_ in binding.kept_slots:
@@ -68,14 +69,14 @@ class CallRecord:
             ctypes.addressof(dims),
             binding.threads,
             len(binding.argument_slots),
-            len(binding.result_slots),
+            len(binding.early_slots),
         ]
         for slot, type_ in binding.argument_slots:
             flags = call_shim.WRITE_FLAGS if slot in binding.written_slots else call_shim.READ_FLAGS
             words += [slot, id(type_.dtype.numpy), flags, type_.rank, *type_.sizes]
-        words += [slot for slot, _ in binding.result_slots]
+        words += binding.early_slots
         record = (ctypes.c_int64 * len(words))(*words)
-        self.objects = (ctypes.c_int64 * max(1, len(binding.argument_slots) + len(binding.result_slots)))()
+        self.objects = (ctypes.c_int64 * max(1, len(binding.argument_slots) + len(binding.early_slots)))()
         self.memory = (inputs, dims, record)
         self.address = ctypes.addressof(record)
         self.objects_address = ctypes.addressof(self.objects)
@@ -93,9 +94,9 @@ class Binding:
     """A compiled graph with concrete dims and fixed arrays.
 
     argument_slots: (input slot, concrete type) of the arrays given per call; result_slots: output slots of the arrays
-    made anew per call; kept_slots: of those that may be used again; fixed_inputs/fixed_outputs: arrays whose memory
-    stays, by slot; number_slots, random_slots: inputs that the record itself holds; written_slots: arguments that are
-    written to.
+    made anew per call, by the run itself where only it tells their size, else before it (early_slots); kept_slots: of
+    those that may be used again; fixed_inputs/fixed_outputs: arrays whose memory stays, by slot; number_slots,
+    random_slots: inputs that the record itself holds; written_slots: arguments that are written to.
     """
 
     def __init__(
@@ -114,14 +115,17 @@ class Binding:
         self.graph = graph
         self.dims = dict(dims)
         self.argument_slots = tuple(argument_slots)
-        self.result_slots = tuple((slot, graph.output_types[slot].bind(dims)) for slot in result_slots)
-        self.result_specs = tuple((t.sizes, t.dtype.numpy) for _, t in self.result_slots)
+        self.result_slots = tuple(result_slots)
+        self.early_slots = tuple(slot for slot in self.result_slots if slot not in graph.late_outputs)
+        early = [graph.output_types[slot].bind(dims) for slot in self.early_slots]
+        self.result_specs = tuple((t.sizes, t.dtype.numpy) for t in early)
         self.kept_slots = tuple((slot, graph.output_types[slot].bind(dims)) for slot in kept_slots)
         self.fixed_inputs = tuple(fixed_inputs)
         self.fixed_outputs = tuple(fixed_outputs)
         self.number_slots = tuple(number_slots)
         self.random_slots = tuple(random_slots)
         self.written_slots = frozenset(written_slots)
+        self.tells_sizes = any(name not in self.dims for name in graph.symbols)
         self.threads = get_num_threads()
         self._idle: list[CallRecord] = []
         self._invoke: Callable[[int, int], int] = native_call()
@@ -154,12 +158,28 @@ class Binding:
             objects[at] = id(array)
             at += 1
             made.append(array)
+        if self.tells_sizes:
+            return self._call_late(record, made)
         status = self._invoke(record.address, record.objects_address)
         if status:
             if status == call_shim.MISMATCH:
                 return None
             self.graph.raise_status(status)
         return made
+
+    def _call_late(self, record: CallRecord, made: list[Array]) -> list[Array] | None:
+        """The call of a graph that tells sizes: some results are made on the way."""
+        hosts = self.graph.host_calls
+        assert hosts is not None
+        with hosts.late_memory() as late:
+            status = self._invoke(record.address, record.objects_address)
+        if status == call_shim.MISMATCH:
+            return None
+        if status:
+            self.graph.raise_status(status)
+        record.sizes = late.sizes
+        early = iter(made)
+        return [late.outputs[slot] if slot in late.outputs else next(early) for slot in self.result_slots]
 
 
 def address_of(array: Array) -> int:

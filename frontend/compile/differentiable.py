@@ -7,7 +7,7 @@ gradient arrives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from .specialization import Specialization
 from .trace import Trace, unaliased
 
 Array = np.ndarray[Any, Any]
+# Of a backward graph, for different dims; more are made anew.
+MOST_BINDINGS = 64
 
 
 class CompiledBackward(Node):
@@ -93,7 +95,7 @@ class DifferentiableSpecialization(Specialization):
         self.wrt = tuple(i for i, name in zip(self.wrt, names) if name in reached)
         self.partition = partition(joint, len(graph.outputs), len(trace.requires_grad))
         self.backward = compile_graph(self.partition.backward, options)
-        self._backward_bindings: dict[Binding, Binding] = {}
+        self._backward_bindings: dict[tuple[Any, ...], Binding] = {}
         super().__init__(trace, compile_graph(unaliased(self.partition.forward, trace), options), leaves)
 
     def graphs(self) -> list[CompiledGraph]:
@@ -117,24 +119,28 @@ class DifferentiableSpecialization(Specialization):
         results: Sequence[Array],
         leaves: Sequence[Any],
     ) -> Any:
-        backward = self._backward_bindings.get(binding)
+        key = (binding, *record.sizes.values())
+        backward = self._backward_bindings.get(key)
         if backward is None:
-            backward = self._backward_bindings[binding] = self._bind_backward(binding)
+            if len(self._backward_bindings) >= MOST_BINDINGS:
+                self._backward_bindings.clear()
+            backward = self._backward_bindings[key] = self._bind_backward(binding, record.sizes)
         inputs = dict(binding.fixed_inputs)
         inputs.update((slot, array) for (slot, _), array in zip(self.argument_sources, arrays))
         inputs.update((slot, np.array(x, np.float64)) for slot, x in zip(self.number_slots, record.numbers))
         inputs.update((slot, np.array(record.random, np.uint64).view(np.int64)) for slot in self.random_slots)
         outputs = dict(binding.fixed_outputs)
-        outputs.update((slot, array) for (slot, _), array in zip(binding.result_slots, results))
+        outputs.update(zip(binding.result_slots, results))
         outputs.update(
             (slot, t._array) for (slot, _), t in zip(binding.kept_slots, record.kept) if t._array is not None
         )
         saved = [(inputs if kind == "input" else outputs)[at] for kind, at in self.partition.saved]
         tensors = [self._input_tensor(slot, leaves) for slot in self.wrt]
         read = [self._input_storage(at, leaves) for kind, at in self.partition.saved if kind == "input"]
+        known = {**binding.dims, **record.sizes}
         node = CompiledBackward(
             tuple(map(gradient_edge, tensors)),
-            tuple(binding.graph.output_types[i].bind(binding.dims) for i in self.trace.requires_grad),
+            tuple(binding.graph.output_types[i].bind(known) for i in self.trace.requires_grad),
             backward,
             saved,
             [(storage, storage.version) for storage in read if storage is not None],
@@ -145,12 +151,13 @@ class DifferentiableSpecialization(Specialization):
             tensor._grad_fn, tensor._output_nr, tensor._requires_grad = node, number, True
         return self._unflatten(results, leaves, made)
 
-    def _bind_backward(self, binding: Binding) -> Binding:
+    def _bind_backward(self, binding: Binding, sizes: Mapping[str, int]) -> Binding:
         types = self.backward.input_types
+        known = {**binding.dims, **sizes}
         return Binding(
             self.backward,
-            binding.dims,
-            [(slot, type_.bind(binding.dims)) for slot, type_ in enumerate(types)],
+            known,
+            [(slot, type_.bind(known)) for slot, type_ in enumerate(types)],
             range(len(self.backward.output_types)),
         )
 

@@ -7,7 +7,7 @@ argument arrays, which native code checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from sys import getrefcount
 from typing import Any
 
@@ -94,6 +94,7 @@ class Specialization:
         self.flat_arguments = len(positional.children) if flat else -1
         self._bindings: dict[tuple[int, ...], Binding] = {}
         self._binding: Binding | None = None
+        self._told: Mapping[str, int] = {}
         self._build_result = self._result_builder()
 
     # -- does it fit? ----------------------------------------------------------------------------------------
@@ -182,8 +183,8 @@ class Specialization:
         return [self.compiled]
 
     def current_dims(self) -> dict[str, int]:
-        """The symbolic dims of the latest call."""
-        return dict(self._binding.dims) if self._binding is not None else {}
+        """The symbolic dims of the latest call, those it told included."""
+        return {**self._binding.dims, **self._told} if self._binding is not None else {}
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -239,6 +240,7 @@ class Specialization:
             results = binding.call(record, arrays)
             if results is None or (self.trace.conditions and not self._commit(results, leaves)):
                 return MISS
+            self._told = record.sizes
             for storage in self.written_tensors:
                 storage.version += 1
             for at in self.written_arguments:

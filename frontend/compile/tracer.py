@@ -15,6 +15,7 @@ they are first read. They are not changed while tracing: what the code did to th
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,16 +30,19 @@ from ..ir import dims, dtypes
 from ..ir.builder import GraphBuilder
 from ..ir.dtypes import DType
 from ..ir.graph import Location, Value
-from ..ir.interpreter import evaluate_node
+from ..ir.interpreter import evaluate_node, told_sizes
 from ..ir.op import Op, op_named
+from ..ir.ops.common import size_value
 from ..ir.types import TensorType
 from ..passes.autodiff import backward_location
+from ..passes.cse import attrs_key
 from ..random import philox_state
 from ..state import local
 from ..tape import Node
 from ..tensor import Storage, Tensor, view_of, without_array
 from ..views import ViewStep
 from .locations import user_location
+from .sizes import ORACLE, comparison
 from .sources import ArgumentSource, Guard, NumberSource, RandomSource, Source, TensorSource
 
 # What makes up a tensor's memory: what an assignment to `.data` replaces.
@@ -82,6 +86,12 @@ class Tracer:
         self.arguments = arguments
         self.bindings: dict[str, int] = {}
         self.conditions: dict[Value, Condition] = {}
+        # Dims that only a run tells, and what tells them, for messages.
+        self.told: dict[str, str] = {}
+        self._sizes_known: dict[Any, tuple[Value, ...]] = {}
+        self._numbers_of: dict[Value, Value] = {}
+        self._first: dict[Any, Value] = {}
+        self._numbered = 0
         self._known: dict[Value, np.ndarray[Any, Any]] = {}
         self._evaluated = 0
         self.sources: list[Source] = []
@@ -108,7 +118,19 @@ class Tracer:
         """Append a node; its results as traced tensors. The result of a view shares its operand's storage."""
         values = [self.read(t) for t in operands]
         self.builder.location = self._place()
-        result = self.builder.apply(op, values, attrs)
+        if op.sizes:
+            return tuple(map(self.wrap, self._sized(op, values, attrs)))
+        try:
+            result = self.builder.apply(op, values, attrs)
+        except RuntimeError as error:
+            told = {s.name for v in values for s in v.type.symbols if s.name in self.told}
+            if not told:
+                raise
+            where = "; ".join(f"{name} is known only when {self.told[name]} has run" for name in sorted(told))
+            raise TraceError(
+                f"{user_location()}: {error} ({where}). In a compiled function a size that depends on data fits only "
+                "itself; compare the sizes first (`if a.shape[0] == n:`), or write it with torch.where"
+            ) from error
         results: tuple[Value, ...] = result if isinstance(result, tuple) else (result,)
         self._mark_activity(op, operands, values, results)
         if op.name in ALIASING:
@@ -140,6 +162,8 @@ class Tracer:
         traced.writes += 1
 
     def constant(self, value: float | int | bool, dtype: DType) -> Tensor:
+        if isinstance(value, dims.Expr):  # a size to compute with
+            return self.wrap(size_value(self.builder, value, dtype))
         return self.wrap(self.builder.constant(value, dtype))
 
     def scalar(self, tensor: Tensor) -> float | int | bool:
@@ -159,10 +183,53 @@ class Tracer:
             value = self.builder.apply(
                 op_named("ne"), (value, self.builder.constant(0, value.type.dtype)), {}
             )
+        return self._outcome(value)
+
+    def _outcome(self, value: Value) -> bool:
         if value not in self.conditions:
             outcome = bool(self._evaluate(value).reshape(()))
             self.conditions[value] = Condition(outcome, str(user_location()))
         return self.conditions[value].outcome
+
+    def _sized(self, op: Op, values: Sequence[Value], attrs: Mapping[str, Any]) -> tuple[Value, ...]:
+        """Apply an op whose result's size only a run tells, with names for the dims; the same op of the same values
+        once, so that what one mask selects from two tensors has one size."""
+        key = self._numbering(op, values, attrs)
+        if key not in self._sizes_known:
+            assert op.size_bounds is not None
+            dims.set_oracle(ORACLE)
+            named = []
+            for low, high in op.size_bounds(*(v.type for v in values), **attrs):
+                taken = {*self.told, *self.bindings}
+                name = next(n for i in itertools.count() if (n := f"u{i}") not in taken)
+                self.told[name] = f"{op.name} at {user_location()}"
+                named.append(dims.symbol(name, low, high))
+            found = self.builder.apply(op, values, {**attrs, op.sizes: tuple(named)})
+            self._sizes_known[key] = found if isinstance(found, tuple) else (found,)
+        return self._sizes_known[key]
+
+    def _numbering(self, op: Op, values: Sequence[Value], attrs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """A key for the op of these values, equal where the same was computed before."""
+        numbers = self._numbers_of
+        for node in self.builder.nodes[self._numbered :]:
+            own: Any = (node.op, attrs_key(node.attrs), *(numbers.get(v, v) for v in node.inputs))
+            for position, value in enumerate(node.outputs):
+                numbers[value] = value if node.regions else self._first.setdefault((own, position), value)
+        self._numbered = len(self.builder.nodes)
+        plain = {name: value for name, value in attrs.items() if name != op.sizes}
+        return op, attrs_key(plain), *(numbers.get(v, v) for v in values)
+
+    def size_condition(self, how: str, a: dims.DimLike, b: dims.DimLike) -> bool:
+        """How a question about a dim that a run tells comes out in this call; the trace is good for those in which it
+        comes out the same."""
+        self.builder.location = self._place()
+        return self._outcome(comparison(self.builder, how, a, b))
+
+    def size_now(self, size: dims.Expr) -> int:
+        """The dim in this call."""
+        if self.builder.nodes:
+            self._evaluate(self.builder.nodes[-1].outputs[0])
+        return dims.evaluate(size, self.bindings)
 
     def _evaluate(self, value: Value) -> np.ndarray[Any, Any]:
         """What the value is in this call, by the reference interpreter."""
@@ -171,6 +238,7 @@ class Tracer:
                 self._known[given] = self._input_array(source)
         for node in self.builder.nodes[self._evaluated :]:
             arrays = evaluate_node(node, [self._known[v] for v in node.inputs], self.bindings)
+            self.bindings.update(told_sizes(node, arrays))
             self._known.update(zip(node.outputs, arrays))
         self._evaluated = len(self.builder.nodes)
         return self._known[value]

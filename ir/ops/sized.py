@@ -6,17 +6,16 @@ code needs no name and leaves it empty. No gradients: what chooses by them is di
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .. import dtypes
 from ..dims import INFINITY, DimLike, bounds, symbol
 from ..op import Attr, Op, declare
 from ..types import TensorType
-from .common import INTEGRAL, Array, Shape, check_dim, check_dtype
+from .common import INTEGRAL, Array, Shape, check_dim, check_dtype, integers, values
 
 SIZE = {"size": Attr("dims", ())}
+TOLD = (symbol("u0"),)  # in samples
 
 
 def _told(size: Shape) -> DimLike:
@@ -55,6 +54,13 @@ declare(
         lowering="host",
         sizes="size",
         size_bounds=lambda x, size: _at_most(x.numel),
+        samples=(
+            integers((3, 4), low=0, high=2, size=TOLD),
+            integers((7,), low=0, high=2, size=TOLD),
+            integers((2, 0), size=TOLD),
+            values(3.0, size=TOLD),
+            values([0.0, np.nan, -0.0, 2.0], size=TOLD),
+        ),
     )
 )
 
@@ -107,7 +113,11 @@ def _runs_numpy(x: Array, dim: int | None, size: Shape) -> tuple[Array, ...]:
 
 for _name, _doc, _rule in (
     ("unique", "The distinct elements (or slices along `dim`) in ascending order", _unique_numpy),
-    ("unique_consecutive", "The first of each run of equal neighbours (elements, or slices along `dim`)", _runs_numpy),
+    (
+        "unique_consecutive",
+        "The first of each run of equal neighbours (elements, or slices along `dim`)",
+        _runs_numpy,
+    ),
 ):
     declare(
         Op(
@@ -121,6 +131,13 @@ for _name, _doc, _rule in (
             lowering="host",
             sizes="size",
             size_bounds=_distinct_bounds,
+            samples=(
+                integers((3, 4), low=0, high=4, size=TOLD),
+                integers((5, 2), low=0, high=2, dim=0, size=TOLD),
+                integers((2, 5), low=0, high=2, dim=1, size=TOLD),
+                integers((0,), size=TOLD),
+                values([1.0, np.nan, 1.0, 1.0, np.nan, np.nan], size=TOLD),
+            ),
         )
     )
 
@@ -163,6 +180,12 @@ declare(
         lowering="host",
         sizes="size",
         size_bounds=lambda *types, minlength, size: ((minlength, INFINITY),),
+        samples=(
+            integers((9,), low=0, high=5, size=TOLD),
+            integers((9,), low=0, high=5, minlength=8, size=TOLD),
+            values([2, 0, 2], [0.5, 1.0, 0.25], size=TOLD),
+            integers((0,), minlength=2, size=TOLD),
+        ),
     )
 )
 
@@ -194,5 +217,6 @@ declare(
         lowering="host",
         sizes="size",
         size_bounds=lambda repeats, size: ((0, INFINITY),),
+        samples=(integers((5,), low=0, high=4, size=TOLD), integers((0,), size=TOLD)),
     )
 )

@@ -1,0 +1,61 @@
+"""Dims that only a run tells (`Op.sizes`), while a function is traced, and questions that user code asks about them.
+
+Such a dim is a symbol `u0`. Library code treats it as it treats every symbolic dim: equal to itself and to nothing else,
+never 0 or 1. A program that asks (`if n == 0`, `range(n)`, `int(n)`) gets this call's answer, and the trace is good for
+calls in which the answer is the same: a condition like that of a branch on a tensor.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..ir import dims, dtypes
+from ..ir.graph import Value
+from ..ir.op import op_named
+from ..ir.ops.common import size_value
+from ..state import local
+from .locations import is_own_file
+
+if TYPE_CHECKING:
+    from .tracer import Tracer
+
+
+class Questions:
+    """What `dims.Expr` asks of whoever knows (`dims.set_oracle`)."""
+
+    def compare(self, how: str, a: dims.Expr, b: dims.DimLike) -> bool | None:
+        """Whether a < b and the like, of dims with sizes that a run tells, asked by user code; None otherwise."""
+        tracer = _tracer(a, b)
+        if tracer is None or (how == "eq" and is_own_file(sys._getframe(2).f_code.co_filename)):
+            return None
+        return tracer.size_condition(how, a, b)
+
+    def value(self, a: dims.Expr) -> int | None:
+        """The number that such a dim is, in this call and in those that the trace is good for."""
+        tracer = _tracer(a, 0)
+        if tracer is None:
+            return None
+        number = tracer.size_now(a)
+        if not tracer.size_condition("eq", a, number):
+            raise AssertionError(f"{a} is not {number}")
+        return number
+
+
+def _tracer(*values: dims.DimLike) -> Tracer | None:
+    told = getattr(local.backend, "told", None)
+    if told and any(s.name in told for v in values for s in dims.symbols(v)):
+        return local.backend  # type: ignore[return-value]
+    return None
+
+
+def comparison(builder: Any, how: str, a: dims.DimLike, b: dims.DimLike) -> Value:
+    """The comparison as a 0-d bool in the graph."""
+    left, right = (
+        builder.constant(v, dtypes.i64) if isinstance(v, int) else size_value(builder, v, dtypes.i64)
+        for v in (a, b)
+    )
+    return builder.apply(op_named(how), (left, right), {})
+
+
+ORACLE = Questions()

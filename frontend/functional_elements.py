@@ -1,0 +1,218 @@
+"""Questions about elements: which are distinct, how often each occurs, where they belong, are they the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .arguments import wrap_dim
+from .creation import as_tensor
+from .dispatch import apply, op_named
+from .functional_arithmetic import add, mul, sub
+from .functional_host import nonzero
+from .functional_pointwise import abs, eq, isfinite, isnan, logical_and, logical_or, ne
+from .functional_reductions import all, sum
+from .inplace import finish
+from .ir import dtypes
+from .promotion import convert, get_default_dtype
+from .tensor import Tensor, scalar_type_name
+
+_UNIQUE, _RUNS, _BINCOUNT, _ISIN, _SEARCHSORTED, _HISTOGRAM = map(
+    op_named, ("unique", "unique_consecutive", "bincount", "isin", "searchsorted", "histogram")
+)
+
+
+class Histogram(NamedTuple):
+    """What `histogram` returns: counts (or the density) and edges."""
+
+    hist: Tensor
+    bin_edges: Tensor
+
+
+def argwhere(input: Tensor) -> Tensor:
+    """The indices of the nonzero elements, one row per element."""
+    return nonzero(input)
+
+
+def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
+    """How many elements are nonzero, along `dim` or in all."""
+    hits = input.detach() if input.dtype is dtypes.bool_ else ne(input.detach(), 0)
+    if dim is None or not input.ndim:
+        return sum(hits)
+    return sum(hits, list(dim) if isinstance(dim, tuple) else dim)
+
+
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
+    """The distinct elements (or slices along `dim`) in ascending order; on request where each element went, and how
+    often each occurs."""
+    return _distinct(_UNIQUE, input, return_inverse, return_counts, dim)
+
+
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """The first of each run of equal neighbours; on request which run each element is in, and how long each is."""
+    return _distinct(_RUNS, input, return_inverse, return_counts, dim)
+
+
+def _distinct(op: Any, input: Tensor, return_inverse: bool, return_counts: bool, dim: int | None) -> Any:
+    at = None if dim is None else wrap_dim(dim, input.ndim)
+    values, inverse, counts = apply(op, (input.detach(),), {"dim": at})
+    wanted = [values, *([inverse] if return_inverse else []), *([counts] if return_counts else [])]
+    return wanted[0] if len(wanted) == 1 else tuple(wanted)
+
+
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each non-negative integer occurs, or the sum of its weights."""
+    operands = (input,) if weights is None else (input, weights.detach())
+    return apply(_BINCOUNT, operands, {"minlength": minlength})
+
+
+def isin(
+    elements: Any,
+    test_elements: Any,
+    *,
+    assume_unique: bool = False,
+    invert: bool = False,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Which elements are among the test elements."""
+    if not isinstance(elements, Tensor) and not isinstance(test_elements, Tensor):
+        raise ValueError("isin() expected at least one tensor")
+    tensors = [t.detach() if isinstance(t, Tensor) else as_tensor(t) for t in (elements, test_elements)]
+    return finish(apply(_ISIN, tensors, {"invert": invert}), out, "isin")
+
+
+# Where elements belong
+
+
+def searchsorted(
+    sorted_sequence: Tensor,
+    input: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Where each value would have to stand in the sorted rows: before equal elements, or with `right` after them."""
+    if side not in (None, "left", "right"):
+        raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
+    if side == "left" and right:
+        raise RuntimeError(
+            "torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True"
+        )
+    values = input if isinstance(input, Tensor) else as_tensor(input, sorted_sequence.dtype)
+    sequence = sorted_sequence
+    if sorter is not None:
+        if sorter.dtype is not dtypes.i64:
+            raise RuntimeError(
+                "torch.searchsorted(): sorter must be a tensor of long dtype but got dtype "
+                f"{scalar_type_name(sorter.dtype)}"
+            )
+        sequence = apply(op_named("gather"), (sequence.detach(), sorter), {"dim": sequence.ndim - 1})
+    if values.dtype is not sequence.dtype:
+        raise RuntimeError(
+            "torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary "
+            f"tensor dtype {scalar_type_name(sequence.dtype)} and input value tensor dtype "
+            f"{scalar_type_name(values.dtype)}"
+        )
+    attrs = {"right": right or side == "right", "dtype": dtypes.i32 if out_int32 else dtypes.i64}
+    return finish(apply(_SEARCHSORTED, (sequence.detach(), values.detach()), attrs), out, "searchsorted")
+
+
+def bucketize(
+    input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False, out: Tensor | None = None
+) -> Tensor:
+    """The number of the bucket that each value is in: `searchsorted` for one row of boundaries."""
+    if boundaries.ndim != 1:
+        raise RuntimeError(
+            f"torch.bucketize(): boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})"
+        )
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right, out=out)
+
+
+def histc(input: Tensor, bins: int = 100, min: Any = 0, max: Any = 0, *, out: Tensor | None = None) -> Tensor:
+    """How many elements are in each of `bins` equal parts of [min, max]; of the elements' own range where both are
+    the same."""
+    if bins <= 0:
+        raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
+    if max < min:
+        raise RuntimeError("torch.histc: max must be larger than min")
+    attrs = {"bins": bins, "low": float(min), "high": float(max), "density": False}
+    return finish(apply(_HISTOGRAM, (input.detach(),), attrs)[0], out, "histc")
+
+
+def histogram(
+    input: Tensor,
+    bins: Any,
+    *,
+    range: Sequence[float] | None = None,
+    weight: Tensor | None = None,
+    density: bool = False,
+) -> Any:
+    """(counts, edges) of equal bins, or of the bins between the given edges; or the density."""
+    operands = [input.detach()]
+    attrs: dict[str, Any] = {"density": density}
+    if isinstance(bins, Tensor):
+        operands.append(bins.detach())
+    else:
+        low, high = range or (0.0, 0.0)
+        attrs |= {"bins": bins, "low": float(low), "high": float(high)}
+    if weight is not None:
+        operands.append(weight.detach())
+    attrs["edges"], attrs["weighted"] = isinstance(bins, Tensor), weight is not None
+    return Histogram(*apply(_HISTOGRAM, operands, attrs))
+
+
+# The same?
+
+
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Whether both have the same shape and the same elements."""
+    if tuple(input.shape) != tuple(other.shape):
+        return False
+    return bool(all(eq(input.detach(), other.detach())))
+
+
+def isclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> Tensor:
+    """Where |input - other| <= atol + rtol * |other|."""
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"{scalar_type_name(input.dtype)} did not match {scalar_type_name(other.dtype)}")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if value < 0:
+            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {value}")
+    a, b = input.detach(), other.detach()
+    close = eq(a, b)
+    if equal_nan and a.dtype.kind in ("float", "complex"):
+        close = logical_or(close, logical_and(isnan(a), isnan(b)))
+    if rtol == 0 and atol == 0:
+        return close
+    if a.dtype.kind not in ("float", "complex"):
+        a, b = convert(a, get_default_dtype()), convert(b, get_default_dtype())
+    error = abs(sub(a, b))
+    within = error <= add(abs(mul(b, rtol)), atol)
+    return logical_or(close, logical_and(isfinite(error), within))
+
+
+def allclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> bool:
+    """Whether `isclose` holds everywhere."""
+    return bool(all(isclose(input, other, rtol, atol, equal_nan)))
+
+
+# The names of `torch` that are defined here.
+__all__ = [
+    "allclose", "argwhere", "bincount", "bucketize", "count_nonzero", "equal", "histc", "histogram", "isclose", "isin",
+    "searchsorted", "unique", "unique_consecutive",
+]  # fmt: skip
