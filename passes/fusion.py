@@ -22,6 +22,7 @@ from ..ir.dims import DimLike
 from ..ir.graph import Graph, Node
 from .fusion_build import Group, build_fused
 from .fusion_index import Space, needs_memory
+from .fusion_loops import join_concatenations, joins, merge_dependent_loops
 from .fusion_partition import OPERAND_VIEWS, PURE_VIEWS, Partition, Reason, Refusal
 from .host import placed_lowering, runs_on_host
 from .regions import own_results, with_bodies, with_group_names
@@ -140,6 +141,8 @@ class _Fuser:
         self._merge_reductions()
         self._join_consumers()
         self._join_producers({"loop"})
+        merge_dependent_loops(self.partition, self._why_not_hold)
+        join_concatenations(self.partition, self._why_not_hold)
         self._merge_small_loops()
 
     def _unplaced(self) -> list[Node]:
@@ -267,9 +270,13 @@ class _Fuser:
             at = space.natural(node.outputs[0])
             if node.op.lowering == "reduce":
                 at = space.natural(node.inputs[0])
-            if at is None:
+            if at is not None:
+                reads = p.reads(node, at)
+            elif group.kind == "loop" and joins(node, space):
+                reads = [pair for v in node.inputs for pair in p.through(v, space.natural(v))]
+            else:
                 return False
-            for value, where in p.reads(node, at):
+            for value, where in reads:
                 if p.producer.get(value) in members and space.natural(value) != where:
                     return False
         return True

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from operator import add
+from typing import NamedTuple
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ...ir.graph import Graph, Value
+from ...ir.graph import Graph, Node, Value
 from ...ir.op import op_named
 from ...ir.types import TensorType
 from .context import Args, LowerContext, Names
@@ -34,39 +36,75 @@ def output_parts(
     hold: Hold | None = None,
 ) -> list[Part]:
     """Parts of the spaces of the outputs. Outputs with as many elements walk one space, each in its own
-    shape."""
-    spaces: list[list[Value]] = []
-    for value in outputs:
-        if value.type.numel == 0:
+    shape; one that joins values of another output's space is stored with that."""
+    spaces: list[list[Stored]] = []
+    for stored in _stored(body, outputs):
+        if stored.value.type.numel == 0:
             continue
         for space in spaces:
-            if walk_alike(space[0].type.shape, value.type.shape):
-                space.append(value)
+            if walk_alike(space[0].value.type.shape, stored.value.type.shape):
+                space.append(stored)
                 break
         else:
-            spaces.append([value])
+            spaces.append([stored])
     found: list[Part] = []
     for values in spaces:
-        shape = values[0].type.shape
+        shape = values[0].value.type.shape
 
         def make(
             index: IndexTuple,
             extents: Mapping[str, DimLike],
-            values: Sequence[Value] = values,
+            values: Sequence[Stored] = values,
             shape: tuple[DimLike, ...] = shape,
         ) -> tuple[list[Element], Sequence[Guard]]:
             evaluator = BodyEvaluator(body, {v: args[v] for v in body.inputs}, None, ctx.flat, extents)
             if hold is not None:
                 evaluator.held.update(hold(evaluator))
-            offset = linear(index, shape)
             elements = []
-            for value in values:
+            for value, output, start in values:
                 own = index if value.type.shape == shape else reindex(index, shape, value.type.shape)
-                elements.append(Element(ctx.flat(args[value]), offset, evaluator.at(value, own)))
+                if output is value:
+                    offset = linear(index, shape)
+                else:
+                    offset = linear(tuple(map(add, own, start)), output.type.shape)
+                elements.append(Element(ctx.flat(args[output]), offset, evaluator.at(value, own)))
             return elements, evaluator.undecided
 
         found += parts(names, make_axes(names, shape), make)
     return found
+
+
+class Stored(NamedTuple):
+    """A value to be stored in an output, from an index of the output on."""
+
+    value: Value
+    output: Value
+    start: IndexTuple
+
+
+def _stored(body: Graph, outputs: Sequence[Value]) -> list[Stored]:
+    producers = body.producers()
+    found: list[Stored] = []
+    for output in outputs:
+        node = producers.get(output)
+        start = [0] * output.type.rank
+        if node is None or not _is_joined(node, outputs):
+            found.append(Stored(output, output, tuple(start)))
+            continue
+        dim = node.attrs["dim"] % output.type.rank
+        place: DimLike = 0
+        for value in node.inputs:
+            found.append(Stored(value, output, (*start[:dim], place, *start[dim + 1 :])))
+            place = place + value.type.shape[dim]
+    return sorted(found, key=lambda s: s.value is not s.output)
+
+
+def _is_joined(node: Node, outputs: Sequence[Value]) -> bool:
+    """Whether the node puts values side by side that are walked with some output."""
+    if node.op.name != "concat" or len({v.type.shape for v in node.inputs}) != 1 or len(node.inputs) < 2:
+        return False
+    shape = node.inputs[0].type.shape
+    return any(walk_alike(v.type.shape, shape) for v in outputs)
 
 
 def parts(names: Names, axes: Sequence[Axis], make: Make, budget: int = MAX_PARTS) -> list[Part]:
