@@ -9,11 +9,15 @@ import ml_dtypes
 
 from .. import functional_pointwise as pointwise
 from .. import functional_reductions as reductions
-from ..creation import zeros_like
-from ..dispatch import apply, constant, op_named
+from ..autograd.grad_mode import no_grad
+from ..creation import empty, ones_like, zeros_like
+from ..dispatch import active_backend, apply, constant, op_named
+from ..functional_indexing import masked_scatter
 from ..inplace import overwrite
+from ..ir import dtypes
 from ..ir.dtypes import DType
-from ..random import random_call
+from ..random import random_call, uniform_
+from ..tape_folded import folded
 from ..tensor import Tensor, scalar_type_name
 
 
@@ -84,7 +88,20 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
-    return _activation("clamp", "HardtanhBackward0", input, inplace, min=float(min_val), max=float(max_val))
+    low, high = float(min_val), float(max_val)
+
+    def limited(x: Tensor) -> Tensor:
+        # Unlike clamp's, the gradient is zero at the limits themselves.
+        at_limit = (x <= low).logical_or(x >= high)
+        return pointwise.where(at_limit, x.detach().clamp(low, high), x)
+
+    def compute() -> Tensor:
+        if not input.is_floating_point():
+            return input.clamp(int(low), int(high))
+        result: Tensor = folded("HardtanhBackward0", (input,), lambda: limited(input))
+        return result
+
+    return overwrite(input, compute) if inplace else compute()
 
 
 sigmoid = pointwise.sigmoid
@@ -201,6 +218,14 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return result
 
 
+def _slopes(input: Tensor, lower: float, upper: float) -> Tensor:
+    """1 where the input is positive, elsewhere PyTorch's numbers from [lower, upper): one for each such element."""
+    with no_grad():
+        below = input.detach() <= 0
+        draws = uniform_(empty(int(below.sum()), dtype=dtypes.f64), lower, upper)
+        return masked_scatter(ones_like(input), below, draws.to(input.dtype))
+
+
 def rrelu(
     input: Tensor,
     lower: float = 1.0 / 8,
@@ -208,16 +233,18 @@ def rrelu(
     training: bool = False,
     inplace: bool = False,
 ) -> Tensor:
-    """Negative elements times a factor: uniform in [lower, upper) in training (of the counter-based stream, as
-    `dropout`), the middle otherwise. B. Xu et al., 2015."""
+    """Negative elements times a factor: uniform in [lower, upper) in training (a compiled function has a stream of its
+    own, as for `dropout`), the middle otherwise. B. Xu et al., 2015."""
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
 
     def compute() -> Tensor:
+        if active_backend().capture is None:
+            return input * _slopes(input, lower, upper)
         state, stream = random_call()
         attrs = {"shape": tuple(input.shape), "dtype": input.dtype, "stream": stream}
         draw: Tensor = apply(op_named("random_uniform"), (state,), attrs)
-        return pointwise.where(input >= 0, input, input * (draw * (upper - lower) + lower))
+        return pointwise.where(input > 0, input, input * (draw * (upper - lower) + lower))
 
     return overwrite(input, compute) if inplace else compute()
 

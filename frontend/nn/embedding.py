@@ -194,7 +194,10 @@ def _ragged_bags(
     rows: Tensor, kept: Tensor | None, offsets: Tensor, mode: str, include_last_offset: bool
 ) -> Tensor:
     """rows[elements, d]."""
-    starts = offsets[:-1] if include_last_offset else offsets
+    if include_last_offset:
+        # What comes behind the last offset is in a bag of its own, which is not wanted.
+        return _ragged_bags(rows, kept, offsets, mode, False)[:-1]
+    starts = offsets
     if offsets._array is not None and int(offsets.numel()) and int(offsets[0]) != 0:
         raise RuntimeError(
             "offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from position 0. "

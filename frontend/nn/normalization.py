@@ -10,6 +10,7 @@ import ml_dtypes
 
 from ..autograd.grad_mode import no_grad
 from ..dispatch import apply, op_named
+from ..functional_shape import broadcast_tensors
 from ..tensor import Tensor
 from .padding import pad
 from .windows import avg_pool2d, avg_pool3d
@@ -252,6 +253,8 @@ def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle between the vectors along `dim`, their norms at least `eps`."""
+    if tuple(x1.shape) != tuple(x2.shape):
+        x1, x2 = broadcast_tensors(x1, x2)
     norms = [x.norm(2.0, dim, keepdim=True).clamp(min=eps) for x in (x1, x2)]
     return ((x1 / norms[0]) * (x2 / norms[1])).sum(dim)
 

@@ -13,7 +13,9 @@ from ..tensor import Tensor, wrap
 from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 Array = np.ndarray[Any, Any]
-_RANKS = {"linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2}
+_RANKS = {"linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2, "lanczos": 2}
+# How far the filters of antialiasing reach.
+_REACH = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 _AREA = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
 # The cubic convolution coefficient that PyTorch takes: R. Keys, 1981.
 _CUBIC = -0.75
@@ -37,8 +39,12 @@ def interpolate(
             )
     elif align_corners is None:
         align_corners = False
-    if antialias:
-        raise NotImplementedError("interpolate: antialias=True is not supported")
+    if antialias and not (mode in _REACH and input.ndim == 4):
+        raise ValueError(
+            "Anti-alias option is restricted to bilinear, bicubic, and lanczos modes and requires a 4-D tensor as input"
+        )
+    if mode == "lanczos" and not antialias:
+        raise ValueError("lanczos mode requires antialias=True")
     rank = input.ndim - 2
     have = tuple(int(n) for n in input.shape[2:])
     want, factors = _sizes(have, size, scale_factor)
@@ -58,8 +64,40 @@ def interpolate(
     result = input
     for dim in reversed(range(rank)):
         step = have[dim] / want[dim] if factors is None else 1.0 / factors[dim]
-        result = _along(result, dim + 2, have[dim], want[dim], step, mode, bool(align_corners))
+        if antialias:
+            result = _filtered(result, dim + 2, have[dim], want[dim], step, mode, bool(align_corners))
+        else:
+            result = _along(result, dim + 2, have[dim], want[dim], step, mode, bool(align_corners))
     return result
+
+
+def _filtered(
+    x: Tensor, dim: int, have: int, want: int, step: float, mode: str, align_corners: bool
+) -> Tensor:
+    """One spatial dim sampled through a filter as wide as the new pixels, as in Pillow."""
+    if align_corners:
+        step = (have - 1) / (want - 1) if want > 1 else 0.0
+    width = max(step, 1.0)
+    reach = _REACH[mode] * width
+    matrix = np.zeros((have, want))
+    for column in range(want):
+        centre = step * (column + 0.5)
+        start, stop = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), have)
+        weights = _filter(mode, (np.arange(start, stop) - centre + 0.5) / width)
+        matrix[start:stop, column] = weights / weights.sum()
+    weight = wrap(matrix.astype(x.dtype.numpy))
+    return x.transpose(dim, -1).matmul(weight).transpose(dim, -1)
+
+
+def _filter(mode: str, x: Array) -> Array:
+    d = np.abs(x)
+    if mode == "bilinear":
+        return np.maximum(1.0 - d, 0.0)
+    if mode == "lanczos":
+        return np.where(d < 3.0, np.sinc(d) * np.sinc(d / 3.0), 0.0)
+    # Pillow's coefficient is -1/2.
+    near, far = (1.5 * d - 2.5) * d * d + 1.0, -0.5 * (((d - 5.0) * d + 8.0) * d - 4.0)
+    return np.where(d < 1.0, near, np.where(d < 2.0, far, 0.0))
 
 
 def _sizes(

@@ -260,7 +260,9 @@ def native_group_norm(
     return (result, *_statistics(input.reshape(N, group, C // group * HxW), (2,), eps, False))
 
 
-def native_norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+def native_norm(
+    input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> Tensor:
     """The p-norm."""
     x = input if dtype is None else input.to(dtype)
     return x.norm(p) if dim is None else x.norm(p, dim, keepdim)
@@ -316,7 +318,9 @@ def native_dropout(input: Tensor, p: float, train: bool | None) -> tuple[Tensor,
     if p == 1.0:
         nothing = input * 0
         return nothing, (nothing != 0).logical_and(nothing == nothing)
-    kept: Tensor = apply(op_named("full"), (), {"shape": tuple(input.shape), "value": 1.0, "dtype": input.dtype})
+    kept: Tensor = apply(
+        op_named("full"), (), {"shape": tuple(input.shape), "value": 1.0, "dtype": input.dtype}
+    )
     mask = F.dropout(kept, p, True)
     return input * mask, mask != 0
 

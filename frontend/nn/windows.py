@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ..dispatch import apply, op_named
 from ..ir import dtypes
-from ..tensor import Tensor, scalar_type_name
+from ..tensor import Tensor, scalar_type_name, wrap
 from .padding import pad
 
 Ints = int | Sequence[int]
@@ -292,10 +294,18 @@ def _divided(
     """The windows' sums divided by a given number."""
     if divisor == 0:
         raise RuntimeError("divisor must be not zero")
-    if ceil_mode:
-        raise NotImplementedError(f"avg_pool{rank}d: divisor_override with ceil_mode=True is not supported")
     mean = _avg_pool(rank, input, kernel_size, stride, padding, ceil_mode, True)
-    return mean * (math.prod(spread(kernel_size, rank, "kernel_size")) / divisor)
+    kernel, paddings = spread(kernel_size, rank, "kernel_size"), spread(padding, rank, "padding")
+    if not ceil_mode:
+        return mean * (math.prod(kernel) / divisor)
+    # Windows that reach over the padded end were divided by what lies inside.
+    strides = spread(stride, rank, "stride") if stride else kernel
+    counts = np.ones((1,) * rank)
+    sizes = zip(input.shape[-rank:], mean.shape[-rank:], kernel, strides, paddings)
+    for axis, (size, windows, k, s, p) in enumerate(sizes):
+        inside = np.minimum(k, int(size) + 2 * p - np.arange(int(windows)) * s)
+        counts = counts * inside.reshape([-1 if i == axis else 1 for i in range(rank)])
+    return mean * wrap((counts / divisor).astype(mean.dtype.numpy))
 
 
 def avg_pool1d(

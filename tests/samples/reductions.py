@@ -302,4 +302,12 @@ FAMILY = Family(
     torch.count_nonzero(x)
     """,
     },
+    forward_only={
+        "torch.min(nans)": "PyTorch shares the gradient among the NaNs; here it is NaN, as that of amin is in both",
+        "torch.addbmm(x, m1, m2, beta=0)": "no gradient instead of zeros",
+    },
+    tolerances={
+        # Exponentials of differences of numbers about 100, which float32 rounds.
+        "torch.logcumsumexp(x * 50, 0)": (1e-5, 1e-5),
+    },
 )
