@@ -20,6 +20,7 @@ from .autograd import (
     no_grad,
     set_grad_enabled,
 )
+from .autograd.anomaly_mode import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from .creation import *
 from .device import device
 from .formats import *
@@ -125,12 +126,15 @@ class _Package(_types.ModuleType):
     accelerator = _Lazy(f"{__name__}.accelerator")
     distributed = _Lazy(f"{__name__}.distributed")
     distributions = _Lazy(f"{__name__}.distributions")
+    compiler = _Lazy(f"{__name__}.compiler")
+    cond = _Lazy(f"{__name__}.control_flow", "cond")
     func = _Lazy(f"{__name__}.func")
     signal = _Lazy(f"{__name__}.signal")
     special = _Lazy(f"{__name__}.special")
     fx = _Lazy(f"{__name__}.fx")
     onnx = _Lazy(f"{__name__}.onnx")
     vmap = _Lazy(f"{__name__}.func", "vmap")
+    while_loop = _Lazy(f"{__name__}.control_flow", "while_loop")
 
 
 _sys.modules[__name__].__class__ = _Package

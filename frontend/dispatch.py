@@ -155,6 +155,11 @@ def write(target: Tensor, new: Tensor) -> None:
     """
     for check in local.write_checks:
         check(target)
+    if target._storage.epoch < 0 and not local.inference:
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a "
+            "normal tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."
+        )
     local.backend.write(target, new)
     extra = target._extra
     if extra is None or not extra.untracked:

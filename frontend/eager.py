@@ -78,6 +78,7 @@ class EagerBackend:
                 _constants.clear()
             with np.errstate(all="ignore"):
                 found = _constants[key] = wrap(np.asarray(value).astype(dtype.numpy))
+            found._storage.epoch = 0  # it outlives an inference mode
         return found
 
     def scalar(self, tensor: Tensor) -> Any:

@@ -8,12 +8,17 @@ from . import capture, promotion
 from .formats import dims_in_memory
 from .functional_shape import laid_out
 from .ir import dtypes
-from .tensor import Tensor, scalar_type_name
+from .tensor import INFERENCE_EPOCH, Tensor, scalar_type_name
 
 
 def is_tensor(obj: Any) -> bool:
     """Whether the object is a tensor."""
     return isinstance(obj, Tensor)
+
+
+def is_inference(input: Tensor) -> bool:
+    """Whether the tensor was made in inference mode."""
+    return input._storage.epoch == INFERENCE_EPOCH
 
 
 def is_floating_point(input: Tensor) -> bool:
@@ -78,6 +83,6 @@ def typename(obj: Any) -> str:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "clone", "detach", "is_complex", "is_floating_point", "is_nonzero", "is_same_size", "is_signed", "is_tensor", "numel",
-    "set_default_tensor_type", "typename",
+    "clone", "detach", "is_complex", "is_floating_point", "is_inference", "is_nonzero", "is_same_size", "is_signed",
+    "is_tensor", "numel", "set_default_tensor_type", "typename",
 ]  # fmt: skip

@@ -129,7 +129,13 @@ class PackedTensor(SavedTensor):
 
 
 def save(tensor: Tensor, is_output: bool, number: int = 0) -> SavedTensor:
-    """The tensor as the tape keeps it."""
+    """The tensor as the tape keeps it. RuntimeError for one that was made in inference mode."""
+    if tensor._storage.epoch < 0 and not local.inference:
+        raise RuntimeError(
+            "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in "
+            "computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use "
+            "it in autograd, or use `torch.no_grad()` instead of `torch.inference_mode()`."
+        )
     return (PackedTensor if local.saved_hooks else SavedTensor)(tensor, is_output, number)
 
 

@@ -14,6 +14,7 @@ history of the others starts again at the base (`tape.refresh_view`).
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -46,12 +47,21 @@ class Storage:
 
 
 _storage_epoch = [0]
+_epochs = itertools.count(1)
+INFERENCE_EPOCH = -1  # of storages made in inference mode
 
 
 def new_storage_epoch() -> int:
     """A number that storages made before have not reached: a transform tells by it what its function captured."""
-    _storage_epoch[0] += 1
-    return _storage_epoch[0]
+    number = next(_epochs)
+    if _storage_epoch[0] != INFERENCE_EPOCH:
+        _storage_epoch[0] = number
+    return number
+
+
+def mark_new_storages(inference: bool) -> None:
+    """Whether the storages made from now on belong to inference tensors."""
+    _storage_epoch[0] = INFERENCE_EPOCH if inference else next(_epochs)
 
 
 _data_version = [0]

@@ -1,7 +1,8 @@
 """`torch.autograd.forward_ad`: dual numbers, a value with a direction to differentiate in.
 
-A dual tensor is a leaf that knows its tangent; `unpack_dual` finds the derivative of what was computed from such leaves by
-running the tape both ways (`func/linear.py`). So inside a level recording is on, whatever it was around it."""
+A dual tensor is a leaf that knows its tangent; `unpack_dual` finds the derivative of what was computed from such
+leaves by running the tape both ways (`func/linear.py`). So inside a level recording is on, whatever it was around
+it."""
 
 from __future__ import annotations
 

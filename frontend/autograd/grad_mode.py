@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..state import local
+from ..tensor import mark_new_storages
 
 
 def is_grad_enabled() -> bool:
@@ -137,8 +138,12 @@ class inference_mode(_GradMode):
 
     def enter(self) -> None:
         local.inference = self.mode
-        if self.mode:
-            local.grad_enabled = False
+        local.grad_enabled = not self.mode
+        mark_new_storages(self.mode)
+
+    def __exit__(self, *_: Any) -> None:
+        super().__exit__()
+        mark_new_storages(local.inference)
 
 
 class enforce_grad_layout_policy(_GradMode):

@@ -105,8 +105,8 @@ class _MultiHandle(RemovableHandle):
 def register_multi_grad_hook(
     tensors: Sequence[Tensor], fn: Callable[[Any], None], *, mode: Literal["all", "any"] = "all"
 ) -> RemovableHandle:
-    """`fn(grads)` once all of the tensors' gradients are known (None for those that a backward does not come by), or with
-    `mode="any"` `fn(grad)` for the first one."""
+    """`fn(grads)` once all of the tensors' gradients are known (None for those that a backward does not come by), or
+    with `mode="any"` `fn(grad)` for the first one."""
     if mode not in ("all", "any"):
         raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")
     if mode == "any":

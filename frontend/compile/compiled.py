@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,13 @@ DynamicShapes = Mapping[str, Mapping[int, dims.Expr]]
 RECOMPILE_LIMIT = 64
 # One trace at a time: tracing changes `.grad` and versions of real tensors for its duration.
 _tracing = threading.RLock()
+_compiled: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()
+
+
+def reset() -> None:
+    """Have every compiled function forget what has been compiled."""
+    for function in list(_compiled):
+        function.reset()
 
 
 @dataclass(frozen=True)
@@ -79,9 +87,14 @@ class CompiledFunction:
         self._specializations: list[Specialization] = []
         self._last: Specialization | None = None
         self._history = History()
+        _compiled.add(self)
+
+    def reset(self) -> None:
+        """Forget what has been compiled."""
+        self._specializations, self._last, self._history = [], None, History()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if capture.active() is not None:
+        if capture.active() is not None or capture.vmap() is not None:
             return self._fn(*args, **kwargs)
         last = self._last
         if last is not None and not kwargs and last.flat_arguments == len(args) and last.fits_quickly(args):

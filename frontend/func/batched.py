@@ -154,6 +154,11 @@ class VmapBackend:
     def scalar(self, tensor: Tensor) -> Any:
         return self.below.scalar(self._one(tensor, _ITEM))
 
+    def differs(self, tensor: Tensor) -> bool:
+        """Whether the tensor may be another for each sample."""
+        held = self.held(tensor)
+        return held is not None and held.batched
+
     def branch(self, tensor: Tensor) -> bool:
         """The truth of a tensor that is the same for all samples; RuntimeError for another."""
         before, local.backend = local.backend, self.below

@@ -67,7 +67,7 @@ class Level:
     def check_write(self, target: Tensor) -> None:
         """RuntimeError for a write to a tensor from outside the transformed function."""
         storage = target._storage
-        if storage.epoch < self.epoch and storage not in self.given:
+        if 0 <= storage.epoch < self.epoch and storage not in self.given:
             raise RuntimeError(_CAPTURED.format(name="aten::copy_"))
 
     def sees_outside(self, tensors: Iterable[Tensor]) -> bool:
