@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a sample is one line)
 """`torch.nn.functional`: activations, linear functions, normalization, attention, embeddings, dropout."""
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ FAMILY = Family(
     F.scaled_dot_product_attention(q4, k, val, enable_gqa=True)
     F.scaled_dot_product_attention(q[0, 0], k[0, 0], val[0, 0])
     F.multi_head_attention_forward(seq, seq, seq, 6, 2, in_w, in_b, None, None, False, 0.0, out_w, out_b)
-    F.multi_head_attention_forward(seq, seq, seq, 6, 3, in_w, in_b, None, None, True, 0.0, out_w, out_b, need_weights=False)
+    F.multi_head_attention_forward(seq, seq, seq, 6, 3, in_w, in_b, None, None, True, 0., out_w, out_b, need_weights=False)
     F.multi_head_attention_forward(seq, seq, seq, 6, 2, in_w, None, None, None, False, 0.0, out_w, None, key_padding_mask=pad_mask, average_attn_weights=False)
 
     F.embedding(i, m)
@@ -220,12 +221,14 @@ FAMILY = Family(
     },
     eager_only={
         full("F.one_hot(i)"): "the number of classes is read from the values",
-        full(line): _RANDOM
-        for line in (
-            "F.rrelu(x, training=True)", "F.gumbel_softmax(x)", "F.gumbel_softmax(x, 0.5, hard=True)",
-            "F.dropout(x, 0.3)", "F.dropout1d(c3, 0.4)", "F.dropout2d(im, 0.4)",
-            "F.dropout3d(im.unsqueeze(2), 0.4)", "F.alpha_dropout(x, 0.3, training=True)",
-            "F.feature_alpha_dropout(im, 0.3, training=True)",
-        )
+        **{
+            full(line): _RANDOM
+            for line in (
+                "F.rrelu(x, training=True)", "F.gumbel_softmax(x)", "F.gumbel_softmax(x, 0.5, hard=True)",
+                "F.dropout(x, 0.3)", "F.dropout1d(c3, 0.4)", "F.dropout2d(im, 0.4)",
+                "F.dropout3d(im.unsqueeze(2), 0.4)", "F.alpha_dropout(x, 0.3, training=True)",
+                "F.feature_alpha_dropout(im, 0.3, training=True)",
+            )
+        },
     },
 )  # fmt: skip

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a sample is one line)
 """Losses, as functions and as modules."""
 
 from __future__ import annotations
