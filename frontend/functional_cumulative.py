@@ -9,7 +9,7 @@ from .arguments import as_int, wrap_dim
 from .dispatch import apply, constant, op_named
 from .functional_arithmetic import add, div, mul, sub
 from .functional_pointwise import eq, logical_or, ne, where
-from .functional_reductions import RETURN_TYPES, ValuesAndIndices, gathered
+from .functional_reductions import gathered
 from .functional_reductions import sum as total
 from .functional_shape import cat, reshape
 from .functional_slices import narrow, select
@@ -17,6 +17,7 @@ from .inplace import finish, into
 from .ir import dtypes
 from .ir.dtypes import DType
 from .promotion import convert
+from .result_types import RETURN_TYPES, ValuesAndIndices
 from .tape_folded import folded
 from .tensor import Tensor, scalar_type_name
 

@@ -276,8 +276,10 @@ def _contract(a: Tensor, la: str, b: Tensor, lb: str, later: set[str]) -> tuple[
     return result, batch + left + right
 
 
-def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) -> Tensor:
     """The product summed over the last `dims` of a and the first of b, or over two lists of dims."""
+    if isinstance(dims, Tensor):
+        dims = int(dims.item()) if dims._type.numel == 1 else dims.tolist()
     if isinstance(dims, int):
         dims = (list(range(a.ndim - dims, a.ndim)), list(range(dims)))
     left, right = ([d % t.ndim for d in ds] for ds, t in zip(dims, (a, b)))
@@ -288,7 +290,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     kept = [c for i, c in enumerate(names_a) if i not in left] + [
         c for i, c in enumerate(names_b) if i not in right
     ]
-    return einsum(f"{names_a},{names_b}->{''.join(kept)}", a, b)
+    return finish(einsum(f"{names_a},{names_b}->{''.join(kept)}", a, b), out, "tensordot")
 
 
 def inner(input: Tensor, other: Tensor) -> Tensor:
@@ -298,8 +300,15 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     return tensordot(input, other, ([input.ndim - 1], [other.ndim - 1]))
 
 
-def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
-    """The p-norm distance of every row of x1 to every row of x2."""
+def cdist(
+    x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary"
+) -> Tensor:
+    """The p-norm distance of every row of x1 to every row of x2. `compute_mode` may allow sums of products in place of
+    differences: these are always differences."""
+    if compute_mode not in _DISTANCE_MODES:
+        raise ValueError(f"{compute_mode} is not a valid value for compute_mode")
+    if p < 0:
+        raise RuntimeError("cdist only supports non-negative p values")
     if x1.ndim < 2 or x2.ndim < 2:
         raise RuntimeError("cdist only supports at least 2D tensors, X1 got: " + f"{x1.ndim}D")
     if x1.shape[-1] != x2.shape[-1]:
@@ -307,6 +316,13 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
             f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}"
         )
     return folded("CdistBackward0", (x1, x2), lambda: norm(sub(unsqueeze(x1, -2), unsqueeze(x2, -3)), p, -1))
+
+
+_DISTANCE_MODES = (
+    "use_mm_for_euclid_dist_if_necessary",
+    "use_mm_for_euclid_dist",
+    "donot_use_mm_for_euclid_dist",
+)
 
 
 # The names of `torch` that are defined here.

@@ -12,19 +12,12 @@ from .functional_arithmetic import floor_divide, sub
 from .functional_host import sort_order
 from .functional_indexing import gather
 from .functional_pointwise import clamp, isnan, logical_not, where
-from .functional_reductions import (
-    RETURN_TYPES,
-    ValuesAndIndices,
-    any,
-    argmax,
-    dropped,
-    gathered,
-    sum,
-)
+from .functional_reductions import any, argmax, dropped, gathered, sum
 from .functional_shape import flatten
 from .functional_slices import narrow
 from .ir import dtypes
 from .promotion import convert
+from .result_types import RETURN_TYPES, ValuesAndIndices
 from .tape_folded import folded
 from .tensor import Tensor
 

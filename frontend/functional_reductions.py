@@ -17,7 +17,7 @@ from .inplace import finish
 from .ir import dtypes
 from .ir.dtypes import DType
 from .promotion import convert
-from .result_types import RETURN_TYPES, MinMax, ValuesAndIndices
+from .result_types import RETURN_TYPES, MinMax
 from .tape_folded import folded
 from .tensor import Tensor, scalar_type_name
 
@@ -55,26 +55,41 @@ def sum(
     return finish(result, out, "sum")
 
 
-def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+def nansum(
+    input: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: DType | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """The sum without the NaNs."""
     zero = constant(0, input.dtype)
-    return folded(
+    found = folded(
         "NansumBackward0",
         (input,),
         lambda: sum(where(ne(input, input), zero, input), dim, keepdim, dtype=dtype),
     )
+    return finish(found, out, "nansum")
 
 
-def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+def prod(
+    input: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: DType | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """The product along the dim, or of all elements."""
     name = "ProdBackward0" if dim is None else "ProdBackward1"
     if dtype is None and input.dtype.kind not in ("float", "complex"):
         dtype = dtypes.i64
     attrs = {"dims": wrap_dims(dim, input.ndim), "keepdim": bool(keepdim)}
     if dtype is None:
-        result: Tensor = apply(_PROD, (input,), attrs, name)
-        return result
-    return folded(name, (input,), lambda: apply(_PROD, (convert(input, dtype),), attrs))
+        return finish(apply(_PROD, (input,), attrs, name), out, "prod")
+    found = folded(name, (input,), lambda: apply(_PROD, (convert(input, dtype),), attrs))
+    return finish(found, out, "prod")
 
 
 def mean(
@@ -101,10 +116,18 @@ def _need_floating(name: str, value: Tensor) -> None:
         )
 
 
-def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+def nanmean(
+    input: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: DType | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """The mean without the NaNs."""
+    _need_floating("nanmean", input)
     counted = sum(eq(input, input), dim, keepdim)
-    return nansum(input, dim, keepdim) / counted
+    return finish(nansum(input, dim, keepdim, dtype=dtype) / counted, out, "nanmean")
 
 
 def _correction(unbiased: Any, correction: Any) -> int:
@@ -130,20 +153,23 @@ def _var(input: Tensor, dim: Any, correction: int, keepdim: bool) -> Tensor:
 
 
 def var(
-    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
-) -> Tensor:
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The variance; `correction` is subtracted from the count (1: Bessel's)."""
     dim, unbiased = _variance_dims(dim, unbiased)
-    return _var(input, dim, _correction(unbiased, correction), keepdim)
+    return finish(_var(input, dim, _correction(unbiased, correction), keepdim), out, "var")
 
 
 def std(
-    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
-) -> Tensor:
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The standard deviation; where it is 0 its gradient is 0."""
     dim, unbiased = _variance_dims(dim, unbiased)
     count = _correction(unbiased, correction)
-    return folded("StdBackward0", (input,), lambda: _safe_sqrt(_var(input, dim, count, keepdim)))
+    found = folded("StdBackward0", (input,), lambda: _safe_sqrt(_var(input, dim, count, keepdim)))
+    return finish(found, out, "std")
 
 
 def _safe_sqrt(value: Tensor) -> Tensor:
@@ -176,8 +202,10 @@ def std_mean(
     )
 
 
-def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+def logsumexp(input: Tensor, dim: Any, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """log(sum(exp(input))), shifted by the maximum."""
+    if input.dtype.is_integral:
+        input = convert(input, promotion.get_default_dtype())
 
     def compute() -> Tensor:
         high = amax(input.detach(), dim, True)
@@ -189,7 +217,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
         dims = wrap_dims(dim, input.ndim)
         return reshape(shifted, tuple(s for i, s in enumerate(shifted.shape) if i not in dims))
 
-    return folded("LogsumexpBackward0", (input,), compute)
+    return finish(folded("LogsumexpBackward0", (input,), compute), out, "logsumexp")
 
 
 # Extremes
@@ -221,6 +249,8 @@ def _extreme(name: str, whole: Any, arg: Any, pairwise: str) -> Callable[..., An
         values = gathered(input, at, indices, keepdim, f"{title}Backward0")
         if not keepdim and input.ndim:
             indices = dropped(indices, at)
+        if out is not None:
+            return RETURN_TYPES[name](finish(values, out[0], name), finish(indices, out[1], name))
         return RETURN_TYPES[name](values, indices)
 
     function.__name__ = function.__qualname__ = name
@@ -260,6 +290,8 @@ def _along_dims(name: str, op: Any) -> Callable[..., Tensor]:
         for d in dims:
             if input.ndim and input.shape[d] == 0:
                 raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
+        if input.dtype is dtypes.bool_:
+            return (any if name == "amax" else all)(input, dims, keepdim, out=out)
         return finish(apply(op, (input,), {"dims": dims, "keepdim": bool(keepdim)}), out, name)
 
     function.__name__ = function.__qualname__ = name
@@ -270,12 +302,12 @@ def _along_dims(name: str, op: Any) -> Callable[..., Tensor]:
 amax, amin = _along_dims("amax", _AMAX), _along_dims("amin", _AMIN)
 
 
-def aminmax(
-    input: Tensor, *, dim: int | None = None, keepdim: bool = False, out: Any = None
-) -> MinMax:
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False, out: Any = None) -> Any:
     """Minimum and maximum of all elements, or along a dim."""
     if dim is None and input._type.numel == 0:
-        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity.")
+        raise RuntimeError(
+            "aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity."
+        )
     dims: Any = () if dim is None else dim
 
     def extreme(function: Callable[..., Tensor]) -> Tensor:
@@ -283,11 +315,18 @@ def aminmax(
         return reshape(found, (1,) * input.ndim) if keepdim and dim is None else found
 
     low, high = extreme(amin), extreme(amax)
-    return MinMax(low, high) if out is None else MinMax(finish(low, out[0], "aminmax"), finish(high, out[1], "aminmax"))
+    if out is None:
+        return MinMax(low, high)
+    return MinMax(finish(low, out[0], "aminmax"), finish(high, out[1], "aminmax"))
 
 
 def _position(name: str, op: Any) -> Callable[..., Tensor]:
-    def function(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    def function(
+        input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Tensor | None = None
+    ) -> Tensor:
+        return finish(position(input, dim, keepdim), out, name)
+
+    def position(input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
         if input.dtype is dtypes.bool_:
             raise NotImplementedError(f"\"{name}_cpu\" not implemented for 'Bool'")
         if dim is None:
@@ -311,11 +350,13 @@ argmax, argmin = _position("argmax", _ARGMAX), _position("argmin", _ARGMIN)
 
 
 def _truth(name: str, op: Any) -> Callable[..., Tensor]:
-    def function(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    def function(
+        input: Tensor, dim: Any = None, keepdim: bool = False, *, out: Tensor | None = None
+    ) -> Tensor:
         attrs = {"dims": wrap_dims(dim, input.ndim), "keepdim": bool(keepdim)}
-        value = ne(input, 0) if input.dtype.is_complex else input
+        value = input if input.dtype is dtypes.bool_ else ne(input, 0)
         result: Tensor = apply(op, (value,), attrs)
-        return convert(result, dtypes.u8) if input.dtype is dtypes.u8 else result
+        return finish(convert(result, dtypes.u8) if input.dtype is dtypes.u8 else result, out, name)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"Whether {name} elements along the dims are nonzero."

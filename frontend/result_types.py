@@ -1,0 +1,37 @@
+"""The named tuples that functions with several results return; they print as `torch.return_types.max(...)`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .tensor import Tensor
+
+
+def _repr(self: Any) -> str:
+    parts = ",\n".join(f"{field}={value!r}" for field, value in zip(self._fields, self))
+    return f"torch.return_types.{type(self).__name__}(\n{parts})"
+
+
+class ValuesAndIndices(NamedTuple):
+    """Values and where they stood."""
+
+    values: Tensor
+    indices: Tensor
+
+
+class _Extremes(NamedTuple):
+    min: Tensor
+    max: Tensor
+
+
+def _named(name: str, base: type[Any]) -> Any:
+    return type(name, (base,), {"__repr__": _repr, "__slots__": (), "__module__": "torch.return_types"})
+
+
+RETURN_TYPES: dict[str, type[ValuesAndIndices]] = {
+    name: _named(name, ValuesAndIndices)
+    for name in (
+        "cummax", "cummin", "kthvalue", "max", "median", "min", "mode", "nanmedian", "sort", "topk",
+    )
+}  # fmt: skip
+MinMax: type[_Extremes] = _named("aminmax", _Extremes)

@@ -1,0 +1,13 @@
+"""`torch.return_types`: the classes of the named tuples that functions with several results return."""
+
+from __future__ import annotations
+
+from .functional_floats import frexp_result as frexp
+from .linalg.results import RESULTS
+from .result_types import RETURN_TYPES, MinMax
+
+aminmax = MinMax
+globals().update(RETURN_TYPES)
+globals().update(RESULTS)
+
+__all__ = ["aminmax", "frexp", *sorted(RETURN_TYPES), *sorted(RESULTS)]
