@@ -11,6 +11,7 @@ import math
 from . import dispatch
 from .arguments import tensor_argument
 from .dispatch import apply, constant, op_named, view_step
+from .functional_pointwise import convert_copy
 from .inplace import assign, finish
 from .ir import dtypes
 from .memory_layout import storage_offset, strides
@@ -186,6 +187,8 @@ def angle(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 def sgn(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """x / |x|, and 0 at 0: of real numbers their sign."""
     tensor_argument(input, "sgn")
+    if input.dtype.kind == "bool":
+        return finish(convert_copy(input), out, "sgn")
     op = _SGN if input.dtype.is_complex else _SIGN
     return finish(apply(op, (input,), grad_name="SgnBackward0"), out, "sgn")
 

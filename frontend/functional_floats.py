@@ -9,20 +9,15 @@ from typing import Any, NamedTuple
 from .arguments import operand, tensor_argument
 from .dispatch import apply, constant, op_named
 from .elementwise import binary, composed, named, not_implemented
-from .functional_arithmetic import add, div, mul, pair_of, pow, sub
+from .functional_arithmetic import mul, pair_of, pow, sub
 from .functional_pointwise import (
     convert_copy,
     eq,
-    exp2,
     ge,
     gt,
-    isinf,
     isnan,
     le,
-    log1p,
     lt,
-    maximum,
-    minimum,
     trunc,
     where,
 )
@@ -157,24 +152,6 @@ fmax = _choice("fmax", "The larger of the two; a number rather than NaN.", lambd
 fmin = _choice("fmin", "The smaller of the two; a number rather than NaN.", lambda a, b: le(a, b))
 
 
-def logaddexp2(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """log2(2^input + 2^other), without overflow."""
-    first, second = pair_of(
-        tensor_argument(input, "logaddexp2"), tensor_argument(other, "logaddexp2", "other", 2)
-    )
-    if first.dtype.kind != "float":
-        raise not_implemented("logaddexp2_cpu", first)
-
-    def compute() -> Tensor:
-        high, low = maximum(first, second), minimum(first, second)
-        infinite = isinf(high)  # where the difference would be NaN
-        zero = constant(0, high.dtype)
-        apart = sub(where(infinite, zero, low), where(infinite, zero, high))
-        return where(infinite, high, add(high, div(log1p(exp2(apart)), math.log(2.0))))
-
-    return finish(folded("Logaddexp2Backward0", (input, other), compute), out, "logaddexp2")
-
-
 def _of_integers(name: str, doc: str) -> Callable[..., Tensor]:
     op = op_named(name)
 
@@ -193,23 +170,16 @@ lcm = _of_integers("lcm", "The least common multiple.")
 
 def fill(input: Tensor, value: Any) -> Tensor:
     """A tensor of the input's shape and dtype, every element `value`."""
-    if isinstance(value, Tensor):
-        if value.ndim:
-            raise RuntimeError(
-                f"fill only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
-            )
-        filled = convert(value, tensor_argument(input, "fill").dtype)
-        return folded(
-            "FillBackward1", (input, value), lambda: convert_copy(filled.expand(tuple(input.shape)))
+    if isinstance(value, Tensor) and value.ndim:
+        raise RuntimeError(
+            f"fill only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
         )
-    full: Tensor = apply(
-        op_named("full"), (), {"shape": tuple(input.shape), "value": value, "dtype": input.dtype}
-    )
-    return full
+    filled: Tensor = convert_copy(tensor_argument(input, "fill")).fill_(value)
+    return filled
 
 
 # The names of `torch` that are defined here.
 __all__ = [
     "copysign", "fill", "fmax", "fmin", "frac", "frexp", "gcd", "heaviside", "isneginf", "isposinf",
-    "lcm", "ldexp", "logaddexp2", "nextafter", "signbit",
+    "lcm", "ldexp", "nextafter", "signbit",
 ]  # fmt: skip

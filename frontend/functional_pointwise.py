@@ -12,7 +12,7 @@ import ml_dtypes
 from .arguments import operand, tensor_argument
 from .dispatch import apply, constant, op_named
 from .elementwise import binary, composed, named, not_implemented, unary
-from .functional_arithmetic import add, div, mul, neg, pair_of, sub
+from .functional_arithmetic import div, mul, pair_of
 from .functional_host import nonzero
 from .inplace import finish
 from .ir import dtypes
@@ -43,12 +43,22 @@ atan = unary("atan", "The angle in [-pi/2, pi/2] with this tangent.")
 asinh = unary("asinh", "The inverse of sinh.")
 acosh = unary("acosh", "The non-negative inverse of cosh.")
 atanh = unary("atanh", "The inverse of tanh.")
+sinh = unary("sinh", "The hyperbolic sine.")
+cosh = unary("cosh", "The hyperbolic cosine.")
 sigmoid = unary("sigmoid", "1 / (1 + exp(-input)).")
 isnan = unary("isnan", "Where the input is NaN.", float_only=False)
 isinf = unary("isinf", "Where the input is infinite.", float_only=False)
 isfinite = unary("isfinite", "Where the input is neither NaN nor infinite.", float_only=False)
 abs = unary("abs", "The absolute value.", float_only=False)
-sign = unary("sign", "-1, 0 or 1.", float_only=False)
+
+
+def sign(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """-1, 0 or 1; of a bool itself."""
+    if tensor_argument(input, "sign").dtype is dtypes.bool_:
+        return finish(convert_copy(input), out, "sign")
+    return finish(apply(op_named("sign"), (input,)), out, "sign")
+
+
 relu = unary("relu", "max(input, 0).", float_only=False)
 logical_not = unary("logical_not", "Whether the input is zero.", float_only=False)
 
@@ -98,15 +108,8 @@ def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Ten
 _ROUND = op_named("round")
 
 
-def _sinh(x: Tensor) -> Tensor:
-    grown = expm1(x)  # accurate near 0, where exp(x) - exp(-x) cancels
-    return mul(add(grown, div(grown, add(grown, 1))), 0.5)
-
-
 log2 = composed("log2", "The logarithm to base 2.", lambda x: div(log(x), math.log(2)))
 log10 = composed("log10", "The logarithm to base 10.", lambda x: div(log(x), math.log(10)))
-sinh = composed("sinh", "The hyperbolic sine.", _sinh)
-cosh = composed("cosh", "The hyperbolic cosine.", lambda x: mul(add(exp(x), exp(neg(x))), 0.5))
 exp2 = composed("exp2", "2 to the input.", lambda x: apply(op_named("pow"), (constant(2.0, x.dtype), x)))
 
 
@@ -246,29 +249,17 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     return folded(name, (input, filling), compute)
 
 
-def hypot(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """sqrt(input² + other²), without overflow in between."""
-
-    def compute() -> Tensor:
-        a, b = abs(input), abs(other)
-        high = maximum(a, b)
-        scale = where(eq(high, 0), constant(1, high.dtype), high).detach()
-        x, y = div(a, scale), div(b, scale)
-        return mul(sqrt(add(mul(x, x), mul(y, y))), scale)
-
-    return finish(folded("HypotBackward0", (input, other), compute), out, "hypot")
-
-
-def logaddexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """log(exp(input) + exp(other)), without overflow."""
-
-    def compute() -> Tensor:
-        high, low = maximum(input, other), minimum(input, other)
-        infinite = isinf(high)  # where the difference would be NaN
-        apart = sub(where(infinite, high, low), high)
-        return where(infinite, high, add(high, log1p(exp(where(infinite, constant(0, high.dtype), apart)))))
-
-    return finish(folded("LogaddexpBackward0", (input, other), compute), out, "logaddexp")
+hypot = binary("hypot", "sqrt(input² + other²), without overflow.", numbers=False, kernel="hypot_cpu")
+logaddexp = binary(
+    "logaddexp",
+    "logaddexp2",
+    "log(exp(input) + exp(other)), without overflow.",
+    numbers=False,
+    kernel="logaddexp_cpu",
+)
+logaddexp2 = binary(
+    "logaddexp2", "log2(2^input + 2^other), without overflow.", numbers=False, kernel="logaddexp2_cpu"
+)
 
 
 def nan_to_num(

@@ -4,29 +4,117 @@ from __future__ import annotations
 
 from .table import Family, booleans, given, integers, normal, spread, uniform
 
-_UNARY = (
-    "abs absolute neg negative exp exp2 expm1 sin cos tan sinh cosh tanh erf erfc sigmoid square floor ceil trunc fix round "
-    "sign sgn reciprocal relu deg2rad rad2deg frac nan_to_num positive asinh arcsinh atan arctan"
-).split()
-_POSITIVE = "sqrt rsqrt log log2 log10 log1p".split()
-_INSIDE = "asin arcsin acos arccos atanh arctanh".split()
-_PREDICATES = "isnan isinf isfinite isposinf isneginf isreal signbit".split()
-_BINARY = (
-    "add sub subtract mul multiply div divide true_divide maximum minimum fmax fmin copysign atan2 arctan2 hypot "
-    "logaddexp logaddexp2 remainder fmod floor_divide"
-).split()
-_COMPARE = "lt less le less_equal gt greater ge greater_equal eq ne not_equal".split()
-_LOGICAL = "logical_and logical_or logical_xor".split()
-_BITS = "bitwise_and bitwise_or bitwise_xor".split()
+_UNARY = [
+    "abs",
+    "absolute",
+    "neg",
+    "negative",
+    "exp",
+    "exp2",
+    "expm1",
+    "sin",
+    "cos",
+    "tan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "erf",
+    "erfc",
+    "sigmoid",
+    "square",
+    "floor",
+    "ceil",
+    "trunc",
+    "fix",
+    "round",
+    "sign",
+    "sgn",
+    "reciprocal",
+    "relu",
+    "deg2rad",
+    "rad2deg",
+    "frac",
+    "nan_to_num",
+    "positive",
+    "asinh",
+    "arcsinh",
+    "atan",
+    "arctan",
+]
+_POSITIVE = ["sqrt", "rsqrt", "log", "log2", "log10", "log1p"]
+_INSIDE = ["asin", "arcsin", "acos", "arccos", "atanh", "arctanh"]
+_PREDICATES = ["isnan", "isinf", "isfinite", "isposinf", "isneginf", "isreal", "signbit"]
+_BINARY = [
+    "add",
+    "sub",
+    "subtract",
+    "mul",
+    "multiply",
+    "div",
+    "divide",
+    "true_divide",
+    "maximum",
+    "minimum",
+    "fmax",
+    "fmin",
+    "copysign",
+    "atan2",
+    "arctan2",
+    "hypot",
+    "logaddexp",
+    "logaddexp2",
+    "remainder",
+    "fmod",
+    "floor_divide",
+]
+_COMPARE = ["lt", "less", "le", "less_equal", "gt", "greater", "ge", "greater_equal", "eq", "ne", "not_equal"]
+_LOGICAL = ["logical_and", "logical_or", "logical_xor"]
+_BITS = ["bitwise_and", "bitwise_or", "bitwise_xor"]
 _NO_METHOD_INPLACE = {"positive", "maximum", "minimum", "fmax", "fmin", "logaddexp", "logaddexp2"}
-_FUNCTIONS_INPLACE = (
-    "abs_ neg_ negative_ exp_ exp2_ expm1_ sin_ cos_ tan_ sinh_ cosh_ tanh_ erf_ erfc_ sigmoid_ square_ floor_ ceil_ trunc_ "
-    "fix_ round_ reciprocal_ relu_ deg2rad_ rad2deg_ frac_ nan_to_num_ asinh_ arcsinh_ atan_ arctan_ zero_"
-).split()
+_FUNCTIONS_INPLACE = [
+    "abs_",
+    "neg_",
+    "negative_",
+    "exp_",
+    "exp2_",
+    "expm1_",
+    "sin_",
+    "cos_",
+    "tan_",
+    "sinh_",
+    "cosh_",
+    "tanh_",
+    "erf_",
+    "erfc_",
+    "sigmoid_",
+    "square_",
+    "floor_",
+    "ceil_",
+    "trunc_",
+    "fix_",
+    "round_",
+    "reciprocal_",
+    "relu_",
+    "deg2rad_",
+    "rad2deg_",
+    "frac_",
+    "nan_to_num_",
+    "asinh_",
+    "arcsinh_",
+    "atan_",
+    "arctan_",
+    "zero_",
+]
 
 
 def _lines(*groups: list[str]) -> str:
     return "\n".join(line for group in groups for line in group)
+
+
+def _kept(name: str, function: str) -> str:
+    """The input without its history where PyTorch cannot differentiate the in-place form."""
+    stem = function.rstrip("_").replace("arc", "a")
+    return f"{name}.detach()" if stem in ("asinh", "atanh", "floor_divide") else name
 
 
 FAMILY = Family(
@@ -50,9 +138,13 @@ FAMILY = Family(
         ["torch.reciprocal(p)", "torch.reciprocal(w)"],
         [f"y.{n}()" for n in _UNARY],
         [f"torch.{n}(e)" for n in _UNARY],
-        [f"a = y.clone(); a.{n}_(); a" for n in _UNARY if n not in _NO_METHOD_INPLACE],
-        [f"a = y.clone(); torch.{n}(a); a" for n in _FUNCTIONS_INPLACE],
-        [f"o = torch.empty(0); torch.{n}(x.detach(), out=o); o" for n in _UNARY if n not in ("positive", "relu")],
+        [f"a = {_kept('y', n)}.clone(); a.{n}_(); a" for n in _UNARY if n not in _NO_METHOD_INPLACE],
+        [f"a = {_kept('y', n)}.clone(); torch.{n}(a); a" for n in _FUNCTIONS_INPLACE],
+        [
+            f"o = torch.empty(0); torch.{n}(x.detach(), out=o); o"
+            for n in _UNARY
+            if n not in ("positive", "relu")
+        ],
         [f"torch.{n}(p)" for n in _POSITIVE],
         [f"p.{n}()" for n in _POSITIVE],
         [f"a = p.clone(); a.{n}_(); a" for n in _POSITIVE],
@@ -60,14 +152,18 @@ FAMILY = Family(
         [f"o = torch.empty(3, 4); torch.{n}(p.detach(), out=o); o" for n in _POSITIVE],
         [f"torch.{n}(u)" for n in _INSIDE],
         [f"u.{n}()" for n in _INSIDE],
-        [f"a = u.clone(); a.{n}_(); a" for n in _INSIDE],
-        [f"a = u.clone(); torch.{n}_(a); a" for n in _INSIDE],
+        [f"a = {_kept('u', n)}.clone(); a.{n}_(); a" for n in _INSIDE],
+        [f"a = {_kept('u', n)}.clone(); torch.{n}_(a); a" for n in _INSIDE],
         [f"torch.{n}(1 + p)" for n in ("acosh", "arccosh")],
         [f"(1 + p).{n}()" for n in ("acosh", "arccosh")],
-        [f"a = 1 + p; a.{n}_(); a" for n in ("acosh", "arccosh")],
-        [f"a = 1 + p; torch.{n}_(a); a" for n in ("acosh", "arccosh")],
+        [f"a = 1 + p.detach(); a.{n}_(); a" for n in ("acosh", "arccosh")],
+        [f"a = 1 + p.detach(); torch.{n}_(a); a" for n in ("acosh", "arccosh")],
         [f"o = torch.empty(3, 4); torch.{n}(u.detach(), out=o); o" for n in _INSIDE],
-        [f"torch.{n}(w)" for n in [*_UNARY, *_POSITIVE, *_INSIDE, "acosh"] if n not in ("reciprocal", "deg2rad")],
+        [
+            f"torch.{n}(w)"
+            for n in [*_UNARY, *_POSITIVE, *_INSIDE, "acosh"]
+            if n not in ("reciprocal", "deg2rad")
+        ],
         [f"torch.{n}(i)" for n in [*_UNARY, *_POSITIVE, *_INSIDE, "acosh"] if n not in ("frac",)],
         [f"torch.{n}(w)" for n in _PREDICATES],
         [f"w.{n}()" for n in _PREDICATES],
@@ -75,15 +171,18 @@ FAMILY = Family(
         [f"torch.{n}(x, z)" for n in _BINARY],
         [f"x.{n}(y)" for n in _BINARY],
         [f"torch.{n}(w, v)" for n in _BINARY],
-        [f"a = y.clone(); a.{n}_(p); a" for n in _BINARY if n not in _NO_METHOD_INPLACE],
-        [f"o = torch.empty(0); torch.{n}(x.detach(), z.detach(), out=o); o" for n in _BINARY],
         [
-            f"torch.{n}(i, j)"
+            f"a = {_kept('y', n)}.clone(); a.{n}_({_kept('p', n)}); a"
             for n in _BINARY
-            if n not in ("hypot", "logaddexp", "logaddexp2")
+            if n not in _NO_METHOD_INPLACE
         ],
+        [f"o = torch.empty(0); torch.{n}(x.detach(), z.detach(), out=o); o" for n in _BINARY],
+        [f"torch.{n}(i, j)" for n in _BINARY if n not in ("hypot", "logaddexp", "logaddexp2")],
         [f"torch.{n}(x, 2)" for n in _BINARY[:8] if n not in ("maximum", "minimum")],
-        [f"torch.{n}(i, 2.5)" for n in ("add", "sub", "mul", "div", "remainder", "fmod", "floor_divide", "copysign")],
+        [
+            f"torch.{n}(i, 2.5)"
+            for n in ("add", "sub", "mul", "div", "remainder", "fmod", "floor_divide", "copysign")
+        ],
         [f"torch.{n}(x, y)" for n in _COMPARE],
         [f"x.{n}(0.5)" for n in _COMPARE],
         [f"torch.{n}(w, v)" for n in _COMPARE],
@@ -296,6 +395,8 @@ FAMILY = Family(
         ),
         "float16": _lines([f"torch.{n}(y)" for n in ("asinh", "atan", "erfc", "sinh", "frac", "sign")]),
         "int64": _lines([f"torch.{n}(x)" for n in _UNARY if n not in ("frac", "reciprocal")]),
-        "bool": _lines(["torch.sgn(x)", "torch.exp(x)", "torch.atan(x)", "torch.add(x, y)", "torch.mul(x, y)"]),
+        "bool": _lines(
+            ["torch.sgn(x)", "torch.exp(x)", "torch.atan(x)", "torch.add(x, y)", "torch.mul(x, y)"]
+        ),
     },
 )
