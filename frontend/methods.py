@@ -172,7 +172,7 @@ _INPLACE: dict[Any, tuple[str, ...]] = {
         "digamma", "erfinv", "i0", "igamma", "igammac", "lgamma", "logit", "mvlgamma", "polygamma", "sinc",
         "xlogy",
     ),
-    complexes: ("sgn",),
+    complexes: ("conj_physical", "sgn"),
     cumulative: ("cumsum", "cumprod"),
     shapes: ("tril", "triu"),
     matrices: ("addmm", "baddbmm", "addmv"),
