@@ -63,7 +63,7 @@ def vector_norm(
         raise TypeError(
             f"linalg_vector_norm(): argument 'ord' (position 2) must be Number, not {type(ord).__name__}"
         )
-    value, order, dims = _in_dtype("linalg.vector_norm", x, dtype), float(ord), _dims(dim, x.ndim)
+    order, dims = float(ord), _dims(dim, x.ndim)
     if (math.isinf(order) or order < 0) and any(x.shape[d] == 0 for d in dims):
         raise RuntimeError(
             f"linalg.vector_norm cannot compute the {order:g} norm on an empty tensor because the operation does not "
@@ -73,7 +73,11 @@ def vector_norm(
             f"{next(d for d in dims if x.shape[d] == 0)} because this dimension is empty and the operation does not "
             "have an identity"
         )
-    result = folded("LinalgVectorNormBackward0", (x,), lambda: _vector_norm(value, order, dims, keepdim))
+
+    def compute() -> Tensor:
+        return _vector_norm(_in_dtype("linalg.vector_norm", x, dtype), order, dims, keepdim)
+
+    result = folded("LinalgVectorNormBackward0", (x,), compute)
     return finish(result, out, "linalg_vector_norm")
 
 
@@ -86,7 +90,7 @@ def _vector_norm(value: Tensor, order: float, dims: tuple[int, ...], keepdim: bo
     if order == 1.0:
         return sum(size, dims, keepdim)
     if order == 0.0:
-        return sum(convert(ne(size, 0), size.dtype), dims, keepdim)
+        return sum(where(eq(size, 0), size, constant(1, size.dtype)), dims, keepdim)
     if math.isinf(order):
         return (amax if order > 0 else amin)(size, dims if value.ndim else (), keepdim)
     zero = eq(size, 0)
