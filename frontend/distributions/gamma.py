@@ -46,7 +46,7 @@ class Gamma(ExponentialFamily):
         shape = self._extended_shape(sample_shape)
         value = _standard_gamma(self.concentration.expand(shape)) / self.rate.expand(shape)
         # Out of reach of autograd: an underflow to 0 is no reason to lose the gradient.
-        value.detach().clamp_(min=tiny_of(value.dtype))
+        value.data.clamp_(min=tiny_of(value.dtype))
         return value
 
     def log_prob(self, value: Tensor) -> Tensor:
