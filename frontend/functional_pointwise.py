@@ -252,7 +252,6 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
 hypot = binary("hypot", "sqrt(input² + other²), without overflow.", numbers=False, kernel="hypot_cpu")
 logaddexp = binary(
     "logaddexp",
-    "logaddexp2",
     "log(exp(input) + exp(other)), without overflow.",
     numbers=False,
     kernel="logaddexp_cpu",
@@ -348,7 +347,7 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
-    "logaddexp",
+    "logaddexp", "logaddexp2",
     "logical_and",
     "logical_not",
     "logical_or",
