@@ -36,6 +36,10 @@ class Capture(Protocol):
         """The ops that follow belong to the gradient of this node of the tape; None: to the user's code again."""
 
 
+class TraceAgain(Exception):
+    """Raised by library code that found something to do once, and did it: the trace starts anew."""
+
+
 def active() -> Capture | None:
     """The tracer, while a function is being compiled in this thread."""
     return local.backend.capture

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..capture import TraceAgain
 from ..dispatch import use_backend
 from ..ir import dims
 from ..ir.graph import Graph, Value
@@ -134,12 +135,15 @@ def trace_call(
             return trace, list(tracer.created)
     except TraceError:
         raise
+    except TraceAgain:
+        pass
     except Exception as error:
         place = error_location(error)
         error.add_note(f"while compiling {name}" + (f", at {place}" if place else ""))
         raise
     finally:
         tracer.undo()
+    return trace_call(fn, args, kwargs, name, parameter_names, describe, dynamic)
 
 
 def unaliased(graph: Graph, trace: Trace) -> Graph:
