@@ -199,7 +199,7 @@ IndependentTransform(torch.distributions.ExpTransform(), 1) | x
 ReshapeTransform((3,), (3, 1)) | x
 StickBreakingTransform() | x
 CorrCholeskyTransform() | x
-CatTransform([torch.distributions.ExpTransform(), torch.distributions.AffineTransform(0.0, 2.0)], dim=0, lengths=[1, 1]) | x
+CatTransform([torch.distributions.ExpTransform(), torch.distributions.TanhTransform()], 0, [1, 1]) | x
 StackTransform([torch.distributions.ExpTransform(), torch.distributions.TanhTransform()], dim=0) | x
 CumulativeDistributionTransform(torch.distributions.Normal(x, p)) | y
 """
@@ -230,7 +230,7 @@ _more = [
     "torch.distributions.Binomial(3, u).entropy()",
     "torch.distributions.Categorical(s).enumerate_support()",
     "torch.distributions.OneHotCategorical(s).enumerate_support()",
-    "torch.distributions.Gamma(p.detach(), q).cdf(u)",
+    "torch.distributions.Gamma(torch.tensor(1.5, dtype=torch.float64), q).cdf(u)",
     "torch.distributions.Normal(x, p).expand((4, 2, 3)).log_prob(y)",
     "torch.distributions.Bernoulli(u).expand((4, 2, 3)).entropy()",
     "torch.distributions.Dirichlet(p).expand((4, 2)).log_prob(s)",
@@ -309,7 +309,7 @@ _single = [
     "repr(torch.distributions.Independent(torch.distributions.Bernoulli(u), 1))",
     "repr(torch.distributions.constraints.interval(0, 2))",
     "repr(torch.distributions.constraints.real_vector)",
-    "repr(torch.distributions.ComposeTransform([torch.distributions.ExpTransform(), torch.distributions.TanhTransform().inv]))",
+    "t = torch.distributions.ExpTransform(); repr(torch.distributions.ComposeTransform([t, t.inv]))",
 ]
 _drawing = [
     *(f"{line} [float64]" for line in (*_rsamples, *_samples)),
