@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import vitrify as torch
 from vitrify.codegen.loops.interpreter import run_program as interpret
 from vitrify.codegen.loops.printer import print_program
@@ -270,7 +271,8 @@ def test_complex_results_given_twice_or_handed_back() -> None:
 
 
 def test_a_host_calls_graph_takes_dims_from_outside() -> None:
-    text = "dims n in 1..9\ngraph g() -> f32[n,2] {\n  %0: f32[n,2] = full() {shape=[n,2], value=1.0, dtype=f32}\n  return %0\n}"
+    node = "%0: f32[n,2] = full() {shape=[n,2], value=1.0, dtype=f32}"
+    text = f"dims n in 1..9\ngraph g() -> f32[n,2] {{\n  {node}\n  return %0\n}}"
     assert to_text(parse_region(text)) == text
     with pytest.raises(Exception, match="no input of the graph has n as a dim"):
         parse(text)

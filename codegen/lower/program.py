@@ -156,7 +156,7 @@ class _Placement:
             offsets={b.name: offsets[b.name] for b in arena},
             arena_bytes=plans.pop(-1).arena_bytes,
             messages=dict(ctx.messages),
-            lifetimes=tuple(intervals),
+            lifetimes=tuple(parts[-1]),
             repeats=tuple(ctx.repeats),
             late=late,
             late_bytes={number: plan.arena_bytes for number, plan in plans.items()},
