@@ -27,7 +27,7 @@ from .by_decomposition import vjp_by_decomposition
 from .common import FLOAT, Array, Shape, check_dtype, check_same_dtype, uniform
 from .contraction import transposed
 from .recurrent_gradients import gru_vjp, lstm_vjp, rnn_vjp
-from .recurrent_steps import columns, join, over_steps, recurrent, sigmoid_into, step_rows, widened
+from .recurrent_steps import Recurrent, columns, join, over_steps, sigmoid_into, step_rows, widened
 
 ATTRS = {"batch_sizes": Attr("dims"), "reverse": Attr("bool", False)}
 RNN_ATTRS = {"activation": Attr("str", "tanh"), **ATTRS}
@@ -89,9 +89,9 @@ def _rnn_infer(
 def _rnn_numpy(
     x: Array, h: Array, w: Array, activation: str, batch_sizes: Any, reverse: bool
 ) -> tuple[Array, ...]:
-    h, output = h.copy(), np.empty_like(x)
+    h, output, recurrent = h.copy(), np.empty_like(x), Recurrent(w, batch_sizes)
     for _, part, n in step_rows(batch_sizes, reverse):
-        y = np.add(x[part], recurrent(h[:n], w), out=output[part])
+        y = np.add(x[part], recurrent(h[:n]), out=output[part])
         if activation == "tanh":
             np.tanh(y, out=y)
         else:
@@ -160,9 +160,10 @@ def _lstm_numpy(
     h, c = h.copy(), c.copy()
     output = np.empty((len(x), h.shape[1]), x.dtype)
     gates, cells = np.empty_like(x), np.empty((len(x), size), x.dtype)
+    recurrent, place = Recurrent(w, batch_sizes), np.empty_like(c)
     for _, part, n in step_rows(batch_sizes, reverse):
-        g = np.add(x[part], recurrent(h[:n], w), out=gates[part])
-        candidate = np.tanh(g[:, 2 * size : 3 * size])
+        g = np.add(x[part], recurrent(h[:n]), out=gates[part])
+        candidate = np.tanh(g[:, 2 * size : 3 * size], out=place[:n])
         sigmoid_into(g)  # one pass over all gates, the candidate's put back after it
         g[:, 2 * size : 3 * size] = candidate
         cell = np.multiply(g[:, size : 2 * size], c[:n], out=cells[part])
@@ -240,8 +241,9 @@ def _gru_numpy(
     size = h.shape[1]
     h = h.copy()
     output, gates = np.empty((len(x), size), x.dtype), np.empty((len(x), 4 * size), x.dtype)
+    recurrent = Recurrent(w, batch_sizes)
     for _, part, n in step_rows(batch_sizes, reverse):
-        from_state = recurrent(h[:n], w)
+        from_state = recurrent(h[:n])
         if bias:
             from_state += bias[0]
         g, from_input = gates[part], x[part]
