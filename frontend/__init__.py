@@ -92,6 +92,7 @@ from .random_samplers import *
 from .runtime.threads import get_num_threads, set_num_threads
 from .serialization import load, save
 from .size import Size
+from .spectrograms import *
 from .tables import *
 from .tensor import Tensor
 from .type_info import finfo, iinfo

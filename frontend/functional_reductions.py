@@ -146,8 +146,11 @@ def _var(input: Tensor, dim: Any, correction: int, keepdim: bool) -> Tensor:
         raise RuntimeError("std and var only support floating point and complex dtypes")
     attrs = {"dims": _all_if_empty(dim, input.ndim), "keepdim": bool(keepdim), "correction": correction}
     if input.dtype.is_complex:
-        parts = (apply(_VAR, (part,), attrs) for part in (real(input), imag(input)))
-        return folded("VarBackward0", (input,), lambda: add(*parts))
+        return folded(
+            "VarBackward0",
+            (input,),
+            lambda: add(*(apply(_VAR, (part(input),), attrs) for part in (real, imag))),
+        )
     result: Tensor = apply(_VAR, (input,), attrs)
     return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import capture, copying, creation, device, formats, indexing, promotion, random
+from . import capture, copying, creation, device, formats, indexing, promotion, random, spectrograms
 from . import functional_arithmetic as arithmetic
 from . import functional_complex as complexes
 from . import functional_cumulative as cumulative
@@ -68,7 +68,7 @@ _METHODS_ONLY = {
 
 for _module in (
     arithmetic, pointwise, reductions, order, shapes, slices, matrices, indexed, indexing, host, cumulative,
-    elements, joining, memory, products, statistics, algebra, complexes, floats, special,
+    elements, joining, memory, products, statistics, algebra, complexes, spectrograms, floats, special,
 ):  # fmt: skip
     for _name in _module.__all__:
         if _name not in _NO_METHODS:

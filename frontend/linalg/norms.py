@@ -12,7 +12,7 @@ from typing import Any
 from ..arguments import wrap_dim
 from ..dispatch import apply, constant, op_named
 from ..functional_arithmetic import div, mul, pow
-from ..functional_pointwise import abs, eq, gt, maximum, ne, where
+from ..functional_pointwise import abs, eq, gt, maximum, where
 from ..functional_reductions import amax, amin, sum
 from ..functional_shape import movedim, reshape, unsqueeze
 from ..functional_slices import select

@@ -11,16 +11,18 @@ from typing import Any
 
 from .. import functional_slices as slices
 from ..arguments import wrap_dim
-from ..creation import eye, ones
+from ..creation import eye, ones, zeros
 from ..dispatch import apply, op_named
 from ..functional_arithmetic import mul, sub
 from ..functional_cumulative import cumprod
 from ..functional_matmul import matmul
+from ..functional_pointwise import where
 from ..functional_reductions import sum
 from ..functional_shape import broadcast_tensors, cat, expand, squeeze, unsqueeze
 from ..functional_slices import roll
 from ..inplace import finish
 from ..ir.dims import DimLike
+from ..ir.dtypes import bool_
 from ..promotion import convert, number_dtype
 from ..tape_folded import folded
 from ..tensor import Tensor, cxx_name, scalar_type_name
@@ -45,7 +47,8 @@ def matrix_power(A: Tensor, n: int, *, out: Tensor | None = None) -> Tensor:
     need_square("linalg.matrix_power", A)
     if n == 0:
         size = A.shape[-1]
-        one = expand(eye(size, dtype=A.dtype), tuple(A.shape)).clone()
+        no = zeros((), dtype=bool_)
+        one = where(no, A, eye(size, dtype=A.dtype))  # A keeps its place in the history, with gradient 0
         return finish(one, out, "linalg_matrix_power")
     base = inv(A) if n < 0 else A
     result: Tensor | None = None

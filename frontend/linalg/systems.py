@@ -263,7 +263,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: Any = None, *, driver: str | None = None)
     shown = values if driver in ("gelsd", "gelss") else empty(0, dtype=real)
     return named(
         "linalg_lstsq",
-        (squeeze(solution, -1) if vector else solution, residuals.detach(), empties, shown.detach()),
+        (squeeze(solution, -1) if vector else solution, residuals, empties, shown.detach()),
     )
 
 

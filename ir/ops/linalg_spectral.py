@@ -212,7 +212,8 @@ def _eigh_vjp(F: Any, ctx: Any, dl: Any, dv: Any) -> list[Any]:
     if dv is None:
         return [F.matmul(F.mul(v, like(F, as_rows(F, dl), v)), vh)]
     gap = like(F, _gap(F, values, F.sub), v)
-    inner = _off_diagonal(F, F.div(F.matmul(vh, dv), gap))
+    turned = F.matmul(vh, dv)
+    inner = _off_diagonal(F, F.div(F.mul(F.sub(turned, adjoint(F, turned)), 0.5), gap))
     if dl is not None:
         inner = F.add(inner, diagonal_matrix(F, like(F, dl, v)))
     return [F.matmul(F.matmul(v, inner), vh)]

@@ -73,7 +73,7 @@ torch.lu(a)
 torch.lu(b, get_infos=True)
 a.lu()
 torch.lu_unpack(*torch.linalg.lu_factor(r))
-torch.lu_unpack(*torch.linalg.lu_factor(a), unpack_data=False)
+torch.lu_unpack(*torch.linalg.lu_factor(a.detach()), unpack_data=False)
 LU, p = torch.linalg.lu_factor(a); torch.linalg.lu_solve(LU, p, m)
 LU, p = torch.linalg.lu_factor(b); torch.linalg.lu_solve(LU, p, m, adjoint=True)
 LU, p = torch.linalg.lu_factor(a); torch.linalg.lu_solve(LU, p, m.mT, left=False)
@@ -142,7 +142,7 @@ torch.linalg.matrix_exp(z * 0.3)
 torch.linalg.matrix_power(a, 0)
 torch.linalg.matrix_power(a, 1)
 torch.linalg.matrix_power(a, 3)
-torch.linalg.matrix_power(b, 5)
+torch.linalg.matrix_power(b * 0.4, 5)
 torch.linalg.matrix_power(b, -2)
 torch.matrix_power(a, 2)
 a.matrix_power(2)
@@ -153,7 +153,7 @@ torch.linalg.matrix_rank(r, tol=4.0)
 torch.linalg.vector_norm(r)
 torch.linalg.vector_norm(r, 1, dim=-1)
 torch.linalg.vector_norm(r, 3.5, dim=(0, 1), keepdim=True)
-torch.linalg.vector_norm(r, 0, dim=0)
+torch.linalg.vector_norm(r.detach(), 0, dim=0)
 torch.linalg.vector_norm(r, float("inf"), dim=0)
 torch.linalg.vector_norm(r, -float("inf"))
 torch.linalg.vector_norm(r, -1.5, dim=1)
@@ -288,4 +288,8 @@ FAMILY = Family(
     },
     samples=SAMPLES,
     variants={"float64": DOUBLE},
+    forward_only={
+        text: "PyTorch's own backward fails: it has written into a saved tensor"
+        for text in ("torch.linalg.cond(b, 1)", 'torch.linalg.cond(a, "fro")', 'torch.linalg.cond(a, float("inf"))')
+    },
 )
