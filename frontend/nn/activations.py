@@ -9,6 +9,7 @@ import ml_dtypes
 
 from .. import functional_pointwise as pointwise
 from .. import functional_reductions as reductions
+from ..autocast import lower_precision
 from ..autograd.grad_mode import no_grad
 from ..creation import empty, ones_like, zeros_like
 from ..dispatch import active_backend, apply, constant, op_named
@@ -199,6 +200,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     return value * gate.sigmoid()
 
 
+@lower_precision
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """weight * x where x is negative: one weight, or one per channel. K. He et al., 2015."""
     if input.dtype is not weight.dtype:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import functional_pointwise as pointwise
 from .. import functional_reductions as reductions
+from ..autocast import lower_precision
 from ..creation import zeros
 from ..dispatch import apply, op_named
 from ..functional_shape import cat
@@ -42,6 +43,7 @@ def _grouped(tensor: Tensor, heads: int) -> Tensor:
     return wide.reshape(*shape[:-3], heads, *shape[-2:])
 
 
+@lower_precision
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,

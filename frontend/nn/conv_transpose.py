@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..autocast import lower_precision
 from ..dispatch import apply, op_named
 from ..functional_slices import narrow
 from ..tensor import Tensor, scalar_type_name
@@ -79,6 +80,7 @@ def _beyond_the_stride(x: Tensor, weight: Tensor, bias: Tensor | None, attrs: di
     return y if bias is None else y + bias.reshape(-1, *none[1:], 1)
 
 
+@lower_precision
 def conv_transpose1d(
     input: Tensor,
     weight: Tensor,
@@ -93,6 +95,7 @@ def conv_transpose1d(
     return _transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+@lower_precision
 def conv_transpose2d(
     input: Tensor,
     weight: Tensor,
@@ -107,6 +110,7 @@ def conv_transpose2d(
     return _transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+@lower_precision
 def conv_transpose3d(
     input: Tensor,
     weight: Tensor,

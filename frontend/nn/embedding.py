@@ -12,6 +12,7 @@ from ..dispatch import apply, op_named
 from ..functional_cumulative import cumsum
 from ..functional_indexing import gather
 from ..ir import dtypes
+from ..tape_folded import folded
 from ..tensor import Tensor
 
 _NO_SPARSE = "{}: sparse gradients are not supported; call it with sparse=False"
@@ -52,6 +53,20 @@ def _by_frequency(rows: Tensor, input: Tensor, count: int) -> Tensor:
     return fixed + (rows - fixed) * share
 
 
+def _looked_up(input: Tensor, weight: Tensor, max_norm: float | None, norm_type: float, name: str) -> Tensor:
+    """The rows, of which those that are too long have been shortened."""
+    if max_norm is None:
+        return _rows(input, weight, name)
+    if not weight.requires_grad:
+        limit_rows(weight, input, max_norm, norm_type)
+        return _rows(input, weight, name)
+    # The gradient is the weight's, whatever it was scaled by.
+    before = _rows(input, weight, name)
+    limit_rows(weight, input, max_norm, norm_type)
+    after = _rows(input, weight.detach(), name)
+    return folded(name, (weight,), lambda: after + (before - before.detach()))
+
+
 def embedding(
     input: Tensor,
     weight: Tensor,
@@ -70,9 +85,7 @@ def embedding(
         if not -count <= padding_idx < count:
             raise AssertionError("Padding_idx must be within num_embeddings")
         padding_idx %= count
-    if max_norm is not None:
-        limit_rows(weight, input, max_norm, norm_type)
-    rows = _rows(input, weight, "EmbeddingBackward0")
+    rows = _looked_up(input, weight, max_norm, norm_type, "EmbeddingBackward0")
     if scale_grad_by_freq and rows.requires_grad:
         rows = _by_frequency(rows, input, weight.shape[0])
     if padding_idx is not None and rows.requires_grad:
@@ -130,8 +143,6 @@ def embedding_bag(
         raise ValueError("max mode does not support sparse weights")
     if sparse:
         raise NotImplementedError(_NO_SPARSE.format("embedding_bag"))
-    if max_norm is not None:
-        limit_rows(weight, input, max_norm, norm_type)
     if per_sample_weights is not None and mode != "sum":
         raise NotImplementedError(
             "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' "
@@ -145,7 +156,7 @@ def embedding_bag(
                 f"{padding_idx}"
             )
         padding_idx %= count
-    rows = _rows(input, weight, "EmbeddingBagBackward0")
+    rows = _looked_up(input, weight, max_norm, norm_type, "EmbeddingBagBackward0")
     if scale_grad_by_freq and rows.requires_grad:
         rows = _by_frequency(rows, input, count)
     if per_sample_weights is not None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import functional_pointwise as pointwise
+from ..autocast import full_precision
 from ..functional_indexing import gather
 from ..functional_shape import stack
 from ..ir import dtypes
@@ -69,6 +70,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     return flat.matmul(theta.transpose(1, 2)).reshape(theta.shape[0], *spatial, rank)
 
 
+@full_precision
 def grid_sample(
     input: Tensor,
     grid: Tensor,
@@ -90,6 +92,7 @@ def grid_sample(
     return _sampled(input, grid, mode, padding_mode, _default_corners(align_corners), "grid_sampler")
 
 
+@full_precision
 def grid_sampler(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:

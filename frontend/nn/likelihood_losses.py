@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import functional_pointwise as pointwise
+from ..autocast import full_precision
 from ..creation import full as filled
 from ..creation import tensor
 from ..dispatch import apply, op_named
@@ -18,6 +19,7 @@ from .padding import pad
 from .reduction import check, legacy, reduced
 
 
+@full_precision
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -110,6 +112,7 @@ def _numbers(count: Any) -> Tensor:
     return found
 
 
+@full_precision
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,

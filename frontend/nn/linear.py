@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ..autocast import lower_precision
 from ..dispatch import apply, op_named
 from ..tensor import Tensor, scalar_type_name
 
 _ADDMM, _MATMUL = op_named("addmm"), op_named("matmul")
 
 
+@lower_precision
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input[..., in] times weight[out, in] transposed, plus bias[out]."""
     transposed = weight.t() if weight.ndim == 2 else weight

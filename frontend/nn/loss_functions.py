@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 from .. import functional_pointwise as pointwise
+from ..autocast import full_precision
 from ..dispatch import apply, op_named
 from ..tensor import Tensor
 from .reduction import check, legacy, reduced
@@ -22,6 +23,7 @@ def _same_size(input: Tensor, target: Tensor) -> None:
         )
 
 
+@full_precision
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -44,6 +46,7 @@ def mse_loss(
     return apply(op_named("mse_loss"), (input, target), {"reduction": reduction}, "MseLossBackward0")
 
 
+@full_precision
 def l1_loss(
     input: Tensor,
     target: Tensor,
@@ -57,6 +60,7 @@ def l1_loss(
     return reduced((input - target).abs(), reduction, "MeanBackward0" if reduction == "mean" else None)
 
 
+@full_precision
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -78,6 +82,7 @@ def smooth_l1_loss(
     return reduced(pointwise.where(size < beta, near, size - 0.5 * beta), reduction, "SmoothL1LossBackward0")
 
 
+@full_precision
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d**2 / 2 where |d| < delta, else delta * (|d| - delta / 2)."""
     _same_size(input, target)
@@ -89,6 +94,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     return reduced(values, check(reduction), "HuberLossBackward0")
 
 
+@full_precision
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -111,6 +117,7 @@ def kl_div(
     return result / input.shape[0] if batch_mean and input.ndim else result
 
 
+@full_precision
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -129,6 +136,7 @@ def nll_loss(
     return result
 
 
+@full_precision
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -228,6 +236,7 @@ def _check_binary(input: Tensor, target: Tensor, name: str) -> None:
         raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
 
 
+@full_precision
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -247,6 +256,7 @@ def binary_cross_entropy(
     return reduced(values, reduction, "BinaryCrossEntropyBackward0")
 
 
+@full_precision
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,

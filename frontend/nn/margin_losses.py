@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .. import functional_pointwise as pointwise
+from ..autocast import full_precision
 from ..dispatch import apply, op_named
 from ..functional_cumulative import cumsum
 from ..functional_indexing import gather
@@ -15,6 +16,7 @@ from .normalization import pairwise_distance
 from .reduction import check, legacy, reduced
 
 
+@full_precision
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -34,6 +36,7 @@ def margin_ranking_loss(
     return reduced((-target * (input1 - input2) + margin).clamp(min=0), reduction)
 
 
+@full_precision
 def hinge_embedding_loss(
     input: Tensor,
     target: Tensor,
@@ -49,6 +52,7 @@ def hinge_embedding_loss(
     return reduced(far + near, reduction)
 
 
+@full_precision
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -79,6 +83,7 @@ def _triplet(near: Tensor, far: Tensor, margin: float, reduction: str) -> Tensor
     return reduced((near - far + margin).clamp(min=0), reduction)
 
 
+@full_precision
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -138,6 +143,7 @@ def _classes(count: int) -> Tensor:
     return numbers
 
 
+@full_precision
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -165,6 +171,7 @@ def multi_margin_loss(
     return reduced(losses if input.ndim == 2 else losses.reshape(target.shape), reduction)
 
 
+@full_precision
 def multilabel_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -186,6 +193,7 @@ def multilabel_margin_loss(
     return reduced(losses if input.ndim == 2 else losses.reshape(()), reduction)
 
 
+@full_precision
 def soft_margin_loss(
     input: Tensor,
     target: Tensor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import functional_pointwise as pointwise
+from ..autocast import lower_precision
 from ..dispatch import apply, op_named
 from ..functional_matmul import cdist
 from ..functional_shape import cat, stack
@@ -14,6 +15,7 @@ from ..tensor import Tensor, wrap
 from .windows import conv1d
 
 
+@lower_precision
 def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
     """input[t, n, c] with weight[k, c, o] and bias[o] -> [t', n, o]."""
     if input.ndim != 3:

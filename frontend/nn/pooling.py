@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autocast import full_precision
 from ..creation import zeros
 from ..functional_indexing import gather
 from ..functional_reductions import max as largest
@@ -88,6 +89,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
     return _adaptive_avg(2, input, output_size)
 
 
+@full_precision
 def adaptive_avg_pool3d(input: Tensor, output_size: Sizes) -> Tensor:
     """Averages over windows that cover the input evenly; `None` keeps a size."""
     return _adaptive_avg(3, input, output_size)
@@ -221,6 +223,7 @@ def max_unpool1d(
     return _max_unpool(1, input, indices, kernel_size, stride, padding, output_size)
 
 
+@full_precision
 def max_unpool2d(
     input: Tensor,
     indices: Tensor,
@@ -233,6 +236,7 @@ def max_unpool2d(
     return _max_unpool(2, input, indices, kernel_size, stride, padding, output_size)
 
 
+@full_precision
 def max_unpool3d(
     input: Tensor,
     indices: Tensor,

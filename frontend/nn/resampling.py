@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ir import dtypes
 from ..tensor import Tensor, wrap
 from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
@@ -129,25 +130,26 @@ def _sizes(
 
 
 def _along(x: Tensor, dim: int, have: int, want: int, step: float, mode: str, align_corners: bool) -> Tensor:
-    """One spatial dim sampled anew. Positions are computed in float32, as in PyTorch."""
-    scale = np.float32(step)
-    places = np.arange(want, dtype=np.float32)
+    """One spatial dim sampled anew. Positions are computed in float32, for float64 in float64, as in PyTorch."""
+    number: Any = np.float64 if x.dtype is dtypes.f64 else np.float32
+    scale = number(step)
+    places = np.arange(want, dtype=number)
     if mode.startswith("nearest"):
-        if mode == "nearest" and want % have == 0 and scale == np.float32(have / want):
+        if mode == "nearest" and want % have == 0 and scale == number(have / want):
             return _repeated(x, dim, want // have)
-        shift = np.float32(0.5 if mode == "nearest-exact" else 0.0)
+        shift = number(0.5 if mode == "nearest-exact" else 0.0)
         return _taken(x, dim, np.minimum(np.floor((places + shift) * scale), have - 1))
     if align_corners:
-        source = places * np.float32((have - 1) / (want - 1) if want > 1 else 0.0)
+        source = places * number((have - 1) / (want - 1) if want > 1 else 0.0)
     else:
-        source = (places + np.float32(0.5)) * scale - np.float32(0.5)
+        source = (places + number(0.5)) * scale - number(0.5)
     if mode == "bicubic":
         low = np.floor(source)
         weights = _cubic_weights(source - low)
         offsets = range(-1, 3)
         taps = [np.clip(low + offset, 0, have - 1) for offset in offsets]
     else:
-        source = np.maximum(source, np.float32(0.0))
+        source = np.maximum(source, number(0.0))
         low = np.minimum(np.floor(source), have - 1)
         part = np.clip(source - low, 0, 1)
         taps, weights = [low, np.minimum(low + 1, have - 1)], [1 - part, part]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..autocast import full_precision
 from ..dispatch import apply, op_named
 from ..inplace import overwrite
 from ..ir import dtypes
@@ -28,11 +29,13 @@ _BAG_MODES = ("sum", "mean", "max")
 # Losses
 
 
+@full_precision
 def kl_div(input: Tensor, target: Tensor, reduction: int = 0, *, log_target: bool = False) -> Tensor:
     """`F.kl_div`; the reduction 0, 1, 2 for none, mean, sum, here and below; none unless given, as PyTorch has it."""
     return F.kl_div(input, target, reduction=_REDUCTIONS[reduction], log_target=log_target)
 
 
+@full_precision
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -46,6 +49,7 @@ def binary_cross_entropy_with_logits(
     )
 
 
+@full_precision
 def poisson_nll_loss(
     input: Tensor, target: Tensor, log_input: bool, full: bool, eps: float, reduction: int
 ) -> Tensor:
@@ -53,6 +57,7 @@ def poisson_nll_loss(
     return F.poisson_nll_loss(input, target, log_input, full, eps=eps, reduction=_REDUCTIONS[reduction])
 
 
+@full_precision
 def margin_ranking_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: int = 0
 ) -> Tensor:
@@ -60,11 +65,13 @@ def margin_ranking_loss(
     return F.margin_ranking_loss(input1, input2, target, margin, reduction=_REDUCTIONS[reduction])
 
 
+@full_precision
 def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: int = 0) -> Tensor:
     """`F.hinge_embedding_loss`."""
     return F.hinge_embedding_loss(input, target, margin, reduction=_REDUCTIONS[reduction])
 
 
+@full_precision
 def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: int = 0
 ) -> Tensor:
@@ -72,6 +79,7 @@ def cosine_embedding_loss(
     return F.cosine_embedding_loss(input1, input2, target, margin, reduction=_REDUCTIONS[reduction])
 
 
+@full_precision
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -88,6 +96,7 @@ def triplet_margin_loss(
     )
 
 
+@full_precision
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autocast import full_precision, lower_precision
 from ..dispatch import apply, op_named
 from ..ir import dtypes
 from ..tensor import Tensor, scalar_type_name, wrap
@@ -118,6 +119,7 @@ def _named_padding(
     return x, tuple(total // 2 for total in totals)
 
 
+@lower_precision
 def conv1d(
     input: Tensor,
     weight: Tensor,
@@ -131,6 +133,7 @@ def conv1d(
     return _convolve(1, input, weight, bias, stride, padding, dilation, groups)
 
 
+@lower_precision
 def conv2d(
     input: Tensor,
     weight: Tensor,
@@ -144,6 +147,7 @@ def conv2d(
     return _convolve(2, input, weight, bias, stride, padding, dilation, groups)
 
 
+@lower_precision
 def conv3d(
     input: Tensor,
     weight: Tensor,
@@ -248,6 +252,7 @@ def max_pool2d(
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@full_precision
 def max_pool3d(
     input: Tensor,
     kernel_size: Ints,
@@ -333,6 +338,7 @@ def avg_pool2d(
     return _divided(2, input, kernel_size, stride, padding, ceil_mode, divisor_override)
 
 
+@full_precision
 def avg_pool3d(
     input: Tensor,
     kernel_size: Ints,

@@ -219,6 +219,11 @@ FAMILY = Family(
         # PyTorch's gradient is computed in float32 and rounded once.
         full("F.silu(t) [bfloat16]"): (4e-2, 1e-4),
     },
+    forward_only={
+        full("F.embedding_bag(flat, m, off, mode='sum', include_last_offset=True)"): (
+            "PyTorch reads memory that is not its own for the element behind the last offset"
+        ),
+    },
     eager_only={
         full("F.one_hot(i)"): "the number of classes is read from the values",
         **{

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
+from ... import capture
 from ...autograd.grad_mode import no_grad
 from ..parameter import is_lazy
 from .module import Module
@@ -43,7 +44,12 @@ class LazyModuleMixin(Module):
         return any(map(is_lazy, chain(self._parameters.values(), self._buffers.values())))
 
     def _infer_parameters(self, module: Any, args: Any, kwargs: Any = None) -> None:
-        module.initialize_parameters(*args, **(kwargs or {}))
+        traced = capture.active() is not None
+
+        def initialize() -> None:
+            module.initialize_parameters(*args, **(kwargs or {}))
+
+        capture.create_state(initialize)
         if module.has_uninitialized_params():
             raise RuntimeError(f"module {self._get_name()} has not been fully initialized")
         for hook in ("_initialize_hook", "_load_hook"):
@@ -52,6 +58,8 @@ class LazyModuleMixin(Module):
         if module.cls_to_become is not None:
             module.__class__ = module.cls_to_become
         changed()
+        if traced:
+            raise capture.TraceAgain
 
 
 __all__ = ["LazyModuleMixin"]
