@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from .torch_names import is_torch_name, missing_message, own_name, torch_name
+from .torch_version import TorchVersion
 
 _PACKAGE = __package__ or "vitrify"
 _TORCH_VERSION = "2.13.0"
@@ -131,7 +132,7 @@ class TorchAlias:
         package: Any = importlib.import_module("torch")
         self._version = package.__version__
         # Programs compare it with the releases they know.
-        package.__version__ = f"{_TORCH_VERSION}+vitrify.{self._version}"
+        package.__version__ = TorchVersion(f"{_TORCH_VERSION}+vitrify.{self._version}")
         self._classes = set(_classes_of_torch())  # some have two names
         for cls in self._classes:
             cls.__module__ = torch_name(cls.__module__)

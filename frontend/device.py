@@ -4,6 +4,7 @@ asked for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 _TYPES = (
@@ -64,6 +65,19 @@ class device:
 
     def __reduce__(self) -> Any:
         return device, (self.type, self.index)
+
+    def __enter__(self) -> device:
+        """Inside the block tensors are made on this device, which must be the CPU."""
+        require_cpu(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, with this as the device of its tensors: it must be the CPU."""
+        require_cpu(self)
+        return function
 
 
 CPU = device("cpu")
