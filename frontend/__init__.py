@@ -9,9 +9,27 @@ import math as _math
 import sys as _sys
 import types as _types
 
-from . import autograd, cuda, fft, linalg, nn, optim, random, serialization, utils
+from . import amp, autograd, cuda, fft, linalg, nn, optim, random, serialization, utils
 from . import methods as _methods  # puts the methods on Tensor, so it comes first
 from .alias import as_torch
+from .amp import GradScaler, autocast
+from .amp.autocast_mode import (
+    autocast_decrement_nesting,
+    autocast_increment_nesting,
+    clear_autocast_cache,
+    get_autocast_cpu_dtype,
+    get_autocast_dtype,
+    get_autocast_gpu_dtype,
+    is_autocast_cache_enabled,
+    is_autocast_cpu_enabled,
+    is_autocast_enabled,
+    set_autocast_cache_enabled,
+    set_autocast_cpu_dtype,
+    set_autocast_cpu_enabled,
+    set_autocast_dtype,
+    set_autocast_enabled,
+    set_autocast_gpu_dtype,
+)
 from .autograd import (
     enable_grad,
     inference_mode,
@@ -47,6 +65,7 @@ from .functional_statistics import *
 from .functional_tensor import *
 from .generator import Generator, default_generator
 from .indexing import *
+from .interchange import *
 from .ir import dtypes as _dtypes
 from .ir.dims import Dim
 from .ir.dtypes import DType as dtype
@@ -91,6 +110,7 @@ from .random import *
 from .random_samplers import *
 from .runtime.threads import get_num_threads, set_num_threads
 from .serialization import load, save
+from .settings import *
 from .size import Size
 from .spectrograms import *
 from .tables import *
@@ -125,6 +145,7 @@ class _Package(_types.ModuleType):
 
     compile = _Lazy(f"{__name__}.compile.compiled", "compile")
     accelerator = _Lazy(f"{__name__}.accelerator")
+    backends = _Lazy(f"{__name__}.backends")
     distributed = _Lazy(f"{__name__}.distributed")
     distributions = _Lazy(f"{__name__}.distributions")
     compiler = _Lazy(f"{__name__}.compiler")
@@ -134,6 +155,11 @@ class _Package(_types.ModuleType):
     special = _Lazy(f"{__name__}.special")
     fx = _Lazy(f"{__name__}.fx")
     onnx = _Lazy(f"{__name__}.onnx")
+    return_types = _Lazy(f"{__name__}.return_types")
+    testing = _Lazy(f"{__name__}.testing")
+    torch_version = _Lazy(f"{__name__}.torch_version")
+    types = _Lazy(f"{__name__}.types")
+    version = _Lazy(f"{__name__}.version")
     vmap = _Lazy(f"{__name__}.func", "vmap")
     while_loop = _Lazy(f"{__name__}.control_flow", "while_loop")
 

@@ -27,6 +27,7 @@ from . import functional_special as special
 from . import functional_statistics as statistics
 from . import tensor_memory as own_memory
 from . import tensor_methods as own
+from . import tensor_object as own_object
 from .arguments import is_operand
 from .inplace import overwrite
 from .ir import dtypes
@@ -79,7 +80,7 @@ for _module, _names in _METHODS_ONLY.items():
 _method(random.bernoulli, "bernoulli")
 _method(random.multinomial, "multinomial")
 
-for _module in (own, own_memory, copying):
+for _module in (own, own_memory, own_object, copying):
     for _name in _module.__all__:
         _method(getattr(_module, _name), _name)
 _method(own.type_, "type")
