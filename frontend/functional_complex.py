@@ -10,6 +10,7 @@ import math
 
 from . import dispatch
 from .arguments import tensor_argument
+from .autocast import full_precision
 from .dispatch import apply, constant, op_named, view_step
 from .functional_pointwise import convert_copy
 from .inplace import assign, finish
@@ -52,6 +53,7 @@ def view_as_real(input: Tensor) -> Tensor:
     return dispatch.view(input, (view_step("view_as_real", {}),), "ViewAsRealBackward0")
 
 
+@full_precision
 def view_as_complex(input: Tensor) -> Tensor:
     """A view of pairs of reals along the last dim as complex numbers."""
     tensor_argument(input, "view_as_complex")
@@ -227,6 +229,7 @@ def complex(real: Tensor, imag: Tensor, *, out: Tensor | None = None) -> Tensor:
     return finish(folded("ComplexBackward0", (real, imag), lambda: _joined(real, imag)), out, "complex")
 
 
+@full_precision
 def polar(abs: Tensor, angle: Tensor, *, out: Tensor | None = None) -> Tensor:
     """abs * exp(1j * angle)."""
     _need_parts(abs, angle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .arguments import tensor_argument, wrap_dim
+from .autocast import widest
 from .capture import active
 from .creation import full
 from .dispatch import apply, op_named
@@ -105,6 +106,7 @@ def index_add(
     return finish(folded("IndexAddBackward0", (input, source), compute), out, "index_add")
 
 
+@widest
 def index_copy(
     input: Tensor, dim: int, index: Tensor, source: Tensor, *, out: Tensor | None = None
 ) -> Tensor:

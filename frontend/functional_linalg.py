@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from . import linalg
+from .autocast import full_precision
 from .creation import zeros
 from .dispatch import apply, op_named
 from .functional_arithmetic import sub
@@ -36,11 +37,13 @@ _CHOLESKY_SOLVE, _CHOLESKY_INVERSE, _CHOLESKY, _LU, _ORDER = map(
 )
 
 
+@full_precision
 def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
     """`torch.linalg.pinv` with a tolerance relative to the largest singular value."""
     return linalg.pinv(input, rcond)
 
 
+@full_precision
 def cholesky(input: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
     """L of A = L L^H, or U of A = U^H U."""
     need_square("cholesky", input)
@@ -48,11 +51,13 @@ def cholesky(input: Tensor, upper: bool = False, *, out: Tensor | None = None) -
     return finish(factor, out, "cholesky")
 
 
+@full_precision
 def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
     """X of A X = B, from the Cholesky factor of A."""
     return finish(apply(_CHOLESKY_SOLVE, (B, L), {"upper": upper}), out, "cholesky_solve")
 
 
+@full_precision
 def cholesky_inverse(L: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
     """The inverse of A, from its Cholesky factor."""
     return finish(apply(_CHOLESKY_INVERSE, (L,), {"upper": upper}), out, "cholesky_inverse")
@@ -82,6 +87,7 @@ def lu(A: Tensor, pivot: bool = True, get_infos: bool = False, out: Any = None) 
     return tuple(found) if get_infos else tuple(found[:2])
 
 
+@full_precision
 def lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor, *, out: Tensor | None = None) -> Tensor:
     """`torch.linalg.lu_solve` with its arguments in another order."""
     return linalg.lu_solve(LU_data, LU_pivots, b, out=out)

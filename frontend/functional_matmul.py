@@ -8,6 +8,7 @@ from typing import Any
 
 from . import dispatch
 from .arguments import tensor_argument
+from .autocast import full_precision, lower_precision
 from .dispatch import apply, op_named
 from .functional_arithmetic import add, mul, sub
 from .functional_reductions import norm, sum
@@ -20,6 +21,7 @@ from .tensor import Tensor
 _MATMUL, _ADDMM = map(op_named, ("matmul", "addmm"))
 
 
+@lower_precision
 def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The product of two matrices."""
     tensor_argument(input, "mm")
@@ -30,6 +32,7 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     return finish(apply(_MATMUL, (input, mat2), grad_name="MmBackward0"), out, "mm")
 
 
+@lower_precision
 def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Products of matrices, one per batch element."""
     if input.ndim != 3:
@@ -79,6 +82,7 @@ def _name(tensor: Tensor) -> str:
     return str(tensor.type()).removeprefix("torch.").removesuffix("Tensor")
 
 
+@lower_precision
 def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The product by NumPy's rules: vectors as rows or columns, leading dims broadcast."""
     tensor_argument(input, "matmul")
@@ -125,6 +129,7 @@ def _dropped(value: Tensor, dim: int) -> Tensor:
     return reshape(value, tuple(shape))
 
 
+@lower_precision
 def addmm(
     input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None
 ) -> Tensor:
@@ -139,6 +144,7 @@ def addmm(
     return finish(folded("AddmmBackward0", (input, mat1, mat2), compute), out, "addmm")
 
 
+@lower_precision
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * batch1 @ batch2."""
 
@@ -169,6 +175,7 @@ def outer(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor:
 ger = outer
 
 
+@full_precision
 def trace(input: Tensor) -> Tensor:
     """The sum of a matrix's diagonal."""
     if input.ndim != 2:
@@ -300,6 +307,7 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     return tensordot(input, other, ([input.ndim - 1], [other.ndim - 1]))
 
 
+@full_precision
 def cdist(
     x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary"
 ) -> Tensor:

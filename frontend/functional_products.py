@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from .arguments import as_int
+from .autocast import lower_precision
 from .functional_arithmetic import add, mul
 from .functional_matmul import bmm, dot, mm, outer
 from .functional_reductions import sum as total
@@ -34,6 +35,7 @@ def _added(
     return folded(name, (input, *operands), compute)
 
 
+@lower_precision
 def addbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None
 ) -> Tensor:

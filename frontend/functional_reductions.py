@@ -8,6 +8,7 @@ from typing import Any
 
 from . import promotion
 from .arguments import as_int, tensor_argument, wrap_dim, wrap_dims
+from .autocast import full_precision
 from .dispatch import apply, constant, op_named
 from .functional_arithmetic import add, mul, pow, sub
 from .functional_complex import imag, real
@@ -73,6 +74,7 @@ def nansum(
     return finish(found, out, "nansum")
 
 
+@full_precision
 def prod(
     input: Tensor,
     dim: Any = None,

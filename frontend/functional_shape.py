@@ -12,6 +12,7 @@ from typing import Any
 
 from . import dispatch
 from .arguments import sizes, tensor_argument, wrap_dim, wrap_dims
+from .autocast import widest
 from .dispatch import apply, op_named, view_step
 from .formats import dims_in_memory, preserve_format
 from .functional_pointwise import convert_copy
@@ -350,6 +351,7 @@ def tile(input: Tensor, *dims: Any) -> Tensor:
 # Joining
 
 
+@widest
 def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """The tensors one after the other along a dim."""
     if isinstance(tensors, Tensor):
@@ -371,6 +373,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -
 concat = concatenate = cat
 
 
+@widest
 def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Tensors of one shape along a new dim."""
     parts = [tensor_argument(x, "stack", f"tensors[{i}]") for i, x in enumerate(tensors)]

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from .arguments import as_int, wrap_dim
+from .autocast import full_precision
 from .capture import active
 from .dispatch import apply, constant, op_named
 from .functional_arithmetic import add, div, lerp, mul, sub, true_divide
@@ -30,6 +31,7 @@ _INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
 # Quantiles
 
 
+@full_precision
 def quantile(
     input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear",
     out: Tensor | None = None,
@@ -38,6 +40,7 @@ def quantile(
     return finish(_quantile("quantile", input, q, dim, keepdim, interpolation, False), out, "quantile")
 
 
+@full_precision
 def nanquantile(
     input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear",
     out: Tensor | None = None,

@@ -87,7 +87,7 @@ def _basic(input: Tensor, index: Any) -> tuple[Tensor, Advanced]:
             viewed = _select(viewed, dim, int(item))
         else:
             tensor = _index_tensor(item)
-            if tensor.ndim == 0 and tensor.dtype in _INTEGERS and capture.active() is None:
+            if tensor.ndim == 0 and tensor.dtype in _INTEGERS and tensor._array is not None:
                 viewed = _select(viewed, dim, int(tensor.item()))
             elif tensor.dtype is dtypes.bool_:
                 if not tensor.ndim:
@@ -223,8 +223,8 @@ class Places:
 
 def wrapped_index(index: Tensor, dim: int, size: DimLike) -> Tensor:
     """The index counted from the front; IndexError where it leaves the dim."""
-    if capture.active() is None:
-        array = host_array(index, "indexing")
+    array = index._array
+    if array is not None and capture.active() is None:
         if not array.size:
             return index
         low, high = array.min(), array.max()

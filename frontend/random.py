@@ -158,6 +158,10 @@ def random_(
 
 def bernoulli_(target: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill with 1 with probability `p` (a number, or a tensor of one probability per element), else 0."""
+    if isinstance(p, Tensor) and capture.vmap() is not None:
+        # The tensor of probabilities may be another for each sample; the draws are those of `bernoulli_each`.
+        target.copy_(rand(tuple(target.shape), dtype=p.dtype, generator=generator) < p)
+        return target
 
     def draw(g: Any, count: Any) -> Any:
         if isinstance(p, Tensor):
@@ -348,7 +352,7 @@ def normal(
 
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """0 or 1, one with the probability that stands in `input` (or with `p` everywhere)."""
-    made = empty(tuple(input.shape), dtype=input.dtype)
+    made = empty_like(input)
     return bernoulli_(made, input if p is None else p, generator=generator)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import capture, fft
+from .autocast import full_precision
 from .creation import arange, ones, zeros
 from .functional_arithmetic import add, div, mul, pow
 from .functional_complex import view_as_real
@@ -50,6 +51,7 @@ def _centered(window: Tensor | None, length: int, n_fft: int, dtype: Any) -> Ten
     return pad(given, (left, n_fft - length - left))
 
 
+@full_precision
 def stft(
     input: Tensor,
     n_fft: int,

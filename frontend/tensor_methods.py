@@ -79,6 +79,11 @@ def is_complex(self: Tensor) -> bool:
     return self.dtype.is_complex
 
 
+def is_inference(self: Tensor) -> bool:
+    """Whether the tensor was made in inference mode."""
+    return functional_tensor.is_inference(self)
+
+
 def is_signed(self: Tensor) -> bool:
     """Whether the dtype has negative values."""
     return self.dtype.is_signed
@@ -413,7 +418,7 @@ __all__ = [
     "__array__", "__bool__", "__contains__", "__format__", "__hash__", "__index__",
     "__invert__", "__iter__", "__len__", "__repr__", "__reversed__", "__rsub__",
     "__rtruediv__", "backward", "clone", "cpu", "cuda", "detach", "detach_", "dim",
-    "element_size", "is_complex", "is_contiguous", "is_floating_point", "is_signed", "item",
+    "element_size", "is_complex", "is_contiguous", "is_floating_point", "is_inference", "is_signed", "item",
     "new", "new_tensor", "numel", "numpy", "register_hook", "register_post_accumulate_grad_hook",
     "requires_grad_", "retain_grad", "size",
     "to", "tolist", "type_as", "zero_",

@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import functional_slices as slices
 from ..arguments import wrap_dim
+from ..autocast import lower_precision
 from ..creation import eye, ones, zeros
 from ..dispatch import apply, op_named
 from ..functional_arithmetic import mul, sub
@@ -128,6 +129,7 @@ def multi_dot(tensors: Sequence[Tensor], *, out: Tensor | None = None) -> Tensor
     return finish(result, out, "linalg_multi_dot")
 
 
+@lower_precision
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1, out: Tensor | None = None) -> Tensor:
     """The inner products along a dim, x conjugated."""
     if x.dtype is not y.dtype:
