@@ -53,7 +53,7 @@ def vjp_by_decomposition(decompose: Callable[..., Any]) -> Callable[..., list[An
             incoming = [flowing.get(id(y)) for y in outputs]
             if op.vjp is None or all(g is None for g in incoming):
                 continue
-            needs = tuple(F.type_of(x).dtype.is_floating_point for x in operands)
+            needs = tuple(F.type_of(x).dtype.kind in ("float", "complex") for x in operands)
             found = op.vjp(F, VJPContext(operands, outputs, attrs, needs), *incoming)
             for operand, grad in zip(operands, found):
                 if grad is not None:
