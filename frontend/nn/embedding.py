@@ -60,11 +60,14 @@ def _looked_up(input: Tensor, weight: Tensor, max_norm: float | None, norm_type:
     if not weight.requires_grad:
         limit_rows(weight, input, max_norm, norm_type)
         return _rows(input, weight, name)
-    # The gradient is the weight's, whatever it was scaled by.
-    before = _rows(input, weight, name)
-    limit_rows(weight, input, max_norm, norm_type)
-    after = _rows(input, weight.detach(), name)
-    return folded(name, (weight,), lambda: after + (before - before.detach()))
+
+    def compute() -> Tensor:
+        # The gradient is the weight's, whatever it was scaled by.
+        before = _rows(input, weight, name)
+        limit_rows(weight, input, max_norm, norm_type)
+        return _rows(input, weight.detach(), name) + (before - before.detach())
+
+    return folded(name, (weight,), compute)
 
 
 def embedding(

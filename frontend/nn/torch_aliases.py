@@ -269,14 +269,6 @@ def native_group_norm(
     return (result, *_statistics(input.reshape(N, group, C // group * HxW), (2,), eps, False))
 
 
-def native_norm(
-    input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None
-) -> Tensor:
-    """The p-norm."""
-    x = input if dtype is None else input.to(dtype)
-    return x.norm(p) if dim is None else x.norm(p, dim, keepdim)
-
-
 # Dropout
 
 
@@ -485,7 +477,7 @@ __all__ = [
     "feature_alpha_dropout_", "feature_dropout", "feature_dropout_", "grid_sampler", "grid_sampler_2d",
     "grid_sampler_3d", "group_norm", "gru", "gru_cell", "hinge_embedding_loss", "instance_norm", "kl_div",
     "layer_norm", "lstm", "lstm_cell", "margin_ranking_loss", "max_pool1d_with_indices", "native_batch_norm",
-    "native_channel_shuffle", "native_dropout", "native_group_norm", "native_layer_norm", "native_norm",
-    "norm_except_dim", "pdist", "poisson_nll_loss", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell",
+    "native_channel_shuffle", "native_dropout", "native_group_norm", "native_layer_norm",
+   "norm_except_dim", "pdist", "poisson_nll_loss", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell",
     "triplet_margin_loss",
 ]  # fmt: skip

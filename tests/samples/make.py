@@ -10,6 +10,8 @@ import warnings
 from typing import Any
 
 import torch
+import torch.nn.attention.flex_attention  # PyTorch loads these only when they are named
+import torch.nn.utils.prune
 
 from .store import family, family_names, store
 from .table import Array, encode, run, samples_of
