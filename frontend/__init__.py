@@ -9,7 +9,7 @@ import math as _math
 import sys as _sys
 import types as _types
 
-from . import amp, autograd, cuda, fft, linalg, nn, optim, random, serialization, utils
+from . import amp, autograd, cpu, cuda, fft, linalg, nn, optim, random, serialization, utils
 from . import methods as _methods  # puts the methods on Tensor, so it comes first
 from .alias import as_torch
 from .amp import GradScaler, autocast
