@@ -132,7 +132,8 @@ def _active(nodes: Iterable[Node], wrt: Iterable[Value]) -> set[Value]:
     """The values that depend on `wrt` in a differentiable way, as far as dtypes tell."""
     active = set(wrt)
     for node in nodes:
-        if not active.isdisjoint(node.inputs):
+        # A rule is not asked for what `detach` keeps out: it may have no gradient to give (igamma in its first operand).
+        if node.op.name != "detach" and not active.isdisjoint(node.inputs):
             active.update(v for v in node.outputs if has_gradient(v))
     return active
 

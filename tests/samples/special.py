@@ -74,6 +74,11 @@ def _lines(*groups: list[str]) -> str:
     return "\n".join(line for group in groups for line in group)
 
 
+def _all(call: str, names: list[str]) -> str:
+    """One sample of one call for every name: where there are no gradients to tell apart."""
+    return "[" + ", ".join(call.format(n) for n in names) + "]"
+
+
 FAMILY = Family(
     inputs={
         "x": normal(3, 4),
@@ -96,25 +101,21 @@ FAMILY = Family(
         [f"torch.special.{n}(q)" for n in [*_POSITIVE, *_SECOND_KIND, "erfcx", "entr"]],
         [f"torch.special.{n}(u)" for n in ("ndtri", "logit", "erfinv")],
         [f"torch.special.{n}(s)" for n in ("erfinv", "airy_ai")],
-        [f"torch.special.{n}(w)" for n in _ONE if n not in ("airy_ai",)],
-        [f"torch.special.{n}(i)" for n in _ONE if n != "round"],
-        [f"torch.special.{n}(e)" for n in _ONE],
-        [f"o = torch.empty(0); torch.special.{n}(p.detach(), out=o); o" for n in _ONE],
+        [_all("torch.special.{}(w)", [n for n in _ONE if n != "airy_ai"])],
+        [_all("torch.special.{}(i)", [n for n in _ONE if n != "round"])],
+        [_all("torch.special.{}(e)", _ONE)],
+        [_all("torch.special.{}(p.detach(), out=torch.empty(0))", _ONE)],
         [f"torch.special.{n}(l, n.reshape(4))" for n in _POLYNOMIALS[4:6]],
-        [f"torch.special.{n}(x, n)" for n in _POLYNOMIALS],
+        [_all("torch.special.{}(x, n)", _POLYNOMIALS)],
         [f"torch.special.{n}(s, 3)" for n in _POLYNOMIALS],
-        [f"torch.special.{n}(0.5, n)" for n in _POLYNOMIALS],
-        [f"torch.special.{n}(w[:8], 5.0)" for n in _POLYNOMIALS],
+        [_all("torch.special.{}(0.5, n)", _POLYNOMIALS)],
+        [_all("torch.special.{}(w[:8], 5.0)", _POLYNOMIALS)],
         [f"torch.{n}(p)" for n in _METHODS],
         [f"p.{n}()" for n in _METHODS],
         [f"a = p.clone(); a.{n}_(); a" for n in _METHODS],
         [f"torch.{n}(i)" for n in _METHODS],
-        [
-            f"torch.signal.windows.{w}({m}, sym={sym})"
-            for w in _WINDOWS
-            for m, sym in ((7, True), (8, False), (1, True))
-        ],
-        [f"torch.signal.windows.{w}(0)" for w in _WINDOWS],
+        [f"torch.signal.windows.{w}({m}, sym={sym})" for w in _WINDOWS for m, sym in ((7, True), (8, False))],
+        [_all("torch.signal.windows.{}(0)", _WINDOWS), _all("torch.signal.windows.{}(1)", _WINDOWS)],
         [
             f"torch.{w}_window({arguments})"
             for w in ("bartlett", "blackman", "hamming", "hann", "kaiser")
@@ -233,10 +234,20 @@ FAMILY = Family(
             ["torch.polygamma(1, p)", "torch.polygamma(2, p)", "torch.mvlgamma(p + 1, 2)"],
         ),
         "bfloat16": _lines(
-            [f"torch.special.{n}(x)" for n in ["entr", "erfc", "expit", "i0", "i0e", "i1", "sinc"]],
+            [f"torch.special.{n}(x)" for n in ["entr", "erfc", "expit", "i0", "i0e", "sinc"]],
             ["torch.special.gammaln(p)", "torch.special.digamma(p)", "torch.xlogy(p, q)", "torch.logit(u)"],
             ["torch.polygamma(1, p)", "torch.erfinv(u)"],
         ),
         "float16": _lines(["torch.special.i0(x)", "torch.special.gammaln(p)", "torch.special.erfinv(u)"]),
+    },
+    tolerances={
+        # PyTorch computes these gradients in float32 throughout, here float64 is rounded once.
+        "torch.special.log_ndtr(l)": (3e-5, 1e-5),
+        "torch.digamma(-p)": (1e-5, 1e-5),
+        # PyTorch's own error (the value here agrees with mpmath to 15 digits).
+        "torch.special.bessel_y1(p) [float64]": (2e-5, 1e-7),
+        # PyTorch rounds to bfloat16 in between.
+        "torch.special.i0e(x) [bfloat16]": (0.03, 0.01),
+        "torch.logit(u) [bfloat16]": (0.016, 0.005),
     },
 )
