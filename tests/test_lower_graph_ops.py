@@ -9,6 +9,7 @@ from op_cases import Case
 
 from vitrify.ir import dtypes
 from vitrify.ir.builder import GraphBuilder
+from vitrify.ir.dims import symbol
 from vitrify.ir.op import Op, all_ops
 from vitrify.ir.types import TensorType
 
@@ -25,7 +26,8 @@ def all_samples(op: Op, dtype: dtypes.DType) -> tuple[object, list[np.ndarray]]:
         case = Case(op, number, sample)
         operands = case.operands(dtype)
         values = [F.input("x", TensorType(a.shape, dtypes.from_numpy(a.dtype))) for a in operands]
-        results = F.apply(op, values, sample.attrs)
+        told = {op.sizes: (symbol(f"u{number}"),)} if op.sizes else {}
+        results = F.apply(op, values, {**sample.attrs, **told})
         outputs += results if isinstance(results, tuple) else [results]
         arrays += operands
     return F.finish(outputs), arrays
