@@ -9,6 +9,7 @@ from .formats import dims_in_memory
 from .functional_shape import laid_out
 from .ir import dtypes
 from .tensor import INFERENCE_EPOCH, Tensor, scalar_type_name
+from .untyped_storage import UntypedStorage
 
 
 def is_tensor(obj: Any) -> bool:
@@ -39,6 +40,16 @@ def is_same_size(input: Tensor, other: Tensor) -> bool:
 def is_complex(input: Tensor) -> bool:
     """Whether the dtype is complex."""
     return input.dtype.is_complex
+
+
+def is_storage(obj: Any) -> bool:
+    """Whether the object is the storage of a tensor."""
+    return isinstance(obj, UntypedStorage)
+
+
+def get_device(input: Tensor) -> int:
+    """The number of the GPU that a tensor lies on; -1 on the CPU."""
+    return -1
 
 
 def is_nonzero(input: Tensor) -> bool:
@@ -83,6 +94,6 @@ def typename(obj: Any) -> str:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "clone", "detach", "is_complex", "is_floating_point", "is_inference", "is_nonzero", "is_same_size", "is_signed",
-    "is_tensor", "numel", "set_default_tensor_type", "typename",
+    "clone", "detach", "get_device", "is_complex", "is_floating_point", "is_inference", "is_nonzero",
+    "is_same_size", "is_signed", "is_storage", "is_tensor", "numel", "set_default_tensor_type", "typename",
 ]  # fmt: skip

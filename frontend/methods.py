@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import capture, copying, creation, device, formats, indexing, promotion, random, spectrograms
+from . import (
+    capture,
+    copying,
+    creation,
+    device,
+    formats,
+    functional_tensor,
+    indexing,
+    promotion,
+    random,
+    spectrograms,
+)
 from . import functional_arithmetic as arithmetic
 from . import functional_complex as complexes
 from . import functional_cumulative as cumulative
@@ -90,6 +101,8 @@ _method(own.number_method(float), "__float__")
 _method(own.number_method(int), "__int__")
 _method(own.number_method(complex), "__complex__")
 _method(own.where_method, "where")
+_method(functional_tensor.is_nonzero, "is_nonzero")
+_method(functional_tensor.get_device, "get_device")
 
 _property("data", own.get_data, "The same memory, outside autograd: writes are not tracked.", own_memory.set_data)
 _property("device", lambda self: device.CPU, "Where the memory is: the CPU.")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from . import device, dispatch, interchange
-from .copying import memory_of
+from . import dispatch, interchange
 from .functional_host import host_array
 from .functional_shape import broadcast_tensors
 from .tensor import Array, Tensor, wrap
+from .untyped_storage import UntypedStorage
 
 
 def _own_elements(self: Tensor, name: str) -> Array:
@@ -61,11 +61,6 @@ def as_subclass(self: Tensor, cls: type[Any]) -> Any:
     return made
 
 
-def get_device(self: Tensor) -> int:
-    """The number of the GPU; -1 on the CPU."""
-    return -1
-
-
 def const_data_ptr(self: Tensor) -> int:
     """The address of the first element, to be read only."""
     address: int = self.data_ptr()
@@ -77,66 +72,6 @@ def module_load(self: Tensor, other: Tensor, assign: bool = False) -> Tensor:
     if assign:
         return other.detach()
     return self.copy_(other).detach()
-
-
-class UntypedStorage:
-    """The bytes that a tensor and its views share."""
-
-    def __init__(self, tensor: Tensor):
-        base = tensor._storage.base_array
-        host_array(tensor, "untyped_storage()")
-        memory = memory_of(base)
-        if base is None or memory is None:
-            raise RuntimeError("untyped_storage(): the memory of this tensor does not lie in one piece")
-        self._base = base
-        self._bytes = memory
-
-    @property
-    def device(self) -> device.device:
-        return device.CPU
-
-    @property
-    def is_cuda(self) -> bool:
-        return False
-
-    def data_ptr(self) -> int:
-        """The address of the first byte."""
-        return self._base.ctypes.data if self._bytes.size else 0
-
-    def nbytes(self) -> int:
-        """How many bytes there are."""
-        return int(self._bytes.size)
-
-    size = __len__ = nbytes
-
-    def element_size(self) -> int:
-        """1: a storage without a type counts bytes."""
-        return 1
-
-    def __getitem__(self, index: int) -> int:
-        return int(self._bytes[index])
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._bytes.tolist())
-
-    def tolist(self) -> list[int]:
-        """The bytes as numbers."""
-        found: list[int] = self._bytes.tolist()
-        return found
-
-    def is_shared(self) -> bool:
-        """Whether other processes see the memory: never."""
-        return False
-
-    def is_pinned(self, device: Any = None) -> bool:
-        """Whether the memory is page-locked for a GPU: never."""
-        return False
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, UntypedStorage) and self.data_ptr() == other.data_ptr()
-
-    def __hash__(self) -> int:
-        return self.data_ptr()
 
 
 def untyped_storage(self: Tensor) -> UntypedStorage:
@@ -156,5 +91,5 @@ __dlpack__, __dlpack_device__ = interchange.dlpack, interchange.dlpack_device
 # The methods that are defined here under their own name.
 __all__ = [
     "__array_wrap__", "__dlpack__", "__dlpack_device__", "apply_", "as_subclass", "const_data_ptr",
-    "get_device", "map2_", "map_", "module_load", "untyped_storage",
+    "map2_", "map_", "module_load", "untyped_storage",
 ]  # fmt: skip

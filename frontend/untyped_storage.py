@@ -1,0 +1,71 @@
+"""The bytes under a tensor: what `Tensor.untyped_storage()` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from . import device
+from .copying import memory_of
+from .functional_host import host_array
+from .tensor import Tensor
+
+
+class UntypedStorage:
+    """The bytes that a tensor and its views share."""
+
+    def __init__(self, tensor: Tensor):
+        base = tensor._storage.base_array
+        host_array(tensor, "untyped_storage()")
+        memory = memory_of(base)
+        if base is None or memory is None:
+            raise RuntimeError("untyped_storage(): the memory of this tensor does not lie in one piece")
+        self._base = base
+        self._bytes = memory
+
+    @property
+    def device(self) -> device.device:
+        return device.CPU
+
+    @property
+    def is_cuda(self) -> bool:
+        return False
+
+    def data_ptr(self) -> int:
+        """The address of the first byte."""
+        return self._base.ctypes.data if self._bytes.size else 0
+
+    def nbytes(self) -> int:
+        """How many bytes there are."""
+        return int(self._bytes.size)
+
+    size = __len__ = nbytes
+
+    def element_size(self) -> int:
+        """1: a storage without a type counts bytes."""
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        return int(self._bytes[index])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._bytes.tolist())
+
+    def tolist(self) -> list[int]:
+        """The bytes as numbers."""
+        found: list[int] = self._bytes.tolist()
+        return found
+
+    def is_shared(self) -> bool:
+        """Whether other processes see the memory: never."""
+        return False
+
+    def is_pinned(self, device: Any = None) -> bool:
+        """Whether the memory is page-locked for a GPU: never."""
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UntypedStorage) and self.data_ptr() == other.data_ptr()
+
+    def __hash__(self) -> int:
+        return self.data_ptr()
