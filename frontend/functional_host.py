@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from . import capture
 from .dispatch import apply, op_named
 from .tensor import Array, Tensor
 
@@ -19,6 +20,8 @@ _NONZERO, _ARGSORT, _REPEATED, _SLICE, _RESHAPE, _PERMUTE = map(
 def host_array(tensor: Tensor, what: str) -> Array:
     """The tensor's elements; RuntimeError inside a compiled function, where there are none yet."""
     if tensor._array is None:
+        if capture.vmap() is not None and capture.vmap().held(tensor) is not None:
+            raise RuntimeError("Cannot access data pointer of Tensor that doesn't have storage")
         raise RuntimeError(
             f"{what} depends on the elements of a tensor, which are not known inside a compiled function: compute "
             "it outside, or write it with torch.where"

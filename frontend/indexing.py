@@ -16,7 +16,7 @@ from .arguments import as_dim, is_operand, tensor_argument
 from .creation import as_tensor
 from .dispatch import apply, op_named
 from .functional_arithmetic import add, mul
-from .functional_host import host_array, nonzero
+from .functional_host import nonzero
 from .functional_pointwise import clamp, masked_fill, where
 from .functional_shape import (
     broadcast_shapes,
@@ -87,7 +87,8 @@ def _basic(input: Tensor, index: Any) -> tuple[Tensor, Advanced]:
             viewed = _select(viewed, dim, int(item))
         else:
             tensor = _index_tensor(item)
-            if tensor.ndim == 0 and tensor.dtype in _INTEGERS and tensor._array is not None:
+            known = tensor._array is not None and capture.active() is None
+            if known and tensor.ndim == 0 and tensor.dtype in _INTEGERS:
                 viewed = _select(viewed, dim, int(tensor.item()))
             elif tensor.dtype is dtypes.bool_:
                 if not tensor.ndim:

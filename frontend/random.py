@@ -16,10 +16,10 @@ import numpy as np
 from . import capture
 from .arguments import as_dim
 from .counter_draws import counter_draws
-from .creation import empty
+from .creation import empty_like
 from .device import require_cpu
-from .functional_shape import broadcast_shapes
 from .functional_complex import view_as_complex
+from .functional_shape import broadcast_shapes
 from .generator import Generator, default_generator, philox_state
 from .inplace import assign
 from .ir import dtypes

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .. import capture
 from ..ir.builder import OpBuilder
 from ..ir.op import op_named
 from ..ir.types import TensorType
@@ -167,6 +168,24 @@ class Function(metaclass=_FunctionMeta):
             "backward mode AD."
         )
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        """The results for a batch and where their batch dims are, given where those of the arguments are."""
+        raise NotImplementedError(
+            "To use autograd.Function with vmap, you must either override the vmap staticmethod or set "
+            "generate_vmap_rule=True."
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> Any:
+        """PyTorch's forward derivative. Not called: here forward derivatives come from `backward`."""
+        raise NotImplementedError(
+            "You must implement the jvp function for custom autograd.Function to use it with forward mode AD."
+        )
+
+    # Whether vmap may run `forward` and `backward` on single samples, in place of the `vmap` staticmethod.
+    generate_vmap_rule = False
+
     def __init__(self, *args: Any, **kwargs: Any):
         raise RuntimeError(
             f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should "
@@ -184,9 +203,16 @@ class Function(metaclass=_FunctionMeta):
         flags = [isinstance(a, Tensor) and a.requires_grad and local.grad_enabled for a in args]
         node.needs_input_grad = tuple(flags)
         splits = cls.setup_context is not Function.setup_context
+        vmap = capture.vmap()
+        batched = vmap is not None and any(vmap.differs(t) for _, t in tensors)
         before, local.grad_enabled = local.grad_enabled, False
         try:
-            output = cls.forward(*args, **kwargs) if splits else cls.forward(node, *args, **kwargs)
+            if batched:
+                local.grad_enabled = before
+                output = vmap.function(cls, args)
+                local.grad_enabled = False
+            else:
+                output = cls.forward(*args, **kwargs) if splits else cls.forward(node, *args, **kwargs)
             if splits:
                 cls.setup_context(node, args, output)
         finally:
@@ -243,8 +269,36 @@ def once_differentiable(function: Any) -> Any:
     def wrapper(ctx: Any, *grads: Any) -> Any:
         before, local.grad_enabled = local.grad_enabled, False
         try:
-            return function(ctx, *grads)
+            found = function(ctx, *grads)
         finally:
             local.grad_enabled = before
+        if not before or not any(isinstance(g, Tensor) and g.requires_grad for g in grads):
+            return found
+        many = isinstance(found, tuple)
+        results = [_differentiated(r, grads) for r in (found if many else (found,))]
+        return tuple(results) if many else results[0]
 
     return wrapper
+
+
+class _DifferentiatedOnce(Node):
+    """Behind the result of a `once_differentiable` backward: an error if it is differentiated."""
+
+    __slots__ = ()
+
+    def name(self) -> str:
+        return "torch::autograd::Error"
+
+    def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
+        raise RuntimeError(
+            "trying to differentiate twice a function that was marked with @once_differentiable"
+        )
+
+
+def _differentiated(result: Any, grads: Sequence[Any]) -> Any:
+    if not isinstance(result, Tensor):
+        return result
+    alias = result._alias()
+    edges = tuple(gradient_edge(g) if isinstance(g, Tensor) else None for g in grads)
+    alias._grad_fn, alias._requires_grad = _DifferentiatedOnce(edges, (result._type,)), True
+    return alias

@@ -26,7 +26,13 @@ from ..state import local
 from ..tape_ops import OverwriteScope
 from ..tensor import Tensor, view_of, without_array
 from ..views import ViewStep
-from . import batching, batching_contractions, batching_indexing, batching_rules  # noqa: F401  (the rules)
+from . import (  # noqa: F401  (the rules)
+    batching,
+    batching_contractions,
+    batching_indexing,
+    batching_rules,
+    vmap_function,
+)
 
 _INPLACE = (
     "vmap: inplace arithmetic(self, *extra_args) is not possible because there exists a Tensor `other` in extra_args "
@@ -226,6 +232,10 @@ class VmapBackend:
         if self.randomness == "error":
             raise RuntimeError(_RANDOM)
 
+    def function(self, cls: Any, args: Sequence[Any]) -> Any:
+        """The results of a user's `autograd.Function` for one sample (`vmap_function.py`)."""
+        return vmap_function.call(self, cls, args)
+
     def detach(self, tensor: Tensor) -> Tensor:
         """The same memory without history here or below."""
         held = self.held(tensor)
@@ -257,6 +267,16 @@ class VmapBackend:
         view = view_of(operand, step, None, TensorType(type_.shape[1:], type_.dtype) if batched else type_)
         view._value = Batched(self, lower, batched)
         return view
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        """The tensor of all samples below: the same for all, if it is one for all."""
+        held = self.held(tensor)
+        if held is not None and held.batched:
+            return held.lower
+        lower = tensor if held is None else held.lower
+        with dispatch.use_backend(self.below):
+            found: Tensor = dispatch.TENSORS.expand(lower, shape=(self.size, *lower.shape))
+        return found
 
     def _one(self, tensor: Tensor, refusal: str) -> Tensor:
         held = self.held(tensor)
