@@ -13,6 +13,7 @@ from .functional_arithmetic import mul, pair_of, pow, sub
 from .functional_pointwise import (
     convert_copy,
     eq,
+    everywhere,
     ge,
     gt,
     isnan,
@@ -56,7 +57,7 @@ def _one_infinity(name: str, doc: str, value: float) -> Callable[..., Tensor]:
             raise RuntimeError(f"{name} does not support complex inputs.")
         if dtype.kind == "float":
             return finish(eq(input, value), out, name)
-        return finish(apply(op_named("logical_and"), (input, constant(False, dtype))), out, name)
+        return finish(everywhere(input, False), out, name)
 
     return named(function, name, doc)  # type: ignore[no-any-return]
 

@@ -46,10 +46,33 @@ atanh = unary("atanh", "The inverse of tanh.")
 sinh = unary("sinh", "The hyperbolic sine.")
 cosh = unary("cosh", "The hyperbolic cosine.")
 sigmoid = unary("sigmoid", "1 / (1 + exp(-input)).")
-isnan = unary("isnan", "Where the input is NaN.", float_only=False)
-isinf = unary("isinf", "Where the input is infinite.", float_only=False)
-isfinite = unary("isfinite", "Where the input is neither NaN nor infinite.", float_only=False)
 abs = unary("abs", "The absolute value.", float_only=False)
+
+
+def everywhere(input: Tensor, value: bool) -> Tensor:
+    """A bool tensor of the input's shape."""
+    attrs = {"shape": tuple(input.shape), "value": value, "dtype": dtypes.bool_}
+    made: Tensor = apply(op_named("full"), (), attrs)
+    return made
+
+
+def _test_of_floats(name: str, doc: str, of_integers: bool) -> Callable[..., Tensor]:
+    """A question that has one answer for all integers."""
+    op = op_named(name)
+
+    def function(input: Tensor) -> Tensor:
+        kind = tensor_argument(input, name).dtype.kind
+        if kind != "float" and kind != "complex":
+            return everywhere(input, of_integers)
+        result: Tensor = apply(op, (input,))
+        return result
+
+    return named(function, name, doc)  # type: ignore[no-any-return]
+
+
+isnan = _test_of_floats("isnan", "Where the input is NaN.", False)
+isinf = _test_of_floats("isinf", "Where the input is infinite.", False)
+isfinite = _test_of_floats("isfinite", "Where the input is neither NaN nor infinite.", True)
 
 
 def sign(input: Tensor, *, out: Tensor | None = None) -> Tensor:

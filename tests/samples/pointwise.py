@@ -222,7 +222,7 @@ FAMILY = Family(
     torch.bitwise_right_shift(i, j)
     i.bitwise_right_shift(2)
     a = i.clone(); a.bitwise_right_shift_(j); a
-    torch.bitwise_right_shift(torch.tensor([1, -1, -5, 9], dtype=torch.int8), torch.tensor([7, 8, 1, -1], dtype=torch.int8))
+    torch.bitwise_right_shift(torch.tensor([1, -1, -5, 9]).char(), torch.tensor([7, 8, 1, -1]).char())
     i << 2
     i >> j
     a = i.clone(); a <<= 1; a
@@ -379,10 +379,18 @@ FAMILY = Family(
     torch.is_same_size(x, z)
     x.is_same_size(i)
     torch.finfo(torch.float32).eps
-    [getattr(torch.finfo(t), n) for t in (torch.float16, torch.bfloat16, torch.float64) for n in ("bits", "max", "min", "tiny", "smallest_normal", "resolution", "dtype")]
-    [getattr(torch.iinfo(t), n) for t in (torch.int8, torch.uint8, torch.int32, torch.int64) for n in ("bits", "max", "min", "dtype")]
-    [repr(torch.finfo(t)) for t in (torch.float32, torch.bfloat16)] + [repr(torch.iinfo(torch.int16))]
     """,
+    programs={
+        "limits of the types": """
+            floats = ("bits", "max", "min", "tiny", "smallest_normal", "resolution", "dtype")
+            result = [
+                [getattr(torch.finfo(t), n) for t in (torch.float16, torch.bfloat16, torch.float64) for n in floats],
+                [getattr(torch.iinfo(t), n) for t in (torch.int8, torch.uint8, torch.int64) for n in floats[:3]],
+                [repr(torch.finfo(t)) for t in (torch.float32, torch.bfloat16)],
+                repr(torch.iinfo(torch.int16)),
+            ]
+        """.replace("\n            ", "\n"),
+    },
     variants={
         "float64": _lines(
             [f"torch.{n}(x)" for n in _UNARY if n != "reciprocal"],
