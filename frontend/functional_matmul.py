@@ -11,10 +11,13 @@ from .arguments import tensor_argument
 from .autocast import full_precision, lower_precision
 from .dispatch import apply, op_named
 from .functional_arithmetic import add, mul, sub
+from .functional_pointwise import where
 from .functional_reductions import norm, sum
 from .functional_shape import expand, reshape, unsqueeze
 from .inplace import finish
+from .ir import dtypes
 from .ir.dims import product
+from .promotion import convert
 from .tape_folded import folded
 from .tensor import Tensor
 
@@ -75,7 +78,11 @@ def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
             f"inconsistent tensor size, expected tensor [{have}] and src [{other}] to have the same number of "
             f"elements, but got {have} and {other} elements respectively"
         )
-    return finish(folded("DotBackward0", (input, tensor), lambda: sum(mul(input, tensor))), out, "dot")
+
+    def compute() -> Tensor:
+        return sum(mul(input, tensor), dtype=input.dtype)
+
+    return finish(folded("DotBackward0", (input, tensor), compute), out, "dot")
 
 
 def _name(tensor: Tensor) -> str:
@@ -138,28 +145,53 @@ def addmm(
         return finish(apply(_ADDMM, (input, mat1, mat2)), out, "addmm")
 
     def compute() -> Tensor:
-        scaled = mul(mm(mat1, mat2), alpha)
-        return scaled if beta == 0 else add(mul(input, beta), scaled)
+        return _weighted(input, beta, mm(mat1, mat2), alpha)
 
     return finish(folded("AddmmBackward0", (input, mat1, mat2), compute), out, "addmm")
 
 
+_NARROW = (dtypes.f16, dtypes.bf16)
+
+
+def _weighted(input: Tensor, beta: Any, product: Tensor, alpha: Any) -> Tensor:
+    """beta * input + alpha * product. With beta 0 not even a NaN of the input counts; its gradient is 0."""
+    scaled = product if alpha == 1 else mul(product, alpha)
+    if beta == 0:
+        return where(dispatch.constant(False, dtypes.bool_), input, scaled)
+    return add(input if beta == 1 else mul(input, beta), scaled)
+
+
 @lower_precision
-def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    """beta * input + alpha * batch1 @ batch2."""
+def baddbmm(
+    input: Tensor,
+    batch1: Tensor,
+    batch2: Tensor,
+    *,
+    beta: Any = 1,
+    alpha: Any = 1,
+    out: Tensor | None = None,
+) -> Tensor:
+    """beta * input + alpha * batch1 @ batch2; of narrow floats rounded once."""
 
     def compute() -> Tensor:
-        scaled = mul(bmm(batch1, batch2), alpha) if alpha != 1 else bmm(batch1, batch2)
-        return scaled if beta == 0 else add(input if beta == 1 else mul(input, beta), scaled)
+        if input.dtype in _NARROW and batch1.dtype is input.dtype and batch2.dtype is input.dtype:
+            wide = [convert(t, dtypes.f32) for t in (input, batch1, batch2)]
+            return convert(_weighted(wide[0], beta, bmm(wide[1], wide[2]), alpha), input.dtype)
+        return _weighted(input, beta, bmm(batch1, batch2), alpha)
 
-    return folded("BaddbmmBackward0", (input, batch1, batch2), compute)
+    return finish(folded("BaddbmmBackward0", (input, batch1, batch2), compute), out, "baddbmm")
 
 
-def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+@lower_precision
+def addmv(
+    input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None
+) -> Tensor:
     """beta * input + alpha * mat @ vec."""
-    return folded(
-        "AddmvBackward0", (input, mat, vec), lambda: add(mul(input, beta), mul(mv(mat, vec), alpha))
-    )
+
+    def compute() -> Tensor:
+        return _weighted(input, beta, mv(mat, vec), alpha)
+
+    return finish(folded("AddmvBackward0", (input, mat, vec), compute), out, "addmv")
 
 
 def outer(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -183,8 +215,27 @@ def trace(input: Tensor) -> Tensor:
     return folded("TraceBackward0", (input,), lambda: sum(input.diagonal()))
 
 
-def einsum(equation: str, *operands: Any) -> Tensor:
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def _from_sublists(arguments: list[Any]) -> tuple[str, list[Tensor]]:
+    """The equation of the form `einsum(a, [0, 1], b, [1, 2], [0, 2])`, and its operands."""
+
+    def term(numbers: Any) -> str:
+        for n in numbers:
+            if n is not Ellipsis and not 0 <= int(n) < len(_LETTERS):
+                raise ValueError(f"einsum: subscript {n} is not within the valid range [0, 52)")
+        return "".join("..." if n is Ellipsis else _LETTERS[int(n)] for n in numbers)
+
+    tensors = arguments[: len(arguments) // 2 * 2 : 2]
+    equation = ",".join(term(numbers) for numbers in arguments[1::2])
+    return (equation + "->" + term(arguments[-1]) if len(arguments) % 2 else equation), tensors
+
+
+def einsum(equation: Any, *operands: Any) -> Tensor:
     """Einstein summation: products of the operands, summed over the letters that the result does not name."""
+    if isinstance(equation, Tensor):
+        equation, operands = _from_sublists([equation, *operands])
     tensors = (
         list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
     )
@@ -300,11 +351,16 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
     return finish(einsum(f"{names_a},{names_b}->{''.join(kept)}", a, b), out, "tensordot")
 
 
-def inner(input: Tensor, other: Tensor) -> Tensor:
+def inner(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The products summed over the last dim of both."""
     if not input.ndim or not other.ndim:
-        return mul(input, other)
-    return tensordot(input, other, ([input.ndim - 1], [other.ndim - 1]))
+        return mul(input, other, out=out)
+    if input.shape[-1] != other.shape[-1]:
+        raise RuntimeError(
+            "inner() the last dimension must match on both input tensors but got shapes "
+            f"{list(input.shape)} and {list(other.shape)}"
+        )
+    return tensordot(input, other, ([input.ndim - 1], [other.ndim - 1]), out=out)
 
 
 @full_precision

@@ -1,4 +1,4 @@
-"""Linear algebra. Where signs or phases are free (QR, SVD, eigenvectors), samples compare what does not depend on them."""
+"""Linear algebra. Where signs or phases are free (QR, SVD, eigenvectors), what does not depend on them is compared."""
 
 from __future__ import annotations
 
