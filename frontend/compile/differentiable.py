@@ -20,6 +20,7 @@ from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_grap
 from ..state import local
 from ..tape import FREED, Edge, Node, gradient_edge
 from ..tensor import Storage, Tensor, wrap
+from ..views import Views, apply_views
 from .call import Binding, CallRecord, as_bound
 from .sources import ArgumentSource, TensorSource
 from .specialization import Specialization
@@ -33,7 +34,7 @@ MOST_BINDINGS = 64
 class CompiledBackward(Node):
     """The tape's node for one call of a compiled forward."""
 
-    __slots__ = ("binding", "saved", "versions")
+    __slots__ = ("binding", "saved", "versions", "views")
 
     def __init__(
         self,
@@ -42,11 +43,13 @@ class CompiledBackward(Node):
         binding: Binding,
         saved: Sequence[Array],
         versions: Sequence[tuple[Storage, int]],
+        views: Sequence[Views],
     ):
         super().__init__(edges, types)
         self.binding = binding
         self.saved: Sequence[Array] | None = saved
         self.versions = versions
+        self.views = views  # the gradients are those of whole storages, of which a tensor may be a part
 
     @property
     def released(self) -> bool:
@@ -80,7 +83,9 @@ class CompiledBackward(Node):
         finally:
             self.binding.give_back(record)
         assert found is not None, "saved arrays have the types they were bound for"
-        return [wrap(a) if need else None for a, need in zip(found, needs)]
+        return [
+            apply_views(F, wrap(a), views) if need else None for a, need, views in zip(found, needs, self.views)
+        ]
 
 
 class DifferentiableSpecialization(Specialization):
@@ -144,6 +149,7 @@ class DifferentiableSpecialization(Specialization):
             backward,
             saved,
             [(storage, storage.version) for storage in read if storage is not None],
+            [t._views if self._is_storage(slot) else () for slot, t in zip(self.wrt, tensors)],
         )
         made: dict[int, Tensor] = {}
         for number, index in enumerate(self.trace.requires_grad):
@@ -167,6 +173,9 @@ class DifferentiableSpecialization(Specialization):
             return leaves[source.position]
         assert isinstance(source, TensorSource)
         return source.tensor
+
+    def _is_storage(self, slot: int) -> bool:
+        return isinstance(self.trace.sources[slot], TensorSource)
 
     def _input_storage(self, slot: int, leaves: Sequence[Any]) -> Storage | None:
         source = self.trace.sources[slot]
