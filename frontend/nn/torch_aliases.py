@@ -222,8 +222,8 @@ def group_norm(
 
 def _statistics(input: Tensor, dims: tuple[int, ...], eps: float, keepdim: bool) -> tuple[Tensor, Tensor]:
     """Mean and 1 / standard deviation over the dims."""
-    fixed = input.detach()
-    return fixed.mean(dims, keepdim), (fixed.var(dims, correction=0, keepdim=keepdim) + eps).rsqrt()
+    variance = input.var(dims, correction=0, keepdim=keepdim)
+    return input.mean(dims, keepdim), (variance + eps).rsqrt()
 
 
 def native_batch_norm(
@@ -238,7 +238,7 @@ def native_batch_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`F.batch_norm`, and in training the mean and 1 / standard deviation of each channel."""
     if training:
-        mean, scale = _statistics(input, (0, *range(2, input.ndim)), eps, False)
+        mean, scale = _statistics(input.detach(), (0, *range(2, input.ndim)), eps, False)
     else:
         mean = scale = input.new_empty(0)
     result = F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
@@ -251,7 +251,7 @@ def native_layer_norm(
     """`F.layer_norm`, and the mean and 1 / standard deviation of each row."""
     result = F.layer_norm(input, normalized_shape, weight, bias, eps)
     dims = tuple(range(input.ndim - len(normalized_shape), input.ndim))
-    return (result, *_statistics(input, dims, eps, True))
+    return (result, *_statistics(input.detach(), dims, eps, True))
 
 
 def native_group_norm(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...hooks import Hooks, RemovableHandle
+from ...state import local
 from ...tensor import Tensor
 from .backward_hooks import BackwardBoundary
 from .structure import add_hook
@@ -182,6 +183,24 @@ class HookRegistration:
 
     def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         return add_hook(self._load_state_dict_post_hooks, hook)
+
+
+def set_computed(module: Module, name: str, value: Tensor) -> None:
+    """A hook before the forward gives the module an attribute that it has computed: not a change of the module that a
+    compiled function would have to notice. While one is being compiled, until the forward's end."""
+    fields = module.__dict__
+    if local.backend.capture is None:
+        fields[name] = value
+        return
+    before, number = fields.get(name), -id(value)
+
+    def restore(*_: Any) -> None:
+        fields[name] = before
+        del module._forward_hooks[number], module._forward_hooks_always_called[number]
+
+    fields[name] = value
+    module._forward_hooks[number] = restore
+    module._forward_hooks_always_called[number] = True
 
 
 # Calling

@@ -12,6 +12,7 @@ from ...creation import ones_like, zeros_like
 from ...functional_order import kthvalue, topk
 from ...random import rand, rand_like
 from ...tensor import Tensor
+from ..modules.hooks import set_computed
 from ..modules.module import Module
 from ..modules.structure import changed
 from .convert_parameters import parameters_to_vector
@@ -24,8 +25,7 @@ class BasePruningMethod(ABC):
     PRUNING_TYPE: ClassVar[str]
 
     def __call__(self, module: Module, inputs: Any) -> None:
-        # Not a change of the module that a compiled function has to notice.
-        module.__dict__[self._tensor_name] = self.apply_mask(module)
+        set_computed(module, self._tensor_name, self.apply_mask(module))
 
     @abstractmethod
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 from ...autograd.grad_mode import no_grad
 from ...tensor import Tensor, wrap
 from ..modules.conv import _ConvTransposeNd
+from ..modules.hooks import set_computed
 from ..modules.module import Module
 from ..modules.structure import changed
 from ..parameter import Parameter, is_lazy
@@ -53,8 +54,7 @@ class SpectralNorm:
         module.register_parameter(self.name, Parameter(weight.detach()))
 
     def __call__(self, module: Module, inputs: Any) -> None:
-        # Not a change of the module that a compiled function has to notice.
-        module.__dict__[self.name] = self.compute_weight(module, do_power_iteration=module.training)
+        set_computed(module, self.name, self.compute_weight(module, do_power_iteration=module.training))
 
     @staticmethod
     def apply(module: Module, name: str, n_power_iterations: int, dim: int, eps: float) -> SpectralNorm:

@@ -6,6 +6,7 @@ import warnings
 from typing import Any, TypeVar
 
 from ...tensor import Tensor
+from ..modules.hooks import set_computed
 from ..modules.module import Module
 from ..modules.structure import changed
 from ..parameter import Parameter, is_lazy
@@ -57,8 +58,7 @@ class WeightNorm:
         setattr(module, self.name, Parameter(weight.data))
 
     def __call__(self, module: Module, inputs: Any) -> None:
-        # Not a change of the module that a compiled function has to notice.
-        module.__dict__[self.name] = self.compute_weight(module)
+        set_computed(module, self.name, self.compute_weight(module))
 
 
 def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
