@@ -30,6 +30,7 @@ arcsin_ = _inplace("arcsin_")
 arcsinh_ = _inplace("arcsinh_")
 arctan_ = _inplace("arctan_")
 arctanh_ = _inplace("arctanh_")
+as_strided_ = _inplace("as_strided_")
 asin_ = _inplace("asin_")
 asinh_ = _inplace("asinh_")
 atan_ = _inplace("atan_")
@@ -39,6 +40,7 @@ clamp_ = _inplace("clamp_")
 clamp_max_ = _inplace("clamp_max_")
 clamp_min_ = _inplace("clamp_min_")
 clip_ = _inplace("clip_")
+conj_physical_ = _inplace("conj_physical_")
 cos_ = _inplace("cos_")
 cosh_ = _inplace("cosh_")
 deg2rad_ = _inplace("deg2rad_")
@@ -54,6 +56,7 @@ floor_ = _inplace("floor_")
 frac_ = _inplace("frac_")
 gcd_ = _inplace("gcd_")
 i0_ = _inplace("i0_")
+index_put_ = _inplace("index_put_")
 lcm_ = _inplace("lcm_")
 ldexp_ = _inplace("ldexp_")
 log10_ = _inplace("log10_")
@@ -66,6 +69,7 @@ neg_ = _inplace("neg_")
 negative_ = _inplace("negative_")
 rad2deg_ = _inplace("rad2deg_")
 reciprocal_ = _inplace("reciprocal_")
+resize_as_ = _inplace("resize_as_")
 round_ = _inplace("round_")
 rsqrt_ = _inplace("rsqrt_")
 sigmoid_ = _inplace("sigmoid_")
@@ -83,63 +87,11 @@ zero_ = _inplace("zero_")
 
 # The names of `torch` that are defined here. (Those of activations are in `nn.functional`.)
 __all__ = [
-    "abs_",
-    "acos_",
-    "acosh_",
-    "addmv_",
-    "arccos_",
-    "arccosh_",
-    "arcsin_",
-    "arcsinh_",
-    "arctan_",
-    "arctanh_",
-    "asin_",
-    "asinh_",
-    "atan_",
-    "atanh_",
-    "ceil_",
-    "clamp_",
-    "clamp_max_",
-    "clamp_min_",
-    "clip_",
-    "cos_",
-    "cosh_",
-    "deg2rad_",
-    "detach_",
-    "erf_",
-    "erfc_",
-    "exp2_",
-    "exp_",
-    "expm1_",
-    "fill_",
-    "fix_",
-    "floor_",
-    "frac_",
-    "gcd_",
-    "i0_",
-    "lcm_",
-    "ldexp_",
-    "log1p_",
-    "log2_",
-    "log10_",
-    "log_",
-    "logit_",
-    "nan_to_num_",
-    "neg_",
-    "negative_",
-    "rad2deg_",
-    "reciprocal_",
-    "round_",
-    "rsqrt_",
-    "sigmoid_",
-    "sin_",
-    "sinc_",
-    "sinh_",
-    "sqrt_",
-    "square_",
-    "tan_",
-    "tanh_",
-    "trunc_",
-    "xlogy_",
-    "zero_",
+    "abs_", "acos_", "acosh_", "addmv_", "arccos_", "arccosh_", "arcsin_", "arcsinh_", "arctan_",
+    "arctanh_", "as_strided_", "asin_", "asinh_", "atan_", "atanh_", "ceil_", "clamp_", "clamp_max_",
+    "clamp_min_", "clip_", "conj_physical_", "cos_", "cosh_", "deg2rad_", "detach_", "erf_", "erfc_",
+    "exp2_", "exp_", "expm1_", "fill_", "fix_", "floor_", "frac_", "gcd_", "i0_", "index_put_", "lcm_",
+    "ldexp_", "log10_", "log1p_", "log2_", "log_", "logit_", "nan_to_num_", "neg_", "negative_",
+    "rad2deg_", "reciprocal_", "resize_as_", "round_", "rsqrt_", "sigmoid_", "sin_", "sinc_", "sinh_",
+    "sqrt_", "square_", "tan_", "tanh_", "trunc_", "xlogy_", "zero_",
 ]  # fmt: skip

@@ -43,6 +43,7 @@ from .arguments import is_operand
 from .inplace import overwrite
 from .ir import dtypes
 from .ir.dtypes import DType
+from .nn import activations
 from .tensor import Tensor, scalar_type_name
 
 
@@ -88,6 +89,8 @@ for _module in (
 for _module, _names in _METHODS_ONLY.items():
     for _name in _names:
         _method(getattr(_module, _name), _name)
+_method(activations.hardshrink)
+_method(activations.prelu)
 _method(random.bernoulli, "bernoulli")
 _method(random.multinomial, "multinomial")
 

@@ -353,6 +353,16 @@ FAMILY = Family(
     a = y.detach().clone(); a.nextafter_(x.detach()); a
     torch.copysign(w, -1)
     torch.copysign(i, w[:4])
+    a = z.clone(); torch.addmv_(a[:3], y, p[0]); a
+    a = y.clone(); torch.celu_(a); a
+    a = y.clone(); torch.selu_(a); a
+    a = y.clone(); torch.index_put_(a, (torch.tensor([0, 2]),), z); a
+    a = torch.zeros(2); torch.resize_as_(a, x).shape
+    a = torch.arange(6.0); torch.as_strided_(a, (2, 2), (1, 2)); a
+    a = y.detach().clone(); torch.conj_physical_(a); a
+    y.hardshrink(0.3)
+    y.prelu(s)
+    [torch.e, torch.pi, torch.inf, torch.nan, torch.newaxis]
     # operators
     x + y
     1 - x
