@@ -13,7 +13,7 @@ from .capture import active
 from .dispatch import apply, op_named, view_step
 from .functional_pointwise import convert_copy
 from .functional_shape import cat, flip, ravel, reshape, reshape_step, shape_text, transpose, unsqueeze
-from .ir.dims import DimLike, bounds, minimum
+from .ir.dims import DimLike, answer, bounds, minimum
 from .ir.dtypes import bool_, i64
 from .tape_folded import folded
 from .tensor import Tensor
@@ -50,7 +50,7 @@ def clamped(at: DimLike, size: DimLike) -> DimLike:
     if type(at) is int and at < 0:
         at = size + at
         if bounds(at)[0] < 0:
-            at = 0 if bounds(at)[1] <= 0 else at
+            at = 0 if bounds(at)[1] <= 0 else at - minimum(at, 0)  # the larger of the two
     return minimum(at, size)
 
 
@@ -87,7 +87,7 @@ def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
         )
     if type(start) is int and start < 0:
         start = size + start
-    if bounds(size - start - length)[1] < 0:
+    if answer("ge", size - start, length) is False or answer("ge", start, 0) is False:
         raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")
     return slice_dim(input, dim, start, start + length, 1, "SliceBackward0")
 
@@ -104,7 +104,7 @@ def select_steps(input: Tensor, dim: int, index: Any) -> tuple[Views, tuple[DimL
     dim = wrap_dim(dim, input.ndim)
     shape = tuple(input.shape)
     size, at = shape[dim], as_dim(index)
-    if type(at) is int and type(size) is int and not -size <= at < size:
+    if type(at) is int and answer("gt", size, at if at >= 0 else -at - 1) is False:
         raise IndexError(
             f"select(): index {at} out of range for tensor of size {shape_text(shape)} at dimension {dim}"
         )

@@ -28,7 +28,7 @@ from .functional_shape import (
 from .functional_slices import clamped, select, slice_dim
 from .inplace import assign, overwrite
 from .ir import dtypes
-from .ir.dims import DimLike, bounds, product
+from .ir.dims import DimLike, answer, bounds, product
 from .promotion import as_operand, convert
 from .tape_folded import folded
 from .tensor import Tensor
@@ -55,7 +55,7 @@ def _select(input: Tensor, dim: int, index: int) -> Tensor:
             "a 0-dim tensor to a number"
         )
     size = input.shape[dim]
-    if type(size) is int and not -size <= index < size:
+    if answer("gt", size, index if index >= 0 else -index - 1) is False:
         raise IndexError(f"index {index} is out of bounds for dimension {dim} with size {size}")
     return select(input, dim, index)
 

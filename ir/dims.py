@@ -14,6 +14,7 @@ was.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, Union
 
@@ -246,9 +247,22 @@ def set_oracle(oracle: Oracle) -> None:
 
 
 def _compared(how: str, a: Expr, b: DimLike) -> bool:
-    """a < b (lt, le, gt, ge), from the bounds or by asking; TypeError where nobody knows."""
+    """`answer`; TypeError where nobody knows."""
     if not isinstance(b, int | Expr):
         return NotImplemented
+    found = answer(how, a, b)
+    if found is None:
+        raise TypeError(f"whether {a} is {how} {b} is not known: the dim is symbolic")
+    return found
+
+
+_COMPARE = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}
+
+
+def answer(how: str, a: DimLike, b: DimLike) -> bool | None:
+    """Whether a < b (lt, le, gt, ge), from the bounds or by asking the oracle; None where nobody knows."""
+    if type(a) is int and type(b) is int:
+        return _COMPARE[how](a, b)
     low, high = bounds(a - b)
     always, never = {
         "lt": (high < 0, low >= 0),
@@ -256,10 +270,9 @@ def _compared(how: str, a: Expr, b: DimLike) -> bool:
         "gt": (low > 0, high <= 0),
         "ge": (low >= 0, high < 0),
     }[how]
-    found = always if always or never else None if _oracle is None else _oracle.compare(how, a, b)
-    if found is None:
-        raise TypeError(f"whether {a} is {how} {b} is not known: the dim is symbolic")
-    return found
+    if always or never:
+        return always
+    return None if _oracle is None or not isinstance(a, Expr) else _oracle.compare(how, a, b)
 
 
 def Dim(name: str, low: int = 1, high: int = INFINITY) -> Expr:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -34,6 +34,8 @@ Array = np.ndarray[Any, Any]
 
 # The status of a run that a host call ended. Checks have positive codes, -1 is the call shim's.
 FAILED = -2
+# That of a run that ended because the sizes it told are not those it was meant for (`LateMemory.accepts`).
+UNWANTED = -3
 
 _WORDS = ctypes.POINTER(ctypes.c_int64)
 _PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, _WORDS, _WORDS)
@@ -76,9 +78,14 @@ def _place(program: Program, number: int, buffer: Buffer) -> list[Any] | None:
 
 
 class LateMemory:
-    """What the host calls of one run allocated: results by output number, other memory, and the dims that were told."""
+    """What the host calls of one run allocated: results by output number, other memory, and the dims that were told.
 
-    def __init__(self) -> None:
+    `accepts` is asked when more of these are known, before anything of their size is made; where it says no the run
+    ends.
+    """
+
+    def __init__(self, accepts: Callable[[Mapping[str, int]], bool] | None = None) -> None:
+        self.accepts = accepts
         self.outputs: dict[int, Array] = {}
         self.memory: list[Array] = []
         self.sizes: dict[str, int] = {}
@@ -98,17 +105,20 @@ class HostCalls:
 
     def _call(self, which: int, args: Any, values: Any) -> int:
         try:
-            self._calls[which].run(args, values, getattr(self._local, "late", None))
+            if not self._calls[which].run(args, values, getattr(self._local, "late", None)):
+                return UNWANTED
         except BaseException as error:  # an interrupt must not pass through native code either
             self._local.failed = (which, error)
             return FAILED
         return 0
 
     @contextmanager
-    def late_memory(self) -> Iterator[LateMemory]:
+    def late_memory(
+        self, accepts: Callable[[Mapping[str, int]], bool] | None = None
+    ) -> Iterator[LateMemory]:
         """A run on this thread, whose host calls may allocate."""
         before = getattr(self._local, "late", None)
-        self._local.late = late = LateMemory()
+        self._local.late = late = LateMemory(accepts)
         try:
             yield late
         finally:
@@ -144,8 +154,8 @@ class _Call:
             for place in data["places"]
         ]
 
-    def run(self, args: Any, values: Any, late: LateMemory | None) -> None:
-        """Compute from the buffers at `args` into those that follow them."""
+    def run(self, args: Any, values: Any, late: LateMemory | None) -> bool:
+        """Compute from the buffers at `args` into those that follow them; False where the sizes told are not wanted."""
         bindings = {name: values[i] for i, name in enumerate(self.symbols)}
         operands = [seen.at(args[i], bindings, False) for i, seen in enumerate(self.inputs)]
         found = run_bound(self.graph, operands, bindings)
@@ -155,7 +165,11 @@ class _Call:
                 raise RuntimeError(
                     f"{self.graph.name} tells sizes: its program must run inside `late_memory`"
                 )
-            base = self._allocate(args, values, bindings, late)
+            for i, name in self.told:
+                values[i] = late.sizes[name] = bindings[name]
+            if late.accepts is not None and not late.accepts(late.sizes):
+                return False
+            base = self._allocate(args, bindings, late)
         count = len(self.inputs)
         for i, (seen, place, array) in enumerate(zip(self.outputs, self.places, found)):
             if place is None:
@@ -165,11 +179,10 @@ class _Call:
                 np.copyto(late.outputs[place[1]], array)
             else:
                 np.copyto(seen.at(base + dims.evaluate(place[1], bindings), bindings, True), array)
+        return True
 
-    def _allocate(self, args: Any, values: Any, bindings: Mapping[str, int], late: LateMemory) -> int:
-        """Tell the dims, make what has their size; the address of the memory that is no output."""
-        for i, name in self.told:
-            values[i] = late.sizes[name] = bindings[name]
+    def _allocate(self, args: Any, bindings: Mapping[str, int], late: LateMemory) -> int:
+        """Make what has the sizes that were told; the address of the memory that is no output."""
         memory = np.empty(dims.evaluate(self.memory, bindings) + 64, np.uint8)
         late.memory.append(memory)
         base = memory.__array_interface__["data"][0]

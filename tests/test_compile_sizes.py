@@ -300,3 +300,42 @@ def test_from_the_cache_in_a_fresh_process(tmp_path: Path) -> None:
         texts.append(done.stdout.splitlines())
     assert [t[0] for t in texts] == ["[4.0, 6.0] [3, 1] [1, 2, 4, 2]"] * 2
     assert [t[1] for t in texts] == ["[4, 3] False", "[4, 3] True"]
+
+
+def test_code_that_relies_on_an_answer_does_not_run_where_it_is_another() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        y = x[x > 0]
+        return sum((y[i] * (i + 1) for i in range(len(y))), torch.zeros(()))
+
+    compiled = torch.compile(f, fullgraph=True)
+    for x in (
+        torch.ones(6),
+        torch.tensor([1.0, -1, 2, -2, 3, -3]),
+        -torch.ones(6),
+        torch.tensor([1.0, 1, 2, -2, -3, -3]),
+    ):
+        np.testing.assert_allclose(compiled(x).numpy(), f(x).numpy(), rtol=1e-6)
+    reasons = [c.reason for c in compiled.report().compiles]
+    assert len(reasons) == 3 and "came out another way (at test_compile_sizes.py" in reasons[1]
+
+
+@pytest.mark.parametrize("index", [1, -2])
+def test_an_index_outside_a_told_size(index: int) -> None:
+    compiled = torch.compile(lambda x: x[x > 0][index])
+    assert compiled(torch.tensor([1.0, 2, 2])).item() == 2
+    with pytest.raises(IndexError, match=rf"index {index} is out of bounds for dimension 0 with size u0"):
+        compiled(torch.tensor([1.0, -1, -1]))
+
+
+def test_writing_where_a_mask_is() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        y = x.clone()
+        y[x > 0] = x[x > 0] * 2
+        y[x < 0] += 10
+        return y
+
+    compiled = torch.compile(f, fullgraph=True)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        x = torch.randn(3, 4)
+        np.testing.assert_array_equal(compiled(x).numpy(), f(x).numpy())

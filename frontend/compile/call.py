@@ -16,9 +16,11 @@ import numpy as np
 from ..ir.types import TensorType
 from ..runtime import call_shim
 from ..runtime.compiled_graph import CompiledGraph
+from ..runtime.host_calls import UNWANTED
 from ..runtime.native_call import native_call
 from ..runtime.threads import get_num_threads
 from ..tensor import Tensor, wrap
+from .sizes import SizeQuestion
 
 Array = np.ndarray[Any, Any]
 
@@ -96,7 +98,8 @@ class Binding:
     argument_slots: (input slot, concrete type) of the arrays given per call; result_slots: output slots of the arrays
     made anew per call, by the run itself where only it tells their size, else before it (early_slots); kept_slots: of
     those that may be used again; fixed_inputs/fixed_outputs: arrays whose memory stays, by slot; number_slots,
-    random_slots: inputs that the record itself holds; written_slots: arguments that are written to.
+    random_slots: inputs that the record itself holds; written_slots: arguments that are written to; size_answers: how
+    questions about the sizes that a run tells must come out.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class Binding:
         number_slots: Sequence[int] = (),
         random_slots: Sequence[int] = (),
         written_slots: Collection[int] = (),
+        size_answers: Sequence[tuple[SizeQuestion, bool]] = (),
     ):
         self.graph = graph
         self.dims = dict(dims)
@@ -125,6 +129,7 @@ class Binding:
         self.number_slots = tuple(number_slots)
         self.random_slots = tuple(random_slots)
         self.written_slots = frozenset(written_slots)
+        self.size_answers = tuple(size_answers)
         self.tells_sizes = any(name not in self.dims for name in graph.symbols)
         self.threads = get_num_threads()
         self._idle: list[CallRecord] = []
@@ -167,13 +172,19 @@ class Binding:
             self.graph.raise_status(status)
         return made
 
+    def _accepts(self, sizes: Mapping[str, int]) -> bool:
+        """Whether questions about sizes come out as in the trace, as far as the sizes are known. Code after them may
+        rely on the answers, so they are asked before it runs."""
+        known = {**self.dims, **sizes}
+        return all(question.answer(known) in (None, wanted) for question, wanted in self.size_answers)
+
     def _call_late(self, record: CallRecord, made: list[Array]) -> list[Array] | None:
         """The call of a graph that tells sizes: some results are made on the way."""
         hosts = self.graph.host_calls
         assert hosts is not None
-        with hosts.late_memory() as late:
+        with hosts.late_memory(self._accepts if self.size_answers else None) as late:
             status = self._invoke(record.address, record.objects_address)
-        if status == call_shim.MISMATCH:
+        if status in (call_shim.MISMATCH, UNWANTED):
             return None
         if status:
             self.graph.raise_status(status)

@@ -8,6 +8,8 @@ calls in which the answer is the same: a condition like that of a branch on a te
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..ir import dims, dtypes
@@ -19,6 +21,24 @@ from .locations import is_own_file
 
 if TYPE_CHECKING:
     from .tracer import Tracer
+
+
+@dataclass(frozen=True)
+class SizeQuestion:
+    """Whether a < b and the like (eq, lt, le, gt, ge), of dims."""
+
+    how: str
+    a: dims.DimLike
+    b: dims.DimLike
+
+    def answer(self, known: Mapping[str, int]) -> bool | None:
+        """For these values of the dims; None where one is not known yet."""
+        if any(s.name not in known for v in (self.a, self.b) for s in dims.symbols(v)):
+            return None
+        return _COMPARE[self.how](dims.evaluate(self.a, known), dims.evaluate(self.b, known))
+
+
+_COMPARE = {"eq": int.__eq__, "lt": int.__lt__, "le": int.__le__, "gt": int.__gt__, "ge": int.__ge__}
 
 
 class Questions:

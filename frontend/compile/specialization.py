@@ -305,6 +305,7 @@ class Specialization:
             self.number_slots,
             self.random_slots,
             in_place,
+            [(c.size, c.outcome) for c in self.trace.conditions.values() if c.size is not None],
         )
 
     def _free_kept(self, binding: Binding, record: CallRecord, owners: Sequence[Tensor]) -> None:

@@ -42,7 +42,7 @@ from ..tape import Node
 from ..tensor import Storage, Tensor, view_of, without_array
 from ..views import ViewStep
 from .locations import user_location
-from .sizes import ORACLE, comparison
+from .sizes import ORACLE, SizeQuestion, comparison
 from .sources import ArgumentSource, Guard, NumberSource, RandomSource, Source, TensorSource
 
 # What makes up a tensor's memory: what an assignment to `.data` replaces.
@@ -55,10 +55,11 @@ class TraceError(RuntimeError):
 
 @dataclass(frozen=True)
 class Condition:
-    """How a branch on a tensor came out, and where it is in the user's program."""
+    """How a branch on a tensor came out, and where it is in the user's program; `size` where it was one on a size."""
 
     outcome: bool
     place: str
+    size: SizeQuestion | None = None
 
 
 class TracedStorage:
@@ -92,6 +93,7 @@ class Tracer:
         self._numbers_of: dict[Value, Value] = {}
         self._first: dict[Any, Value] = {}
         self._numbered = 0
+        self._asked: dict[SizeQuestion, bool] = {}
         self._known: dict[Value, np.ndarray[Any, Any]] = {}
         self._evaluated = 0
         self.sources: list[Source] = []
@@ -185,10 +187,10 @@ class Tracer:
             )
         return self._outcome(value)
 
-    def _outcome(self, value: Value) -> bool:
+    def _outcome(self, value: Value, size: SizeQuestion | None = None) -> bool:
         if value not in self.conditions:
             outcome = bool(self._evaluate(value).reshape(()))
-            self.conditions[value] = Condition(outcome, str(user_location()))
+            self.conditions[value] = Condition(outcome, str(user_location()), size)
         return self.conditions[value].outcome
 
     def _sized(self, op: Op, values: Sequence[Value], attrs: Mapping[str, Any]) -> tuple[Value, ...]:
@@ -222,8 +224,11 @@ class Tracer:
     def size_condition(self, how: str, a: dims.DimLike, b: dims.DimLike) -> bool:
         """How a question about a dim that a run tells comes out in this call; the trace is good for those in which it
         comes out the same."""
-        self.builder.location = self._place()
-        return self._outcome(comparison(self.builder, how, a, b))
+        question = SizeQuestion(how, a, b)
+        if question not in self._asked:
+            self.builder.location = self._place()
+            self._asked[question] = self._outcome(comparison(self.builder, how, a, b), question)
+        return self._asked[question]
 
     def size_now(self, size: dims.Expr) -> int:
         """The dim in this call."""
