@@ -8,10 +8,11 @@ from .arguments import tensor_argument, wrap_dim
 from .autocast import widest
 from .capture import active
 from .creation import full
-from .dispatch import apply, op_named
-from .functional_arithmetic import mul
+from .dispatch import apply, constant, op_named
+from .functional_arithmetic import floor_divide, mul, remainder
 from .functional_host import nonzero, repeated_positions
-from .functional_shape import broadcast_shapes, expand, reshape
+from .functional_pointwise import logical_and, lt, ne, where
+from .functional_shape import broadcast_shapes, expand, reshape, stack
 from .indexing import gather_at, in_order, wrapped_index
 from .inplace import finish
 from .ir import dtypes
@@ -313,9 +314,33 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
     return index_select(input, at, repeated_positions(counts))
 
 
+def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1, out: Tensor | None = None) -> Tensor:
+    """The indices of the first `size` elements that are not zero, one row each; `fill_value` in rows that are left."""
+    if size < 0:
+        raise RuntimeError(f"nonzero_static: 'size' must be an non-negative integer, but got {size}")
+    shape = tuple(input.shape)
+    flat = ne(reshape(input.detach(), (-1,)), 0)
+    count = flat.shape[0]
+    number = apply(op_named("cumsum"), (convert(flat, dtypes.i64),), {"dim": 0}) - 1
+    # Those that have no row go to one more, which is cut off.
+    row = where(logical_and(flat, lt(number, size)), number, constant(size, dtypes.i64))
+    place = apply(op_named("iota"), (), {"shape": (count,), "dim": 0, "dtype": dtypes.i64})
+    empty = apply(op_named("full"), (), {"shape": (size + 1,), "value": -1, "dtype": dtypes.i64})
+    found = apply(_INDEX_UPDATE, (empty, row, place), {"dim": 0})[:size]
+    step, columns = 1, []
+    for n in reversed(shape):
+        columns.append(
+            where(lt(found, 0), constant(fill_value, dtypes.i64), remainder(floor_divide(found, step), n))
+        )
+        step = step * n
+    if not columns:
+        return finish(reshape(found, (size, 1))[:, :0], out, "nonzero_static")
+    return finish(stack(columns[::-1], 1), out, "nonzero_static")
+
+
 # The names of `torch` that are defined here.
 __all__ = [
     "gather", "index_add", "index_copy", "index_fill", "index_reduce", "index_select", "masked_scatter",
-    "masked_select", "put", "repeat_interleave", "scatter", "scatter_add", "scatter_reduce", "take",
+    "masked_select", "nonzero_static", "put", "repeat_interleave", "scatter", "scatter_add", "scatter_reduce", "take",
     "take_along_dim",
 ]  # fmt: skip

@@ -4,9 +4,10 @@ import sys as _sys
 import types as _types
 
 from ..lazy import Lazy as _Lazy
-from . import data
+from . import data, deterministic, dlpack, hooks
+from .objects import set_module, swap_tensors
 
-__all__ = ["checkpoint", "data"]
+__all__ = ["checkpoint", "data", "deterministic", "dlpack", "hooks", "set_module", "swap_tensors"]
 
 
 class _Package(_types.ModuleType):
