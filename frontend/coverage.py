@@ -24,7 +24,7 @@ ON_PURPOSE = (
         "quantized and sub-byte types",
     ),
     (
-        r"sparse|hspmm|hsmm|dsmm|spmm|sspaddmm|saddmm|^smm|crow_|ccol_|col_indices|row_indices|coalesce|to_dense"
+        r"sparse|^SparseAdam$|hspmm|hsmm|dsmm|spmm|sspaddmm|saddmm|^smm|crow_|ccol_|col_indices|row_indices|coalesce|to_dense"
         r"|^indices|^values|nested|jagged",
         "sparse and nested layouts",
     ),

@@ -24,9 +24,11 @@ def test_training_follows_pytorch(name, compiled):
     net, _, step, args = setup(torch, name)
     step = torch.compile(step) if compiled else step
     losses = [step(*args).item() for _ in range(STEPS)]
-    np.testing.assert_allclose(losses, EXPECTED[f"{name}.losses"], rtol=1e-5)
+    half = name.startswith("muon")  # works in bfloat16, rounded after each op here
+    np.testing.assert_allclose(losses, EXPECTED[f"{name}.losses"], rtol=5e-3 if half else 1e-5)
     for index, param in enumerate(net.parameters()):
-        np.testing.assert_allclose(param.detach().numpy(), EXPECTED[f"{name}.{index}"], rtol=1e-4, atol=1e-5)
+        tolerance = {"rtol": 2e-2, "atol": 2e-2} if half else {"rtol": 1e-4, "atol": 1e-5}
+        np.testing.assert_allclose(param.detach().numpy(), EXPECTED[f"{name}.{index}"], **tolerance)
     if compiled:
         assert len(step.report().compiles) == 1
 

@@ -24,6 +24,10 @@ class Numbers:
     def __call__(self, key: str, index: int | None = None) -> Any:
         return self._reader.number(key if index is None else f"{key}{index}", _entry(key, index))
 
+    def constants(self, *keys: str) -> tuple[Any, ...]:
+        """Entries that decide which code runs; compiled code is made for their values."""
+        return self._reader.structure(_entries(keys), ", ".join(keys))
+
     def power(self, key: str, index: int, count: Any) -> Any:
         """The hyper-parameter to the power of a step count; from its logarithm, taken on the host, when compiled."""
         if not isinstance(count, Tensor):
@@ -38,6 +42,11 @@ def _entry(key: str, index: int | None) -> Callable[[Group], Any]:
 
 
 @cache
+def _entries(keys: tuple[str, ...]) -> Callable[[Group], tuple[Any, ...]]:
+    return lambda group: tuple(group[key] for key in keys)
+
+
+@cache
 def _log_entry(key: str, index: int) -> Callable[[Group], float]:
     return lambda group: math.log(group[key][index]) if group[key][index] > 0.0 else -math.inf
 
@@ -49,6 +58,7 @@ class PerParameter(Optimizer):
     """
 
     flags: tuple[str, ...] = ()
+    own_decay = False  # whether `update` does the weight decay itself
 
     def __init__(self, params: Any, defaults: dict[str, Any]):
         if defaults.get("differentiable"):
@@ -85,7 +95,9 @@ class PerParameter(Optimizer):
                 state.update(capture.create_state(partial(self.new_state, param, group)))
             if flags["maximize"]:
                 grad = -grad
-            if flags["weight_decay"] and flags["decoupled_weight_decay"]:
+            if self.own_decay:
+                pass
+            elif flags["weight_decay"] and flags["decoupled_weight_decay"]:
                 param.mul_(1.0 - numbers("lr") * numbers("weight_decay"))
             elif flags["weight_decay"]:
                 grad = grad.add(param, alpha=numbers("weight_decay"))

@@ -8,6 +8,13 @@ from typing import Any
 from ..tensor import Tensor
 from .optimizer import Group, Optimizer
 
+EPOCH_DEPRECATION_WARNING = (
+    "The epoch parameter in `scheduler.step()` was not necessary and is being deprecated where possible. Please use "
+    "`scheduler.step()` to step the scheduler. During the deprecation, if epoch is different from None, the closed "
+    "form is used instead of the new chainable form, where available. Please open an issue if you are unable to "
+    "replicate your use case: https://github.com/pytorch/pytorch/issues/new/choose."
+)
+
 
 def current_rates(optimizer: Optimizer) -> list[Any]:
     """The groups' rates; of tensors the values that they have now."""
@@ -107,6 +114,8 @@ class LRScheduler:
                 stacklevel=2,
             )
         self._step_count += 1
+        if epoch is not None:
+            warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
         self._update(epoch)
 
     def _update(self, epoch: int | None) -> None:

@@ -27,6 +27,14 @@ OPTIMIZERS: dict[str, Callable[[Any, Any], Any]] = {
     "rprop": lambda t, p: t.optim.Rprop(p, lr=0.01),
     "asgd": lambda t, p: t.optim.ASGD(p, lr=0.05, t0=3, weight_decay=0.01, lambd=0.01),
     "maximize": lambda t, p: t.optim.RMSprop(p, lr=1e-3, maximize=True),
+    "adafactor": lambda t, p: t.optim.Adafactor(p, lr=0.05),
+    "adafactor_all": lambda t, p: t.optim.Adafactor(
+        p, lr=0.05, beta2_decay=-0.6, eps=(1e-6, 1e-2), d=1.5, weight_decay=0.1
+    ),
+    "muon": lambda t, p: t.optim.Muon([w for w in p if w.ndim == 2], lr=0.02),
+    "muon_plain": lambda t, p: t.optim.Muon(
+        [w for w in p if w.ndim == 2], lr=0.02, nesterov=False, weight_decay=0, adjust_lr_fn="match_rms_adamw"
+    ),
 }
 
 
