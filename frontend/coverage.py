@@ -40,6 +40,25 @@ ON_PURPOSE = (
         "PyTorch's compiler, dispatcher and named tensors",
     ),
     (
+        r"torch\.Tensor\.(eig|lstsq|reinforce|solve|symeig)$",
+        "what PyTorch itself has removed: the methods are there to say so",
+    ),
+    (
+        r"^batch_norm_(backward|elemt|gather|stats|update)|^native_norm$|^bit$|^AVG$|^SUM$|^get_file_path$|^classproperty$"
+        r"|^prepare_multiprocessing|^profiler_allow|^thread_safe_generator$|^backend_registration$|^[Tt]hroughput_?[Bb]ench"
+        r"|^weak$",
+        "parts of PyTorch's implementation that show",
+    ),
+    (r"^chalf$|^complex32$", "a dtype that NumPy does not have"),
+    (r"^dense_dim$|^to_padded_tensor$", "sparse and nested layouts"),
+    (r"^record_stream$", "streams of a device: eager work is not queued"),
+    (r"torch\.Tensor\.index$", "functorch's first-class dims"),
+    (
+        r"^overrides$",
+        "overriding by `__torch_function__`: functions are ordinary Python functions here, and asking every argument of "
+        "every call would slow them all; a subclass of Tensor overrides methods",
+    ),
+    (
         r"distributed|Distributed|DataParallel|^parallel$|SyncBatchNorm|^futures$|^package$|^monitor$|^hub$",
         "several machines, and downloads",
     ),
