@@ -72,9 +72,14 @@ def sizes(given: Sequence[Any], name: str = "size") -> tuple[DimLike, ...]:
         ) from None
 
 
+# `isinstance(x, A | B)` makes the union anew each time, which takes as long as a small op's arithmetic.
+_COMMON = (Tensor, int, float)
+_OPERANDS = (*_COMMON, complex, np.generic, np.ndarray, Expr)
+
+
 def operand(value: Any, name: str, argument: str = "other", position: int = 2) -> Any:
     """A tensor or a Python number; NumPy scalars and arrays become one of the two. TypeError for the rest."""
-    if isinstance(value, Tensor | int | float):
+    if isinstance(value, _COMMON):
         return value
     if isinstance(value, np.generic):
         return value.item()
@@ -98,7 +103,7 @@ def tensor_argument(value: Any, name: str, argument: str = "input", position: in
 
 def is_operand(value: Any) -> bool:
     """Whether an operator (`+`, `<` ...) takes the value as its other side."""
-    return isinstance(value, Tensor | int | float | complex | np.generic | np.ndarray | Expr)
+    return isinstance(value, _OPERANDS)
 
 
 def _type_name(value: Any) -> str:

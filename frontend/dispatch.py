@@ -115,7 +115,7 @@ def apply(
 
     `grad_name` is what the node of the tape is called where that differs from the op's own `grad_name`.
     """
-    full = normalised_attrs(op, attrs)
+    full = normalised_attrs(op, attrs) if attrs or op.attrs else EMPTY
     results = local.backend.apply(op, operands, full)
     if local.grad_enabled and op.vjp is not None:
         for t in operands:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .float_errors import restore, silence
 from .ir.dtypes import DType
 from .ir.op import Op
 from .state import set_default_backend
@@ -48,8 +49,11 @@ class EagerBackend:
             if lowering in _NO_ARITHMETIC:
                 found = op.numpy(*arrays, **attrs)
             else:
-                with np.errstate(all="ignore"):
+                before = silence()
+                try:
                     found = op.numpy(*arrays, **attrs)
+                finally:
+                    restore(before)
         except Exception:
             _explain(op, operands, attrs)
             raise

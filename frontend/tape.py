@@ -198,8 +198,12 @@ class AccumulateGrad(Node):
     __slots__ = ("variable",)
 
     def __init__(self, variable: Tensor):
-        super().__init__((), (variable._type,))
+        # Not by Node's: a leaf gets one again for each op whose result is dropped, so this takes no number.
+        self.edges = ()
+        self.result_types = (variable._type,)
         self.sequence_nr = ACCUMULATE_LAST
+        self._hooks = self._metadata = None
+        self.edges_shown = 0
         self.variable = variable
 
     def name(self) -> str:
@@ -221,8 +225,12 @@ def gradient_edge(tensor: Tensor) -> Edge | None:
     if tensor._base is not None:
         refresh_view(tensor)
     if tensor._grad_fn is not None:
-        return Edge(tensor._grad_fn, tensor._output_nr)
-    return Edge(accumulator(tensor), 0) if tensor._requires_grad else None
+        return _new_tuple(Edge, (tensor._grad_fn, tensor._output_nr))
+    return _new_tuple(Edge, (accumulator(tensor), 0)) if tensor._requires_grad else None
+
+
+# A named tuple's own constructor is Python code and takes four times as long.
+_new_tuple: Any = tuple.__new__
 
 
 def refresh_view(view: Tensor) -> None:

@@ -300,9 +300,16 @@ def record(
     op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any], results: Sequence[Tensor], name: str | None
 ) -> None:
     """Put an application of `op` on the tape: its floating-point results get a grad_fn."""
+    if name is not None:
+        cls = node_class(name, OpNode)
+    else:
+        cls = _node_classes.get(op) or _node_classes.setdefault(op, node_class(default_name(op), OpNode))
     node: OpNode | None = None
     for number, result in enumerate(results):
         if result._type.dtype in DIFFERENTIABLE:
             if node is None:
-                node = node_class(name or default_name(op), OpNode)(op, operands, attrs, results)
+                node = cls(op, operands, attrs, results)
             result._grad_fn, result._output_nr, result._requires_grad = node, number, True
+
+
+_node_classes: dict[Op, Any] = {}

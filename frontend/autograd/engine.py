@@ -46,6 +46,9 @@ def run(
             capture.differentiating(None)
 
 
+_OUR_NODES = (OpNode, FoldedNode, ViewNode)
+
+
 class _Walk:
     def __init__(
         self,
@@ -203,7 +206,7 @@ class _Walk:
         them.
         """
         seen: set[int] = {id(s) for s in given if s is not None}
-        ours = isinstance(node, OpNode | FoldedNode | ViewNode)
+        ours = isinstance(node, _OUR_NODES)
         if not ours:
             self.shared |= seen
         for grad in found:
