@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .arguments import wrap_dim
+from .arguments import wrap_dim, wrap_dims
 from .creation import as_tensor
 from .dispatch import apply, op_named
-from .functional_arithmetic import add, mul, sub
 from .functional_host import nonzero
-from .functional_pointwise import abs, eq, isfinite, isnan, logical_and, logical_or, ne
-from .functional_reductions import all, sum
+from .functional_reductions import all
 from .inplace import finish
 from .ir import dtypes
-from .promotion import convert, get_default_dtype
+from .promotion import promoted
 from .tensor import Tensor, scalar_type_name
 
-_UNIQUE, _RUNS, _BINCOUNT, _ISIN, _SEARCHSORTED, _HISTOGRAM = map(
-    op_named, ("unique", "unique_consecutive", "bincount", "isin", "searchsorted", "histogram")
-)
+_UNIQUE, _RUNS, _BINCOUNT, _COUNT, _ISIN, _SEARCHSORTED, _HISTOGRAM, _ISCLOSE, _ALL_EQUAL = map(
+    op_named,
+    (
+        "unique", "unique_consecutive", "bincount", "count_nonzero", "isin", "searchsorted", "histogram", "isclose",
+        "all_equal",
+    ),
+)  # fmt: skip
 
 
 class Histogram(NamedTuple):
@@ -36,10 +38,8 @@ def argwhere(input: Tensor) -> Tensor:
 
 def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
     """How many elements are nonzero, along `dim` or in all."""
-    hits = input.detach() if input.dtype is dtypes.bool_ else ne(input.detach(), 0)
-    if dim is None or not input.ndim:
-        return sum(hits)
-    return sum(hits, list(dim) if isinstance(dim, tuple) else dim)
+    dims = tuple(range(input.ndim)) if dim is None else wrap_dims(dim, input.ndim)
+    return apply(_COUNT, (input.detach(),), {"dims": dims if input.ndim else ()})
 
 
 def unique(
@@ -179,7 +179,7 @@ def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both have the same shape and the same elements."""
     if tuple(input.shape) != tuple(other.shape):
         return False
-    return bool(all(eq(input.detach(), other.detach())))
+    return bool(apply(_ALL_EQUAL, [t.detach() for t in promoted(input, other)]))
 
 
 def isclose(
@@ -191,17 +191,8 @@ def isclose(
     for name, value in (("rtol", rtol), ("atol", atol)):
         if value < 0:
             raise RuntimeError(f"{name} must be greater than or equal to zero, but got {value}")
-    a, b = input.detach(), other.detach()
-    close = eq(a, b)
-    if equal_nan and a.dtype.kind in ("float", "complex"):
-        close = logical_or(close, logical_and(isnan(a), isnan(b)))
-    if rtol == 0 and atol == 0:
-        return close
-    if a.dtype.kind not in ("float", "complex"):
-        a, b = convert(a, get_default_dtype()), convert(b, get_default_dtype())
-    error = abs(sub(a, b))
-    within = error <= add(abs(mul(b, rtol)), atol)
-    return logical_or(close, logical_and(isfinite(error), within))
+    attrs = {"rtol": rtol, "atol": atol, "equal_nan": equal_nan}
+    return apply(_ISCLOSE, (input.detach(), other.detach()), attrs)
 
 
 def allclose(

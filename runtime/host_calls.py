@@ -113,9 +113,7 @@ class HostCalls:
         return 0
 
     @contextmanager
-    def late_memory(
-        self, accepts: Callable[[Mapping[str, int]], bool] | None = None
-    ) -> Iterator[LateMemory]:
+    def late_memory(self, accepts: Callable[[Mapping[str, int]], bool] | None = None) -> Iterator[LateMemory]:
         """A run on this thread, whose host calls may allocate."""
         before = getattr(self._local, "late", None)
         self._local.late = late = LateMemory(accepts)
@@ -160,6 +158,7 @@ class _Call:
         operands = [seen.at(args[i], bindings, False) for i, seen in enumerate(self.inputs)]
         found = run_bound(self.graph, operands, bindings)
         base = 0
+        count = len(self.inputs)
         if self.told:
             if late is None:
                 raise RuntimeError(
@@ -169,28 +168,39 @@ class _Call:
                 values[i] = late.sizes[name] = bindings[name]
             if late.accepts is not None and not late.accepts(late.sizes):
                 return False
-            base = self._allocate(args, bindings, late)
-        count = len(self.inputs)
+            base = self._allocate(args, bindings, late, found)
         for i, (seen, place, array) in enumerate(zip(self.outputs, self.places, found)):
             if place is None:
                 np.copyto(seen.at(args[count + i], bindings, True), array)
             elif place[0] == "output":
                 assert late is not None
-                np.copyto(late.outputs[place[1]], array)
+                if late.outputs[place[1]] is not array:
+                    np.copyto(late.outputs[place[1]], array)
             else:
                 np.copyto(seen.at(base + dims.evaluate(place[1], bindings), bindings, True), array)
         return True
 
-    def _allocate(self, args: Any, bindings: Mapping[str, int], late: LateMemory) -> int:
-        """Make what has the sizes that were told; the address of the memory that is no output."""
-        memory = np.empty(dims.evaluate(self.memory, bindings) + 64, np.uint8)
-        late.memory.append(memory)
-        base = memory.__array_interface__["data"][0]
-        base += -base % 64
+    def _allocate(
+        self, args: Any, bindings: Mapping[str, int], late: LateMemory, found: Sequence[Array]
+    ) -> int:
+        """Make what has the sizes that were told; the address of the memory that is no output. A result of the call that
+        is an output need not be copied if it is an array of its own."""
+        base = 0
         after = len(self.inputs) + len(self.outputs)
-        ctypes.c_int64.from_address(args[after + 1]).value = base
+        if self.memory != 0:
+            memory = np.empty(dims.evaluate(self.memory, bindings) + 64, np.uint8)
+            late.memory.append(memory)
+            base = memory.__array_interface__["data"][0]
+            base += -base % 64
+            ctypes.c_int64.from_address(args[after + 1]).value = base
+        own = {
+            place[1]: a for place, a in zip(self.places, found) if place is not None and place[0] == "output"
+        }
         for number, seen in self.made:
-            array = late.outputs[number] = allocator.empty(seen.shape(bindings), seen.dtype)
+            array = own.get(number)
+            if array is None or array.base is not None or not array.flags.carray:
+                array = allocator.empty(seen.shape(bindings), seen.dtype)
+            late.outputs[number] = array
             address = array.__array_interface__["data"][0]
             ctypes.c_int64.from_address(args[after] + 8 * number).value = address
         return base

@@ -438,7 +438,7 @@ class Tracer:
             else:
                 self.cuts.append((len(self.builder.nodes) - 1, position))
         if flows and op.vjp is not None:
-            self.active.update(v for v in results if v.type.dtype.is_floating_point)
+            self.active.update(v for v in results if v.type.dtype.kind in ("float", "complex"))
 
     def detached(self, values: Sequence[Value], keep: set[int]) -> tuple[list[Value], GraphBuilder]:
         """The graph with a `detach` on every cut edge, for differentiating it: new outputs, new builder.

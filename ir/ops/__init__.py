@@ -1,6 +1,7 @@
 """The op declarations, by family. Importing this package fills the registry of `ir/op.py`."""
 
 from . import (
+    comparing,
     complex_numbers,
     constants,
     contraction,
@@ -41,6 +42,7 @@ from . import (
 )
 
 __all__ = [
+    "comparing",
     "complex_numbers",
     "constants",
     "contraction",
