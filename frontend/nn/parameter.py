@@ -99,7 +99,7 @@ class UninitializedParameter(UninitializedTensorMixin, Parameter):
 
     cls_to_become = Parameter
 
-    def __new__(  # type: ignore[override]
+    def __new__(
         cls, requires_grad: bool = True, device: Any = None, dtype: DType | None = None
     ) -> UninitializedParameter:
         return Tensor._make_subclass(cls, empty(0, device=device, dtype=dtype), requires_grad)

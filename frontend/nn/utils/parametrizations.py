@@ -13,6 +13,7 @@ from ...creation import eye, zeros, zeros_like
 from ...functional_elements import allclose
 from ...functional_shape import cat
 from ...functional_slices import diagonal
+from ...linalg.factors import geqrf
 from ...random import randn
 from ...tensor import Tensor
 from .. import functional as F
@@ -110,7 +111,7 @@ class _Orthogonal(Module):
                 "It is not possible to assign to the matrix exponential or the Cayley parametrizations when "
                 "use_trivialization=False."
             )
-        a, tau = linalg.geqrf(q)
+        a, tau = geqrf(q)
         on = diagonal(a, dim1=-2, dim2=-1)
         signs = on.sign()
         on.copy_(signs * (1.0 - 2.0 * (tau == 0.0).to(signs.dtype)))

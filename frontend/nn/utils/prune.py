@@ -191,8 +191,8 @@ class _Amount(BasePruningMethod):
         self.amount = amount
 
     def _count(self, size: int) -> int:
-        whole = isinstance(self.amount, numbers.Integral)
-        count = int(self.amount) if whole else round(self.amount * size)
+        amount: Any = self.amount
+        count = int(amount) if isinstance(amount, numbers.Integral) else round(amount * size)
         if count > size:
             raise ValueError(
                 f"amount={count} should be smaller than the number of parameters to prune={size}"
