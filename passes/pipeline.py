@@ -14,16 +14,19 @@ from .cse import CommonSubexpressions
 from .dce import DeadCodeElimination
 from .decompose import Decompose
 from .fusion import Fusion
+from .reroll import Reroll
 from .simplify import Simplify
 
 
 @dataclass(frozen=True)
 class PipelineOptions:
     """What a compile may choose. `keep_composites`: ops that codegen takes whole; `fuse=False` leaves every
-    node a kernel of its own, to find out whether a fault lies in fusion."""
+    node a kernel of its own, to find out whether a fault lies in fusion; `reroll=False` leaves Python's loops as
+    they were traced."""
 
     keep_composites: tuple[str, ...] = ()
     fuse: bool = True
+    reroll: bool = True
 
 
 def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass, ...]:
@@ -35,6 +38,9 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
     passes: list[Pass] = [
         # Tracing leaves dead gradients, repeated transposes and converts; less to decompose is less to do.
         DeadCodeElimination(),
+        # Before anything that makes one turn of a loop different from the next, as CSE does; after dead code, which
+        # does too.
+        *([Reroll()] if options.reroll else []),
         Simplify(),
         CommonSubexpressions(),
         # Everything below here knows primitives only.

@@ -457,6 +457,33 @@ def slice_of_concat(s: Simplifier, call: Call) -> Value | None:
     return None
 
 
+def concat_of_slices(s: Simplifier, call: Call) -> Value | None:
+    """Slices of one value that adjoin along the dim are one slice (the steps of a loop, stacked)."""
+    dim = call.attrs["dim"] % call.type.rank
+    slices = [s.made_by(v, "slice") for v in call.inputs]
+    first, last = slices[0], slices[-1]
+    if first is None or last is None or len(slices) < 2:
+        return None
+    end = first.attrs["starts"][dim]
+    for part in slices:
+        if part is None or part.inputs[0] is not first.inputs[0] or not _from_the_front(part):
+            return None
+        starts, stops, steps = (part.attrs[name] for name in ("starts", "stops", "steps"))
+        same = all(
+            part.attrs[name][:dim] == first.attrs[name][:dim]
+            and part.attrs[name][dim + 1 :] == first.attrs[name][dim + 1 :]
+            for name in ("starts", "stops", "steps")
+        )
+        if not same or starts[dim] != end or steps[dim] != 1:
+            return None
+        end = stops[dim]
+    stops = (*first.attrs["stops"][:dim], end, *first.attrs["stops"][dim + 1 :])
+    found: Value = s.slice(
+        first.inputs[0], starts=first.attrs["starts"], stops=stops, steps=first.attrs["steps"]
+    )
+    return found
+
+
 def _from_the_front(call: Call | Node) -> bool:
     bounds = (*call.attrs["starts"], *call.attrs["stops"], *call.attrs["steps"])
     return all(isinstance(b, Expr) or b >= 0 for b in bounds)
@@ -500,7 +527,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "slice": (view_of_nothing, same_view_twice, slice_of_concat),
     "flip": (view_of_nothing, same_view_twice),
     "pad": (view_of_nothing,),
-    "concat": (view_of_nothing,),
+    "concat": (view_of_nothing, concat_of_slices),
     "update_slice": (whole_update,),
     "detach": (detached,),
 }

@@ -15,7 +15,9 @@ import numpy as np
 from ..ir.builder import OpBuilder
 from ..ir.types import TensorType
 from ..passes.autodiff import Autodiff
+from ..passes.dce import DeadCodeElimination
 from ..passes.partition import partition
+from ..passes.reroll import Reroll
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
 from ..state import local
 from ..tape import FREED, Edge, Node, gradient_edge
@@ -98,6 +100,9 @@ class DifferentiableSpecialization(Specialization):
         # An input that nothing flows back to gets None for its gradient, as in eager code.
         joint, reached = Autodiff(names, outputs=trace.requires_grad).reached(graph)
         self.wrt = tuple(i for i, name in zip(self.wrt, names) if name in reached)
+        if options.pipeline.reroll:
+            # Here, where what a loop saves for its way back is one stacked value and not one for each turn.
+            joint = Reroll().run(DeadCodeElimination().run(joint))
         self.partition = partition(joint, len(graph.outputs), len(trace.requires_grad))
         self.backward = compile_graph(self.partition.backward, options)
         self._backward_bindings: dict[tuple[Any, ...], Binding] = {}

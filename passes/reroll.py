@@ -1,0 +1,345 @@
+"""Loops that tracing wrote out, found again: runs of nodes that repeat become scans.
+
+    for t in range(100): h = cell(x[t], h)        # 100 times the same nodes, in the trace
+
+A run is a block of nodes that follows itself several times: same ops, attributes, types and lines. It becomes a scan
+where each operand of the block is, in every turn, one of
+
+- what the same node of the block gave, in this turn or in the one before (a state),
+- the same value from outside (an invariant),
+- a slice of one value from outside, moving by its own length from turn to turn (a sequence).
+
+Anything else, and the run stays as it is. Slices may move either way, so that the backward part of such a loop, which
+goes through the steps in reverse, is found like the forward part. Steps at the ends that differ (the last one of a
+backward part has no gradient to hand on) stay before and after the scan.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ..ir.builder import GraphBuilder
+from ..ir.graph import Graph, Node, Value
+from .base import Rewriter
+from .cse import attrs_key
+from .host import runs_on_host
+
+# How many places of a run are tried as the beginning of its block.
+SHIFTS = 32
+# Views that lie between a slice and what reads it.
+RESHAPES = ("reshape",)
+
+
+@dataclass(frozen=True)
+class Reroll:
+    """`least`: the fewest turns that are worth a loop. Only blocks that hold a contraction or the like are: a chain of
+    pointwise nodes is better off as one kernel."""
+
+    least: int = 8
+    name: ClassVar[str] = "reroll"
+
+    def run(self, graph: Graph) -> Graph:
+        while True:
+            for run in _runs(graph, self.least):
+                plan = _plan(graph, run)
+                if plan is not None:
+                    graph = _rewritten(graph, plan)
+                    break
+            else:
+                return graph
+
+
+@dataclass(frozen=True)
+class Run:
+    """`count` blocks of `period` nodes, the first at node number `start`."""
+
+    start: int
+    period: int
+    count: int
+
+
+def _runs(graph: Graph, least: int) -> Iterator[Run]:
+    """Where the nodes repeat, those with the most nodes first."""
+    numbers: dict[Any, int] = {}
+    tokens = [numbers.setdefault(_token(node), len(numbers)) for node in graph.nodes]
+    previous: dict[int, int] = {}
+    periods: Counter[int] = Counter()
+    for i, token in enumerate(tokens):
+        if token in previous:
+            periods[i - previous[token]] += 1
+        previous[token] = i
+    found: list[Run] = []
+    for period, times in periods.items():
+        if times < least - 1 or period * least > len(tokens):
+            continue
+        start = 0
+        while start + period < len(tokens):
+            end = start
+            while end + period < len(tokens) and tokens[end] == tokens[end + period]:
+                end += 1
+            for shift in range(min(period, end - start, SHIFTS)):
+                count = (end - start - shift) // period + 1
+                if count >= least:
+                    found.append(Run(start + shift, period, count))
+            start = end + 1
+    heavy = [node.op.flops is not None for node in graph.nodes]
+    found = [r for r in found if any(heavy[r.start : r.start + r.period])]
+    # A multiple of a period is one too: of equals, the shorter.
+    yield from sorted(found, key=lambda r: (-r.period * r.count, r.period, r.start))
+
+
+def _token(node: Node) -> Any:
+    """Equal for nodes that may be the same one in two turns. Where a slice begins may differ."""
+    if node.regions or runs_on_host(node) or node.op.lowering in ("random", "check"):
+        return id(node)
+    attrs = () if node.op.name == "slice" else attrs_key(node.attrs)
+    types = tuple(str(v.type) for v in (*node.inputs, *node.outputs))
+    return node.op.name, attrs, types, str(node.location), node.location and node.location.file
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """Slices of `base` along `dim`: `size` elements in turn 0 from `first` on, the next turn's `step` (1 or -1) times
+    as many further on; `shape` is what they are seen as."""
+
+    base: Value
+    dim: int
+    first: int
+    size: int
+    step: int
+    shape: tuple[Any, ...]
+
+
+@dataclass
+class _Plan:
+    """What a run is as a scan. Values of the block are those of its first turn."""
+
+    run: Run
+    # By what the turn before gave and what stands for it in the first.
+    carries: dict[tuple[Value, Value], int] = field(default_factory=dict)
+    sequences: list[Sliding] = field(default_factory=list)
+    invariants: dict[Value, int] = field(default_factory=dict)
+    # By node of the block and operand: "carry", "sequence" or "invariant", and which; absent for the block's own.
+    operands: dict[tuple[int, int], tuple[str, int]] = field(default_factory=dict)
+    # Nodes of the block that are elements of sequences.
+    elements: dict[int, int] = field(default_factory=dict)
+
+    def sequence(self, sliding: Sliding) -> int:
+        """The number of the sequence, entered if it is new."""
+        if sliding not in self.sequences:
+            self.sequences.append(sliding)
+        return self.sequences.index(sliding)
+
+
+# Turn, node of the block, result.
+Place = tuple[int, int, int]
+OWN = ("own", 0)
+
+
+def _plan(graph: Graph, run: Run) -> _Plan | None:
+    """The run as a scan; None where an operand is none of what it may be."""
+    start, period = run.start, run.period
+    blocks = [graph.nodes[start + period * t : start + period * (t + 1)] for t in range(run.count)]
+    producers = graph.producers()
+    home: dict[Value, Place] = {
+        value: (t, j, k)
+        for t, block in enumerate(blocks)
+        for j, node in enumerate(block)
+        for k, value in enumerate(node.outputs)
+    }
+    plan = _Plan(run)
+    for j in range(period):
+        turns = [block[j] for block in blocks]
+        if turns[0].op.name in ("slice", *RESHAPES):
+            sliding = _sliding([n.outputs[0] for n in turns], producers)
+            if sliding is not None and sliding.base not in home:
+                plan.elements[j] = plan.sequence(sliding)
+                continue
+            if any(attrs_key(n.attrs) != attrs_key(turns[0].attrs) for n in turns):
+                return None
+        for k in range(len(turns[0].inputs)):
+            values = [node.inputs[k] for node in turns]
+            found = _operand(plan, blocks[0], values, [home.get(v) for v in values], producers)
+            if found is None:
+                return None
+            if found != OWN:
+                plan.operands[j, k] = found
+    return plan if plan.carries else None
+
+
+def _operand(
+    plan: _Plan,
+    block: Sequence[Node],
+    values: Sequence[Value],
+    places: Sequence[Place | None],
+    producers: Mapping[Value, Node],
+) -> tuple[str, int] | None:
+    """What an operand is, given its values in all turns and their places in the run; None where it is nothing that an
+    operand may be."""
+    first, second = places[:2]
+    if all(p is None for p in places):
+        if all(v is values[0] for v in values):
+            return "invariant", plan.invariants.setdefault(values[0], len(plan.invariants))
+        sliding = _sliding(values, producers)
+        return None if sliding is None else ("sequence", plan.sequence(sliding))
+    if first is not None:
+        return OWN if all(p == (t, *first[1:]) for t, p in enumerate(places)) and first[0] == 0 else None
+    if second is None or any(p != (t, *second[1:]) for t, p in enumerate(places[1:])):
+        return None
+    given = block[second[1]].outputs[second[2]]
+    if given.type != values[0].type:
+        return None
+    return "carry", plan.carries.setdefault((given, values[0]), len(plan.carries))
+
+
+def _sliding(values: Sequence[Value], producers: Mapping[Value, Node]) -> Sliding | None:
+    """The values of the turns as one moving slice, perhaps seen in another shape."""
+    slices: list[Node] = []
+    for value in values:
+        node = producers.get(value)
+        while node is not None and node.op.name in RESHAPES:
+            node = producers.get(node.inputs[0])
+        if node is None or node.op.name != "slice":
+            return None
+        slices.append(node)
+    first, second = slices[0].attrs, slices[1].attrs
+    base = slices[0].inputs[0]
+    moving = [d for d, (a, b) in enumerate(zip(first["starts"], second["starts"])) if a != b]
+    if len(moving) != 1 or any(n.inputs[0] is not base or set(n.attrs["steps"]) != {1} for n in slices):
+        return None
+    (dim,) = moving
+    begin, end, following = first["starts"][dim], first["stops"][dim], second["starts"][dim]
+    if not all(isinstance(x, int) for x in (begin, end, following)) or abs(following - begin) != end - begin:
+        return None
+    size, step = end - begin, 1 if following > begin else -1
+    for t, node in enumerate(slices):
+        starts, stops = list(first["starts"]), list(first["stops"])
+        starts[dim] += step * size * t
+        stops[dim] += step * size * t
+        if node.attrs["starts"] != tuple(starts) or node.attrs["stops"] != tuple(stops):
+            return None
+    others = [d for d in range(base.type.rank) if d != dim]
+    if any(first["starts"][d] != 0 or first["stops"][d] != base.type.shape[d] for d in others):
+        return None
+    return Sliding(base, dim, begin, size, step, values[0].type.shape)
+
+
+def _rewritten(graph: Graph, plan: _Plan) -> Graph:
+    run = plan.run
+    end = run.start + run.period * run.count
+    builder = _Reroller(graph)
+    for node in graph.nodes[: run.start]:
+        builder.keep(node)
+    builder.location = graph.nodes[run.start].location
+    builder.scan_of(plan)
+    for node in graph.nodes[end:]:
+        builder.keep(node)
+    return builder.done()
+
+
+class _Reroller(Rewriter):
+    def scan_of(self, plan: _Plan) -> None:
+        """Append the scan, and let what it gives stand for what is read of the run after it."""
+        graph, run = self.graph, plan.run
+        end = run.start + run.period * run.count
+        block = graph.nodes[run.start : run.start + run.period]
+        after = {v for node in graph.nodes[end:] for v in node.inputs} | set(graph.outputs)
+        # Which results of the block are read outside, of which turns.
+        read: dict[tuple[int, int], list[int]] = {}
+        for t in range(run.count):
+            first = run.start + run.period * t
+            for j, node in enumerate(graph.nodes[first : first + run.period]):
+                if j in plan.elements:
+                    self.keep(node)
+                    continue
+                for k, value in enumerate(node.outputs):
+                    if value in after:
+                        read.setdefault((j, k), []).append(t)
+        finals = {key for key, turns in read.items() if turns == [run.count - 1]}
+        stacked = [key for key in read if key not in finals]
+        carries = dict(plan.carries)
+        given = {block[j].outputs[k]: (j, k) for j, k in read}
+        for j, k in finals:
+            value = block[j].outputs[k]
+            if all(v is not value for v, _ in carries):
+                carries[value, self.zeros_like(value)] = len(carries)
+        reverse = bool(plan.sequences) and all(s.step < 0 for s in plan.sequences)
+        sequences = [self._sequence(s, run.count, reverse) for s in plan.sequences]
+
+        def step(F: Any, state: Any, elements: Any, weights: Any) -> Any:
+            inside = _block(F, block, plan, state, elements, weights)
+            following = [inside[value] for value, _ in carries]
+            return following, [inside[block[j].outputs[k]] for j, k in stacked]
+
+        final, results = self.scan(
+            step,
+            self.mapped(initial for _, initial in carries),
+            sequences,
+            self.mapped(plan.invariants),
+            length=run.count,
+            reverse=reverse,
+        )
+        last = dict(zip((value for value, _ in carries), final))
+        for value, (j, k) in given.items():
+            if (j, k) in finals:
+                self._stand_for(plan, j, k, run.count - 1, last[value])
+        for (j, k), whole in zip(stacked, results):
+            for t in read[j, k]:
+                at = run.count - 1 - t if reverse else t
+                self._stand_for(plan, j, k, t, self._element(whole, at))
+
+    def _stand_for(self, plan: _Plan, j: int, k: int, t: int, value: Value) -> None:
+        node = self.graph.nodes[plan.run.start + plan.run.period * t + j]
+        self.mapping[node.outputs[k]] = value
+
+    def _element(self, whole: Value, at: int) -> Value:
+        shape = whole.type.shape
+        rest = (0,) * (len(shape) - 1)
+        part = self.slice(whole, starts=(at, *rest), stops=(at + 1, *shape[1:]), steps=(1,) * len(shape))
+        result: Value = self.reshape(part, shape=shape[1:])
+        return result
+
+    def _sequence(self, s: Sliding, count: int, reverse: bool) -> Value:
+        """The slices as one value, a slice in each place of its first dim; in the order of the turns, or backwards."""
+        (base,) = self.mapped([s.base])
+        shape = base.type.shape
+        low = s.first if s.step > 0 else s.first - s.size * (count - 1)
+        starts = tuple(low if d == s.dim else 0 for d in range(len(shape)))
+        stops = tuple(low + s.size * count if d == s.dim else n for d, n in enumerate(shape))
+        part = self.slice(base, starts=starts, stops=stops, steps=(1,) * len(shape))
+        part = self.reshape(part, shape=(*shape[: s.dim], count, s.size, *shape[s.dim + 1 :]))
+        if s.dim:
+            order = (s.dim, *(d for d in range(len(shape) + 1) if d != s.dim))
+            part = self.permute(part, dims=order)
+        if (s.step < 0) != reverse:
+            part = self.flip(part, dims=(0,))
+        result: Value = self.reshape(part, shape=(count, *s.shape))
+        return result
+
+
+def _block(
+    F: GraphBuilder,
+    block: Sequence[Node],
+    plan: _Plan,
+    state: Sequence[Value],
+    elements: Sequence[Value],
+    weights: Sequence[Value],
+) -> dict[Value, Value]:
+    """Append the nodes of the first turn to a body; what stands there for each of their results."""
+    given = {"carry": state, "sequence": elements, "invariant": weights}
+    inside: dict[Value, Value] = {}
+    for j, node in enumerate(block):
+        if j in plan.elements:
+            inside[node.outputs[0]] = elements[plan.elements[j]]
+            continue
+        operands = []
+        for k, value in enumerate(node.inputs):
+            what = plan.operands.get((j, k))
+            operands.append(inside[value] if what is None else given[what[0]][what[1]])
+        outputs = tuple(Value(F.fresh_name(), v.type) for v in node.outputs)
+        F.nodes.append(Node(node.op, tuple(operands), node.attrs, outputs, node.location))
+        inside.update(zip(node.outputs, outputs))
+    return inside
