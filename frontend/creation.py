@@ -17,7 +17,7 @@ from .ir import dtypes
 from .ir.dims import Expr
 from .ir.dtypes import DType
 from .nested_data import PYTHON_TYPES, array_of, dtype_or
-from .tensor import Array, Tensor, wrap
+from .tensor import Array, Tensor, cxx_name, wrap
 
 _FULL, _IOTA, _CONVERT = map(op_named, ("full", "iota", "convert"))
 
@@ -153,6 +153,10 @@ def _filled(
     for size in shape:
         if type(size) is int and size < 0:
             raise RuntimeError(f"{name}: Dimension size must be non-negative.")
+    if isinstance(value, complex) and value.imag and not dtype_or(dtype, default).is_complex:
+        raise RuntimeError(
+            f"value cannot be converted to type {cxx_name(dtype_or(dtype, default))} without overflow"
+        )
     made: Tensor = apply(_FULL, (), {"shape": shape, "value": value, "dtype": dtype_or(dtype, default)})
     return leaf(made, requires_grad)
 
@@ -272,6 +276,8 @@ def arange(
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     integral = all(isinstance(v, int | Expr) for v in (start, end, step))
     kind = dtype_or(dtype, dtypes.i64 if integral else promotion.get_default_dtype())
+    if kind.is_complex:
+        raise NotImplementedError(f"\"arange_cpu\" not implemented for '{kind.scalar_type}'")
     if integral:
         count = -(-(end - start) // step)
         count = count if isinstance(count, Expr) else max(0, count)
@@ -301,8 +307,13 @@ def linspace(
     start, end = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
-    kind = dtype_or(dtype, promotion.get_default_dtype())
-    work = kind.numpy if kind.kind == "float" and kind.itemsize >= 4 else np.dtype(np.float64)
+    default = promotion.get_default_dtype()
+    if isinstance(start, complex) or isinstance(end, complex):
+        default = default.to_complex()
+    kind = dtype_or(dtype, default)
+    work = np.dtype(np.float64)
+    if kind.kind in ("float", "complex") and kind.itemsize >= 4:
+        work = kind.numpy
     index = np.arange(steps)
     first, last = work.type(start), work.type(end)
     step = (last - first) / work.type(max(steps - 1, 1))

@@ -131,6 +131,8 @@ def fmod(input: Tensor, other: Any, *, out: Tensor | None = None) -> Tensor:
 
     def compute() -> Tensor:
         a, b = pair_of(input, second)
+        if a.dtype.is_complex:
+            raise NotImplementedError(f"\"fmod_cpu\" not implemented for '{a.dtype.scalar_type}'")
         result: Tensor = apply(_SUB, (a, apply(_MUL, (_truncated(a, b), b))))
         return result
 

@@ -233,6 +233,15 @@ def adjoint(input: Tensor) -> Tensor:
     return conj(transpose(input, -2, -1))
 
 
+def matrix_adjoint(input: Tensor) -> Tensor:
+    """`x.mH`."""
+    if input.ndim < 2:
+        raise RuntimeError(
+            f"tensor.mH is only supported on matrices or batches of matrices. Got {input.ndim}-D tensor."
+        )
+    return adjoint(input)
+
+
 # The names of `torch` that are defined here.
 __all__ = [
     "adjoint", "as_strided", "as_strided_scatter", "diag_embed", "diagflat", "diagonal_scatter",

@@ -248,6 +248,8 @@ def _extreme(name: str, whole: Any, arg: Any, pairwise: str) -> Callable[..., An
                 apply(whole, (input,), {"dims": dims, "keepdim": False}, f"{title}Backward1"), out, name
             )
         at = wrap_dim(dim, input.ndim)
+        if input.dtype.is_complex:
+            raise RuntimeError(f"{name}(): does not support complex input")
         if input.ndim and input.shape[at] == 0:
             raise IndexError(f"{name}(): Expected reduction dim {at} to have non-zero size.")
         indices = apply(arg, (input,), {"dim": at, "keepdim": True})

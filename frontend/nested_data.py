@@ -161,6 +161,8 @@ def _number(value: Any, dtype: DType) -> Any:
         if isinstance(value, str):
             raise TypeError("new(): invalid data type 'str'")
         raise TypeError(f"must be real number, not {type(value).__name__}")
+    if isinstance(value, complex) and not dtype.is_complex and dtype is not dtypes.bool_:
+        raise TypeError("must be real number, not complex")
     if dtype.kind in ("int", "uint") and isinstance(value, float):
         if math.isnan(value) or math.isinf(value):
             raise ValueError(f"cannot convert float {value} to integer")

@@ -18,7 +18,7 @@ from .arguments import as_dim
 from .counter_draws import counter_draws
 from .creation import empty_like
 from .device import require_cpu
-from .functional_complex import view_as_complex
+from .functional_complex import view_as_complex, view_as_real
 from .functional_shape import broadcast_shapes
 from .generator import Generator, default_generator, philox_state
 from .inplace import assign
@@ -126,13 +126,23 @@ def fill(target: Tensor, name: str, generator: Generator | None, draw: Draw) -> 
 def uniform_(
     target: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None
 ) -> Tensor:
-    """Fill with numbers in [from_, to)."""
+    """Fill with numbers in [from_, to); of complex numbers both parts."""
+    if target.dtype.is_complex:
+        uniform_(view_as_real(target), from_, to, generator=generator)
+        return target
     return fill(target, "uniform", generator, lambda g, n: g.uniform(n, target.dtype, from_, to))
 
 
 def normal_(
     target: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
 ) -> Tensor:
+    """Fill with normally distributed numbers; of complex ones both parts share the variance."""
+    if target.dtype.is_complex:
+        parts = view_as_real(target)
+        normal_(parts, 0.0, std * math.sqrt(0.5), generator=generator)
+        if mean:
+            target.add_(mean)
+        return target
     contiguous = capture.active() is not None or is_contiguous(target)
 
     def draw(g: Any, count: Any) -> Any:

@@ -163,6 +163,7 @@ def _solve_numpy(a: Array, pivots: Array, b: Array, hermitian: bool) -> Array:
 def _solve_infer(a: TensorType, pivots: TensorType, b: TensorType, hermitian: bool) -> TensorType:
     name = "torch.linalg.ldl_solve"
     check_square(name, a, "LD")
+    check_floating(name, a)
     if a.dtype is not b.dtype:
         raise RuntimeError(
             f"Expected b and A to have the same dtype, but found b of type {b.dtype.scalar_type} and A of type "
