@@ -151,6 +151,8 @@ class _Package(_types.ModuleType):
     compiler = _Lazy(f"{__name__}.compiler")
     cond = _Lazy(f"{__name__}.control_flow", "cond")
     func = _Lazy(f"{__name__}.func")
+    jit = _Lazy(f"{__name__}.jit")
+    multiprocessing = _Lazy(f"{__name__}.multiprocessing")
     signal = _Lazy(f"{__name__}.signal")
     special = _Lazy(f"{__name__}.special")
     fx = _Lazy(f"{__name__}.fx")

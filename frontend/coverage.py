@@ -59,6 +59,10 @@ ON_PURPOSE = (
         "every call would slow them all; a subclass of Tensor overrides methods",
     ),
     (
+        r"torch\.utils\.data\.(graph|graph_settings|non_deterministic)$",
+        "PyTorch's own internals, and what it has deprecated",
+    ),
+    (
         r"distributed|Distributed|DataParallel|^parallel$|SyncBatchNorm|^futures$|^package$|^monitor$|^hub$",
         "several machines, and downloads",
     ),

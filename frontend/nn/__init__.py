@@ -1,12 +1,13 @@
 """`torch.nn`: layers, losses, parameters and their initialisation."""
 
-from . import attention, common_types, functional, grad, init, modules, parameter, utils
+from . import attention, common_types, functional, grad, init, modules, parallel, parameter, utils
 from .factory import factory_kwargs
 from .modules import *  # noqa: F403
 from .modules import __all__ as _layers
+from .parallel import DataParallel
 from .parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 
 __all__ = [
-    "Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "attention", "common_types",
-    "factory_kwargs", "functional", "grad", "init", "modules", "parameter", "utils", *_layers,
+    "Buffer", "DataParallel", "Parameter", "UninitializedBuffer", "UninitializedParameter", "attention", "common_types",
+    "factory_kwargs", "functional", "grad", "init", "modules", "parallel", "parameter", "utils", *_layers,
 ]  # fmt: skip
