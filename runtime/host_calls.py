@@ -145,12 +145,9 @@ class _Call:
             (number, _Seen(TensorType(tuple(map(dims.from_data, shape)), dtype_named(dtype))))
             for number, dtype, shape in data["outputs"]
         ]
-        self.places = [
-            None
-            if place is None
-            else (place[0], place[1] if place[0] == "output" else dims.from_data(place[1]))
-            for place in data["places"]
-        ]
+        places = list(enumerate(data["places"]))
+        self.output_of = {i: int(place[1]) for i, place in places if place and place[0] == "output"}
+        self.offset_of = {i: dims.from_data(place[1]) for i, place in places if place and place[0] == "memory"}
 
     def run(self, args: Any, values: Any, late: LateMemory | None) -> bool:
         """Compute from the buffers at `args` into those that follow them; False where the sizes told are not wanted."""
@@ -169,15 +166,16 @@ class _Call:
             if late.accepts is not None and not late.accepts(late.sizes):
                 return False
             base = self._allocate(args, bindings, late, found)
-        for i, (seen, place, array) in enumerate(zip(self.outputs, self.places, found)):
-            if place is None:
-                np.copyto(seen.at(args[count + i], bindings, True), array)
-            elif place[0] == "output":
+        for i, (seen, array) in enumerate(zip(self.outputs, found)):
+            if i in self.offset_of:
+                target = seen.at(base + dims.evaluate(self.offset_of[i], bindings), bindings, True)
+            elif i in self.output_of:
                 assert late is not None
-                if late.outputs[place[1]] is not array:
-                    np.copyto(late.outputs[place[1]], array)
+                target = late.outputs[self.output_of[i]].reshape(array.shape)
             else:
-                np.copyto(seen.at(base + dims.evaluate(place[1], bindings), bindings, True), array)
+                target = seen.at(args[count + i], bindings, True)
+            if target is not array and target.base is not array:
+                np.copyto(target, array)
         return True
 
     def _allocate(
@@ -193,14 +191,12 @@ class _Call:
             base = memory.__array_interface__["data"][0]
             base += -base % 64
             ctypes.c_int64.from_address(args[after + 1]).value = base
-        own = {
-            place[1]: a for place, a in zip(self.places, found) if place is not None and place[0] == "output"
-        }
+        own = {number: found[i] for i, number in self.output_of.items()}
         for number, seen in self.made:
             array = own.get(number)
             if array is None or array.base is not None or not array.flags.carray:
                 array = allocator.empty(seen.shape(bindings), seen.dtype)
-            late.outputs[number] = array
+            late.outputs[number] = array.reshape(seen.shape(bindings))
             address = array.__array_interface__["data"][0]
             ctypes.c_int64.from_address(args[after] + 8 * number).value = address
         return base
@@ -223,6 +219,7 @@ class _Seen:
         size = prod(shape) * self.dtype.itemsize
         if not size:
             return np.empty(shape, self.dtype)
-        array: Array = np.ndarray(shape, self.dtype, (ctypes.c_char * size).from_address(address))
+        memory: Any = (ctypes.c_char * size).from_address(address)
+        array: Array = np.ndarray(shape, self.dtype, memory)
         array.flags.writeable = writeable
         return array

@@ -339,3 +339,12 @@ def test_writing_where_a_mask_is() -> None:
         torch.manual_seed(seed)
         x = torch.randn(3, 4)
         np.testing.assert_array_equal(compiled(x).numpy(), f(x).numpy())
+
+
+def test_a_result_in_another_shape() -> None:
+    f = torch.compile(lambda x: (torch.nonzero(x > 0, as_tuple=True)[0], torch.unique(x).reshape(-1, 1)))
+    for values in ([1.0, -1, 2, 2], [-1.0, -1, -1, -1]):
+        places, unique = f(torch.tensor(values))
+        want = np.nonzero(np.array(values) > 0)[0]
+        assert places.tolist() == want.tolist()
+        assert unique.tolist() == [[v] for v in sorted(set(values))]

@@ -199,8 +199,8 @@ class _EntryEmitter:
         base = "%arena"
         if buffer in self.program.late:
             slot = f"getelementptr ptr, ptr %late, i64 {self.program.late[buffer]}"
-            address = self.w.pure(slot, 0, dtypes.i64)
-            base = self.w.pure(f"load ptr, ptr {address.text}, align 8", 0, dtypes.i64).text
+            word = self.w.pure(slot, 0, dtypes.i64)
+            base = self.w.pure(f"load ptr, ptr {word.text}, align 8", 0, dtypes.i64).text
         return self.w.pure(f"getelementptr i8, ptr {base}, i64 {offset.text}", 0, dtypes.i64)
 
     def argument(self, launch: Launch, buffer: Buffer) -> Value:
@@ -240,8 +240,8 @@ class _EntryEmitter:
             slot = w.pure(f"getelementptr ptr, ptr %args, i64 {i}", 0, dtypes.i64)
             w.line(f"store ptr {pointer.text}, ptr {slot.text}, align 8")
         if isinstance(launch.kernel, HostCall) and launch.kernel.told:
-            number = self.program.host_calls.index(launch.kernel)
-            memory = w.pure(f"getelementptr ptr, ptr %late, i64 {number}", 0, dtypes.i64)
+            which = self.program.host_calls.index(launch.kernel)
+            memory = w.pure(f"getelementptr ptr, ptr %late, i64 {which}", 0, dtypes.i64)
             for i, address in enumerate(("%outputs", memory.text), len(launch.args)):
                 slot = w.pure(f"getelementptr ptr, ptr %args, i64 {i}", 0, dtypes.i64)
                 w.line(f"store ptr {address}, ptr {slot.text}, align 8")
