@@ -56,7 +56,7 @@ class Backend(Protocol):
         """The target's elements become those of `new`, of the same shape and dtype; it may be a view."""
         ...
 
-    def constant(self, value: float | int | bool, dtype: DType) -> Tensor:
+    def constant(self, value: float | int | bool | complex, dtype: DType) -> Tensor:
         """A 0-d tensor."""
         ...
 
@@ -166,7 +166,7 @@ def write(target: Tensor, new: Tensor) -> None:
         target._storage.version += 1
 
 
-def constant(value: float | int | bool, dtype: DType) -> Tensor:
+def constant(value: float | int | bool | complex, dtype: DType) -> Tensor:
     """A 0-d tensor of the value. It may be shared: never write to it."""
     return local.backend.constant(value, dtype)
 
@@ -177,7 +177,7 @@ class TensorBuilder(OpBuilder):
     def type_of(self, value: Any) -> TensorType:
         return value._type
 
-    def constant(self, value: float | int | bool, dtype: DType) -> Tensor:
+    def constant(self, value: float | int | bool | complex, dtype: DType) -> Tensor:
         return local.backend.constant(value, dtype)
 
     def apply(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:

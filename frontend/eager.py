@@ -71,7 +71,7 @@ class EagerBackend:
             array = writeable(array)
         np.copyto(array, new._array, casting="unsafe")
 
-    def constant(self, value: float | int | bool, dtype: DType) -> Tensor:
+    def constant(self, value: float | int | bool | complex, dtype: DType) -> Tensor:
         """A 0-d tensor. Constants are shared: nothing writes to them."""
         if value == 0 or value != value:  # 0.0 == -0.0 and NaN != NaN: no keys for a cache
             return wrap(np.asarray(value, dtype.numpy))

@@ -235,7 +235,8 @@ def _from_sublists(arguments: list[Any]) -> tuple[str, list[Tensor]]:
 def einsum(equation: Any, *operands: Any) -> Tensor:
     """Einstein summation: products of the operands, summed over the letters that the result does not name."""
     if isinstance(equation, Tensor):
-        equation, operands = _from_sublists([equation, *operands])
+        equation, found = _from_sublists([equation, *operands])
+        operands = tuple(found)
     tensors = (
         list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
     )

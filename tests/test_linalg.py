@@ -203,7 +203,7 @@ def test_named_tuples_print_as_pytorchs():
     assert repr(linalg.slogdet(torch.eye(2))) == (
         "torch.return_types.linalg_slogdet(\nsign=tensor(1.),\nlogabsdet=tensor(0.))"
     )
-    q, r = linalg.qr(torch.eye(2))
+    q, _ = linalg.qr(torch.eye(2))
     assert linalg.qr(torch.eye(2)).Q.tolist() == q.tolist()
 
 

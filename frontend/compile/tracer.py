@@ -163,7 +163,7 @@ class Tracer:
         traced.value = value
         traced.writes += 1
 
-    def constant(self, value: float | int | bool, dtype: DType) -> Tensor:
+    def constant(self, value: float | int | bool | complex, dtype: DType) -> Tensor:
         if isinstance(value, dims.Expr):  # a size to compute with
             return self.wrap(size_value(self.builder, value, dtype))
         return self.wrap(self.builder.constant(value, dtype))

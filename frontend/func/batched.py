@@ -154,7 +154,7 @@ class VmapBackend:
         finally:
             local.backend = before
 
-    def constant(self, value: float | int | bool, dtype: DType) -> Tensor:
+    def constant(self, value: float | int | bool | complex, dtype: DType) -> Tensor:
         return self.below.constant(value, dtype)
 
     def scalar(self, tensor: Tensor) -> Any:

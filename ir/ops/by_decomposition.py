@@ -21,7 +21,7 @@ class _Recorder(OpBuilder):
     def type_of(self, value: Any) -> TensorType:
         return self.F.type_of(value)
 
-    def constant(self, value: float | int | bool, dtype: DType) -> Any:
+    def constant(self, value: float | int | bool | complex, dtype: DType) -> Any:
         return self.F.constant(value, dtype)
 
     def apply(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:

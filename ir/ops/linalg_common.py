@@ -231,7 +231,8 @@ def identity(F: Any, size: DimLike, dtype: dtypes.DType) -> Any:
 def columns(F: Any, x: Any, start: DimLike, stop: DimLike) -> Any:
     """x[..., start:stop]."""
     shape = shape_of(F, x)
-    starts, stops = [0] * len(shape), list(shape)
+    starts: list[DimLike] = [0] * len(shape)
+    stops = list(shape)
     starts[-1], stops[-1] = start, stop
     return F.slice(x, starts=tuple(starts), stops=tuple(stops), steps=(1,) * len(shape))
 
@@ -239,7 +240,8 @@ def columns(F: Any, x: Any, start: DimLike, stop: DimLike) -> Any:
 def rows(F: Any, x: Any, start: DimLike, stop: DimLike) -> Any:
     """x[..., start:stop, :]."""
     shape = shape_of(F, x)
-    starts, stops = [0] * len(shape), list(shape)
+    starts: list[DimLike] = [0] * len(shape)
+    stops = list(shape)
     starts[-2], stops[-2] = start, stop
     return F.slice(x, starts=tuple(starts), stops=tuple(stops), steps=(1,) * len(shape))
 

@@ -132,8 +132,8 @@ def _qr_infer(a: TensorType, mode: str) -> tuple[TensorType, TensorType]:
 
 def _qr_numpy(a: Array, mode: str) -> tuple[Array, Array]:
     if mode == "r":
-        return np.zeros(0, a.dtype), np.linalg.qr(a, "r")
-    q, r = np.linalg.qr(a, mode)
+        return np.zeros(0, a.dtype), np.asarray(np.linalg.qr(a, "r"))
+    q, r = np.linalg.qr(a, "complete" if mode == "complete" else "reduced")
     return q, r
 
 

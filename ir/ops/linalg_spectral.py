@@ -196,13 +196,13 @@ def _eigh_infer(a: TensorType, UPLO: str) -> tuple[TensorType, TensorType]:
 
 def _eigh_numpy(a: Array, UPLO: str) -> tuple[Array, Array]:
     try:
-        values, vectors = np.linalg.eigh(a, UPLO.upper())
+        values, vectors = np.linalg.eigh(a, "U" if UPLO in "Uu" else "L")
     except np.linalg.LinAlgError:
         values = np.full(a.shape[:-1], np.nan, a.real.dtype)
         vectors = np.full(a.shape, np.nan, a.dtype)
         for at in np.ndindex(a.shape[:-2]):
             if np.isfinite(a[at]).all():
-                values[at], vectors[at] = np.linalg.eigh(a[at], UPLO.upper())
+                values[at], vectors[at] = np.linalg.eigh(a[at], "U" if UPLO in "Uu" else "L")
     return values, vectors
 
 
@@ -248,7 +248,7 @@ declare(
         "The eigenvalues of `linalg_eigh`.",
         infer=lambda a, UPLO: _eigh_infer(a, UPLO)[0],
         numpy=lambda a, UPLO: (
-            np.linalg.eigvalsh(a, UPLO.upper()) if np.isfinite(a).all() else _eigh_numpy(a, UPLO)[0]
+            np.linalg.eigvalsh(a, "U" if UPLO in "Uu" else "L") if np.isfinite(a).all() else _eigh_numpy(a, UPLO)[0]
         ),
         attrs=UPLO,
         lowering="host",
