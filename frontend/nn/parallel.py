@@ -25,7 +25,7 @@ class DistributedDataParallel(Module):
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise RuntimeError(
-            "torch.nn.parallel.DistributedDataParallel is not supported: vitrify runs in one process, with all cores. Use "
+            "torch.nn.parallel.DistributedDataParallel is not supported: vitrify runs in one process on all cores. Use "
             "the module itself where torch.distributed.is_available() is False"
         )
 

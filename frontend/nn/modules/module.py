@@ -13,7 +13,7 @@ from ...ir import dtypes
 from ...ir.dtypes import DType
 from ...state import local
 from ...tensor import Tensor
-from ..parameter import Buffer, Parameter, typename
+from ..parameter import Buffer, Parameter, UninitializedBuffer, typename
 from . import paths
 from . import state_dict as state_io
 from .hooks import (
@@ -40,6 +40,7 @@ from .paths import current_module_path, tracked_module_paths
 from .structure import CountedDict, changed, structure_version
 from .tree import ModuleTree
 
+_BUFFERS = (Buffer, UninitializedBuffer)
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -202,13 +203,13 @@ class Module(ModuleTree, HookRegistration):
             modules[name] = as_registered(GLOBAL_MODULE_HOOKS, self, name, value)
             return
         buffers = fields.get("_buffers")
-        if isinstance(value, Buffer) or (buffers is not None and name in buffers):
+        if isinstance(value, _BUFFERS) or (buffers is not None and name in buffers):
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(
                     f"cannot assign '{typename(value)}' as buffer '{name}' "
                     "(torch.nn.Buffer, torch.Tensor or None expected)"
                 )
-            if isinstance(value, Buffer):
+            if isinstance(value, _BUFFERS):
                 persistent = value.persistent
                 fields.pop(name, None)
             else:
