@@ -135,7 +135,10 @@ def zeta(x: Array, q: Array) -> Array:
     x, q = (np.array(np.broadcast_to(v, shape), np.float64) for v in (x, q))
     pole = (q <= 0) & (q == np.floor(q))
     undefined = (x < 1) | ((q <= 0) & ~pole & (x != np.floor(x))) | np.isnan(x) | np.isnan(q)
-    shift = np.where(undefined | pole, 0, np.maximum(0, np.ceil(10 - q)))
+    # The asymptotic series wants q beyond x; after 5000 terms nothing is left of a sum that got that far.
+    shift = np.where(
+        undefined | pole, 0, np.clip(np.ceil(np.minimum(x, 5000) + 10 - q), 0, 5000 - np.minimum(q, 0))
+    )
     start = q.copy()
     total = np.zeros(shape)
     for k in range(int(shift.max(initial=0))):
