@@ -136,7 +136,7 @@ def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: in
     if len(spacings) != len(along):
         raise RuntimeError(
             f"torch.gradient expected spacing to be unspecified, a scalar, or a list of length equal to 'self.dim() "
-            f"= {input.ndim}', since dim argument was not specified, but got a list of length {len(spacings)}"
+            f"= {input.ndim}', since dim argument was not given, but got a list of length {len(spacings)}"
             if dim is None
             else f"torch.gradient expected spacing to be unspecified, a scalar or it's spacing and dim arguments to "
             f"have the same length, but got a spacing argument of length {len(spacings)} and a dim argument of "

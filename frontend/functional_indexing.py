@@ -12,7 +12,7 @@ from .dispatch import apply, constant, op_named
 from .functional_arithmetic import floor_divide, mul, remainder
 from .functional_host import nonzero, repeated_positions
 from .functional_pointwise import logical_and, lt, ne, where
-from .functional_shape import broadcast_shapes, expand, reshape, stack
+from .functional_shape import broadcast_shapes, expand, reshape, shape_text, stack
 from .indexing import gather_at, in_order, wrapped_index
 from .inplace import finish
 from .ir import dtypes
@@ -35,12 +35,35 @@ def _check_index(name: str, index: Any) -> Tensor:
     return convert(index, dtypes.i64)
 
 
-def _check_vector(name: str, index: Any) -> Tensor:
-    """The index of slices along one dim: a vector, or a number."""
-    found = _check_index(name, index)
-    if found.ndim > 1:
-        raise IndexError(f"{name}(): Index should have dimension 1 or 0 (got {found.ndim})")
+def _check_vector(name: str, index: Any, wanted: str, error: type[Exception] = RuntimeError) -> Tensor:
+    """The index of slices along one dim: a vector, or a number. `wanted`: what the name's error says of its dtype."""
+    tensor_argument(index, name, "index", 3)
+    if index.dtype not in (dtypes.i64, dtypes.i32):
+        raise error(f"{name}(): {wanted.format(scalar_type_name(index.dtype))}")
+    if index.ndim > 1:
+        if name == "index_fill_":
+            raise RuntimeError("Index has to be a vector/scalar")
+        if name == "index_copy_":
+            raise IndexError(f"{name}(): Index should have dimension 1 or 0 (got {index.ndim})")
+        raise IndexError(
+            f"{name}(): Index is supposed to be a vector, but got dim: {index.ndim} with type: "
+            f"{scalar_type_name(index.dtype)} and size: {shape_text(tuple(index.shape))}"
+        )
+    found = convert(index, dtypes.i64)
     return found if found.ndim else reshape(found, (1,))
+
+
+_INT_INDEX = "Expected dtype int32/int64 for index but got: {}"
+
+
+def _check_known(index: Tensor, dim: int, size: Any, error: type[Exception], text: str) -> None:
+    """Raise where an index leaves its dim, if the indices are known now."""
+    array = index._array
+    if array is None or not array.size or active() is not None:
+        return
+    bad = array[(array < 0) | (array >= size)]
+    if bad.size:
+        raise error(text.format(index=bad.flat[0], dim=dim, size=size))
 
 
 def _with_dim(value: Tensor) -> Tensor:
@@ -94,9 +117,16 @@ def index_add(
     input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1, out: Tensor | None = None
 ) -> Tensor:
     """The input with the source's slices, times alpha, added at the positions that the index names."""
-    at, chosen = wrap_dim(dim, input.ndim), _check_vector("index_add_", index)
+    at, chosen = wrap_dim(dim, input.ndim), _check_vector("index_add_", index, _INT_INDEX)
     if source.dtype is not input.dtype:
-        raise RuntimeError("index_add_(): self and source must have the same scalar type")
+        raise RuntimeError(
+            f"index_add_(): self ({scalar_type_name(input.dtype)}) and source ({scalar_type_name(source.dtype)}) must "
+            "have the same scalar type"
+        )
+    size = input.shape[at] if input.ndim else 1
+    _check_known(
+        chosen, at, size, RuntimeError, "index {index} is out of bounds for dimension {dim} with size {size}"
+    )
     if alpha == 1 and input.ndim and source.ndim:
         return finish(apply(_INDEX_ADD, (input, chosen, source), {"dim": at}), out, "index_add")
 
@@ -112,12 +142,15 @@ def index_copy(
     input: Tensor, dim: int, index: Tensor, source: Tensor, *, out: Tensor | None = None
 ) -> Tensor:
     """The input with the slices at the index replaced by the source's."""
-    at, chosen = wrap_dim(dim, input.ndim), _check_vector("index_copy_", index)
+    at = wrap_dim(dim, input.ndim)
+    chosen = _check_vector("index_copy_", index, "Expected a long tensor for index, but got {}")
     if source.dtype is not input.dtype:
         raise RuntimeError(
             "index_copy_(): self and source expected to have the same dtype, but got (self) "
             f"{scalar_type_name(input.dtype)} and (source) {scalar_type_name(source.dtype)}"
         )
+
+    _check_slices(input, at, chosen, source)
 
     def compute() -> Tensor:
         base, values = _with_dim(input), _with_dim(source)
@@ -129,13 +162,33 @@ def index_copy(
     return finish(folded("IndexCopyBackward0", (input, source), compute), out, "index_copy")
 
 
+def _check_slices(input: Tensor, dim: int, index: Tensor, source: Tensor) -> None:
+    """That the source has a slice for each index, of the shape that the input's have."""
+    if source.ndim and index.shape[0] != source.shape[dim]:
+        raise IndexError(
+            f"index_copy_(): Number of indices ({index.shape[0]}) should be equal to source.size(dim) "
+            f"({source.shape[dim]})"
+        )
+    here, there = (tuple(n for i, n in enumerate(t.shape) if i != dim) for t in (input, source))
+    if source.ndim and here != there:
+        raise RuntimeError(
+            "index_copy_(): Source/destination tensor must have same slice shapes. Destination slice shape: "
+            f"{' '.join(map(str, here))} at dimension {dim} and source slice shape: {' '.join(map(str, there))} at "
+            f"dimension {dim}."
+        )
+    size = input.shape[dim] if input.ndim else 1
+    text = "index_copy_(): index {index} is out of bounds for dimension {dim} with size {size}"
+    _check_known(index, dim, size, IndexError, text)
+
+
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """The input with the slices at the index filled with the value."""
     if isinstance(value, Tensor) and value.ndim:
         raise RuntimeError(
             f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s)."
         )
-    at, chosen = wrap_dim(dim, input.ndim), _check_vector("index_fill_", index)
+    at = wrap_dim(dim, input.ndim)
+    chosen = _check_vector("index_fill_", index, "Expected dtype int64 for index.", IndexError)
 
     def compute() -> Tensor:
         base = _with_dim(input)
@@ -156,10 +209,18 @@ def index_reduce(
     """The slices of the source that go to one position of the input (and the input's own) as one: their product,
     mean, or largest or smallest elements."""
     if reduce not in ("prod", "mean", "amax", "amin"):
-        raise RuntimeError(f"reduce argument must be either prod, mean, amax or amin, got {reduce}.")
-    at, chosen = wrap_dim(dim, input.ndim), _check_vector("index_reduce_", index)
+        raise RuntimeError(
+            f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got {reduce}."
+        )
+    at, chosen = wrap_dim(dim, input.ndim), _check_vector("index_reduce_", index, _INT_INDEX)
     if source.dtype is not input.dtype:
         raise RuntimeError("index_reduce_(): self and source must have the same scalar type")
+    if source.ndim and source.shape[at] != chosen.shape[0]:
+        raise RuntimeError(
+            f"index_reduce_(): Number of indices ({chosen.shape[0]}) should be equal to source.size(dim): "
+            f"({source.shape[at]}), for dim: {at}"
+        )
+    _check_known(chosen, at, input.shape[at] if input.ndim else 1, IndexError, "index out of range in self")
 
     def compute() -> Tensor:
         base, values = _with_dim(input), _with_dim(source)
@@ -224,23 +285,39 @@ def scatter_reduce(
     return finish(apply(_SCATTER_REDUCE, operands, attrs), out, "scatter_reduce")
 
 
+def _counted_through(index: Tensor, count: Any) -> Tensor:
+    """Positions counted through a whole tensor, negative ones from its end."""
+    array = index._array
+    if array is not None and array.size and active() is None:
+        bad = array[(array < -count) | (array >= count)]
+        if bad.size:
+            raise IndexError(
+                f"out of range: tried to access index {bad.flat[0]} on a tensor of {count} elements."
+            )
+    return wrapped_index(index, 0, count)
+
+
 def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
     """The input with the source's elements at positions counted through the whole tensor, or added there."""
-    places = _check_index("put_", index)
+    if index.dtype is not dtypes.i64:
+        raise RuntimeError(
+            f"put_(): Expected a long tensor for index, but got {scalar_type_name(index.dtype)}"
+        )
+    places = index
     if source.dtype is not input.dtype:
         raise RuntimeError(
             "put_(): self and source expected to have the same dtype, but got self.dtype = "
             f"{scalar_type_name(input.dtype)} and source.dtype = {scalar_type_name(source.dtype)}"
         )
     if places._type.numel != source._type.numel:
-        raise RuntimeError(
+        raise IndexError(
             "put_(): Expected source and index to have the same number of elements, but got source.numel() = "
             f"{source._type.numel}, index.numel() = {places._type.numel}"
         )
 
     def compute() -> Tensor:
         flat = reshape(input, (-1,))
-        at = wrapped_index(reshape(places, (-1,)), 0, flat.shape[0])
+        at = _counted_through(reshape(places, (-1,)), flat.shape[0])
         op = _INDEX_ADD if accumulate else _INDEX_UPDATE
         return reshape(apply(op, (flat, at, reshape(source, (-1,))), {"dim": 0}), input.shape)
 
@@ -256,7 +333,7 @@ def take(input: Tensor, index: Tensor, *, out: Tensor | None = None) -> Tensor:
 
     def compute() -> Tensor:
         flat = reshape(input, (-1,))
-        wrapped = wrapped_index(convert(index, dtypes.i64), 0, flat.shape[0])
+        wrapped = _counted_through(index, flat.shape[0])
         result: Tensor = apply(_INDEX_SELECT, (flat, wrapped), {"dim": 0})
         return result
 
@@ -283,11 +360,11 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """The input with the elements where the mask holds replaced by the source's, in order."""
     if mask.dtype is not dtypes.bool_:
         raise RuntimeError(
-            f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype.torch_name}"
+            f"masked_scatter_ only supports boolean masks, but got mask with dtype {scalar_type_name(mask.dtype)}"
         )
     if source.dtype is not input.dtype:
         raise RuntimeError(
-            "masked_scatter: expected self and source to have same dtypes but got "
+            "masked_scatter: expected self and source to have same dtypes but got"
             f"{scalar_type_name(input.dtype)} and {scalar_type_name(source.dtype)}"
         )
     shape = broadcast_shapes(tuple(input.shape), tuple(mask.shape))

@@ -14,12 +14,9 @@ from .dispatch import apply, op_named
 from .functional_arithmetic import floor_divide, mul, remainder
 from .functional_cumulative import cumprod
 from .functional_shape import (
-    atleast_1d,
-    atleast_2d,
     cat,
     expand,
     flip,
-    meshgrid,
     ravel,
     reshape,
     shape_text,
@@ -41,6 +38,20 @@ def _parts(tensors: Any, name: str) -> list[Tensor]:
     if not parts:
         raise RuntimeError(f"{name} expects a non-empty TensorList")
     return parts
+
+
+def atleast_1d(*tensors: Any) -> Any:
+    """Numbers as vectors, the rest as they are; several tensors as a tuple."""
+    given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], Sequence) else tensors
+    found = tuple(x if x.ndim else reshape(x, (1,)) for x in given)
+    return found[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else found
+
+
+def atleast_2d(*tensors: Any) -> Any:
+    """Vectors as rows, numbers as 1 x 1 matrices, the rest as they are; several tensors as a tuple."""
+    given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], Sequence) else tensors
+    found = tuple(x if x.ndim > 1 else unsqueeze(x, 0) if x.ndim else reshape(x, (1, 1)) for x in given)
+    return found[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else found
 
 
 def vstack(tensors: Sequence[Tensor], *, out: Tensor | None = None) -> Tensor:
@@ -99,6 +110,29 @@ def block_diag(*tensors: Tensor) -> Tensor:
     return cat(rows, 0)
 
 
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Grids of coordinates: one tensor per vector, of the shape that they span."""
+    vectors = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], Sequence) else list(tensors)
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
+    for x in vectors:
+        if x.ndim > 1:
+            raise RuntimeError(
+                f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {x.ndim}D"
+            )
+    swap = indexing == "xy" and len(vectors) >= 2
+    if swap:
+        vectors[0], vectors[1] = vectors[1], vectors[0]
+    shape = tuple(x.shape[0] if x.ndim else 1 for x in vectors)
+    grids = [
+        expand(reshape(x, (1,) * i + (-1,) + (1,) * (len(shape) - i - 1)), shape)
+        for i, x in enumerate(vectors)
+    ]
+    if swap:
+        grids[0], grids[1] = grids[1], grids[0]
+    return tuple(grids)
+
+
 def cartesian_prod(*tensors: Any) -> Tensor:
     """All ways of taking one element of each vector, a row each."""
     vectors = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], Sequence) else list(tensors)
@@ -130,7 +164,7 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     if x.ndim != 1:
         raise RuntimeError("x must be a one-dimensional tensor.")
     if N is not None and N < 0:
-        raise RuntimeError(f"N must be non-negative, got {N}")
+        raise RuntimeError("N must be non-negative.")
     count = as_int(x.shape[0]) if N is None else N
     base = convert(x, dtypes.i64) if x.dtype.is_integral else x
     first = {"shape": (x.shape[0], min(count, 1)), "value": 1, "dtype": base.dtype}
@@ -157,7 +191,7 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     """Where in a tensor of the shape the elements lie that are counted through it: an index tensor per dim."""
     if not isinstance(indices, Tensor) or not indices.dtype.is_integral or indices.dtype is dtypes.bool_:
         found = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
-        raise ValueError(f"expected 'indices' to be integer dtype, but got {found}")
+        raise TypeError(f"expected 'indices' to be integer dtype, but got {found}")
     sizes = (shape,) if isinstance(shape, int) else tuple(map(as_int, shape))
     for size in sizes:
         if size < 0:
@@ -178,7 +212,7 @@ def constant_pad_nd(input: Tensor, pad: Any, value: Any = 0) -> Tensor:
     if len(counts) > 2 * input.ndim:
         raise RuntimeError(
             f"Length of pad should be no more than twice the number of dimensions of the input. Pad length is "
-            f"{len(counts)} while the input has {input.ndim} dimensions."
+            f"{len(counts)}while the input has {input.ndim}dimensions."
         )
     low, high = [0] * input.ndim, [0] * input.ndim
     for number in range(len(counts) // 2):
@@ -189,6 +223,6 @@ def constant_pad_nd(input: Tensor, pad: Any, value: Any = 0) -> Tensor:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "atleast_3d", "block_diag", "cartesian_prod", "column_stack", "combinations", "constant_pad_nd", "dstack",
-    "hstack", "kron", "row_stack", "unravel_index", "vander", "vstack",
+    "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "cartesian_prod", "column_stack", "combinations",
+    "constant_pad_nd", "dstack", "hstack", "kron", "meshgrid", "row_stack", "unravel_index", "vander", "vstack",
 ]  # fmt: skip

@@ -15,7 +15,6 @@ from .functional_complex import conj
 from .functional_pointwise import eq, logical_and, where
 from .functional_shape import (
     contiguous,
-    expand,
     movedim,
     ravel,
     reshape_step,
@@ -51,9 +50,7 @@ def _strided_steps(
     """The view steps, and whose they are: the input's, or those of a tensor that it is a view of."""
     shape, want = sizes((size,), "as_strided"), tuple(map(as_int, stride))
     if len(shape) != len(want):
-        raise RuntimeError(
-            f"mismatch in length of strides and shape: {shape_text(shape)} and {shape_text(want)}"
-        )
+        raise RuntimeError("mismatch in length of strides and shape")
     first = offset_of(input) if offset is None else as_int(offset)
     sources = [input]
     if input._base is not None:
@@ -155,8 +152,6 @@ def slice_scatter(
         last = first
     taken = slice_step(tuple(input.shape), at, first, last, step)
     (type_,) = taken.op.infer_types([input._type], taken.attrs)
-    if tuple(src.shape) != type_.shape:
-        src = expand(src, type_.shape)
     return _replaced("slice_scatter", input, src, type_.shape, (taken,), "SliceScatterBackward0")
 
 

@@ -40,6 +40,9 @@ def addbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None
 ) -> Tensor:
     """beta * input + alpha * the sum of the products of a batch of matrices."""
+    if batch1.ndim == batch2.ndim == 3 and batch1.shape[2] != batch2.shape[1]:
+        (rows, inner), (depth, columns) = tuple(batch1.shape)[1:], tuple(batch2.shape)[1:]
+        raise RuntimeError(f"Incompatible matrix sizes for bmm ({rows}x{inner} and {depth}x{columns})")
     found = _added(
         "AddbmmBackward0", input, (batch1, batch2), beta, alpha, lambda: total(bmm(batch1, batch2), 0)
     )

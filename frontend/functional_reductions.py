@@ -127,7 +127,11 @@ def nanmean(
     out: Tensor | None = None,
 ) -> Tensor:
     """The mean without the NaNs."""
-    _need_floating("nanmean", input)
+    if input.dtype.kind not in ("float", "complex"):
+        raise RuntimeError(
+            "nanmean(): expected input to have floating point or complex dtype but got "
+            f"{scalar_type_name(input.dtype)}"
+        )
     counted = sum(eq(input, input), dim, keepdim)
     return finish(nansum(input, dim, keepdim, dtype=dtype) / counted, out, "nanmean")
 
@@ -315,6 +319,8 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False, out
         raise RuntimeError(
             "aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity."
         )
+    if dim is not None and input.ndim and input.shape[wrap_dim(dim, input.ndim)] == 0:
+        raise IndexError(f"aminmax: Expected reduction dim {dim} to have non-zero size.")
     dims: Any = () if dim is None else dim
 
     def extreme(function: Callable[..., Tensor]) -> Tensor:
@@ -335,7 +341,7 @@ def _position(name: str, op: Any) -> Callable[..., Tensor]:
 
     def position(input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
         if input.dtype is dtypes.bool_:
-            raise NotImplementedError(f"\"{name}_cpu\" not implemented for 'Bool'")
+            raise RuntimeError(f"{name}(): does not support bool input")
         if dim is None:
             if input._type.numel == 0:
                 raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")

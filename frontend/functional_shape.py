@@ -19,6 +19,7 @@ from .functional_pointwise import convert_copy
 from .inplace import into
 from .ir.dims import DimLike, exact_div, product
 from .ir.dtypes import i64
+from .ir.ops.common import broadcast
 from .memory_layout import can_view, is_contiguous
 from .promotion import as_operand, result_dtype
 from .reinterpret import view_dtype
@@ -48,7 +49,9 @@ def _infer_size(input: Tensor, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...
         raise RuntimeError("only one dimension can be inferred")
     for size in shape:
         if type(size) is int and size < -1:
-            raise RuntimeError(f"invalid shape dimension {size}")
+            raise RuntimeError(
+                f"invalid shape dimension {size} at index {shape.index(size)} of shape {shape_text(shape)}"
+            )
     rest = product(size for i, size in enumerate(shape) if i not in unknown)
     if not unknown:
         if rest != total:
@@ -102,7 +105,7 @@ def reshape_as(input: Tensor, other: Tensor) -> Tensor:
 
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor in row-major order, or in the order of dims that the format says: itself if it is, else a copy."""
-    if memory_format is preserve_format:
+    if memory_format is preserve_format and not is_contiguous(input):
         raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
     order = dims_in_memory(memory_format, input.ndim)
     if order is not None and order != tuple(range(input.ndim)):
@@ -152,6 +155,8 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     dim = wrap_dim(dim, input.ndim)
     shape = tuple(input.shape)
     given = list(sizes)
+    if not given:
+        raise RuntimeError("unflatten: sizes must be non-empty")
     if -1 in given:
         known = math.prod(s for s in given if s != -1)
         given[given.index(-1)] = shape[dim] // known if known else 0
@@ -220,6 +225,9 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
             f"movedim: Invalid source or destination dims: source ({sources} dims) should contain the same number "
             f"of dims as destination ({targets} dims)"
         )
+    for name, given, found in (("source", source, sources), ("destination", destination, targets)):
+        if len(set(found)) < len(found):
+            raise RuntimeError(f"movedim: repeated dim in `{name}` ({shape_text(given)})")
     rest = iter(d for d in range(rank) if d not in sources)
     placed = dict(zip(targets, sources))
     return permute(input, tuple(placed[i] if i in placed else next(rest) for i in range(rank)))
@@ -302,22 +310,28 @@ def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
     return expand(input, size)
 
 
-def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     """All of them expanded to the shape they broadcast to."""
-    shape = broadcast_shapes(*(x.shape for x in tensors))
-    return tuple(expand(x, shape) for x in tensors)
+    given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], Sequence) else tensors
+    shape = broadcast(*(tuple(x.shape) for x in given)) if given else ()
+    return tuple(expand(x, shape) for x in given)
 
 
-def broadcast_shapes(*shapes: Sequence[int]) -> Any:
+def broadcast_shapes(*shapes: Any) -> Any:
     """The shape that the shapes broadcast to; RuntimeError where they do not."""
-    rank = max((len(s) for s in shapes), default=0)
+    given = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    rank = max((len(s) for s in given), default=0)
     result: list[Any] = [1] * rank
-    for shape in shapes:
-        for i, size in enumerate(shape, rank - len(shape)):
-            if size != 1 and result[i] != size:
-                if result[i] != 1:
-                    raise RuntimeError("Shape mismatch: objects cannot be broadcast to a single shape")
-                result[i] = size
+    for number, shape in enumerate(given):
+        for back in range(-1, -len(shape) - 1, -1):
+            size = shape[back]
+            if size != 1 and result[back] != size:
+                if result[back] != 1:
+                    raise RuntimeError(
+                        f"Attempting to broadcast a dimension of length {size} at {back}! Mismatching argument at "
+                        f"index {number} had {shape}; but expected shape should be broadcastable to {result}"
+                    )
+                result[back] = size
     return Size(result)
 
 
@@ -397,23 +411,10 @@ def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None)
     return result if out is None else into(out, result, "stack")
 
 
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """Grids of coordinates: one tensor per vector, of the shape that they span."""
-    vectors = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], Sequence) else list(tensors)
-    swap = indexing == "xy" and len(vectors) >= 2
-    if swap:
-        vectors[0], vectors[1] = vectors[1], vectors[0]
-    shape = tuple(x.shape[0] if x.ndim else 1 for x in vectors)
-    grids = [
-        expand(reshape(x, (1,) * i + (-1,) + (1,) * (len(shape) - i - 1)), shape)
-        for i, x in enumerate(vectors)
-    ]
-    if swap:
-        grids[0], grids[1] = grids[1], grids[0]
-    return tuple(grids)
-
-
 def _triangle(input: Tensor, keep: str, diagonal: int) -> Tensor:
+    if input.ndim < 2:
+        name = "tril" if keep == "le" else "triu"
+        raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
     rows, columns = tuple(input.shape)[-2:]
     iota = op_named("iota")
     i = apply(iota, (), {"shape": (rows, columns), "dim": 0, "dtype": i64})
@@ -438,24 +439,10 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     return _triangle(input, "ge", diagonal)
 
 
-def atleast_1d(*tensors: Any) -> Any:
-    """Numbers as vectors, the rest as they are; several tensors as a tuple."""
-    given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], Sequence) else tensors
-    found = tuple(x if x.ndim else reshape(x, (1,)) for x in given)
-    return found[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else found
-
-
-def atleast_2d(*tensors: Any) -> Any:
-    """Vectors as rows, numbers as 1 x 1 matrices, the rest as they are; several tensors as a tuple."""
-    given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], Sequence) else tensors
-    found = tuple(x if x.ndim > 1 else unsqueeze(x, 0) if x.ndim else reshape(x, (1, 1)) for x in given)
-    return found[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else found
-
-
 # The names of `torch` that are defined here.
 __all__ = [
-    "atleast_1d", "atleast_2d", "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "concat",
-    "concatenate", "flatten", "flip", "meshgrid", "moveaxis", "movedim", "permute", "ravel",
+    "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "concat",
+    "concatenate", "flatten", "flip", "moveaxis", "movedim", "permute", "ravel",
     "reshape", "squeeze", "stack", "swapaxes", "swapdims", "t", "tile", "transpose", "tril", "triu",
     "unflatten", "unsqueeze",
 ]  # fmt: skip

@@ -30,7 +30,10 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
 def _rolled(input: Tensor, shifts: Any, dims: Any) -> Tensor:
     if dims is None:
         return reshape(_rolled(ravel(input), shifts, 0), input.shape)
-    for shift, dim in zip(*((v if isinstance(v, Sequence) else (v,)) for v in (shifts, dims))):
+    by, along = ((v if isinstance(v, Sequence) else (v,)) for v in (shifts, dims))
+    if len(by) != len(along):
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(by)}, dims:{len(along)}")
+    for shift, dim in zip(by, along):
         dim = wrap_dim(dim, input.ndim)
         size = input.shape[dim]
         if size:
@@ -83,7 +86,7 @@ def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
         raise RuntimeError("narrow(): length must be non-negative.")
     if type(start) is int and type(size) is int and not -size <= start <= size:
         raise IndexError(
-            f"Dimension out of range (expected to be in range of [{-size}, {size}], but got {start})"
+            f"start out of range (expected to be in range of [{-size}, {size}], but got {start})"
         )
     if type(start) is int and start < 0:
         start = size + start
@@ -126,7 +129,7 @@ def _forbid_writes(parts: list[Tensor], node: str) -> tuple[Tensor, ...]:
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The parts along a dim, each without it."""
     if input.ndim == 0:
-        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
+        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
     dim = wrap_dim(dim, input.ndim)
     shape = tuple(input.shape)
     count = as_int(shape[dim])
@@ -241,8 +244,8 @@ def _split_along(name: str, dim: int, rank: int, doc: str) -> Callable[[Tensor, 
     def function(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
         if input.ndim < rank:
             raise RuntimeError(
-                f"torch.{name} requires a tensor with at least {rank} dimension{'s' if rank > 1 else ''}, but got a "
-                f"tensor with {input.ndim} dimensions!"
+                f"torch.{name} requires a tensor with at least {rank} dimension, but got a tensor with {input.ndim} "
+                "dimensions!"
             )
         at = min(dim, input.ndim - 1)
         if isinstance(indices_or_sections, int):
@@ -339,6 +342,10 @@ def flipud(input: Tensor) -> Tensor:
 
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Turned k times by 90 degrees in the plane of two dims, from the first towards the second; copied."""
+    if len(dims) != 2:
+        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
+    if input.ndim < 2:
+        raise RuntimeError(f"expected total dims >= 2, but got total dims = {input.ndim}")
     a, b = (wrap_dim(d, input.ndim) for d in dims)
     if a == b:
         raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {a} and dim1 = {b}")

@@ -210,7 +210,8 @@ def segment_reduce(
         ends = cumsum(convert(lengths, dtypes.i64), -1)
         if not unsafe and active() is None and (ends[..., -1] != data.shape[at]).any():
             raise RuntimeError(
-                "segment_reduce(): Expected all rows of lengths along axis to sum to data.size(axis)"
+                "segment_reduce(): Expected all rows of lengths along axis to sum to "
+                "data.size(lengths.dim()-1) when !unsafe."
             )
     return folded(
         "SegmentReduceBackward0", (data,), lambda: _segments(data, reduce, lengths, ends, at, initial)

@@ -101,7 +101,7 @@ def set_num_interop_threads(n: int) -> None:
     if type(n) is not int:
         raise TypeError(f"set_num_interop_threads expects an int, but got {type(n).__name__}")
     if n <= 0:
-        raise RuntimeError("Expected num_threads > 0 to be true, but got false.")
+        raise RuntimeError("set_num_interop_threads expects a positive integer")
     _settings.interop_threads = n
 
 

@@ -13,7 +13,7 @@ from .functional_host import host_array
 from .functional_reductions import sum as total
 from .ir.dims import DimLike
 from .state import local
-from .tensor import Tensor, data_changed
+from .tensor import Tensor, cxx_name, data_changed
 
 
 def stride(self: Tensor, dim: int | None = None) -> Any:
@@ -90,8 +90,7 @@ def set_(
         source = source._as_tensor(self.dtype)
     if source.dtype is not self.dtype:
         raise RuntimeError(
-            f"Could not set tensor of type {source.dtype.torch_name.removeprefix('torch.')} to a tensor of type "
-            f"{self.dtype.torch_name.removeprefix('torch.')}"
+            f"Could not set tensor of type {cxx_name(source.dtype)} to a tensor of type {cxx_name(self.dtype)}"
         )
     if size is not None:
         shape = tuple(map(as_int, size))
