@@ -95,7 +95,11 @@ _inverse(
     "acosh",
     "The non-negative inverse of cosh; NaN below 1.",
     np.arccosh,
-    lambda F, x: F.sqrt(F.sub(_square(F, x), 1.0)),
+    lambda F, x: (
+        F.mul(F.sqrt(F.add(x, 1.0)), F.sqrt(F.sub(x, 1.0)))  # of one square root, the other branch at times
+        if F.type_of(x).dtype.is_complex
+        else F.sqrt(F.sub(_square(F, x), 1.0))
+    ),
     1.2,
     5.0,
 )
