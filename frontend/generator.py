@@ -123,6 +123,22 @@ class Generator:
             self._philox_calls += calls
         return self._seed, first
 
+    def clone_state(self) -> Generator:
+        """Another generator that goes on from the same state."""
+        other = Generator()
+        other.set_state_bytes(self.state_bytes())
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Generator:
+        return self.clone_state()
+
+    def __getstate__(self) -> bytes:
+        return self.state_bytes().tobytes()
+
+    def __setstate__(self, state: bytes) -> None:
+        self.__init__()  # type: ignore[misc]
+        self.set_state_bytes(np.frombuffer(state, np.uint8))
+
     # State
 
     def state_bytes(self) -> Array:

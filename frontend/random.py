@@ -68,8 +68,14 @@ Generator.set_state = set_state  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
-def fork_rng(devices: Any = None, enabled: bool = True) -> Iterator[None]:
-    """Restore the default generator's state at the end of the block."""
+def fork_rng(
+    devices: Any = None,
+    enabled: bool = True,
+    _caller: str = "fork_rng",
+    _devices_kw: str = "devices",
+    device_type: str = "cuda",
+) -> Iterator[None]:
+    """Restore the default generator's state at the end of the block. Devices other than the CPU have none."""
     if not enabled:
         yield
         return

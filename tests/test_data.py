@@ -1,9 +1,11 @@
-"""Loading data: threads, the fast path of TensorDataset, refused options. Orders are in
+"""Loading data: worker processes, the fast path of TensorDataset, refused options. Orders are in
 test_nn_references.py."""
 
 from __future__ import annotations
 
-import threading
+import os
+import random
+import time
 
 import numpy as np
 import pytest
@@ -68,7 +70,7 @@ def test_rows_of_tensors_that_require_grad_keep_their_history():
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_threads_give_the_same_batches(workers):
+def test_workers_give_the_same_batches(workers):
     torch.manual_seed(2)
     plain = batches(DataLoader(Numbers(), batch_size=3, shuffle=True))
     after = torch.rand(1).item()
@@ -77,49 +79,97 @@ def test_threads_give_the_same_batches(workers):
     assert torch.rand(1).item() == after
 
 
-def test_threads_of_a_stream():
-    class Stream(IterableDataset):
-        def __iter__(self):
-            return iter(range(7))
+class Stream(IterableDataset):
+    """0 .. 6, shared among the workers."""
 
-    assert [b.tolist() for b in DataLoader(Stream(), batch_size=3, num_workers=2)] == [
-        [0, 1, 2],
-        [3, 4, 5],
-        [6],
-    ]
+    def __iter__(self):
+        info = get_worker_info()
+        return iter(range(7) if info is None else range(info.id, 7, info.num_workers))
+
+
+def test_a_stream_is_shared_among_workers_by_its_own_code():
+    assert [b.tolist() for b in DataLoader(Stream(), batch_size=3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    shared = DataLoader(Stream(), batch_size=3, num_workers=2)
+    assert [b.tolist() for b in shared] == [[0, 2, 4], [1, 3, 5], [6]]
+
+
+class Asking(Numbers):
+    def __getitem__(self, i):
+        info = get_worker_info()
+        assert info.dataset is self and torch.initial_seed() == info.seed
+        return info.id, info.num_workers, os.getpid(), self.told
+
+    told = -1
+
+
+def _tell(number):
+    get_worker_info().dataset.told = number
 
 
 def test_worker_info_and_init():
-    seen = []
-
-    class Asking(Numbers):
-        def __getitem__(self, i):
-            info = get_worker_info()
-            return info.id, info.num_workers, threading.current_thread() is not threading.main_thread()
-
-    ids, counts, apart = zip(*DataLoader(Asking(), batch_size=5, num_workers=2, worker_init_fn=seen.append))
-    assert set(torch.cat(ids).tolist()) <= {0, 1} and set(torch.cat(counts).tolist()) == {2}
-    assert all(bool(a.all()) for a in apart) and set(seen) <= {0, 1} and seen
+    loader = DataLoader(Asking(), batch_size=5, num_workers=2, worker_init_fn=_tell)
+    for number, (ids, counts, pids, told) in enumerate(loader):
+        assert set(ids.tolist()) == set(told.tolist()) == {number % 2} and set(counts.tolist()) == {2}
+        assert os.getpid() not in pids.tolist()
     assert get_worker_info() is None
 
 
-def test_an_error_in_a_thread_is_raised():
-    class Failing(Numbers):
-        def __getitem__(self, i):
-            if i == 11:
-                raise KeyError("eleven")
-            return i
+class Drawing(Numbers):
+    def __getitem__(self, i):
+        return torch.rand(1), np.random.rand(), random.random()
 
-    with pytest.raises(KeyError, match="eleven"):
+
+def test_workers_draw_numbers_of_their_own():
+    def drawn():
+        torch.manual_seed(5)
+        loader = DataLoader(Drawing(), batch_size=5, num_workers=2)
+        return torch.cat([torch.stack([a.double().view(-1), b, c]) for a, b, c in loader], 1)
+
+    first = drawn()
+    assert torch.equal(first, drawn())
+    assert all(len(set(row.tolist())) == 20 for row in first)
+
+
+def test_persistent_workers_stay():
+    loader = DataLoader(Asking(), batch_size=10, num_workers=2, persistent_workers=True)
+    first, second = ({p for batch in loader for p in batch[2].tolist()} for _ in range(2))
+    assert first == second
+    other = DataLoader(Asking(), batch_size=10, num_workers=2)
+    assert {p for batch in other for p in batch[2].tolist()}.isdisjoint(first)
+
+
+class Failing(Numbers):
+    def __getitem__(self, i):
+        if i == 11:
+            raise KeyError("eleven")
+        if i == 13:
+            os._exit(3)
+        return i
+
+
+def test_an_error_in_a_worker_is_raised():
+    with pytest.raises(
+        KeyError, match=r"Caught KeyError in DataLoader worker process 1\.\nOriginal Traceback"
+    ):
         list(DataLoader(Failing(), batch_size=2, num_workers=2))
 
 
-def test_leaving_early_stops_the_threads():
-    before = threading.active_count()
+class Slow(Numbers):
+    def __getitem__(self, i):
+        time.sleep(30)
+
+
+def test_a_worker_that_does_not_answer_in_time():
+    with pytest.raises(RuntimeError, match=r"DataLoader timed out after 0\.2 seconds"):
+        next(iter(DataLoader(Slow(), num_workers=1, timeout=0.2)))
+
+
+def test_leaving_early_ends_the_workers():
     loader = iter(DataLoader(Numbers(), batch_size=1, num_workers=2))
     next(loader)
+    processes = loader._workers.processes
     loader.close()
-    assert threading.active_count() == before
+    assert not any(p.is_alive() for p in processes)
 
 
 def test_pin_memory_is_accepted():

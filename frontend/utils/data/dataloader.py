@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,28 +13,7 @@ from ...generator import Generator
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset, TensorDataset
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, draw_seed
-
-
-@dataclass(frozen=True)
-class WorkerInfo:
-    """What `get_worker_info` tells code that runs in a loading thread."""
-
-    id: int
-    num_workers: int
-    seed: int
-    dataset: Any
-
-
-class _Current(threading.local):
-    worker: WorkerInfo | None = None
-
-
-_current = _Current()
-
-
-def get_worker_info() -> WorkerInfo | None:
-    """The loading thread this code runs in; None in the main thread."""
-    return _current.worker
+from .workers import Work, WorkerInfo, Workers, WorkersPass, get_worker_info
 
 
 class _Endless:
@@ -52,13 +27,13 @@ class _Endless:
 class DataLoader:
     """Iterates over a dataset in batches.
 
-    `num_workers > 0` fetches and collates in that many threads, up to `prefetch_factor` batches each ahead:
-    NumPy releases the interpreter lock, and nothing has to be copied between processes. The order of the
-    batches and what they hold do not depend on it. A stream (IterableDataset) is read by one thread.
-    `pin_memory`, `timeout` and the multiprocessing options are accepted and mean nothing here.
+    `num_workers > 0` fetches and collates in that many processes (`workers.py`), up to `prefetch_factor` batches each
+    ahead. The order of the batches does not depend on it. Of a stream (IterableDataset) each worker reads a copy:
+    `get_worker_info` tells it which part is its own. `pin_memory` is accepted and means nothing here.
     """
 
     _fixed = False
+    _workers: Workers | None = None
 
     def __init__(
         self,
@@ -181,12 +156,29 @@ class DataLoader:
         indices = iter(index_source)
         # Drawn on every pass, with or without workers, and before the sampler draws: as PyTorch does.
         base_seed = draw_seed(self.generator)
-        fetch = self._stream_fetcher() if self._stream else self._map_fetcher()
         if self.num_workers:
-            return self._threaded(indices, fetch, base_seed)
-        return self._plain(indices, fetch)
+            return self._in_workers(indices, base_seed)
+        return _Loaded(indices, self._fetcher())
+
+    def _in_workers(self, indices: Iterator[Any], base_seed: int) -> Iterator[Any]:
+        workers = self._workers
+        if workers is None:
+            work = Work(self.dataset, self._fetcher, self.worker_init_fn, base_seed, self.num_workers)
+            workers = Workers(work, self.multiprocessing_context)
+            if self.persistent_workers:
+                self._workers = workers
+        return WorkersPass(
+            workers, indices, self.prefetch_factor or 2, self.timeout, self.persistent_workers, self.in_order
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_workers"}
 
     # Fetching
+
+    def _fetcher(self) -> Callable[[Any], Any]:
+        """From indices to a batch, for one pass."""
+        return self._stream_fetcher() if self._stream else self._map_fetcher()
 
     def _map_fetcher(self) -> Callable[[Any], Any]:
         dataset, collate = self.dataset, self.collate_fn
@@ -216,51 +208,6 @@ class DataLoader:
 
         return fetch
 
-    def _plain(self, indices: Iterator[Any], fetch: Callable[[Any], Any]) -> Iterator[Any]:
-        return _Loaded(indices, fetch)
-
-    def _threaded(self, indices: Iterator[Any], fetch: Callable[[Any], Any], base_seed: int) -> Iterator[Any]:
-        workers = 1 if self._stream else self.num_workers
-        numbers = iter(range(workers))
-        lock = threading.Lock()
-
-        def start() -> None:
-            with lock:
-                number = next(numbers)
-            _current.worker = WorkerInfo(number, workers, base_seed + number, self.dataset)
-            if self.worker_init_fn is not None:
-                self.worker_init_fn(number)
-
-        def task(batch: Any) -> Any:
-            try:
-                return fetch(batch)
-            except StopIteration:  # cannot travel through a future
-                return _END
-
-        ahead = max(1, workers * (self.prefetch_factor or 1))
-        pending: deque[Future[Any]] = deque()
-        with ThreadPoolExecutor(workers, "vitrify-data", start) as pool:
-            try:
-                while True:
-                    while len(pending) < ahead:
-                        try:
-                            batch = next(indices)
-                        except StopIteration:
-                            break
-                        pending.append(pool.submit(task, batch))
-                    if not pending:
-                        return
-                    result = pending.popleft().result()
-                    if result is _END:
-                        return
-                    yield result
-            finally:
-                for future in pending:
-                    future.cancel()
-
-
-_END = object()
-
 
 class _Loaded:
     """The iterator of a loader without workers."""
@@ -288,3 +235,6 @@ class _TensorRows:
             return default_collate([self._dataset[i] for i in batch])
         where = np.array(batch, np.intp)
         return [from_numpy(t.numpy().take(where, 0)) for t in tensors]
+
+
+__all__ = ["DataLoader", "WorkerInfo", "get_worker_info"]
