@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..autocast import lower_precision
+from ..arguments import tensor_argument
 from ..dispatch import apply, op_named
 from ..tensor import Tensor, scalar_type_name
 
@@ -12,6 +13,7 @@ _ADDMM, _MATMUL = op_named("addmm"), op_named("matmul")
 @lower_precision
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input[..., in] times weight[out, in] transposed, plus bias[out]."""
+    tensor_argument(input, "linear")
     transposed = weight.t() if weight.ndim == 2 else weight
     if bias is not None and input.dtype is not weight.dtype:
         have, want = scalar_type_name(input.dtype), scalar_type_name(weight.dtype)
