@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from .arguments import wrap_dim, wrap_dims
 from .creation import as_tensor
@@ -12,7 +12,9 @@ from .functional_host import nonzero
 from .functional_reductions import all
 from .inplace import finish
 from .ir import dtypes
-from .promotion import promoted
+from .ir.dtypes import promote
+from .promotion import convert, promoted
+from .result_types import Histogram
 from .tensor import Tensor, scalar_type_name
 
 _UNIQUE, _RUNS, _BINCOUNT, _COUNT, _ISIN, _SEARCHSORTED, _HISTOGRAM, _ISCLOSE, _ALL_EQUAL = map(
@@ -22,13 +24,6 @@ _UNIQUE, _RUNS, _BINCOUNT, _COUNT, _ISIN, _SEARCHSORTED, _HISTOGRAM, _ISCLOSE, _
         "all_equal",
     ),
 )  # fmt: skip
-
-
-class Histogram(NamedTuple):
-    """What `histogram` returns: counts (or the density) and edges."""
-
-    hist: Tensor
-    bin_edges: Tensor
 
 
 def argwhere(input: Tensor) -> Tensor:
@@ -70,8 +65,14 @@ def _distinct(op: Any, input: Tensor, return_inverse: bool, return_counts: bool,
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each non-negative integer occurs, or the sum of its weights."""
+    _check_kind(input, "bincount_cpu", ("int", "uint"))
     operands = (input,) if weights is None else (input, weights.detach())
     return apply(_BINCOUNT, operands, {"minlength": minlength})
+
+
+def _check_kind(input: Tensor, name: str, kinds: tuple[str, ...]) -> None:
+    if input.dtype.kind not in kinds:
+        raise NotImplementedError(f"\"{name}\" not implemented for '{scalar_type_name(input.dtype)}'")
 
 
 def isin(
@@ -84,7 +85,10 @@ def isin(
 ) -> Tensor:
     """Which elements are among the test elements."""
     if not isinstance(elements, Tensor) and not isinstance(test_elements, Tensor):
-        raise ValueError("isin() expected at least one tensor")
+        raise TypeError(
+            "isin() received an invalid combination of arguments - got "
+            f"({type(elements).__name__}, {type(test_elements).__name__}), but expected at least one tensor"
+        )
     tensors = [t.detach() if isinstance(t, Tensor) else as_tensor(t) for t in (elements, test_elements)]
     return finish(apply(_ISIN, tensors, {"invert": invert}), out, "isin")
 
@@ -119,11 +123,8 @@ def searchsorted(
             )
         sequence = apply(op_named("gather"), (sequence.detach(), sorter), {"dim": sequence.ndim - 1})
     if values.dtype is not sequence.dtype:
-        raise RuntimeError(
-            "torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary "
-            f"tensor dtype {scalar_type_name(sequence.dtype)} and input value tensor dtype "
-            f"{scalar_type_name(values.dtype)}"
-        )
+        common = promote(sequence.dtype, values.dtype)
+        sequence, values = convert(sequence, common), convert(values, common)
     attrs = {"right": right or side == "right", "dtype": dtypes.i32 if out_int32 else dtypes.i64}
     return finish(apply(_SEARCHSORTED, (sequence.detach(), values.detach()), attrs), out, "searchsorted")
 
@@ -133,9 +134,7 @@ def bucketize(
 ) -> Tensor:
     """The number of the bucket that each value is in: `searchsorted` for one row of boundaries."""
     if boundaries.ndim != 1:
-        raise RuntimeError(
-            f"torch.bucketize(): boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})"
-        )
+        raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
     return searchsorted(boundaries, input, out_int32=out_int32, right=right, out=out)
 
 
@@ -146,6 +145,7 @@ def histc(input: Tensor, bins: int = 100, min: Any = 0, max: Any = 0, *, out: Te
         raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
     if max < min:
         raise RuntimeError("torch.histc: max must be larger than min")
+    _check_kind(input, "histogram_cpu", ("float",))
     attrs = {"bins": bins, "low": float(min), "high": float(max), "density": False}
     return finish(apply(_HISTOGRAM, (input.detach(),), attrs)[0], out, "histc")
 
@@ -157,8 +157,10 @@ def histogram(
     range: Sequence[float] | None = None,
     weight: Tensor | None = None,
     density: bool = False,
+    out: Any = None,
 ) -> Any:
     """(counts, edges) of equal bins, or of the bins between the given edges; or the density."""
+    _check_kind(input, "histogramdd", ("float",))
     operands = [input.detach()]
     attrs: dict[str, Any] = {"density": density}
     if isinstance(bins, Tensor):
@@ -169,7 +171,9 @@ def histogram(
     if weight is not None:
         operands.append(weight.detach())
     attrs["edges"], attrs["weighted"] = isinstance(bins, Tensor), weight is not None
-    return Histogram(*apply(_HISTOGRAM, operands, attrs))
+    into = (None, None) if out is None else out
+    hist, edges = apply(_HISTOGRAM, operands, attrs)
+    return Histogram(finish(hist, into[0], "histogram"), finish(edges, into[1], "histogram"))
 
 
 # The same?

@@ -10,6 +10,7 @@ from typing import Any
 
 from . import capture
 from .dispatch import apply, op_named
+from .inplace import finish
 from .tensor import Array, Tensor
 
 _NONZERO, _ARGSORT, _REPEATED, _SLICE, _RESHAPE, _PERMUTE = map(
@@ -29,12 +30,12 @@ def host_array(tensor: Tensor, what: str) -> Array:
     return tensor._array
 
 
-def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+def nonzero(input: Tensor, *, out: Tensor | None = None, as_tuple: bool = False) -> Any:
     """The indices of the nonzero elements: one row per element, or with `as_tuple` one tensor per dim."""
     if as_tuple and not input.ndim:
         input = apply(_RESHAPE, (input.detach(),), {"shape": (1,)})
     found = apply(_NONZERO, (input.detach(),))
-    return rows(found) if as_tuple else apply(_PERMUTE, (found,), {"dims": (1, 0)})
+    return rows(found) if as_tuple else finish(apply(_PERMUTE, (found,), {"dims": (1, 0)}), out, "nonzero")
 
 
 def rows(matrix: Tensor) -> Sequence[Tensor]:

@@ -16,6 +16,7 @@ from .functional_shape import broadcast_shapes, expand, reshape, shape_text, sta
 from .indexing import gather_at, in_order, wrapped_index
 from .inplace import finish
 from .ir import dtypes
+from .ir.dims import answer
 from .promotion import as_operand, convert
 from .tape_folded import folded
 from .tensor import Tensor, scalar_type_name
@@ -260,6 +261,7 @@ def scatter(
         raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
     if reduce not in (None, "add", "multiply"):
         raise RuntimeError("reduce argument must be either add or multiply.")
+    attrs: dict[str, Any]
     if reduce is None:
         op, attrs = _SCATTER_UPDATE, {"dim": at}
     elif reduce == "add":
@@ -376,8 +378,12 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     )
 
 
-def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
-    """Each element (or slice along dim) `repeats` times in a row."""
+def repeat_interleave(
+    input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
+) -> Tensor:
+    """Each element (or slice along dim) `repeats` times in a row; of a vector of counts alone, each position."""
+    if repeats is None:
+        return _repeated(input, output_size)
     if dim is None:
         input, dim = reshape(input, (-1,)), 0
     at = wrap_dim(dim, input.ndim)
@@ -385,10 +391,21 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
     if isinstance(repeats, Tensor):
         counts = expand(reshape(repeats, (-1,)), (size,)) if repeats._type.numel == 1 else repeats
         if counts.ndim == 1 and counts.shape[0] != size:
-            raise RuntimeError("repeats must have the same size as input along dim")
+            raise RuntimeError(
+                "repeats must have the same size as input along dim, but got repeats.size(0) = "
+                f"{counts.shape[0]} and input.size({at}) = {size}"
+            )
     else:
         counts = full((size,), repeats, dtype=dtypes.i64)
-    return index_select(input, at, repeated_positions(counts))
+    return index_select(input, at, _repeated(counts, output_size))
+
+
+def _repeated(counts: Tensor, total: int | None) -> Tensor:
+    found = repeated_positions(counts)
+    size = found.shape[0]
+    if total is not None and (answer("le", size, total) is False or answer("ge", size, total) is False):
+        raise RuntimeError("allocated size does not match required size")
+    return found
 
 
 def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1, out: Tensor | None = None) -> Tensor:

@@ -1,7 +1,8 @@
-"""Order along a dim: sorting, the largest, the middle, running sums."""
+"""Order along a dim: sorting, the largest, the middle, the most frequent."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from .functional_pointwise import clamp, isnan, logical_not, where
 from .functional_reductions import any, argmax, dropped, gathered, sum
 from .functional_shape import flatten
 from .functional_slices import narrow
+from .inplace import finish
 from .ir import dtypes
 from .promotion import convert
 from .result_types import RETURN_TYPES, ValuesAndIndices
@@ -22,11 +24,19 @@ from .tape_folded import folded
 from .tensor import Tensor
 
 
-def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> ValuesAndIndices:
+def sort(
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False, *, out: Any = None
+) -> ValuesAndIndices:
     """(values, indices) in order along the dim."""
     at = wrap_dim(dim, input.ndim)
     order = sort_order(input, at, descending)
-    return RETURN_TYPES["sort"](gathered(input, at, order, True, "SortBackward0"), order)
+    return _pair("sort", gathered(input, at, order, True, "SortBackward0"), order, out)
+
+
+def _pair(name: str, values: Tensor, indices: Tensor, out: Any) -> ValuesAndIndices:
+    """What these functions return, in the tensors of `out` if given."""
+    into = (None, None) if out is None else out
+    return RETURN_TYPES[name](finish(values, into[0], name), finish(indices, into[1], name))
 
 
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
@@ -34,7 +44,9 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
     return sort_order(input, wrap_dim(dim, input.ndim), descending)
 
 
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesAndIndices:
+def topk(
+    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True, *, out: Any = None
+) -> ValuesAndIndices:
     """(values, indices) of the k largest (or smallest) along the dim."""
     at = wrap_dim(dim, input.ndim)
     size = input.shape[at] if input.ndim else 1
@@ -42,55 +54,65 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         raise RuntimeError("selected index k out of range")
     order = sort_order(input, at, largest)
     chosen = narrow(order, at, 0, k).contiguous() if input.ndim else order
-    return RETURN_TYPES["topk"](gathered(input, at, chosen, True, "TopkBackward0"), chosen)
+    return _pair("topk", gathered(input, at, chosen, True, "TopkBackward0"), chosen, out)
 
 
-def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
+def kthvalue(
+    input: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, out: Any = None
+) -> ValuesAndIndices:
     """(values, indices) of the k-th smallest along the dim, counted from 1."""
     at = wrap_dim(dim, input.ndim)
     if not 1 <= k <= (input.shape[at] if input.ndim else 1):
         raise RuntimeError("kthvalue(): selected number k out of range for dimension " + str(at))
-    return _chosen(input, at, k - 1, keepdim, "kthvalue", "KthvalueBackward0")
-
-
-def _chosen(input: Tensor, at: int, rank: int, keepdim: bool, name: str, node: str) -> ValuesAndIndices:
     order = sort_order(input, at, False)
-    indices = narrow(order, at, rank, 1).contiguous() if input.ndim else order
-    return _at(input, at, indices, keepdim, name, node)
+    indices = narrow(order, at, k - 1, 1).contiguous() if input.ndim else order
+    return _at(input, at, indices, keepdim, "kthvalue", "KthvalueBackward0", out)
 
 
-def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Any = None) -> Any:
     """The lower median of all elements, or the (values, indices) along the dim; NaN where there is one."""
-    return _median(input, dim, keepdim, "median", _middle)
+    return _median(input, dim, keepdim, "median", _middle, out)
 
 
-def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Any = None) -> Any:
     """`median` of the elements that are not NaN."""
-    return _median(input, dim, keepdim, "nanmedian", _middle_number)
+    return _median(input, dim, keepdim, "nanmedian", _middle_number, out)
 
 
 def _median(
-    input: Tensor, dim: int | None, keepdim: bool, name: str, find: Callable[[Tensor, int], Tensor]
+    input: Tensor,
+    dim: int | None,
+    keepdim: bool,
+    name: str,
+    find: Callable[[Tensor, int], Tensor],
+    out: Any,
 ) -> Any:
     title = name.capitalize()
+    if dim is None and input._type.numel == 0:
+        return finish(full((), math.nan, dtype=input.dtype), out, name)
     if dim is None:
-        return folded(
+        whole = folded(
             f"{title}Backward0",
             (input,),
             lambda: _at(flatten(input), 0, find(flatten(input.detach()), 0), False, name, "")[0],
         )
+        return finish(whole, out, name)
     at = wrap_dim(dim, input.ndim)
-    return _at(input, at, find(input.detach(), at), keepdim, name, f"{title}Backward1")
+    _check_not_empty(input, at, name)
+    return _at(input, at, find(input.detach(), at), keepdim, name, f"{title}Backward1", out)
+
+
+def _check_not_empty(input: Tensor, dim: int, name: str) -> None:
+    if input.ndim and input.shape[dim] == 0:
+        raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size.")
 
 
 def _middle(input: Tensor, dim: int) -> Tensor:
     """Where the lower median is, or the first NaN; the dim is kept."""
     if not input.ndim:
         return sort_order(input, dim, False)
-    count = as_int(input.shape[dim])
-    if not count:
-        return full((*input.shape[:dim], 1, *input.shape[dim + 1 :]), 0, dtype=dtypes.i64)
-    found = narrow(sort_order(input, dim, False), dim, (count - 1) // 2, 1)
+    middle = (as_int(input.shape[dim]) - 1) // 2
+    found = narrow(sort_order(input, dim, False), dim, middle, 1)
     if input.dtype.kind != "float":
         return found.contiguous()
     bad = isnan(input)
@@ -106,21 +128,25 @@ def _middle_number(input: Tensor, dim: int) -> Tensor:
     return gather(sort_order(input, dim, False), dim, place)
 
 
-def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, out: Any = None) -> ValuesAndIndices:
     """(values, indices) of the most frequent element along the dim, the smallest of these."""
     at = wrap_dim(dim, input.ndim)
+    _check_not_empty(input, at, "mode")
     found = apply(op_named("mode_position"), (input.detach(),), {"dim": at})
-    return _at(input, at, found, keepdim, "mode", "ModeBackward0")
+    return _at(input, at, found, keepdim, "mode", "ModeBackward0", out)
 
 
-def msort(input: Tensor) -> Tensor:
+def msort(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The values in order along the first dim."""
-    return sort(input, 0)[0]
+    return finish(sort(input, 0)[0], out, "msort")
 
 
-def _at(input: Tensor, dim: int, indices: Tensor, keepdim: bool, name: str, node: str) -> ValuesAndIndices:
+def _at(
+    input: Tensor, dim: int, indices: Tensor, keepdim: bool, name: str, node: str, out: Any = None
+) -> ValuesAndIndices:
+    """The values at the indices, which have one place along the dim."""
     values = gathered(input, dim, indices, keepdim, node)
-    return RETURN_TYPES[name](values, indices if keepdim or not input.ndim else dropped(indices, dim))
+    return _pair(name, values, indices if keepdim or not input.ndim else dropped(indices, dim), out)
 
 
 # The names of `torch` that are defined here.

@@ -24,6 +24,11 @@ class _Extremes(NamedTuple):
     max: Tensor
 
 
+class _Histogram(NamedTuple):
+    hist: Tensor
+    bin_edges: Tensor
+
+
 def _named(name: str, base: type[Any]) -> Any:
     return type(name, (base,), {"__repr__": _repr, "__slots__": (), "__module__": "torch.return_types"})
 
@@ -35,3 +40,4 @@ RETURN_TYPES: dict[str, type[ValuesAndIndices]] = {
     )
 }  # fmt: skip
 MinMax: type[_Extremes] = _named("aminmax", _Extremes)
+Histogram: type[_Histogram] = _named("histogram", _Histogram)

@@ -195,7 +195,9 @@ declare(
 
 def _repeats_infer(repeats: TensorType, size: Shape) -> TensorType:
     if repeats.dtype not in (dtypes.i32, dtypes.i64):
-        raise RuntimeError("repeats has to be Long or Int tensor")
+        raise NotImplementedError(
+            f"\"repeat_interleave_cpu\" not implemented for '{repeats.dtype.scalar_type}'"
+        )
     if repeats.rank != 1:
         raise RuntimeError("repeat_interleave only accept 1D vector as repeat")
     return TensorType((_told(size),), dtypes.i64)

@@ -111,5 +111,10 @@ FAMILY = Family(
         torch.repeat_interleave(x, r, 0)
         torch.repeat_interleave(x, 2)
         y.repeat_interleave(torch.tensor([1, 0]), dim=0)
+        torch.repeat_interleave(r)
+        torch.repeat_interleave(x, r, 0, output_size=3)
+        v1 = torch.zeros(0); i1 = torch.zeros(0).long(); torch.sort(x.detach(), out=(v1, i1)); (v1, i1)
+        v1 = torch.zeros(7); torch.msort(v.detach(), out=v1); v1
+        torch.searchsorted(s, i)
     """,
 )
