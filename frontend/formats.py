@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 
 class _Named:
     """An object known by its name, of which there is one for each name."""
 
     __slots__ = ("_name",)
+    _name: str
     _known: dict[str, Any]
 
     def __init_subclass__(cls) -> None:
         cls._known = {}
 
-    def __new__(cls, *args: Any) -> NoReturn:
-        raise TypeError(f"cannot create 'torch.{cls.__name__}' instances")
+    def __init__(self, *args: Any):
+        raise TypeError(f"cannot create 'torch.{type(self).__name__}' instances")
 
     @classmethod
     def _named(cls, name: str) -> Any:

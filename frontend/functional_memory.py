@@ -94,7 +94,7 @@ def _memory_steps(source: Tensor) -> tuple[ViewStep, ...] | None:
     shape, have = tuple(source.shape), strides(source)
     if not all(isinstance(n, int) for n in (*shape, *have)):
         return None
-    order = tuple(sorted(range(len(shape)), key=lambda d: (-have[d], shape[d] == 1)))  # type: ignore[operator]
+    order = tuple(sorted(range(len(shape)), key=lambda d: (-have[d], shape[d] == 1)))
     expected: DimLike = 1
     for d in reversed(order):
         if shape[d] != 1 and have[d] != expected:

@@ -93,12 +93,12 @@ def _step(
         )
         return sizes, tuple(have * step for have, step in zip(steps, attrs["steps"]))
     if name == "unfold":
-        dim, size, step = attrs["dim"], attrs["size"], attrs["step"]
+        dim, width, apart = attrs["dim"], attrs["size"], attrs["step"]
         if not shape:
-            return (size,), (1,)
-        count = floordiv(shape[dim] - size, step) + 1
-        lead = (*steps[:dim], steps[dim] * step, *steps[dim + 1 :])
-        return (*shape[:dim], count, *shape[dim + 1 :], size), (*lead, steps[dim])
+            return (width,), (1,)
+        windows = floordiv(shape[dim] - width, apart) + 1
+        lead_steps = (*steps[:dim], steps[dim] * apart, *steps[dim + 1 :])
+        return (*shape[:dim], windows, *shape[dim + 1 :], width), (*lead_steps, steps[dim])
     if name == "strided":
         return tuple(attrs["size"]), tuple(step * steps[0] for step in attrs["stride"])
     if name == "bitcast":

@@ -1,19 +1,15 @@
-"""Functions that make tensors of another kind than `creation.py`'s: positions in triangles, memory laid out on request."""
+"""Positions in triangles, and memory laid out on request."""
 
 from __future__ import annotations
 
-import math
-import warnings
 from typing import Any
 
 import numpy as np
 
-from . import promotion
 from .arguments import as_int
-from .creation import check_options, counted, empty, leaf
+from .creation import check_options, empty, leaf
 from .functional_memory import as_strided
 from .functional_shape import permute
-from .inplace import into
 from .ir import dtypes
 from .ir.dtypes import DType
 from .nested_data import dtype_or
@@ -45,29 +41,6 @@ def triu_indices(
 ) -> Tensor:  # fmt: skip
     """The rows and columns (two rows of the result) of the elements on and above a diagonal."""
     return _triangle(row, col, offset, False, dtype, device)
-
-
-def range(
-    start: Any = 0, end: Any = None, step: Any = 1, *, out: Tensor | None = None, dtype: DType | None = None,
-    layout: Any = None, device: Any = None, requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
-    """start, start + step, ... up to end, which is included."""
-    warnings.warn(
-        "torch.range is deprecated and will be removed in a future release because its behavior is inconsistent "
-        "with Python's range builtin. Instead, use torch.arange, which produces values in [start, end).",
-        UserWarning,
-        stacklevel=2,
-    )
-    check_options(dtype, device)
-    if end is None:
-        start, end = 0, start
-    if step == 0:
-        raise RuntimeError("step must be nonzero")
-    if (end - start) * step < 0:
-        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
-    kind = dtype_or(dtype, promotion.get_default_dtype())
-    made = counted(math.floor((end - start) / step) + 1, start, step, kind)
-    return leaf(made, requires_grad) if out is None else into(out, made, "range")
 
 
 def empty_strided(
@@ -104,4 +77,4 @@ def empty_permuted(
 
 
 # The names of `torch` that are defined here.
-__all__ = ["empty_permuted", "empty_strided", "range", "tril_indices", "triu_indices"]
+__all__ = ["empty_permuted", "empty_strided", "tril_indices", "triu_indices"]

@@ -23,7 +23,7 @@ def _own_elements(self: Tensor, name: str) -> Array:
 
 
 def _replace(self: Tensor, values: list[Any]) -> Tensor:
-    new = np.array(values).astype(self.dtype.numpy).reshape(tuple(self.shape))  # type: ignore[arg-type]
+    new = np.array(values).astype(self.dtype.numpy).reshape(tuple(self.shape))
     dispatch.write(self, wrap(new))
     return self
 

@@ -242,7 +242,7 @@ def _number_text(actual: Any, expected: Any, rtol: float, atol: float) -> str:
 
 def _tensor_text(actual: Tensor, expected: Tensor, matches: Tensor, rtol: float, atol: float) -> str:
     count = actual._type.numel
-    wrong = count - int(matches.sum())  # type: ignore[operator]
+    wrong = count - int(matches.sum())
     if actual.dtype.kind not in ("float", "complex"):
         actual, expected = convert(actual, dtypes.i64), convert(expected, dtypes.i64)
     difference = absolute(actual - expected).masked_fill(matches, 0)

@@ -75,7 +75,8 @@ def _at(x: Ints, index: Ints, dim: int, src: Ints, gradient: bool = True, **attr
 
 def _used(src: Array, index: Array) -> Array:
     """The part of the source that has an index."""
-    return src[(*map(slice, index.shape), ...)]
+    used: tuple[Any, ...] = (*map(slice, index.shape), ...)
+    return src[used]
 
 
 def _scattered(base: Array, index: Array, src: Array, dim: int, put: Callable[..., None]) -> Array:
