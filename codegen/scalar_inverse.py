@@ -7,6 +7,7 @@ minimax fits of our own, `tests/references/fit_scalar_math.py`. Errors are at mo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log, nan, pi
 
 from ..ir import dtypes
@@ -143,7 +144,7 @@ def atanh(s: ScalarBuilder, x: Expr) -> Expr:
     return s.cast(with_sign(s, s.mul(s.log1p(argument), 0.5), wide), x.dtype)
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., Expr]] = {
     "asin": asin,
     "acos": acos,
     "atan": atan,

@@ -46,7 +46,7 @@ def unary(
         result: Tensor = apply(found, (input,), grad_name=grad_name or None)
         return result if out is None else into(out, result, name)
 
-    return named(function, name, doc)  # type: ignore[no-any-return]
+    return named(function, name, doc)
 
 
 def composed(
@@ -62,7 +62,7 @@ def composed(
             folded(node or f"{name.capitalize()}Backward0", (input,), lambda: compute(input)), out, name
         )
 
-    return named(function, name, doc)  # type: ignore[no-any-return]
+    return named(function, name, doc)
 
 
 def binary(
@@ -92,7 +92,7 @@ def binary(
         result: Tensor = apply(op, (first, second))
         return result if out is None else into(out, result, name)
 
-    return named(function, name, doc)  # type: ignore[no-any-return]
+    return named(function, name, doc)
 
 
 def _invalid_combination(name: str, input: Any, other: Any) -> TypeError:

@@ -59,7 +59,7 @@ def _one_infinity(name: str, doc: str, value: float) -> Callable[..., Tensor]:
             return finish(eq(input, value), out, name)
         return finish(everywhere(input, False), out, name)
 
-    return named(function, name, doc)  # type: ignore[no-any-return]
+    return named(function, name, doc)
 
 
 isposinf = _one_infinity("isposinf", "Where the input is inf.", math.inf)
@@ -146,7 +146,7 @@ def _choice(name: str, doc: str, wins: Callable[[Tensor, Tensor], Tensor]) -> Ca
 
         return finish(folded(f"{name.capitalize()}Backward0", (input, other), compute), out, name)
 
-    return named(function, name, doc)  # type: ignore[no-any-return]
+    return named(function, name, doc)
 
 
 fmax = _choice("fmax", "The larger of the two; a number rather than NaN.", lambda a, b: ge(a, b))
@@ -162,7 +162,7 @@ def _of_integers(name: str, doc: str) -> Callable[..., Tensor]:
             raise not_implemented(f"{name}_cpu", first)
         return finish(apply(op, (first, second)), out, name)
 
-    return named(function, name, doc)  # type: ignore[no-any-return]
+    return named(function, name, doc)
 
 
 gcd = _of_integers("gcd", "The greatest common divisor.")

@@ -67,7 +67,7 @@ def _test_of_floats(name: str, doc: str, of_integers: bool) -> Callable[..., Ten
         result: Tensor = apply(op, (input,))
         return result
 
-    return named(function, name, doc)  # type: ignore[no-any-return]
+    return named(function, name, doc)
 
 
 isnan = _test_of_floats("isnan", "Where the input is NaN.", False)
@@ -180,7 +180,7 @@ def _shift(name: str, doc: str, kernel: str) -> Callable[..., Tensor]:
             raise not_implemented(kernel, pair[0])
         return finish(apply(op, pair), out, name)
 
-    return named(function, name, doc)  # type: ignore[no-any-return]
+    return named(function, name, doc)
 
 
 bitwise_left_shift = _shift("bitwise_left_shift", "input times 2 to the other.", "lshift_cpu")

@@ -51,7 +51,7 @@ def _single_or_double(name: str, doc: str, op: str = "") -> Callable[..., Tensor
             raise not_implemented(f"{name}_cpu", input)
         return inner(input, out=out)
 
-    return named(function, name, doc)  # type: ignore[no-any-return]
+    return named(function, name, doc)
 
 
 erfcx = _single_or_double("erfcx", "exp(input²) erfc(input).")
@@ -125,7 +125,7 @@ def _polynomial(name: str, doc: str) -> Callable[..., Tensor]:
             raise not_implemented(f"{name}_cpu", pair[0])
         return finish(apply(op, pair, {"family": name}), out, name)
 
-    return named(function, name, doc)  # type: ignore[no-any-return]
+    return named(function, name, doc)
 
 
 chebyshev_polynomial_t = _polynomial("chebyshev_polynomial_t", "Chebyshev's T of degree n.")

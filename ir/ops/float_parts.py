@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -192,9 +192,7 @@ def _shift(name: str, doc: str, numpy: Callable[..., Any], scalar: Callable[...,
     )
 
 
-def _shift_numpy(
-    operation: Callable[..., Any], beyond: Callable[[Array], Sequence[Any]]
-) -> Callable[..., Array]:
+def _shift_numpy(operation: Callable[..., Any], beyond: Callable[[Array], Any]) -> Callable[..., Array]:
     def rule(a: Array, b: Array) -> Array:
         width = a.dtype.itemsize * 8
         inside = (b >= 0) & (b < width)
