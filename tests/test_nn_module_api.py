@@ -13,7 +13,7 @@ import pytest
 import vitrify as torch
 
 sys.path.insert(0, str(Path(__file__).parent / "references"))
-from nn_module_api import STORED, module_lines, utils_lines  # noqa: E402
+from nn_module_api import STORED, module_lines, utils_lines
 
 WANTED = json.loads(STORED.read_text())
 
@@ -113,7 +113,8 @@ def test_block_masks():
         got, torch.nn.functional.scaled_dot_product_attention(q, q, q, is_causal=True), atol=1e-6
     )
     near = and_masks(causal, lambda b, h, q, kv: q - kv < 2)
-    assert create_mask(near, 1, 1, 3, 3)[0, 0].tolist() == [
+    rows = create_mask(near, 1, 1, 3, 3)[0, 0].tolist()
+    assert rows == [
         [True, False, False],
         [True, True, False],
         [False, True, True],

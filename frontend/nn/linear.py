@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..autocast import lower_precision
 from ..arguments import tensor_argument
+from ..autocast import lower_precision
 from ..dispatch import apply, op_named
 from ..tensor import Tensor, scalar_type_name
 

@@ -2,9 +2,8 @@
 # fmt: off
 """What modules, their containers and hooks, and `torch.nn.utils` say and do, line by line; run by either library.
 
-PyTorch's lines are stored by `python tests/references/nn_module_api.py`."""
+`make_nn_module_references.py` stores PyTorch's lines."""
 
-import json
 import pathlib
 
 
@@ -114,12 +113,3 @@ def utils_lines(torch):
 
 
 STORED = pathlib.Path(__file__).parent / "nn_module_api.json"
-
-if __name__ == "__main__":
-    import warnings
-
-    import torch
-    import torch.nn.utils.prune
-
-    warnings.simplefilter("ignore")
-    STORED.write_text(json.dumps({"module": module_lines(torch), "utils": utils_lines(torch)}, indent=0))

@@ -1,4 +1,4 @@
-# ruff: noqa: E501  (a sample is one line)
+
 """Modules: activations, linear layers, normalization, dropout, recurrent layers, attention, transformers, containers."""
 
 from __future__ import annotations

@@ -173,10 +173,5 @@ with nn.attention.sdpa_kernel([nn.attention.SDPBackend.MATH]):
 result = z, int(nn.attention.SDPBackend.FLASH_ATTENTION), nn.attention.SDPBackend.MATH.name
 """),
     },
-    eager_only={
-        name: _MADE_INSIDE
-        for name in (
-            "init", "deprecated init", "fused weights", "old and skipped", "pruning", "parametrize", "parameters",
-        )
-    },
+    eager_only=dict.fromkeys(("init", "deprecated init", "fused weights", "old and skipped", "pruning", "parametrize", "parameters"), _MADE_INSIDE),
 )  # fmt: skip
