@@ -77,7 +77,9 @@ def _lgamma_positive(s: Any, a: Any) -> Any:
     inverse = s.div(1.0, z)
     tail = s.mul(inverse, _polynomial(s, _STIRLING, s.mul(inverse, inverse)))
     log_z = s.log(z)
-    stirling = s.add(s.fma(z, s.sub(log_z, 1.0), s.mul(log_z, -0.5)), s.add(tail, 0.5 * math.log(2 * math.pi)))
+    stirling = s.add(
+        s.fma(z, s.sub(log_z, 1.0), s.mul(log_z, -0.5)), s.add(tail, 0.5 * math.log(2 * math.pi))
+    )
     rise = a
     for step in range(1, 5):
         rise = s.mul(rise, s.add(a, float(step)))
