@@ -98,7 +98,10 @@ class DifferentiableSpecialization(Specialization):
         self.wrt = tuple(i for i, source in enumerate(trace.sources) if _requires_grad(source, leaves))
         names = tuple(graph.inputs[i].name for i in self.wrt)
         # An input that nothing flows back to gets None for its gradient, as in eager code.
-        joint, reached = Autodiff(names, outputs=trace.requires_grad).reached(graph)
+        if trace.joint is None:
+            joint, reached = Autodiff(names, outputs=trace.requires_grad).reached(graph)
+        else:
+            joint, reached = trace.joint, trace.reached
         self.wrt = tuple(i for i, name in zip(self.wrt, names) if name in reached)
         if options.pipeline.reroll:
             # Here, where what a loop saves for its way back is one stacked value and not one for each turn.

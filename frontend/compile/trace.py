@@ -22,6 +22,7 @@ from . import pytree
 from .capture_names import Describer
 from .locations import error_location
 from .sources import ArgumentSource, Guard, Source, TensorSource
+from .tape_gradients import append_tape, has_own_gradients
 from .tracer import Condition, TracedStorage, TraceError, Tracer, array_type, static_or_symbolic
 
 
@@ -66,6 +67,8 @@ class Trace:
     known: see `unaliased`.
 
     `requires_grad`: the results through which gradients may flow; `names`: of the argument leaves.
+
+    `joint`: the graph with the gradients of the inputs `reached`, where the tape computed them (`tape_gradients.py`).
     """
 
     graph: Graph
@@ -80,6 +83,8 @@ class Trace:
     conditions: Mapping[int, Condition]
     requires_grad: tuple[int, ...] = ()
     results: int = 0
+    joint: Graph | None = None
+    reached: tuple[str, ...] = ()
     names: tuple[str, ...] = field(default=())
 
 
@@ -205,6 +210,11 @@ def _finish(
             outputs.append(tracer.read(leaf))
 
     results = len(outputs)
+    tensors = [
+        leaf
+        for leaf, d in zip(result_leaves, described)
+        if isinstance(d, FromOutput) and d.index in differentiable
+    ]
     tracer.settle_data()
     grads = list(_grad_effects(tracer, placeholders, paths, outputs))
     writes: dict[int, int] = {}
@@ -216,11 +226,14 @@ def _finish(
     conditions = {len(outputs) + i: c for i, c in enumerate(tracer.conditions.values())}
     outputs += tracer.conditions
 
-    if differentiable:
-        outputs, builder = tracer.detached(outputs, differentiable)
+    joint, reached = None, ()
+    if differentiable and has_own_gradients(tensors, placeholders):
+        graph, joint, reached = _differentiated(tracer, tensors, placeholders, outputs, writes)
     else:
         builder = tracer.builder
-    graph = builder.finish(outputs, writes, made_by="trace")
+        if differentiable:
+            outputs, builder = tracer.detached(outputs, differentiable)
+        graph = builder.finish(outputs, writes, made_by="trace")
     return Trace(
         graph=graph,
         sources=tuple(tracer.sources),
@@ -234,8 +247,32 @@ def _finish(
         conditions=conditions,
         requires_grad=tuple(sorted(differentiable)),
         results=results,
+        joint=joint,
+        reached=reached,
         names=tuple(paths),
     )
+
+
+def _differentiated(
+    tracer: Tracer,
+    results: Sequence[Tensor],
+    placeholders: Mapping[int, Tensor],
+    outputs: Sequence[Value],
+    writes: Mapping[int, int],
+) -> tuple[Graph, Graph, tuple[str, ...]]:
+    """The graph, and the joint graph with the names of the inputs whose gradients it gives, by the tape."""
+    count = len(tracer.builder.nodes)
+    cotangents, gradients = append_tape(tracer, results, placeholders)
+    whole = tracer.builder.finish(outputs, writes, made_by="trace")
+    inputs = tuple(v for v in whole.inputs if v not in cotangents)
+    graph = replace(whole, inputs=inputs, nodes=whole.nodes[:count])
+    joint = replace(
+        whole,
+        name=f"{graph.name}.joint",
+        inputs=(*inputs, *cotangents),
+        outputs=(*graph.outputs, *gradients.values()),
+    )
+    return graph, joint, tuple(inputs[number].name for number in gradients)
 
 
 def _still_differentiable(tensor: Tensor) -> bool:

@@ -83,7 +83,7 @@ class _Context:
         self.materialize = value
 
 
-class _GeneratedNode(Node):
+class GeneratedNode(Node):
     """On the tape below: the function's `backward`, run on single samples."""
 
     __slots__ = ("backend", "cls", "ctx", "inputs")
@@ -149,7 +149,7 @@ def _generated(backend: VmapBackend, cls: Any, args: Sequence[Any]) -> Any:
     if not recording or not any(t.requires_grad for _, t in inputs):
         return found
     lower = [backend.whole(o) for o in outputs]
-    node = _GeneratedNode(backend, cls, ctx, inputs, lower)
+    node = GeneratedNode(backend, cls, ctx, inputs, lower)
     made = []
     for number, tensor in enumerate(lower):
         alias = tensor._alias()

@@ -1,0 +1,104 @@
+"""Gradients that only the tape knows: of custom `autograd.Function`s, with hooks, of what `saved_tensors_hooks` packed.
+
+The autodiff pass differentiates the ops of a traced graph and sees none of these. Where the tape of a traced call
+has them, the tape itself runs, still under the tracer, from stand-ins for the cotangents to the inputs; what it
+appends to the graph makes the same joint graph that the pass would have made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..autograd import engine
+from ..autograd.function import BackwardNode
+from ..func.vmap_function import GeneratedNode
+from ..ir.graph import Value
+from ..tape import Edge, Node, gradient_edge
+from ..tape_ops import OpNode, PackedTensor
+from ..tensor import Tensor
+from .sources import TensorSource
+from .tracer import Tracer
+
+
+def has_own_gradients(results: Sequence[Tensor], placeholders: Mapping[int, Tensor]) -> bool:
+    """Whether the tape of a traced call's results has gradients that the graph does not have."""
+    if any(t._extra is not None and t._extra.hooks for t in placeholders.values()):
+        return True
+    seen: set[Node] = set()
+    waiting = [t.grad_fn for t in results]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if _is_own(node):
+            return True
+        waiting += [edge.node for edge in node.edges if edge is not None]
+    return False
+
+
+def _is_own(node: Node) -> bool:
+    if isinstance(node, BackwardNode | GeneratedNode):
+        return True
+    hooks = node._hooks
+    if hooks is not None and node.edges and (hooks.pre or hooks.post or any(hooks.tensor.values())):
+        return True
+    return isinstance(node, OpNode) and any(
+        isinstance(k, PackedTensor) for k in (*node.inputs, *node.outputs)
+    )
+
+
+def append_tape(
+    tracer: Tracer, results: Sequence[Tensor], placeholders: Mapping[int, Tensor]
+) -> tuple[list[Value], dict[int, Value]]:
+    """Run the tape of the results under the tracer: the inputs that stand for the cotangents, and the gradients by the
+    number of the input (source) that they belong to."""
+    cotangents, roots = [], []
+    for result in results:
+        value = tracer.builder.input("cotangent", result._type)
+        cotangents.append(value)
+        edge = gradient_edge(result)
+        assert edge is not None
+        roots.append((edge, tracer.wrap(value)))
+    wrt: dict[int, Edge] = {}
+    outside: list[Tensor] = []
+    for number, source in enumerate(tracer.sources):
+        tensor = source.tensor if isinstance(source, TensorSource) else None
+        if tensor is None:
+            tensor = placeholders.get(getattr(source, "position", -1))
+        else:
+            outside.append(tensor)
+        if tensor is not None and tensor.requires_grad:
+            edge = gradient_edge(tensor)
+            assert edge is not None
+            wrt[number] = edge
+    with _without_hooks(outside):
+        found = engine.run(roots, True, False, list(wrt.values()), accumulate=False)
+    gradients = {
+        number: tracer.read(gradient) for number, gradient in zip(wrt, found) if gradient is not None
+    }
+    return cotangents, gradients
+
+
+@contextmanager
+def _without_hooks(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Hooks of tensors from outside run when the call's gradients arrive there."""
+    leaves: list[tuple[Any, Any]] = []
+    nodes: list[tuple[Node, Any]] = []
+    for tensor in tensors:
+        if tensor._extra is not None:
+            leaves.append((tensor._extra, tensor._extra.hooks))
+            tensor._extra.hooks = {}
+        node = tensor.grad_fn
+        if node is not None:
+            nodes.append((node, node._hooks))
+            node._hooks = None
+    try:
+        yield
+    finally:
+        for extra, hooks in reversed(leaves):
+            extra.hooks = hooks
+        for node, node_hooks in reversed(nodes):
+            node._hooks = node_hooks
