@@ -17,7 +17,7 @@ from .inplace import finish
 from .ir.dtypes import DType
 from .linalg.common import conjugate_transpose, named, need_square, one_hot_columns
 from .linalg.factors import geqrf, ormqr
-from .linalg.systems import logdet, unpacked
+from .linalg.systems import logdet, need_pivoting, unpacked
 from .promotion import get_default_dtype
 from .random import randn
 from .tensor import Tensor
@@ -82,9 +82,9 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True, *, out: Any =
 
 def lu(A: Tensor, pivot: bool = True, get_infos: bool = False, out: Any = None) -> Any:
     """The packed LU factors and the row exchanges; with `get_infos` also info."""
-    linalg.lu_factor_ex(A.detach(), pivot=pivot) if not pivot else None
+    need_pivoting(pivot)
     found = apply(_LU, (A,), {"check": "" if get_infos else "torch.linalg.lu_factor"})
-    return tuple(found) if get_infos else tuple(found[:2])
+    return named("_lu_with_info", found, out) if get_infos else tuple(found[:2])
 
 
 @full_precision

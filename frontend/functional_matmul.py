@@ -72,6 +72,8 @@ def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
         raise RuntimeError(
             f"dot : expected both vectors to have same dtype, but found {_name(input)} and {_name(tensor)}"
         )
+    if input.dtype is dtypes.bool_:
+        raise NotImplementedError("\"dot\" not implemented for 'Bool'")
     have, other = input.shape[0], tensor.shape[0]
     if have != other:
         raise RuntimeError(
@@ -244,18 +246,19 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     terms = inputs.split(",")
     if len(terms) != len(tensors):
         raise RuntimeError(
-            "einsum(): the number of operands specified in the equation doesn't match the number of operands "
-            "provided"
+            f"einsum(): {'fewer' if len(tensors) < len(terms) else 'more'} operands were provided than specified in the "
+            "equation"
         )
     if "." in inputs:
         terms, output = _named_ellipsis(terms, tensors, output, bool(arrow))
     if not arrow:
         letters = "".join(terms)
         output = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    result, labels = _diagonal_free(tensors[0], terms[0])
+    _check_sizes(terms, tensors)
+    result, labels = _diagonal_free(tensors[0], terms[0], 0)
     for number in range(1, len(terms)):
         later = set("".join(terms[number + 1 :])) | set(output)
-        right, right_labels = _diagonal_free(tensors[number], terms[number])
+        right, right_labels = _diagonal_free(tensors[number], terms[number], number)
         result, labels = _contract(result, labels, right, right_labels, later)
     gone = tuple(i for i, c in enumerate(labels) if c not in output)
     if gone:
@@ -267,6 +270,21 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
             f"einsum(): output subscript {missing[0]} does not appear in the equation for any input operand"
         )
     return result.permute(tuple(labels.index(c) for c in output)) if labels != output else result
+
+
+def _check_sizes(terms: list[str], tensors: list[Tensor]) -> None:
+    """RuntimeError for a letter that stands for two sizes, neither of them 1."""
+    size: dict[str, Any] = {}
+    for number, (term, tensor) in enumerate(zip(terms, tensors)):
+        for letter, n in zip(term, tensor.shape):
+            seen = size.get(letter, 1)
+            if seen == 1:
+                size[letter] = n
+            elif n not in (1, seen):
+                raise RuntimeError(
+                    f"einsum(): subscript {letter} has size {n} for operand {number} which does not broadcast with "
+                    f"previously seen size {seen}"
+                )
 
 
 def _named_ellipsis(
@@ -287,11 +305,11 @@ def _named_ellipsis(
     return found, output.replace("...", names)
 
 
-def _diagonal_free(tensor: Tensor, labels: str) -> tuple[Tensor, str]:
+def _diagonal_free(tensor: Tensor, labels: str, number: int) -> tuple[Tensor, str]:
     if tensor.ndim != len(labels):
         raise RuntimeError(
             f"einsum(): the number of subscripts in the equation ({len(labels)}) does not match the number of "
-            f"dimensions ({tensor.ndim}) for an operand and no ellipsis was given"
+            f"dimensions ({tensor.ndim}) for operand {number} and no ellipsis was given"
         )
     for label in dict.fromkeys(labels):
         while labels.count(label) > 1:
@@ -315,11 +333,6 @@ def _contract(a: Tensor, la: str, b: Tensor, lb: str, later: set[str]) -> tuple[
         for c, n in zip(labels, tensor.shape):
             if size.setdefault(c, n) == 1:
                 size[c] = n
-            elif n != 1 and size[c] != n:
-                raise RuntimeError(
-                    "einsum(): operands do not broadcast with remapped shapes [original->remapped]: "
-                    f"{list(a.shape)} and {list(b.shape)}"
-                )
 
     def arranged(tensor: Tensor, labels: str, order: str, shape: tuple[Any, ...]) -> Tensor:
         moved = tensor.permute(tuple(labels.index(c) for c in order))
@@ -342,6 +355,13 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
     if isinstance(dims, int):
         dims = (list(range(a.ndim - dims, a.ndim)), list(range(dims)))
     left, right = ([d % t.ndim for d in ds] for ds, t in zip(dims, (a, b)))
+    for i, j in zip(left, right):
+        have, other = a.shape[i], b.shape[j]
+        if have != other and 1 not in (have, other):
+            raise RuntimeError(
+                f"contracted dimensions need to match, but first has size {have} in dim {i - a.ndim} and second has "
+                f"size {other} in dim {j}"
+            )
     letters = "abcdefghijklmnopqrstuvwxyz"
     names_a = letters[: a.ndim]
     fresh = iter(letters[a.ndim :])

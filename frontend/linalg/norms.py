@@ -150,7 +150,7 @@ def matrix_norm(
     value = _in_dtype(name, A, dtype)
     if ord == "nuc" or math.fabs(ord) == 2:
         values = svdvals(movedim(value, (first, second), (-2, -1)))
-        if ord == "nuc":
+        if ord == "nuc" or (ord == 2 and values.shape[-1] == 0):
             result = sum(values, -1)
         else:
             result = (amax if ord > 0 else amin)(values, -1)
@@ -197,6 +197,8 @@ def cond(A: Tensor, p: Any = None, *, out: Tensor | None = None) -> Tensor:
         raise RuntimeError("linalg.cond: The input tensor must have at least 2 dimensions.")
     if p is None or (not isinstance(p, str) and math.fabs(p) == 2):
         values = svdvals(A)
+        if values.shape[-1] == 0:
+            return finish(sum(values, -1), out, "linalg_cond")
         largest, smallest = select(values, -1, 0), select(values, -1, -1)
         quotient = div(smallest, largest) if p is not None and p < 0 else div(largest, smallest)
         return finish(quotient, out, "linalg_cond")

@@ -24,7 +24,6 @@ from ..functional_slices import roll
 from ..inplace import finish
 from ..ir.dims import DimLike
 from ..ir.dtypes import bool_
-from ..promotion import convert, number_dtype
 from ..tape_folded import folded
 from ..tensor import Tensor, cxx_name, scalar_type_name
 from .common import need_square
@@ -171,7 +170,9 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     if size is None or (isinstance(size, int) and size <= 1):
         raise RuntimeError("N must be greater than 1.")
     if x.dtype.kind == "bool":
-        x = convert(x, number_dtype(0))
+        raise RuntimeError(
+            "linalg.vander supports floating point, complex, and integer tensors, but got Bool"
+        )
     shape = (*tuple(x.shape), size - 1)
     first = ones((*tuple(x.shape), 1), dtype=x.dtype)
     return cat([first, cumprod(expand(unsqueeze(x, -1), shape), -1)], -1)

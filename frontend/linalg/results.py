@@ -34,6 +34,7 @@ RESULTS = {
         "linalg_slogdet": "sign logabsdet",
         "linalg_solve_ex": "result info",
         "linalg_svd": "U S Vh",
+        "_lu_with_info": "LU pivots info",
         "geqrf": "a tau",
         "lu_unpack": "P L U",
         "qr": "Q R",

@@ -119,20 +119,21 @@ def solve_triangular(
 # LU
 
 
-def _need_pivoting(pivot: bool) -> None:
+def need_pivoting(pivot: bool) -> None:
+    """RuntimeError for LU without row exchanges, which only GPUs have."""
     if not pivot:
         raise RuntimeError("linalg.lu_factor: LU without pivoting is not implemented on the CPU")
 
 
 def lu_factor(A: Tensor, *, pivot: bool = True, out: Any = None) -> Any:
     """L and U in one matrix, and the row exchanges; RuntimeError for singular A."""
-    _need_pivoting(pivot)
+    need_pivoting(pivot)
     return named("linalg_lu_factor", apply(_LU, (A,), {"check": "torch.linalg.lu_factor"})[:2], out)
 
 
 def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False, out: Any = None) -> Any:
     """`lu_factor`, and info as of `inv_ex`."""
-    _need_pivoting(pivot)
+    need_pivoting(pivot)
     check = "torch.linalg.lu_factor_ex" if check_errors else ""
     return named("linalg_lu_factor_ex", apply(_LU, (A,), {"check": check}), out)
 
@@ -147,7 +148,7 @@ def unpacked(LU: Tensor) -> tuple[Tensor, Tensor]:
 
 def lu(A: Tensor, *, pivot: bool = True, out: Any = None) -> Any:
     """P, L and U of A = P L U."""
-    _need_pivoting(pivot)
+    need_pivoting(pivot)
     LU, pivots, _ = apply(_LU, (A,))
     L, U = unpacked(LU)
     P = one_hot_columns(apply(_ORDER, (pivots,), {"rows": A.shape[-2]}), A.shape[-2], A.dtype)
