@@ -25,7 +25,7 @@ from .inplace import assign
 from .ir import dtypes
 from .ir.dtypes import DType
 from .memory_layout import is_contiguous
-from .promotion import get_default_dtype
+from .promotion import convert, get_default_dtype
 from .tensor import Array, Tensor, wrap
 
 
@@ -314,7 +314,9 @@ def randperm(
 ) -> Tensor:
     """The integers 0 .. n-1 in random order."""
 
-    def draw(g: Generator, count: int, wanted: DType) -> Array:
+    def draw(g: Any, count: Any, wanted: DType) -> Any:
+        if isinstance(count, tuple):
+            return convert(g.permutation(count), wanted)
         rows = [g.permutation(n) for _ in range(count // n if n else 0)]  # several: one per sample of a vmap
         return np.concatenate([np.zeros(0, np.int64), *rows]).astype(wanted.numpy)
 
