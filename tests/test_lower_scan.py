@@ -170,3 +170,22 @@ def test_what_the_verifier_asks_of_repeats():
         verify_program(
             replace(program, repeats=(repeat, Repeat(repeat.first, repeat.first + 1, 2, repeat.var)))
         )
+
+
+def test_a_piece_of_a_sequence_is_read_where_it_lies():
+    F = GraphBuilder("g")
+    s, x = F.input("s", f32(4)), F.input("x", f32(9, 4))
+    rows = F.slice(x, starts=(2, 0), stops=(8, 4), steps=(1, 1))
+    uneven = F.reshape(F.slice(F.reshape(x, shape=(36,)), starts=(3,), stops=(27,), steps=(1,)), shape=(6, 4))
+
+    def step(F, state, given, weights):
+        return (F.add(state[0], F.mul(given[0], given[1])),), ()
+
+    (final,), _ = F.scan(step, (s,), (rows, uneven), length=6)
+    program = check(F.finish([final]))
+    first, second = (
+        {b.index for launch in program.launches for b in launch.args if isinstance(b, Part) and b.of is whole}
+        for whole in (program.inputs[1], program.arena[0])
+    )
+    assert {str(i) for i in first} == {"step+2"}  # the rows; the others are copied, for they begin inside one
+    assert len([launch for launch in program.launches if launch.source.startswith("fused")]) == 1

@@ -20,6 +20,7 @@ from .copies import copy_buffer
 from .inplace import reads_before_writing
 from .kinds import lowering_of
 from .lifetimes import memory_intervals, used, written
+from .same_memory import pieces_for_scans, reshaped
 from .scan import lower_scan
 
 
@@ -41,13 +42,17 @@ def lower_graph(graph: Graph, target: Target, options: LowerOptions | None = Non
 
 def lower_nodes(ctx: LowerContext, graph: Graph, buffers: dict[Value, Buffer]) -> None:
     """Append the launches of a fused graph's nodes. `buffers` holds the places of its inputs and results, and learns
-    those of the other values. A value that is only another shape of one is the same memory, where that may be."""
-    shaped = dict(found for node in graph.nodes if (found := _reshaped(node)) is not None)
+    those of the other values. A value that is only another shape of one is the same memory, where that may be, and a
+    piece of one that only scans go through is read there."""
+    shaped = dict(found for node in graph.nodes if (found := reshaped(node)) is not None)
     for value, source in reversed(shaped.items()):
         if value in buffers and source not in buffers:
             buffers[source] = ctx.view(buffers[value], source.type.shape)
+    pieces = pieces_for_scans(graph)
     read = {*graph.outputs, *(v for node in graph.nodes for v in node.inputs)}
     for node in graph.nodes:
+        if all(v in pieces for v in node.outputs):
+            continue
         if node.op.name not in ("fused", "scan"):
             raise IRError(f"{node}: only fused groups can be lowered; run the fusion pass first")
         for value in node.outputs:
@@ -56,25 +61,9 @@ def lower_nodes(ctx: LowerContext, graph: Graph, buffers: dict[Value, Buffer]) -
             elif value not in buffers:
                 buffers[value] = Buffer(ctx.fresh(value.name), value.type.dtype, value.type.shape)
         if node.op.name == "scan":
-            lower_scan(ctx, node, buffers, read, lower_nodes)
+            lower_scan(ctx, node, buffers, pieces, read, lower_nodes)
         elif not _in_place(ctx, node, shaped, buffers):
             lower_group(ctx, node, buffers)
-
-
-def _reshaped(node: Node) -> tuple[Value, Value] | None:
-    """The result and the operand of a group that is a reshape and nothing more."""
-    if (
-        node.op.name != "fused"
-        or node.attrs["kind"] != "loop"
-        or len(node.inputs) != 1
-        or len(node.outputs) != 1
-    ):
-        return None
-    (body,) = node.regions
-    if any(inner.op.name != "reshape" for inner in body.nodes):
-        return None
-    value, source = node.outputs[0], node.inputs[0]
-    return (value, source) if value.type.numel == source.type.numel else None
 
 
 def _in_place(

@@ -17,6 +17,7 @@ from ..loops.nodes import Buffer, Check, Kernel, Launch, Part, Repeat
 from ..loops.walk import statements
 from .context import LowerContext
 from .copies import copy_buffer
+from .same_memory import Piece
 
 # Appends the launches of a graph's nodes, given the buffers of its inputs and of some results.
 LowerNodes = Callable[[LowerContext, Graph, dict[Value, Buffer]], None]
@@ -26,11 +27,12 @@ def lower_scan(
     ctx: LowerContext,
     node: Node,
     buffers: Mapping[Value, Buffer],
+    pieces: Mapping[Value, Piece],
     wanted: Container[Value],
     lower_nodes: LowerNodes,
 ) -> None:
     """Append the launches of a scan whose body is fused: copies of the initial states, the steps under a repeat, copies
-    of the final states, those that are `wanted`."""
+    of the final states, those that are `wanted`. A sequence among the `pieces` is read from what it is a piece of."""
     (body,) = node.regions
     start = len(ctx.launches)
     carries, sequences, count = node.attrs["carries"], node.attrs["sequences"], node.attrs["length"]
@@ -46,8 +48,12 @@ def lower_scan(
         inner[before] = part_of(ctx, pair, dims.mod(step, 2))
         inner[after] = part_of(ctx, pair, dims.mod(step + 1, 2))
     for number, (outside, inside) in enumerate(zip(node.inputs[carries:], body.inputs[carries:])):
-        place = buffers[outside]
-        inner[inside] = part_of(ctx, place, position) if number < sequences else place
+        if number >= sequences:
+            inner[inside] = buffers[outside]
+            continue
+        piece = pieces.get(outside, Piece(outside, 0))
+        start = dims.exact_div(piece.start, inside.type.numel) if piece.start else 0
+        inner[inside] = part_of(ctx, buffers[piece.source], start + position, inside.type.shape)
     for outside, inside in zip(node.outputs[carries:], body.outputs[carries:]):
         inner[inside] = part_of(ctx, buffers[outside], position)
     first = len(ctx.launches)
@@ -63,11 +69,12 @@ def lower_scan(
     ctx.label_launches(start, body.name)
 
 
-def part_of(ctx: LowerContext, buffer: Buffer, index: DimLike) -> Part:
-    """Part number `index` of a buffer, along its first dim."""
-    return Part(
-        ctx.fresh(f"{buffer.name}_part"), buffer.dtype, buffer.shape[1:], of=ctx.storage(buffer), index=index
-    )
+def part_of(
+    ctx: LowerContext, buffer: Buffer, index: DimLike, shape: tuple[DimLike, ...] | None = None
+) -> Part:
+    """Part number `index` of a buffer; along its first dim, if no shape is given."""
+    shape = buffer.shape[1:] if shape is None else shape
+    return Part(ctx.fresh(f"{buffer.name}_part"), buffer.dtype, shape, of=ctx.storage(buffer), index=index)
 
 
 def _hoist(ctx: LowerContext, first: int) -> int:
