@@ -17,6 +17,7 @@ from .inplace import finish
 from .ir.dtypes import DType
 from .linalg.common import conjugate_transpose, named, need_square, one_hot_columns
 from .linalg.factors import geqrf, ormqr
+from .linalg.lobpcg import lobpcg
 from .linalg.systems import logdet, need_pivoting, unpacked
 from .promotion import get_default_dtype
 from .random import randn
@@ -229,7 +230,7 @@ def pca_lowrank(
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "cholesky", "cholesky_inverse", "cholesky_solve", "cross", "det", "geqrf", "inverse", "logdet", "lu",
+    "cholesky", "cholesky_inverse", "cholesky_solve", "cross", "det", "geqrf", "inverse", "lobpcg", "logdet", "lu",
     "lu_solve", "lu_unpack", "matrix_exp", "matrix_power", "norm", "nuclear_norm", "orgqr", "ormqr",
     "pca_lowrank", "pinverse", "qr", "slogdet", "svd", "svd_lowrank", "triangular_solve",
 ]  # fmt: skip

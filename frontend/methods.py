@@ -68,7 +68,7 @@ _NO_METHODS = frozenset(
         "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes", "broadcast_tensors",
         "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack", "combinations", "complex", "concat",
         "concatenate", "constant_pad_nd", "cumulative_trapezoid", "dstack", "einsum", "fill", "frobenius_norm",
-        "bucketize", "gradient", "hstack", "searchsorted", "lu_unpack", "meshgrid", "nuclear_norm", "imag", "pca_lowrank", "polar", "real", "view_as_complex", "view_as_real", "row_stack", "rsub", "segment_reduce", "stack", "std_mean", "svd_lowrank",
+        "bucketize", "gradient", "hstack", "searchsorted", "lu_unpack", "meshgrid", "nuclear_norm", "imag", "lobpcg", "pca_lowrank", "polar", "real", "view_as_complex", "view_as_real", "row_stack", "rsub", "segment_reduce", "stack", "std_mean", "svd_lowrank",
         "tensordot", "trapezoid", "trapz", "unravel_index", "vander", "var_mean", "vstack", "where",
     }
 )  # fmt: skip
