@@ -24,6 +24,14 @@ def _same_size(input: Tensor, target: Tensor) -> None:
 
 
 @full_precision
+def _weighted(losses: Tensor, input: Tensor, weight: Tensor, reduction: str) -> Tensor:
+    """The losses times their weights; "mean" divides by the sum of the weights."""
+    if tuple(weight.shape) != tuple(input.shape):
+        raise ValueError("Weights and input must have the same size.")
+    weighted = losses * weight
+    return weighted.sum() / weight.sum() if reduction == "mean" else reduced(weighted, reduction)
+
+
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -35,14 +43,10 @@ def mse_loss(
     """(input - target)**2."""
     reduction = legacy(size_average, reduce, reduction)
     _same_size(input, target)
-    if weight is not None or tuple(input.shape) != tuple(target.shape) or input.dtype is not target.dtype:
-        squared = (input - target) ** 2
-        if weight is not None:
-            weighted = squared * weight
-            if reduction == "mean":
-                return weighted.sum() / weight.expand(*weighted.shape).sum()
-            return reduced(weighted, reduction, "MseLossBackward0")
-        return reduced(squared, reduction, "MseLossBackward0")
+    if weight is not None:
+        return _weighted((input - target) ** 2, input, weight, reduction)
+    if tuple(input.shape) != tuple(target.shape) or input.dtype is not target.dtype:
+        return reduced((input - target) ** 2, reduction, "MseLossBackward0")
     return apply(op_named("mse_loss"), (input, target), {"reduction": reduction}, "MseLossBackward0")
 
 
@@ -53,10 +57,13 @@ def l1_loss(
     size_average: bool | None = None,
     reduce: bool | None = None,
     reduction: str = "mean",
+    weight: Tensor | None = None,
 ) -> Tensor:
     """|input - target|."""
     reduction = legacy(size_average, reduce, reduction)
     _same_size(input, target)
+    if weight is not None:
+        return _weighted((input - target).abs(), input, weight, reduction)
     return reduced((input - target).abs(), reduction, "MeanBackward0" if reduction == "mean" else None)
 
 
@@ -83,7 +90,13 @@ def smooth_l1_loss(
 
 
 @full_precision
-def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
     """d**2 / 2 where |d| < delta, else delta * (|d| - delta / 2)."""
     _same_size(input, target)
     if delta <= 0:
@@ -91,6 +104,10 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     difference = input - target
     size = difference.abs()
     values = pointwise.where(size < delta, difference * difference * 0.5, (size - 0.5 * delta) * delta)
+    if weight is not None:
+        if tuple(weight.shape) != tuple(input.shape):
+            raise ValueError("Weights and input must have the same size.")
+        return reduced(values * weight, check(reduction))
     return reduced(values, check(reduction), "HuberLossBackward0")
 
 

@@ -11,6 +11,7 @@ import ml_dtypes
 from ..autograd.grad_mode import no_grad
 from ..dispatch import apply, op_named
 from ..functional_shape import broadcast_tensors
+from ..inplace import finish
 from ..tensor import Tensor
 from .padding import pad
 from .windows import avg_pool2d, avg_pool3d
@@ -246,9 +247,11 @@ def local_response_norm(
     return input / (mean * alpha + k) ** beta
 
 
-def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tensor:
+def normalize(
+    input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None
+) -> Tensor:
     """input divided by its p-norm along `dim`, the norm at least `eps`."""
-    return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
+    return finish(input / input.norm(p, dim, keepdim=True).clamp(min=eps), out, "normalize")
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:

@@ -141,6 +141,7 @@ FAMILY = Family(
     F.local_response_norm(im, 3)
     F.local_response_norm(c3, 2, alpha=0.1, beta=0.5, k=2.0)
     F.normalize(x)
+    F.normalize(x.detach(), out=torch.zeros(3, 4))
     F.normalize(im, p=1, dim=2)
     F.normalize(x, p=3.0, dim=0, eps=1e-3)
     F.cosine_similarity(x, y)

@@ -335,7 +335,7 @@ class ConvTranspose3d(_Transposed):
 
 
 class _LazyConvXdMixin(LazyModuleMixin):
-    """A convolution without `in_channels`: the constructor is that of its class without the argument."""
+    """A convolution without `in_channels`."""
 
     rank: int
     in_channels: int
@@ -346,18 +346,12 @@ class _LazyConvXdMixin(LazyModuleMixin):
     weight: Any
     bias: Any
 
-    def __init__(self, out_channels: int, kernel_size: Ints, *args: Any, bias: bool = True, **kwargs: Any):
-        # bias comes sixth of the forward convolutions' options and of the transposed ones'
-        if len(args) > 4:
-            args, bias = (*args[:4], False, *args[5:]), args[4]
-        else:
-            kwargs["bias"] = False
-        super().__init__(0, 0, kernel_size, *args, **kwargs)
-        options: Any = {"device": kwargs.get("device"), "dtype": kwargs.get("dtype")}
-        self.weight = UninitializedParameter(**options)
+    def _later(self, out_channels: int, bias: bool, device: Any, dtype: DType | None) -> None:
+        """What the constructor made without channels, as it will be."""
         self.out_channels = out_channels
+        self.weight = UninitializedParameter(device=device, dtype=dtype)
         if bias:
-            self.bias = UninitializedParameter(**options)
+            self.bias = UninitializedParameter(device=device, dtype=dtype)
 
     def reset_parameters(self) -> None:
         if self.in_channels != 0 and not self.has_uninitialized_params():
@@ -390,25 +384,81 @@ class _LazyConvXdMixin(LazyModuleMixin):
         return self.rank
 
 
-class LazyConv1d(_LazyConvXdMixin, Conv1d):
+class _LazyForward(_LazyConvXdMixin):
+    """The constructor of `LazyConv1d` to `LazyConv3d`."""
+
+    def __init__(
+        self,
+        out_channels: int,
+        kernel_size: Ints,
+        stride: Ints = 1,
+        padding: Ints | str = 0,
+        dilation: Ints = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: DType | None = None,
+    ) -> None:
+        super().__init__(
+            0, 0, kernel_size, stride, padding, dilation, groups, False, padding_mode, device, dtype
+        )
+        self._later(out_channels, bias, device, dtype)
+
+
+class _LazyTransposed(_LazyConvXdMixin):
+    """The constructor of `LazyConvTranspose1d` to `LazyConvTranspose3d`."""
+
+    def __init__(
+        self,
+        out_channels: int,
+        kernel_size: Ints,
+        stride: Ints = 1,
+        padding: Ints = 0,
+        output_padding: Ints = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Ints = 1,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: DType | None = None,
+    ) -> None:
+        super().__init__(
+            0,
+            0,
+            kernel_size,
+            stride,
+            padding,
+            output_padding,
+            groups,
+            False,
+            dilation,
+            padding_mode,
+            device,
+            dtype,
+        )
+        self._later(out_channels, bias, device, dtype)
+
+
+class LazyConv1d(_LazyForward, Conv1d):
     cls_to_become = Conv1d
 
 
-class LazyConv2d(_LazyConvXdMixin, Conv2d):
+class LazyConv2d(_LazyForward, Conv2d):
     cls_to_become = Conv2d
 
 
-class LazyConv3d(_LazyConvXdMixin, Conv3d):
+class LazyConv3d(_LazyForward, Conv3d):
     cls_to_become = Conv3d
 
 
-class LazyConvTranspose1d(_LazyConvXdMixin, ConvTranspose1d):
+class LazyConvTranspose1d(_LazyTransposed, ConvTranspose1d):
     cls_to_become = ConvTranspose1d
 
 
-class LazyConvTranspose2d(_LazyConvXdMixin, ConvTranspose2d):
+class LazyConvTranspose2d(_LazyTransposed, ConvTranspose2d):
     cls_to_become = ConvTranspose2d
 
 
-class LazyConvTranspose3d(_LazyConvXdMixin, ConvTranspose3d):
+class LazyConvTranspose3d(_LazyTransposed, ConvTranspose3d):
     cls_to_become = ConvTranspose3d
