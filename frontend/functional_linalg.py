@@ -228,6 +228,33 @@ def pca_lowrank(
     return svd_lowrank(sub(A, mean(A, -2, True)) if center else A, q, niter)
 
 
+# Methods that PyTorch keeps only to say what took their place
+
+_REMOVED = {
+    "eig": "torch.linalg.eig(A), whose results are complex",
+    "lstsq": "torch.linalg.lstsq(A, B), which has the arguments reversed",
+    "solve": "torch.linalg.solve(A, B), which has the arguments reversed and gives no LU factors (torch.linalg.lu_factor)",
+    "symeig": "torch.linalg.eigh(A, UPLO), which reads the lower triangle by default",
+}
+
+
+def removed(name: str) -> Any:
+    """The method `name`: RuntimeError."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(
+            f"This function was deprecated since version 1.9 and is now removed. Use {_REMOVED[name]}, in the place of "
+            f"torch.{name}."
+        )
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"RuntimeError: removed from PyTorch in favour of {_REMOVED[name]}."
+    return method
+
+
+REMOVED = {name: removed(name) for name in _REMOVED}
+
+
 # The names of `torch` that are defined here.
 __all__ = [
     "cholesky", "cholesky_inverse", "cholesky_solve", "cross", "det", "geqrf", "inverse", "lobpcg", "logdet", "lu",

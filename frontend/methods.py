@@ -91,6 +91,8 @@ for _module, _names in _METHODS_ONLY.items():
         _method(getattr(_module, _name), _name)
 _method(activations.hardshrink)
 _method(activations.prelu)
+for _name, _removed in algebra.REMOVED.items():
+    _method(_removed, _name)
 _method(random.bernoulli, "bernoulli")
 _method(random.multinomial, "multinomial")
 

@@ -57,6 +57,9 @@ g[0].addbmm(p, q)
 torch.addr(c[:3, :4], w3[:, 0], v)
 torch.addr(c[:, :4], w3[:, 0], v, beta=2, alpha=0.5)
 c[:, :4].addr(w3[:, 1], v)
+k = g[0] * 1; k.addbmm_(p, q, beta=0.5); k
+k = c[:, :4] * 1; k.addr_(w3[:, 0], v); k
+a.kron(v)
 torch.einsum("ij,jk->ik", a, b)
 torch.einsum("ij,jk", a, b)
 torch.einsum("bij,bjk->bik", p, q)
