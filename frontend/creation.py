@@ -330,15 +330,19 @@ def logspace(
     steps: int,
     base: float = 10.0,
     *,
+    out: Tensor | None = None,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """base to the powers from start to end."""
+    check_options(dtype, device)
     powers = linspace(start, end, steps, dtype=dtypes.f64)
     assert powers._array is not None
     kind = dtype_or(dtype, promotion.get_default_dtype())
-    return leaf(wrap(np.power(float(base), powers._array).astype(kind.numpy)), requires_grad)
+    made = wrap(np.power(float(base), powers._array).astype(kind.numpy))
+    return leaf(made, requires_grad) if out is None else into(out, made, "logspace")
 
 
 def eye(

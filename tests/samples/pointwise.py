@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .table import Family, booleans, given, integers, normal, spread, uniform
+from .table import Family, booleans, complexes, given, integers, normal, spread, uniform
 
 _UNARY = [
     "abs",
@@ -135,6 +135,7 @@ FAMILY = Family(
         "u": uniform(3, 4, low=-0.95, high=0.95),
         "s": normal(),
         "e": normal(0, 4),
+        "m": complexes(3),
         "i": integers(3, 4, low=-9, high=10),
         "j": integers(4, low=1, high=5),
         "c": booleans(3, 4),
@@ -144,6 +145,8 @@ FAMILY = Family(
     },
     samples=_lines(
         [f"torch.{n}(x)" for n in _UNARY if n != "reciprocal"],
+        [f"torch.{n}(m)" for n in [*_INSIDE[::2], "atan", "asinh", "acosh", "sinh", "cosh", "sinc", "exp2", "sgn"]],
+        ["torch.float_power(m, 2)", "torch.float_power(p, m[:1])", "m.isreal()"],
         ["torch.reciprocal(p)"],
         [f"y.{n}()" for n in _UNARY],
         [_all("torch.{}(e)", _UNARY)],

@@ -217,6 +217,9 @@ FAMILY = Family(
     torch.logspace(0, 3, 4, base=2, dtype=torch.int64)
     torch.logspace(1, 2, 1)
     torch.logspace(1, 2, 0)
+    torch.logspace(1, 2, 3, out=torch.empty(0))
+    torch.linspace(1, 2, 3, out=torch.empty(0, dtype=torch.float64))
+    torch.linspace(torch.tensor(1.0), 2, 3)
     """,
     variants={
         "float64": _lines(
