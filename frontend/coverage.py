@@ -20,7 +20,7 @@ ON_PURPOSE = (
     ),
     (
         r"quanti[sz]|_quant$|quint|qint|qscheme|q_scale|q_zero|q_per_|QInt|QUInt|per_tensor_|per_channel_|int_repr|^bits"
-        r"|choose_qparams|^qat$|^intrinsic$|^u?int[1-7]$|float8_|float4_",
+        r"|choose_qparams|^qat$|^intrinsic$|^u?int[1-7]$|float8_|float4_|^scaled_(grouped_)?mm$",
         "quantized and sub-byte types",
     ),
     (
@@ -46,7 +46,7 @@ ON_PURPOSE = (
     (
         r"^batch_norm_(backward|elemt|gather|stats|update)|^native_norm$|^bit$|^AVG$|^SUM$|^get_file_path$|^classproperty$"
         r"|^prepare_multiprocessing|^profiler_allow|^thread_safe_generator$|^backend_registration$|^[Tt]hroughput_?[Bb]ench"
-        r"|^weak$",
+        r"|^weak$|flash_attention_impl|^copy_method_params$",
         "parts of PyTorch's implementation that show",
     ),
     (r"^chalf$|^complex32$", "a dtype that NumPy does not have"),
