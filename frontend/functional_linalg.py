@@ -233,7 +233,7 @@ def pca_lowrank(
 _REMOVED = {
     "eig": "torch.linalg.eig(A), whose results are complex",
     "lstsq": "torch.linalg.lstsq(A, B), which has the arguments reversed",
-    "solve": "torch.linalg.solve(A, B), which has the arguments reversed and gives no LU factors (torch.linalg.lu_factor)",
+    "solve": "torch.linalg.solve(A, B), which has the arguments reversed and gives no LU factors",
     "symeig": "torch.linalg.eigh(A, UPLO), which reads the lower triangle by default",
 }
 
