@@ -15,6 +15,7 @@ from .dce import DeadCodeElimination
 from .decompose import Decompose
 from .fusion import Fusion
 from .reroll import Reroll
+from .scan_motion import ScanMotion
 from .simplify import Simplify
 
 
@@ -45,6 +46,8 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         CommonSubexpressions(),
         # Everything below here knows primitives only.
         Decompose(options.keep_composites),
+        # On the matmuls that composites were made of; what it leaves behind is simplified and dies below.
+        ScanMotion(),
         # A decomposition is written for every case and leaves constants and no-ops in the case at hand.
         # Folding goes first: simplify's rules look for constants.
         ConstantFolding(),
