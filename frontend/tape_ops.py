@@ -211,7 +211,7 @@ class OpNode(Node):
         """`_saved_self`, `_saved_other`, `_saved_result`: what the tape kept, as PyTorch's nodes show it."""
         kept, at = _SAVED_NAMES.get(name, ("", 0))
         entries: Any = getattr(self, kept) if kept else ()
-        if at >= len(entries):
+        if at >= len(entries) or (kept == "outputs" and not isinstance(entries[at], SavedTensor)):
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
         if self.attrs is None:
             raise RuntimeError(FREED)

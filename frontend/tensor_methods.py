@@ -210,8 +210,9 @@ def __bool__(self: Tensor) -> bool:
         if count == 0:
             raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
         raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
-    capture = local.backend.capture
-    return bool(local.backend.scalar(self)) if capture is None else capture.branch(self)
+    vmap = getattr(local.backend, "vmap", None)
+    decides = local.backend.capture if vmap is None else vmap
+    return bool(local.backend.scalar(self)) if decides is None else decides.branch(self)
 
 
 def __len__(self: Tensor) -> int:

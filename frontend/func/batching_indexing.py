@@ -7,6 +7,7 @@ from typing import Any
 from ..dispatch import TENSORS as F
 from ..dispatch import apply, op_named
 from ..ir import dtypes
+from ..ir.dims import product
 from ..tensor import Tensor
 from .batching import Call, rule
 from .batching_rules import with_a_dim
@@ -41,6 +42,24 @@ def _dim_first(value: Tensor, dim: int) -> Tensor:
     shape: tuple[Any, ...] = tuple(moved.shape)
     found: Tensor = F.reshape(moved, shape=(shape[0] * shape[1], *shape[2:]))
     return found
+
+
+@rule("searchsorted")
+def _searchsorted(call: Call) -> Any:
+    """Boundaries, of one dim or with the leading dims of what is searched."""
+    if call.rank(0) > 1:
+        return call.apply(call.all_full())
+    if not call.batched[0]:
+        return call.apply(call.values)
+    boundaries, x = call.all_full()
+    shape = tuple(x.shape)
+    rows = F.reshape(x, shape=(call.size, product(shape[1:])))
+    return F.reshape(call.apply((boundaries, rows)), shape=shape)
+
+
+@rule("isin")
+def _isin(call: Call) -> Any:
+    return call.sample_by_sample() if call.batched[1] else call.apply(call.values)
 
 
 @rule("index_select")

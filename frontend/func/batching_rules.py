@@ -145,6 +145,17 @@ BY_LOWERING["reduce"] = reduction
 rule("mean", "var")(reduction)
 
 
+@rule("fft_c2c", "fft_c2r", "fft_r2c")
+def _along_dims(call: Call) -> Any:
+    return call.apply(call.values, dims=tuple(d + 1 for d in call.attrs["dims"]))
+
+
+@rule("mode_position")
+def _without_dim(call: Call) -> Any:
+    found = call.apply((with_a_dim(call, call.values[0]),), dim=call.attrs["dim"] + 1)
+    return found if call.rank(0) else F.reshape(found, shape=(call.size,))
+
+
 def _to_the_first(call: Call) -> list[Tensor]:
     """The operands of an op whose first one has the shape that the others broadcast to."""
     values, batched = list(call.values), list(call.batched)
@@ -192,7 +203,8 @@ rule(
     "linalg_cholesky", "linalg_cholesky_inverse", "linalg_cholesky_solve", "linalg_det", "linalg_eig", "linalg_eigh",
     "linalg_eigvals", "linalg_eigvalsh", "linalg_geqrf", "linalg_inv", "linalg_inverse_order",
     "linalg_lu_factor", "linalg_lu_order", "linalg_matrix_exp", "linalg_qr", "linalg_slogdet",
-    "linalg_solve", "linalg_solve_triangular", "linalg_svd", "linalg_svdvals", "view_as_complex", "view_as_real",
+    "linalg_ldl_factor", "linalg_solve",
+    "linalg_solve_triangular", "linalg_svd", "linalg_svdvals", "view_as_complex", "view_as_real",
 )(matrices)  # fmt: skip
 
 
@@ -209,6 +221,7 @@ rule(
     "max_pool_gather",
     "avg_pool",
     "linalg_lstsq",
+    "linalg_ldl_solve",
     "dirichlet_grad",
     "standard_gamma_grad",
 )(every_operand_full)
