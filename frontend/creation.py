@@ -12,10 +12,13 @@ from . import capture, promotion
 from .arguments import sizes
 from .device import require_cpu
 from .dispatch import apply, op_named
+from .formats import dims_in_memory
+from .functional_shape import laid_out
 from .inplace import into
 from .ir import dtypes
 from .ir.dims import Expr
 from .ir.dtypes import DType
+from .memory_layout import dims_as_they_lie, is_contiguous
 from .nested_data import PYTHON_TYPES, array_of, dtype_or
 from .tensor import Array, Tensor, cxx_name, wrap
 
@@ -152,6 +155,8 @@ def _filled(
     check_options(dtype, device)
     for size in shape:
         if type(size) is int and size < 0:
+            if name == "empty":
+                raise RuntimeError(f"Trying to create tensor with negative dimension {size}: {list(shape)}")
             raise RuntimeError(f"{name}: Dimension size must be non-negative.")
     if isinstance(value, complex) and value.imag and not dtype_or(dtype, default).is_complex:
         raise RuntimeError(
@@ -191,69 +196,58 @@ def empty(
 ) -> Tensor:  # fmt: skip
     """Elements that are not defined (here they are 0, so that runs repeat)."""
     shape = _sized(args, size, "empty")
-    made = _filled(shape, 0, dtype, promotion.get_default_dtype(), device, requires_grad, "empty")
-    return made if out is None else into(out, made, "empty")
+    made = _filled(shape, 0, dtype, promotion.get_default_dtype(), device, False, "empty")
+    order = dims_in_memory(memory_format, len(shape))
+    if order is not None and order != tuple(range(len(shape))):
+        made = laid_out(made, order)
+    return leaf(made, requires_grad) if out is None else into(out, made, "empty")
 
 
-def _like(input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool, name: str) -> Tensor:
-    made = _filled(tuple(input.shape), value, dtype, input.dtype, device, requires_grad, name)
+def _like(
+    input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool, memory_format: Any, name: str
+) -> Tensor:
+    made = _filled(tuple(input.shape), value, dtype, input.dtype, device, False, name)
+    order = dims_in_memory(memory_format, input.ndim)
+    if order is None and not is_contiguous(input):
+        order = dims_as_they_lie(input)
+    if order is not None and order != tuple(range(input.ndim)):
+        made = laid_out(made, order)
     vmap = capture.vmap()
-    return made if vmap is None else vmap.like(made, input)
+    return leaf(made if vmap is None else vmap.like(made, input), requires_grad)
 
 
 def zeros_like(
-    input: Tensor,
-    *,
-    dtype: DType | None = None,
-    layout: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    memory_format: Any = None,
-) -> Tensor:
+    input: Tensor, *, memory_format: Any = None, dtype: DType | None = None, layout: Any = None, device: Any = None,
+    pin_memory: bool = False, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """0 everywhere, of the input's shape and dtype."""
-    return _like(input, 0, dtype, device, requires_grad, "zeros_like")
+    return _like(input, 0, dtype, device, requires_grad, memory_format, "zeros_like")
 
 
 def ones_like(
-    input: Tensor,
-    *,
-    dtype: DType | None = None,
-    layout: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    memory_format: Any = None,
-) -> Tensor:
+    input: Tensor, *, memory_format: Any = None, dtype: DType | None = None, layout: Any = None, device: Any = None,
+    pin_memory: bool = False, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """1 everywhere, of the input's shape and dtype."""
-    return _like(input, 1, dtype, device, requires_grad, "ones_like")
+    return _like(input, 1, dtype, device, requires_grad, memory_format, "ones_like")
 
 
 def empty_like(
-    input: Tensor,
-    *,
-    dtype: DType | None = None,
-    layout: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    memory_format: Any = None,
-) -> Tensor:
-    """Undefined elements, of the input's shape and dtype."""
-    return _like(input, 0, dtype, device, requires_grad, "empty_like")
+    input: Tensor, *, memory_format: Any = None, dtype: DType | None = None, layout: Any = None, device: Any = None,
+    pin_memory: bool = False, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """Undefined elements (here 0), of the input's shape and dtype."""
+    return _like(input, 0, dtype, device, requires_grad, memory_format, "empty_like")
 
 
 def full_like(
-    input: Tensor,
-    fill_value: Any,
-    *,
-    dtype: DType | None = None,
-    layout: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    memory_format: Any = None,
-) -> Tensor:
+    input: Tensor, fill_value: Any, *, memory_format: Any = None, dtype: DType | None = None, layout: Any = None,
+    device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """`fill_value` everywhere, of the input's shape and dtype."""
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
-    return _like(input, fill_value, dtype, device, requires_grad, "full_like")
+    return _like(input, fill_value, dtype, device, requires_grad, memory_format, "full_like")
 
 
 # Counted
@@ -300,13 +294,15 @@ def counted(count: int, start: Any, step: Any, dtype: DType) -> Tensor:
 
 def linspace(
     start: Any, end: Any, steps: int, *, out: Tensor | None = None, dtype: DType | None = None,
-    layout: Any = None, device: Any = None, requires_grad: bool = False,
+    layout: Any = None, device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`steps` numbers from start to end, both included, equally far apart."""
     check_options(dtype, device)
-    start, end = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
+    if isinstance(start, Tensor) or isinstance(end, Tensor):
+        made = _between(start, end, steps, dtype_or(dtype, promotion.get_default_dtype()))
+        return leaf(made, requires_grad) if out is None else into(out, made, "linspace")
     default = promotion.get_default_dtype()
     if isinstance(start, complex) or isinstance(end, complex):
         default = default.to_complex()
@@ -324,21 +320,25 @@ def linspace(
     return leaf(made, requires_grad) if out is None else into(out, made, "linspace")
 
 
+def _between(start: Any, end: Any, steps: int, kind: DType) -> Tensor:
+    """`linspace` where a bound is a 0-d tensor, whose value may not be known yet."""
+    work = dtypes.c128 if kind.is_complex else dtypes.f64
+    first, last = (
+        promotion.as_operand(v.detach() if isinstance(v, Tensor) else v, work) for v in (start, end)
+    )
+    index = arange(steps, dtype=work)
+    step = (last - first) / max(steps - 1, 1)
+    rising, falling = first + step * index, last - step * (steps - 1 - index)
+    early = arange(steps) < max(steps // 2, 1)
+    return promotion.convert(apply(op_named("where"), (early, rising, falling)), kind)
+
+
 def logspace(
-    start: Any,
-    end: Any,
-    steps: int,
-    base: float = 10.0,
-    *,
-    out: Tensor | None = None,
-    dtype: DType | None = None,
-    layout: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
+    start: Any, end: Any, steps: int, base: float = 10.0, *, out: Tensor | None = None, dtype: DType | None = None,
+    layout: Any = None, device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """base to the powers from start to end."""
-    check_options(dtype, device)
-    powers = linspace(start, end, steps, dtype=dtypes.f64)
+    powers = linspace(start, end, steps, dtype=dtypes.f64, device=device)
     assert powers._array is not None
     kind = dtype_or(dtype, promotion.get_default_dtype())
     made = wrap(np.power(float(base), powers._array).astype(kind.numpy))
@@ -353,6 +353,7 @@ def eye(
     dtype: DType | None = None,
     layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
     """1 on the diagonal, 0 elsewhere."""
@@ -369,8 +370,9 @@ def eye(
 
 
 def scalar_tensor(
-    s: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+    s: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """A 0-d tensor."""
     return _filled((), s, dtype, promotion.get_default_dtype(), device, requires_grad, "scalar_tensor")
 
