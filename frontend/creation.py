@@ -339,9 +339,9 @@ def logspace(
 ) -> Tensor:  # fmt: skip
     """base to the powers from start to end."""
     powers = linspace(start, end, steps, dtype=dtypes.f64, device=device)
-    assert powers._array is not None
     kind = dtype_or(dtype, promotion.get_default_dtype())
-    made = wrap(np.power(float(base), powers._array).astype(kind.numpy))
+    values = apply(op_named("pow"), (promotion.as_operand(float(base), dtypes.f64), powers))
+    made = promotion.convert(values, kind)
     return leaf(made, requires_grad) if out is None else into(out, made, "logspace")
 
 
