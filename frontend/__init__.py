@@ -115,6 +115,7 @@ from .size import Size
 from .spectrograms import *
 from .tables import *
 from .tensor import Tensor
+from .tensor_memory import as_strided_, resize_as_
 from .type_info import finfo, iinfo
 from .window_functions import *
 
@@ -151,6 +152,7 @@ class _Package(_types.ModuleType):
     compiler = _Lazy(f"{__name__}.compiler")
     cond = _Lazy(f"{__name__}.control_flow", "cond")
     func = _Lazy(f"{__name__}.func")
+    functional = _Lazy(f"{__name__}.functional")
     jit = _Lazy(f"{__name__}.jit")
     multiprocessing = _Lazy(f"{__name__}.multiprocessing")
     signal = _Lazy(f"{__name__}.signal")

@@ -278,6 +278,7 @@ def scatter_reduce(
     out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """What of src (and of the input itself) belongs to one place, as one: sum, prod, mean, amax or amin."""
+    reduce = {"max": "amax", "min": "amin"}.get(reduce, reduce)
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}.")
     if src.dtype is not input.dtype:

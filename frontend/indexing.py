@@ -414,5 +414,5 @@ def put(target: Tensor, places: Places, values: Tensor, accumulate: bool) -> Ten
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "index_put",
+    "index_put", "index_put_",
 ]  # fmt: skip

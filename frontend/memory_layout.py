@@ -125,6 +125,15 @@ def is_contiguous(tensor: Tensor, order: tuple[int, ...] | None = None) -> bool:
     return not tensor._views or _row_major(tensor._type.shape, strides(tensor))
 
 
+def dims_as_they_lie(tensor: Tensor) -> tuple[int, ...] | None:
+    """The dims by falling strides; None where elements share memory or a stride is not known."""
+    shape, steps = tensor._type.shape, strides(tensor)
+    known = [step for step in steps if isinstance(step, int)]
+    if len(known) < len(steps) or any(step == 0 and n != 1 for step, n in zip(steps, shape)):
+        return None
+    return tuple(sorted(range(len(known)), key=lambda d: (-known[d], d)))
+
+
 def _row_major(shape: Sequence[DimLike], steps: Strides) -> bool:
     expected: DimLike = 1
     for size, step in zip(reversed(shape), reversed(steps)):
