@@ -106,11 +106,12 @@ class OpBuilder:
         """
         if not isinstance(length, int):
             raise TypeError(f"a scan of {length} steps cannot be written out")
-        state, invariant = tuple(carries), tuple(invariants)
-        results: list[tuple[Any, ...]] = [()] * length
+        state: Sequence[Any] = tuple(carries)
+        invariant = tuple(invariants)
+        results: list[Sequence[Any]] = [()] * length
         for t in reversed(range(length)) if reverse else range(length):
-            state, results[t] = body(self, state, tuple(_element(self, s, t) for s in sequences), invariant)
-        return state, tuple(_stacked(self, parts) for parts in zip(*results))
+            state, results[t] = body(self, tuple(state), tuple(_element(self, s, t) for s in sequences), invariant)
+        return tuple(state), tuple(_stacked(self, parts) for parts in zip(*results))
 
     def sum_to(self, value: Any, shape: tuple[DimLike, ...]) -> Any:
         """`value` summed over the dims along which `shape` was broadcast to its shape: the gradient of broadcasting."""

@@ -21,7 +21,7 @@ from typing import ClassVar
 from ..ir.dims import DimLike
 from ..ir.graph import Graph, Node
 from .fusion_build import Group, build_fused
-from .fusion_index import Space, needs_memory
+from .fusion_index import Space, needs_memory, normal
 from .fusion_loops import join_concatenations, joins, merge_dependent_loops
 from .fusion_partition import OPERAND_VIEWS, PURE_VIEWS, Partition, Reason, Refusal
 from .host import placed_lowering, runs_on_host
@@ -273,7 +273,7 @@ class _Fuser:
             if at is not None:
                 reads = p.reads(node, at)
             elif group.kind == "loop" and joins(node, space):
-                reads = [pair for v in node.inputs for pair in p.through(v, space.natural(v))]
+                reads = [pair for v in node.inputs for pair in p.through(v, normal(space.point, v.type.shape))]
             else:
                 return False
             for value, where in reads:

@@ -34,12 +34,12 @@ def _steps(launches: Sequence[Launch], repeats: Sequence[Repeat], first: int, en
     found: list[Step] = []
     at = first
     while at < end:
-        repeat = outermost.get(at)
-        if repeat is None or repeat.end == repeat.first:
+        here = outermost.get(at)
+        if here is None or here.end == here.first:
             found.append((at, launches[at]))
             at += 1
             continue
-        inner = [r for r in repeats if r is not repeat]
-        found.append(Block(repeat, _steps(launches, inner, repeat.first, repeat.end)))
-        at = repeat.end
+        inner = [r for r in repeats if r is not here]
+        found.append(Block(here, _steps(launches, inner, here.first, here.end)))
+        at = here.end
     return tuple(found)
