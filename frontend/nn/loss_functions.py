@@ -23,7 +23,6 @@ def _same_size(input: Tensor, target: Tensor) -> None:
         )
 
 
-@full_precision
 def _weighted(losses: Tensor, input: Tensor, weight: Tensor, reduction: str) -> Tensor:
     """The losses times their weights; "mean" divides by the sum of the weights."""
     if tuple(weight.shape) != tuple(input.shape):
@@ -32,6 +31,7 @@ def _weighted(losses: Tensor, input: Tensor, weight: Tensor, reduction: str) -> 
     return weighted.sum() / weight.sum() if reduction == "mean" else reduced(weighted, reduction)
 
 
+@full_precision
 def mse_loss(
     input: Tensor,
     target: Tensor,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..autocast import full_precision
 from ..dispatch import apply, op_named
 from ..tensor import Tensor, wrap
 
@@ -29,6 +30,11 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
     if mode not in ("reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    return _copied(input, low, high, mode)
+
+
+@full_precision
+def _copied(input: Tensor, low: list[int], high: list[int], mode: str) -> Tensor:
     for dim in range(input.ndim):
         if low[dim] or high[dim]:
             input = _by_index(input, dim, low[dim], high[dim], mode)

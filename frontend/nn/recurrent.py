@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ..autocast import lower_precision, uncast
 from ..dispatch import apply, op_named
 from ..functional_shape import cat, stack
 from ..tensor import Tensor
@@ -59,7 +60,13 @@ def layer(
     return output, (final,)
 
 
-def layers(
+def layers(mode: str, *arguments: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """`_layers`; under autocast LSTM and RNN compute in the lower precision, GRU as it is given."""
+    function = _layers_as_given if mode == "GRU" else _layers_lower
+    return function(mode, *arguments)
+
+
+def _layers(
     mode: str,
     rows: Tensor,
     states: Sequence[Tensor],
@@ -121,6 +128,9 @@ def padded_layers(
     return output.transpose(0, 1) if batch_first else output, final
 
 
+_layers_as_given, _layers_lower = uncast(_layers), lower_precision(_layers)
+
+
 # Cells: one step
 
 
@@ -142,6 +152,7 @@ def _check_cell(input: Tensor, hidden: Sequence[Tensor], weights: Weights) -> No
             )
 
 
+@uncast
 def cell(mode: str, input: Tensor, state: Sequence[Tensor], weights: Weights) -> tuple[Tensor, ...]:
     """The states after one step: input[N, in], states [N, h]."""
     _check_cell(input, state, weights)

@@ -8,8 +8,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from ... import capture
+from ...autograd.grad_mode import is_grad_enabled
 from ...creation import full
 from ...functional_shape import triu
+from ...ir import dtypes
 from ...ir.dtypes import DType
 from ...tensor import Tensor
 from .. import functional as F
@@ -256,9 +259,28 @@ class TransformerEncoder(Module):
     ) -> Tensor:
         padding = canonical_mask(src_key_padding_mask, "src_key_padding_mask", mask, "mask", src.dtype)
         added = canonical_mask(mask, "mask", None, "", src.dtype)
+        hidden = self._dropped_places(src, mask, src_key_padding_mask)
         for layer in self.layers:
             src = layer(src, src_mask=added, is_causal=bool(is_causal), src_key_padding_mask=padding)
+        if hidden is not None:
+            src = src.masked_fill(hidden.unsqueeze(-1), 0.0)
         return src if self.norm is None else self.norm(src)
+
+    def _dropped_places(self, src: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
+        """Where PyTorch's result is zero, because it computes without the padding when no gradient is wanted (and not
+        while compiling, as long as the mask is checked)."""
+        traced = capture.active() is not None
+        if not self.use_nested_tensor or padding is None or mask is not None or src.ndim != 3 or traced:
+            return None
+        if self.layers[0].training or (
+            is_grad_enabled()
+            and (src.requires_grad or any(p.requires_grad for p in self.layers.parameters()))
+        ):
+            return None
+        hidden = padding if padding.dtype is dtypes.bool_ else padding != 0
+        if self.mask_check and bool((hidden[:, :-1] & ~hidden[:, 1:]).any()):
+            return None  # the padding is not at the end
+        return hidden
 
 
 class TransformerDecoder(Module):
