@@ -1,8 +1,8 @@
 """`torch.cond` and `torch.while_loop`: control flow on a tensor, as functions.
 
-Eagerly one branch runs. In a compiled function the condition is followed as for `if` and `while` (`compile/tracer.py`):
-the graph is that of the way which this call takes, and holds for calls that take the same. Under `vmap`, where samples go
-different ways, `cond` runs both branches and chooses with `where`.
+Eagerly one branch runs. In a compiled function the condition is followed as for `if` and `while`
+(`compile/tracer.py`): the graph is that of the way which this call takes, and holds for calls that take the same.
+Under `vmap`, where samples go different ways, `cond` runs both branches and chooses with `where`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rest of `torch.autograd`: anomaly mode, saved tensors, edges, dual numbers, inference tensors, custom functions."""
+"""The rest of `torch.autograd`: anomaly mode, saved tensors, edges, dual numbers, inference tensors, Functions."""
 
 from __future__ import annotations
 
@@ -118,15 +118,15 @@ def test_dual_numbers_need_a_level():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: functional.jacobian(torch.sin, x, strategy="other"), AssertionError, "Expected strategy to be either"),
+        (lambda x: functional.jacobian(torch.sin, x, strategy="other"), AssertionError, "Expected strategy to be"),
         (lambda x: functional.jacobian(torch.sin, 3), TypeError, "The inputs given to jacobian must be either a Tensor"),
         (lambda x: functional.jacobian(lambda v: 3, x), TypeError, "The outputs of the user-provided function given to"),
-        (lambda x: functional.jacobian(lambda v: v.detach(), x, strict=True), RuntimeError, "does not require gradients"),
+        (lambda x: functional.jacobian(lambda v: v.detach(), x, strict=True), RuntimeError, "does not require grad"),
         (lambda x: functional.jacobian(lambda v, u: v, (x, x), strict=True), RuntimeError, "is independent of input 1"),
         (lambda x: functional.vjp(torch.sin, x), RuntimeError, "The vector v can only be None if the user-provided"),
         (lambda x: functional.vjp(torch.sin, x, x[:1]), RuntimeError, "v has invalid size: should be torch.Size"),
         (lambda x: functional.hessian(torch.sin, x), RuntimeError, "should contain a single element"),
-        (lambda x: functional.hvp(lambda v: v.sum(), x, x, strict=True), RuntimeError, "the jacobian of the user-provided"),
+        (lambda x: functional.hvp(lambda v: v.sum(), x, x, strict=True), RuntimeError, "the jacobian of the user-"),
     ],
 )  # fmt: skip
 def test_functional_errors_read_as_pytorchs(call, error, message):
@@ -203,7 +203,7 @@ def test_compiled_gradients_of_custom_functions_and_hooks():
 def test_compiler_disable_is_an_error_in_a_graph():
     quiet = torch.compiler.disable(lambda x: x + 1)
     assert quiet(torch.ones(1)).item() == 2.0
-    with pytest.raises(RuntimeError, match="is marked with torch.compiler.disable"):
+    with pytest.raises(RuntimeError, match=r"is marked with torch\.compiler\.disable"):
         torch.compile(lambda x: quiet(x))(torch.ones(1))
 
 

@@ -72,7 +72,7 @@ def test_captured_tensors_are_not_mutated():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: torch.func.grad(lambda v: v)(x), r"Expected f\(\*args\) to return a scalar Tensor, got tensor with 1"),
+        (lambda x: torch.func.grad(lambda v: v)(x), r"Expected f\(\*args\) to return a scalar Tensor, got"),
         (lambda x: torch.func.grad(lambda v: 3)(x), r"Expected f\(\*args\) to return a Tensor, got <class 'int'>"),
         (lambda x: torch.func.grad(torch.sum, argnums=1)(x), "Got argnum=1, but only 1 positional inputs"),
         (lambda x: torch.func.grad(torch.sum, argnums=())(x), "argnums must be non-empty"),
@@ -128,5 +128,5 @@ def test_compiled_transforms_compute_the_same():
 def test_rearrange_refuses_bad_patterns():
     x = torch.zeros(2, 3)
     for pattern in ("a b", "a b -> a", "a a -> a a", "(a b -> a b", "a b c -> a b c"):
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError):
             torch.func.rearrange(x, pattern)

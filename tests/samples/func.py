@@ -1,4 +1,4 @@
-"""`torch.func`, `torch.vmap` and control flow: derivatives of derivatives, batches of derivatives, modules as functions."""
+"""`torch.func`, `torch.vmap` and control flow: derivatives of derivatives, of batches, of modules as functions."""
 
 from __future__ import annotations
 
@@ -136,7 +136,8 @@ with torch.no_grad():
         model.weight.copy_((torch.arange(8).reshape(2, 4) * 0.3 + number).sin())
         model.bias.fill_(number)
 params, buffers = torch.func.stack_module_state(models)
-result = torch.func.vmap(lambda p, b, v: torch.func.functional_call(models[0], (p, b), (v,)), (0, 0, None))(params, buffers, q)
+call = lambda p, b, v: torch.func.functional_call(models[0], (p, b), (v,))
+result = torch.func.vmap(call, (0, 0, None))(params, buffers, q)
 result = [result, params["weight"].shape, sorted(buffers)]
 """,
     },
