@@ -9,6 +9,7 @@ import pytest
 
 import vitrify as torch
 from vitrify.autograd import functional, graph
+from vitrify.autograd.gradcheck import GradcheckError
 
 
 def test_anomaly_mode_shows_where_the_node_was_made():
@@ -216,3 +217,33 @@ def test_compiled_cond_and_while_follow_the_value():
     assert torch.vmap(lambda x: torch.cond(x > 0, torch.sin, torch.cos, (x,)))(
         torch.tensor([1.0, -1.0])
     ).shape == (2,)
+
+
+def test_gradcheck_finds_wrong_gradients_and_takes_its_options():
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * 3
+
+    x = torch.linspace(0.5, 1, 3, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(GradcheckError, match="Jacobian mismatch for output 0"):
+        torch.autograd.gradcheck(Wrong.apply, x)
+    assert not torch.autograd.gradcheck(Wrong.apply, (x,), raise_exception=False)
+    options = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}
+    assert torch.autograd.gradcheck(
+        lambda a, b: (a * b.exp(), a.sum()),
+        (x, (x * 1.5).detach().requires_grad_()),
+        **options,
+        fast_mode=True,
+    )
+    assert torch.autograd.gradgradcheck(
+        torch.sin, x, check_fwd_over_rev=True, gen_non_contig_grad_outputs=True
+    )
+    with pytest.raises(AssertionError, match="requires check_forward_ad"):
+        torch.autograd.gradcheck(torch.sin, x, check_batched_forward_grad=True)
+    with pytest.warns(UserWarning, match="is not a double precision"):
+        torch.autograd.gradcheck(torch.sin, torch.ones(1, requires_grad=True), atol=0.1)

@@ -69,6 +69,11 @@ def _start(output: Tensor, grad: Any, number: int) -> Tensor | None:
     return one
 
 
+def loaded(name: str) -> Any:
+    """A module that stands above this one, and is imported when it is first needed."""
+    return importlib.import_module(name, __package__)
+
+
 def _input_edge(given: Tensor | GradientEdge) -> Edge | None:
     return Edge(given.node, given.output_nr) if isinstance(given, GradientEdge) else gradient_edge(given)
 
@@ -88,14 +93,13 @@ def _batched_grads(
                 f"output[{number}] has a shape of {Size(output.shape)}. If you only want some tensors in "
                 "`grad_output` to be considered batched, consider using vmap."
             )
-    # vmap stands above autograd, and is loaded when first used.
-    run = importlib.import_module("..func.vmap_api", __package__).run
+    run = loaded("..func.vmap_api").run
 
     def rows(*each: Tensor) -> tuple[Tensor | None, ...]:
         retain_graph, create_graph, only_inputs, allow_unused = options
         return grad(outputs, inputs, each, retain_graph, create_graph, only_inputs, allow_unused)
 
-    leaves, structure = list(grads), importlib.import_module("..func.trees", __package__).flatten(grads)[1]
+    leaves, structure = list(grads), loaded("..func.trees").flatten(grads)[1]
     found: tuple[Tensor | None, ...] = run(
         rows, grads[0].shape[0], [0] * len(leaves), leaves, structure, 0, "error", {}, none_passes=True
     )
