@@ -13,12 +13,15 @@ import pytest
 import vitrify as torch
 
 sys.path.insert(0, str(Path(__file__).parent / "references"))
-from nn_module_api import STORED, module_lines, utils_lines
+from nn_module_api import STORED, module_lines, transformer_lines, utils_lines
 
 WANTED = json.loads(STORED.read_text())
 
 
-@pytest.mark.parametrize(("part", "lines"), [("module", module_lines), ("utils", utils_lines)])
+@pytest.mark.parametrize(
+    ("part", "lines"),
+    [("module", module_lines), ("utils", utils_lines), ("transformer", transformer_lines)],
+)
 def test_lines(part, lines):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,7 +5,8 @@ import warnings
 
 import torch
 import torch.nn.utils.prune
-from nn_module_api import STORED, module_lines, utils_lines
+from nn_module_api import STORED, module_lines, transformer_lines, utils_lines
 
 warnings.simplefilter("ignore")
-STORED.write_text(json.dumps({"module": module_lines(torch), "utils": utils_lines(torch)}, indent=0))
+lines = {"module": module_lines(torch), "utils": utils_lines(torch), "transformer": transformer_lines(torch)}
+STORED.write_text(json.dumps(lines, indent=0))

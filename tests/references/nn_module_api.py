@@ -112,4 +112,38 @@ def utils_lines(torch):
     return found
 
 
+def transformer_lines(torch):
+    nn = torch.nn
+    found = []
+
+    def say(x):
+        if isinstance(x, torch.Tensor):
+            x = [f"{v:.2f}" for v in x.detach().reshape(-1).tolist()[:40]], tuple(x.shape)
+        found.append(str(x).replace("vitrify", "torch"))
+
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).eval()
+    x = torch.randn(2, 4, 8)
+    padding = torch.tensor([[False, False, False, True], [False, False, True, True]])
+    causal = nn.Transformer.generate_square_subsequent_mask(4)
+    with torch.no_grad():
+        say(encoder(x, src_key_padding_mask=padding))
+        say(encoder(x, src_key_padding_mask=padding.flip(1)))
+        say(encoder(x, mask=causal, is_causal=True))
+        say(encoder.layers[0](x, src_key_padding_mask=padding))
+    say(encoder(x, src_key_padding_mask=padding))
+    attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    with torch.no_grad():
+        for part in attention(x, x, x, key_padding_mask=padding):
+            say(part)
+        for part in attention(x, x, x, need_weights=False):
+            say(part)
+        say(attention(x, x, x, key_padding_mask=torch.tensor([[True] * 4, [False] * 4]))[0])
+    layer = nn.TransformerDecoderLayer(8, 2, 16, batch_first=True, activation="gelu")
+    decoder = nn.TransformerDecoder(layer, 2, nn.LayerNorm(8)).eval()
+    say(decoder(x, x, tgt_mask=causal, tgt_is_causal=True))
+    say(encoder)
+    return found
+
+
 STORED = pathlib.Path(__file__).parent / "nn_module_api.json"

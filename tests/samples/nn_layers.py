@@ -310,6 +310,26 @@ for name, layer in named.items():
 result = z, x, repr(layers), repr(named), repr(values), repr(table), [len(c) for c in (layers, named, values, table)]
 """),
     },
+    variants={
+        "bfloat16": full("""
+        nn.Linear(4, 5, dtype=torch.bfloat16) <- t
+        nn.Conv2d(4, 3, 2, dtype=torch.bfloat16) <- im
+        nn.LayerNorm(4, dtype=torch.bfloat16) <- t
+        nn.Embedding(5, 3, dtype=torch.bfloat16) <- i
+        nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).bfloat16() <- t
+        nn.MaxPool2d(2) <- im
+        """),
+        "float16": full("""
+        nn.Linear(4, 5, dtype=torch.float16) <- t
+        nn.ReLU() <- t
+        """),
+        "float64": full("""
+        nn.LSTM(4, 3, 2, bidirectional=True).double() <- seq, (h2, c2)
+        nn.MultiheadAttention(6, 2).double() <- q, kv, kv
+        nn.BatchNorm2d(4).double() <- im
+        nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0).double() <- q
+        """),
+    },
     eager_only={
         "parametrize": "modules are made and changed inside it",
         "functional_call": "a module is made inside it",
