@@ -8,7 +8,7 @@ from typing import Any
 from ..dims import bounds
 from ..op import Attr, Op, declare, op_named
 from ..types import TensorType
-from .common import FLOAT, Array, Shape, check_dtype, needed, shape_of, shape_text, uniform, wide
+from .common import FLOATING, Array, Shape, check_dtype, needed, shape_of, shape_text, uniform, wide
 from .convolution import GEOMETRY
 
 Ints = tuple[int, ...]
@@ -42,7 +42,7 @@ def _infer(x: TensorType, w: TensorType, bias: TensorType | None = None, **attrs
             f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to conv_transpose{rank}d, "
             f"but got input of size: {shape_text(x.shape)}"
         )
-    check_dtype("conv_transpose", x, FLOAT)
+    check_dtype("conv_transpose", x, FLOATING)
     if x.dtype is not w.dtype:
         raise RuntimeError(f"Input type ({x.dtype!r}) and weight type ({w.dtype!r}) should be the same")
     if x.shape[1] != w.shape[0]:
@@ -81,8 +81,8 @@ def _vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     geometry = _geometry(ctx.attrs)
     return needed(
         ctx,
-        lambda: F.conv(dy, w, **geometry),
-        lambda: F.conv_weight_grad(dy, x, weight_size=shape_of(F, w), **geometry),
+        lambda: F.conv(dy, F.conj(w), **geometry),
+        lambda: F.conv_weight_grad(dy, F.conj(x), weight_size=shape_of(F, w), **geometry),
         *[lambda: F.sum(dy, dims=tuple(i for i in range(len(shape_of(F, dy))) if i != 1))][: len(bias)],
     )
 

@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..dims import DimLike, bounds, floordiv, product
 from ..op import Attr, Op, declare
 from ..types import TensorType
-from .common import FLOAT, Array, Shape, check_dtype, needed, shape_of, shape_text, strided, uniform, wide
+from .common import FLOATING, Array, Shape, check_dtype, needed, shape_of, shape_text, strided, uniform, wide
 
 Ints = tuple[int, ...]
 
@@ -62,7 +62,7 @@ def _conv_infer(
             f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to conv{rank}d, "
             f"but got input of size: {shape_text(x.shape)}"
         )
-    check_dtype("conv", x, FLOAT)
+    check_dtype("conv", x, FLOATING)
     if x.dtype is not w.dtype:
         raise RuntimeError(f"Input type ({x.dtype!r}) and weight type ({w.dtype!r}) should be the same")
     _check_geometry(rank, stride, padding, dilation, groups)
@@ -154,8 +154,8 @@ def _conv_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     x, w = ctx.inputs
     return needed(
         ctx,
-        lambda: F.conv_input_grad(dy, w, input_size=shape_of(F, x), **_geometry(ctx.attrs)),
-        lambda: F.conv_weight_grad(x, dy, weight_size=shape_of(F, w), **_geometry(ctx.attrs)),
+        lambda: F.conv_input_grad(dy, F.conj(w), input_size=shape_of(F, x), **_geometry(ctx.attrs)),
+        lambda: F.conv_weight_grad(F.conj(x), dy, weight_size=shape_of(F, w), **_geometry(ctx.attrs)),
     )
 
 
@@ -263,8 +263,8 @@ def _input_grad_vjp(F: Any, ctx: Any, g: Any) -> list[Any]:
     dy, w = ctx.inputs
     return needed(
         ctx,
-        lambda: F.conv(g, w, **_geometry(ctx.attrs)),
-        lambda: F.conv_weight_grad(g, dy, weight_size=shape_of(F, w), **_geometry(ctx.attrs)),
+        lambda: F.conv(g, F.conj(w), **_geometry(ctx.attrs)),
+        lambda: F.conv_weight_grad(g, F.conj(dy), weight_size=shape_of(F, w), **_geometry(ctx.attrs)),
     )
 
 
@@ -323,8 +323,8 @@ def _weight_grad_vjp(F: Any, ctx: Any, g: Any) -> list[Any]:
     x, dy = ctx.inputs
     return needed(
         ctx,
-        lambda: F.conv_input_grad(dy, g, input_size=shape_of(F, x), **_geometry(ctx.attrs)),
-        lambda: F.conv(x, g, **_geometry(ctx.attrs)),
+        lambda: F.conv_input_grad(F.conj(dy), g, input_size=shape_of(F, x), **_geometry(ctx.attrs)),
+        lambda: F.conv(F.conj(x), g, **_geometry(ctx.attrs)),
     )
 
 

@@ -152,6 +152,10 @@ torch.einsum("ij,kj->ik", z, zt)
 torch.einsum("bij,bkj->b", zb, zb.conj())
 torch.addmm(zt[:, :3], z, zt.T)
 torch.trace(z)
+torch.nn.functional.linear(z, zt)
+torch.nn.functional.conv1d(zb, zb[:, :, :2], zt[0, :2])
+torch.nn.functional.conv2d(zb[None], zb[:, :, :2].unsqueeze(0)[:, :, :2], stride=(1, 2))
+torch.nn.functional.conv_transpose1d(zb, zb.transpose(0, 1), padding=1)
 z == zt
 z != z
 z == 1
