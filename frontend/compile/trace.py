@@ -226,7 +226,8 @@ def _finish(
     conditions = {len(outputs) + i: c for i, c in enumerate(tracer.conditions.values())}
     outputs += tracer.conditions
 
-    joint, reached = None, ()
+    joint: Graph | None = None
+    reached: tuple[str, ...] = ()
     if differentiable and has_own_gradients(tensors, placeholders):
         graph, joint, reached = _differentiated(tracer, tensors, placeholders, outputs, writes)
     else:

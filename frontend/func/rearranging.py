@@ -97,17 +97,18 @@ def rearrange(
     split: list[str] = []
     at = 0
     for axis in left:
-        for part in [(name,) for name in many] if axis == "..." else [axis]:
-            names = part if isinstance(part, tuple) else (part,)
-            _sizes(names, tensor.shape[at], known)
-            split += [name for name in names if name != "1"]
+        parts: list[Axis] = [*many] if axis == "..." else [axis]
+        for part in parts:
+            group = part if isinstance(part, tuple) else (part,)
+            _sizes(group, tensor.shape[at], known)
+            split += [name for name in group if name != "1"]
             at += 1
     known = {name: known[name] for name in split}
     apart = tensor.reshape([known[name] for name in split])
     order, shape = [], []
     for axis in right:
-        names = axis if isinstance(axis, tuple) else (axis,)
-        full = [n for name in names for n in (many if name == "..." else [] if name == "1" else [name])]
+        group = axis if isinstance(axis, tuple) else (axis,)
+        full = [n for name in group for n in (many if name == "..." else [] if name == "1" else [name])]
         order += [split.index(name) for name in full]
         if axis == "...":
             shape += [known[name] for name in full]
