@@ -248,6 +248,58 @@ FAMILY = Family(
     torch.testing.make_tensor(3, 2, dtype=torch.float32, device='cpu')
     torch.testing.make_tensor((4,), dtype=torch.int64, device='cpu', low=0, high=5)
     torch.testing.make_tensor((2, 2), dtype=torch.bool, device='cpu')
+    torch.nonzero_static(torch.tensor([[1, 0], [3, 2]]), size=4)
+    torch.nonzero_static(i, size=5, fill_value=-3)
+    i.nonzero_static(size=2)
+    torch.tensor(10).nonzero_static(size=2)
+    i.data_ptr() == i.detach().data_ptr()
+    i.const_data_ptr() == i.data_ptr()
+    x.is_mps
+    x.is_xpu
+    i.module_load(i + 1)
+    i.module_load(i + 1, assign=True)
+    i.resize_as(torch.zeros(4, 3))
+    x[:2].slice_inverse(x, 0, 0, 2, 1) * x
+    torch.HalfTensor([1.5])
+    torch.DoubleTensor([1.5, 2])
+    torch.BFloat16Tensor([1.5])
+    torch.ByteTensor([1, 255])
+    torch.CharTensor([-1])
+    torch.ShortTensor([[3]])
+    torch.zeros(2, dtype=torch.float).dtype is torch.float32
+    torch.zeros(2, dtype=torch.double)
+    torch.zeros(2, dtype=torch.half)
+    torch.zeros(2, dtype=torch.int)
+    torch.zeros(2, dtype=torch.long)
+    torch.zeros(2, dtype=torch.short)
+    torch.zeros(2, dtype=torch.uint16)
+    torch.zeros(2, dtype=torch.uint32)
+    torch.zeros(2, dtype=torch.uint64)
+    torch.zeros(2, dtype=torch.cfloat)
+    torch.zeros(2, dtype=torch.cdouble)
+    isinstance(torch.float32, torch.dtype)
+    isinstance(torch.strided, torch.layout)
+    isinstance(torch.channels_last, torch.memory_format)
+    str(torch.device('cpu'))
+    torch.device('cuda:1').index
+    torch.set_default_device('cpu')
+    torch.set_default_dtype(torch.float32)
+    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode('default')
+    torch.set_float32_matmul_precision('highest')
+    torch.set_warn_always(False)
+    torch.compiled_with_cxx11_abi()
+    torch.version.hip
+    torch.types.Number is not None
+    torch.functional.meshgrid(v, v, indexing='ij')
+    torch.functional.split(x, 2, 1)
+    torch.functional.norm(x)
+    torch.return_types.max is type(torch.max(x, 1))
+    torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.dlpack.from_dlpack(np.arange(3.0))
+    torch.utils.hooks.RemovableHandle.__name__
+    torch.torch_version.TorchVersion('2.1.0') >= (2, 0)
+    z = x.clone(); y = v.clone(); torch.utils.swap_tensors(z, y); (z, y)
     torch.get_num_interop_threads() > 0
     """,
     eager_only={
@@ -270,6 +322,8 @@ FAMILY = Family(
         "z = x.detach().clone(); z.map_(p.detach(), lambda a, b: a - b); z": _HOST,
         "z = x.detach().clone(); z.map2_(p.detach(), v.detach(), lambda a, b, c: a + b * c); z": _HOST,
         "x.untyped_storage().nbytes()": _HOST,
+        "i.data_ptr() == i.detach().data_ptr()": _HOST,
+        "i.const_data_ptr() == i.data_ptr()": _HOST,
         "x[1:].untyped_storage().nbytes()": _HOST,
         "i.untyped_storage()[0] >= 0": _HOST,
         "torch.testing.make_tensor(3, 2, dtype=torch.float32, device='cpu')": _RANDOM,
