@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import (
+    capture,
     creation,
     device,
     dispatch,
@@ -242,7 +243,8 @@ def __format__(self: Tensor, spec: str) -> str:
 
 
 def __repr__(self: Tensor, *, tensor_contents: Any = None) -> str:
-    return printing.tensor_str(self)
+    vmap = capture.vmap()
+    return printing.tensor_str(self) if vmap is None else vmap.text(self) or printing.tensor_str(self)
 
 
 def __hash__(self: Tensor) -> int:

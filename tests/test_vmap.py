@@ -126,3 +126,19 @@ def test_debug_unwrap_shows_the_batch():
     seen = []
     torch.vmap(lambda v: seen.append(torch.func.debug_unwrap(v)) or v)(torch.ones(2, 3))
     assert seen[0].shape == (2, 3)
+
+
+def test_a_batched_tensor_prints_as_pytorchs():
+    texts = []
+    torch.vmap(lambda v: texts.append(str(v)) or v)(torch.ones(2))
+    assert texts == ["BatchedTensor(lvl=1, bdim=0, value=\n    tensor([1., 1.])\n)"]
+
+
+def test_hooks_on_the_input_of_a_transform():
+    x = torch.ones(3)
+
+    def f(v):
+        v.register_hook(lambda g: g * 5)
+        return (v * v).sum()
+
+    close(torch.func.grad(f)(x), torch.full((3,), 10.0))

@@ -248,6 +248,16 @@ class VmapBackend:
                 local.backend = before
         return alias
 
+    def text(self, tensor: Tensor) -> str | None:
+        """How PyTorch prints a tensor inside vmap; None for one that is not of this level."""
+        held = self.held(tensor)
+        if held is None:
+            return None
+        with dispatch.use_backend(self.below):
+            lines = repr(held.lower).splitlines()
+        inner = "\n".join("    " + line for line in lines)
+        return f"BatchedTensor(lvl={self.level}, bdim={0 if held.batched else None}, value=\n{inner}\n)"
+
     # -- tensors of this level -------------------------------------------------------------------------------
 
     def held(self, tensor: Tensor) -> Batched | None:

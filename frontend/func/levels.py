@@ -50,7 +50,9 @@ class Level:
         leaf = lifted(tensor)
         node = LevelInput(leaf, gradient_edge(tensor) if self.tracked else None, self)
         leaf._requires_grad = True
-        leaf._autograd_extra().accumulator = _Held(node)
+        extra = leaf._autograd_extra()
+        extra.accumulator = _Held(node)
+        extra.hooks = node.hooks.tensor.setdefault(0, {})
         return leaf
 
     def call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
