@@ -47,6 +47,7 @@ from .functional_complex import *
 from .functional_cumulative import *
 from .functional_elements import *
 from .functional_floats import *
+from .functional_hash import *
 from .functional_host import *
 from .functional_indexing import *
 from .functional_inplace import *

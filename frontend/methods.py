@@ -22,6 +22,7 @@ from . import functional_complex as complexes
 from . import functional_cumulative as cumulative
 from . import functional_elements as elements
 from . import functional_floats as floats
+from . import functional_hash as hashing
 from . import functional_host as host
 from . import functional_indexing as indexed
 from . import functional_joining as joining
@@ -107,6 +108,7 @@ _method(own.number_method(int), "__int__")
 _method(own.number_method(complex), "__complex__")
 _method(own.where_method, "where")
 _method(functional_tensor.is_nonzero, "is_nonzero")
+_method(hashing.hash_tensor, "hash_tensor")
 _method(functional_tensor.get_device, "get_device")
 
 _property("data", own.get_data, "The same memory, outside autograd: writes are not tracked.", own_memory.set_data)

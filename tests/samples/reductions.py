@@ -254,6 +254,10 @@ FAMILY = Family(
     torch.trace(sq)
     torch.argmax(x.flatten(), keepdim=True)
     x.sum_to_size(3, 1)
+    torch.hash_tensor(x)
+    torch.hash_tensor(i, 1)
+    x.hash_tensor((0,), keepdim=True)
+    torch.hash_tensor(d, 1)
     torch.equal(x, y)
     x.allclose(x)
     """,
