@@ -9,6 +9,8 @@ where each operand of the block is, in every turn, one of
 - the same value from outside (an invariant),
 - a slice of one value from outside, moving by its own length from turn to turn (a sequence).
 
+What a turn adds to zeros at a place that moves likewise (the gradient of a slice) is stacked and added once.
+
 Anything else, and the run stays as it is. Slices may move either way, so that the backward part of such a loop, which
 goes through the steps in reverse, is found like the forward part. Steps at the ends that differ (the last one of a
 backward part has no gradient to hand on) stay before and after the scan.
@@ -19,6 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, ClassVar
 
 from ..ir.builder import GraphBuilder
@@ -27,6 +30,8 @@ from .base import Rewriter
 from .cse import attrs_key
 from .host import runs_on_host
 
+# How many runs are looked at for one that is a loop.
+ATTEMPTS = 64
 # How many places of a run are tried as the beginning of its block.
 SHIFTS = 32
 # Views that lie between a slice and what reads it.
@@ -43,7 +48,7 @@ class Reroll:
 
     def run(self, graph: Graph) -> Graph:
         while True:
-            for run in _runs(graph, self.least):
+            for run in islice(_runs(graph, self.least), ATTEMPTS):
                 plan = _plan(graph, run)
                 if plan is not None:
                     graph = _rewritten(graph, plan)
@@ -63,6 +68,10 @@ class Run:
 
 def _runs(graph: Graph, least: int) -> Iterator[Run]:
     """Where the nodes repeat, those with the most nodes first."""
+    heavy = [node.op.flops is not None for node in graph.nodes]
+    lines = Counter((n.op.name, str(n.location)) for n, h in zip(graph.nodes, heavy) if h)
+    if max(lines.values(), default=0) < least:
+        return
     numbers: dict[Any, int] = {}
     tokens = [numbers.setdefault(_token(node), len(numbers)) for node in graph.nodes]
     previous: dict[int, int] = {}
@@ -85,17 +94,16 @@ def _runs(graph: Graph, least: int) -> Iterator[Run]:
                 if count >= least:
                     found.append(Run(start + shift, period, count))
             start = end + 1
-    heavy = [node.op.flops is not None for node in graph.nodes]
     found = [r for r in found if any(heavy[r.start : r.start + r.period])]
     # A multiple of a period is one too: of equals, the shorter.
     yield from sorted(found, key=lambda r: (-r.period * r.count, r.period, r.start))
 
 
 def _token(node: Node) -> Any:
-    """Equal for nodes that may be the same one in two turns. Where a slice begins may differ."""
+    """Equal for nodes that may be the same one in two turns. Where a slice or what is padded lies may differ."""
     if node.regions or runs_on_host(node) or node.op.lowering in ("random", "check"):
         return id(node)
-    attrs = () if node.op.name == "slice" else attrs_key(node.attrs)
+    attrs = () if node.op.name in ("slice", "pad") else attrs_key(node.attrs)
     types = tuple(str(v.type) for v in (*node.inputs, *node.outputs))
     return node.op.name, attrs, types, str(node.location), node.location and node.location.file
 
@@ -113,6 +121,21 @@ class Sliding:
     shape: tuple[Any, ...]
 
 
+@dataclass(frozen=True)
+class Spread:
+    """A sum over the turns of zeros with one value in them, at another place in each turn: node `pad` of the block puts
+    result `value` (node, number) of the block into zeros, `add` adds that to what was `initial`. In turn 0 the value
+    lies at `first` along `dim`; `step` is 1 or -1 times its own length."""
+
+    pad: int
+    add: int
+    value: tuple[int, int]
+    initial: Value
+    dim: int
+    first: int
+    step: int
+
+
 @dataclass
 class _Plan:
     """What a run is as a scan. Values of the block are those of its first turn."""
@@ -126,6 +149,14 @@ class _Plan:
     operands: dict[tuple[int, int], tuple[str, int]] = field(default_factory=dict)
     # Nodes of the block that are elements of sequences.
     elements: dict[int, int] = field(default_factory=dict)
+    # Nodes of the block that give the same in every turn.
+    fixed: set[int] = field(default_factory=set)
+    spreads: list[Spread] = field(default_factory=list)
+
+    @property
+    def outside(self) -> set[int]:
+        """Nodes of the block that are not in the body."""
+        return {*self.elements, *(j for s in self.spreads for j in (s.pad, s.add))}
 
     def sequence(self, sliding: Sliding) -> int:
         """The number of the sequence, entered if it is new."""
@@ -151,8 +182,17 @@ def _plan(graph: Graph, run: Run) -> _Plan | None:
         for k, value in enumerate(node.outputs)
     }
     plan = _Plan(run)
+    uses = graph.uses()
     for j in range(period):
         turns = [block[j] for block in blocks]
+        if any(j == s.add for s in plan.spreads):
+            continue
+        if turns[0].op.name == "pad" and any(attrs_key(n.attrs) != attrs_key(turns[0].attrs) for n in turns):
+            spread = _spread(graph, blocks, j, home, uses)
+            if spread is None:
+                return None
+            plan.spreads.append(spread)
+            continue
         if turns[0].op.name in ("slice", *RESHAPES):
             sliding = _sliding([n.outputs[0] for n in turns], producers)
             if sliding is not None and sliding.base not in home:
@@ -167,7 +207,63 @@ def _plan(graph: Graph, run: Run) -> _Plan | None:
                 return None
             if found != OWN:
                 plan.operands[j, k] = found
+        operands = [plan.operands.get((j, k), OWN)[0] for k in range(len(turns[0].inputs))]
+        places = [home.get(v) for v in turns[0].inputs]
+        if all(
+            w == "invariant" or (w == "own" and p is not None and p[1] in plan.fixed)
+            for w, p in zip(operands, places)
+        ):
+            plan.fixed.add(j)
     return plan if plan.carries else None
+
+
+def _spread(
+    graph: Graph,
+    blocks: Sequence[Sequence[Node]],
+    j: int,
+    home: Mapping[Value, Place],
+    uses: Mapping[Value, Sequence[Node]],
+) -> Spread | None:
+    """The sum that node j, a padding, and the addition of its result are, if they are one."""
+    pads = [block[j] for block in blocks]
+    value = home.get(pads[0].inputs[0])
+    if value is None or any(home.get(n.inputs[0]) != (t, *value[1:]) for t, n in enumerate(pads)):
+        return None
+    low, following = pads[0].attrs["low"], pads[1].attrs["low"]
+    moving = [d for d, (a, b) in enumerate(zip(low, following)) if a != b]
+    if len(moving) != 1 or pads[0].attrs["value"] != 0 or any(n.attrs["value"] != 0 for n in pads):
+        return None
+    (dim,) = moving
+    size = pads[0].inputs[0].type.shape[dim]
+    if not isinstance(size, int) or abs(following[dim] - low[dim]) != size:
+        return None
+    step = 1 if following[dim] > low[dim] else -1
+    for t, node in enumerate(pads):
+        wanted = [0] * len(low)
+        wanted[dim] = low[dim] + step * size * t
+        others = (*node.attrs["high"][:dim], *node.attrs["high"][dim + 1 :])
+        if node.attrs["low"] != tuple(wanted) or any(others):
+            return None
+    adds = [uses[n.outputs[0]] for n in pads]
+    if any(len(a) != 1 or n.outputs[0] in graph.outputs for a, n in zip(adds, pads)):
+        return None
+    at = home.get(adds[0][0].outputs[0])
+    if at is None or adds[0][0].op.name != "add":
+        return None
+    before = initial = pads[0].inputs[0]
+    for t, (node,) in enumerate(adds):
+        if node is not blocks[t][at[1]] or len(node.inputs) != 2:
+            return None
+        others = [v for v in node.inputs if v is not pads[t].outputs[0]]
+        if len(others) != 1 or (t and (others[0] is not before or len(uses[others[0]]) != 1)):
+            return None
+        if t and others[0] in graph.outputs:
+            return None
+        initial = others[0] if t == 0 else initial
+        before = node.outputs[0]
+    if initial in home:
+        return None
+    return Spread(j, at[1], value[1:], initial, dim, low[dim], step)
 
 
 def _operand(
@@ -252,14 +348,19 @@ class _Reroller(Rewriter):
         for t in range(run.count):
             first = run.start + run.period * t
             for j, node in enumerate(graph.nodes[first : first + run.period]):
-                if j in plan.elements:
+                if j in plan.elements or (j in plan.fixed and t == 0):
                     self.keep(node)
+                elif j in plan.fixed:
+                    self.mapping.update(zip(node.outputs, self.mapped(block[j].outputs)))
+                if j in plan.outside or j in plan.fixed:
                     continue
                 for k, value in enumerate(node.outputs):
                     if value in after:
                         read.setdefault((j, k), []).append(t)
         finals = {key for key, turns in read.items() if turns == [run.count - 1]}
-        stacked = [key for key in read if key not in finals]
+        stacked = list(
+            dict.fromkeys([*(key for key in read if key not in finals), *(s.value for s in plan.spreads)])
+        )
         carries = dict(plan.carries)
         given = {block[j].outputs[k]: (j, k) for j, k in read}
         for j, k in finals:
@@ -287,9 +388,30 @@ class _Reroller(Rewriter):
             if (j, k) in finals:
                 self._stand_for(plan, j, k, run.count - 1, last[value])
         for (j, k), whole in zip(stacked, results):
-            for t in read[j, k]:
+            for t in read.get((j, k), ()):
                 at = run.count - 1 - t if reverse else t
                 self._stand_for(plan, j, k, t, self._element(whole, at))
+
+        for spread in plan.spreads:
+            total = self._spread(spread, results[stacked.index(spread.value)], run.count, reverse)
+            self._stand_for(plan, spread.add, 0, run.count - 1, total)
+
+    def _spread(self, s: Spread, whole: Value, count: int, reverse: bool) -> Value:
+        """The sum, from the values of all turns."""
+        (initial,) = self.mapped([s.initial])
+        if (s.step < 0) != reverse:
+            whole = self.flip(whole, dims=(0,))
+        shape = whole.type.shape[1:]
+        rank = len(shape)
+        if s.dim:
+            whole = self.permute(whole, dims=(*range(1, s.dim + 1), 0, *range(s.dim + 1, rank + 1)))
+        size = int(shape[s.dim])
+        whole = self.reshape(whole, shape=(*shape[: s.dim], count * size, *shape[s.dim + 1 :]))
+        low, high = [0] * rank, [0] * rank
+        low[s.dim] = s.first if s.step > 0 else s.first - size * (count - 1)
+        high[s.dim] = int(initial.type.shape[s.dim]) - low[s.dim] - count * size
+        total: Value = self.add(initial, self.pad(whole, low=tuple(low), high=tuple(high), value=0))
+        return total
 
     def _stand_for(self, plan: _Plan, j: int, k: int, t: int, value: Value) -> None:
         node = self.graph.nodes[plan.run.start + plan.run.period * t + j]
@@ -334,6 +456,7 @@ def _block(
     for j, node in enumerate(block):
         if j in plan.elements:
             inside[node.outputs[0]] = elements[plan.elements[j]]
+        if j in plan.outside:
             continue
         operands = []
         for k, value in enumerate(node.inputs):

@@ -3,8 +3,10 @@
 Before the loop: a matmul of what comes from sequences with an invariant, such as the projection of a cell's input. It
 becomes one matmul of the sequence, and its result a sequence.
 
-After the loop: a state that only adds up products, such as the gradient of a weight over the steps. The factors are
-stacked, and the sum of products is one product over all rows. Its terms are added in another order than in the loop.
+After the loop: a result that is the product of a matrix and an invariant one, such as the gradient of a cell's input:
+the matrices are stacked, and the product is one. And a state that only adds up products, such as the gradient of a
+weight over the steps: the factors are stacked, and the sum of products is one product over all rows. Its terms are
+added in another order than in the loop.
 """
 
 from __future__ import annotations
@@ -80,7 +82,12 @@ class _Mover:
             total = self._sum(state, after)
             if total is not None:
                 sums[number] = total
-        if not self.moved and not sums:
+        late = {}
+        for number, value in enumerate(body.outputs[len(self.states) :], len(self.states)):
+            projected = self._late(value) if body.outputs.count(value) == 1 and not self.uses[value] else None
+            if projected is not None:
+                late[number] = projected
+        if not self.moved and not sums and not late:
             builder.keep(node)
             return
         scan = self._scan()
@@ -90,6 +97,8 @@ class _Mover:
         found = list(results)
         for number, total in sums.items():
             found[number] = builder.add(self.operands[number], total(stacks))
+        for number, projected in late.items():
+            found[number] = projected(stacks)
         builder.substitute(node, found)
 
     def _scan(self) -> Node:
@@ -232,6 +241,24 @@ class _Mover:
             return found
 
         return product
+
+    def _late(self, value: Value) -> Callable[[Sequence[Value]], Value] | None:
+        """How to compute all elements of a result that no step reads, the product of a matrix and an invariant one."""
+        F = self.builder
+        node = self.producers.get(value)
+        if node is None or runs_on_host(node):
+            return None
+        if node.op.name == "reshape" and self.uses[node.inputs[0]] == [node]:
+            inner = self._late(node.inputs[0])
+            shape = (self.length, *value.type.shape)
+            return None if inner is None else lambda stacks: F.reshape(inner(stacks), shape=shape)
+        if node.op.name != "matmul" or not self._is_projection(node):
+            return None
+        right = self._fix(node.inputs[1])
+        if right is None or node.inputs[0] in self.body.inputs:
+            return None
+        rows = self._stack(node.inputs[0])
+        return lambda stacks: F.matmul(rows(stacks), right)
 
     def _stack(self, value: Value) -> Callable[[Sequence[Value]], Value]:
         """All elements of a value of the body, once the stacked results are there."""

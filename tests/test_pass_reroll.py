@@ -113,6 +113,28 @@ def test_values_of_all_turns_and_of_some():
     check(F.finish([kept[3], kept[0], kept[-1], F.add(kept[5], kept[6])]), 1)
 
 
+def test_the_gradient_of_what_was_sliced_and_views_of_weights():
+    def turned(F, t, x, h, w):
+        return F.tanh(F.add(x, F.matmul(h, F.permute(w, dims=(1, 0)))))
+
+    for order in (None, range(STEPS - 1, -1, -1)):
+        joint = DeadCodeElimination().run(
+            Autodiff(("h", "w", "x"), seed="ones").run(loop(turned, order=order))
+        )
+        after = check(joint, 2)
+        assert (
+            sum(n.op.name == "pad" for n in after.nodes) <= 3
+        )  # of the steps at the ends, and of all others
+
+
+def test_gradients_of_slices_of_another_dim():
+    F = GraphBuilder("g")
+    h, x = F.input("h", f32(2, 2)), F.input("x", f32(2, 2 * STEPS))
+    for t in range(STEPS):
+        h = F.matmul(h, F.slice(x, starts=(0, 2 * t), stops=(2, 2 * t + 2), steps=(1, 1)))
+    check(DeadCodeElimination().run(Autodiff(("h", "x"), seed="ones").run(F.finish([h]))), 2)
+
+
 def other_weights(F, t, x, h, w):
     return F.matmul(h, F.mul(w, float(t)))
 

@@ -112,3 +112,16 @@ def test_other_states_stay():
     s, x = F.input("s", f32(3, 3)), F.input("x", f32(5, 2, 3))
     (final,), (stacked,) = F.scan(used, (s,), (x,), length=5)
     assert "matmul" in check(F.finish([final, stacked]))[0]
+
+
+def test_a_projected_result_goes_after_the_loop():
+    F = GraphBuilder("g")
+    s, x, w = F.input("s", f32(2, 3)), F.input("x", f32(5, 2, 3)), F.input("w", f32(3, 4))
+
+    def step(F, state, elements, weights):
+        h = F.tanh(F.add(state[0], elements[0]))
+        return (h,), (F.reshape(F.matmul(h, weights[0]), shape=(1, 8)), h)
+
+    _, stacked = F.scan(step, (s,), (x,), (w,), length=5)
+    inside, outside = check(F.finish(stacked))
+    assert inside == ["add", "tanh"] and outside == ["scan", "matmul", "reshape"]
