@@ -51,7 +51,16 @@ ON_PURPOSE = (
     ),
     (r"^chalf$|^complex32$", "a dtype that NumPy does not have"),
     (r"^dense_dim$|^to_padded_tensor$", "sparse and nested layouts"),
-    (r"^record_stream$", "streams of a device: eager work is not queued"),
+    (
+        r"^record_stream$|^set_override_stale_capture_stream$|^set_warn_on_accumulate_grad_stream_mismatch$",
+        "streams of a device: eager work is not queued",
+    ),
+    (r"^NestedIOFunction$", "PyTorch's own internals, and what it has deprecated"),
+    (
+        r"^SAC_IGNORED_OPS$|^CheckpointPolicy$|^SelectiveCheckpointContext$|^create_selective_checkpoint_contexts$"
+        r"|^GraphExecGroup$",
+        "policies over PyTorch's own op overloads (`torch.ops.aten`)",
+    ),
     (r"torch\.Tensor\.index$", "functorch's first-class dims"),
     (
         r"^overrides$",

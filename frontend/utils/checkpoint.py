@@ -45,6 +45,35 @@ def check_backward_validity(inputs: Iterable[Any]) -> None:
         warnings.warn("None of the inputs have requires_grad=True. Gradients will be None", stacklevel=2)
 
 
+def get_device_states(*args: Any) -> tuple[list[int], list[Tensor]]:
+    """The devices other than the CPU that the arguments are on, and the states of their generators."""
+    return [], []
+
+
+def set_device_states(
+    devices: Sequence[int], states: Sequence[Tensor], *, device_type: str | None = None
+) -> None:
+    """Restore what `get_device_states` gave."""
+    if len(devices) or len(states):
+        raise RuntimeError(
+            "set_device_states: there are no generators but the CPU's, see torch.set_rng_state"
+        )
+
+
+class DefaultDeviceType:
+    """The kind of device whose random state a checkpoint keeps where its arguments are all on the CPU."""
+
+    _default_device_type = "cuda"
+
+    @staticmethod
+    def set_device_type(device: str = "cuda") -> None:
+        DefaultDeviceType._default_device_type = device
+
+    @staticmethod
+    def get_device_type() -> str:
+        return DefaultDeviceType._default_device_type
+
+
 def noop_context_fn() -> tuple[Any, Any]:
     """The contexts of forward and recomputation by default: nothing."""
     return contextlib.nullcontext(), contextlib.nullcontext()
@@ -297,6 +326,7 @@ def checkpoint_sequential(
 
 
 __all__ = [
-    "CheckpointError", "CheckpointFunction", "check_backward_validity", "checkpoint", "checkpoint_sequential",
-    "detach_variable", "noop_context_fn", "set_checkpoint_debug_enabled", "set_checkpoint_early_stop",
+    "CheckpointError", "CheckpointFunction", "DefaultDeviceType", "check_backward_validity", "checkpoint",
+    "checkpoint_sequential", "detach_variable", "get_device_states", "noop_context_fn", "set_device_states",
+    "set_checkpoint_debug_enabled", "set_checkpoint_early_stop",
 ]  # fmt: skip
