@@ -247,3 +247,8 @@ def test_gradcheck_finds_wrong_gradients_and_takes_its_options():
         torch.autograd.gradcheck(torch.sin, x, check_batched_forward_grad=True)
     with pytest.warns(UserWarning, match="is not a double precision"):
         torch.autograd.gradcheck(torch.sin, torch.ones(1, requires_grad=True), atol=0.1)
+
+
+def test_what_pytorch_has_removed_says_so():
+    with pytest.raises(RuntimeError, match=r"use torch.tensor\(\.\.\.\) instead"):
+        torch.autograd.variable(1.0)

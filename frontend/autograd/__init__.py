@@ -5,7 +5,7 @@ import types as _types
 
 from ..lazy import Lazy as _Lazy
 from ..tensor import Tensor
-from . import anomaly_mode, graph, variable
+from . import anomaly_mode, graph
 from .anomaly_mode import detect_anomaly, set_detect_anomaly
 from .api import backward, grad
 from .function import Function, FunctionCtx, once_differentiable
@@ -20,7 +20,7 @@ from .grad_mode import (
     set_multithreading_enabled,
 )
 from .gradcheck import gradcheck, gradgradcheck
-from .variable import Variable
+from .variable import Variable, variable
 
 __all__ = [
     "Function", "FunctionCtx", "Tensor", "Variable", "anomaly_mode", "backward",

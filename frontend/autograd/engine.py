@@ -290,7 +290,9 @@ def accumulate_grad(variable: Tensor, grad: Tensor, own: bool) -> None:
     """
     if not variable._requires_grad:
         return
-    old = variable.grad
+    old, extra = variable.grad, variable._extra
+    if extra is not None and extra.grad_dtype not in ("own", None, grad.dtype):
+        grad = dispatch.apply(_CONVERT, (grad,), {"dtype": extra.grad_dtype})
     if old is None:
         if local.grad_enabled:
             new = _copied(grad)
@@ -303,7 +305,6 @@ def accumulate_grad(variable: Tensor, grad: Tensor, own: bool) -> None:
         variable._set_grad(dispatch.apply(_ADD, (old, grad)))
     else:
         dispatch.write(old, dispatch.apply(_ADD, (old, grad)))
-    extra = variable._extra
     if extra is not None:
         for hook in list(extra.post_accumulate.values()):
             hook(variable)

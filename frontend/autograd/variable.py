@@ -20,3 +20,8 @@ class _VariableMeta(type):
 
 class Variable(metaclass=_VariableMeta):
     """`Variable(tensor)` is a tensor over the same memory; every tensor is an instance."""
+
+
+def variable(*args: Any, **kwargs: Any) -> Tensor:
+    """RuntimeError: PyTorch has removed it."""
+    raise RuntimeError("torch.autograd.variable(...) is deprecated, use torch.tensor(...) instead")
