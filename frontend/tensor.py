@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -86,7 +86,15 @@ grad_accesses = [0]
 class AutogradExtra:
     """Autograd state that few tensors have."""
 
-    __slots__ = ("accumulator", "creation", "hooks", "post_accumulate", "retains_grad", "untracked")
+    __slots__ = (
+        "accumulator",
+        "creation",
+        "grad_dtype",
+        "hooks",
+        "post_accumulate",
+        "retains_grad",
+        "untracked",
+    )
 
     def __init__(self) -> None:
         self.accumulator: Any = None  # weak reference to the AccumulateGrad node
@@ -95,6 +103,8 @@ class AutogradExtra:
         self.retains_grad = False
         self.creation = ""  # why a view may not be written to while grad mode is on
         self.untracked = False  # made by `.data`: writes do not count as new versions
+        # What `.grad` is accumulated in; the tensor's own dtype unless set, None for whatever comes.
+        self.grad_dtype: dtypes.DType | Literal["own"] | None = "own"
 
 
 @lru_cache(maxsize=1 << 16)
@@ -293,6 +303,25 @@ class Tensor:
             notify(self, self._grad)
         self._grad = new
 
+    @property
+    def grad_dtype(self) -> dtypes.DType | None:
+        """The dtype in which `.grad` is accumulated: the tensor's own unless it is set; None for whatever comes."""
+        found = "own" if self._extra is None else self._extra.grad_dtype
+        return self.dtype if found == "own" else found  # type: ignore[return-value]
+
+    @grad_dtype.setter
+    def grad_dtype(self, value: dtypes.DType | None) -> None:
+        if self.grad_fn is not None:
+            raise RuntimeError("grad_dtype can only be set on leaf tensors.")
+        if value is not None and not isinstance(value, dtypes.DType):
+            raise TypeError(f"grad_dtype must be a torch.dtype or None, not {type(value).__name__}")
+        if self._grad is not None and value is not None and self._grad.dtype is not value:
+            raise RuntimeError(
+                f"Cannot set grad_dtype to '{scalar_type_name(value)}' because there is already a gradient with dtype "
+                f"'{_scalar_type(self._grad)}'."
+            )
+        self._autograd_extra().grad_dtype = value
+
     def _check_grad(self, new: Any) -> None:
         if not isinstance(new, Tensor):
             raise TypeError(
@@ -300,10 +329,11 @@ class Tensor:
             )
         if new is self:
             raise RuntimeError("can't assign Variable as its own grad")
-        if new.dtype is not self.dtype:
+        wanted = self.grad_dtype
+        if wanted is not None and new.dtype is not wanted:
             raise RuntimeError(
                 f"attempting to assign a gradient with dtype '{_CXX_NAMES[new.dtype.name]}' to a tensor with "
-                f"grad_dtype '{_scalar_type(self)}'. The gradient must match the tensor's grad_dtype (defaults to "
+                f"grad_dtype '{scalar_type_name(wanted)}'. The gradient must match the tensor's grad_dtype (defaults to "
                 "the tensor's dtype). You can set the tensor's grad_dtype attribute with a specific dtype, or None "
                 "to allow any dtype. Set grad_dtype with caution. Diverging the dtypes of a tensor and its gradient "
                 "may break downstream systems that assume they match."

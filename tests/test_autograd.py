@@ -324,3 +324,17 @@ def test_gradients_do_not_depend_on_the_order_of_building() -> None:
         (made[0] * made[1] + made[2]).sum().backward()
         want = (x.exp() * 2 * x + x.exp() * 2 + x.cos()).detach()
         np.testing.assert_allclose(x.grad.numpy(), want.numpy())
+
+
+def test_a_gradient_may_have_a_dtype_of_its_own():
+    x = torch.ones(2, requires_grad=True)
+    assert x.grad_dtype is torch.float32
+    x.grad_dtype = torch.float64
+    (x * 3).sum().backward()
+    assert x.grad.dtype is torch.float64 and x.grad.tolist() == [3, 3]
+    with pytest.raises(RuntimeError, match="because there is already a gradient with dtype"):
+        x.grad_dtype = torch.float16
+    x.grad_dtype = None
+    x.grad = torch.ones(2, dtype=torch.float16)
+    with pytest.raises(RuntimeError, match="grad_dtype can only be set on leaf tensors"):
+        (x * 1).grad_dtype = torch.float64
