@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -21,6 +22,10 @@ from ..random import random_call, uniform_
 from ..tape_folded import folded
 from ..tensor import Tensor, scalar_type_name
 
+_HALVES = (dtypes.f16, dtypes.bf16)
+# Activations whose results are the input, a constant, or the input times a constant.
+_EXACT = ("relu", "clamp", "threshold", "leaky_relu", "hardshrink")
+
 
 def _activation(name: str, grad_name: str, input: Tensor, inplace: bool, **attrs: Any) -> Tensor:
     op = op_named(name)
@@ -28,10 +33,23 @@ def _activation(name: str, grad_name: str, input: Tensor, inplace: bool, **attrs
         raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{scalar_type_name(input.dtype)}'")
 
     def compute() -> Tensor:
+        if input.dtype in _HALVES and name not in _EXACT:
+            # In float32, the result and the gradient rounded once, as in PyTorch.
+            return folded(
+                grad_name, (input,), lambda: apply(op, (input.to(dtypes.f32),), attrs).to(input.dtype)
+            )
         result: Tensor = apply(op, (input,), attrs, grad_name)
         return result
 
     return overwrite(input, compute) if inplace else compute()
+
+
+def _normalized(function: Callable[..., Tensor], input: Tensor, dim: int, dtype: DType | None) -> Tensor:
+    """softmax or log_softmax, of 16-bit floats in float32."""
+    if input.dtype not in _HALVES or dtype is not None:
+        return function(input, dim, dtype)
+    name = "SoftmaxBackward0" if function is reductions.softmax else "LogSoftmaxBackward0"
+    return folded(name, (input,), lambda: function(input.to(dtypes.f32), dim).to(input.dtype))
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -128,19 +146,19 @@ def _chosen_dim(name: str, rank: int, dim: int | None) -> int:
 def softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
 ) -> Tensor:
-    return reductions.softmax(input, _chosen_dim("softmax", input.ndim, dim), dtype)
+    return _normalized(reductions.softmax, input, _chosen_dim("softmax", input.ndim, dim), dtype)
 
 
 def log_softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
 ) -> Tensor:
-    return reductions.log_softmax(input, _chosen_dim("log_softmax", input.ndim, dim), dtype)
+    return _normalized(reductions.log_softmax, input, _chosen_dim("log_softmax", input.ndim, dim), dtype)
 
 
 def softmin(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
 ) -> Tensor:
-    return reductions.softmax(-input, _chosen_dim("softmin", input.ndim, dim), dtype)
+    return _normalized(reductions.softmax, -input, _chosen_dim("softmin", input.ndim, dim), dtype)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -12,17 +12,35 @@ from ..autograd.grad_mode import no_grad
 from ..dispatch import apply, op_named
 from ..functional_shape import broadcast_tensors
 from ..inplace import finish
+from ..ir import dtypes
+from ..tape_folded import folded
 from ..tensor import Tensor
 from .padding import pad
 from .windows import avg_pool2d, avg_pool3d
 
 _STANDARDIZE, _RMS_NORM = op_named("standardize"), op_named("rms_norm")
 _MEAN, _VAR = op_named("mean"), op_named("var")
+_HALVES = (dtypes.f16, dtypes.bf16)
+
+
+def _in_float32(grad_name: str, compute: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+    """What is computed of the inputs in float32, rounded once, its gradients too."""
+    first = inputs[0]
+    assert first is not None
+
+    def rounded() -> Tensor:
+        return compute(*(None if t is None else t.to(dtypes.f32) for t in inputs)).to(first.dtype)
+
+    return folded(grad_name, inputs, rounded)
 
 
 def _standardize(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, dims: tuple[int, ...], eps: float, grad_name: str
 ) -> Tensor:
+    if x.dtype in _HALVES:
+        return _in_float32(
+            grad_name, lambda *wide: _standardize(*wide, dims, eps, grad_name), x, weight, bias
+        )
     attrs = {"dims": dims, "eps": float(eps)}
     if weight is None:
         result: Tensor = apply(_STANDARDIZE, (x,), attrs, grad_name)
@@ -51,10 +69,11 @@ def _track(
     x: Tensor, dims: tuple[int, ...], running_mean: Tensor | None, running_var: Tensor | None, momentum: Any
 ) -> None:
     """Move the running statistics towards those of x over `dims`; per-instance ones are averaged."""
+    fixed = x.detach().to(dtypes.f32) if x.dtype in _HALVES else x.detach()
     with no_grad():
         for running, op, attrs in ((running_mean, _MEAN, {}), (running_var, _VAR, {"correction": 1})):
             if running is not None:
-                latest: Tensor = apply(op, (x.detach(),), {"dims": dims, "keepdim": True, **attrs})
+                latest: Tensor = apply(op, (fixed,), {"dims": dims, "keepdim": True, **attrs})
                 if 0 not in dims:
                     latest = latest.mean(0)
                 _follow(running, latest.reshape(-1), momentum)
@@ -93,6 +112,9 @@ def batch_norm(
 def _by_running(
     x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
+    if x.dtype in _HALVES:
+        name = "NativeBatchNormBackward0"
+        return _in_float32(name, lambda *wide: _by_running(*wide, eps), x, mean, variance, weight, bias)
     scale = (variance + float(eps)).rsqrt()
     if weight is not None:
         scale = scale * weight
@@ -181,8 +203,14 @@ def rms_norm(
     """input over its root mean square along its last dims; `eps` is the dtype's epsilon unless given."""
     dims = _trailing(input, normalized_shape, "*", weight=weight)
     attrs = {"dims": dims, "eps": float(ml_dtypes.finfo(input.dtype.numpy).eps if eps is None else eps)}
-    result: Tensor = apply(_RMS_NORM, (input,) if weight is None else (input, weight), attrs)
-    return result
+
+    def compute(x: Tensor, scale: Tensor | None) -> Tensor:
+        found: Tensor = apply(_RMS_NORM, (x,) if scale is None else (x, scale), attrs)
+        return found
+
+    if input.dtype in _HALVES:
+        return _in_float32("FusedRmsNormBackward0", compute, input, weight)
+    return compute(input, weight)
 
 
 def group_norm(

@@ -315,6 +315,11 @@ result = z, x, repr(layers), repr(named), repr(values), repr(table), [len(c) for
         nn.Linear(4, 5, dtype=torch.bfloat16) <- t
         nn.Conv2d(4, 3, 2, dtype=torch.bfloat16) <- im
         nn.LayerNorm(4, dtype=torch.bfloat16) <- t
+        nn.RMSNorm(4, dtype=torch.bfloat16) <- t
+        nn.GroupNorm(2, 4, dtype=torch.bfloat16) <- im
+        nn.BatchNorm2d(4) <- im
+        nn.BatchNorm2d(4).bfloat16().eval() <- im
+        nn.InstanceNorm2d(4) <- im
         nn.Embedding(5, 3, dtype=torch.bfloat16) <- i
         nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).bfloat16() <- t
         nn.MaxPool2d(2) <- im
@@ -322,6 +327,9 @@ result = z, x, repr(layers), repr(named), repr(values), repr(table), [len(c) for
         "float16": full("""
         nn.Linear(4, 5, dtype=torch.float16) <- t
         nn.ReLU() <- t
+        nn.LayerNorm(4, dtype=torch.float16) <- t
+        nn.Softmax(1) <- t
+        nn.GELU() <- t
         """),
         "float64": full("""
         nn.LSTM(4, 3, 2, bidirectional=True).double() <- seq, (h2, c2)
@@ -329,6 +337,18 @@ result = z, x, repr(layers), repr(named), repr(values), repr(table), [len(c) for
         nn.BatchNorm2d(4).double() <- im
         nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0).double() <- q
         """),
+    },
+    tolerances={
+        # PyTorch rounds its statistics to the 16-bit type.
+        **{
+            full(f"{line} [bfloat16]"): (6e-2, 3e-3)
+            for line in (
+                "nn.LayerNorm(4, dtype=torch.bfloat16) <- t",
+                "nn.RMSNorm(4, dtype=torch.bfloat16) <- t", "nn.GroupNorm(2, 4, dtype=torch.bfloat16) <- im",
+                "nn.InstanceNorm2d(4) <- im",
+            )
+        },
+        full("nn.LayerNorm(4, dtype=torch.float16) <- t [float16]"): (6e-3, 4e-4),
     },
     eager_only={
         "parametrize": "modules are made and changed inside it",
