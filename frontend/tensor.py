@@ -307,7 +307,7 @@ class Tensor:
     def grad_dtype(self) -> dtypes.DType | None:
         """The dtype in which `.grad` is accumulated: the tensor's own unless it is set; None for whatever comes."""
         found = "own" if self._extra is None else self._extra.grad_dtype
-        return self.dtype if found == "own" else found  # type: ignore[return-value]
+        return self.dtype if found == "own" else found
 
     @grad_dtype.setter
     def grad_dtype(self, value: dtypes.DType | None) -> None:
