@@ -6,6 +6,7 @@ it."""
 
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple
 
 from ..func.levels import Level
@@ -26,7 +27,14 @@ class _DualLevel:
         local.grad_enabled = True
 
 
-_levels: list[_DualLevel] = []
+class _Levels(threading.local):
+    """This thread's level, if it is in one."""
+
+    def __init__(self) -> None:
+        self.open: list[_DualLevel] = []
+
+
+_levels = _Levels()
 
 
 class UnpackedDualTensor(NamedTuple):
@@ -38,26 +46,26 @@ class UnpackedDualTensor(NamedTuple):
 
 def enter_dual_level() -> int:
     """Begin a level; returns its number. Levels do not nest."""
-    if _levels:
+    if _levels.open:
         raise RuntimeError("Nested forward mode AD is not supported at the moment")
-    _levels.append(_DualLevel())
-    return len(_levels) - 1
+    _levels.open.append(_DualLevel())
+    return len(_levels.open) - 1
 
 
 def exit_dual_level(*, level: int | None = None) -> None:
     """End the level: its dual tensors have no tangents from then on."""
-    if level is not None and level != len(_levels) - 1:
+    if level is not None and level != len(_levels.open) - 1:
         raise RuntimeError(
             "Trying to exit a forward AD level that was not the last one that was created. This is not supported."
         )
-    if not _levels:
+    if not _levels.open:
         raise RuntimeError("Trying to exit a forward AD level but no level exists")
-    local.grad_enabled = _levels.pop().grad_mode
+    local.grad_enabled = _levels.open.pop().grad_mode
 
 
 def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> Tensor:
     """The tensor with a direction: what is computed from it has a tangent."""
-    if not _levels or (level is not None and level < 0):
+    if not _levels.open or (level is not None and level < 0):
         raise RuntimeError(
             "Trying to create a dual Tensor for forward AD but no level exists, make sure to enter_dual_level() first."
         )
@@ -68,7 +76,7 @@ def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> T
         raise RuntimeError(
             f"Expected primal and tangent to have the same size: {list(tensor.shape)} and {list(tangent.shape)}"
         )
-    current = _levels[-1]
+    current = _levels.open[-1]
     leaf = current.level.input(tensor)
     current.leaves.append(leaf)
     current.tangents.append(tangent)
@@ -77,9 +85,9 @@ def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> T
 
 def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTensor:
     """The tensor's value and its tangent."""
-    if not _levels or (level is not None and level < 0):
+    if not _levels.open or (level is not None and level < 0):
         return UnpackedDualTensor(tensor, None)
-    current = _levels[-1]
+    current = _levels.open[-1]
     tangent = None
     if current.leaves and gradient_edge(tensor) is not None and tensor.dtype.kind in ("float", "complex"):
         tangent = LinearMap(current.level, current.leaves, (tensor,)).push(current.tangents)[0]
