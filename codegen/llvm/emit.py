@@ -31,6 +31,7 @@ from .alias import MAX_ALIAS_CLASSES
 from .expressions import ExpressionEmitter
 from .index import IndexEmitter, VectorLoop
 from .memory import MemoryEmitter
+from .repeat import counted_loop
 from .scalar_ops import ScalarOps
 from .text import Value, Writer, const, literal, memory_type, splat, vector_const
 
@@ -229,31 +230,8 @@ class _KernelEmitter:
             raise ValueError(f"kernel {self.kernel.name}: the parallel loop {loop.var} is not the whole body")
 
     def _loop(self, var: str, begin: Value, end: Value, body: Sequence[Stmt], may_be_empty: bool) -> None:
-        number = self.w.fresh("")
-        preheader = self.w.preheader()
-        if may_be_empty:
-            self.w.line(f"%g{number} = icmp sgt i64 {end.text}, {begin.text}")
-            self.w.line(f"br i1 %g{number}, label %pre{number}, label %exit{number}")
-        else:
-            self.w.line(f"br label %pre{number}")
-        self.w.line(f"pre{number}:")
-        entered = self.w.preheader() if may_be_empty else preheader
-        self.w.line(f"br label %loop{number}")
-        self.w.open(is_loop=True, preheader=preheader, entered=entered)
-        i = f"%i{number}"
-        self.w.line(f"loop{number}:")
-        self.w.line(f"{i} = phi i64 [ {begin.text}, %pre{number} ], [ %n{number}, %latch{number} ]")
-        env = self.index.env
-        self.index.env = {**env, var: Value(i, dtypes.i64, 0, self.w.level)}
-        self._block(body)
-        self.index.env = env
-        self.w.line(f"br label %latch{number}")
-        self.w.line(f"latch{number}:")
-        self.w.line(f"%n{number} = add nuw nsw i64 {i}, 1")
-        self.w.line(f"%c{number} = icmp slt i64 %n{number}, {end.text}")
-        self.w.line(f"br i1 %c{number}, label %loop{number}, label %exit{number}")
-        self.w.close()
-        self.w.line(f"exit{number}:")
+        with counted_loop(self.w, self.index, var, begin, end, may_be_empty):
+            self._block(body)
 
     def _vector(self, loop: For) -> None:
         if self.index.vector is not None:

@@ -1,4 +1,4 @@
-"""Repeats: loops in the program's entry, and which of their buffers never meet."""
+"""Counted loops, in kernels and in the program's entry, and which buffers of a repeat never meet."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..loops.nodes import Part
 from .index import IndexEmitter
-from .text import Value, Writer
+from .text import Value, Writer, const
 
 
 @contextmanager
-def loop(w: Writer, index: IndexEmitter, var: str, count: DimLike) -> Iterator[None]:
-    """What is written inside runs for `var` = 0, 1, ..., `count` - 1."""
-    end = index.value(count)
+def counted_loop(
+    w: Writer, index: IndexEmitter, var: str, begin: Value, end: Value, may_be_empty: bool
+) -> Iterator[None]:
+    """What is written inside runs for `var` from `begin` up to `end`, not included."""
     number = w.fresh("")
     preheader = w.preheader()
-    may_be_empty = dims.bounds(count)[0] < 1
     if may_be_empty:
-        w.line(f"%g{number} = icmp sgt i64 {end.text}, 0")
+        w.line(f"%g{number} = icmp sgt i64 {end.text}, {begin.text}")
         w.line(f"br i1 %g{number}, label %pre{number}, label %exit{number}")
     else:
         w.line(f"br label %pre{number}")
@@ -29,7 +29,7 @@ def loop(w: Writer, index: IndexEmitter, var: str, count: DimLike) -> Iterator[N
     w.line(f"br label %loop{number}")
     w.open(is_loop=True, preheader=preheader, entered=entered)
     w.line(f"loop{number}:")
-    w.line(f"%i{number} = phi i64 [ 0, %pre{number} ], [ %n{number}, %latch{number} ]")
+    w.line(f"%i{number} = phi i64 [ {begin.text}, %pre{number} ], [ %n{number}, %latch{number} ]")
     env = index.env
     index.env = {**env, var: Value(f"%i{number}", dtypes.i64, 0, w.level)}
     yield
@@ -41,6 +41,14 @@ def loop(w: Writer, index: IndexEmitter, var: str, count: DimLike) -> Iterator[N
     w.line(f"br i1 %c{number}, label %loop{number}, label %exit{number}")
     w.close()
     w.line(f"exit{number}:")
+
+
+@contextmanager
+def loop(w: Writer, index: IndexEmitter, var: str, count: DimLike) -> Iterator[None]:
+    """What is written inside runs for `var` = 0, 1, ..., `count` - 1."""
+    end = index.value(count)
+    with counted_loop(w, index, var, const(0, dtypes.i64), end, dims.bounds(count)[0] < 1):
+        yield
 
 
 def take_turns(a: Part, b: Part) -> bool:
