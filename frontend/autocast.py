@@ -1,6 +1,6 @@
 """Mixed precision: in which dtype a function computes while autocast is on.
 
-Functions of three kinds are marked where they are defined: `@lower_precision` (products, convolutions), `@full_precision`
+Functions are marked where they are defined: `@lower_precision` (products, convolutions), `@full_precision`
 (losses and others that need the range), `@widest` (all operands in the widest dtype among them). The lists are those of
 PyTorch's CPU autocast, https://docs.pytorch.org/docs/stable/amp.html#cpu-op-specific-behavior. What a marked function
 calls is not cast again. `amp/` has the public names.
@@ -69,6 +69,8 @@ def _cast(value: Any, dtype: DType) -> Any:
         return _cast_tensor(value, dtype) if _eligible(value) and value.dtype is not dtype else value
     if type(value) in (list, tuple):
         return type(value)(_cast(v, dtype) for v in value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # weights of a layer
+        return type(value)(*[_cast(v, dtype) for v in value])
     return value
 
 
@@ -92,7 +94,7 @@ def _cast_tensor(value: Tensor, dtype: DType) -> Tensor:
     return known[1]
 
 
-def _marked(function: F, choose: Callable[[DType, Any], DType]) -> F:
+def _marked(function: F, choose: Callable[[DType, Any], DType] | None) -> F:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if local.autocast is None and local.backend.capture is None:
@@ -100,8 +102,10 @@ def _marked(function: F, choose: Callable[[DType, Any], DType]) -> F:
         dtype = _active()
         if dtype is None:
             return function(*args, **kwargs)
-        wanted = choose(dtype, (args, kwargs.values()))
-        cast = [_cast(a, wanted) for a in args], {k: _cast(v, wanted) for k, v in kwargs.items()}
+        cast: Any = args, kwargs
+        if choose is not None:
+            wanted = choose(dtype, (args, kwargs.values()))
+            cast = [_cast(a, wanted) for a in args], {k: _cast(v, wanted) for k, v in kwargs.items()}
         enabled = local.autocast.enabled
         enabled["cpu"] = False
         local.autocast.traced += 1
@@ -131,6 +135,11 @@ def _widest(dtype: DType, arguments: Any) -> DType:
                 if _eligible(one) and one.dtype is dtypes.f32:
                     return dtypes.f32
     return dtype
+
+
+def uncast(function: F) -> F:
+    """The function computes in its operands' dtypes, though what it is made of would cast."""
+    return _marked(function, None)
 
 
 def widest(function: F) -> F:

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import dispatch
 from .arguments import tensor_argument
-from .autocast import full_precision, lower_precision
+from .autocast import full_precision, lower_precision, uncast
 from .dispatch import apply, op_named
 from .functional_arithmetic import add, mul, sub
 from .functional_pointwise import where
@@ -184,7 +184,7 @@ def baddbmm(
     return finish(folded("BaddbmmBackward0", (input, batch1, batch2), compute), out, "baddbmm")
 
 
-@lower_precision
+@uncast
 def addmv(
     input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None
 ) -> Tensor:
@@ -234,6 +234,7 @@ def _from_sublists(arguments: list[Any]) -> tuple[str, list[Tensor]]:
     return (equation + "->" + term(arguments[-1]) if len(arguments) % 2 else equation), tensors
 
 
+@lower_precision
 def einsum(equation: Any, *operands: Any) -> Tensor:
     """Einstein summation: products of the operands, summed over the letters that the result does not name."""
     if isinstance(equation, Tensor):
@@ -348,6 +349,7 @@ def _contract(a: Tensor, la: str, b: Tensor, lb: str, later: set[str]) -> tuple[
     return result, batch + left + right
 
 
+@lower_precision
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) -> Tensor:
     """The product summed over the last `dims` of a and the first of b, or over two lists of dims."""
     if isinstance(dims, Tensor):

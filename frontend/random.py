@@ -15,9 +15,11 @@ import numpy as np
 
 from . import capture
 from .arguments import as_dim
+from .autograd.grad_mode import no_grad
 from .counter_draws import counter_draws
 from .creation import empty_like
 from .device import require_cpu
+from .dispatch import apply, op_named
 from .functional_complex import view_as_complex, view_as_real
 from .functional_shape import broadcast_shapes
 from .generator import Generator, default_generator, philox_state
@@ -194,6 +196,17 @@ def exponential_(target: Tensor, lambd: float = 1.0, *, generator: Generator | N
     return fill(target, "exponential", generator, lambda g, n: g.exponential(n, target.dtype, lambd))
 
 
+_DRAWN_FROM = op_named("drawn_from")
+
+
+def drawn_from(result: Tensor, name: str, *parameters: Any) -> Tensor:
+    """Drawn numbers with the history that PyTorch gives them: a gradient of 0 for what says how they are distributed."""
+    for parameter in parameters:
+        if isinstance(parameter, Tensor) and parameter.requires_grad:
+            result = apply(_DRAWN_FROM, (parameter, result), {}, name)
+    return result
+
+
 # New tensors
 
 
@@ -363,15 +376,20 @@ def normal(
     shapes = [tuple(t.shape) for t in (mean, std) if isinstance(t, Tensor)]
     first = mean if isinstance(mean, Tensor) else std
     assert isinstance(first, Tensor)
-    sample = randn(tuple(broadcast_shapes(*shapes)), dtype=first.dtype, generator=generator)
-    result = sample * std + mean
+    with no_grad():
+        sample = randn(tuple(broadcast_shapes(*shapes)), dtype=first.dtype, generator=generator)
+        result = sample * std + mean
+    kind = 3 if len(shapes) == 2 else 1 if isinstance(mean, Tensor) else 2
+    result = drawn_from(result, f"NormalBackward{kind}", mean, std)
     return result if out is None else out.copy_(result)
 
 
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """0 or 1, one with the probability that stands in `input` (or with `p` everywhere)."""
-    made = empty_like(input)
-    return bernoulli_(made, input if p is None else p, generator=generator)
+    if p is not None:
+        return bernoulli_(empty_like(input), p, generator=generator)
+    made = bernoulli_(empty_like(input), input.detach(), generator=generator)
+    return drawn_from(made, "BernoulliBackward0", input)
 
 
 def multinomial(

@@ -17,7 +17,7 @@ from .dispatch import apply, op_named
 from .functional_shape import broadcast_tensors
 from .generator import Generator, default_generator
 from .ir import dtypes
-from .random import fill
+from .random import drawn_from, fill
 from .tensor import Array, Tensor, scalar_type_name, wrap
 
 _IMPLICIT_GAMMA, _IMPLICIT_DIRICHLET = op_named("implicit_gamma"), op_named("implicit_dirichlet")
@@ -44,7 +44,8 @@ def _drawn(
 def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     """Poisson numbers with the rates in `input`."""
     tensor_argument(input, "poisson")
-    return _drawn("poisson", "poisson_cpu", generator_samplers.poisson, generator, input, half=True)
+    found = _drawn("poisson", "poisson_cpu", generator_samplers.poisson, generator, input, half=True)
+    return drawn_from(found, "PoissonBackward0", input)
 
 
 def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) -> Tensor:

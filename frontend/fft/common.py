@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..arguments import wrap_dim
+from ..autocast import full_precision
 from ..dispatch import apply, op_named
 from ..ir import dtypes
 from ..promotion import convert, get_default_dtype
@@ -15,6 +16,7 @@ _C2C, _R2C, _C2R, _PAD = map(op_named, ("fft_c2c", "fft_r2c", "fft_c2r", "pad"))
 _OPPOSITE = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
 
 
+@full_precision
 def floating(input: Tensor) -> Tensor:
     """Integers as the default dtype; RuntimeError for narrow floats, as on PyTorch's CPU."""
     if input.dtype in (dtypes.f16, dtypes.bf16):

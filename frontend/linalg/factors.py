@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..autocast import full_precision
 from ..creation import eye
 from ..dispatch import apply, op_named
 from ..functional_arithmetic import mul, sub
@@ -34,6 +35,7 @@ _CHOLESKY, _QR, _SVD, _SVDVALS, _EIGH, _EIGVALSH, _EIG, _EIGVALS, _GEQRF = map(
 )
 
 
+@full_precision
 def cholesky(A: Tensor, *, upper: bool = False, out: Tensor | None = None) -> Tensor:
     """L of A = L L^H, or U of A = U^H U; LinAlgError where A is not positive definite."""
     return finish(
@@ -65,6 +67,7 @@ def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None, out
     return named("linalg_svd", apply(_SVD, (A,), {"full_matrices": full_matrices}), out)
 
 
+@full_precision
 def svdvals(A: Tensor, *, driver: str | None = None, out: Tensor | None = None) -> Tensor:
     """The singular values, the largest first."""
     _need_no_driver(driver)
@@ -76,6 +79,7 @@ def eigh(A: Tensor, UPLO: str = "L", *, out: Any = None) -> Any:
     return named("linalg_eigh", apply(_EIGH, (A,), {"UPLO": UPLO}), out)
 
 
+@full_precision
 def eigvalsh(A: Tensor, UPLO: str = "L", *, out: Tensor | None = None) -> Tensor:
     """The eigenvalues of Hermitian matrices, the smallest first."""
     return finish(apply(_EIGVALSH, (A,), {"UPLO": UPLO}), out, "linalg_eigvalsh")
@@ -86,6 +90,7 @@ def eig(A: Tensor, *, out: Any = None) -> Any:
     return named("linalg_eig", apply(_EIG, (A,)), out)
 
 
+@full_precision
 def eigvals(A: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The eigenvalues of square matrices, complex."""
     return finish(apply(_EIGVALS, (A,)), out, "linalg_eigvals")
@@ -133,6 +138,7 @@ def _reflected(A: Tensor, tau: Tensor, value: Tensor, adjoint: bool, backwards: 
     return value
 
 
+@full_precision
 def householder_product(A: Tensor, tau: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The first columns of the product of the reflections that A and tau hold (as of `geqrf`)."""
     _check_reflections("torch.linalg.householder_product", A, tau)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..arguments import wrap_dim
+from ..autocast import full_precision
 from ..dispatch import apply, constant, op_named
 from ..functional_arithmetic import div, mul, pow
 from ..functional_pointwise import abs, eq, gt, maximum, where
@@ -126,6 +127,7 @@ def _pair(dim: Any, rank: int) -> tuple[int, int]:
     return first, second
 
 
+@full_precision
 def matrix_norm(
     A: Tensor,
     ord: Any = "fro",
@@ -191,6 +193,7 @@ def norm(
     return vector_norm(A, 2 if ord is None else ord, dim, keepdim, dtype=dtype, out=out)
 
 
+@full_precision
 def cond(A: Tensor, p: Any = None, *, out: Tensor | None = None) -> Tensor:
     """The condition number by the norm `p`: norm(A) * norm(A^-1)."""
     if A.ndim < 2:
@@ -217,6 +220,7 @@ def cond(A: Tensor, p: Any = None, *, out: Tensor | None = None) -> Tensor:
     return finish(mul(matrix_norm(A, p), matrix_norm(inverse, p)), out, "linalg_cond")
 
 
+@full_precision
 def matrix_rank(
     A: Tensor,
     tol: Any = None,

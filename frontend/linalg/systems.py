@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import capture
+from ..autocast import full_precision
 from ..creation import empty, eye, zeros
 from ..dispatch import apply, constant, op_named
 from ..functional_arithmetic import add, mul, sub
@@ -48,6 +49,7 @@ _INV, _SOLVE, _DET, _SLOGDET, _LU, _ORDER, _INVERSE_ORDER, _TRIANGULAR, _PINV, _
 )
 
 
+@full_precision
 def inv(A: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The inverse of square matrices; LinAlgError for a singular one."""
     return finish(apply(_INV, (A,), {"check": "linalg.inv"})[0], out, "linalg_inv")
@@ -91,6 +93,7 @@ def _solve_ex(A: Tensor, B: Tensor, left: bool, check: str) -> tuple[Tensor, Ten
     return solved
 
 
+@full_precision
 def solve(A: Tensor, B: Tensor, *, left: bool = True, out: Tensor | None = None) -> Tensor:
     """X of A X = B, or of X A = B without `left`; LinAlgError for singular A."""
     return finish(_solve_ex(A, B, left, "torch.linalg.solve")[0], out, "linalg_solve")
@@ -283,6 +286,7 @@ def _need_full_rank(rank: Tensor, n: int) -> None:
 # Tensors as matrices
 
 
+@full_precision
 def tensorinv(A: Tensor, ind: int = 2, *, out: Tensor | None = None) -> Tensor:
     """The inverse for `tensordot` over the last dims of A, from `ind` on."""
     if ind <= 0:
@@ -297,6 +301,7 @@ def tensorinv(A: Tensor, ind: int = 2, *, out: Tensor | None = None) -> Tensor:
     return finish(reshape(inv(reshape(A, (last, first))), (*shape[ind:], *shape[:ind])), out, "tensorinv")
 
 
+@full_precision
 def tensorsolve(A: Tensor, B: Tensor, dims: Any = None, *, out: Tensor | None = None) -> Tensor:
     """X of tensordot(A, X) = B; `dims` of A are moved to its end first."""
     if dims is not None:

@@ -10,6 +10,7 @@ from .. import functional_pointwise as pointwise
 from ..autocast import full_precision
 from ..dispatch import apply, op_named
 from ..tensor import Tensor
+from .activations import log_softmax
 from .reduction import check, legacy, reduced
 
 
@@ -178,7 +179,7 @@ def cross_entropy(
             "cross_entropy: weight tensor should be defined either for all "
             f"{classes} classes or no classes but got weight tensor of shape: {list(weight.shape)}"
         )
-    logp: Tensor = apply(op_named("log_softmax"), (input,), {"dim": dim}, "LogSoftmaxBackward0")
+    logp = log_softmax(input, dim)
     if target.dtype.is_floating_point and tuple(target.shape) == tuple(input.shape):
         return _soft_targets(logp, target, weight, reduction, label_smoothing, dim, classes)
     if label_smoothing == 0.0:

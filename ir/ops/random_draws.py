@@ -250,3 +250,27 @@ declare(
         ),
     )
 )
+
+
+declare(
+    Op(
+        "drawn_from",
+        "drawn_from(parameter, x): the numbers x, drawn from a distribution of that parameter; its gradient is 0.",
+        infer=lambda parameter, x: x,
+        numpy=lambda parameter, x: x.copy(),
+        arity=(2, 2),
+        level="composite",
+        decompose=lambda F, parameter, x: F.add(x, F.constant(0.0, F.type_of(x).dtype)),
+        vjp=lambda F, ctx, dy: [
+            F.full(
+                shape=F.type_of(ctx.inputs[0]).shape, value=0.0, dtype=F.type_of(ctx.inputs[0]).dtype
+            ),
+            None,
+        ],
+        saves=("input:0",),
+        samples=(
+            made(lambda rng: [rng.uniform(0.3, 9, (3, 5)), rng.uniform(0.3, 9, (3, 5))], gradient=False),
+            made(lambda rng: [rng.uniform(0.3, 9, (5,)), rng.uniform(0.3, 9, (3, 5))], gradient=False),
+        ),
+    )
+)
