@@ -240,6 +240,11 @@ def polar(abs: Tensor, angle: Tensor, *, out: Tensor | None = None) -> Tensor:
     return finish(folded("PolarBackward0", (abs, angle), compute), out, "polar")
 
 
+def as_reals(tensor: Tensor) -> Tensor:
+    """A complex tensor seen as reals, as optimizers update it; a real tensor itself."""
+    return view_as_real(tensor) if tensor.dtype.is_complex else tensor
+
+
 # The names of `torch` that are defined here.
 __all__ = [
     "angle", "complex", "conj", "conj_physical", "imag", "is_conj", "is_neg", "isreal", "polar", "real",

@@ -212,3 +212,36 @@ def test_conversion_to_real_keeps_the_real_part():
         z = torch.tensor([1 + 2j, -3j])
         assert z.real.tolist() == [1, 0]
         assert z.bool().tolist() == [True, True]
+
+
+OPTIMIZERS = {
+    "Adam": [1.464597 + 1.941435j, 0.100242 + 1.568238j],
+    "RMSprop": [-1.80641 - 1.335898j, -4.099231 - 1.428362j],
+    "Adagrad": [1.539416 + 2.016239j, 0.172407 + 1.643696j],
+    "Adamax": [1.470883 + 1.947692j, 0.101205 + 1.575766j],
+    "NAdam": [1.511049 + 1.987869j, 0.14369 + 1.615421j],
+    "Rprop": [1.400052 + 1.876893j, 0.036157 + 1.503558j],
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_update_both_parts_by_themselves(name: str):
+    """Parameters after three steps, as PyTorch 2.13.0 gives them."""
+    rng = np.random.RandomState(0)
+    z = torch.tensor(rng.randn(3) + 1j * rng.randn(3)).requires_grad_()
+    w = torch.tensor(rng.randn(3) + 1j * rng.randn(3))
+    options = {"momentum": 0.9} if name == "RMSprop" else {}
+    optimizer = getattr(torch.optim, name)([z], lr=0.1, **options)
+    for _ in range(3):
+        optimizer.zero_grad()
+        ((z * w).abs() ** 2 + (z - w).real).sum().backward()
+        optimizer.step()
+    np.testing.assert_allclose(z.detach().numpy()[:2], OPTIMIZERS[name], atol=2e-6)
+    assert all(s.dtype is z.dtype for k, s in optimizer.state[z].items() if s.ndim)
+
+
+def test_gradient_clipping_counts_both_parts():
+    z = torch.tensor([3 + 4j, 1j]).requires_grad_()
+    (z.abs() ** 2).sum().backward()
+    assert torch.nn.utils.clip_grad_norm_([z], 1.0).item() == pytest.approx(104**0.5)
+    assert torch.linalg.vector_norm(z.grad).item() == pytest.approx(1.0)

@@ -40,7 +40,7 @@ class Adagrad(PerParameter):
         })  # fmt: skip
         for group in self.param_groups:
             for param in group["params"]:
-                self.state[param] = self.new_state(param, group)
+                self.state[param] = self.state_for(param, group)
 
     def new_state(self, param: Tensor, group: Group) -> dict[str, Tensor]:
         return {"step": new_step(), "sum": full_like(param, group["initial_accumulator_value"])}

@@ -10,6 +10,7 @@ from typing import Any
 from .. import capture
 from ..autograd.grad_mode import no_grad
 from ..creation import tensor, zeros_like
+from ..functional_complex import as_reals
 from ..ir import dtypes
 from ..tensor import Tensor
 from .optimizer import Group, GroupReader, Optimizer
@@ -105,15 +106,17 @@ class Adam(Optimizer):
                 param.mul_(1.0 - lr * decay)
             elif has_decay:
                 grad = grad.add(param, alpha=decay)
+            target = as_reals(param)
+            grad, mean, square = as_reals(grad), as_reals(mean), as_reals(square)
             mean.add_((grad - mean) * (1.0 - beta1))
             square.mul_(beta2).add_(grad * grad * (1.0 - beta2))
             if amsgrad:
-                largest = state["max_exp_avg_sq"]
+                largest = as_reals(state["max_exp_avg_sq"])
                 largest.copy_(largest.maximum(square))
                 square = largest
             correction1, correction2 = _bias_corrections(step, beta1, beta2, reader)
             root = square.sqrt() / correction2**0.5 + eps
-            param.sub_(mean / root * (lr / correction1))
+            target.sub_(mean / root * (lr / correction1))
 
 
 def _new_state(param: Tensor, amsgrad: bool) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 from .. import capture
 from ..autograd.grad_mode import no_grad
 from ..creation import tensor
+from ..functional_complex import as_reals, view_as_complex
 from ..ir import dtypes
 from ..tensor import Tensor
 from .optimizer import Group, GroupReader, Optimizer
@@ -69,6 +70,17 @@ class PerParameter(Optimizer):
         """What is kept for a parameter, before its first step."""
         raise NotImplementedError
 
+    def state_for(self, param: Tensor, group: Group) -> dict[str, Tensor]:
+        """`new_state`; of a complex parameter that of its parts, kept as complex numbers."""
+        if not param.dtype.is_complex:
+            return self.new_state(param, group)
+        parts = as_reals(param.detach())
+        made = self.new_state(parts, group)
+        return {
+            name: view_as_complex(value).clone() if tuple(value.shape) == tuple(parts.shape) else value
+            for name, value in made.items()
+        }
+
     def update(
         self, param: Tensor, grad: Tensor, state: dict[str, Tensor], numbers: Numbers, flags: dict[str, bool]
     ) -> None:
@@ -92,7 +104,7 @@ class PerParameter(Optimizer):
                 continue
             state = self.state[param]
             if not state:
-                state.update(capture.create_state(partial(self.new_state, param, group)))
+                state.update(capture.create_state(partial(self.state_for, param, group)))
             if flags["maximize"]:
                 grad = -grad
             if self.own_decay:
@@ -101,7 +113,11 @@ class PerParameter(Optimizer):
                 param.mul_(1.0 - numbers("lr") * numbers("weight_decay"))
             elif flags["weight_decay"]:
                 grad = grad.add(param, alpha=numbers("weight_decay"))
-            self.update(param, grad, state, numbers, flags)
+            if param.dtype.is_complex:
+                seen = {name: as_reals(value) for name, value in state.items()}
+                self.update(as_reals(param), as_reals(grad), seen, numbers, flags)
+            else:
+                self.update(param, grad, state, numbers, flags)
 
 
 @cache

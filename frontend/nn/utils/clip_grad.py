@@ -47,6 +47,8 @@ def get_total_norm(
 def _norm(tensors: Sequence[Tensor], norm_type: float) -> Tensor:
     total: Tensor | None = None
     for each in tensors:
+        if each.dtype.is_complex:
+            each = each.abs()
         if math.isinf(norm_type):
             part = each.abs().max() if norm_type > 0 else each.abs().min()
             if total is not None:
