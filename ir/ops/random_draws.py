@@ -265,7 +265,7 @@ declare(
             F.full(
                 shape=F.type_of(ctx.inputs[0]).shape, value=0.0, dtype=F.type_of(ctx.inputs[0]).dtype
             ),
-            None,
+            dy,
         ],
         saves=("input:0",),
         samples=(
