@@ -7,7 +7,6 @@ import warnings
 from typing import Any
 
 from .. import functional_pointwise as pointwise
-from .. import functional_reductions as reductions
 from ..autocast import lower_precision
 from ..creation import zeros
 from ..dispatch import apply, op_named
@@ -15,6 +14,7 @@ from ..functional_shape import cat
 from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..tensor import Tensor
+from .activations import softmax
 from .dropout import dropout
 from .linear import linear
 from .padding import pad
@@ -73,17 +73,17 @@ def scaled_dot_product_attention(
 
 def _safe_softmax(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
     if mask is None and not is_causal:
-        return reductions.softmax(scores, -1)
+        return softmax(scores, -1)
     if mask is None:  # every row sees its first column
         seen = causal_mask(*scores.shape[-2:])
-        return reductions.softmax(pointwise.where(seen, scores, -math.inf), -1)
+        return softmax(pointwise.where(seen, scores, -math.inf), -1)
     if mask.dtype is dtypes.bool_:
         seen = mask
     else:
         scores = scores + mask
         seen = scores != -math.inf
     # Where a whole row is hidden the softmax is NaN, and so is its gradient: neither passes the conditions.
-    weights = reductions.softmax(pointwise.where(seen, scores, -math.inf), -1)
+    weights = softmax(pointwise.where(seen, scores, -math.inf), -1)
     return pointwise.where(seen, weights, 0.0)
 
 
@@ -256,7 +256,7 @@ def multi_head_attention_forward(
     p = dropout_p if training else 0.0
     if need_weights:
         scores = (q * math.sqrt(1.0 / head_size)).matmul(k.transpose(-2, -1))
-        weights = dropout(reductions.softmax(scores if mask is None else scores + mask, -1), p)
+        weights = dropout(softmax(scores if mask is None else scores + mask, -1), p)
         attended = weights.matmul(v)
     else:
         attended = scaled_dot_product_attention(q, k, v, mask, p, is_causal)
