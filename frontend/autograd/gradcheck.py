@@ -10,6 +10,7 @@ import numpy as np
 
 from ..creation import from_numpy, zeros_like
 from ..functional_shape import stack
+from ..ir.dtypes import DType
 from ..tensor import Tensor
 from . import api
 
@@ -25,37 +26,57 @@ def _outputs(found: Any) -> tuple[Tensor, ...]:
     return tuple(t for t in tensors if isinstance(t, Tensor) and t.requires_grad)
 
 
+def _reals(array: Array) -> Array:
+    """The elements in a row; of complex ones both parts, one after the other."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.view(flat.real.dtype) if flat.dtype.kind == "c" else flat
+
+
+def _directions(dtype: DType) -> tuple[complex, ...]:
+    """What an element is moved by: 1, and i if it is complex."""
+    return (1, 1j) if dtype.is_complex else (1,)
+
+
 def _differences(function: Callable[[], tuple[Tensor, ...]], leaf: Tensor, eps: float) -> list[Array]:
-    """For each output the matrix d output[j] / d leaf[i], by central differences in the leaf's own memory."""
+    """For each output the matrix d output[j] / d leaf[i] of real numbers (complex ones count as two), by central
+    differences in the leaf's own memory."""
     memory = leaf.detach().numpy()
     columns: list[list[Array]] = []
     for index in np.ndindex(memory.shape):
         saved = memory[index]
-        memory[index] = saved + eps
-        above = [o.detach().numpy().copy() for o in function()]
-        memory[index] = saved - eps
-        below = [o.detach().numpy().copy() for o in function()]
-        memory[index] = saved
-        columns.append([(a - b).ravel() / (2 * eps) for a, b in zip(above, below)])
+        for direction in _directions(leaf.dtype):
+            memory[index] = saved + eps * direction
+            above = [_reals(o.detach().numpy()).copy() for o in function()]
+            memory[index] = saved - eps * direction
+            below = [_reals(o.detach().numpy()).copy() for o in function()]
+            memory[index] = saved
+            columns.append([(a - b) / (2 * eps) for a, b in zip(above, below)])
     count = len(columns[0]) if columns else 0
     return [np.stack([column[k] for column in columns]) for k in range(count)]
 
 
-def _unit(output: Tensor, at: int) -> Tensor:
-    cotangent = np.zeros(output.numel(), output.detach().numpy().dtype)
-    cotangent[at] = 1
-    return from_numpy(cotangent.reshape(tuple(output.shape)))
+def _units(output: Tensor) -> list[Tensor]:
+    """Cotangents with one element 1. The gradient of the real part of a complex element is that for the cotangent 1, of
+    its imaginary part that for i (both as dL/dRe + i dL/dIm)."""
+    units = []
+    for at in range(int(output.numel())):
+        for direction in _directions(output.dtype):
+            cotangent = np.zeros(output.numel(), output.dtype.numpy)
+            cotangent[at] = direction
+            units.append(from_numpy(cotangent.reshape(tuple(output.shape))))
+    return units
 
 
 def _gradients(output: Tensor, leaf: Tensor, check_dtypes: bool) -> Array:
     """The same matrix from the tape, one row of the cotangent at a time."""
     columns = []
-    for j in range(int(output.numel())):
-        (grad,) = api.grad(output, leaf, _unit(output, j), retain_graph=True, allow_unused=True)
+    count = int(leaf.numel()) * len(_directions(leaf.dtype))
+    for unit in _units(output):
+        (grad,) = api.grad(output, leaf, unit, retain_graph=True, allow_unused=True)
         if check_dtypes and grad is not None and grad.dtype is not leaf.dtype:
             raise GradcheckError("Gradient has dtype mismatch")
-        columns.append(np.zeros(leaf.numel()) if grad is None else grad.detach().numpy().ravel())
-    return np.stack(columns, 1) if columns else np.zeros((leaf.numel(), 0))
+        columns.append(np.zeros(count) if grad is None else _reals(grad.detach().numpy()))
+    return np.stack(columns, 1) if columns else np.zeros((count, 0))
 
 
 def gradcheck(
@@ -76,7 +97,7 @@ def gradcheck(
     fast_mode: bool = False,
     masked: bool | None = None,
 ) -> bool:
-    """Whether the gradients of `func` with respect to the float64 inputs that require grad are right.
+    """Whether the gradients of `func` with respect to the float64 and complex128 inputs that require grad are right.
 
     Raises GradcheckError with both matrices where they are not, or returns False without `raise_exception`. The other
     checks: two backward passes agree to `nondet_tol`; a gradient of zeros gives zeros (`check_undefined_grad`); the
@@ -165,7 +186,7 @@ def _compare(
 
 def _check_batched(outputs: tuple[Tensor, ...], leaves: Sequence[Tensor]) -> None:
     for k, output in enumerate(outputs):
-        rows = stack([_unit(output, j) for j in range(int(output.numel()))])
+        rows = stack(_units(output))
         try:
             found = api.grad(
                 output, leaves, rows, retain_graph=True, allow_unused=True, is_grads_batched=True
@@ -174,7 +195,7 @@ def _check_batched(outputs: tuple[Tensor, ...], leaves: Sequence[Tensor]) -> Non
             raise GradcheckError(f"While computing batched gradients, got: {error}") from error
         for number, (grad, leaf) in enumerate(zip(found, leaves)):
             if grad is not None:
-                batched = grad.detach().numpy().reshape(len(rows), -1).T
+                batched = _reals(grad.detach().numpy()).reshape(len(rows), -1).T
                 _compare(
                     batched, _gradients(output, leaf, False), k, number, 1e-5, 1e-3, "of batched gradients "
                 )
@@ -217,6 +238,8 @@ def _check_forward(
         return function
 
     for number, leaf in enumerate(leaves):
+        if leaf.dtype.is_complex:
+            raise NotImplementedError("gradcheck: check_forward_ad is not supported for complex inputs")
         differences = _differences(lambda: _outputs(func(*arguments)), leaf, eps)
         found = jacobian(of_leaf(number), leaf, vectorize=True, strategy="forward-mode")
         for k, (matrix, wanted) in enumerate(zip(found, differences)):
@@ -249,7 +272,7 @@ def gradgradcheck(
     arguments = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     outputs = _outputs(func(*arguments))
     if grad_outputs is None:
-        starts = tuple(_random_start(tuple(o.shape), gen_non_contig_grad_outputs) for o in outputs)
+        starts = tuple(_random_start(o, gen_non_contig_grad_outputs) for o in outputs)
     else:
         starts = (grad_outputs,) if isinstance(grad_outputs, Tensor) else tuple(grad_outputs)
     positions = [i for i, a in enumerate(arguments) if isinstance(a, Tensor) and a.requires_grad]
@@ -277,8 +300,10 @@ def gradgradcheck(
     )
 
 
-def _random_start(shape: tuple[int, ...], spread: bool) -> Tensor:
+def _random_start(output: Tensor, spread: bool) -> Tensor:
     rng = np.random.RandomState(0)
-    if not spread:
-        return from_numpy(rng.standard_normal(shape)).requires_grad_()
-    return from_numpy(rng.standard_normal((*shape, 2))[..., 0]).requires_grad_()
+    shape = (*output.shape, 2) if spread else tuple(output.shape)
+    values = rng.standard_normal(shape)
+    if output.dtype.is_complex:
+        values = values + 1j * rng.standard_normal(shape)
+    return from_numpy(np.asarray(values[..., 0] if spread else values)).requires_grad_()
