@@ -59,7 +59,7 @@ class ProcessContext:
         """Wait for one of the processes to end; whether all have. Where one failed, the others are ended and its failure
         is raised: ProcessRaisedException, ProcessExitedException."""
         for sentinel in wait(list(self._running), timeout) if self._running else ():
-            index = self._running.pop(sentinel)  # type: ignore[call-overload]
+            index = self._running.pop(sentinel)
             process = self.processes[index]
             process.join()
             if process.exitcode == 0:

@@ -20,10 +20,10 @@ from .utils import broadcast_all, masked
 class Bernoulli(ProbsOrLogits, ExponentialFamily):
     """1 with probability `probs`, else 0; `logits` are the log-odds."""
 
-    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}  # type: ignore[assignment]
-    support = constraints.boolean  # type: ignore[assignment]
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+    support = constraints.boolean
     has_enumerate_support = True
-    _mean_carrier_measure = 0.0  # type: ignore[assignment]
+    _mean_carrier_measure = 0.0
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
         super().__init__(self._set_parameter(probs, logits), validate_args=validate_args)

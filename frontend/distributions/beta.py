@@ -17,11 +17,11 @@ from .utils import Parameter, broadcast_all, is_number
 class Beta(ExponentialFamily):
     """Density proportional to x**(concentration1 - 1) (1 - x)**(concentration0 - 1) on [0, 1]."""
 
-    arg_constraints = {  # type: ignore[assignment]
+    arg_constraints = {
         "concentration1": constraints.positive,
         "concentration0": constraints.positive,
     }
-    support = constraints.unit_interval  # type: ignore[assignment]
+    support = constraints.unit_interval
     has_rsample = True
 
     def __init__(

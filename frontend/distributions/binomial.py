@@ -22,7 +22,7 @@ def _positive_part(x: Tensor) -> Tensor:
 class Binomial(ProbsOrLogits):
     """The number of successes in `total_count` trials, each with probability `probs`."""
 
-    arg_constraints = {  # type: ignore[assignment]
+    arg_constraints = {
         "total_count": constraints.nonnegative_integer,
         "probs": constraints.unit_interval,
         "logits": constraints.real,

@@ -22,7 +22,7 @@ from .utils import finfo, lazy_property, logits_to_probs, probs_to_logits, size_
 class Categorical(Distribution):
     """0 .. k-1 with probabilities along the last dim, given up to a factor (`probs`) or as logarithms (`logits`)."""
 
-    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}  # type: ignore[assignment]
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     has_enumerate_support = True
 
     def __init__(

@@ -17,8 +17,8 @@ from .utils import Parameter, broadcast_all, is_number
 class Cauchy(Distribution):
     """Density 1 / (pi scale (1 + ((x - loc) / scale)**2))."""
 
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}  # type: ignore[assignment]
-    support = constraints.real  # type: ignore[assignment]
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.real
     has_rsample = True
 
     def __init__(self, loc: Parameter, scale: Parameter, validate_args: bool | None = None):

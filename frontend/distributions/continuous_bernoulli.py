@@ -25,10 +25,10 @@ class ContinuousBernoulli(ProbsOrLogits, ExponentialFamily):
     J. Cunningham, "The continuous Bernoulli: fixing a pervasive error in variational autoencoders", 2019.
     """
 
-    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}  # type: ignore[assignment]
-    support = constraints.unit_interval  # type: ignore[assignment]
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+    support = constraints.unit_interval
     has_rsample = True
-    _mean_carrier_measure = 0.0  # type: ignore[assignment]
+    _mean_carrier_measure = 0.0
 
     def __init__(
         self,

@@ -16,8 +16,8 @@ from .exp_family import ExponentialFamily
 class Dirichlet(ExponentialFamily):
     """Over probability vectors x, with density proportional to the product of x**(concentration - 1)."""
 
-    arg_constraints = {"concentration": constraints.independent(constraints.positive, 1)}  # type: ignore[assignment]
-    support = constraints.simplex  # type: ignore[assignment]
+    arg_constraints = {"concentration": constraints.independent(constraints.positive, 1)}
+    support = constraints.simplex
     has_rsample = True
 
     def __init__(self, concentration: Tensor, validate_args: bool | None = None):

@@ -21,7 +21,7 @@ class ExpTransform(PlainTransform):
     domain = constraints.real
     codomain = constraints.positive
     bijective = True
-    sign = +1  # type: ignore[assignment]
+    sign = +1
 
     def _call(self, x: Any) -> Any:
         return x.exp()
@@ -82,7 +82,7 @@ class SigmoidTransform(PlainTransform):
     domain = constraints.real
     codomain = constraints.unit_interval
     bijective = True
-    sign = +1  # type: ignore[assignment]
+    sign = +1
 
     def _call(self, x: Any) -> Any:
         return clipped_sigmoid(x)
@@ -101,7 +101,7 @@ class SoftplusTransform(PlainTransform):
     domain = constraints.real
     codomain = constraints.positive
     bijective = True
-    sign = +1  # type: ignore[assignment]
+    sign = +1
 
     def _call(self, x: Any) -> Any:
         return softplus(x)
@@ -119,7 +119,7 @@ class TanhTransform(PlainTransform):
     domain = constraints.real
     codomain = constraints.interval(-1.0, 1.0)
     bijective = True
-    sign = +1  # type: ignore[assignment]
+    sign = +1
 
     def _call(self, x: Any) -> Any:
         return x.tanh()
@@ -216,14 +216,14 @@ class CumulativeDistributionTransform(Transform):
 
     bijective = True
     codomain = constraints.unit_interval
-    sign = +1  # type: ignore[assignment]
+    sign = +1
 
     def __init__(self, distribution: Distribution, cache_size: int = 0):
         super().__init__(cache_size)
         self.distribution = distribution
 
     @property
-    def domain(self) -> Any:  # type: ignore[override]
+    def domain(self) -> Any:
         return self.distribution.support
 
     def _call(self, x: Any) -> Any:

@@ -31,7 +31,8 @@ class ExponentialFamily(Distribution):
         """The natural parameters, F of them, and its gradient: the mean of the sufficient statistics."""
         params = [p.detach().requires_grad_() for p in self._natural_params]
         normalizer = self._log_normalizer(*params)
-        return params, normalizer, tuple(grad(normalizer.sum(), params, create_graph=True))
+        moments: Any = grad(normalizer.sum(), params, create_graph=True)
+        return params, normalizer, tuple(moments)
 
     def entropy(self) -> Tensor:
         """F(theta) - <theta, grad F(theta)> - E[log h]."""

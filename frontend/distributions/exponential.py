@@ -16,10 +16,10 @@ from .utils import Parameter, broadcast_all, is_number
 class Exponential(ExponentialFamily):
     """Density rate * exp(-rate * x) on x >= 0."""
 
-    arg_constraints = {"rate": constraints.positive}  # type: ignore[assignment]
-    support = constraints.nonnegative  # type: ignore[assignment]
+    arg_constraints = {"rate": constraints.positive}
+    support = constraints.nonnegative
     has_rsample = True
-    _mean_carrier_measure = 0.0  # type: ignore[assignment]
+    _mean_carrier_measure = 0.0
 
     def __init__(self, rate: Parameter, validate_args: bool | None = None):
         (self.rate,) = broadcast_all(rate)

@@ -17,8 +17,8 @@ from .utils import Parameter, broadcast_all, is_number, masked, tiny_of
 class FisherSnedecor(Distribution):
     """The ratio of two chi-squared numbers, each divided by its degrees of freedom."""
 
-    arg_constraints = {"df1": constraints.positive, "df2": constraints.positive}  # type: ignore[assignment]
-    support = constraints.positive  # type: ignore[assignment]
+    arg_constraints = {"df1": constraints.positive, "df2": constraints.positive}
+    support = constraints.positive
     has_rsample = True
 
     def __init__(self, df1: Parameter, df2: Parameter, validate_args: bool | None = None):

@@ -17,10 +17,10 @@ from .utils import Parameter, broadcast_all, is_number, tiny_of
 class Gamma(ExponentialFamily):
     """Density proportional to x**(concentration - 1) exp(-rate x) on x > 0."""
 
-    arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}  # type: ignore[assignment]
-    support = constraints.nonnegative  # type: ignore[assignment]
+    arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}
+    support = constraints.nonnegative
     has_rsample = True
-    _mean_carrier_measure = 0.0  # type: ignore[assignment]
+    _mean_carrier_measure = 0.0
 
     def __init__(self, concentration: Parameter, rate: Parameter, validate_args: bool | None = None):
         self.concentration, self.rate = broadcast_all(concentration, rate)

@@ -20,7 +20,7 @@ from .utils import Parameter, broadcast_all, is_number
 class GeneralizedPareto(Distribution):
     """Survival function (1 + concentration (x - loc) / scale)**(-1 / concentration); exponential at concentration 0."""
 
-    arg_constraints = {  # type: ignore[assignment]
+    arg_constraints = {
         "loc": constraints.real,
         "scale": constraints.positive,
         "concentration": constraints.real,

@@ -18,8 +18,8 @@ from .utils import broadcast_all, masked, tiny_of
 class Geometric(ProbsOrLogits):
     """The number of failures before the first success: (1 - probs)**k probs."""
 
-    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}  # type: ignore[assignment]
-    support = constraints.nonnegative_integer  # type: ignore[assignment]
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+    support = constraints.nonnegative_integer
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
         super().__init__(self._set_parameter(probs, logits), validate_args=validate_args)

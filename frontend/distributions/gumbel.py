@@ -19,14 +19,16 @@ class Gumbel(Transformed):
     """Distribution function exp(-exp(-(x - loc) / scale)); the limit of maxima."""
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real  # type: ignore[assignment]
+    support = constraints.real
     _own = ("loc", "scale")
 
     def __init__(self, loc: Parameter, scale: Parameter, validate_args: bool | None = None):
         self.loc, self.scale = broadcast_all(loc, scale)
         low, high = tiny_of(self.loc.dtype), 1 - eps_of(self.loc.dtype)
-        bounds = (low, high) if is_number(loc, scale) else (like(self.loc, low), like(self.loc, high))
-        base = Uniform(*bounds, validate_args=validate_args)
+        if is_number(loc, scale):
+            base = Uniform(low, high, validate_args=validate_args)
+        else:
+            base = Uniform(like(self.loc, low), like(self.loc, high), validate_args=validate_args)
         super().__init__(
             base,
             [

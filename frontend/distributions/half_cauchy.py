@@ -19,8 +19,8 @@ class HalfCauchy(Transformed):
     """The absolute value of a Cauchy number around 0."""
 
     arg_constraints = {"scale": constraints.positive}
-    support = constraints.nonnegative  # type: ignore[assignment]
-    has_rsample = True  # type: ignore[assignment]
+    support = constraints.nonnegative
+    has_rsample = True
 
     def __init__(self, scale: Parameter, validate_args: bool | None = None):
         base = Cauchy(0, scale, validate_args=False)

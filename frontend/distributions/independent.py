@@ -14,7 +14,7 @@ from .utils import size_of, sum_rightmost
 class Independent(Distribution):
     """The base distribution whose last `reinterpreted_batch_ndims` batch dims belong to one event."""
 
-    arg_constraints: dict[str, Any] = {}  # type: ignore[assignment]
+    arg_constraints: dict[str, Any] = {}
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class Independent(Distribution):
         return self._finish_expanded(new, batch_shape)
 
     @property
-    def has_rsample(self) -> Any:  # type: ignore[override]
+    def has_rsample(self) -> Any:
         return self.base_dist.has_rsample
 
     @property
-    def has_enumerate_support(self) -> Any:  # type: ignore[override]
+    def has_enumerate_support(self) -> Any:
         return self.reinterpreted_batch_ndims == 0 and self.base_dist.has_enumerate_support
 
     @constraints.dependent_property

@@ -19,8 +19,8 @@ class InverseGamma(Transformed):
     """1 / x of a gamma number x."""
 
     arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}
-    support = constraints.positive  # type: ignore[assignment]
-    has_rsample = True  # type: ignore[assignment]
+    support = constraints.positive
+    has_rsample = True
 
     def __init__(self, concentration: Parameter, rate: Parameter, validate_args: bool | None = None):
         base = Gamma(concentration, rate, validate_args=validate_args)

@@ -19,8 +19,8 @@ class Kumaraswamy(Transformed):
     """Distribution function 1 - (1 - x**concentration1)**concentration0 on [0, 1]."""
 
     arg_constraints = {"concentration1": constraints.positive, "concentration0": constraints.positive}
-    support = constraints.unit_interval  # type: ignore[assignment]
-    has_rsample = True  # type: ignore[assignment]
+    support = constraints.unit_interval
+    has_rsample = True
     _own = ("concentration1", "concentration0")
 
     def __init__(

@@ -16,8 +16,8 @@ from .utils import Parameter, broadcast_all, eps_of, is_number
 class Laplace(Distribution):
     """Density exp(-|x - loc| / scale) / (2 scale)."""
 
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}  # type: ignore[assignment]
-    support = constraints.real  # type: ignore[assignment]
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.real
     has_rsample = True
 
     def __init__(self, loc: Parameter, scale: Parameter, validate_args: bool | None = None):

@@ -24,8 +24,8 @@ class LKJCholesky(Distribution):
     vines and extended onion method", 2009.
     """
 
-    arg_constraints = {"concentration": constraints.positive}  # type: ignore[assignment]
-    support = constraints.corr_cholesky  # type: ignore[assignment]
+    arg_constraints = {"concentration": constraints.positive}
+    support = constraints.corr_cholesky
 
     def __init__(self, dim: int, concentration: Parameter = 1.0, validate_args: bool | None = None):
         if dim < 2:

@@ -17,8 +17,8 @@ class LogNormal(Transformed):
     """exp of a normal number."""
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.positive  # type: ignore[assignment]
-    has_rsample = True  # type: ignore[assignment]
+    support = constraints.positive
+    has_rsample = True
 
     def __init__(self, loc: Parameter, scale: Parameter, validate_args: bool | None = None):
         base = Normal(loc, scale, validate_args=validate_args)

@@ -17,8 +17,8 @@ class LogisticNormal(Transformed):
     """Probability vectors of k + 1 from k normal numbers, by stick breaking."""
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.simplex  # type: ignore[assignment]
-    has_rsample = True  # type: ignore[assignment]
+    support = constraints.simplex
+    has_rsample = True
 
     def __init__(self, loc: Parameter, scale: Parameter, validate_args: bool | None = None):
         base = Normal(loc, scale, validate_args=validate_args)

@@ -17,7 +17,7 @@ from .utils import size_of
 class MixtureSameFamily(Distribution):
     """A categorical distribution chooses along the component distribution's last batch dim."""
 
-    arg_constraints: dict[str, Any] = {}  # type: ignore[assignment]
+    arg_constraints: dict[str, Any] = {}
     has_rsample = False
 
     def __init__(

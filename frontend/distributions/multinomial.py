@@ -18,7 +18,7 @@ from .utils import broadcast_all, masked
 class Multinomial(OverCategorical):
     """How often each category comes in `total_count` independent draws."""
 
-    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}  # type: ignore[assignment]
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
 
     def __init__(
         self,

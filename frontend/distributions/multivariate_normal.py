@@ -24,13 +24,13 @@ from .utils import lazy_property, standard_normal
 class MultivariateNormal(Distribution):
     """Vectors loc + scale_tril @ noise, given by one of the covariance, its inverse or its Cholesky factor."""
 
-    arg_constraints = {  # type: ignore[assignment]
+    arg_constraints = {
         "loc": constraints.real_vector,
         "covariance_matrix": constraints.positive_definite,
         "precision_matrix": constraints.positive_definite,
         "scale_tril": constraints.lower_cholesky,
     }
-    support = constraints.real_vector  # type: ignore[assignment]
+    support = constraints.real_vector
     has_rsample = True
 
     def __init__(

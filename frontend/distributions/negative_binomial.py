@@ -18,12 +18,12 @@ from .utils import broadcast_all, lazy_property, masked
 class NegativeBinomial(ProbsOrLogits):
     """The number of successes before `total_count` failures; `probs` is that of a success."""
 
-    arg_constraints = {  # type: ignore[assignment]
+    arg_constraints = {
         "total_count": constraints.greater_than_eq(0),
         "probs": constraints.half_open_interval(0.0, 1.0),
         "logits": constraints.real,
     }
-    support = constraints.nonnegative_integer  # type: ignore[assignment]
+    support = constraints.nonnegative_integer
 
     def __init__(
         self, total_count: Any, probs: Any = None, logits: Any = None, validate_args: bool | None = None

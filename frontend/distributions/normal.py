@@ -18,10 +18,10 @@ from .utils import Parameter, broadcast_all, is_number, standard_normal
 class Normal(ExponentialFamily):
     """Density exp(-((x - loc) / scale)**2 / 2) / (scale * sqrt(2 pi))."""
 
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}  # type: ignore[assignment]
-    support = constraints.real  # type: ignore[assignment]
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.real
     has_rsample = True
-    _mean_carrier_measure = 0.0  # type: ignore[assignment]
+    _mean_carrier_measure = 0.0
 
     def __init__(self, loc: Parameter, scale: Parameter, validate_args: bool | None = None):
         self.loc, self.scale = broadcast_all(loc, scale)

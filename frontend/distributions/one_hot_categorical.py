@@ -16,8 +16,8 @@ from .over_categorical import OverCategorical
 class OneHotCategorical(OverCategorical):
     """`Categorical`, its samples written as vectors of one 1 and zeros."""
 
-    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}  # type: ignore[assignment]
-    support = constraints.one_hot  # type: ignore[assignment]
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
+    support = constraints.one_hot
     has_enumerate_support = True
 
     def __init__(

@@ -17,8 +17,8 @@ from .utils import Parameter, broadcast_all, is_number
 class Poisson(ExponentialFamily):
     """rate**k exp(-rate) / k!"""
 
-    arg_constraints = {"rate": constraints.nonnegative}  # type: ignore[assignment]
-    support = constraints.nonnegative_integer  # type: ignore[assignment]
+    arg_constraints = {"rate": constraints.nonnegative}
+    support = constraints.nonnegative_integer
 
     def __init__(self, rate: Parameter, validate_args: bool | None = None):
         (self.rate,) = broadcast_all(rate)

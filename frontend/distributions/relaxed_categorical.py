@@ -19,8 +19,8 @@ from .utils import broadcast_all, clamp_probs
 class ExpRelaxedCategorical(OverCategorical):
     """The logarithm of a `RelaxedOneHotCategorical`."""
 
-    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}  # type: ignore[assignment]
-    support = constraints.real_vector  # type: ignore[assignment]
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
+    support = constraints.real_vector
     has_rsample = True
 
     def __init__(
@@ -58,8 +58,8 @@ class RelaxedOneHotCategorical(Transformed):
     concrete distribution", 2017; E. Jang, S. Gu, B. Poole, 2017."""
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
-    support = constraints.simplex  # type: ignore[assignment]
-    has_rsample = True  # type: ignore[assignment]
+    support = constraints.simplex
+    has_rsample = True
 
     def __init__(
         self,

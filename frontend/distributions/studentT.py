@@ -17,12 +17,12 @@ from .utils import Parameter, broadcast_all, masked, standard_normal
 class StudentT(Distribution):
     """loc + scale * X / sqrt(Z / df), X standard normal and Z chi-squared with `df` degrees of freedom."""
 
-    arg_constraints = {  # type: ignore[assignment]
+    arg_constraints = {
         "df": constraints.positive,
         "loc": constraints.real,
         "scale": constraints.positive,
     }
-    support = constraints.real  # type: ignore[assignment]
+    support = constraints.real
     has_rsample = True
 
     def __init__(

@@ -18,7 +18,7 @@ from .utils import size_of, sum_rightmost
 class TransformedDistribution(Distribution):
     """Y = t(X) for X of the base distribution: log p(y) = log p(x) - log |det dy/dx|."""
 
-    arg_constraints: dict[str, Any] = {}  # type: ignore[assignment]
+    arg_constraints: dict[str, Any] = {}
     base_dist: Any
 
     def __init__(self, base_distribution: Any, transforms: Any, validate_args: bool | None = None):
@@ -69,7 +69,7 @@ class TransformedDistribution(Distribution):
         return constraints.independent(found, extra) if extra > 0 else found
 
     @property
-    def has_rsample(self) -> Any:  # type: ignore[override]
+    def has_rsample(self) -> Any:
         return self.base_dist.has_rsample
 
     def sample(self, sample_shape: Sequence[Any] = ()) -> Tensor:

@@ -18,7 +18,7 @@ class Weibull(Transformed):
     """Distribution function 1 - exp(-(x / scale)**concentration)."""
 
     arg_constraints = {"scale": constraints.positive, "concentration": constraints.positive}
-    support = constraints.positive  # type: ignore[assignment]
+    support = constraints.positive
 
     def __init__(self, scale: Parameter, concentration: Parameter, validate_args: bool | None = None):
         self.scale, self.concentration = broadcast_all(scale, concentration)

@@ -34,9 +34,9 @@ _TRIES = 10
 class Wishart(ExponentialFamily):
     """X X^T for `df` columns of X from a multivariate normal distribution of mean 0 and the given covariance."""
 
-    support = constraints.positive_definite  # type: ignore[assignment]
+    support = constraints.positive_definite
     has_rsample = True
-    _mean_carrier_measure = 0.0  # type: ignore[assignment]
+    _mean_carrier_measure = 0.0
 
     @property
     def arg_constraints(self) -> Any:
