@@ -50,7 +50,8 @@ def test_values_on_arrays(name: str) -> None:
 def test_values_in_generated_code(name: str) -> None:
     arguments, want = reference(name)
     assert error(apply(name, *arguments), want, SCALES.get(name, 0.0)) < 1e-13
-    single = [a.astype(np.float32) for a in arguments]
+    with np.errstate(over="ignore"):
+        single = [a.astype(np.float32) for a in arguments]
     with np.errstate(all="ignore"):
         rounded = op_named(name).numpy(*single)
     np.testing.assert_allclose(apply(name, *single), rounded, rtol=2.5e-7)
