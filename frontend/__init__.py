@@ -154,6 +154,7 @@ class _Package(_types.ModuleType):
     cond = _Lazy(f"{__name__}.control_flow", "cond")
     func = _Lazy(f"{__name__}.func")
     functional = _Lazy(f"{__name__}.functional")
+    hub = _Lazy(f"{__name__}.hub")
     jit = _Lazy(f"{__name__}.jit")
     multiprocessing = _Lazy(f"{__name__}.multiprocessing")
     signal = _Lazy(f"{__name__}.signal")

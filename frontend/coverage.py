@@ -72,8 +72,8 @@ ON_PURPOSE = (
         "PyTorch's own internals, and what it has deprecated",
     ),
     (
-        r"distributed|Distributed|DataParallel|^parallel$|SyncBatchNorm|^futures$|^package$|^monitor$|^hub$",
-        "several machines, and downloads",
+        r"distributed|Distributed|DataParallel|^parallel$|SyncBatchNorm|^futures$|^package$|^monitor$",
+        "several machines",
     ),
 )
 

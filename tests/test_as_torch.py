@@ -67,12 +67,12 @@ def test_an_imported_pytorch_is_not_shadowed(monkeypatch):
 @pytest.mark.parametrize(
     ("code", "error", "message"),
     [
-        ("torch.hub", AttributeError, "torch.hub is not in vitrify yet; docs/coverage.md lists what is"),
+        ("torch.package", AttributeError, "torch.package is not in vitrify yet; docs/coverage.md lists what is"),
         ("torch.nn.CrossMapLRN2d", AttributeError, "torch.nn.CrossMapLRN2d is not in vitrify yet"),
         ("torch.no_such_thing", AttributeError, "module 'torch' has no attribute 'no_such_thing'"),
         ("torch.nn.Liner", AttributeError, "module 'torch.nn' has no attribute 'Liner'"),
-        ("import torch.hub", ModuleNotFoundError, "torch.hub is not in vitrify yet"),
-        ("from torch import hub", ModuleNotFoundError, "torch.hub is not in vitrify yet"),
+        ("import torch.package", ModuleNotFoundError, "torch.package is not in vitrify yet"),
+        ("from torch import package", ModuleNotFoundError, "torch.package is not in vitrify yet"),
         ("from torch import nnn", ImportError, "cannot import name 'nnn' from 'torch'"),
         ("from torch.utils.tensorboard import X", ImportError, "torch.utils.tensorboard is not in vitrify yet"),
         ("from torch.nn.functional import scaled_mm as d", ModuleNotFoundError, "torch.nn.functional.scaled_mm is"),
@@ -85,7 +85,7 @@ def test_what_is_missing_is_named_as_the_program_names_it(alias, code, error, me
 
 
 def test_probing_for_a_name_is_no_error(alias):
-    assert not hasattr(load("torch"), "hub")
+    assert not hasattr(load("torch"), "package")
     assert not hasattr(load("torch"), "_C")
 
 
@@ -131,17 +131,19 @@ def test_an_error_is_shown_as_python_shows_it(tmp_path, text):
 
 
 def test_a_missing_name_fails_at_the_scripts_line(tmp_path):
-    done = run(tmp_path, "import torch\nfrom torch import hub\n")
+    done = run(tmp_path, "import torch\nfrom torch import package\n")
     assert done.stderr.splitlines() == [
         "Traceback (most recent call last):",
         '  File "script.py", line 2, in <module>',
-        "    from torch import hub",
-        "ModuleNotFoundError: torch.hub is not in vitrify yet; docs/coverage.md lists what is",
+        "    from torch import package",
+        "ModuleNotFoundError: torch.package is not in vitrify yet; docs/coverage.md lists what is",
     ]
     done = run(tmp_path, "import torch\nprint(torch.nn.CrossMapLRN2d)\n")
     assert "AttributeError: torch.nn.CrossMapLRN2d is not in vitrify yet" in done.stderr
     done = run(tmp_path, "import torch\ntorch.ones(2).record_stream(None)\n")
-    assert done.stderr.endswith("torch.Tensor.record_stream is not in vitrify yet; docs/coverage.md lists what is\n")
+    assert done.stderr.endswith(
+        "torch.Tensor.record_stream is not in vitrify yet; docs/coverage.md lists what is\n"
+    )
 
 
 def test_a_script_that_is_not_there(capsys, monkeypatch, tmp_path):
