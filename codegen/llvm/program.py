@@ -198,8 +198,8 @@ class _EntryEmitter:
             ) from None
         base = "%arena"
         if buffer in self.program.late:
-            slot = f"getelementptr ptr, ptr %late, i64 {self.program.late[buffer]}"
-            word = self.w.pure(slot, 0, dtypes.i64)
+            number = self.program.late[buffer]
+            word = self.w.pure(f"getelementptr ptr, ptr %late, i64 {number}", 0, dtypes.i64)
             base = self.w.pure(f"load ptr, ptr {word.text}, align 8", 0, dtypes.i64).text
         return self.w.pure(f"getelementptr i8, ptr {base}, i64 {offset.text}", 0, dtypes.i64)
 
