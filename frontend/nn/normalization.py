@@ -39,7 +39,7 @@ def _standardize(
 ) -> Tensor:
     if x.dtype in _HALVES:
         return _in_float32(
-            grad_name, lambda *wide: _standardize(*wide, dims, eps, grad_name), x, weight, bias
+            grad_name, lambda a, w, b: _standardize(a, w, b, dims, eps, grad_name), x, weight, bias
         )
     attrs = {"dims": dims, "eps": float(eps)}
     if weight is None:
@@ -114,7 +114,9 @@ def _by_running(
 ) -> Tensor:
     if x.dtype in _HALVES:
         name = "NativeBatchNormBackward0"
-        return _in_float32(name, lambda *wide: _by_running(*wide, eps), x, mean, variance, weight, bias)
+        return _in_float32(
+            name, lambda a, m, v, w, b: _by_running(a, m, v, w, b, eps), x, mean, variance, weight, bias
+        )
     scale = (variance + float(eps)).rsqrt()
     if weight is not None:
         scale = scale * weight
