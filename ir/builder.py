@@ -110,7 +110,9 @@ class OpBuilder:
         invariant = tuple(invariants)
         results: list[Sequence[Any]] = [()] * length
         for t in reversed(range(length)) if reverse else range(length):
-            state, results[t] = body(self, tuple(state), tuple(_element(self, s, t) for s in sequences), invariant)
+            state, results[t] = body(
+                self, tuple(state), tuple(_element(self, s, t) for s in sequences), invariant
+            )
         return tuple(state), tuple(_stacked(self, parts) for parts in zip(*results))
 
     def sum_to(self, value: Any, shape: tuple[DimLike, ...]) -> Any:

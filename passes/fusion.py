@@ -76,7 +76,6 @@ class Fusion:
         fused = build_fused(graph, partition.groups, partition.inlined, fuser.accepts)
         return FusionReport(fused, partition.refusals)
 
-
     def _with_fused_steps(self, graph: Graph) -> Graph:
         """Groups have names of their own in the whole program: those of scan number n begin with step_n."""
         numbers = count()
@@ -273,7 +272,9 @@ class _Fuser:
             if at is not None:
                 reads = p.reads(node, at)
             elif group.kind == "loop" and joins(node, space):
-                reads = [pair for v in node.inputs for pair in p.through(v, normal(space.point, v.type.shape))]
+                reads = [
+                    pair for v in node.inputs for pair in p.through(v, normal(space.point, v.type.shape))
+                ]
             else:
                 return False
             for value, where in reads:

@@ -104,7 +104,9 @@ def _verify_steps(program: Program, steps: Sequence[Step], known: set[Buffer], b
             raise LoopError(f"{where}: the name {repeat.var!r} is already bound here")
         for symbol in dims.symbols(repeat.count):
             if symbol.name not in bound:
-                raise LoopError(f"{where}: {symbol.name!r} in the count {repeat.count} is no dim of the program")
+                raise LoopError(
+                    f"{where}: {symbol.name!r} in the count {repeat.count} is no dim of the program"
+                )
         _verify_steps(program, step.steps, known, bound | {repeat.var})
 
 
@@ -132,7 +134,9 @@ def _verify_part(where: str, part: Part, bound: set[str]) -> None:
     outer = part.of
     for symbol in dims.symbols(part.index):
         if symbol.name not in bound:
-            raise LoopError(f"{where}: {symbol.name!r} in the index of {part} is no dim or variable of a repeat")
+            raise LoopError(
+                f"{where}: {symbol.name!r} in the index of {part} is no dim or variable of a repeat"
+            )
     fits = part.dtype is outer.dtype
     if isinstance(outer.numel, int) and isinstance(part.numel, int):
         low, high = dims.bounds(part.index)
