@@ -12,7 +12,11 @@ import pytest
 import vitrify as torch
 import vitrify.nn as nn
 from vitrify import capture
-from vitrify.optim.optimizer import GroupReader
+from vitrify.optim.optimizer import (
+    GroupReader,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from vitrify.state import local
 
 
@@ -165,3 +169,35 @@ def test_closures_see_gradients_enabled():
 def test_unsupported_options_say_so():
     with pytest.raises(NotImplementedError, match="differentiable=True"):
         torch.optim.SGD([nn.Parameter(torch.ones(1))], differentiable=True)
+
+
+def test_hooks_of_every_optimizer():
+    seen = []
+    handles = [
+        register_optimizer_step_pre_hook(lambda optimizer, args, kwargs: seen.append("before")),
+        register_optimizer_step_post_hook(lambda optimizer, args, kwargs: seen.append("after")),
+    ]
+    weight = torch.ones(1, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    weight.sum().backward()
+    optimizer.step()
+    for handle in handles:
+        handle.remove()
+    optimizer.step()
+    assert seen == ["before", "after"]
+
+
+def test_muon_takes_matrices_only():
+    with pytest.raises(ValueError, match="Muon only supports 2D parameters"):
+        torch.optim.Muon([torch.ones(3, requires_grad=True)])
+    with pytest.raises(ValueError, match="Adjust learning rate function x is not supported"):
+        torch.optim.Muon([torch.ones(3, 3, requires_grad=True)], adjust_lr_fn="x")
+
+
+def test_schedules_warn_of_an_epoch():
+    optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=1.0)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    optimizer.step()
+    with pytest.warns(UserWarning, match="The epoch parameter in `scheduler.step"):
+        schedule.step(3)
+    assert schedule.get_last_lr() == [0.125]

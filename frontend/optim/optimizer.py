@@ -283,6 +283,20 @@ def _cast(param: Tensor, value: Any, key: Any = None) -> Any:
     return copy.deepcopy(value)
 
 
+_global_pre_hooks: Hooks = {}
+_global_post_hooks: Hooks = {}
+
+
+def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """`hook(optimizer, args, kwargs)` before each step of every optimizer; may return new (args, kwargs)."""
+    return register(_global_pre_hooks, hook)
+
+
+def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """`hook(optimizer, args, kwargs)` after each step of every optimizer."""
+    return register(_global_post_hooks, hook)
+
+
 def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(step)
     def wrapper(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
@@ -290,7 +304,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
             return step(self, *args, **kwargs)
         self._stepping = True
         try:
-            for hook in self._step_pre_hooks.values():
+            for hook in (*_global_pre_hooks.values(), *self._step_pre_hooks.values()):
                 changed = hook(self, args, kwargs)
                 if changed is not None:
                     if not (isinstance(changed, tuple) and len(changed) == 2):
@@ -300,7 +314,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
                         )
                     args, kwargs = changed
             result = step(self, *args, **kwargs)
-            for hook in self._step_post_hooks.values():
+            for hook in (*self._step_post_hooks.values(), *_global_post_hooks.values()):
                 hook(self, args, kwargs)
         finally:
             self._stepping = False
