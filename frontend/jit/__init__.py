@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
-from .autograd.grad_mode import no_grad
-from .compile.compiled import compile as _compile
-from .nn import Module
+from ..autograd.grad_mode import no_grad
+from ..compile.compiled import compile as _compile
+from ..nn import Module
 
 T = TypeVar("T")
 _noticed: set[str] = set()
