@@ -10,6 +10,12 @@ import numpy as np
 import pytest
 
 import vitrify as torch
+from vitrify.ir import dtypes
+from vitrify.ir.builder import GraphBuilder
+from vitrify.ir.interpreter import run
+from vitrify.ir.parser import parse
+from vitrify.ir.printer import to_text
+from vitrify.ir.types import TensorType
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -245,3 +251,13 @@ def test_gradient_clipping_counts_both_parts():
     (z.abs() ** 2).sum().backward()
     assert torch.nn.utils.clip_grad_norm_([z], 1.0).item() == pytest.approx(104**0.5)
     assert torch.linalg.vector_norm(z.grad).item() == pytest.approx(1.0)
+
+
+def test_complex_constants_have_a_text_form():
+    builder = GraphBuilder("g")
+    z = builder.input("z", TensorType((2,), dtypes.c64))
+    graph = builder.finish([builder.mul(z, 1.5 - 2j), builder.add(z, complex(-0.0, float("inf")))])
+    assert "value=complex(1.5, -2.0)" in to_text(graph)
+    assert parse(to_text(graph)) == graph
+    [product, _] = run(graph, [np.array([1, 1j], np.complex64)])
+    assert product.tolist() == [1.5 - 2j, 2 + 1.5j]
