@@ -241,8 +241,8 @@ def _spread(
     for t, node in enumerate(pads):
         wanted = [0] * len(low)
         wanted[dim] = low[dim] + step * size * t
-        others = (*node.attrs["high"][:dim], *node.attrs["high"][dim + 1 :])
-        if node.attrs["low"] != tuple(wanted) or any(others):
+        elsewhere = (*node.attrs["high"][:dim], *node.attrs["high"][dim + 1 :])
+        if node.attrs["low"] != tuple(wanted) or any(elsewhere):
             return None
     adds = [uses[n.outputs[0]] for n in pads]
     if any(len(a) != 1 or n.outputs[0] in graph.outputs for a, n in zip(adds, pads)):

@@ -52,8 +52,8 @@ def lower_scan(
             inner[inside] = buffers[outside]
             continue
         piece = pieces.get(outside, Piece(outside, 0))
-        start: DimLike = dims.exact_div(piece.start, inside.type.numel) if piece.start else 0
-        inner[inside] = part_of(ctx, buffers[piece.source], start + position, inside.type.shape)
+        offset: DimLike = dims.exact_div(piece.start, inside.type.numel) if piece.start else 0
+        inner[inside] = part_of(ctx, buffers[piece.source], offset + position, inside.type.shape)
     for outside, inside in zip(node.outputs[carries:], body.outputs[carries:]):
         inner[inside] = part_of(ctx, buffers[outside], position)
     first = len(ctx.launches)
