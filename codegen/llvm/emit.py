@@ -41,9 +41,11 @@ MAX_TOGETHER = 4
 
 @dataclass(frozen=True)
 class EmitOptions:
-    """`contract` lets LLVM fuse a multiplication and an addition that the IR wrote apart."""
+    """`contract` lets LLVM fuse a multiplication and an addition that the IR wrote apart. `measure` has the program
+    read the clock around every launch (`measure.py`)."""
 
     contract: bool = False
+    measure: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from ..target import Target
 from .alias import alias_metadata
 from .emit import EmitOptions, KernelText, emit_kernel
 from .index import IndexEmitter
+from .measure import DECLARATIONS, START, lap, measure_functions
 from .memory import ZEROS, ZEROS_BYTES
 from .repeat import loop, take_turns
 from .scalar_ops import ScalarOps
@@ -66,7 +67,7 @@ def emit_program(
             text = emit_kernel(launch.kernel, target, program.dims, classes, options)
             emitted[key] = texts.setdefault(text, f"kernel_{len(texts)}")
         names.append(emitted[key])
-    entry, entry_declarations = _entry(program, names, target)
+    entry, entry_declarations = _entry(program, names, target, options.measure)
     parts = _balance(texts, modules)
     out = []
     for number, part in enumerate(parts):
@@ -74,6 +75,8 @@ def emit_program(
         functions = [k.text.replace("@KERNEL", f"@{texts[k]}", 1) for k in part]
         declarations = dict(d for k in part for d in k.declarations)
         if number == 0:
+            if options.measure:
+                functions += measure_functions(len(program.launches))
             functions += [*hosts, entry]
             if hosts:
                 declarations[f"@{HOST_SLOT}"] = f"@{HOST_SLOT} = global ptr null, align 8"
@@ -165,8 +168,9 @@ def _may_overlap(program: Program, a: Buffer, b: Buffer) -> bool:
 
 
 class _EntryEmitter:
-    def __init__(self, program: Program, target: Target):
+    def __init__(self, program: Program, target: Target, measure: bool):
         self.program = program
+        self.measure = measure
         self.w = Writer()
         self.ops = ScalarOps(self.w, target)
         self.index = IndexEmitter(self.w, self.ops)
@@ -232,6 +236,9 @@ class _EntryEmitter:
                 self.stop_if_failed()
             if isinstance(launch.kernel, HostCall):
                 self.tell(launch.kernel)
+            if self.measure:
+                flops, moved = (self.index.value(amount).text for amount in (launch.flops, launch.bytes))
+                self.w.line(lap(number, flops, moved))
 
     def launch(self, launch: Launch, name: str) -> None:
         w = self.w
@@ -302,8 +309,10 @@ class _EntryEmitter:
         return cost, ops.instruction("and", [enough, both], dtypes.bool_)
 
 
-def _entry(program: Program, names: list[str], target: Target) -> tuple[str, dict[str, str]]:
-    e = _EntryEmitter(program, target)
+def _entry(
+    program: Program, names: list[str], target: Target, measure: bool
+) -> tuple[str, dict[str, str]]:
+    e = _EntryEmitter(program, target, measure)
     most = max((len(launch.args) for launch in program.launches), default=0)
     e.w.entry += [
         f"%args = alloca [{most + 2} x ptr], align 16",
@@ -311,6 +320,9 @@ def _entry(program: Program, names: list[str], target: Target) -> tuple[str, dic
         "%status = alloca i32, align 4",
         "store i32 0, ptr %status, align 4",
     ]
+    if measure:
+        e.w.entry += START
+        e.w.declarations.update(DECLARATIONS)
     e.steps(program_steps(program), names)
     body = "\n".join(e.w.lines())
     header = f"define i32 @{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena, ptr %dims, i64 %threads) nounwind"
