@@ -11,6 +11,7 @@ import types as _types
 
 from . import amp, autograd, cpu, cuda, fft, linalg, nn, optim, random, serialization, utils
 from . import methods as _methods  # puts the methods on Tensor, so it comes first
+from .accelerator_errors import *
 from .alias import as_torch
 from .amp import GradScaler, autocast
 from .amp.autocast_mode import (
@@ -38,7 +39,7 @@ from .autograd import (
     no_grad,
     set_grad_enabled,
 )
-from .autograd.anomaly_mode import is_anomaly_check_nan_enabled, is_anomaly_enabled
+from .autograd.anomaly_mode import is_anomaly_check_nan_enabled, is_anomaly_enabled, set_anomaly_enabled
 from .creation import *
 from .device import device
 from .formats import *
@@ -48,6 +49,7 @@ from .functional_cumulative import *
 from .functional_elements import *
 from .functional_floats import *
 from .functional_hash import *
+from .functional_histograms import *
 from .functional_host import *
 from .functional_indexing import *
 from .functional_inplace import *
@@ -146,6 +148,7 @@ class _Package(_types.ModuleType):
     """
 
     compile = _Lazy(f"{__name__}.compile.compiled", "compile")
+    get_device_module = _Lazy(f"{__name__}.accelerator", "get_device_module")
     accelerator = _Lazy(f"{__name__}.accelerator")
     backends = _Lazy(f"{__name__}.backends")
     distributed = _Lazy(f"{__name__}.distributed")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
 from typing import Any, NoReturn
 
 from .device import device
+from .device import device as as_device
 
 
 def is_available() -> bool:
@@ -51,3 +54,12 @@ def memory_allocated(device_index: Any = None, /) -> int:
 
 def max_memory_allocated(device_index: Any = None, /) -> int:
     _none_to_access()
+
+
+def get_device_module(device: Any = None) -> ModuleType:
+    """`torch.cpu` or `torch.cuda`, by the device's type; without one, `torch.cpu`."""
+    kind = "cpu" if device is None else as_device(device).type
+    try:
+        return importlib.import_module(f".{kind}", __package__)
+    except ImportError:
+        raise RuntimeError(f"torch has no module for devices of type {kind}") from None

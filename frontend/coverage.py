@@ -55,6 +55,13 @@ ON_PURPOSE = (
         r"^record_stream$|^set_override_stale_capture_stream$|^set_warn_on_accumulate_grad_stream_mismatch$",
         "streams of a device: eager work is not queued",
     ),
+    (r"torch\.(Event|Stream)$", "streams of a device: eager work is not queued"),
+    (r"torch\.(ao|masked|library|export)$", "front ends to PyTorch's own kernels, graphs and prototypes"),
+    (r"torch\.quasirandom$", "Sobol sequences, whose tables of direction numbers are 4 MB"),
+    (
+        r"torch\.(autograd\.)?(profiler|profiler_util)$|^region_activation_memory_budget$",
+        "PyTorch's own profiler and partitioner",
+    ),
     (r"^NestedIOFunction$", "PyTorch's own internals, and what it has deprecated"),
     (
         r"^SAC_IGNORED_OPS$|^CheckpointPolicy$|^SelectiveCheckpointContext$|^create_selective_checkpoint_contexts$"

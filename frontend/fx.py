@@ -1,4 +1,4 @@
-"""The part of `torch.fx` that model code uses without tracing anything: marks for PyTorch's tracer, which has no part here.
+"""The part of `torch.fx` that model code uses without tracing anything: marks for PyTorch's tracer.
 
 Models are captured by `vitrify.compile`, whose graphs are `vitrify.ir`.
 """

@@ -67,10 +67,12 @@ def _property(name: str, get: Callable[[Tensor], Any], doc: str, put: Any = None
 _NO_METHODS = frozenset(
     {
         "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes", "broadcast_tensors",
-        "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack", "combinations", "complex", "concat",
-        "concatenate", "constant_pad_nd", "cumulative_trapezoid", "dstack", "einsum", "fill", "frobenius_norm",
-        "bucketize", "gradient", "hstack", "searchsorted", "lu_unpack", "meshgrid", "nuclear_norm", "imag", "lobpcg", "pca_lowrank", "polar", "real", "view_as_complex", "view_as_real", "row_stack", "rsub", "segment_reduce", "stack", "std_mean", "svd_lowrank",
-        "tensordot", "trapezoid", "trapz", "unravel_index", "vander", "var_mean", "vstack", "where",
+        "bucketize", "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack", "combinations",
+        "complex", "concat", "concatenate", "constant_pad_nd", "cumulative_trapezoid", "dstack",
+        "einsum", "fill", "frobenius_norm", "gradient", "hstack", "imag", "lobpcg", "lu_unpack",
+        "meshgrid", "nuclear_norm", "pca_lowrank", "polar", "real", "row_stack", "rsub", "searchsorted",
+        "segment_reduce", "stack", "std_mean", "svd_lowrank", "tensordot", "trapezoid", "trapz",
+        "unravel_index", "vander", "var_mean", "view_as_complex", "view_as_real", "vstack", "where",
     }
 )  # fmt: skip
 _METHODS_ONLY = {
@@ -111,7 +113,9 @@ _method(functional_tensor.is_nonzero, "is_nonzero")
 _method(hashing.hash_tensor, "hash_tensor")
 _method(functional_tensor.get_device, "get_device")
 
-_property("data", own.get_data, "The same memory, outside autograd: writes are not tracked.", own_memory.set_data)
+_property(
+    "data", own.get_data, "The same memory, outside autograd: writes are not tracked.", own_memory.set_data
+)
 _property("device", lambda self: device.CPU, "Where the memory is: the CPU.")
 _property("retains_grad", own.retains_grad, "Whether `retain_grad` was called.")
 _property("layout", lambda self: formats.strided, "How the elements are stored: by strides.")

@@ -24,6 +24,11 @@ class _Extremes(NamedTuple):
     max: Tensor
 
 
+class _HistogramDD(NamedTuple):
+    hist: Tensor
+    bin_edges: tuple[Tensor, ...]
+
+
 class _Histogram(NamedTuple):
     hist: Tensor
     bin_edges: Tensor
@@ -41,3 +46,4 @@ RETURN_TYPES: dict[str, type[ValuesAndIndices]] = {
 }  # fmt: skip
 MinMax: type[_Extremes] = _named("aminmax", _Extremes)
 Histogram: type[_Histogram] = _named("histogram", _Histogram)
+HistogramDD: type[_HistogramDD] = _named("histogramdd", _HistogramDD)

@@ -55,6 +55,11 @@ def is_anomaly_enabled() -> bool:
     return local.detect_anomaly
 
 
+def set_anomaly_enabled(mode: bool, check_nan: bool = True) -> None:
+    """Switch anomaly mode in this thread."""
+    local.detect_anomaly, local.check_nan = mode, check_nan
+
+
 def is_anomaly_check_nan_enabled() -> bool:
     """Whether anomaly mode looks for NaN."""
     return local.check_nan

@@ -83,6 +83,8 @@ def is_public(holder: Any, name: str, where: str) -> bool:
         return value.__name__ == f"{where}.{name}"
     if where in ("torch.autograd", "torch.optim.lr_scheduler", "torch.func"):
         return False
+    if value is torch.Tensor and where != "torch":
+        return False
     made_in = getattr(value, "__module__", None) or where
     if where in FILES:
         return made_in == where

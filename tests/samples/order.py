@@ -88,6 +88,8 @@ FAMILY = Family(
         torch.histogram(x.detach(), 4)
         torch.histogram(x.detach(), 3, range=(-1.0, 1.0), density=True)
         torch.histogram(w.detach(), s)
+        torch.histogramdd(x.detach().reshape(6, 2), [2, 3], range=[-1.0, 1.0, -2.0, 2.0])
+        torch.histogramdd(x.detach().reshape(2, 2, 3), [s, s, s], weight=x.detach()[:1].reshape(2, 2), density=True)
         v.detach().histogram(4, weight=v.detach().abs())
         torch.searchsorted(s, x.detach())
         torch.searchsorted(s, x.detach(), right=True, out_int32=True)
