@@ -64,7 +64,8 @@ class CompiledGraph:
     """Native code for a graph. Made by `compile_graph`.
 
     input_types/output_types: the graph's; `symbols`: names of its dims in the order native code takes them; `entry`: the
-    address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr dims, i64 threads)`; `timings`: what took how long.
+    address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr dims, i64 threads)`; `timings`: what took how long;
+    `requests`: how often `compile_graph` was asked for it.
     """
 
     def __init__(self, graph: Graph, options: CompileOptions, key: str | None = None):
@@ -84,6 +85,7 @@ class CompiledGraph:
 
     def _prepare(self, key: str) -> None:
         start = time.perf_counter()
+        self.requests = 0
         found = disk_cache.load(key) if self.options.cache else None
         if found is not None:
             header, objects = found
@@ -251,6 +253,7 @@ def cache_key(graph: Graph, target: Target, options: CompileOptions) -> str:
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
+    found.requests += 1
 
 @cache
 def compiler_fingerprint() -> str:

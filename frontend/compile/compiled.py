@@ -9,7 +9,8 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..tensor import Tensor
 from . import pytree, watch
 from .capture_names import Describer
 from .differentiable import DifferentiableSpecialization
+from .explain import Explanation
 from .report import Report
 from .specialization import MISS, Specialization
 from .trace import Trace, check_nothing_escaped, trace_call, unaliased
@@ -43,7 +45,8 @@ def reset() -> None:
 
 @dataclass(frozen=True)
 class Recompile:
-    """Why a call needed a new specialization."""
+    """Why a call needed a new specialization, and whence its machine code came: "memory" (an equal graph was compiled in
+    this process), "disk" or "new". `against`: why each older specialization did not fit, the newest first."""
 
     reason: str
     seconds: float
@@ -52,7 +55,8 @@ class Recompile:
 
 @dataclass
 class History:
-    """What happened so far: for `report()`."""
+    """What happened so far: for `report()` and `explain()`. `lookups`: calls that the latest call's specialization could
+    not serve at once."""
 
     compiles: list[Recompile] = field(default_factory=list)
     retraces: int = 0
@@ -64,6 +68,8 @@ class CompiledFunction:
     The first call with arguments of a kind traces the function and compiles it; later calls whose guards hold go
     straight to native code. `report()` tells what was compiled and why; `graph(stage)`, `loops()`, `llvm()` and
     `assembly()` show the stages of the most recent specialization.
+    found: str = "new"
+    against: tuple[str, ...] = ()
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class CompiledFunction:
         dynamic_shapes: DynamicShapes | None = None,
         options: CompileOptions | None = None,
         dump: str | os.PathLike[str] | None = None,
+    lookups: int = 0
         name: str | None = None,
     ):
         functools.update_wrapper(self, fn, updated=())
@@ -105,7 +112,8 @@ class CompiledFunction:
 
     def _slow_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         leaves, structure = pytree.flatten((args, dict(kwargs)))
-        reason = "first call"
+        self._history.lookups += 1
+        reasons: list[str] = []
         for specialization in reversed(self._specializations):
             why = specialization.why_not(leaves, structure)
             if why is None:
@@ -117,12 +125,12 @@ class CompiledFunction:
                     return result
                 places = ", ".join(c.place for c in specialization.trace.conditions.values())
                 why = f"a branch on a tensor came out another way (at {places})"
-            reason = why
+            reasons.append(why)
         known = len(self._specializations)
         with _tracing:
             if len(self._specializations) != known:  # another thread compiled meanwhile
                 return self._slow_call(args, kwargs)
-            specialization = self._compile(args, kwargs, leaves, reason)
+            specialization = self._compile(args, kwargs, leaves, reasons)
         result = specialization.run_checked(leaves)
         if result is MISS:
             raise TraceError(
@@ -133,7 +141,8 @@ class CompiledFunction:
         self._last = specialization
         return result
 
-    def _compile(self, args: Any, kwargs: Any, leaves: list[Any], reason: str) -> Specialization:
+    def _compile(self, args: Any, kwargs: Any, leaves: list[Any], reasons: Sequence[str]) -> Specialization:
+        reason = reasons[0] if reasons else "first call"
         start = time.perf_counter()
         trace = self._trace(args, kwargs)
         if len(self._specializations) >= RECOMPILE_LIMIT:
@@ -145,8 +154,8 @@ class CompiledFunction:
         if trace.requires_grad:
             specialization = DifferentiableSpecialization(trace, leaves, self._options)
         else:
-            compiled = compile_graph(unaliased(trace.graph, trace), self._options)
-            specialization = Specialization(trace, compiled, leaves)
+            graph = unaliased(trace.graph, trace)
+            specialization = Specialization(trace, compile_graph(graph, self._options), leaves)
         for known in self._specializations:
             if (
                 known.compiled is specialization.compiled
@@ -160,7 +169,9 @@ class CompiledFunction:
                 return specialization
         seconds = time.perf_counter() - start
         compiles = self._history.compiles
-        compiles.append(Recompile(reason, seconds, specialization.compiled.from_cache))
+        compiled = specialization.compiled
+        found = "memory" if compiled.requests > 1 else "disk" if compiled.from_cache else "new"
+        compiles.append(Recompile(reason, seconds, compiled.from_cache, found, tuple(reasons)))
         if len(compiles) == 9:
             warnings.warn(
                 f"{self._name} has been compiled 9 times; the last reason: {reason}",
@@ -210,11 +221,21 @@ class CompiledFunction:
         """The LLVM IR as text, before LLVM's own optimisation."""
         return self._graph().llvm_text()
 
+    def explain(self) -> Explanation:
+        """What was traced, what calls rely on, why it was compiled again, and what was decided: a text when printed,
+        data by `to_dict()`. RuntimeError before the first call."""
+        return Explanation.of(self, self._current(), self._specializations)
+
     def assembly(self) -> str:
         """The machine code as assembly text."""
         return self._graph().assembly_text()
 
     def _current(self) -> Specialization:
+    @property
+    def history(self) -> History:
+        """What happened so far."""
+        return self._history
+
         if not self._specializations:
             raise RuntimeError(f"{self._name} has not been called yet: nothing is compiled")
         return self._last or self._specializations[-1]
@@ -279,6 +300,7 @@ def _parameter_names(fn: Callable[..., Any]) -> list[str]:
     try:
         return list(inspect.signature(fn).parameters)
     except (TypeError, ValueError):
+    explain = property(lambda self: self._compiled.explain)
         return []
 
 

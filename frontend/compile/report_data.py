@@ -71,7 +71,7 @@ def _graph(graph: CompiledGraph, bindings: Mapping[str, int]) -> Json:
         "from_cache": graph.from_cache,
         "steps": [{"name": name, "seconds": s} for name, s in graph.timings.steps.items()],
         "stages": [_stage(name, stage) for name, stage in zip(graph.stage_names(), graph.stages)],
-        "groups": [_group(node, launches) for node in _grouped(graph.stages[-1])],
+        "groups": [_group(node, launches) for node in group_nodes(graph.stages[-1])],
         "launches": launches,
         "kernels": [
             {"name": name, "text": print_kernel(kernel, name), "parallel": kernel.parallel is not None}
@@ -79,7 +79,7 @@ def _graph(graph: CompiledGraph, bindings: Mapping[str, int]) -> Json:
         ],
         "functions": _functions(graph, functions),
         "memory": _memory(program, bindings),
-        "refusals": _refusals(graph),
+        "refusals": refusals(graph),
     }
 
 
@@ -157,14 +157,14 @@ def attr_data(value: Any) -> Any:
 # -- groups, launches, functions --------------------------------------------------------------------------------------
 
 
-def _grouped(graph: Graph) -> Iterator[Node]:
+def group_nodes(graph: Graph) -> Iterator[Node]:
     """The fused groups, those in the bodies of scans too."""
     for node in graph.nodes:
         if node.op.name == "fused":
             yield node
         else:
             for body in node.regions:
-                yield from _grouped(body)
+                yield from group_nodes(body)
 
 
 def _group(node: Node, launches: Iterable[Json]) -> Json:
@@ -309,7 +309,7 @@ def _occupied(buffers: Iterable[Json], launch: int) -> int:
 # -- why not fused, and where from ------------------------------------------------------------------------------------
 
 
-def _refusals(graph: CompiledGraph) -> list[Json]:
+def refusals(graph: CompiledGraph) -> list[Json]:
     """Pairs of values that fusion kept apart; fusion runs once more to find them."""
     stages = graph.stages
     for before, step in zip(stages, default_pipeline(graph.options.pipeline)):

@@ -1,0 +1,260 @@
+"""`compiled.explain()`: what the compiler saw in a function, what it relies on, and what it decided."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..codegen.loops.nodes import Kernel
+from ..ir.graph import Graph, Location, Node, told_symbols
+from ..passes.host import runs_on_host
+from ..runtime.compiled_graph import CompiledGraph
+from ..tensor import Tensor
+from .report_data import group_nodes, refusals
+from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
+
+if TYPE_CHECKING:
+    from .compiled import CompiledFunction
+    from .specialization import Specialization
+
+Json = dict[str, Any]
+FORMAT = 1
+# Reasons against fusing that the text shows; `to_dict` has all.
+SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """`print(explanation)` is the text, `to_dict()` the same facts as plain data (docs/inspection.md has the keys)."""
+
+    facts: Json
+
+    @classmethod
+    def of(
+        cls, function: CompiledFunction, current: Specialization, known: Sequence[Specialization]
+    ) -> Explanation:
+        """Of a function whose latest call was served by `current`, one of those `known`."""
+        history = function.history
+        return cls(
+            {
+                "format": FORMAT,
+                "function": function.name,
+                "compiles": [
+                    {"reason": c.reason, "against": list(c.against), "seconds": c.seconds, "found": c.found}
+                    for c in history.compiles
+                ],
+                "retraces": history.retraces,
+                "lookups": history.lookups,
+                "specializations": len(known),
+                "current": known.index(current),
+                "inputs": list(_inputs(current)),
+                "guards": list(_guards(current)),
+                "branches": [
+                    {"place": c.place, "outcome": c.outcome, "size": c.size is not None}
+                    for c in current.trace.conditions.values()
+                ],
+                "random": _random(current),
+                "graphs": [_graph(graph) for graph in current.graphs()],
+            }
+        )
+
+    def to_dict(self) -> Json:
+        """The facts as plain data that `json.dumps` takes."""
+        return self.facts
+
+    def __str__(self) -> str:
+        return "\n".join(_text(self.facts))
+
+    __repr__ = __str__
+
+
+# -- what the calls rely on -------------------------------------------------------------------------------------------
+
+
+def _inputs(specialization: Specialization) -> Iterator[Json]:
+    """The graph's inputs, and where each call finds them."""
+    for value, source in zip(specialization.trace.graph.inputs, specialization.trace.sources):
+        match source:
+            case ArgumentSource():
+                origin = "argument"
+            case TensorSource():
+                origin = "captured tensor"
+            case NumberSource():
+                origin = "number, read again by each call"
+            case RandomSource():
+                origin = "state of the random numbers"
+        yield {"path": source.path, "type": str(value.type), "from": origin}
+
+
+def _guards(specialization: Specialization) -> Iterator[Json]:
+    """What must be as it was for a call to be served without another compile."""
+    names = specialization.trace.names
+    yield {"name": "grad mode", "value": "on" if specialization.grad_enabled else "off"}
+    for i, constant in specialization.constants:
+        yield {"name": f"argument {names[i]}", "value": _short(constant)}
+    types = specialization.trace.graph.inputs
+    requires_grad = dict(specialization.tensors)
+    for slot, position in specialization.argument_sources:
+        also = ", requires grad" if requires_grad[position] else ""
+        yield {"name": f"argument {names[position]}", "value": f"{types[slot].type}{also}"}
+    for guard in specialization.trace.guards:
+        value = _short(guard.seen) if guard.by_value else f"the same {type(guard.seen).__name__}"
+        yield {"name": guard.name, "value": value}
+    for source in specialization.trace.sources:
+        if isinstance(source, TensorSource):
+            tensor = source.tensor
+            also = ", requires grad" if tensor.requires_grad else ""
+            yield {"name": source.path, "value": f"{tensor.dtype.name}{list(tensor.shape)}{also}"}
+
+
+def _short(value: Any) -> str:
+    text = f"a {type(value).__name__}" if isinstance(value, Tensor) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _random(specialization: Specialization) -> Json:
+    """How many draws a call takes from the generator's stream, and which nodes of the traced graphs draw."""
+    nodes = [
+        {"op": node.op.name, "stream": node.attrs.get("stream"), **_place(node.location)}
+        for node in specialization.trace.graph.nodes
+        if _draws(node)
+    ]
+    return {"draws_a_call": specialization.trace.random_calls, "nodes": nodes}
+
+
+def _draws(node: Node) -> bool:
+    return node.op.lowering == "random" or "stream" in node.op.attrs
+
+
+# -- what became of them ----------------------------------------------------------------------------------------------
+
+
+def _graph(graph: CompiledGraph) -> Json:
+    traced = graph.traced
+    groups = list(group_nodes(graph.stages[-1]))
+    return {
+        "name": traced.name,
+        "nodes": len(traced.nodes),
+        "lines": _lines(traced),
+        "host": [
+            {"op": inner.op.name, **_place(inner.location)}
+            for node in groups
+            if node.attrs["kind"] == "host"
+            for inner in node.regions[0].nodes
+            if runs_on_host(inner)
+        ],
+        "sizes": [
+            {"name": s.name, "op": node.op.name, **_place(node.location)}
+            for node in traced.nodes
+            for s in told_symbols(node)
+        ],
+        "groups": [
+            {
+                "name": node.attrs["name"],
+                "kind": node.attrs["kind"],
+                "ops": [n.op.name for n in node.regions[0].nodes],
+                **_place(node.location),
+            }
+            for node in groups
+        ],
+        "refusals": refusals(graph),
+        "choices": [
+            {"group": launch.source, "kernel": launch.kernel.name, "plan": launch.kernel.comment}
+            for launch in graph.program.launches
+            if isinstance(launch.kernel, Kernel) and launch.kernel.comment
+        ],
+    }
+
+
+def _lines(graph: Graph) -> list[Json]:
+    """The user's lines that made nodes, in order of their first."""
+    ops: dict[tuple[str, int, str], Counter[str]] = {}
+    for node in graph.nodes:
+        if node.location is not None:
+            at = (node.location.file, node.location.line, node.location.module)
+            ops.setdefault(at, Counter())[node.op.name] += 1
+    return [{"file": f, "line": n, "module": m, "ops": dict(found)} for (f, n, m), found in ops.items()]
+
+
+def _place(location: Location | None) -> Json:
+    if location is None:
+        return {"file": None, "line": None, "module": ""}
+    return {"file": location.file, "line": location.line, "module": location.module}
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+FOUND = {"memory": "graph known in this process", "disk": "machine code from disk", "new": "compiled anew"}
+
+
+def _text(facts: Json) -> Iterator[str]:
+    yield f"compiled {facts['function']}"
+    yield ""
+    yield (
+        f"calls: {facts['lookups']} looked for a specialization, {len(facts['compiles'])} compiled, "
+        f"{facts['retraces']} traced a known graph again"
+    )
+    for number, compile_ in enumerate(facts["compiles"]):
+        yield f"  compile {number}: {compile_['seconds'] * 1e3:.1f} ms, {FOUND[compile_['found']]}: {compile_['reason']}"
+        for older in compile_["against"][1:]:
+            yield f"      and against an older one: {older}"
+    yield from _section(
+        f"inputs of specialization {facts['current']} of {facts['specializations']}",
+        (f"{i['path']}: {i['type']} ({i['from']})" for i in facts["inputs"]),
+    )
+    yield from _section("guards", (f"{g['name']}: {g['value']}" for g in facts["guards"]))
+    yield from _section(
+        "branches that depend on data",
+        (f"{b['place']}: {b['outcome']}{' (of a size)' * b['size']}" for b in facts["branches"]),
+    )
+    random = facts["random"]
+    if random["draws_a_call"] or random["nodes"]:
+        yield from _section(
+            f"random numbers: {random['draws_a_call']} draws a call",
+            (f"{n['op']}, stream {n['stream']}{_at(n)}" for n in random["nodes"]),
+        )
+    for graph in facts["graphs"]:
+        yield from _graph_text(graph)
+
+
+def _graph_text(graph: Json) -> Iterator[str]:
+    yield ""
+    yield f"graph {graph['name']}: {graph['nodes']} nodes traced, {len(graph['groups'])} groups"
+    yield from _section("traced", (f"{_ops(line['ops'])}{_at(line)}" for line in graph["lines"]))
+    yield from _section("computed by NumPy (host)", (f"{n['op']}{_at(n)}" for n in graph["host"]))
+    yield from _section(
+        "sizes that a run tells", (f"{n['name']} of {n['op']}{_at(n)}" for n in graph["sizes"])
+    )
+    yield from _section(
+        "groups", (f"{g['name']} ({g['kind']}): {_ops(Counter(g['ops']))}{_at(g)}" for g in graph["groups"])
+    )
+    kept_apart = [
+        f"{r['producer']['op']} %{r['producer']['name']} and {r['consumer']['op']} %{r['consumer']['name']}: "
+        f"{r['reason'].replace('_', ' ')}"
+        for r in graph["refusals"]
+    ]
+    more = [f"and {len(kept_apart) - SHOWN} more (to_dict)"] if len(kept_apart) > SHOWN else []
+    yield from _section("not fused", [*kept_apart[:SHOWN], *more])
+    yield from _section("contractions", (f"{c['group']}: {c['plan']}" for c in graph["choices"]))
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    found = list(lines)
+    if found:
+        yield ""
+        yield f"{title}:"
+        yield from (f"  {line}" for line in found)
+
+
+def _ops(counted: dict[str, int]) -> str:
+    return ", ".join(op if n == 1 else f"{n} {op}" for op, n in counted.items())
+
+
+def _at(place: Json) -> str:
+    if place["file"] is None:
+        return ""
+    at = f"  {os.path.basename(place['file'])}:{place['line']}"
+    return f"{at} · {place['module']}" if place["module"] else at
