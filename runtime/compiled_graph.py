@@ -68,8 +68,15 @@ class CompiledGraph:
     `requests`: how often `compile_graph` was asked for it.
     """
 
-    def __init__(self, graph: Graph, options: CompileOptions, key: str | None = None):
-        """`key`: the graph's `cache_key`, where it is known already."""
+    def __init__(
+        self,
+        graph: Graph,
+        options: CompileOptions,
+        key: str | None = None,
+        like: CompiledGraph | None = None,
+    ):
+        """`key`: the graph's `cache_key`, where it is known already; `like`: the same graph, compiled with other emit
+        options, whose loop IR serves here too."""
         self.traced = graph
         self.options = options
         self.target = options.target or Target.host()
@@ -78,14 +85,17 @@ class CompiledGraph:
         self.symbols = tuple(s.name for s in graph.symbols)
         self.timings = Timings()
         self.from_cache = False
+        self.requests = 0
         self.empty = allocator.empty
+        self.measured: Any = None  # the variant that `kernel_times.py` runs
+        if like is not None:
+            self.__dict__.update({n: like.__dict__[n] for n in ("stages", "program") if n in like.__dict__})
         self._facts: Mapping[str, Any]
         self._code: LoadedProgram
         self._prepare(key or cache_key(graph, self.target, options))
 
     def _prepare(self, key: str) -> None:
         start = time.perf_counter()
-        self.requests = 0
         found = disk_cache.load(key) if self.options.cache else None
         if found is not None:
             header, objects = found
@@ -123,6 +133,10 @@ class CompiledGraph:
     @property
     def entry(self) -> int:
         return self._code.address
+
+    def variable(self, name: str) -> int:
+        """The address of a variable of the program."""
+        return self._code.code.variable(name)
 
     def arena_bytes(self, bindings: Mapping[str, int]) -> int:
         """The arena's size for these values of the dims."""
@@ -227,15 +241,19 @@ _in_memory: dict[str, CompiledGraph] = {}
 IN_MEMORY_LIMIT = 256
 
 
-def compile_graph(graph: Graph, options: CompileOptions = CompileOptions()) -> CompiledGraph:
-    """Native code for the graph; the same object for an equal graph compiled before in this process."""
+def compile_graph(
+    graph: Graph, options: CompileOptions = CompileOptions(), like: CompiledGraph | None = None
+) -> CompiledGraph:
+    """Native code for the graph; the same object for an equal graph compiled before in this process. `like` as for
+    `CompiledGraph`."""
     key = cache_key(graph, options.target or Target.host(), options)
     found = _in_memory.get(key)
     if found is None:
-        found = CompiledGraph(graph, options, key)
+        found = CompiledGraph(graph, options, key, like)
         while len(_in_memory) >= IN_MEMORY_LIMIT:
             _in_memory.pop(next(iter(_in_memory)))
         _in_memory[key] = found
+    found.requests += 1
     return found
 
 
@@ -253,7 +271,6 @@ def cache_key(graph: Graph, target: Target, options: CompileOptions) -> str:
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
-    found.requests += 1
 
 @cache
 def compiler_fingerprint() -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..ir.types import TensorType
-from ..runtime import call_shim
+from ..runtime import call_shim, kernel_times
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.host_calls import UNWANTED
 from ..runtime.native_call import native_call
@@ -42,6 +42,8 @@ class CallRecord:
         outputs = (ctypes.c_int64 * max(1, len(graph.output_types)))()
         dims = (ctypes.c_int64 * max(1, len(graph.symbols)))(*(binding.dims.get(s, 0) for s in graph.symbols))
         self.arena, arena_address = graph.arena(binding.dims)
+        if binding.session is not None:
+            binding.session.allocate(graph, self.arena.nbytes)
         self.numbers = (ctypes.c_double * max(1, len(binding.number_slots)))()
         for position, slot in enumerate(binding.number_slots):
             inputs[slot] = ctypes.addressof(self.numbers) + 8 * position
@@ -134,6 +136,10 @@ class Binding:
         self.threads = get_num_threads()
         self._idle: list[CallRecord] = []
         self._invoke: Callable[[int, int], int] = native_call()
+        self.session = session = kernel_times.active()
+        if session is not None:
+            self.graph = session.variant(graph)
+            self._invoke = session.timed(graph, self._invoke)
 
     def take(self) -> CallRecord:
         """A record no other call is using."""

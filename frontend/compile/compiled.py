@@ -11,6 +11,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from .. import capture
 from ..ir import dims
 from ..ir.graph import Graph
 from ..nn.modules.module import Module
-from ..runtime import settings
+from ..runtime import kernel_times, settings
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
 from ..tensor import Tensor
 from . import pytree, watch
@@ -41,6 +42,22 @@ def reset() -> None:
     """Have every compiled function forget what has been compiled."""
     for function in list(_compiled):
         function.reset()
+
+
+@contextmanager
+def measuring() -> Iterator[kernel_times.Session]:
+    """Inside the block calls of compiled functions measure their kernels (`runtime/kernel_times.py`)."""
+    with kernel_times.measuring() as session:
+        _rebind()
+        try:
+            yield session
+        finally:
+            _rebind()
+
+
+def _rebind() -> None:
+    for function in list(_compiled):
+        function.rebind()
 
 
 @dataclass(frozen=True)
@@ -99,6 +116,11 @@ class CompiledFunction:
     def reset(self) -> None:
         """Forget what has been compiled."""
         self._specializations, self._last, self._history = [], None, History()
+
+    def rebind(self) -> None:
+        """Have the next call decide anew which programs run: measuring ones or not."""
+        for specialization in list(self._specializations):
+            specialization.rebind()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if capture.active() is not None or capture.vmap() is not None:

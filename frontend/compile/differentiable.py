@@ -120,8 +120,8 @@ class DifferentiableSpecialization(Specialization):
             return range(total)
         return [*range(self.trace.results), *range(total - self.partition.extra, total)]
 
-    def refresh(self) -> None:
-        super().refresh()
+    def rebind(self) -> None:
+        super().rebind()
         self._backward_bindings.clear()
 
     def _deliver(

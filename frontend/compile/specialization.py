@@ -169,9 +169,13 @@ class Specialization:
         """Accept the present counters: everything they stand for was checked again. Addresses are read anew."""
         self.structure_version = structure_version()
         self.data_version = data_version()
+        self.rebind()
+        self.written_tensors = self._written_storages()
+
+    def rebind(self) -> None:
+        """Have the next call decide anew which program runs, on which memory."""
         self._bindings.clear()
         self._binding = None
-        self.written_tensors = self._written_storages()
 
     def _written_storages(self) -> tuple[Storage, ...]:
         """The memory of the captured tensors that a call writes to."""
