@@ -45,6 +45,11 @@ def active() -> Capture | None:
     return local.backend.capture
 
 
+def counter_based() -> bool:
+    """Whether random numbers come from the counter-based stream: while compiling, or where someone asked for it."""
+    return local.counter_based or local.backend.capture is not None
+
+
 def vmap() -> Any:
     """The vmap that is running (`func/batched.py`), where random functions, `detach` and `zeros_like` ask it first."""
     return getattr(local.backend, "vmap", None)

@@ -10,24 +10,33 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from . import capture
 from .dispatch import apply, op_named
 from .functional_order import argsort
 from .functional_pointwise import where
-from .generator import Generator, default_generator
+from .generator import Generator, default_generator, philox_state
 from .ir import dtypes
 from .ir.dtypes import DType
 from .promotion import convert
-from .tensor import Tensor
+from .tensor import Tensor, wrap
 
 _UNIFORM, _DRAW = op_named("random_uniform"), op_named("random_draw")
 _DIGITS = {dtypes.f16: 11, dtypes.bf16: 8, dtypes.f32: 24, dtypes.f64: 53}
 
 
-def _call() -> tuple[Tensor, int]:
+def random_call() -> tuple[Tensor, int]:
+    """(state i64[2], stream) for one counter-based random op; each call of this gets other numbers."""
+    vmap = capture.vmap()
+    if vmap is not None:
+        found: tuple[Tensor, int] = vmap.random_state()
+        return found
     tracer = capture.active()
-    assert tracer is not None
-    return tracer.random_state()
+    if tracer is not None:
+        return tracer.random_state()
+    key, call = philox_state()
+    return wrap(np.array([key, call], np.uint64).view(np.int64)), 0
 
 
 class CounterDraws:
@@ -35,7 +44,7 @@ class CounterDraws:
 
     def unit(self, shape: tuple[Any, ...], dtype: DType) -> Tensor:
         """Numbers in [0, 1)."""
-        state, stream = _call()
+        state, stream = random_call()
         found: Tensor = apply(_UNIFORM, (state,), {"shape": shape, "dtype": dtype, "stream": stream})
         return found
 
@@ -125,7 +134,7 @@ class CounterDraws:
 
     def draw(self, kind: str, *parameters: Tensor) -> Tensor:
         """Gamma, Poisson or binomial numbers (`ir/ops/random_draws.py`)."""
-        state, stream = _call()
+        state, stream = random_call()
         found: Tensor = apply(_DRAW, (state, *parameters), {"kind": kind, "stream": stream})
         return found
 

@@ -1,7 +1,7 @@
 """Random tensors: `torch.rand`, `randn`, `randint`, `randperm`, `normal`, ..., and the in-place fills.
 
 Eagerly they draw PyTorch's own CPU numbers (`generator.py`). In a compiled function the numbers are a function of
-`random_call`'s state instead (`counter_draws.py`).
+a counter's state instead (`counter_draws.py`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from .device import require_cpu
 from .dispatch import apply, op_named
 from .functional_complex import view_as_complex, view_as_real
 from .functional_shape import broadcast_shapes
-from .generator import Generator, default_generator, philox_state
+from .generator import Generator, default_generator
 from .inplace import assign
 from .ir import dtypes
 from .ir.dtypes import DType
 from .memory_layout import is_contiguous
 from .promotion import convert, get_default_dtype
+from .state import local
 from .tensor import Array, Tensor, wrap
 
 
@@ -88,17 +89,14 @@ def fork_rng(
         default_generator.set_state_bytes(saved)
 
 
-def random_call() -> tuple[Tensor, int]:
-    """(state i64[2], stream) for one counter-based random op; each call of this gets other numbers."""
-    vmap = capture.vmap()
-    if vmap is not None:
-        found: tuple[Tensor, int] = vmap.random_state()
-        return found
-    tracer = capture.active()
-    if tracer is not None:
-        return tracer.random_state()
-    key, call = philox_state()
-    return wrap(np.array([key, call], np.uint64).view(np.int64)), 0
+@contextlib.contextmanager
+def counter_based() -> Iterator[None]:
+    """Inside, eager code draws the numbers that a compiled function would draw in its place: to compare the two."""
+    before, local.counter_based = local.counter_based, True
+    try:
+        yield
+    finally:
+        local.counter_based = before
 
 
 # Fills
@@ -123,7 +121,7 @@ def fill(target: Tensor, name: str, generator: Generator | None, draw: Draw) -> 
     if vmap is not None:
         vmap.fill(target, lambda lower: fill(lower, name, generator, draw))
         return target
-    if capture.active() is not None:
+    if capture.counter_based():
         return assign(target, draw(counter_draws(generator), tuple(target.shape)), replaced=replaced)
     array = target._array
     assert array is not None
@@ -151,7 +149,7 @@ def normal_(
         if mean:
             target.add_(mean)
         return target
-    contiguous = capture.active() is not None or is_contiguous(target)
+    contiguous = capture.counter_based() or is_contiguous(target)
 
     def draw(g: Any, count: Any) -> Any:
         return g.normal(count, target.dtype, float(mean), float(std), contiguous)
@@ -183,7 +181,7 @@ def bernoulli_(target: Tensor, p: float | Tensor = 0.5, *, generator: Generator 
 
     def draw(g: Any, count: Any) -> Any:
         if isinstance(p, Tensor):
-            if capture.active() is not None:
+            if capture.counter_based():
                 return g.bernoulli_each(p.detach().expand(count)).to(target.dtype)
             each = np.broadcast_to(p.detach().numpy(), tuple(target.shape))
             return g.bernoulli_each(each.reshape(-1)).astype(target.dtype.numpy)
@@ -247,7 +245,7 @@ def _new(
     vmap = capture.vmap()
     if vmap is not None:
         made = vmap.draw(shape, drawn)
-    elif capture.active() is not None:
+    elif capture.counter_based():
         made = draw(counter_draws(generator), shape, wanted)
     else:
         made = drawn(shape)
@@ -361,7 +359,7 @@ def normal(
 ) -> Tensor:
     """Normal numbers with a mean and a deviation per element (tensors, broadcast), or the same for a whole
     `size`."""
-    checked = isinstance(std, Tensor) and capture.active() is None
+    checked = isinstance(std, Tensor) and not capture.counter_based()
     if isinstance(std, Tensor) and checked and std.numel() and not bool((std >= 0).all()):
         raise RuntimeError("normal expects all elements of std >= 0.0")
     if not isinstance(mean, Tensor) and not isinstance(std, Tensor):
@@ -396,7 +394,7 @@ def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
     """Indices drawn with probabilities proportional to each row of `input` (1-D or 2-D)."""
-    if capture.active() is not None:
+    if capture.counter_based():
         return counter_draws(generator).multinomial(input.detach(), num_samples, replacement)
     weights = np.asarray(input.detach().numpy())
     if weights.ndim not in (1, 2):

@@ -36,7 +36,7 @@ def _drawn(
     if dtype not in (dtypes.f32, dtypes.f64) and not (half and dtype in (dtypes.f16, dtypes.bf16)):
         raise NotImplementedError(f"\"{kernel}\" not implemented for '{scalar_type_name(dtype)}'")
     detached = [p.detach() for p in parameters]
-    if capture.active() is not None:
+    if capture.counter_based():
         return counter_draws(generator).draw(kind, *detached)
     return wrap(draw(generator or default_generator, *[np.asarray(p.numpy()) for p in detached]))
 
@@ -69,7 +69,7 @@ def _standard_gamma(input: Tensor, generator: Generator | None = None) -> Tensor
 
 def _sample_dirichlet(input: Tensor, generator: Generator | None = None) -> Tensor:
     """Probability vectors with the concentrations in the last dim of `input`; differentiable."""
-    if capture.active() is not None:
+    if capture.counter_based():
         gammas = _drawn("gamma", "dirichlet", generator_samplers.standard_gamma, generator, input)
         found = gammas / gammas.sum(-1, keepdim=True)
     else:

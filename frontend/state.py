@@ -22,6 +22,8 @@ class _Local(threading.local):
         # records the tape saved of it meanwhile (they need a copy, see `tape.OverwriteScope`).
         self.overwriting: Any = None
         self.detect_anomaly = False
+        # Eager code draws from the stream of compiled functions (`random.counter_based`).
+        self.counter_based = False
         # Settings of mixed precision, None before anyone asked for them (`autocast.py`).
         self.autocast: Any = None
         self.check_nan = True

@@ -109,7 +109,8 @@ def test_a_run_that_took_another_branch_leaves_no_mark():
     torch.manual_seed(1)
     inputs = [torch.randn(5, 4) * s for s in (1, 3, 0.5, 4, 1, 0.2, 3, 1)]
     torch.manual_seed(2)
-    want = [eager(x) for x in inputs]
+    with torch.random.counter_based():
+        want = [eager(x) for x in inputs]
     torch.manual_seed(2)
     for x, loss in zip(inputs, want):
         same(compiled(x), loss)

@@ -56,6 +56,22 @@ def test_a_seed_gives_the_same_again_and_gradients_follow(compile):
     np.testing.assert_array_equal(*found)
 
 
+def test_eager_code_can_draw_what_compiled_code_draws():
+    def draw(x):
+        return F.dropout(x, 0.5), torch.randn(3), F.alpha_dropout(x, 0.3, training=True), torch.rand_like(x)
+
+    x = torch.ones(4, 6)
+    torch.manual_seed(7)
+    compiled = torch.compile(draw)(x)
+    torch.manual_seed(7)
+    with torch.random.counter_based():
+        eager = draw(x)
+    for a, b in zip(eager, compiled):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6)
+    torch.manual_seed(7)
+    assert not np.array_equal(draw(x)[0].numpy(), eager[0].numpy())
+
+
 def test_attention_drops_weights():
     torch.manual_seed(0)
     q, k, v = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 600, 4), torch.ones(1, 2, 600, 4)

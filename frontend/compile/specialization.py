@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..eager import writeable
+from ..generator import philox_state
 from ..ir.interpreter import symbol_of
 from ..nn.modules.structure import structure_version
-from ..random import philox_state
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.threads import get_num_threads
 from ..state import local

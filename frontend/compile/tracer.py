@@ -26,6 +26,7 @@ import numpy as np
 from ..capture import Capture
 from ..dispatch import use_backend
 from ..eager import ALIASING, EAGER
+from ..generator import philox_state
 from ..ir import dims, dtypes
 from ..ir.builder import GraphBuilder
 from ..ir.dtypes import DType
@@ -36,7 +37,6 @@ from ..ir.ops.common import size_value
 from ..ir.types import TensorType
 from ..passes.autodiff import backward_location
 from ..passes.cse import attrs_key
-from ..random import philox_state
 from ..state import local
 from ..tape import Node
 from ..tensor import Storage, Tensor, view_of, without_array

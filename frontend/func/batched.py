@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import dispatch
+from ..counter_draws import random_call
 from ..dispatch import Backend, TensorBuilder
 from ..eager import ALIASING
 from ..inplace import assign
 from ..ir.dtypes import DType
 from ..ir.op import Op
 from ..ir.types import TensorType
-from ..random import random_call
 from ..state import local
 from ..tape_ops import OverwriteScope
 from ..tensor import Tensor, view_of, without_array
@@ -217,7 +217,7 @@ class VmapBackend:
             local.backend = before
 
     def random_state(self) -> tuple[Tensor, int]:
-        """`random.random_call` inside vmap."""
+        """`counter_draws.random_call` inside vmap."""
         self._check_random()
         before, local.backend = local.backend, self.below
         try:

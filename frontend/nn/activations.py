@@ -12,13 +12,15 @@ from .. import functional_pointwise as pointwise
 from .. import functional_reductions as reductions
 from ..autocast import lower_precision
 from ..autograd.grad_mode import no_grad
+from ..capture import counter_based
+from ..counter_draws import random_call
 from ..creation import empty, ones_like, zeros_like
-from ..dispatch import active_backend, apply, constant, op_named
+from ..dispatch import apply, constant, op_named
 from ..functional_indexing import masked_scatter
 from ..inplace import overwrite
 from ..ir import dtypes
 from ..ir.dtypes import DType
-from ..random import random_call, uniform_
+from ..random import uniform_
 from ..tape_folded import folded
 from ..tensor import Tensor, scalar_type_name
 
@@ -259,7 +261,7 @@ def rrelu(
         return leaky_relu(input, (lower + upper) / 2, inplace)
 
     def compute() -> Tensor:
-        if active_backend().capture is None:
+        if not counter_based():
             return input * _slopes(input, lower, upper)
         state, stream = random_call()
         attrs = {"shape": tuple(input.shape), "dtype": input.dtype, "stream": stream}

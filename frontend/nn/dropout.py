@@ -7,10 +7,12 @@ import warnings
 from typing import Any
 
 from ..autograd.grad_mode import no_grad
+from ..capture import counter_based
+from ..counter_draws import random_call
 from ..creation import empty, empty_like, full, ones
-from ..dispatch import active_backend, apply, op_named
+from ..dispatch import apply, op_named
 from ..inplace import overwrite
-from ..random import bernoulli_, random_call
+from ..random import bernoulli_
 from ..tensor import Tensor
 
 
@@ -19,7 +21,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     itself.
 
     Eagerly the mask is PyTorch's: `empty_like(input).bernoulli_(1 - p)`. A compiled function has its own stream
-    (`random.random_call`), whose mask the backward computes again instead of keeping it.
+    (`counter_draws.random_call`), whose mask the backward computes again instead of keeping it.
     """
     if p < 0.0 or p > 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
@@ -29,7 +31,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     def compute() -> Tensor:
         if p == 1.0:
             return input * 0.0
-        if active_backend().capture is None:
+        if not counter_based():
             return input * _mask(input, p).div_(1.0 - p)
         state, stream = random_call()
         result: Tensor = apply(
@@ -48,7 +50,7 @@ def _mask(like: Tensor, p: float) -> Tensor:
 
 def _kept(input: Tensor, shape: tuple[Any, ...], p: float) -> Tensor:
     """1 with probability 1 - p, else 0, in the input's dtype."""
-    if active_backend().capture is None:
+    if not counter_based():
         return _mask(input if shape == tuple(input.shape) else empty(shape, dtype=input.dtype), p)
     return dropout(full(shape, 1.0 - p, dtype=input.dtype), p)
 
