@@ -8,9 +8,11 @@ over buffers, and hands each kernel to `ctx.launch`, which finds out which buffe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Literal
+from typing import TYPE_CHECKING
 
 from ...ir import dims
 from ...ir.dims import DimLike, Symbol
@@ -21,7 +23,9 @@ from ..loops.nodes import (
     Buffer,
     Check,
     Expr,
+    FiniteCheck,
     For,
+    Held,
     HostCall,
     If,
     Index,
@@ -38,6 +42,9 @@ from ..target import Target
 from .names import Names
 from .template import share_between_stores
 
+if TYPE_CHECKING:
+    from .reuse import Lowered
+
 Args = Mapping[Value, Buffer]
 
 
@@ -45,11 +52,14 @@ Args = Mapping[Value, Buffer]
 class LowerOptions:
     """serial_below: element operations under which a kernel is not worth sharing among threads.
     stash_limit: longest row, in elements, that a reduction keeps on the stack between its passes.
-    reduce_chunks: into how many partial results a full reduction is split, whatever the thread count."""
+    reduce_chunks: into how many partial results a full reduction is split, whatever the thread count.
+    check_finite: "nan" or "finite" has every group's floating results tested, and the program stop where one is NaN, or
+    infinite too (`finite.py`)."""
 
     serial_below: int = 16384
     stash_limit: int = 4096
     reduce_chunks: int = 16
+    check_finite: Literal["", "nan", "finite"] = ""
 
 
 class LowerContext:
@@ -59,10 +69,14 @@ class LowerContext:
         self.target = target
         self.options = options or LowerOptions()
         self.launches: list[Launch] = []
-        self.scratches: list[Buffer] = []
+        # With the stem of its name.
+        self.scratches: list[tuple[str, Buffer]] = []
         self.messages: dict[int, str] = {}
         self.repeats: list[Repeat] = []
+        self.finite_checks: dict[int, FiniteCheck] = {}
+        self.scans: list[Held] = []
         self.fixed: set[Buffer] = set()
+        self.lowered: dict[Hashable, Lowered] = {}
         self._names = Names()
         self._viewed: dict[Buffer, Buffer] = {}
         self._flat: dict[Buffer, Buffer] = {}
@@ -81,7 +95,7 @@ class LowerContext:
     def scratch(self, stem: str, dtype: DType, shape: Sequence[DimLike]) -> Buffer:
         """Arena memory that lives from the first launch that uses it to the last."""
         buffer = Buffer(self.fresh(stem), dtype, tuple(shape))
-        self.scratches.append(buffer)
+        self.scratches.append((stem, buffer))
         return buffer
 
     def view(self, buffer: Buffer, shape: Sequence[DimLike]) -> Buffer:

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from ...ir import dims
 from ...ir.graph import Graph, IRError, Node, Value, told_symbols
 from ...passes.memory_plan import Interval, plan_memory
-from ..loops.nodes import Buffer, HostCall, Launch, Program
+from ..loops.nodes import Buffer, Held, HostCall, Launch, Program
 from ..target import Target
 from .context import Args, LowerContext, LowerOptions
 from .copies import copy_buffer
+from .finite import check_group
 from .inplace import reads_before_writing
 from .kinds import lowering_of
 from .lifetimes import memory_intervals, used, written
-from .same_memory import pieces_for_scans, reshaped
+from .reuse import group_key, operands_of, record
+from .same_memory import Piece, pieces_for_scans, reshaped
 from .scan import lower_scan
 
 
@@ -61,9 +63,18 @@ def lower_nodes(ctx: LowerContext, graph: Graph, buffers: dict[Value, Buffer]) -
             elif value not in buffers:
                 buffers[value] = Buffer(ctx.fresh(value.name), value.type.dtype, value.type.shape)
         if node.op.name == "scan":
+            ctx.scans.append(_held(node, buffers, pieces))
             lower_scan(ctx, node, buffers, pieces, read, lower_nodes)
+            ctx.scans.pop()
         elif not _in_place(ctx, node, shaped, buffers):
             lower_group(ctx, node, buffers)
+            if ctx.options.check_finite:
+                check_group(ctx, node, buffers, ctx.scans)
+
+
+def _held(node: Node, buffers: Mapping[Value, Buffer], pieces: Mapping[Value, Piece]) -> Held:
+    found = [pieces.get(v, Piece(v, 0)) for v in node.inputs]
+    return Held(node, tuple((buffers[p.source], p.start) for p in found))
 
 
 def _in_place(
@@ -83,8 +94,16 @@ def lower_group(ctx: LowerContext, node: Node, buffers: Mapping[Value, Buffer]) 
         args[inside] = buffers[outside]
     if all(dims.bounds(v.type.numel)[1] == 0 for v in node.outputs) and not told_symbols(node):
         return
-    launches_before = len(ctx.launches)
-    lowering_of(node.attrs["kind"])(ctx, node, body, args)
+    launches_before, scratches_before = len(ctx.launches), len(ctx.scratches)
+    key = group_key(ctx, node, body, args)
+    operands = operands_of(ctx, body, args)
+    if key in ctx.lowered:
+        ctx.lowered[key].again(ctx, operands)
+    else:
+        lowering_of(node.attrs["kind"])(ctx, node, body, args)
+        made = record(ctx, operands, launches_before, scratches_before)
+        if key is not None and made is not None:
+            ctx.lowered[key] = made
     ctx.label_launches(launches_before, node.attrs["name"])
 
 
@@ -117,8 +136,19 @@ class _Placement:
         self.buffers = buffers
         # A value's buffer, and the caller's that is written instead.
         self.moved: dict[Buffer, Buffer] = {}
+        self.overwritten: set[Buffer] = set()
         self.copies: list[_Copy] = []
         self.outputs: list[Buffer] = []
+        # Inputs that are outputs as they are.
+        self.returned = {inputs[v] for v in graph.outputs if v in inputs}
+        # The numbers of the launches that store to a buffer, and of those that use it.
+        self.writers: dict[Buffer, list[int]] = {}
+        self.readers: dict[Buffer, list[int]] = {}
+        for number, launch in enumerate(ctx.launches):
+            for buffer in written(launch):
+                self.writers.setdefault(buffer, []).append(number)
+            for buffer in used(launch):
+                self.readers.setdefault(buffer, []).append(number)
 
     def program(self) -> Program:
         self._place_outputs()
@@ -149,6 +179,7 @@ class _Placement:
             repeats=tuple(ctx.repeats),
             late=late,
             late_bytes={number: plan.arena_bytes for number, plan in plans.items()},
+            finite_checks=dict(ctx.finite_checks),
         )
 
     def _place_outputs(self) -> None:
@@ -164,6 +195,7 @@ class _Placement:
                     pass
                 elif value not in taken and value not in self.inputs and self._may_overwrite(own, place):
                     self.moved[own] = place
+                    self.overwritten.add(place)
                 else:
                     self.copies.append(_Copy(own, place))
             elif value in taken or value in self.inputs:
@@ -178,13 +210,14 @@ class _Placement:
 
     def _may_overwrite(self, own: Buffer, place: Buffer) -> bool:
         """Whether `own` may live in the input's buffer: nothing reads the old value once it is being
-        written."""
-        if place in self.moved.values() or own.dtype is not place.dtype or own.shape != place.shape:
+        written. Where values are tested, what a bad one would overwrite stays as it was."""
+        if self.ctx.options.check_finite:
             return False
-        if place in (self.inputs.get(v) for v in self.graph.outputs):
+        if place in self.overwritten or own.dtype is not place.dtype or own.shape != place.shape:
+            return False
+        if place in self.returned:
             return False  # the old value itself is returned, to wherever
-        writers = [i for i, launch in enumerate(self.ctx.launches) if own in written(launch)]
-        readers = [i for i, launch in enumerate(self.ctx.launches) if place in used(launch)]
+        writers, readers = self.writers.get(own, []), self.readers.get(place, [])
         if not writers or any(own not in self.ctx.launches[i].args for i in writers):
             return False
         first = writers[0]
