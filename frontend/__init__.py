@@ -164,6 +164,8 @@ class _Package(_types.ModuleType):
     special = _Lazy(f"{__name__}.special")
     fx = _Lazy(f"{__name__}.fx")
     onnx = _Lazy(f"{__name__}.onnx")
+    profile = _Lazy(f"{__name__}.profiler", "profile")
+    profiler = _Lazy(f"{__name__}.profiler")
     return_types = _Lazy(f"{__name__}.return_types")
     testing = _Lazy(f"{__name__}.testing")
     torch_version = _Lazy(f"{__name__}.torch_version")
