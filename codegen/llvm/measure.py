@@ -25,7 +25,11 @@ LOG_HEADER_WORDS = 2
 _CLOCK_MONOTONIC = 1  # on Linux, where the thread pool runs too
 
 DECLARATIONS = {"@clock_gettime": "declare i32 @clock_gettime(i32, ptr)"}
-START = ["%last = alloca i64, align 8", f"%began = call i64 @{LAP}_now()", "store i64 %began, ptr %last, align 8"]
+START = [
+    "%last = alloca i64, align 8",
+    f"%began = call i64 @{LAP}_now()",
+    "store i64 %began, ptr %last, align 8",
+]
 
 
 def lap(launch: int, flops: str, moved: str) -> str:
