@@ -1,0 +1,219 @@
+"""`onnx.load` and the Module it gives."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from ..nn.modules.module import Module
+from ..nn.parameter import Parameter
+from ..tensor import Tensor
+from . import (  # noqa: F401
+    contractions,
+    control_flow,
+    convolutions,
+    elementwise,
+    indexing,
+    normalizations,
+    reductions,
+    shapes,
+)
+from .interpreter import Interpreter, fold, names_inside
+from .reading import GraphPlan, Reader, read_model
+from .table import DTYPES, ONNXError, Value, as_tensor, tensor_of
+
+# Integer constants up to this size may be shapes, indices or axes, which have to be numbers; larger ones are tensors.
+_SMALL = 64
+
+
+class Scope(Module):
+    """Holds the parameters whose names in the file begin with its own."""
+
+
+class GraphModule(Module):
+    """The graph of an ONNX file.
+
+    `forward` takes the inputs in the file's order or by name, and gives its one output or a tuple of them.
+
+    Float initializers are parameters, running statistics and integer ones buffers, under their names in the file, where
+    a dot leads into a submodule and other characters that a name cannot have are underscores (`original_names`).
+    Constant inputs of an op that have to be known beforehand (the bounds of Clip) are not trained.
+    """
+
+    def __init__(self, plan: GraphPlan, reader: Reader):
+        super().__init__()
+        self.graph_name = plan.name
+        self.input_names = plan.inputs
+        self.output_names = plan.outputs
+        self.input_types = {name: plan.types[name] for name in plan.inputs}
+        self.output_types = {name: plan.types[name] for name in plan.outputs}
+        self.opset_version = reader.opsets.get("", 0)
+        self.original_names: dict[str, str] = {}
+        self._operators = Counter(node.op_type for node in plan.nodes)
+        plan, constants = fold(plan)
+        self._places: dict[str, tuple[Module, str]] = {}
+        self._arrays: dict[str, Value] = {}
+        static, state, floats = _uses(plan)
+        used = {name for node in plan.nodes for name in node.inputs} | names_inside(plan) | set(plan.outputs)
+        for name, array in plan.constants.items():
+            if name in used:
+                self._enter(name, array, name in static, name in state or name not in floats)
+        for name, value in constants.items():
+            if name in used:
+                self._enter_constant(name, value)
+        self._interpreter = Interpreter(plan, reader)
+
+    def _enter(self, name: str, array: np.ndarray[Any, Any], static: bool, state: bool) -> None:
+        if array.dtype.name not in DTYPES:
+            raise ONNXError(f"initializer {name!r}: element type {array.dtype} is not supported")
+        tensor = tensor_of(array)
+        owner, attribute = self._place(name)
+        if tensor.is_floating_point() and not static and not state:
+            owner.register_parameter(attribute, Parameter(tensor))
+            self._places[name] = owner, attribute
+            return
+        owner.register_buffer(attribute, tensor)
+        if static or (not tensor.is_floating_point() and array.size <= _SMALL):
+            self._arrays[name] = array  # the buffer's memory
+        else:
+            self._places[name] = owner, attribute
+
+    def _enter_constant(self, name: str, value: Value) -> None:
+        """A value that the nodes gave at load; large ones are buffers that checkpoints do not hold."""
+        if isinstance(value, np.ndarray) and value.size > _SMALL and value.dtype.name in DTYPES:
+            owner, attribute = self._place(name)
+            owner.register_buffer(
+                attribute, tensor_of(np.require(value, requirements="CW")), persistent=False
+            )
+            self._places[name] = owner, attribute
+        else:
+            self._arrays[name] = value
+
+    def _place(self, name: str) -> tuple[Module, str]:
+        """Where a constant of the file belongs: the submodule, and the name in it."""
+        *scopes, last = [re.sub(r"\W+", "_", part).strip("_") or "_" for part in name.split(".")]
+        owner: Module = self
+        for scope in scopes:
+            found = owner._modules.get(scope)
+            if found is None:
+                if hasattr(owner, scope):
+                    scope = _free(owner, scope)
+                found = Scope()
+                owner.add_module(scope, found)
+            owner = found
+        last = _free(owner, last)
+        self.original_names[".".join([*scopes, last])] = name
+        return owner, last
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.Signature([
+            inspect.Parameter(_identifier(name), inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in self.input_names
+        ])  # fmt: skip
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        names = self.input_names
+        if len(inputs) > len(names):
+            raise TypeError(
+                f"the graph takes {len(names)} inputs ({', '.join(names)}) but {len(inputs)} were given"
+            )
+        values: dict[str, Value] = dict(zip(names, inputs))
+        identifiers = {_identifier(name): name for name in names}
+        for key, value in named.items():
+            name = key if key in names else identifiers.get(key, "")
+            if not name or name in values:
+                raise TypeError(f"unexpected input {key!r}; the graph's inputs are {', '.join(names)}")
+            values[name] = value
+        missing = [
+            name for name in names if name not in values and not self.input_types[name].startswith("optional")
+        ]
+        if missing:
+            raise TypeError(f"missing inputs: {', '.join(missing)}")
+        environment = {name: _given(values.get(name)) for name in names}
+        environment.update(self._arrays)
+        environment.update((name, getattr(owner, key)) for name, (owner, key) in self._places.items())
+        results = [_result(v) for v in self._interpreter.run(environment)]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def extra_repr(self) -> str:
+        ops = ", ".join(f"{count} {name}" for name, count in self._operators.most_common())
+        inputs = ", ".join(f"{name}: {self.input_types[name]}" for name in self.input_names)
+        outputs = ", ".join(f"{name}: {self.output_types[name]}" for name in self.output_names)
+        tensors = [*self._parameters.items(), *self._buffers.items()]
+        lines = [
+            f"inputs: {inputs}",
+            f"outputs: {outputs}",
+            f"nodes: {ops} (operator set {self.opset_version})",
+        ]
+        lines += [f"{name}: {t.dtype}{list(t.shape)}" for name, t in tensors if t is not None]
+        return "\n".join(lines)
+
+
+def load(source: Any) -> GraphModule:
+    """The Module for an ONNX model: a path, bytes, an open binary file, or an `onnx.ModelProto`.
+
+    ONNXError: the file is damaged, or has ops without a rule; all of them are listed.
+    """
+    model, folder = read_model(source)
+    reader = Reader(model, folder)
+    plan = reader.graph(model.graph)
+    reader.refuse()
+    return GraphModule(plan, reader)
+
+
+def _uses(plan: GraphPlan) -> tuple[set[str], set[str], set[str]]:
+    """Names of values that are read where they must be known; as statistics; and elsewhere."""
+    static: set[str] = set()
+    state: set[str] = set()
+    other: set[str] = set(plan.outputs)
+    for node in plan.nodes:
+        for position, name in enumerate(node.inputs):
+            if node.rule is not None and position in node.rule.static:
+                static.add(name)
+            elif node.rule is not None and position in node.rule.state:
+                state.add(name)
+            else:
+                other.add(name)
+        for inner in [node.body, *node.attrs.values()]:
+            if isinstance(inner, GraphPlan):
+                for found, more in zip((static, state, other), _uses(inner)):
+                    found |= more
+        if node.body is not None:
+            static.update(
+                outer for outer, name in zip(node.inputs, node.body.inputs) if name in _uses(node.body)[0]
+            )
+    return static, state - static, other
+
+
+def _free(owner: Module, name: str) -> str:
+    """The name, or one like it that the module has no attribute of."""
+    if name[0].isdigit():
+        name = f"_{name}" if isinstance(owner, GraphModule) else name
+    candidate, number = name, 1
+    while hasattr(owner, candidate):
+        number += 1
+        candidate = f"{name}_{number}"
+    return candidate
+
+
+def _identifier(name: str) -> str:
+    found = re.sub(r"\W", "_", name)
+    return f"_{found}" if not found or found[0].isdigit() else found
+
+
+def _given(value: Any) -> Value:
+    if isinstance(value, list | tuple):
+        return [_given(v) for v in value]
+    if value is None or isinstance(value, Tensor):
+        return value
+    return tensor_of(np.array(value))
+
+
+def _result(value: Value) -> Any:
+    if isinstance(value, list):
+        return [_result(v) for v in value]
+    return None if value is None else as_tensor(value)
