@@ -39,7 +39,12 @@ from .autograd import (
     no_grad,
     set_grad_enabled,
 )
-from .autograd.anomaly_mode import is_anomaly_check_nan_enabled, is_anomaly_enabled, set_anomaly_enabled
+from .autograd.anomaly_mode import (
+    detect_anomaly,
+    is_anomaly_check_nan_enabled,
+    is_anomaly_enabled,
+    set_anomaly_enabled,
+)
 from .creation import *
 from .device import device
 from .formats import *
@@ -163,9 +168,9 @@ class _Package(_types.ModuleType):
     signal = _Lazy(f"{__name__}.signal")
     special = _Lazy(f"{__name__}.special")
     fx = _Lazy(f"{__name__}.fx")
-    onnx = _Lazy(f"{__name__}.onnx")
     profile = _Lazy(f"{__name__}.profiler", "profile")
     profiler = _Lazy(f"{__name__}.profiler")
+    onnx = _Lazy(f"{__name__}.onnx")
     return_types = _Lazy(f"{__name__}.return_types")
     testing = _Lazy(f"{__name__}.testing")
     torch_version = _Lazy(f"{__name__}.torch_version")

@@ -28,6 +28,7 @@ from ..ir.graph import Graph
 from ..ir.printer import to_text
 from ..passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
 from . import allocator, disk_cache
+from .finite_checks import Memory, finite_error
 from .host_calls import FAILED, HostCalls, host_calls_data
 from .loading import LoadedProgram
 from .threads import default_num_threads
@@ -158,8 +159,9 @@ class CompiledGraph:
         """The outputs whose sizes only a run tells: the run makes them (`host_calls.py`)."""
         return frozenset(entry[0] for call in self._facts["host_calls"] for entry in call["outputs"])
 
-    def raise_status(self, code: int) -> None:
-        """Raise the error that a failed check of the generated code stands for, or what a host call raised."""
+    def raise_status(self, code: int, memory: Memory | None = None) -> None:
+        """Raise the error that a failed check of the generated code stands for, or what a host call raised. `memory` is
+        the run's, as it was left."""
         if code == FAILED and self._code.host_calls is not None:
             which, error = self._code.host_calls.take_error()
             place = self.program.host_calls[which].location
@@ -168,6 +170,9 @@ class CompiledGraph:
         text = self._facts["messages"].get(str(code))
         if text is None:
             raise RuntimeError(f"{self.traced.name}: generated code reported the unknown status {code}")
+        if self.options.lower.check_finite and code in self.program.finite_checks:
+            nan_only = self.options.lower.check_finite == "nan"
+            raise finite_error(self.program, self.program.finite_checks[code], self.traced.name, nan_only, memory)
         raise IndexError(text)
 
     # -- looking inside --------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from typing import Literal
 from ...ir import dtypes
 from ...ir.dims import DimLike, Symbol, product
 from ...ir.dtypes import DType
-from ...ir.graph import Graph, Location, told_symbols
+from ...ir.graph import Graph, Location, Node, Value, told_symbols
 from ...ir.printer import used_symbols
 from ...passes.memory_plan import Interval
 
@@ -264,13 +264,33 @@ class Repeat:
 
 
 @dataclass(frozen=True, eq=False)
+class Held:
+    """A node, and where the values of its operands lie: a buffer and the element at which the value begins there."""
+
+    node: Node
+    operands: tuple[tuple[Buffer, DimLike], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FiniteCheck:
+    """What a check of values stands for that failed: `value`, one of the group's, lies in `buffer`; `scans` are those
+    whose bodies the group is in, outermost first."""
+
+    group: Held
+    value: Value
+    buffer: Buffer
+    scans: tuple[Held, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Program:
     """What one native call does. Every buffer of a launch is an input, an output or in the arena.
 
     `offsets` gives each arena buffer's byte offset; `arena_bytes` is the arena's size; both may depend on dims.
     `late` gives the number of the host call that allocates a buffer, for the outputs and arena buffers whose size is not
     known before; the offsets of those in the arena are offsets in the `late_bytes` of that call.
-    `messages` gives the text of each `Check` code; `lifetimes` is what the memory plan was made from.
+    `messages` gives the text of each `Check` code, `finite_checks` what the codes of tests for NaN stand for; `lifetimes`
+    is what the memory plan was made from.
     """
 
     name: str
@@ -286,6 +306,7 @@ class Program:
     repeats: tuple[Repeat, ...] = ()
     late: Mapping[Buffer, int] = field(default_factory=dict)
     late_bytes: Mapping[int, DimLike] = field(default_factory=dict)
+    finite_checks: Mapping[int, FiniteCheck] = field(default_factory=dict)
 
     @property
     def host_calls(self) -> tuple[HostCall, ...]:

@@ -10,9 +10,17 @@ from .. import dispatch
 from ..dispatch import op_named
 from ..state import local
 from ..tape import Node
-from ..tensor import Tensor
+from ..tensor import Tensor, data_changed
 
 _ISNAN, _ANY = map(op_named, ("isnan", "any"))
+
+
+def _set(mode: bool, check_nan: bool) -> tuple[bool, bool]:
+    """Set the mode; what it was. Compiled functions ask for it when they look at everything again."""
+    before = local.detect_anomaly, local.check_nan
+    local.detect_anomaly, local.check_nan = mode, check_nan
+    data_changed()
+    return before
 
 
 class set_detect_anomaly:
@@ -21,18 +29,18 @@ class set_detect_anomaly:
     `check_nan`: have `backward` raise RuntimeError where a node gives NaN."""
 
     def __init__(self, mode: bool, check_nan: bool = True):
-        self._before = local.detect_anomaly, local.check_nan
-        local.detect_anomaly, local.check_nan = mode, check_nan
+        self._before = _set(mode, check_nan)
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *_: Any) -> None:
-        local.detect_anomaly, local.check_nan = self._before
+        _set(*self._before)
 
 
 class detect_anomaly:
-    """`set_detect_anomaly(True)` for a `with` block."""
+    """`set_detect_anomaly(True)` for a `with` block. Functions that are compiled are compiled with tests for NaN
+    (docs/inspection.md)."""
 
     def __init__(self, check_nan: bool = True):
         self.check_nan = check_nan
@@ -43,11 +51,10 @@ class detect_anomaly:
         )
 
     def __enter__(self) -> None:
-        self._before = local.detect_anomaly, local.check_nan
-        local.detect_anomaly, local.check_nan = True, self.check_nan
+        self._before = _set(True, self.check_nan)
 
     def __exit__(self, *_: Any) -> None:
-        local.detect_anomaly, local.check_nan = self._before
+        _set(*self._before)
 
 
 def is_anomaly_enabled() -> bool:

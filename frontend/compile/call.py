@@ -16,6 +16,7 @@ import numpy as np
 from ..ir.types import TensorType
 from ..runtime import call_shim, kernel_times
 from ..runtime.compiled_graph import CompiledGraph
+from ..runtime.finite_checks import Memory
 from ..runtime.host_calls import UNWANTED
 from ..runtime.native_call import native_call
 from ..runtime.threads import get_num_threads
@@ -84,6 +85,11 @@ class CallRecord:
         self.memory = (inputs, dims, record)
         self.address = ctypes.addressof(record)
         self.objects_address = ctypes.addressof(self.objects)
+
+    def run_memory(self, binding: Binding) -> Memory:
+        """Where the latest run's values lie."""
+        inputs, dims, record = self.memory
+        return Memory(inputs, self.outputs, record[3], dict(zip(binding.graph.symbols, dims)))
 
     def renew(self, binding: Binding, position: int) -> None:
         """Give a kept result new memory: someone else holds the old."""
@@ -175,7 +181,7 @@ class Binding:
         if status:
             if status == call_shim.MISMATCH:
                 return None
-            self.graph.raise_status(status)
+            self.graph.raise_status(status, record.run_memory(self))
         return made
 
     def _accepts(self, sizes: Mapping[str, int]) -> bool:
@@ -193,7 +199,7 @@ class Binding:
         if status in (call_shim.MISMATCH, UNWANTED):
             return None
         if status:
-            self.graph.raise_status(status)
+            self.graph.raise_status(status, record.run_memory(self))
         record.sizes = late.sizes
         early = iter(made)
         return [late.outputs[slot] if slot in late.outputs else next(early) for slot in self.result_slots]

@@ -11,7 +11,6 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +25,9 @@ from . import pytree, watch
 from .capture_names import Describer
 from .differentiable import DifferentiableSpecialization
 from .explain import Explanation
+from .options import compile_options, with_checks
 from .report import Report
-from .specialization import MISS, Specialization
+from .specialization import MISS, Specialization, watched
 from .trace import Trace, check_nothing_escaped, trace_call, unaliased
 from .tracer import TraceError
 
@@ -68,6 +68,8 @@ class Recompile:
     reason: str
     seconds: float
     from_cache: bool
+    found: str = "new"
+    against: tuple[str, ...] = ()
 
 
 @dataclass
@@ -77,6 +79,7 @@ class History:
 
     compiles: list[Recompile] = field(default_factory=list)
     retraces: int = 0
+    lookups: int = 0
 
 
 class CompiledFunction:
@@ -85,24 +88,21 @@ class CompiledFunction:
     The first call with arguments of a kind traces the function and compiles it; later calls whose guards hold go
     straight to native code. `report()` tells what was compiled and why; `graph(stage)`, `loops()`, `llvm()` and
     `assembly()` show the stages of the most recent specialization.
-    found: str = "new"
-    against: tuple[str, ...] = ()
     """
 
     def __init__(
         self,
         fn: Callable[..., Any],
         dynamic_shapes: DynamicShapes | None = None,
-        options: CompileOptions | None = None,
+        options: CompileOptions | Mapping[str, Any] | None = None,
         dump: str | os.PathLike[str] | None = None,
-    lookups: int = 0
         name: str | None = None,
     ):
         functools.update_wrapper(self, fn, updated=())
         self._fn = fn
         self._name: str = name or str(getattr(fn, "__name__", type(fn).__name__))
         self._dynamic = dict(dynamic_shapes or {})
-        self._options = options or CompileOptions()
+        self._options = compile_options(options)
         self._dump = dump
         self._signature = _parameter_names(fn)
         unknown = [n for n in self._dynamic if n not in self._signature]
@@ -173,11 +173,14 @@ class CompiledFunction:
                 "with dynamic_shapes, and pass changing numbers as tensors."
             )
         specialization: Specialization
+        options = self._options
+        if watched() and not options.lower.check_finite:
+            options = with_checks(options, "nan")
         if trace.requires_grad:
-            specialization = DifferentiableSpecialization(trace, leaves, self._options)
+            specialization = DifferentiableSpecialization(trace, leaves, options)
         else:
             graph = unaliased(trace.graph, trace)
-            specialization = Specialization(trace, compile_graph(graph, self._options), leaves)
+            specialization = Specialization(trace, compile_graph(graph, options), leaves)
         for known in self._specializations:
             if (
                 known.compiled is specialization.compiled
@@ -222,10 +225,20 @@ class CompiledFunction:
         """What was compiled: stages with times, kernels, memory plan. RuntimeError before the first call."""
         return Report.of(self._name, self._current(), self._history.compiles, self._history.retraces)
 
+    def explain(self) -> Explanation:
+        """What was traced, what calls rely on, why it was compiled again, and what was decided: a text when printed,
+        data by `to_dict()`. RuntimeError before the first call."""
+        return Explanation.of(self, self._current(), self._specializations)
+
     @property
     def name(self) -> str:
         """What reports and errors call the function."""
         return self._name
+
+    @property
+    def history(self) -> History:
+        """What happened so far."""
+        return self._history
 
     def graphs(self) -> list[CompiledGraph]:
         """The compiled graphs of the most recent specialization, forward first."""
@@ -243,21 +256,11 @@ class CompiledFunction:
         """The LLVM IR as text, before LLVM's own optimisation."""
         return self._graph().llvm_text()
 
-    def explain(self) -> Explanation:
-        """What was traced, what calls rely on, why it was compiled again, and what was decided: a text when printed,
-        data by `to_dict()`. RuntimeError before the first call."""
-        return Explanation.of(self, self._current(), self._specializations)
-
     def assembly(self) -> str:
         """The machine code as assembly text."""
         return self._graph().assembly_text()
 
     def _current(self) -> Specialization:
-    @property
-    def history(self) -> History:
-        """What happened so far."""
-        return self._history
-
         if not self._specializations:
             raise RuntimeError(f"{self._name} has not been called yet: nothing is compiled")
         return self._last or self._specializations[-1]
@@ -301,6 +304,7 @@ class CompiledModule(Module):
         return self
 
     report = property(lambda self: self._compiled.report)
+    explain = property(lambda self: self._compiled.explain)
     graph = property(lambda self: self._compiled.graph)
     loops = property(lambda self: self._compiled.loops)
     llvm = property(lambda self: self._compiled.llvm)
@@ -322,7 +326,6 @@ def _parameter_names(fn: Callable[..., Any]) -> list[str]:
     try:
         return list(inspect.signature(fn).parameters)
     except (TypeError, ValueError):
-    explain = property(lambda self: self._compiled.explain)
         return []
 
 
@@ -331,7 +334,7 @@ def compile(
     *,
     fullgraph: bool = True,
     dynamic_shapes: DynamicShapes | None = None,
-    options: CompileOptions | None = None,
+    options: CompileOptions | Mapping[str, Any] | None = None,
     dump: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Compile a function or a Module; also a decorator, with or without arguments.
@@ -342,6 +345,8 @@ def compile(
     dump: a folder that receives a text file for every stage (also the environment variable VITRIFY_DUMP).
     Results are new tensors, also where eager code would return a view. A result whose history was consumed by a
     `backward()` inside the function comes back without one.
+    options: `{"check_finite": True}` tests what the kernels compute, and raises an error that names the op, the line
+    and the first index where a number is NaN or infinite ("nan": where one is NaN); the parameters then stay as before.
     fullgraph: only True is supported: code that cannot be captured as one graph raises a TraceError at its line.
     """
     if not fullgraph:

@@ -46,6 +46,7 @@ class Specialization:
     def __init__(self, trace: Trace, compiled: CompiledGraph, leaves: Sequence[Any]):
         """`leaves`: the flattened arguments of the call that was traced."""
         self.trace = trace
+        self.watched = watched()
         self.compiled = compiled
         self.grad_enabled = local.grad_enabled
         self.structure_version = structure_version()
@@ -130,6 +131,8 @@ class Specialization:
             return "the arguments are nested differently"
         if self.grad_enabled is not local.grad_enabled:
             return f"grad mode was {'on' if self.grad_enabled else 'off'}"
+        if self.watched is not watched():
+            return f"detect_anomaly was {'on' if self.watched else 'off'}"
         for i, constant in self.constants:
             if not _same(leaves[i], constant):
                 return f"argument {names[i]} was {constant!r}, now {leaves[i]!r}"
@@ -383,6 +386,12 @@ def _native_base(tensor: Tensor) -> Array:
             f"(shape {list(base.shape)}); use .contiguous() on it first, or pass it as an argument"
         )
     return base
+
+
+def watched() -> bool:
+    """Whether compiled code is to look for NaN: in anomaly mode, whose beginning and end move `data_version`, so that
+    calls need not ask."""
+    return local.detect_anomaly and local.check_nan
 
 
 def _same(a: Any, b: Any) -> bool:
