@@ -289,8 +289,8 @@ class Program:
     `offsets` gives each arena buffer's byte offset; `arena_bytes` is the arena's size; both may depend on dims.
     `late` gives the number of the host call that allocates a buffer, for the outputs and arena buffers whose size is not
     known before; the offsets of those in the arena are offsets in the `late_bytes` of that call.
-    `messages` gives the text of each `Check` code, `finite_checks` what the codes of tests for NaN stand for; `lifetimes`
-    is what the memory plan was made from.
+    `messages` gives the text of each `Check` code, `finite_checks` what the codes of tests for NaN stand for;
+    `lifetimes` is what the memory plan was made from.
     """
 
     name: str
