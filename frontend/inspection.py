@@ -12,6 +12,9 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .compile.compiled import measuring
+from .compile.report import save_reports
+from .compile.report_data import stage_data
 from .compile.report_page import page
 from .compile.watch import compiled_functions
 from .run import run_script
@@ -34,7 +37,12 @@ def add_commands(commands: Any) -> None:
         "report", parents=[script], help="run a script and save a page about what it compiled"
     )
     report.add_argument("-o", "--output", default="report.html", help="the page (default: %(default)s)")
-    report.add_argument("--json", metavar="FILE", help="save the same facts as JSON too")
+    report.add_argument(
+        "--json", metavar="FILE", help="where the same facts go as JSON (default: beside the page)"
+    )
+    report.add_argument(
+        "--no-measure", action="store_true", help="do not time the kernels while the script runs"
+    )
     dump = commands.add_parser(
         "dump", parents=[script], help="run a script and print a stage of what it compiled"
     )
@@ -42,19 +50,23 @@ def add_commands(commands: Any) -> None:
         "--stage", default="fused", help="traced, a pass by name, fused, loops, llvm or assembly"
     )
     dump.add_argument("--diff", nargs=2, metavar=("A", "B"), help="what changed from stage A to stage B")
+    dump.add_argument("--json", action="store_true", help="as data: a list with an object for each graph")
     dump.add_argument("--function", metavar="NAME", help="only the function of this name")
     dump.add_argument("--color", choices=("auto", "always", "never"), default="auto")
 
 
 def report_script(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Run the script, save the report; the script's exit status, or 1 where there is nothing to report."""
-    status, found = _run(options.script, arguments)
+    with nullcontext() if options.no_measure else measuring() as session:
+        status, found = _run(options.script, arguments)
     if not found:
         return status or _nothing(options.script)
-    reports = [function.report().to_json() for function in found]
-    Path(options.output).write_text(page(reports), encoding="utf-8")
+    reports = [function.report(session).to_json() for function in found]
     if options.json:
+        Path(options.output).write_text(page(reports), encoding="utf-8")
         Path(options.json).write_text(json.dumps(reports, allow_nan=False, indent=1), encoding="utf-8")
+    else:
+        save_reports(reports, options.output)
     names = ", ".join(report["function"] for report in reports)
     print(f"vitrify: report of {names} in {options.output}", file=sys.stderr)
     return status
@@ -75,11 +87,17 @@ def dump_script(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             )
             return 2
     colors = options.color == "always" or (options.color == "auto" and sys.stdout.isatty())
+    data = []
     for function in found:
         graphs = function.graphs()
         for graph in graphs:
             title = function.name if len(graphs) == 1 else f"{function.name}, {graph.traced.name}"
             try:
+                if options.json:
+                    data.append(
+                        {"function": function.name, "graph": graph.traced.name, **_data(graph, options)}
+                    )
+                    continue
                 lines = list(_shown(graph, options))
             except KeyError as error:
                 print(f"vitrify: {title}: {error.args[0]}", file=sys.stderr)
@@ -87,6 +105,8 @@ def dump_script(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             heading = f"# {title}: " + (" to ".join(options.diff) if options.diff else options.stage)
             for line in [heading, *lines]:
                 print(_colored(line, bool(options.diff)) if colors else line)
+    if options.json:
+        print(json.dumps(data, allow_nan=False, indent=1))
     return status
 
 
@@ -123,6 +143,17 @@ def _shown(graph: CompiledGraph, options: argparse.Namespace) -> Iterator[str]:
         yield from difference(before, after)
     else:
         yield from stage_text(graph, options.stage).splitlines()
+
+
+def _data(graph: CompiledGraph, options: argparse.Namespace) -> dict[str, Any]:
+    """What `dump` prints, as data: a stage as in a report, the text of code, or the lines of a difference."""
+    if options.diff:
+        before, after = options.diff
+        return {"from": before, "to": after, "lines": list(_shown(graph, options))}
+    if options.stage in CODE_STAGES:
+        return {"stage": options.stage, "text": stage_text(graph, options.stage)}
+    stage_text(graph, options.stage)  # a KeyError lists the stages
+    return {"stage": options.stage, **stage_data(options.stage, graph.stage(options.stage))}
 
 
 def stage_text(graph: CompiledGraph, stage: str) -> str:

@@ -78,7 +78,7 @@ def _peaks(threads: int) -> Peaks:
 def flops_rate(dtype: DType, threads: int) -> float:
     """FLOPs a second of multiply-adds on registers."""
     program = multiply_add_program(dtype, Target.host())
-    out = np.zeros(program.outputs[0].shape, dtype.numpy)  # type: ignore[arg-type]
+    out = np.zeros(program.outputs[0].shape, dtype.numpy)
     work = 2 * CHUNKS * ROUNDS * CHAINS * Target.host().lanes(dtype)
     return work / _best_seconds(compile_program(program), [], [out], threads)
 
@@ -86,7 +86,7 @@ def flops_rate(dtype: DType, threads: int) -> float:
 def copy_rate(threads: int) -> float:
     """Bytes a second of a copy, those read and those written."""
     program = copy_program(Target.host())
-    given = np.ones(program.inputs[0].shape, np.float32)  # type: ignore[arg-type]
+    given = np.ones(program.inputs[0].shape, np.float32)
     out = np.empty_like(given)
     return 2 * given.nbytes / _best_seconds(compile_program(program), [given], [out], threads)
 
@@ -133,13 +133,13 @@ def _lane(lanes: int) -> dims.DimLike:
 def _best_seconds(
     native: LoadedProgram, inputs: list[np.ndarray], outputs: list[np.ndarray], threads: int
 ) -> float:
-    addresses = [
+    given, made = (
         (ctypes.c_void_p * max(1, len(arrays)))(*[a.ctypes.data for a in arrays])
         for arrays in (inputs, outputs)
-    ]
+    )
     best = float("inf")
     for _ in range(RUNS):
         start = time.perf_counter()
-        native.run(*addresses, 0, (ctypes.c_int64 * 1)(), threads)
+        native.run(given, made, 0, (ctypes.c_int64 * 1)(), threads)
         best = min(best, time.perf_counter() - start)
     return best

@@ -125,6 +125,51 @@ def test_launch_totals_are_the_text_reports(compiled, graph):
     assert [line.source for line in lines] == [launch["group"] for launch in graph["launches"]]
 
 
+@pytest.fixture(scope="module")
+def measured():
+    net = lenet()
+    step = torch.compile(make_step(net, OPTIMIZERS["sgd"](net.parameters())))
+    return step.report, step.report(measure=digits(3), repeats=4)
+
+
+def test_a_report_measures_the_kernels(measured):
+    report = measured[1].to_json()
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report["peaks"]["f32"] > 0 and report["peaks"]["memory"] > 0
+    for launch in report["graphs"][0]["launches"]:
+        found = launch["measured"]
+        assert found["calls"] == 4 and found["seconds"] > 0
+        assert (found["flops"], found["bytes"]) == (4 * launch["flops"], 4 * launch["bytes"])
+        assert found["gflops"] == pytest.approx(found["flops"] / found["seconds"] / 1e9)
+        assert found["percent"] > 0
+    assert "roofline" in str(measured[1]) and "GFLOP/s" in str(measured[1])
+    assert "roofline" not in str(measured[0]())
+
+
+def test_a_profile_measures_forward_and_backward():
+    fast = torch.compile(lenet())
+    x = digits(2)[0]
+    with torch.profile() as p:
+        fast(x).sum().backward()
+    report = fast.report(measure=p.session).to_json()
+    assert all(lx["measured"]["calls"] == 1 for graph in report["graphs"] for lx in graph["launches"])
+    assert len(report["graphs"]) == 2
+
+
+def test_a_saved_report_has_its_data_beside_it(compiled, report, tmp_path):
+    assert compiled.report().save(tmp_path / "page.html") == tmp_path / "page.html"
+    (found,) = json.loads((tmp_path / "page.json").read_text())
+    assert found.keys() == report.keys() and found["graphs"][0]["launches"] == report["graphs"][0]["launches"]
+    with pytest.raises(ValueError, match=r"its data goes beside it"):
+        compiled.report().save(tmp_path / "page.json")
+
+
+def test_a_notebook_shows_the_page_in_a_frame(compiled):
+    text = compiled.report()._repr_html_()
+    (frame,) = parsed(text).tags
+    assert frame[0] == "iframe" and frame[1]["srcdoc"].startswith("<!doctype html>")
+
+
 def test_the_memory_plan_is_consistent(graph):
     memory, launches = graph["memory"], graph["launches"]
     assert memory["buffers"]
@@ -312,11 +357,14 @@ def vitrify(*words, cwd):
 
 
 def test_report_runs_the_script_and_saves_every_function(script, tmp_path):
-    done = vitrify("report", script, "-o", "out.html", "--json", "out.json", "--", "4", cwd=tmp_path)
+    done = vitrify("report", script, "-o", "out.html", "--", "4", cwd=tmp_path)
     assert done.returncode == 4, done.stderr
     assert done.stdout == "sums 2.0 4.0 ['4']\n"
     assert "report of scaled, shifted in out.html" in done.stderr
-    assert [r["function"] for r in json.loads((tmp_path / "out.json").read_text())] == ["scaled", "shifted"]
+    reports = json.loads((tmp_path / "out.json").read_text())
+    assert [r["function"] for r in reports] == ["scaled", "shifted"]
+    for launch in reports[0]["graphs"][0]["launches"]:
+        assert launch["measured"]["calls"] == 1 and launch["measured"]["seconds"] > 0
     assert "<title>scaled, shifted · vitrify report</title>" in (tmp_path / "out.html").read_text(
         encoding="utf-8"
     )
@@ -327,6 +375,30 @@ def test_dump_prints_a_stage_alone(script, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("# scaled: fusion\ngraph scaled(") and "fused(" in done.stdout
     assert "shifted" not in done.stdout and "sums" in done.stderr
+
+
+def test_the_data_can_go_elsewhere_and_times_be_left_out(script, tmp_path):
+    done = vitrify(
+        "report", script, "-o", "out.html", "--json", "facts.json", "--no-measure", "--", "0", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    reports = json.loads((tmp_path / "facts.json").read_text())
+    assert reports[0]["peaks"] is None and reports[0]["graphs"][0]["launches"][0]["measured"] is None
+    assert not (tmp_path / "out.json").exists() and (tmp_path / "out.html").exists()
+
+
+def test_dump_gives_data(script, tmp_path):
+    found = json.loads(vitrify("dump", script, "--stage", "traced", "--json", cwd=tmp_path).stdout)
+    assert [(f["function"], f["stage"]) for f in found] == [("scaled", "traced"), ("shifted", "traced")]
+    assert "softmax" in [n["op"] for n in found[0]["nodes"]] and found[0]["text"].startswith("graph scaled(")
+    (loops, _) = json.loads(vitrify("dump", script, "--stage", "loops", "--json", cwd=tmp_path).stdout)
+    assert loops["text"].startswith("program")
+    words = ("dump", script, "--diff", "traced", "fused", "--json", "--function", "scaled")
+    (changes,) = json.loads(vitrify(*words, cwd=tmp_path).stdout)
+    assert (changes["from"], changes["to"]) == ("traced", "fused")
+    assert any(line.startswith("- ") and "softmax" in line for line in changes["lines"])
+    done = vitrify("dump", script, "--stage", "nothing", "--json", cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
 
 
 def test_dump_marks_differences_and_colours_them_on_demand(script, tmp_path):

@@ -221,9 +221,25 @@ class CompiledFunction:
 
     # -- looking inside -----------------------------------------------------------------------------------------------
 
-    def report(self) -> Report:
-        """What was compiled: stages with times, kernels, memory plan. RuntimeError before the first call."""
-        return Report.of(self._name, self._current(), self._history.compiles, self._history.retraces)
+    def report(
+        self, measure: Sequence[Any] | kernel_times.Session | None = None, repeats: int = 10
+    ) -> Report:
+        """What was compiled: stages with times, kernels, memory plan. RuntimeError before the first call.
+
+        measure: positional arguments, with which the function is called `repeats` times to time its kernels (a training
+        step trains on); or a session that has measured them (`profile().session`).
+        """
+        session = None
+        if isinstance(measure, kernel_times.Session):
+            session = measure
+        elif measure is not None:
+            self(*measure)  # compiled, and its pages touched, before it counts
+            with measuring() as session:
+                for _ in range(repeats):
+                    self(*measure)
+        return Report.of(
+            self._name, self._current(), self._history.compiles, self._history.retraces, session
+        )
 
     def explain(self) -> Explanation:
         """What was traced, what calls rely on, why it was compiled again, and what was decided: a text when printed,

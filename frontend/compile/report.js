@@ -194,6 +194,10 @@ function showFacts() {
     [number(launches.length), `launches of ${graph.kernels.length} kernels`],
     [`${(total("flops") / 1e6).toFixed(2)} MFLOP`, "per call, computed"],
     [bytesText(total("bytes")), "least bytes moved per call"],
+    ...(launches.some((launch) => launch.measured)
+      ? [[`${(launches.reduce((sum, { measured }) => sum + (measured ? measured.seconds : 0), 0) /
+          Math.min(...launches.map(({ measured }) => measured ? measured.calls : Infinity)) * 1e3).toFixed(3)} ms`,
+      "in kernels per call, measured"]] : []),
     [bytesText(graph.memory.arena_bytes), `arena; lower bound ${bytesText(graph.memory.lower_bound)}`],
     [report.target, "target"],
   ];
@@ -328,16 +332,31 @@ const COLUMNS = [
   ["index", "launch"], ["kernel", "kernel"], ["group", "group"], ["kind", "kind"], ["flops", "FLOPs"], ["bytes", "bytes"],
   ["intensity", "FLOP/B"], ["ops", "computes"], ["from", "from"],
 ];
-const NUMERIC = new Set(["index", "flops", "bytes", "intensity"]);
+const MEASURED = [
+  ["microseconds", "µs"], ["calls", "runs"], ["gflops", "GFLOP/s"], ["gigabytes", "GB/s"], ["percent", "% of roofline"],
+];
+const NUMERIC = new Set(["index", "flops", "bytes", "intensity", ...MEASURED.map(([column]) => column)]);
+
+/** The columns there are data for: what was measured stands before what the launch computes. */
+function columnsOf(launches) {
+  return launches.some((launch) => launch.measured) ? [...COLUMNS.slice(0, 7), ...MEASURED, ...COLUMNS.slice(7)] : COLUMNS;
+}
+
+function measuredOf({ measured }) {
+  if (!measured) return {};
+  const { calls, seconds, gflops, gigabytes, percent } = measured;
+  return { microseconds: seconds / calls * 1e6, calls, gflops, gigabytes, percent };
+}
 
 function showLaunches() {
   const [key, direction] = state.sort;
   const rows = state.graph.launches.map((launch) => {
     const group = state.index.group.get(launch.group);
-    return { ...launch, kind: group ? group.kind : "copy", ops: group ? opsText(group) : "", from: group ? placeText(group) : "" };
+    return { ...launch, ...measuredOf(launch), kind: group ? group.kind : "copy", ops: group ? opsText(group) : "", from: group ? placeText(group) : "" };
   });
-  rows.sort((a, b) => direction * (NUMERIC.has(key) ? a[key] - b[key] : String(a[key]).localeCompare(String(b[key]))) || a.index - b.index);
-  const head = COLUMNS.map(([column, title]) => make("th", {
+  rows.sort((a, b) => direction * (NUMERIC.has(key) ? (a[key] ?? -1) - (b[key] ?? -1) : String(a[key]).localeCompare(String(b[key]))) || a.index - b.index);
+  const columns = columnsOf(state.graph.launches);
+  const head = columns.map(([column, title]) => make("th", {
     class: NUMERIC.has(column) && "n", "aria-sort": column === key && (direction > 0 ? "ascending" : "descending"),
   }, make("button", {
     onclick: () => {
@@ -348,13 +367,20 @@ function showLaunches() {
   }, title + (column === key ? (direction > 0 ? " ↑" : " ↓") : ""))));
   const cell = (row, column) => {
     if (column === "kind") return make("td", {}, make("span", { class: "dot", style: `background:${colorOf(row.kind)}` }), row.kind);
-    if (column === "intensity") return make("td", { class: "n" }, row.intensity.toFixed(2));
+    if (NUMERIC.has(column) && row[column] == null) return make("td", { class: "n" }, "");
+    if (column === "percent") return make("td", { class: "n" }, row.percent.toFixed(1));
+    if (["intensity", "microseconds", "gflops", "gigabytes"].includes(column)) return make("td", { class: "n" }, row[column].toFixed(2));
     if (NUMERIC.has(column)) return make("td", { class: "n" }, number(row[column]));
     return make("td", { class: column === "ops" && "wide" }, row[column] || "");
   };
   byId("launches").replaceChildren(make("tr", {}, ...head), ...rows.map((row) => make("tr", {
     class: "can", "data-group": row.group, onclick: () => row.group && selectGroup(row.group, launchTitle(row)),
-  }, ...COLUMNS.map(([column]) => cell(row, column)))));
+  }, ...columns.map(([column]) => cell(row, column)))));
+  const peaks = state.report.peaks;
+  byId("kernel-facts").textContent = peaks && columns !== COLUMNS
+    ? `Measured: µs of one run, on average. The roofline is ${peaks.f32.toFixed(0)} GFLOP/s f32, ${peaks.f64.toFixed(0)} f64 and ` +
+      `${peaks.memory.toFixed(1)} GB/s, measured with ${counted(peaks.threads, "thread")}; more than 100 % means that data came from a cache.`
+    : "";
 }
 
 // -- memory ---------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -12,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ..ir import dims
 from ..passes.memory_plan import lower_bound
 from ..runtime.compiled_graph import CompiledGraph
+from ..runtime.kernel_times import LaunchTime, Session
+from ..runtime.peaks import Peaks, peaks
 from .report_data import report_data
 from .report_page import page
 
@@ -37,9 +41,10 @@ class KernelLine:
 
 @dataclass(frozen=True)
 class Report:
-    """`print(report)` is a summary, `save("out.html")` a page with all of it.
+    """`print(report)` is a summary, `save("out.html")` a page with all of it; a notebook shows the page.
 
-    Sizes are for the `dims` given (a symbolic dim's upper bound when bounded).
+    Sizes are for the `dims` given (a symbolic dim's upper bound when bounded). `times`: of each graph its launches as
+    measured, where they were; `machine`: the peaks they are held against.
     """
 
     name: str
@@ -47,15 +52,25 @@ class Report:
     compiles: tuple[Recompile, ...]
     retraces: int
     dims: dict[str, int]
+    times: tuple[tuple[LaunchTime, ...] | None, ...] = ()
+    machine: Peaks | None = None
 
     @classmethod
     def of(
-        cls, name: str, specialization: Specialization, compiles: Sequence[Recompile], retraces: int
+        cls,
+        name: str,
+        specialization: Specialization,
+        compiles: Sequence[Recompile],
+        retraces: int,
+        session: Session | None = None,
     ) -> Report:
         graphs = specialization.graphs()
         bound = {s.name: s.high for g in graphs for s in g.traced.symbols}
         bound.update(specialization.current_dims())
-        return cls(name, tuple(graphs), tuple(compiles), retraces, bound)
+        found = [session.of(graph) if session is not None else None for graph in graphs]
+        times = tuple(None if lines is None else tuple(lines) for lines in found)
+        machine = peaks() if any(times) else None
+        return cls(name, tuple(graphs), tuple(compiles), retraces, bound, times, machine)
 
     @property
     def compile_seconds(self) -> float:
@@ -97,15 +112,34 @@ class Report:
             for launch in graph.program.launches
         ]
 
+    def launch_times(self) -> list[LaunchTime | None]:
+        """The launches as measured, in order; None where they were not."""
+        found: list[LaunchTime | None] = []
+        for number, graph in enumerate(self.graphs):
+            known = self.times[number] if self.times else None
+            found += known if known is not None else [None] * len(graph.program.launches)
+        return found
+
+    def _measured_text(self, found: LaunchTime | None) -> str:
+        if self.machine is None or found is None or not found.calls:
+            return ""
+        percent = self.machine.percent(found.peak_dtype, found.flops, found.bytes, found.seconds)
+        share = "" if percent is None else f"{percent:8.1f}%"
+        each = found.seconds / found.calls * 1e6
+        return f" {each:9.2f} {found.gflops:8.2f} {found.gigabytes:7.2f} {share}"
+
     def to_json(self) -> dict[str, Any]:
         """All of it as plain data that `json.dumps` takes; docs/inspection.md describes the keys."""
         return report_data(self)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the report as one HTML page that needs nothing else; the file's path."""
-        file = Path(path)
-        file.write_text(page([self.to_json()]), encoding="utf-8")
-        return file
+        """Write the report as one HTML page that needs nothing else, and its data beside it as JSON; the path."""
+        return save_reports([self.to_json()], path)
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, for notebooks."""
+        text = html.escape(page([self.to_json()]))
+        return f'<iframe srcdoc="{text}" style="width: 100%; height: 900px; border: 0"></iframe>'
 
     def __str__(self) -> str:
         lines = [f"compiled {self.name}"]
@@ -120,11 +154,17 @@ class Report:
             lines.append("  stage                   nodes        ms")
             for name, stage in zip(graph.stage_names(), graph.stages):
                 lines.append(f"    {name:20} {len(stage.nodes):6} {stage.provenance.seconds * 1e3:9.2f}")
-        lines += ["", "  kernel                           computes                  flops      bytes  flop/B"]
-        for line in self.kernels():
+        heading = "  kernel                           computes                  flops      bytes  flop/B"
+        lines += ["", heading + ("        µs  GFLOP/s    GB/s  roofline" if self.machine else "")]
+        for line, time_ in zip(self.kernels(), self.launch_times()):
             lines.append(
                 f"    {line.kernel[:30]:30} {line.source[:22]:22} {line.flops:10,} {line.bytes:10,}"
-                f" {line.intensity:7.2f}"
+                f" {line.intensity:7.2f}" + self._measured_text(time_)
+            )
+        if self.machine:
+            lines.append(
+                f"  µs of one run, on average; roofline: {self.machine.f32:.0f} GFLOP/s f32, "
+                f"{self.machine.f64:.0f} f64, {self.machine.memory:.1f} GB/s, with {self.machine.threads} threads"
             )
         bound = self.arena_lower_bound
         ratio = f", {self.arena_bytes / bound:.3f} of it" if bound else ""
@@ -132,3 +172,14 @@ class Report:
         if self.dims:
             lines.append("  at " + ", ".join(f"{name}={size}" for name, size in sorted(self.dims.items())))
         return "\n".join(lines)
+
+
+def save_reports(reports: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> Path:
+    """Write a page about reports (`Report.to_json()`), and a list of them as JSON to the same name with .json."""
+    file = Path(path)
+    if file.suffix == ".json":
+        raise ValueError(f"{file} is for the page; its data goes beside it, to a name that ends in .json")
+    file.write_text(page(reports), encoding="utf-8")
+    data = json.dumps(reports, allow_nan=False, indent=1)
+    file.with_suffix(".json").write_text(data, encoding="utf-8")
+    return file

@@ -12,6 +12,7 @@ import linecache
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..codegen.llvm import ENTRY, launched_functions
@@ -25,6 +26,8 @@ from ..passes.fusion import Fusion
 from ..passes.memory_plan import lower_bound
 from ..passes.pipeline import default_pipeline
 from ..runtime.compiled_graph import CompiledGraph
+from ..runtime.kernel_times import LaunchTime
+from ..runtime.peaks import Peaks
 
 if TYPE_CHECKING:
     from .report import Report
@@ -37,7 +40,12 @@ CONTEXT = 6
 
 def report_data(report: Report) -> Json:
     """Everything a report knows. Makes the stages, loop IR, LLVM text and assembly where they came from the cache."""
-    graphs = [_graph(graph, report.dims) for graph in report.graphs]
+    times = iter(report.launch_times())
+    graphs = []
+    for graph in report.graphs:
+        graphs.append(_graph(graph, report.dims))
+        for launch in graphs[-1]["launches"]:
+            launch["measured"] = _measured(next(times), report.machine)
     return {
         "format": FORMAT,
         "function": report.name,
@@ -49,6 +57,7 @@ def report_data(report: Report) -> Json:
         "retraces": report.retraces,
         "arena_bytes": report.arena_bytes,
         "arena_lower_bound": report.arena_lower_bound,
+        "peaks": None if report.machine is None else asdict(report.machine),
         "graphs": graphs,
         "sources": _sources(graphs),
     }
@@ -70,7 +79,7 @@ def _graph(graph: CompiledGraph, bindings: Mapping[str, int]) -> Json:
         "name": graph.traced.name,
         "from_cache": graph.from_cache,
         "steps": [{"name": name, "seconds": s} for name, s in graph.timings.steps.items()],
-        "stages": [_stage(name, stage) for name, stage in zip(graph.stage_names(), graph.stages)],
+        "stages": [stage_data(name, stage) for name, stage in zip(graph.stage_names(), graph.stages)],
         "groups": [_group(node, launches) for node in group_nodes(graph.stages[-1])],
         "launches": launches,
         "kernels": [
@@ -86,7 +95,8 @@ def _graph(graph: CompiledGraph, bindings: Mapping[str, int]) -> Json:
 # -- graphs -----------------------------------------------------------------------------------------------------------
 
 
-def _stage(name: str, graph: Graph) -> Json:
+def stage_data(name: str, graph: Graph) -> Json:
+    """A stage: its text, and its nodes with the lines of the text and of the source they stand on."""
     first = 2 if used_symbols(graph) else 1
     return {
         "name": name,
@@ -199,6 +209,21 @@ def _launch(number: int, launch: Launch, kernel: str, function: str, bindings: M
         "writes": [
             b.name for p, b in zip(launch.kernel.params, launch.args) if p.name in launch.kernel.writes
         ],
+    }
+
+
+def _measured(found: LaunchTime | None, machine: Peaks | None) -> Json | None:
+    """A launch's runs, summed."""
+    if found is None or machine is None or not found.calls:
+        return None
+    return {
+        "calls": found.calls,
+        "seconds": found.seconds,
+        "flops": found.flops,
+        "bytes": found.bytes,
+        "gflops": found.gflops,
+        "gigabytes": found.gigabytes,
+        "percent": machine.percent(found.peak_dtype, found.flops, found.bytes, found.seconds),
     }
 
 

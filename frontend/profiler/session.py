@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..runtime.kernel_times import LaunchTime
+from ..runtime.kernel_times import LaunchTime, Session
 from ..runtime.peaks import peaks
 from .averages import EventList, averages, kernel_table
 from .chrome import chrome_trace
@@ -141,6 +141,7 @@ class profile:
         self._record_steps = schedule is not None
         self._recorder: Recorder | None = None
         self._recording: Recording | None = None
+        self._session: Session | None = None
         self._step_began = 0
         self._metadata: dict[str, Any] = {}
 
@@ -187,6 +188,7 @@ class profile:
         recorder = Recorder(self.record_shapes)
         recorder.start()
         self._recorder, self._recording = recorder, None
+        self._session = recorder.session
 
     def _end(self) -> None:
         assert self._recorder is not None
@@ -209,6 +211,13 @@ class profile:
         if self._recording is None:
             raise RuntimeError("the profile is not ready: it is read after the with block, or after stop()")
         return self._recording
+
+    @property
+    def session(self) -> Session:
+        """What was measured of compiled functions: `compiled.report(measure=p.session)` shows it."""
+        if self._session is None:
+            raise RuntimeError("the profile has no measurements: it has not begun to record")
+        return self._session
 
     def key_averages(
         self,
