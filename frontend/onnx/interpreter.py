@@ -94,13 +94,12 @@ class Interpreter:
             len(node.outputs),
             lambda plan, v: self.subgraph(environment, plan, v),
         )
-        known = rule.folds and all(v is None or isinstance(v, np.ndarray) for v in inputs)
+        arrays = all(v is None or isinstance(v, np.ndarray) for v in inputs)
         sizes = SIZE_RULES.get(node.op_type)
-        if sizes is not None and (
-            node.op_type in ("Shape", "Size")
-            or any(isinstance(v, np.ndarray) and v.dtype == object for v in inputs)
-        ):
+        symbolic = arrays and any(v is not None and v.dtype == object for v in inputs)
+        if sizes is not None and (symbolic or node.op_type in ("Shape", "Size")):
             return [sizes(call)]
+        known = arrays and rule.folds and not symbolic
         if not known:
             return _results(rule.run(call), node)
         with use_backend(EAGER), no_grad():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,9 @@ _SMALL = 64
 
 class Scope(Module):
     """Holds the parameters whose names in the file begin with its own."""
+
+    def extra_repr(self) -> str:
+        return ", ".join(_tensor_lines(self))
 
 
 class GraphModule(Module):
@@ -110,12 +115,16 @@ class GraphModule(Module):
         return owner, last
 
     @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.Signature([
-            inspect.Parameter(_identifier(name), inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in self.input_names
-        ])  # fmt: skip
+    def forward(self) -> Callable[..., Any]:  # type: ignore[override]
+        """Called as a function of the graph's inputs, so `torch.compile(..., dynamic_shapes=)` knows them by name."""
+        call = functools.partial(self._forward)
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(_identifier(name), kind) for name in self.input_names]
+        )
+        return call
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
+    def _forward(self, *inputs: Any, **named: Any) -> Any:
         names = self.input_names
         if len(inputs) > len(names):
             raise TypeError(
@@ -143,14 +152,12 @@ class GraphModule(Module):
         ops = ", ".join(f"{count} {name}" for name, count in self._operators.most_common())
         inputs = ", ".join(f"{name}: {self.input_types[name]}" for name in self.input_names)
         outputs = ", ".join(f"{name}: {self.output_types[name]}" for name in self.output_names)
-        tensors = [*self._parameters.items(), *self._buffers.items()]
         lines = [
             f"inputs: {inputs}",
             f"outputs: {outputs}",
             f"nodes: {ops} (operator set {self.opset_version})",
         ]
-        lines += [f"{name}: {t.dtype}{list(t.shape)}" for name, t in tensors if t is not None]
-        return "\n".join(lines)
+        return "\n".join(lines + _tensor_lines(self))
 
 
 def load(source: Any) -> GraphModule:
@@ -163,6 +170,11 @@ def load(source: Any) -> GraphModule:
     plan = reader.graph(model.graph)
     reader.refuse()
     return GraphModule(plan, reader)
+
+
+def _tensor_lines(module: Module) -> list[str]:
+    tensors = [*module._parameters.items(), *module._buffers.items()]
+    return [f"{name}: {t.dtype.torch_name}{list(t.shape)}" for name, t in tensors if t is not None]
 
 
 def _uses(plan: GraphPlan) -> tuple[set[str], set[str], set[str]]:
