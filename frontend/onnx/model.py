@@ -14,15 +14,19 @@ import numpy as np
 from ..nn.modules.module import Module
 from ..nn.parameter import Parameter
 from ..tensor import Tensor
-from . import (  # noqa: F401
+from . import (  # noqa: F401  (fill the table)
     contractions,
     control_flow,
     convolutions,
     elementwise,
     indexing,
     normalizations,
+    quantization,
+    recurrent,
     reductions,
+    resizing,
     shapes,
+    signals,
 )
 from .interpreter import Interpreter, fold, names_inside
 from .reading import GraphPlan, Reader, read_model

@@ -1,0 +1,119 @@
+"""Rules of quantized arithmetic. Integer products are computed in float64, where sums of products of 8-bit numbers are
+exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import vitrify as torch
+
+from ..ir.dtypes import DType
+from ..tensor import Tensor
+from .convolutions import conv
+from .table import Call, ONNXError, dtype_of, rule
+
+
+def _spread(parameter: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
+    """A scale or zero point in a shape that broadcasts with x: one for all, one per index of an axis, or one per
+    block."""
+    if parameter.numel() == 1:
+        return parameter.reshape([1] * x.ndim)
+    if block:
+        return torch.narrow(parameter.repeat_interleave(block, dim=axis), axis, 0, x.shape[axis])
+    if parameter.ndim != 1:
+        raise ONNXError(f"a scale of shape {list(parameter.shape)} without a block size")
+    shape = [1] * x.ndim
+    shape[axis] = parameter.shape[0]
+    return parameter.reshape(shape)
+
+
+def _quantized(x: Tensor, scale: Tensor, zero: Tensor | None, dtype: DType) -> Tensor:
+    info = torch.iinfo(dtype)
+    rounded = torch.round(x.to(torch.float32) / scale.to(torch.float32))
+    if zero is not None:
+        rounded = rounded + zero.to(torch.float32)
+    return torch.clamp(rounded, info.min, info.max).to(dtype)
+
+
+@rule("QuantizeLinear")
+def quantize_linear(call: Call) -> Tensor:
+    x, scale, zero = call.tensor(0), call.tensor(1), call.optional(2)
+    axis, block = call.attr("axis", 1), call.attr("block_size", 0)
+    if zero is not None:
+        dtype: DType = zero.dtype
+    else:
+        dtype = dtype_of(call.attrs["output_dtype"]) if call.attr("output_dtype", 0) else torch.uint8
+    if dtype.is_floating_point:
+        raise ONNXError(f"quantizing to {dtype.torch_name} is not supported")
+    spread = None if zero is None else _spread(zero, x, axis, block)
+    return _quantized(x, _spread(scale, x, axis, block), spread, dtype).reshape(x.shape)
+
+
+@rule("DequantizeLinear")
+def dequantize_linear(call: Call) -> Tensor:
+    x, scale, zero = call.tensor(0), call.tensor(1), call.optional(2)
+    axis, block = call.attr("axis", 1), call.attr("block_size", 0)
+    dtype = dtype_of(call.attrs["output_dtype"]) if call.attr("output_dtype", 0) else scale.dtype
+    y = x.to(torch.float32)
+    if zero is not None:
+        y = y - _spread(zero, x, axis, block).to(torch.float32)
+    return (y * _spread(scale, x, axis, block)).to(dtype).reshape(x.shape)
+
+
+def _centred(x: Tensor, zero: Tensor | None, row: bool = False) -> Tensor:
+    """x - zero in float64; a vector of zero points is per row of a matrix, else per column."""
+    wide = x.to(torch.float64)
+    if zero is None:
+        return wide
+    zero = zero.to(torch.float64)
+    return wide - (zero.unsqueeze(-1) if row and zero.ndim == 1 and zero.numel() > 1 else zero)
+
+
+@rule("MatMulInteger")
+def matmul_integer(call: Call) -> Tensor:
+    a, b = _centred(call.tensor(0), call.optional(2), row=True), _centred(call.tensor(1), call.optional(3))
+    return torch.matmul(a, b).to(torch.int32)
+
+
+@rule("QLinearMatMul")
+def qlinear_matmul(call: Call) -> Tensor:
+    a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (call.tensor(i) for i in range(8))
+    product = torch.matmul(_centred(a, a_zero, row=True), _centred(b, b_zero))
+    a_scale = a_scale.unsqueeze(-1) if a_scale.ndim == 1 and a_scale.numel() > 1 else a_scale
+    scaled = product * (a_scale.to(torch.float64) * b_scale.to(torch.float64))
+    return _quantized(scaled, y_scale, y_zero, y_zero.dtype)
+
+
+def _convolved(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    inputs: list[Any] = [x, weight, bias]
+    found: Tensor = conv(Call(call.attrs, inputs, call.version))
+    return found
+
+
+def _per_filter(parameter: Tensor | None, weight: Tensor) -> Tensor | None:
+    if parameter is None or parameter.numel() == 1:
+        return parameter
+    return parameter.reshape([-1, *[1] * (weight.ndim - 1)])
+
+
+@rule("ConvInteger")
+def conv_integer(call: Call) -> Tensor:
+    x, weight = call.tensor(0), call.tensor(1)
+    weight_zero = _per_filter(call.optional(3), weight)
+    return _convolved(call, _centred(x, call.optional(2)), _centred(weight, weight_zero)).to(torch.int32)
+
+
+@rule("QLinearConv")
+def qlinear_conv(call: Call) -> Tensor:
+    x, x_scale, x_zero, weight, w_scale, w_zero, y_scale, y_zero = (call.tensor(i) for i in range(8))
+    bias = call.optional(8)
+    y = _convolved(
+        call,
+        _centred(x, x_zero),
+        _centred(weight, _per_filter(w_zero, weight)),
+        None if bias is None else bias.to(torch.float64),
+    )
+    scale = x_scale.to(torch.float64) * w_scale.to(torch.float64)
+    if scale.numel() > 1:
+        scale = scale.reshape([-1, *[1] * (y.ndim - 2)])
+    return _quantized(y * scale, y_scale, y_zero, y_zero.dtype)
