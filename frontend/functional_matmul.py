@@ -12,7 +12,7 @@ from .autocast import full_precision, lower_precision, uncast
 from .dispatch import apply, op_named
 from .functional_arithmetic import add, mul, sub
 from .functional_pointwise import where
-from .functional_reductions import norm, sum
+from .functional_reductions import sum
 from .functional_shape import expand, reshape, unsqueeze
 from .inplace import finish
 from .ir import dtypes
@@ -20,6 +20,7 @@ from .ir.dims import product
 from .promotion import convert
 from .tape_folded import folded
 from .tensor import Tensor
+from .vector_norms import p_norm
 
 _MATMUL, _ADDMM = map(op_named, ("matmul", "addmm"))
 
@@ -402,7 +403,11 @@ def cdist(
         raise RuntimeError(
             f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}"
         )
-    return folded("CdistBackward0", (x1, x2), lambda: norm(sub(unsqueeze(x1, -2), unsqueeze(x2, -3)), p, -1))
+    return folded(
+        "CdistBackward0",
+        (x1, x2),
+        lambda: p_norm(sub(unsqueeze(x1, -2), unsqueeze(x2, -3)), float(p), (x1.ndim,), False),
+    )
 
 
 _DISTANCE_MODES = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +9,9 @@ from . import promotion
 from .arguments import as_int, tensor_argument, wrap_dim, wrap_dims
 from .autocast import full_precision
 from .dispatch import apply, constant, op_named
-from .functional_arithmetic import add, mul, pow, sub
+from .functional_arithmetic import add, sub
 from .functional_complex import imag, real
-from .functional_pointwise import abs, eq, exp, isfinite, log, ne, sqrt, where
+from .functional_pointwise import eq, exp, isfinite, log, ne, sqrt, where
 from .functional_shape import flatten, reshape, unsqueeze
 from .inplace import finish
 from .ir import dtypes
@@ -379,53 +378,6 @@ def _truth(name: str, op: Any) -> Callable[..., Tensor]:
 any, all = _truth("any", _ANY), _truth("all", _ALL)
 
 
-# Order
-
-
-# Running sums, by doubling shifts: log2(n) passes that are ordinary ops
-
-
-# Norms
-
-
-def norm(
-    input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Tensor | None = None,
-    dtype: DType | None = None,
-) -> Tensor:  # fmt: skip
-    """The p-norm of all elements, or along the dims."""
-    kind = input.dtype if dtype is None else dtype
-    if kind.kind not in ("float", "complex"):
-        raise RuntimeError(
-            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {scalar_type_name(kind)}"
-        )
-    order = 2.0 if p is None or p == "fro" else float(p)
-    found = folded(
-        "LinalgVectorNormBackward0", (input,), lambda: _norm(convert(input, kind), order, dim, keepdim)
-    )
-    return finish(found, out, "norm")
-
-
-def _norm(input: Tensor, p: float, dim: Any, keepdim: bool) -> Tensor:
-    dims: Any = tuple(range(input.ndim)) if dim is None else dim
-    if input.dtype.is_complex:
-        input = abs(input)
-    if p == 2.0:
-        return _safe_sqrt(sum(mul(input, input), dims, keepdim))
-    size = abs(input)
-    if p == 1.0:
-        return sum(size, dims, keepdim)
-    if p == 0.0:
-        return sum(convert(ne(input, 0), input.dtype), dims, keepdim)
-    if math.isinf(p):
-        return (amax if p > 0 else amin)(size, dims, keepdim)
-    return pow(sum(pow(size, p), dims, keepdim), 1.0 / p)
-
-
-def dist(input: Tensor, other: Tensor, p: Any = 2) -> Tensor:
-    """The p-norm of the difference."""
-    return folded("DistBackward0", (input, other), lambda: _norm(sub(input, other), float(p), None, False))
-
-
 # Softmax
 
 
@@ -454,7 +406,7 @@ def _softmax(name: str, input: Tensor, dim: int, dtype: DType | None) -> Tensor:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "dist", "log_softmax", "logsumexp",
+    "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "log_softmax", "logsumexp",
     "max", "mean", "min", "nanmean", "nansum", "prod", "softmax", "std", "std_mean", "sum", "var",
     "var_mean",
 ]  # fmt: skip

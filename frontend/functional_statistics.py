@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from .arguments import as_int, wrap_dim
@@ -14,7 +15,6 @@ from .functional_cumulative import cumsum
 from .functional_matmul import matmul
 from .functional_pointwise import ceil, clamp, clip, floor, gt, isnan, le, logical_not, round, sqrt, where
 from .functional_reductions import any as any_of
-from .functional_reductions import norm
 from .functional_reductions import sum as total
 from .functional_shape import expand, flatten, movedim, reshape, squeeze, t, unsqueeze
 from .functional_slices import diagonal
@@ -23,6 +23,7 @@ from .ir import dtypes
 from .promotion import convert
 from .tape_folded import folded
 from .tensor import Tensor
+from .vector_norms import p_norm
 
 _GATHER, _ARGSORT, _IOTA, _SCATTER_REDUCE = map(op_named, ("gather", "argsort", "iota", "scatter_reduce"))
 _INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
@@ -252,7 +253,7 @@ def renorm(input: Tensor, p: Any, dim: int, maxnorm: Any, *, out: Tensor | None 
     others = tuple(d for d in range(input.ndim) if d != at)
 
     def compute() -> Tensor:
-        size = norm(input, float(p), others, True)
+        size = p_norm(input, float(p), others, True)
         factor = where(gt(size, maxnorm), div(maxnorm, add(size, 1e-7)), constant(1.0, size.dtype))
         return mul(input, convert(factor, input.dtype))
 
@@ -263,11 +264,25 @@ def frobenius_norm(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, out: Tensor | None = None
 ) -> Tensor:
     """The square root of the sum of squares over the dims, or of all elements."""
-    dims = None if dim in ((), []) else dim
-    return finish(norm(input, 2, dims, keepdim), out, "frobenius_norm")
+    given = (
+        range(input.ndim) if dim is None or dim in ((), []) else dim if isinstance(dim, Sequence) else (dim,)
+    )
+    dims = tuple(wrap_dim(d, input.ndim) for d in given)
+    found = folded("LinalgVectorNormBackward0", (input,), lambda: p_norm(input, 2.0, dims, keepdim))
+    return finish(found, out, "frobenius_norm")
+
+
+def dist(input: Tensor, other: Tensor, p: Any = 2) -> Tensor:
+    """The p-norm of the difference."""
+
+    def compute() -> Tensor:
+        difference = sub(input, other)
+        return p_norm(difference, float(p), tuple(range(difference.ndim)), False)
+
+    return folded("DistBackward0", (input, other), compute)
 
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "corrcoef", "cov", "frobenius_norm", "nanquantile", "quantile", "renorm", "segment_reduce",
+    "corrcoef", "cov", "dist", "frobenius_norm", "nanquantile", "quantile", "renorm", "segment_reduce",
 ]  # fmt: skip

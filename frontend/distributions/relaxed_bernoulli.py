@@ -9,7 +9,7 @@ from ..random import rand
 from ..tensor import Tensor
 from . import constraints
 from .probs_or_logits import ProbsOrLogits
-from .transformed_distribution import Transformed
+from .relaxed import Relaxed
 from .transforms import SigmoidTransform
 from .utils import broadcast_all, clamp_probs
 
@@ -45,7 +45,7 @@ class LogitRelaxedBernoulli(ProbsOrLogits):
         return self.temperature.log() + difference - 2 * difference.exp().log1p()
 
 
-class RelaxedBernoulli(Transformed):
+class RelaxedBernoulli(Relaxed):
     """Numbers in (0, 1) that crowd at 0 and 1 as the temperature falls: C. Maddison, A. Mnih, Y. Teh, "The concrete
     distribution", 2017; E. Jang, S. Gu, B. Poole, 2017."""
 
@@ -61,21 +61,6 @@ class RelaxedBernoulli(Transformed):
 
     def expand(self, batch_shape: Sequence[Any], _instance: Any = None) -> Any:
         return self._expand_named(RelaxedBernoulli, batch_shape, _instance)
-
-    @property
-    def temperature(self) -> Tensor:
-        found: Tensor = self.base_dist.temperature
-        return found
-
-    @property
-    def logits(self) -> Tensor:
-        found: Tensor = self.base_dist.logits
-        return found
-
-    @property
-    def probs(self) -> Tensor:
-        found: Tensor = self.base_dist.probs
-        return found
 
 
 __all__ = ["LogitRelaxedBernoulli", "RelaxedBernoulli"]

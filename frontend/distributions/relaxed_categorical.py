@@ -11,7 +11,7 @@ from ..tensor import Tensor
 from . import constraints
 from .categorical import Categorical
 from .over_categorical import OverCategorical
-from .transformed_distribution import Transformed
+from .relaxed import Relaxed
 from .transforms import ExpTransform
 from .utils import broadcast_all, clamp_probs
 
@@ -53,7 +53,7 @@ class ExpRelaxedCategorical(OverCategorical):
         return (score - score.logsumexp(dim=-1, keepdim=True)).sum(-1) + scale
 
 
-class RelaxedOneHotCategorical(Transformed):
+class RelaxedOneHotCategorical(Relaxed):
     """Probability vectors that crowd at the corners as the temperature falls: C. Maddison, A. Mnih, Y. Teh, "The
     concrete distribution", 2017; E. Jang, S. Gu, B. Poole, 2017."""
 
@@ -73,21 +73,6 @@ class RelaxedOneHotCategorical(Transformed):
 
     def expand(self, batch_shape: Sequence[Any], _instance: Any = None) -> Any:
         return self._expand_named(RelaxedOneHotCategorical, batch_shape, _instance)
-
-    @property
-    def temperature(self) -> Tensor:
-        found: Tensor = self.base_dist.temperature
-        return found
-
-    @property
-    def logits(self) -> Tensor:
-        found: Tensor = self.base_dist.logits
-        return found
-
-    @property
-    def probs(self) -> Tensor:
-        found: Tensor = self.base_dist.probs
-        return found
 
 
 __all__ = ["ExpRelaxedCategorical", "RelaxedOneHotCategorical"]

@@ -12,8 +12,8 @@ from typing import Any
 from ..arguments import wrap_dim
 from ..autocast import full_precision
 from ..dispatch import apply, constant, op_named
-from ..functional_arithmetic import div, mul, pow
-from ..functional_pointwise import abs, eq, gt, maximum, where
+from ..functional_arithmetic import div, mul
+from ..functional_pointwise import abs, gt, maximum, where
 from ..functional_reductions import amax, amin, sum
 from ..functional_shape import movedim, reshape, unsqueeze
 from ..functional_slices import select
@@ -23,6 +23,7 @@ from ..ir.dtypes import DType
 from ..promotion import convert
 from ..tape_folded import folded
 from ..tensor import Tensor, scalar_type_name
+from ..vector_norms import p_norm
 from .common import need_floating, need_matrix, need_square
 from .factors import eigvalsh, svdvals
 from .systems import tolerances
@@ -76,42 +77,10 @@ def vector_norm(
         )
 
     def compute() -> Tensor:
-        return _vector_norm(_in_dtype("linalg.vector_norm", x, dtype), order, dims, keepdim)
+        return p_norm(_in_dtype("linalg.vector_norm", x, dtype), order, dims, keepdim)
 
     result = folded("LinalgVectorNormBackward0", (x,), compute)
     return finish(result, out, "linalg_vector_norm")
-
-
-def _vector_norm(value: Tensor, order: float, dims: tuple[int, ...], keepdim: bool) -> Tensor:
-    if order == 2.0 and not value.dtype.is_complex:
-        return _root(sum(mul(value, value), dims, keepdim))
-    size = abs(value)
-    if order == 2.0:
-        return _root(sum(mul(size, size), dims, keepdim))
-    if order == 1.0:
-        return sum(size, dims, keepdim)
-    if order == 0.0:
-        return sum(where(eq(size, 0), size, constant(1, size.dtype)), dims, keepdim)
-    if math.isinf(order):
-        return (amax if order > 0 else amin)(size, dims if value.ndim else (), keepdim)
-    zero = eq(size, 0)
-    one = constant(1, size.dtype)
-    if order > 0:
-        powers = where(zero, constant(0, size.dtype), pow(where(zero, one, size), order))
-    else:
-        powers = pow(size, order)
-    total = sum(powers, dims, keepdim)
-    nothing = eq(total, 0)
-    return where(
-        nothing, total if order > 0 else pow(total, 1.0 / order), pow(where(nothing, one, total), 1.0 / order)
-    )
-
-
-def _root(value: Tensor) -> Tensor:
-    """The square root, with gradient 0 at 0."""
-    zero = eq(value, 0)
-    rooted: Tensor = apply(_SQRT, (where(zero, constant(1, value.dtype), value),))
-    return where(zero, value, rooted)
 
 
 _MATRIX_ORDERS = (1.0, -1.0, 2.0, -2.0, math.inf, -math.inf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..dispatch import apply, op_named
 from ..tensor import Tensor
@@ -14,91 +14,47 @@ def _options(rank: int, stride: Ints, padding: Ints, dilation: Ints, groups: int
     return {**{name: spread(value, rank, name) for name, value in given.items()}, "groups": int(groups)}
 
 
-def _input(rank: int, size: Sequence[int], weight: Tensor, grad: Tensor, *options: Ints) -> Tensor:
-    attrs = {"input_size": tuple(size), **_options(rank, *options)}  # type: ignore[arg-type]
-    found: Tensor = apply(op_named("conv_input_grad"), (grad, weight), attrs, "ConvolutionBackwardBackward0")
-    return found
+def _of_input(rank: int) -> Callable[..., Tensor]:
+    def gradient(
+        input_size: Sequence[int],
+        weight: Tensor,
+        grad_output: Tensor,
+        stride: Ints = 1,
+        padding: Ints = 0,
+        dilation: Ints = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        attrs = {"input_size": tuple(input_size), **_options(rank, stride, padding, dilation, groups)}
+        found: Tensor = apply(
+            op_named("conv_input_grad"), (grad_output, weight), attrs, "ConvolutionBackwardBackward0"
+        )
+        return found
+
+    gradient.__name__ = gradient.__qualname__ = f"conv{rank}d_input"
+    gradient.__doc__ = f"The gradient of `conv{rank}d`'s input, of shape `input_size`."
+    return gradient
 
 
-def _weight(rank: int, input: Tensor, size: Sequence[int], grad: Tensor, *options: Ints) -> Tensor:
-    attrs = {"weight_size": tuple(size), **_options(rank, *options)}  # type: ignore[arg-type]
-    found: Tensor = apply(op_named("conv_weight_grad"), (input, grad), attrs, "ConvolutionBackwardBackward0")
-    return found
+def _of_weight(rank: int) -> Callable[..., Tensor]:
+    def gradient(
+        input: Tensor,
+        weight_size: Sequence[int],
+        grad_output: Tensor,
+        stride: Ints = 1,
+        padding: Ints = 0,
+        dilation: Ints = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        attrs = {"weight_size": tuple(weight_size), **_options(rank, stride, padding, dilation, groups)}
+        found: Tensor = apply(
+            op_named("conv_weight_grad"), (input, grad_output), attrs, "ConvolutionBackwardBackward0"
+        )
+        return found
+
+    gradient.__name__ = gradient.__qualname__ = f"conv{rank}d_weight"
+    gradient.__doc__ = f"The gradient of `conv{rank}d`'s weight, of shape `weight_size`."
+    return gradient
 
 
-def conv1d_input(
-    input_size: Sequence[int],
-    weight: Tensor,
-    grad_output: Tensor,
-    stride: Ints = 1,
-    padding: Ints = 0,
-    dilation: Ints = 1,
-    groups: int = 1,
-) -> Tensor:
-    """The gradient of `conv1d`'s input, of shape `input_size`."""
-    return _input(1, input_size, weight, grad_output, stride, padding, dilation, groups)
-
-
-def conv1d_weight(
-    input: Tensor,
-    weight_size: Sequence[int],
-    grad_output: Tensor,
-    stride: Ints = 1,
-    padding: Ints = 0,
-    dilation: Ints = 1,
-    groups: int = 1,
-) -> Tensor:
-    """The gradient of `conv1d`'s weight, of shape `weight_size`."""
-    return _weight(1, input, weight_size, grad_output, stride, padding, dilation, groups)
-
-
-def conv2d_input(
-    input_size: Sequence[int],
-    weight: Tensor,
-    grad_output: Tensor,
-    stride: Ints = 1,
-    padding: Ints = 0,
-    dilation: Ints = 1,
-    groups: int = 1,
-) -> Tensor:
-    """The gradient of `conv2d`'s input, of shape `input_size`."""
-    return _input(2, input_size, weight, grad_output, stride, padding, dilation, groups)
-
-
-def conv2d_weight(
-    input: Tensor,
-    weight_size: Sequence[int],
-    grad_output: Tensor,
-    stride: Ints = 1,
-    padding: Ints = 0,
-    dilation: Ints = 1,
-    groups: int = 1,
-) -> Tensor:
-    """The gradient of `conv2d`'s weight, of shape `weight_size`."""
-    return _weight(2, input, weight_size, grad_output, stride, padding, dilation, groups)
-
-
-def conv3d_input(
-    input_size: Sequence[int],
-    weight: Tensor,
-    grad_output: Tensor,
-    stride: Ints = 1,
-    padding: Ints = 0,
-    dilation: Ints = 1,
-    groups: int = 1,
-) -> Tensor:
-    """The gradient of `conv3d`'s input, of shape `input_size`."""
-    return _input(3, input_size, weight, grad_output, stride, padding, dilation, groups)
-
-
-def conv3d_weight(
-    input: Tensor,
-    weight_size: Sequence[int],
-    grad_output: Tensor,
-    stride: Ints = 1,
-    padding: Ints = 0,
-    dilation: Ints = 1,
-    groups: int = 1,
-) -> Tensor:
-    """The gradient of `conv3d`'s weight, of shape `weight_size`."""
-    return _weight(3, input, weight_size, grad_output, stride, padding, dilation, groups)
+conv1d_input, conv2d_input, conv3d_input = map(_of_input, (1, 2, 3))
+conv1d_weight, conv2d_weight, conv3d_weight = map(_of_weight, (1, 2, 3))
