@@ -134,11 +134,14 @@ def main() -> None:
           lambda z: sqrt(z) ** 3 / tan(sqrt(z)), TINY, q, (5, 13))  # fmt: skip
     table("tanh: (tanh x - x) / x^3 in x^2", lambda z: (tanh(sqrt(z)) - sqrt(z)) / sqrt(z) ** 3,
           lambda z: sqrt(z) ** 3 / tanh(sqrt(z)), TINY, 0.625**2, (4, 12))  # fmt: skip
-    table("erf: erf(x) / x - 1 in x^2, |x| <= 1", lambda z: erf(sqrt(z)) / sqrt(z) - 1,
-          lambda z: sqrt(z) / erf(sqrt(z)), TINY, 1, (6, 11))  # fmt: skip
-    for high, degrees in ((4, (7, -1)), (6, (-1, 17))):
-        table(f"erf: log(erfc(t)) in t - 2, 1 <= t <= {high}", lambda u: log(erfc(u + 2)),
-              lambda u: erfc(u + 2), -1, high - 2, degrees)  # fmt: skip
+    for high, degrees in ((0.9375**2, (5, -1)), (1, (-1, 11))):
+        table(f"erf: erf(x) / x - 1 in x^2, x^2 <= {high}", lambda z: erf(sqrt(z)) / sqrt(z) - 1,
+              lambda z: sqrt(z) / erf(sqrt(z)), TINY, high, degrees)  # fmt: skip
+    table("erf: log2(erfc(t)), 0.9375 <= t <= 4", lambda t: log(erfc(t)) / log(2),
+          lambda t: erfc(t) * log(2), 0.9375, 4, (5, -1))  # fmt: skip
+    table("2^r", lambda r: mpf(2) ** r, lambda r: mpf(2) ** -r, -0.5, 0.5, (5, -1))
+    table("erf: log(erfc(t)) in t - 2, 1 <= t <= 6", lambda u: log(erfc(u + 2)),
+          lambda u: erfc(u + 2), -1, 4, (-1, 17))  # fmt: skip
     table("asin: (asin x - x) / x^3 in x^2", lambda z: (asin(sqrt(z)) - sqrt(z)) / sqrt(z) ** 3,
           lambda z: sqrt(z) ** 3 / asin(sqrt(z)), TINY, 0.25, (4, 12))  # fmt: skip
     eighth = float(tan(pi / 8)) ** 2 * 1.0001
