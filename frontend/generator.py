@@ -191,7 +191,14 @@ class Generator:
         return (halves[:, 0] << np.uint64(32)) | halves[:, 1]
 
     def _unit_f32(self, count: int) -> Array:
-        return (self.draw32(count) & np.uint64(0xFFFFFF)).astype(np.float32) * np.float32(2.0**-24)
+        if count:
+            self._fresh = False
+        # The whole range of uint32: the draws themselves, in half the memory and time of random_raw's.
+        draws = np.random.Generator(self._bits).integers(0, 0xFFFFFFFF, count, np.uint32, endpoint=True)
+        draws &= np.uint32(0xFFFFFF)
+        unit = draws.astype(np.float32)
+        unit *= np.float32(2.0**-24)
+        return unit
 
     def _unit_f64(self, count: int) -> Array:
         return (self.draw64(count) & np.uint64((1 << 53) - 1)).astype(np.float64) * 2.0**-53

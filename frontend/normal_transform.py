@@ -48,9 +48,16 @@ def _fma(a: Array, b: Array | np.float32, c: Array | np.float32) -> Array:
 
 
 def _polynomial(x: Array, coefficients: list[np.float32]) -> Array:
-    y = _fma(x, coefficients[0], coefficients[1])
+    """Horner's rule in fused multiply-adds; a step's rounding to float32 goes through one buffer each way."""
+    wide_x = x.astype(np.float64)
+    exact, y = wide_x * coefficients[0], np.empty_like(x)
+    exact += coefficients[1]
     for c in coefficients[2:]:
-        y = _fma(y, x, c)
+        np.copyto(y, exact, casting="same_kind")
+        np.copyto(exact, y)
+        exact *= wide_x
+        exact += c
+    np.copyto(y, exact, casting="same_kind")
     return y
 
 
@@ -88,13 +95,26 @@ def _sin_cos(x: Array) -> tuple[Array, Array]:
     )
 
 
+BLOCK = 1 << 14  # numbers at a time: temporaries that stay in the cache
+
+
 def box_muller_f32(uniform: Array, mean: float, std: float) -> Array:
     """float32 numbers of N(mean, std**2) from as many uniform ones (1-D, a multiple of 16)."""
-    blocks = uniform.reshape(-1, 2, 8)
+    out = np.empty_like(uniform)
+    for start in range(0, uniform.size, BLOCK):
+        stop = start + BLOCK
+        _box_muller_block(uniform[start:stop], mean, std, out[start:stop])
+    return out
+
+
+def _box_muller_block(uniform: Array, mean: float, std: float, out: Array) -> None:
+    blocks, results = uniform.reshape(-1, 2, 8), out.reshape(-1, 2, 8)
     radius = np.sqrt(_f(-2) * _log(_f(1) - blocks[:, 0]))
     sine, cosine = _sin_cos(_TWO_PI * blocks[:, 1])
-    out = np.stack([radius * cosine, radius * sine], 1).reshape(-1)
-    return out if mean == 0.0 and std == 1.0 else _fma(out, _f(std), _f(mean))
+    np.multiply(radius, cosine, out=results[:, 0])
+    np.multiply(radius, sine, out=results[:, 1])
+    if mean != 0.0 or std != 1.0:
+        np.copyto(out, _fma(out, _f(std), _f(mean)))
 
 
 def _each(function: Callable[[float], float], x: Array) -> Array:

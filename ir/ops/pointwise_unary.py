@@ -33,6 +33,7 @@ from .common import (
     wide,
 )
 from .complex_numbers import COMPLEX, real_dtype
+from .float32_functions import erf_f32
 
 INF, NAN = math.inf, math.nan
 
@@ -352,7 +353,9 @@ ERF_BLOCK = 1 << 13  # elements at a time: temporaries that stay in the cache ar
 
 
 def erf(x: Array) -> Array:
-    """The error function, in double precision whatever the dtype."""
+    """The error function, in double precision whatever the dtype, and then rounded."""
+    if x.dtype == np.float32:
+        return erf_f32(x)
     flat = np.ascontiguousarray(x).reshape(-1)
     result = np.empty_like(flat)
     for start in range(0, flat.size, ERF_BLOCK):
@@ -393,9 +396,15 @@ _unary(
 
 # Rounding
 
-_unary("floor", "The largest integer <= x.", np.floor, lambda s, x: s.floor(x), _zero, kinds=FLOAT, samples=STEPS)
-_unary("ceil", "The smallest integer >= x.", np.ceil, lambda s, x: s.ceil(x), _zero, kinds=FLOAT, samples=STEPS)
-_unary("trunc", "x without its fraction.", np.trunc, lambda s, x: s.trunc(x), _zero, kinds=FLOAT, samples=STEPS)
+_unary(
+    "floor", "The largest integer <= x.", np.floor, lambda s, x: s.floor(x), _zero, kinds=FLOAT, samples=STEPS
+)
+_unary(
+    "ceil", "The smallest integer >= x.", np.ceil, lambda s, x: s.ceil(x), _zero, kinds=FLOAT, samples=STEPS
+)
+_unary(
+    "trunc", "x without its fraction.", np.trunc, lambda s, x: s.trunc(x), _zero, kinds=FLOAT, samples=STEPS
+)
 _unary(
     "round",
     "The nearest integer, halves to the even one.",
@@ -455,7 +464,9 @@ _unary(
 
 def _convert_numpy(x: Array, dtype: DType) -> Array:
     with np.errstate(invalid="ignore"):
-        return (x.real if x.dtype.kind == "c" and dtype.kind not in ("complex", "bool") else x).astype(dtype.numpy)
+        return (x.real if x.dtype.kind == "c" and dtype.kind not in ("complex", "bool") else x).astype(
+            dtype.numpy
+        )
 
 
 def _convert_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:

@@ -17,6 +17,7 @@ from ..op import Attr, Op, Sample, declare
 from ..special_functions import FORMULAS, INF, NAN, SQRT_HALF, Formula
 from ..types import TensorType
 from .common import FLOAT, Array, needed, pointwise, strided, torch_name, uniform, values, wide
+from .float32_functions import erfinv_f32, in_blocks
 
 Rule = Callable[..., Sequence[Any]]
 EDGES = values([0.0, -0.0, 1.0, -1.0, 2.0, -2.5, 1e-30, 30.0, INF, -INF, NAN])
@@ -25,7 +26,7 @@ EDGES = values([0.0, -0.0, 1.0, -1.0, 2.0, -2.5, 1e-30, 30.0, INF, -INF, NAN])
 def _in_double(formula: Formula) -> Callable[[Array], Array]:
     def rule(x: Array) -> Array:
         with np.errstate(all="ignore"):
-            return np.asarray(formula(ARRAY_SCALARS, x.astype(np.float64))).astype(x.dtype)
+            return in_blocks(lambda block: formula(ARRAY_SCALARS, block.astype(np.float64)), x)
 
     return rule
 
@@ -37,12 +38,19 @@ def _special(
     saves: tuple[str, ...] = ("input:0",),
     between: tuple[float, float] = (-3.0, 3.0),
     grad_name: str = "",
+    single: Callable[[Array], Array] | None = None,
 ) -> None:
-    """`slope(F, x, y)` is the derivative at x, where the function is y; `saves` says which of the two it reads."""
+    """`slope(F, x, y)` is the derivative at x, where the function is y; `saves` says which of the two it reads.
+    `single` is the NumPy rule for float32 where that has one of its own."""
 
     def vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
         assert slope is not None
         return [F.mul(dy, slope(F, ctx.inputs[0], ctx.outputs[0]))]
+
+    exact = _in_double(FORMULAS[name])
+
+    def rule(x: Array) -> Array:
+        return single(x) if single is not None and x.dtype == np.float32 else exact(x)
 
     samples: tuple[Sample, ...] = (
         uniform((3, 5), between=between, tolerance=4.0),
@@ -56,7 +64,7 @@ def _special(
             name,
             doc,
             infer=pointwise(name, FLOAT),
-            numpy=wide(_in_double(FORMULAS[name])),
+            numpy=wide(rule),
             lowering="pointwise",
             vjp=vjp if slope is not None else None,
             scalar=lambda s, x: s.call(name, x),
@@ -112,6 +120,7 @@ _special(
     lambda F, x, y: F.mul(F.exp(F.mul(y, y)), 0.5 * math.sqrt(math.pi)),
     ("output:0",),
     (-0.9, 0.9),
+    single=erfinv_f32,
 )
 _special(
     "ndtri",
