@@ -31,6 +31,7 @@ from . import allocator, disk_cache
 from .finite_checks import Memory, finite_error
 from .host_calls import FAILED, HostCalls, host_calls_data
 from .loading import LoadedProgram
+from .progress import Callback, watched
 from .threads import default_num_threads
 
 FORMAT = 2
@@ -39,7 +40,7 @@ FORMAT = 2
 @dataclass(frozen=True)
 class CompileOptions:
     """How a graph is compiled. `target` None is this machine; `cache` False neither reads nor writes the disk cache;
-    `verify` checks the IR after every pass."""
+    `verify` checks the IR after every pass; `progress` is told what the compiler is doing (`progress.py`)."""
 
     pipeline: PipelineOptions = PipelineOptions()
     lower: LowerOptions = LowerOptions()
@@ -47,6 +48,7 @@ class CompileOptions:
     target: Target | None = None
     cache: bool = True
     verify: bool = False
+    progress: Callback | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -115,11 +117,13 @@ class CompiledGraph:
         self.timings.measure("load", start)
 
     def _build(self) -> tuple[list[bytes], dict[str, Any]]:
-        program = self.program
-        start = time.perf_counter()
-        modules = self.llvm_modules
-        start = self.timings.measure("emit", start)
-        objects = compile_modules(modules, self.target, default_num_threads())
+        with watched(self.traced.name, self.options.progress) as watch:
+            program = self.program
+            start = time.perf_counter()
+            modules = self.llvm_modules
+            start = self.timings.measure("emit", start)
+            watch.step("llvm")
+            objects = compile_modules(modules, self.target, default_num_threads())
         self.timings.measure("llvm", start)
         facts = {
             "format": FORMAT,
@@ -181,7 +185,15 @@ class CompiledGraph:
     def stages(self) -> list[Graph]:
         """The traced graph, then what each pass made of it."""
         start = time.perf_counter()
-        found = run_pipeline(self.traced, default_pipeline(self.options.pipeline), verify=self.options.verify)
+        passes = default_pipeline(self.options.pipeline)
+        with watched(self.traced.name, self.options.progress) as watch:
+            watch.step("passes", 0, len(passes))
+            found = run_pipeline(
+                self.traced,
+                passes,
+                self.options.verify,
+                lambda position, step, graph: watch.step("passes", position, len(passes)),
+            )
         self.timings.measure("passes", start)
         return found
 
@@ -190,14 +202,24 @@ class CompiledGraph:
         """The loop IR."""
         stages = self.stages
         start = time.perf_counter()
-        found = lower_graph(stages[-1], self.target, self.options.lower)
+        with watched(self.traced.name, self.options.progress) as watch:
+            watch.step("lower")
+            found = lower_graph(stages[-1], self.target, self.options.lower)
         self.timings.measure("lower", start)
         return found
 
     @cached_property
     def llvm_modules(self) -> list[str]:
         """The LLVM text, in as many modules as there are cores to compile them."""
-        return emit_program(self.program, self.target, self.options.emit, modules=default_num_threads())
+        program = self.program
+        with watched(self.traced.name, self.options.progress) as watch:
+            return emit_program(
+                program,
+                self.target,
+                self.options.emit,
+                default_num_threads(),
+                lambda done, total: watch.step("emit", done, total),
+            )
 
     def stage_names(self) -> list[str]:
         """What `stage` accepts, in order: "traced", each pass by name (numbered when it runs twice), "final"."""

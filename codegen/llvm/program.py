@@ -19,7 +19,7 @@ output; for results that have no place yet it holds null.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
@@ -48,15 +48,21 @@ CHUNKS_PER_THREAD = 4
 
 
 def emit_program(
-    program: Program, target: Target, options: EmitOptions = EmitOptions(), modules: int = 1
+    program: Program,
+    target: Target,
+    options: EmitOptions = EmitOptions(),
+    modules: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """The program's LLVM text, its kernels spread over at most `modules` modules of about equal cost to compile; the
-    entry is in the first."""
+    entry is in the first. `progress` is told before each launch how many are done, and how many there are."""
     texts: dict[KernelText, str] = {}
     names: list[str] = []
     emitted: dict[tuple[int, tuple[int, ...]], str] = {}
     hosts: list[str] = []
-    for launch in program.launches:
+    for number, launch in enumerate(program.launches):
+        if progress is not None:
+            progress(number, len(program.launches))
         if isinstance(launch.kernel, HostCall):
             names.append(f"host_{len(hosts)}")
             hosts.append(_host_call(names[-1], len(hosts)))

@@ -18,7 +18,7 @@ from .. import capture
 from ..ir import dims
 from ..ir.graph import Graph
 from ..nn.modules.module import Module
-from ..runtime import kernel_times, settings
+from ..runtime import kernel_times, progress, settings
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
 from ..tensor import Tensor
 from . import pytree, watch
@@ -152,7 +152,9 @@ class CompiledFunction:
         with _tracing:
             if len(self._specializations) != known:  # another thread compiled meanwhile
                 return self._slow_call(args, kwargs)
-            specialization = self._compile(args, kwargs, leaves, reasons)
+            with progress.watched(self._name, self._options.progress) as compiling:
+                compiling.step("trace")
+                specialization = self._compile(args, kwargs, leaves, reasons)
         result = specialization.run_checked(leaves)
         if result is MISS:
             raise TraceError(
@@ -363,6 +365,8 @@ def compile(
     `backward()` inside the function comes back without one.
     options: `{"check_finite": True}` tests what the kernels compute, and raises an error that names the op, the line
     and the first index where a number is NaN or infinite ("nan": where one is NaN); the parameters then stay as before.
+    `{"progress": callback}` calls it with a `Progress` at each step of compiling (`runtime/progress.py`); a terminal is
+    shown a line where compiling takes longer than two seconds.
     fullgraph: only True is supported: code that cannot be captured as one graph raises a TraceError at its line.
     """
     if not fullgraph:

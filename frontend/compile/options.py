@@ -13,16 +13,18 @@ CHECKS = {True: "finite", "nan": "nan", False: ""}
 
 
 def compile_options(given: CompileOptions | Mapping[str, Any] | None) -> CompileOptions:
-    """The options as they are, or from a dict of those that have a name: `check_finite`."""
+    """The options as they are, or from a dict of those that have a name: `check_finite`, `progress`."""
     if given is None or isinstance(given, CompileOptions):
         return given or CompileOptions()
-    unknown = [name for name in given if name != "check_finite"]
+    unknown = [name for name in given if name not in ("check_finite", "progress")]
     if unknown:
-        raise RuntimeError(f"torch.compile: unexpected option {unknown[0]!r}; there is check_finite")
+        raise RuntimeError(
+            f"torch.compile: unexpected option {unknown[0]!r}; there are check_finite and progress"
+        )
     check = given.get("check_finite", False)
     if check not in CHECKS:
         raise RuntimeError(f"torch.compile: the option check_finite is True, False or 'nan', not {check!r}")
-    return with_checks(CompileOptions(), CHECKS[check])
+    return with_checks(CompileOptions(progress=given.get("progress")), CHECKS[check])
 
 
 def with_checks(options: CompileOptions, check: Any) -> CompileOptions:
