@@ -101,6 +101,18 @@ def _batched_scan(call: Call, inputs: list[Value], count: int) -> tuple[Value, .
 # Sequences and optionals
 
 
+@rule("SequenceMap", folds=False)
+def sequence_map(call: Call) -> tuple[Value, ...]:
+    """The body for each place of the first sequence; of the other inputs sequences go along, tensors are the same for
+    all."""
+    found: list[list[Value]] = [[] for _ in range(call.outputs)]
+    for place in range(len(call.value(0))):
+        values = [v[place] if isinstance(v, list) else v for v in call.inputs]
+        for results, value in zip(found, _run(call, "body", values)):
+            results.append(value)
+    return tuple(found)
+
+
 @rule("SequenceConstruct", folds=False)
 def sequence_construct(call: Call) -> list[Value]:
     return list(call.inputs)

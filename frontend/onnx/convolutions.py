@@ -208,11 +208,10 @@ def max_unpool(call: Call) -> Tensor:
     y = flat.reshape([*x.shape[:2], *own])
     if not call.has(2):
         return y
-    wanted = call.ints(2)
-    if math.prod(wanted) < count:
-        raise ONNXError(f"output_shape {wanted} is smaller than {list(y.shape)}")
-    flat = torch.zeros(math.prod(wanted), dtype=x.dtype).scatter(0, index.reshape(-1), x.reshape(-1))
-    return flat.reshape(wanted)
+    beyond = [wanted - n for wanted, n in zip(call.ints(2)[2:], own)]
+    if any(n < 0 for n in beyond):
+        raise ONNXError(f"output_shape {call.ints(2)} is smaller than {list(y.shape)}")
+    return torch.constant_pad_nd(y, [n for extra in reversed(beyond) for n in (0, extra)], 0)
 
 
 @rule("GlobalAveragePool")

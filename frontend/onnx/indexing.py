@@ -111,3 +111,18 @@ def one_hot(call: Call) -> Tensor:
 def array_feature_extractor(call: Call) -> Tensor:
     x = call.tensor(0)
     return torch.index_select(x, x.ndim - 1, call.tensor(1).reshape(-1))
+
+
+@rule("TensorScatter")
+def tensor_scatter(call: Call) -> Tensor:
+    """A key/value cache with the update written at a place of its own for each sample."""
+    cache, update = call.tensor(0), call.tensor(1)
+    axis = call.attr("axis", -2) % cache.ndim
+    places = torch.arange(update.shape[axis]).unsqueeze(0)
+    if call.has(2):
+        places = places + call.tensor(2).reshape(-1, 1)
+    if call.attr("mode", "linear") == "circular":
+        places = places % cache.shape[axis]
+    shape = [1] * cache.ndim
+    shape[0], shape[axis] = places.shape
+    return torch.scatter(cache, axis, places.reshape(shape).expand(update.shape), update)

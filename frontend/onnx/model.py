@@ -96,7 +96,7 @@ class GraphModule(Module):
         if isinstance(value, np.ndarray) and value.size > _SMALL and value.dtype.name in DTYPES:
             owner, attribute = self._place(name)
             owner.register_buffer(
-                attribute, tensor_of(np.require(value, requirements="CW")), persistent=False
+                attribute, tensor_of(np.require(value, requirements=["C", "W"])), persistent=False
             )
             self._places[name] = owner, attribute
         else:

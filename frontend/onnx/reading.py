@@ -225,7 +225,7 @@ class Reader:
         )
         function = self.functions.get((domain, node.op_type, getattr(node, "overload", "")))
         if function is not None:
-            return found({}, body=self.function(function, node, label))
+            return found({}, body=self.function(function, node, label, opsets))
         rule = RULES.get((domain, node.op_type))
         if rule is not None:
             attrs = {
@@ -235,7 +235,7 @@ class Reader:
             return found(attrs, rule=rule)
         schema = self._schema(node.op_type, domain, opsets.get(domain, 1))
         if schema is not None and schema.has_function and not schema.has_context_dependent_function:
-            return found({}, body=self.function(schema.function_body, node, label, schema))
+            return found({}, body=self.function(schema.function_body, node, label, opsets, schema))
         if schema is not None and schema.has_context_dependent_function:
             return found({}, schema=node.SerializeToString())
         name = f"{domain}::{node.op_type}" if domain else node.op_type
@@ -258,11 +258,13 @@ class Reader:
         text = schema.get_context_dependent_function_with_opset_version(
             max(versions, default=schema.since_version), node.SerializeToString(), types
         )
-        body = self.function(onnx.FunctionProto.FromString(text), node, plan.label, schema)
+        body = self.function(onnx.FunctionProto.FromString(text), node, plan.label, self.opsets, schema)
         self.refuse()
         return body
 
-    def function(self, function: Any, node: Any, label: str, schema: Any = None) -> GraphPlan:
+    def function(
+        self, function: Any, node: Any, label: str, around: Mapping[str, int], schema: Any = None
+    ) -> GraphPlan:
         """The function's body with this node's attributes in the places that refer to them."""
         given = {a.name: a for a in getattr(function, "attribute_proto", ())}
         if schema is not None:
@@ -270,11 +272,11 @@ class Reader:
                 (name, a.default_value) for name, a in schema.attributes.items() if a.default_value.name
             )
         given.update((a.name, a) for a in node.attribute)
-        opsets = {_domain(o.domain): o.version for o in function.opset_import}
+        opsets = {**around, **{_domain(o.domain): o.version for o in function.opset_import}}
         inputs = tuple(function.input)
         defined = {*inputs, ""}
         bound = [_bind(n, given) for n in function.node]
-        nodes = self._nodes(bound, defined, set(inputs), opsets or self.opsets, f" of {label}")
+        nodes = self._nodes(bound, defined, set(inputs), opsets, f" of {label}")
         outputs = tuple(inner if outer else "" for inner, outer in zip(function.output, node.output))
         for name in outputs:
             if name not in defined:

@@ -36,6 +36,8 @@ def _as_float(
 
 
 def _extreme(function: Callable[..., Tensor], lowest: bool) -> Callable[[Tensor, list[int], bool], Tensor]:
+    """A reduction that has a value for no elements: the lowest or the highest there is."""
+
     def run(x: Tensor, axes: list[int], keep: bool) -> Tensor:
         if all(x.shape[a] != 0 for a in axes):
             return function(x, dim=axes, keepdim=keep)
@@ -56,7 +58,7 @@ _REDUCTIONS: dict[str, Callable[[Tensor, list[int], bool], Tensor]] = {
     "ReduceL1": lambda x, axes, keep: _sum(torch.abs(x), axes, keep),
     "ReduceL2": _as_float(lambda x, axes, keep: torch.sqrt(_sum(x * x, axes, keep))),
     "ReduceLogSum": _as_float(lambda x, axes, keep: torch.log(_sum(x, axes, keep))),
-    "ReduceLogSumExp": _as_float(lambda x, axes, keep: torch.logsumexp(x, dim=axes, keepdim=keep)),
+    "ReduceLogSumExp": _as_float(_extreme(torch.logsumexp, True)),
     "ReduceMax": _extreme(torch.amax, True),
     "ReduceMean": _as_float(lambda x, axes, keep: torch.mean(x, dim=axes, keepdim=keep)),
     "ReduceMin": _extreme(torch.amin, False),

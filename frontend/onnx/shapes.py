@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -266,8 +267,27 @@ def col2im(call: Call) -> Tensor:
     rank = len(size)
     pads = call.attr("pads", [0] * 2 * rank)
     strides, dilations = call.attr("strides", [1] * rank), call.attr("dilations", [1] * rank)
-    if rank != 2:
-        raise ONNXError("Col2Im is supported for two spatial dims")
+    x = call.tensor(0)
     whole = [n + pads[i] + pads[i + rank] for i, n in enumerate(size)]
-    image = F.fold(call.tensor(0), whole, block, dilation=dilations, stride=strides)
+    if rank == 2:
+        image = F.fold(x, whole, block, dilation=dilations, stride=strides)
+    else:
+        places = _block_places(whole, block, strides, dilations)
+        channels = x.shape[1] // math.prod(block)
+        flat = torch.zeros([x.shape[0] * channels, math.prod(whole)], dtype=x.dtype)
+        columns = x.reshape(x.shape[0] * channels, -1)
+        image = flat.index_add(1, torch.from_numpy(places), columns).reshape(x.shape[0], channels, *whole)
     return image[(..., *(slice(pads[i], pads[i] + n) for i, n in enumerate(size)))]
+
+
+def _block_places(whole: list[int], block: list[int], strides: list[int], dilations: list[int]) -> Any:
+    """Where each element of each block lies in the flattened image: by place in the block, then by block."""
+    rank = len(whole)
+    flat: Any = 0
+    for i in range(rank):
+        count = (whole[i] - dilations[i] * (block[i] - 1) - 1) // strides[i] + 1
+        along = np.arange(block[i])[:, None] * dilations[i] + np.arange(count)[None, :] * strides[i]
+        shape = [1] * 2 * rank
+        shape[i], shape[i + rank] = along.shape
+        flat = flat * whole[i] + along.reshape(shape)
+    return np.ascontiguousarray(flat).reshape(-1)

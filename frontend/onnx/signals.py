@@ -24,7 +24,8 @@ def dft(call: Call) -> Tensor:
     real = x.shape[-1] == 1
     signal = x[..., 0] if real else torch.view_as_complex(x.contiguous())
     if inverse and onesided:
-        return torch.fft.irfft(signal, n=length, dim=axis).unsqueeze(-1)
+        whole = length if call.has(1) else 2 * (length - 1)
+        return torch.fft.irfft(signal, n=whole, dim=axis).unsqueeze(-1)
     if onesided:
         if not real:
             raise ONNXError("a one-sided transform needs a real signal")
