@@ -1,4 +1,4 @@
-"""The command line: `vitrify run script.py ...`, `report`, `dump`, `coverage`, and `python -m vitrify script.py ...`."""
+"""The command line: `vitrify run script.py ...`, `report`, `dump`, `bisect`, `coverage`; `python -m vitrify FILE`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from .bisection import add_command, bisect_script
 from .coverage import coverage_text
 from .inspection import add_commands, dump_script, report_script
 from .run import run_script
 
-COMMANDS = ("run", "coverage", "report", "dump")
+COMMANDS = ("run", "coverage", "report", "dump", "bisect")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,17 +24,18 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the script's own arguments")
     commands.add_parser("coverage", help="print which of PyTorch's public names there are (docs/coverage.md)")
     add_commands(commands)
+    add_command(commands)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `vitrify argv...`."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] in (["report"], ["dump"]):
+    if words[:1] in (["report"], ["dump"], ["bisect"]):
         # argparse would not let the script's arguments and ours stand in any order; `--` tells them apart.
         end = words.index("--") if "--" in words else len(words)
         options = parser().parse_args(words[:end])
-        show = report_script if options.command == "report" else dump_script
+        show = {"report": report_script, "dump": dump_script, "bisect": bisect_script}[options.command]
         return show(options, words[end + 1 :])
     options = parser().parse_args(words)
     if options.command == "coverage":

@@ -115,11 +115,11 @@ def _run(script: str, arguments: Sequence[str], quiet: bool = False) -> tuple[in
         try:
             status = run_script(script, arguments)
         except SystemExit as leaving:
-            status = _exit_status(leaving.code)
+            status = exit_status(leaving.code)
     return status, found
 
 
-def _exit_status(code: Any) -> int:
+def exit_status(code: Any) -> int:
     """What Python makes of `sys.exit(code)`."""
     if code is None or isinstance(code, int):
         return int(code or 0)

@@ -23,6 +23,7 @@ from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_grap
 from ..tensor import Tensor
 from . import pytree, watch
 from .capture_names import Describer
+from .check import CheckReport, check_call
 from .differentiable import DifferentiableSpecialization
 from .explain import Explanation
 from .options import compile_options, with_checks
@@ -149,6 +150,7 @@ class CompiledFunction:
                 why = f"a branch on a tensor came out another way (at {places})"
             reasons.append(why)
         known = len(self._specializations)
+        watch.compiling(self, args, kwargs)
         with _tracing:
             if len(self._specializations) != known:  # another thread compiled meanwhile
                 return self._slow_call(args, kwargs)
@@ -248,6 +250,13 @@ class CompiledFunction:
         data by `to_dict()`. RuntimeError before the first call."""
         return Explanation.of(self, self._current(), self._specializations)
 
+    def check(self, *args: Any, **kwargs: Any) -> CheckReport:
+        """Compare eager code, the interpreter at every stage and compiled kernels on a call with these arguments
+        (`check.py`). Parameters, gradients and random state are put back."""
+        with _tracing:
+            trace = self._trace(args, kwargs)
+            return check_call(self._name, self._fn, trace, self._options, args, kwargs)
+
     @property
     def name(self) -> str:
         """What reports and errors call the function."""
@@ -323,6 +332,7 @@ class CompiledModule(Module):
 
     report = property(lambda self: self._compiled.report)
     explain = property(lambda self: self._compiled.explain)
+    check = property(lambda self: self._compiled.check)
     graph = property(lambda self: self._compiled.graph)
     loops = property(lambda self: self._compiled.loops)
     llvm = property(lambda self: self._compiled.llvm)

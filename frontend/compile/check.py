@@ -1,0 +1,224 @@
+"""`compiled.check(*args)`: eager code, the interpreter at every stage, and compiled kernels on the same inputs.
+
+The function runs once eagerly and is traced once; what it changed (parameters, `.grad`, random state) is put back.
+Random numbers are those of compiled code in all runs. Graphs are examined by `runtime/bisect.py`; eager results are held
+against those of the traced graph.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..autograd.api import grad as gradients
+from ..generator import default_generator, philox_state
+from ..ir.graph import Graph
+from ..ir.interpreter import bind_symbols
+from ..random import counter_based
+from ..runtime.agreement import difference, values_of, wide_values
+from ..runtime.bisect import Examination, Fault, examine
+from ..runtime.compiled_graph import CompileOptions
+from ..runtime.threads import get_num_threads
+from ..tensor import Tensor, wrap
+from . import pytree
+from .differentiable import DifferentiableSpecialization
+from .sources import ArgumentSource, NumberSource, Source, TensorSource
+from .trace import FromOutput, Trace, unaliased
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class EagerDifference:
+    """A result of eager code that is not the traced graph's; `what` names it."""
+
+    what: str
+    apart: float
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found. `ok`: all ways of computing agree but for rounding; `faults`: at most one for each graph."""
+
+    function: str
+    eager: tuple[EagerDifference, ...]
+    graphs: tuple[Examination, ...]
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        return tuple(g.fault for g in self.graphs if g.fault is not None)
+
+    @property
+    def ok(self) -> bool:
+        return not self.eager and not self.faults
+
+    def save(self, folder: str | os.PathLike[str] = ".") -> list[Path]:
+        """Write a graph and its inputs for each fault (`.ir` and `.npz`); their paths. `vitrify bisect --replay` reads
+        them."""
+        paths: list[Path] = []
+        for graph in self.graphs:
+            if graph.fault is not None:
+                stem = re.sub(r"\W+", "_", f"{self.function}.{graph.name}.{graph.fault.stage}")
+                paths += graph.fault.save(folder, stem)
+        return paths
+
+    def __str__(self) -> str:
+        lines = [f"check of {self.function}: {'all agree' if self.ok else 'results part'}"]
+        lines += [f"  eager: {d.what} differs from the traced graph's by {d.apart:.3g}" for d in self.eager]
+        for graph in self.graphs:
+            lines.append(f"  graph {graph.name}")
+            lines += [f"    {name:22} {_verdict(apart)}" for name, apart in graph.stages]
+            if graph.fault is not None:
+                lines += [f"    {line}" for line in str(graph.fault).splitlines()]
+        return "\n".join(lines)
+
+
+def _verdict(apart: float | None) -> str:
+    return "agrees" if apart is None else f"PARTS, by {apart:.3g}"
+
+
+def check_call(
+    name: str,
+    fn: Callable[..., Any],
+    trace: Trace,
+    options: CompileOptions,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> CheckReport:
+    """Compare all ways of computing this call of `fn`, of which `trace` is the trace."""
+    leaves, _ = pytree.flatten((args, dict(kwargs)))
+    inputs = [_copy(_array(source, leaves)) for source in trace.sources]
+    eager: list[EagerDifference] = []
+    graph = unaliased(trace.graph, trace)
+    graphs: list[tuple[Graph, list[Array]]] = [(graph, inputs)]
+    bindings = bind_symbols(graph, inputs)
+    values, wide = values_of(graph, inputs, bindings), wide_values(graph, inputs, bindings)
+    with _restored(trace, leaves), counter_based():
+        result = fn(*args, **kwargs)
+        for what, index, array in _eager_outputs(trace, leaves, result):
+            value = graph.outputs[index]
+            apart = difference(values[value], array, wide[value] if wide else None)
+            if apart is not None:
+                eager.append(EagerDifference(what, apart))
+        if trace.requires_grad:
+            graphs = _both_ways(trace, leaves, options, inputs, result, eager)
+    threads = max(2, get_num_threads())
+    found = tuple(examine(g, given, options, threads) for g, given in graphs)
+    return CheckReport(name, tuple(eager), found)
+
+
+def _both_ways(
+    trace: Trace,
+    leaves: Sequence[Any],
+    options: CompileOptions,
+    inputs: list[Array],
+    result: Any,
+    eager: list[EagerDifference],
+) -> list[tuple[Graph, list[Array]]]:
+    """Forward and backward graph with inputs: cotangents are random numbers. Eager gradients are compared on the way."""
+    specialization = DifferentiableSpecialization(trace, leaves, options)
+    parts = specialization.partition
+    forward = unaliased(parts.forward, trace)
+    bindings = bind_symbols(forward, inputs)
+    values = values_of(forward, inputs, bindings)
+    rng = np.random.default_rng(0)
+    saved = [inputs[at] if kind == "input" else values[forward.outputs[at]] for kind, at in parts.saved]
+    shapes = [values[forward.outputs[i]] for i in trace.requires_grad]
+    cotangents = [np.asarray(rng.standard_normal(a.shape)).astype(a.dtype) for a in shapes]
+    given = [*saved, *cotangents]
+    backward = parts.backward
+    bindings = bind_symbols(backward, given)
+    exact = wide_values(backward, given, bindings)
+    expected = values_of(backward, given, bindings)
+    flat, _ = pytree.flatten(result)
+    outputs = {leaf.index: t for leaf, t in zip(trace.leaves, flat) if isinstance(leaf, FromOutput)}
+    tensors = [specialization._input_tensor(slot, leaves) for slot in specialization.wrt]
+    found = gradients(
+        [outputs[i] for i in trace.requires_grad],
+        tensors,
+        [wrap(c) for c in cotangents],
+        allow_unused=True,
+    )
+    for slot, tensor, value in zip(specialization.wrt, found, backward.outputs):
+        if tensor is not None and tuple(tensor.shape) == expected[value].shape:
+            apart = difference(expected[value], _numpy(tensor), exact[value] if exact else None)
+            if apart is not None:
+                eager.append(EagerDifference(f"the gradient of {trace.sources[slot].path}", apart))
+    return [(forward, inputs), (backward, given)]
+
+
+# -- the call's values ------------------------------------------------------------------------------------------------
+
+
+def _array(source: Source, leaves: Sequence[Any]) -> Array:
+    """What the graph is given for the source now."""
+    if isinstance(source, ArgumentSource):
+        return leaves[source.position]._array
+    if isinstance(source, TensorSource):
+        base = source.tensor._storage.base_array
+        assert base is not None
+        return base
+    if isinstance(source, NumberSource):
+        return np.array(source.get(), np.float64)
+    return np.array(philox_state(0), np.uint64).view(np.int64)
+
+
+def _copy(array: Array) -> Array:
+    return np.array(array, order="C", copy=True)
+
+
+def _numpy(tensor: Tensor) -> Array:
+    array = tensor._array
+    assert array is not None
+    return array
+
+
+def _eager_outputs(trace: Trace, leaves: Sequence[Any], result: Any) -> Iterator[tuple[str, int, Array]]:
+    """What an eager run left: a name, the graph's output that it corresponds to, the array."""
+    flat, _ = pytree.flatten(result)
+    for number, (leaf, tensor) in enumerate(zip(trace.leaves, flat)):
+        if isinstance(leaf, FromOutput):
+            yield f"result {number}" if len(flat) > 1 else "the result", leaf.index, _numpy(tensor)
+    paths = {id(s.tensor): s.path for s in trace.sources if isinstance(s, TensorSource)}
+    for effect in trace.grads:
+        if isinstance(effect.value, int):
+            owner = effect.tensor
+            tensor = leaves[owner.position] if isinstance(owner, ArgumentSource) else owner
+            path = owner.path if isinstance(owner, ArgumentSource) else paths.get(id(owner), "a tensor")
+            yield f"{path}.grad", effect.value, _numpy(tensor._grad)
+    for index, slot in trace.writes.items():
+        source = trace.sources[slot]
+        yield f"{source.path} afterwards", index, _array(source, leaves)
+
+
+@contextmanager
+def _restored(trace: Trace, leaves: Sequence[Any]) -> Iterator[None]:
+    """Put back, at the end, what the function may change of the tensors it knows, and the random state."""
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    tensors += [s.tensor for s in trace.sources if isinstance(s, TensorSource)]
+    tensors += [e.tensor for e in trace.grads if isinstance(e.tensor, Tensor)]
+    grads = [(t, t._grad) for t in tensors]
+    storages = {id(t._storage): t._storage for t in (*tensors, *(g for _, g in grads if g is not None))}
+    before = [
+        (s, s.version, s.base_array, _copy(s.base_array))
+        for s in storages.values()
+        if s.base_array is not None
+    ]
+    state = default_generator.state_bytes()
+    try:
+        yield
+    finally:
+        default_generator.set_state_bytes(state)
+        for tensor, grad in grads:
+            tensor._grad = grad
+        for storage, version, array, copy in before:
+            if array.flags.writeable:
+                np.copyto(array, copy)
+            storage.version = version
