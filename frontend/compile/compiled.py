@@ -215,6 +215,11 @@ class CompiledFunction:
         watch.compiled(self)
         return specialization
 
+    def trace(self, *args: Any, **kwargs: Any) -> Trace:
+        """The trace of a call, which is neither compiled nor run."""
+        with _tracing:
+            return self._trace(args, kwargs)
+
     def _trace(self, args: Any, kwargs: Any) -> Trace:
         describe = Describer(self._fn)
         trace, created = trace_call(
