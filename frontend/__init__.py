@@ -79,6 +79,7 @@ from .ir.dims import Dim
 from .ir.dtypes import DType as dtype
 from .ir.dtypes import promote as promote_types
 from .lazy import Lazy as _Lazy
+from .lazy import Own as _Own
 from .legacy import *
 from .nn.functional import (
     adaptive_avg_pool1d,
@@ -161,6 +162,8 @@ class _Package(_types.ModuleType):
     compiler = _Lazy(f"{__name__}.compiler")
     cond = _Lazy(f"{__name__}.control_flow", "cond")
     func = _Lazy(f"{__name__}.func")
+    export = _Own(f"{__name__}.native_export", "export")
+    load_exported = _Lazy(f"{__name__}.exported", "load_exported")
     functional = _Lazy(f"{__name__}.functional")
     hub = _Lazy(f"{__name__}.hub")
     jit = _Lazy(f"{__name__}.jit")

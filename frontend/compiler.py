@@ -10,6 +10,7 @@ from . import capture
 from .compile.compiled import compile as _compile
 from .compile.compiled import reset as _reset
 from .dispatch import EAGER, use_backend
+from .native_export import export as export
 
 
 def compile(*args: Any, **kwargs: Any) -> Any:

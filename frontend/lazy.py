@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -30,3 +31,13 @@ class Lazy:
     def __set__(self, package: Any, value: Any) -> None:
         if not isinstance(value, ModuleType):  # a program that puts something of its own in the place
             self._given = value
+
+
+class Own(Lazy):
+    """A name of this package that in PyTorch means something else: there is no such name while `import torch` gives the
+    package."""
+
+    def __get__(self, package: Any, cls: type | None = None) -> Any:
+        if package is not None and sys.modules.get("torch") is package:
+            raise AttributeError(self.name)
+        return super().__get__(package, cls)

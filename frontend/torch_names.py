@@ -60,6 +60,6 @@ def has(where: str, name: str) -> bool:
     """Whether PyTorch's name exists here, as an attribute or as a module to import."""
     holder = namespace(where)
     if hasattr(holder, name):
-        # A file of ours may be called what in PyTorch is a class.
-        return torch_names()[where][name] or not isinstance(getattr(holder, name), ModuleType)
+        # A file of ours may be called what in PyTorch is a class, a function what there is a package (`export`).
+        return torch_names()[where][name] is isinstance(getattr(holder, name), ModuleType)
     return torch_names()[where][name] and namespace(f"{where}.{name}") is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING
@@ -43,6 +43,13 @@ def optimize(text: str, machine: binding.TargetMachine) -> binding.ModuleRef:
     from llvmlite import binding
 
     module = binding.parse_assembly(text, binding.create_context())
+    _run_passes(module, machine)
+    return module
+
+
+def _run_passes(module: binding.ModuleRef, machine: binding.TargetMachine) -> None:
+    from llvmlite import binding
+
     module.verify()
     builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=1))
     passes = binding.create_new_module_pass_manager()
@@ -50,7 +57,22 @@ def optimize(text: str, machine: binding.TargetMachine) -> binding.ModuleRef:
     passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
     passes.run(module, builder)
-    return module
+
+
+def compile_linked(texts: Sequence[str], target: Target, exported: Collection[str]) -> bytes:
+    """One object of several modules linked together, in which only the `exported` functions are seen from outside."""
+    from llvmlite import binding
+
+    machine = target_machine(target)
+    context = binding.create_context()
+    first, *others = (binding.parse_assembly(text, context) for text in texts)
+    for other in others:
+        first.link_in(other)
+    for function in first.functions:
+        if not function.is_declaration and function.name not in exported:
+            function.linkage = "internal"
+    _run_passes(first, machine)
+    return machine.emit_object(first)
 
 
 def compile_module(text: str, target: Target) -> bytes:

@@ -1,0 +1,153 @@
+"""`vitrify.export`: a model as a shared library that a C program calls, without Python. docs/export.md is the walk.
+
+Not `torch.export`, which is PyTorch's name for a package of its own: under `import torch` the function is found as
+`torch.compiler.export` only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .autograd import no_grad
+from .compile import pytree
+from .compile.compiled import CompiledFunction, DynamicShapes
+from .compile.sources import ArgumentSource, NumberSource, RandomSource, TensorSource
+from .compile.trace import Fixed, Trace
+from .nn.modules.module import Module
+from .runtime.compiled_graph import CompileOptions
+from .runtime.export import Exported, ExportError, export_graph, named_targets
+from .tensor import Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+def export(
+    model: Callable[..., Any],
+    args: Sequence[Any] | Tensor,
+    path: str | os.PathLike[str],
+    *,
+    dynamic_shapes: DynamicShapes | None = None,
+    name: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    target: str | Sequence[str] | None = None,
+    options: CompileOptions | None = None,
+) -> Exported:
+    """Write a Module in eval mode, or a function, as a shared library with a C interface, and its header beside it.
+
+    args: arguments of a call, from which it is traced: tensors become the library's inputs (nested ones too), all else
+    is fixed. Parameters, buffers and other tensors that the model reads become constants of the library. Results are the
+    tensors it returns, flattened; None is left out.
+    path: "model.so"; "model.o", and any path on a machine without a linker, gives an object file.
+    dynamic_shapes: as for `torch.compile`: `{"input": {0: Dim("batch", 1, 64)}}`.
+    name: what the library's functions begin with; the file's name by default.
+    weights: a file for the constants, to be mapped into memory; inside the library by default.
+    target: "host" (this processor's level: x86-64-v4, v3 or the first), "portable" (all three, chosen at the first
+    call), or names of `Target`s, the best first.
+
+    The result says which files were written. Raises ExportError where the model cannot do without Python, with the
+    ops or the state that stand in the way and their lines; whatever tracing raises passes through.
+    """
+    path = Path(path)
+    name = name if name is not None else re.sub(r"\W", "_", path.stem)
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        raise ValueError(f"name={name!r}: the library's functions begin with it, so it must be a name in C")
+    file = Path(weights) if weights is not None else None
+    if file is not None and file.resolve() == path.resolve():
+        raise ValueError(f"weights={os.fspath(file)!r}: that is the library itself")
+    targets = named_targets(target)
+    if isinstance(model, Module):
+        training = [n or type(model).__name__ for n, m in model.named_modules() if m.training]
+        if training:
+            raise ExportError(
+                f"{name}: {training[0]} is in training mode; call eval() on the model before exporting it"
+            )
+    elif not callable(model):
+        raise TypeError(f"export takes a Module or a function, got {type(model).__name__}")
+    arguments = (args,) if isinstance(args, Tensor) else tuple(args)
+    with no_grad():
+        trace = CompiledFunction(_Copied(model), dynamic_shapes, name=name).trace(*arguments)
+    outputs = _output_names(trace, name)
+    inputs, constants = _inputs(trace, name)
+    return export_graph(
+        trace.graph, inputs, constants, outputs, path, name, file, targets, options or CompileOptions()
+    )
+
+
+class _Copied:
+    """Calls a model and copies its results, so that an argument or a constant that is handed back is an output like any
+    other; under the signature of the model."""
+
+    def __init__(self, model: Callable[..., Any]):
+        self.module = model  # the name by which tracing finds whose tensors they are
+        called = model.forward if isinstance(model, Module) else model
+        self.__signature__ = inspect.signature(called)
+
+    def __call__(self, *args: Any) -> Any:
+        leaves, structure = pytree.flatten(self.module(*args))
+        return pytree.unflatten(structure, [t.clone() if isinstance(t, Tensor) else t for t in leaves])
+
+
+def _output_names(trace: Trace, name: str) -> list[str]:
+    """The names of the graph's outputs; ExportError where something else than tensors comes out of the model."""
+    if trace.conditions:
+        places = "\n".join(f"  at {c.place}" for c in trace.conditions.values())
+        raise ExportError(
+            f"{name} cannot be exported: which way it goes depends on data\n{places}\nUse torch.where"
+        )
+    if trace.writes or trace.grads:
+        changed = [trace.sources[slot].path for slot in trace.writes.values()] or ["a gradient"]
+        raise ExportError(
+            f"{name} cannot be exported: it changes {', '.join(changed)}, and a library keeps nothing from call "
+            "to call. Pass that as an argument and return the new value"
+        )
+    found = []
+    for leaf, where in zip(trace.leaves, pytree.paths(trace.result, "output"), strict=True):
+        if isinstance(leaf, Fixed):
+            if leaf.value is not None:
+                raise ExportError(
+                    f"{name} returns {leaf.value!r} ({where}); an exported library returns tensors"
+                )
+            continue
+        found.append(where)
+    if not found:
+        raise ExportError(f"{name} returns no tensor")
+    return found
+
+
+def _inputs(trace: Trace, name: str) -> tuple[list[str], dict[int, Array]]:
+    """The names of the graph's inputs, and the values of those that are constants."""
+    names: list[str] = []
+    constants: dict[int, Array] = {}
+    for number, source in enumerate(trace.sources):
+        names.append(source.path)
+        if isinstance(source, RandomSource):
+            raise ExportError(
+                f"{name} cannot be exported: it draws random numbers{_random_places(trace)}, and a library "
+                "has no generator"
+            )
+        if isinstance(source, NumberSource):
+            constants[number] = np.asarray(source.get(), np.float64)
+        elif isinstance(source, TensorSource):
+            base = source.tensor._storage.base_array
+            assert base is not None
+            constants[number] = base
+        else:
+            assert isinstance(source, ArgumentSource)
+    return names, constants
+
+
+def _random_places(trace: Trace) -> str:
+    places = {
+        str(n.location): None for n in trace.graph.nodes if n.op.name.startswith("random") and n.location
+    }
+    return f" (at {', '.join(places)})" if places else ""
+
+
+__all__ = ["ExportError", "Exported", "export"]
