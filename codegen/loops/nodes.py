@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from ...ir import dtypes
@@ -308,7 +309,7 @@ class Program:
     late_bytes: Mapping[int, DimLike] = field(default_factory=dict)
     finite_checks: Mapping[int, FiniteCheck] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def host_calls(self) -> tuple[HostCall, ...]:
         """The host calls, in order; the native program tells them apart by number."""
         return tuple(x.kernel for x in self.launches if isinstance(x.kernel, HostCall))

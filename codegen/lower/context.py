@@ -56,7 +56,7 @@ class LowerOptions:
     infinite too (`finite.py`)."""
 
     serial_below: int = 16384
-    stash_limit: int = 4096
+    stash_limit: int = 32768
     reduce_chunks: int = 16
     check_finite: Literal["", "nan", "finite"] = ""
 
@@ -169,7 +169,6 @@ class LowerContext:
                 bytes = bytes + buffer.nbytes
         self.launches.append(Launch(kernel, args, source, flops, bytes))
         return kernel
-
 
     def launch_host(self, name: str, graph: Graph, args: Args, location: Location | None) -> None:
         """Append a host call: the graph run on the buffers of its inputs and outputs."""

@@ -107,11 +107,15 @@ class _Model:
         self.parallel = [a.name for a in problem.parallel]
         self.reduction = [a.name for a in problem.reduction]
         self.result_stride = _result_strides(problem)
+        self.far = [{name: self._is_far(i, name) for name in problem.axes} for i in (0, 1)]
+        self.separable = [self._separable(i) for i in (0, 1)]
+        self._repeats: dict[tuple[str, int], int] = {}
         self.span = [min(16.0, self._span(i)) for i in (0, 1)]
         self.steps = prod(self.size[name] for name in self.reduction)
 
     def best(self) -> Plan:
-        return self.finished(min(self.candidates(), key=lambda plan: plan.cycles))
+        plan, cycles = min(self.candidates(), key=itemgetter(1))
+        return self.finished(replace(plan, cycles=cycles))
 
     def _number(self, extent: DimLike) -> int:
         """A number to reckon with in place of an extent."""
@@ -119,7 +123,8 @@ class _Model:
             1, dims.evaluate(extent, {s.name: min(self.typical, s.high) for s in dims.symbols(extent)})
         )
 
-    def candidates(self) -> Iterator[Plan]:
+    def candidates(self) -> Iterator[tuple[Plan, float]]:
+        """Plans and their cycles."""
         for lane in (*self.parallel, *self.reduction):
             if self.problem.axes[lane].extent == 1 and (lane in self.parallel or self._has_lanes):
                 continue
@@ -135,7 +140,7 @@ class _Model:
                         continue
                     for packed in self._packings(needed, lane, tiles):
                         plan = Plan(lane, self.lanes, vectors, tiles, packed=packed)
-                        yield replace(plan, cycles=self.cycles(plan))
+                        yield plan, self.cycles(plan)
 
     @property
     def _has_lanes(self) -> bool:
@@ -149,7 +154,7 @@ class _Model:
             return {}
         if lane in self.reduction or len(strided) == 2:
             return {} if max(self.size.values()) == 1 else None if self._any_better(lane) else {}
-        return {strided[0]: lane} if self._separable(strided[0]) else None if self._any_better(lane) else {}
+        return {strided[0]: lane} if self.separable[strided[0]] else None if self._any_better(lane) else {}
 
     def _packings(
         self, needed: Mapping[int, str], lane: str, tiles: Mapping[str, int]
@@ -158,7 +163,7 @@ class _Model:
         yield needed
         useful: dict[int, str] = {}
         for operand in (0, 1):
-            if operand in needed or lane in self.reduction or not self._separable(operand):
+            if operand in needed or lane in self.reduction or not self.separable[operand]:
                 continue
             along = [lane] if lane in self.reads[operand] else [n for n in tiles if n in self.reads[operand]]
             if len(along) == 1 and self._span(operand) > 0:
@@ -184,7 +189,7 @@ class _Model:
             if other == lane or self.size[other] == 1:
                 continue
             strided = [i for i in (0, 1) if other in self.reads[i] and self.strides[i][other] != 1]
-            if not strided or (other in self.parallel and len(strided) == 1 and self._separable(strided[0])):
+            if not strided or (other in self.parallel and len(strided) == 1 and self.separable[strided[0]]):
                 return True
         return False
 
@@ -220,8 +225,12 @@ class _Model:
         return units * vectors + min(left, right, 4) + 1 <= self.registers
 
     def _loads(self, operand: int, tiles: Mapping[str, int], lane: str, vectors: int) -> int:
-        count = prod(n for name, n in tiles.items() if name in self.reads[operand])
-        return count * (vectors if lane in self.reads[operand] else 1)
+        reads = self.reads[operand]
+        count = vectors if lane in reads else 1
+        for name, n in tiles.items():
+            if name in reads:
+                count *= n
+        return count
 
     def _is_far(self, operand: int, axis: str) -> bool:
         stride, itemsize = self.strides[operand][axis], self.problem.operands[operand].buffer.dtype.itemsize
@@ -303,7 +312,7 @@ class _Model:
         for i in (0, 1):
             count = self._loads(i, tiles, lane, vectors)
             if i not in plan.packed:
-                apart = [n for n in tiles if tiles[n] > 1 and self._is_far(i, n)]
+                apart = any(n > 1 and self.far[i][name] for name, n in tiles.items())
                 # A broadcast that runs along the innermost sum finds most of its elements in the same line.
                 runs = lane not in self.reads[i] and self.strides[i][self.reduction[-1]] == 1
                 far += FAR * count / (8 if runs else 1) if apart else 0.0
@@ -323,7 +332,10 @@ class _Model:
         return steps * step + store + TILE
 
     def _unrolled(self, plan: Plan, work: int) -> int:
-        return prod(self._unroll(plan, work).values())
+        key = plan.lane, work
+        if key not in self._repeats:
+            self._repeats[key] = prod(self._unroll(plan, work).values())
+        return self._repeats[key]
 
     def _unroll(self, plan: Plan, work: int) -> dict[str, int]:
         """The innermost reduction loops as repeated text, while the text stays short."""

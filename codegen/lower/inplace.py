@@ -6,11 +6,12 @@ stores there, and no element is stored twice: then nothing that has been overwri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import lru_cache
 
 from ...ir import dims
 from ...ir.dims import DimLike
-from ..loops.nodes import Buffer, Expr, For, HostCall, If, Index, Launch, Let, Load, Stmt, Store
+from ..loops.nodes import Buffer, Expr, For, HostCall, If, Index, Kernel, Launch, Let, Load, Stmt, Store
 from .template import operands, walk
 
 # Loop iterations that counting stores may step through.
@@ -23,10 +24,14 @@ def reads_before_writing(launch: Launch, old: Buffer, new: Buffer) -> bool:
     kernel = launch.kernel
     if isinstance(kernel, HostCall):
         return not any(b is old for b in launch.args)
-    reads = {p for p, b in zip(kernel.params, launch.args) if b is old}
-    writes = {p for p, b in zip(kernel.params, launch.args) if b is new}
-    if not reads:
-        return True
+    reads = frozenset(p for p, b in zip(kernel.params, launch.args) if b is old)
+    writes = frozenset(p for p, b in zip(kernel.params, launch.args) if b is new)
+    return not reads or _in_step(kernel, reads, writes, new.numel)
+
+
+@lru_cache(maxsize=4096)
+def _in_step(kernel: Kernel, reads: frozenset[Buffer], writes: frozenset[Buffer], numel: DimLike) -> bool:
+    """Whether the kernel reads some params only where it stores to others; one kernel has many launches."""
     if any(p.name in kernel.writes for p in reads) or len({p.shape for p in reads | writes}) != 1:
         return False
     if not _reads_where_it_stores(kernel.body, reads, writes):
@@ -34,10 +39,10 @@ def reads_before_writing(launch: Launch, old: Buffer, new: Buffer) -> bool:
     stores = _StoreCount(writes).count(kernel.body, {})
     if stores is None:
         return _index_tells_iterations(kernel.body, writes, frozenset(), {})
-    return stores == new.numel
+    return stores == numel
 
 
-def _reads_where_it_stores(block: Sequence[Stmt], reads: set[Buffer], writes: set[Buffer]) -> bool:
+def _reads_where_it_stores(block: Sequence[Stmt], reads: Set[Buffer], writes: Set[Buffer]) -> bool:
     """Whether each straight run of statements loads only elements that it stores, and stores nothing before
     that."""
     stored: set[tuple[DimLike, ...]] = set()
@@ -59,14 +64,14 @@ def _reads_where_it_stores(block: Sequence[Stmt], reads: set[Buffer], writes: se
     return loaded <= stored
 
 
-def _loads(exprs: Iterable[Expr], reads: set[Buffer]) -> Iterable[tuple[DimLike, ...]]:
+def _loads(exprs: Iterable[Expr], reads: Set[Buffer]) -> Iterable[tuple[DimLike, ...]]:
     for expr in walk(exprs):
         if isinstance(expr, Load) and expr.buffer in reads:
             yield expr.index
 
 
 def _index_tells_iterations(
-    block: Sequence[Stmt], writes: set[Buffer], loops: frozenset[str], lets: Mapping[str, frozenset[str]]
+    block: Sequence[Stmt], writes: Set[Buffer], loops: frozenset[str], lets: Mapping[str, frozenset[str]]
 ) -> bool:
     """Whether every store's index depends on the variables of all loops around it, as it does where each
     iteration has elements of its own; `lets` says on which loop variables the index lets in scope
@@ -97,7 +102,7 @@ class _StoreCount:
     """How many stores to some buffers a body does. As every element is stored, as many stores as there are
     elements store each once."""
 
-    def __init__(self, writes: set[Buffer]):
+    def __init__(self, writes: Set[Buffer]):
         self.writes = writes
         self.steps = 0
         self._known: dict[int, set[str]] = {}  # by the id of a loop's body
