@@ -20,7 +20,10 @@ from .table import ELEMENT_TYPES, RULES, ONNXError, Rule
 
 Array = np.ndarray[Any, Any]
 DEFAULT_DOMAINS = ("", "ai.onnx")
-OLDEST, _MAX_DEPTH = 1, 32
+
+# A file of functions that call each other is written out; these bounds stop one that would never end.
+_MAX_DEPTH = 32
+_MAX_NODES = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +167,7 @@ class Reader:
         }
         self.unsupported: dict[str, str] = {}
         self.depth = 0
+        self.count = 0
 
     def graph(
         self, graph: Any, known: Iterable[str] = (), opsets: Mapping[str, int] | None = None, inside: str = ""
@@ -195,6 +199,9 @@ class Reader:
             raise ONNXError(f"graphs or functions are nested more than {_MAX_DEPTH} deep{inside}")
         found = []
         for position, node in enumerate(nodes):
+            self.count += 1
+            if self.count > _MAX_NODES:
+                raise ONNXError(f"with its functions written out the graph has more than {_MAX_NODES} nodes")
             label = f"node {node.name or f'#{position}'} ({node.op_type}){inside}"
             for name in node.input:
                 if name not in defined:
