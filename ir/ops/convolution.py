@@ -18,6 +18,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..dims import DimLike, bounds, floordiv, product
 from ..op import Attr, Op, declare
 from ..types import TensorType
+from . import convolution_flat as flat
 from .common import FLOATING, Array, Shape, check_dtype, needed, shape_of, shape_text, strided, uniform, wide
 
 Ints = tuple[int, ...]
@@ -138,6 +139,8 @@ def _image_chunks(batch: int, elements_per_image: int) -> Iterator[slice]:
 
 def _conv_numpy(x: Array, w: Array, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Array:
     lengths = _static(_lengths(x.shape[2:], w.shape[2:], stride, padding, dilation))
+    if flat.applies(x.shape, w.shape, lengths, stride, padding, groups):
+        return flat.conv(x, w, lengths, padding, dilation)
     rows = w.reshape(groups, w.shape[0] // groups, int(np.prod(w.shape[1:])))
     y = np.empty((x.shape[0], groups, rows.shape[1], int(np.prod(lengths))), x.dtype)
     for images in _image_chunks(x.shape[0], rows.shape[2] * groups * y.shape[3]):
@@ -242,10 +245,22 @@ def _input_grad_infer(
     return x
 
 
+def _reversed(w: Array, groups: int) -> Array:
+    """The kernels reversed, and of each group the in and out channels exchanged."""
+    outer, inner, *kernel = w.shape
+    turned = w[(..., *(slice(None, None, -1) for _ in kernel))]
+    exchanged = turned.reshape(groups, outer // groups, inner, *kernel).swapaxes(1, 2)
+    return exchanged.reshape(groups * inner, outer // groups, *kernel)
+
+
 def _input_grad_numpy(
     dy: Array, w: Array, input_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
 ) -> Array:
     kernel, lengths = w.shape[2:], dy.shape[2:]
+    around = tuple(d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding))
+    if max(stride) == 1 and min(around) >= 0 and w.shape[0] <= 2 * input_size[1]:
+        # Windows that move by one: the same as convolving dy with the reversed kernels, which adds up in the product.
+        return _conv_numpy(dy, _reversed(w, groups), stride, around, dilation, groups)
     rows = w.reshape(groups, w.shape[0] // groups, int(np.prod(w.shape[1:]))).swapaxes(1, 2)
     images_dy = _grouped(dy, groups)
     padded = np.zeros((*input_size[:2], *(n + 2 * p for n, p in zip(input_size[2:], padding))), dy.dtype)
@@ -309,6 +324,9 @@ def _weight_grad_numpy(
     x: Array, dy: Array, weight_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
 ) -> Array:
     kernel, lengths = weight_size[2:], dy.shape[2:]
+    few = weight_size[1] <= flat.MOST_INNER_FOR_WEIGHT
+    if few and flat.applies(x.shape, weight_size, lengths, stride, padding, groups):
+        return flat.weight_grad(x, dy, weight_size, padding, dilation)
     images_dy = _grouped(dy, groups)
     rows = int(np.prod(weight_size[1:]))
     total = np.zeros((groups, weight_size[0] // groups, rows), x.dtype)
