@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,6 +202,11 @@ def test_all_unsupported_ops_are_listed():
     assert "own::Mystery, first at node first (Mystery)" in str(caught.value)
     assert "StringSplit, first at node #2 (StringSplit)" in str(caught.value)
     assert "Relu" in supported_ops() and "StringSplit" not in supported_ops()
+
+
+def test_the_document_lists_the_ops():
+    text = (Path(__file__).parents[1] / "docs" / "onnx.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"`([\w.:]+)` \d", text)) == supported_ops()
 
 
 def test_what_is_wrong_names_the_node():
