@@ -1,4 +1,4 @@
-"""The command line: `vitrify run script.py ...`, `report`, `dump`, `bisect`, `coverage`; `python -m vitrify FILE`."""
+"""The command line: `vitrify run script.py ...` and the other `COMMANDS`; `python -m vitrify FILE` is `run`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from .bisection import add_command, bisect_script
 from .coverage import coverage_text
 from .inspection import add_commands, dump_script, report_script
+from .ir_commands import add_command as add_ir_command
+from .ir_commands import ir_command
 from .run import run_script
 
-COMMANDS = ("run", "coverage", "report", "dump", "bisect")
+COMMANDS = ("run", "coverage", "report", "dump", "bisect", "ir")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("coverage", help="print which of PyTorch's public names there are (docs/coverage.md)")
     add_commands(commands)
     add_command(commands)
+    add_ir_command(commands)
     return top
 
 
@@ -41,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command == "coverage":
         print(coverage_text(), end="")
         return 0
+    if options.command == "ir":
+        return ir_command(options)
     return run_script(options.script, options.arguments)
 
 

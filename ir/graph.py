@@ -149,6 +149,14 @@ class Graph:
                 view.add_edge(source[value], node, value=value, position=position)
         return view
 
+    def to_dot(self) -> str:
+        """The graph in Graphviz's language; a region is a cluster. https://graphviz.org/doc/info/lang.html"""
+        lines: list[str] = []
+        _dot_graph(self, "", lines)
+        return "\n".join(
+            [f"digraph {_quoted(self.name)} {{", "  node [shape=box, fontname=monospace];", *lines, "}", ""]
+        )
+
 
 def told_symbols(node: Node) -> tuple[Symbol, ...]:
     """The dims whose values are known when the node has run (`Op.sizes`), in it or in its regions."""
@@ -158,6 +166,36 @@ def told_symbols(node: Node) -> tuple[Symbol, ...]:
         for inner in region.nodes:
             found += told_symbols(inner)
     return tuple(found)
+
+
+def _dot_graph(graph: Graph, prefix: str, lines: list[str]) -> None:
+    """Append the lines of a graph, the names of whose vertices begin with `prefix`."""
+    source: dict[Value, str] = {}
+    for value in graph.inputs:
+        source[value] = _quoted(f"{prefix}%{value.name}")
+        lines.append(f"  {source[value]} [label={_quoted(f'%{value.name}: {value.type}')}, shape=ellipse];")
+    for node in graph.nodes:
+        name = f"{prefix}{node.outputs[0].name}"
+        label = [node.op.name, *(f"%{v.name}: {v.type}" for v in node.outputs)]
+        if node.location is not None:
+            label.append(str(node.location))
+        for region in node.regions:
+            lines.append(f"  subgraph {_quoted(f'cluster {name} {region.name}')} {{")
+            lines.append(f"  label={_quoted(f'{node.op.name} %{node.outputs[0].name} {region.name}')};")
+            _dot_graph(region, f"{name}/{region.name}/", lines)
+            lines.append("  }")
+        lines.append(f"  {_quoted(name)} [label={_quoted(chr(10).join(label))}];")
+        lines += [f"  {source[v]} -> {_quoted(name)} [label={_quoted(f'%{v.name}')}];" for v in node.inputs]
+        source.update(dict.fromkeys(node.outputs, _quoted(name)))
+    for number, value in enumerate(graph.outputs):
+        end = _quoted(f"{prefix}output {number}")
+        lines.append(f"  {end} [label={_quoted(f'output {number}')}, shape=ellipse];")
+        lines.append(f"  {source[value]} -> {end} [label={_quoted(f'%{value.name}')}];")
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 def set_printer(printer: Callable[[Graph], str]) -> None:

@@ -1,0 +1,159 @@
+"""Graphs as data: `vitrify ir`, passes as text, exports to Graphviz and networkx."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vitrify.__main__ import main
+from vitrify.ir import ops as _ops  # noqa: F401
+from vitrify.ir.parser import parse
+from vitrify.passes.autodiff import Autodiff
+from vitrify.passes.decompose import Decompose
+from vitrify.passes.fusion import Fusion
+from vitrify.passes.pipeline import default_pipeline, run_pipeline
+from vitrify.passes.simplify import Simplify
+from vitrify.passes.text import PASSES, PassSyntaxError, parse_passes, passes_text
+
+TEXT = """\
+graph soft(%x: f32[2,3], %w: f32[3,4]) -> f32[2,4] {
+  %0: f32[2,4] = matmul(%x, %w)
+  %1: f32[2,4] = softmax(%0) {dim=1}
+  return %1
+}
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "soft.ir"
+    path.write_text(TEXT)
+    return path
+
+
+def arrays():
+    random = np.random.default_rng(0)
+    return {"x": random.random((2, 3), np.float32), "w": random.random((3, 4), np.float32)}
+
+
+def expected(x, w):
+    e = np.exp(x @ w)
+    return e / e.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("how", [[], ["--native"]])
+def test_a_graph_runs_on_arrays_from_a_file(file, tmp_path, named, how):
+    given = arrays()
+    if named:
+        np.savez(tmp_path / "in.npz", **dict(reversed(given.items())))
+    else:
+        np.savez(tmp_path / "in.npz", *given.values())
+    words = ["ir", "run", str(file), "--inputs", str(tmp_path / "in.npz"), "-o", str(tmp_path / "out.npz")]
+    assert main([*words, *how]) == 0
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_allclose(found["1"], expected(**given), rtol=1e-5)
+
+
+def test_what_was_optimized_runs_natively_as_it_is(file, tmp_path, capsys):
+    fused = tmp_path / "fused.ir"
+    assert main(["ir", "opt", str(file), "-o", str(fused)]) == 0
+    graph = parse(fused.read_text())
+    assert graph == run_pipeline(parse(TEXT), default_pipeline())[-1]
+    assert {n.op.name for n in graph.nodes} == {"fused"}
+    np.savez(tmp_path / "in.npz", **arrays())
+    assert main(["ir", "run", str(fused), "--inputs", str(tmp_path / "in.npz"), "--native"]) == 0
+    out = capsys.readouterr().out
+    assert "f32[2,4] =" in out and f"{expected(**arrays())[0, 0]:.4f}"[:5] in out
+
+
+def test_passes_are_chosen_by_name(file, capsys):
+    assert main(["ir", "opt", str(file), "-p", "decompose, cse"]) == 0
+    found = parse(capsys.readouterr().out)
+    assert "exp" in [n.op.name for n in found.nodes] and "softmax" not in [n.op.name for n in found.nodes]
+    assert main(["ir", "opt", str(file), "-p", "decompose{keep=[softmax]}"]) == 0
+    assert parse(capsys.readouterr().out) == parse(TEXT)
+
+
+def test_verify_says_what_is_wrong(file, tmp_path, capsys):
+    bad = tmp_path / "bad.ir"
+    bad.write_text(TEXT.replace("f32[2,4] = softmax", "f32[2,5] = softmax"))
+    assert main(["ir", "verify", str(file), str(bad)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == f"{file}: soft, 2 nodes, sound\n"
+    assert "bad.ir: " in captured.err and "f32[2,5]" in captured.err
+    assert main(["ir", "verify", str(file)]) == 0
+
+
+def test_commands_say_what_they_need(file, tmp_path, capsys):
+    np.savez(tmp_path / "in.npz", x=arrays()["x"], v=arrays()["w"])
+    assert main(["ir", "run", str(file), "--inputs", str(tmp_path / "in.npz")]) == 1
+    assert "soft takes the inputs x, w: w missing; v unknown" in capsys.readouterr().err
+    assert main(["ir", "opt", str(file), "-p", "simplfy"]) == 1
+    assert "no pass 'simplfy'; did you mean simplify?" in capsys.readouterr().err
+    assert main(["ir", "run", str(tmp_path / "nothing.ir")]) == 1
+    assert "nothing.ir" in capsys.readouterr().err
+    np.savez(tmp_path / "in.npz", x=arrays()["x"], w=arrays()["x"])
+    assert main(["ir", "run", str(file), "--inputs", str(tmp_path / "in.npz")]) == 1
+    assert "%w must be f32[3,4]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "passes",
+    [
+        default_pipeline(),
+        (Simplify(), Decompose(("softmax", "gelu")), Fusion(enabled=False, max_nodes=3)),
+        (Autodiff(("x", "a b"), (0, 2), "ones"), Autodiff((), None)),
+    ],
+)
+def test_passes_are_read_as_they_are_written(passes):
+    text = passes_text(passes)
+    assert parse_passes(text) == passes
+    assert parse_passes(text.replace(", ", " ,\n  ")) == passes
+
+
+def test_a_pass_prints_what_is_not_the_default():
+    assert passes_text([Fusion(), replace(Fusion(), cheap=2)]) == "fusion, fusion{cheap=2}"
+    assert {step.name for step in default_pipeline()} <= PASSES.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected the name of a pass, found 'the end', at column 1"),
+        ("cse dce", "expected ',' or the end, found 'dce'"),
+        ("fusion{speed=1}", "no option of fusion 'speed'; there are cheap, enabled"),
+        ("fusion{enabled=1}", "fusion's enabled cannot be 1: it is bool"),
+        ("fusion{cheap=true}", "fusion's cheap cannot be true: it is int"),
+        ("fusion{cheap=1, cheap=2}", "fusion has cheap twice"),
+        ("fusion{cheap", "expected '=', found 'the end'"),
+        ("decompose{keep=[1]}", "cannot be [1]"),
+        ("decompose{keep=[a b]}", "expected ',', found 'b'"),
+        ("autodiff", "autodiff needs wrt"),
+        ("cse, ?", "unexpected '?', at column 5"),
+        ('decompose{keep=["\\x"]}', "is no string"),
+    ],
+)
+def test_faults_in_the_text_are_named(text, message):
+    with pytest.raises(PassSyntaxError) as caught:
+        parse_passes(text)
+    assert message in str(caught.value)
+
+
+def test_a_graph_becomes_a_drawing():
+    graph = parse(TEXT)
+    fused = run_pipeline(graph, default_pipeline())[-1]
+    dot = graph.to_dot()
+    assert dot.startswith('digraph "soft" {\n') and dot.endswith("}\n")
+    assert '"%x" [label="%x: f32[2,3]", shape=ellipse];' in dot
+    assert '"%x" -> "0" [label="%x"];' in dot and '"0" -> "1" [label="%0"];' in dot
+    assert '"1" [label="softmax\\n%1: f32[2,4]"];' in dot and '"1" -> "output 0"' in dot
+    assert fused.to_dot().count("subgraph") == len(fused.nodes)
+    assert graph.to_networkx().number_of_edges() == 3
+    renderer = shutil.which("dot")
+    if renderer:
+        subprocess.run([renderer, "-Tsvg"], input=fused.to_dot(), text=True, check=True, capture_output=True)
