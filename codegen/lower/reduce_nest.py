@@ -8,27 +8,24 @@ nothing needs folding.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..loops.nodes import Apply, Buffer, Const, Expr, For, LaneReduce, Let, Load, Stmt, Store, Var
+from ..loops.nodes import Buffer, Const, Expr, For, LaneReduce, Let, Load, Stmt, Store, Var
 from ..scalar import SCALAR
 from .context import LowerContext, Names
 from .elementwise import lanes_along
 from .nests import axis_loops, parallel_loop, serial_loop, vector_block, vector_loop
+from .rows import Reduction, Rows, Stage, collapsed, rows_cost, with_settled, with_stashes
 from .template import (
-    OPERATION_COST,
     Axis,
     Element,
     bind_shared,
-    collapse,
     index_values,
     instantiate,
-    operations,
     stride,
-    walk,
 )
 
 # Independent accumulators: an add takes about four cycles and two can start in each.
@@ -38,49 +35,6 @@ ROW_BLOCK = 4096
 
 
 Step = Callable[..., tuple[Stmt, ...]]
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """`name` = the combination of `value`, over the kept and reduced axes, over the reduced ones."""
-
-    name: str
-    combine: str
-    dtype: DType
-    value: Expr
-
-    def with_value(self, value: Expr) -> Reduction:
-        return replace(self, value=value)
-
-    def at(self, bindings: Mapping[str, DimLike]) -> Reduction:
-        return self.with_value(instantiate(self.value, bindings))
-
-
-@dataclass
-class Stage:
-    """Reductions made in one pass over the row."""
-
-    reductions: list[Reduction]
-
-
-@dataclass
-class Rows:
-    """For each point of `kept`: the stages in order, then `along` at each point of `reduced`, and `once`.
-
-    Values of later stages and of the elements name the results of earlier stages.
-    """
-
-    kept: list[Axis]
-    reduced: list[Axis]
-    stages: list[Stage]
-    along: list[Element]
-    once: list[Element]
-    stashes: list[list[tuple[Buffer, Expr]]] = field(default_factory=list)
-
-    def pass_values(self) -> list[list[Expr]]:
-        """What each pass over the row computes: the stages', then the elements along the row."""
-        passes = [[r.value for r in stage.reductions] for stage in self.stages]
-        return [*passes, [e.value for e in self.along]] if self.along else passes
 
 
 def accumulator_type(dtype: DType) -> DType:
@@ -108,25 +62,17 @@ def identity(combine: str, dtype: DType) -> Const:
     return Const(-(1 << (bits - 1)) if combine == "max" else (1 << (bits - 1)) - 1, dtype)
 
 
-def rows_cost(rows: Rows) -> DimLike:
-    """Operations in all rows together."""
-    each = max(1, sum(operations(values) + len(values) for values in rows.pass_values()))
-    row = dims.product(a.extent for a in rows.reduced) * each
-    row = row + max(1, operations(e.value for e in rows.once))
-    return dims.product(a.extent for a in rows.kept) * row
-
-
 def lower_rows(ctx: LowerContext, names: Names, rows: Rows) -> tuple[tuple[Stmt, ...], DimLike]:
     """Statements, and the cost of one iteration of their parallel loop (if they have one)."""
-    rows = _collapsed(rows)
+    rows = collapsed(rows)
     total = rows_cost(rows)
     axis = _vector_axis(rows)
     serial = dims.bounds(total)[1] <= ctx.options.serial_below
     if axis is None or axis in rows.reduced:
-        form: _RowForm | _ColumnForm = _RowForm(ctx, names, _with_stashes(ctx, names, rows), axis)
+        form: _RowForm | _ColumnForm = _RowForm(ctx, names, with_stashes(ctx, names, rows), axis)
         outer = rows.kept
     else:
-        form = _ColumnForm(ctx, names, rows, axis)
+        form = _ColumnForm(ctx, names, with_settled(names, rows), axis)
         outer = [a for a in rows.kept if a is not axis]
     if not serial and not outer and isinstance(form, _ColumnForm) and form.is_static:
         return form.blocks(total)
@@ -140,101 +86,6 @@ def lower_rows(ctx: LowerContext, names: Names, rows: Rows) -> tuple[tuple[Stmt,
         shared.append(rest.pop(0))
     body = parallel_loop(names, shared, lambda bound: axis_loops(names, rest, bound, form.emit))
     return body, rows_cost(replace(rows, kept=[a for a in rows.kept if a not in shared]))
-
-
-def _collapsed(rows: Rows) -> Rows:
-    elements = [*rows.along, *rows.once]
-    values = [v for p in rows.pass_values() for v in p] + [e.value for e in rows.once]
-    indices = [*index_values(values), *(e.offset for e in elements)]
-    # Where one axis' extent depends on another, that one has to stay itself.
-    indices += [a.extent for a in [*rows.kept, *rows.reduced]]
-    kept, bindings = collapse(rows.kept, indices)
-    reduced, inner = collapse(rows.reduced, indices)
-    bindings |= inner
-    memo: dict[int, Expr] = {}
-    return Rows(
-        kept,
-        reduced,
-        [
-            Stage([r.with_value(instantiate(r.value, bindings, memo)) for r in s.reductions])
-            for s in rows.stages
-        ],
-        [e.at(bindings, memo) for e in rows.along],
-        [e.at(bindings, memo) for e in rows.once],
-    )
-
-
-def _with_stashes(ctx: LowerContext, names: Names, rows: Rows) -> Rows:
-    """Costly values that several passes need are computed in the first and kept in a stack buffer for the
-    others."""
-    passes = rows.pass_values()
-    length = dims.product(a.extent for a in rows.reduced)
-    rows.stashes = [[] for _ in range(len(rows.stages) + 1)]
-    if len(passes) < 2 or dims.bounds(length)[1] > ctx.options.stash_limit or not rows.reduced:
-        return rows
-    position: DimLike = 0
-    for axis in rows.reduced:
-        position = position * axis.extent + axis.index
-    capacity = dims.bounds(length)[1]
-    variables = {a.var for a in rows.reduced}
-    replaced: dict[int, Expr] = {}
-    for number, values in enumerate(passes[1:], 1):
-        earlier = [{id(e) for e in walk(p)} for p in passes[:number]]
-        for expr in _costly(values, variables):
-            first = next((i for i, seen in enumerate(earlier) if id(expr) in seen), None)
-            if first is None or id(expr) in replaced:
-                continue
-            buffer = Buffer(names("row"), expr.dtype, (capacity,), "stack")
-            rows.stashes[first].append((buffer, expr))
-            replaced[id(expr)] = Load(buffer, (position,))
-    if not replaced:
-        return rows
-    stages = list(rows.stages)
-    for number in range(1, len(rows.stages)):
-        reductions = rows.stages[number].reductions
-        usable = _usable(rows.stashes, replaced, number)
-        stages[number] = Stage([r.with_value(_replace(r.value, usable)) for r in reductions])
-    usable = _usable(rows.stashes, replaced, len(rows.stages))
-    along = [replace(e, value=_replace(e.value, usable)) for e in rows.along]
-    return replace(rows, stages=stages, along=along, stashes=rows.stashes)
-
-
-def _usable(
-    stashes: Sequence[Sequence[tuple[Buffer, Expr]]], replaced: Mapping[int, Expr], number: int
-) -> dict[int, Expr]:
-    """The stashes filled before pass `number`."""
-    return {id(e): replaced[id(e)] for stash in stashes[:number] for _, e in stash}
-
-
-def _costly(values: Sequence[Expr], variables: set[str]) -> list[Expr]:
-    """The outermost subexpressions that vary along the row and cost more than going through memory."""
-    found: list[Expr] = []
-    seen: set[int] = set()
-    stack = list(values)
-    while stack:
-        expr = stack.pop()
-        if id(expr) in seen or not isinstance(expr, Apply):
-            continue
-        seen.add(id(expr))
-        own = OPERATION_COST.get(expr.op, 1)
-        if own >= 8 and any(s.name in variables for i in index_values([expr]) for s in dims.symbols(i)):
-            found.append(expr)
-        stack.extend(expr.args)
-    return found
-
-
-def _replace(expr: Expr, by: Mapping[int, Expr], memo: dict[int, Expr] | None = None) -> Expr:
-    memo = {} if memo is None else memo
-    if id(expr) in by:
-        return by[id(expr)]
-    if id(expr) not in memo:
-        result = expr
-        if isinstance(expr, Apply):
-            args = tuple(_replace(a, by, memo) for a in expr.args)
-            if any(a is not b for a, b in zip(args, expr.args)):
-                result = Apply(expr.op, args, expr.dtype)
-        memo[id(expr)] = result
-    return memo[id(expr)]
 
 
 def _vector_axis(rows: Rows) -> Axis | None:
@@ -277,6 +128,9 @@ class _Form:
 
     def register(self, reduction: Reduction, copies: int) -> Buffer:
         return Buffer(self.names(f"acc_{reduction.name}"), reduction.dtype, (copies, self.lanes), "register")
+
+    def settled_register(self, name: str, dtype: DType, copies: int) -> Buffer:
+        return Buffer(self.names(f"row_{name}"), dtype, (copies, self.lanes), "register")
 
 
 class _RowForm(_Form):
@@ -423,6 +277,9 @@ class _ColumnForm(_Form):
         axis, rows = self.axis, self.rows
         assert axis is not None
         registers = {r.name: self.register(r, len(counts)) for s in rows.stages for r in s.reductions}
+        for settled in rows.settled:
+            for name, expr in settled:
+                registers[name] = self.settled_register(name, expr.dtype, len(counts))
 
         def vectors(body: Callable[[DimLike, DimLike, int], Sequence[Stmt]]) -> tuple[Stmt, ...]:
             return tuple(
@@ -440,7 +297,7 @@ class _ColumnForm(_Form):
             return {name: Load(acc, (copy, lane)) for name, acc in registers.items()}
 
         statements: tuple[Stmt, ...] = ()
-        for stage in rows.stages:
+        for number, stage in enumerate(rows.stages):
 
             def begin(position: DimLike, lane: DimLike, copy: DimLike, stage: Stage = stage) -> list[Stmt]:
                 return [
@@ -469,7 +326,19 @@ class _ColumnForm(_Form):
                 return vectors(lambda position, lane, copy: step(outer, position, lane, copy))
 
             statements += vectors(begin)
+
+            def settle(
+                position: DimLike, lane: DimLike, copy: DimLike, number: int = number
+            ) -> tuple[Stmt, ...]:
+                bindings = {**bound, axis.var: position}
+                memo: dict[int, Expr] = {}
+                known = results(lane, copy)
+                values = [(name, instantiate(e, bindings, memo, known)) for name, e in rows.settled[number]]
+                return bind_shared([Store(registers[n], (copy, lane), v) for n, v in values], self.names)
+
             statements += axis_loops(self.names, rows.reduced, bound, sweep)
+            if rows.settled and rows.settled[number]:
+                statements += vectors(settle)
 
         def store(outer: dict[str, DimLike], elements: Sequence[Element]) -> tuple[Stmt, ...]:
             def lanes(position: DimLike, lane: DimLike, copy: DimLike) -> tuple[Stmt, ...]:

@@ -28,6 +28,7 @@ from .common import (
 )
 
 INF, NAN = math.inf, math.nan
+_NARROW = (dtypes.f16, dtypes.bf16)
 DIM = {"dim": Attr("int")}
 
 
@@ -85,7 +86,11 @@ def _softmax_decompose(F: Any, x: Any, dim: int) -> Any:
     if _is_empty(F, x, dim):
         return F.exp(x)
     powers = F.exp(_shifted(F, x, dim))
-    return F.div(powers, _sum(F, powers, dim))
+    total = _sum(F, powers, dim)
+    if F.type_of(x).dtype in _NARROW:
+        return F.div(powers, total)  # the reciprocal would be rounded to eight bits
+    # One division for each row; the sum is between 1 and the size, so its reciprocal is an ordinary number.
+    return F.mul(powers, F.reciprocal(total))
 
 
 def _log_softmax_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
