@@ -129,7 +129,7 @@ def _inputs(trace: Trace, name: str) -> tuple[list[str], dict[int, Array]]:
         names.append(source.path)
         if isinstance(source, RandomSource):
             raise ExportError(
-                f"{name} cannot be exported: it draws random numbers{_random_places(trace)}, and a library "
+                f"{name} cannot be exported: it draws random numbers{_places(trace, number)}, and a library "
                 "has no generator"
             )
         if isinstance(source, NumberSource):
@@ -143,10 +143,10 @@ def _inputs(trace: Trace, name: str) -> tuple[list[str], dict[int, Array]]:
     return names, constants
 
 
-def _random_places(trace: Trace) -> str:
-    places = {
-        str(n.location): None for n in trace.graph.nodes if n.op.name.startswith("random") and n.location
-    }
+def _places(trace: Trace, number: int) -> str:
+    """The user's lines that read an input of the graph."""
+    value = trace.graph.inputs[number]
+    places = {str(n.location): None for n in trace.graph.nodes if value in n.inputs and n.location}
     return f" (at {', '.join(places)})" if places else ""
 
 
