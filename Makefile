@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH_BIN := .venv-bench/bin
 
-.PHONY: demo test test-slow lint types bench references coverage clean
+.PHONY: demo test test-slow fuzz lint types bench references coverage clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,11 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow" tests
+
+# Random graphs and models, longer than the tests: EXAMPLES of each kind.
+EXAMPLES ?= 500
+fuzz: $(VENV)/.installed
+	$(BIN)/python tests/fuzz.py --examples $(EXAMPLES)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

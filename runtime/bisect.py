@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,9 @@ SHOWN = 6
 class Fault:
     """Where results part: the stage and the first node there, and a graph that shows it.
 
-    `node` as it stands after the stage, `before` as it stood; `apart` is the largest difference of its results; `graph`
-    is what the stage is to be run on and `inputs` its arrays; `reproduced`: whether it parts there too."""
+    `node` as it stands after the stage, `before` as it stood; `apart` is the largest difference of its results, `error`
+    what running it raised, if it did; `graph` is what the stage is to be run on and `inputs` its arrays; `reproduced`:
+    whether it parts there too."""
 
     stage: str
     node: str
@@ -60,12 +61,13 @@ class Fault:
     graph: Graph
     inputs: tuple[Array, ...]
     reproduced: bool
+    error: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.stage}: {self.node}" + (f"   # {self.place}" if self.place else "")]
         if self.before and self.before != self.node:
             lines.append(f"  before: {self.before}")
-        lines.append(f"  differs by {self.apart:.3g}")
+        lines.append(f"  raised {self.error}" if self.error else f"  differs by {self.apart:.3g}")
         shown = "shows it" if self.reproduced else "does not show it alone"
         lines.append(f"  a graph of {len(self.graph.nodes)} nodes {shown}")
         return "\n".join(lines)
@@ -159,6 +161,7 @@ class _Case:
     bindings: Mapping[str, int]
     values: Values
     wide: Values | None
+    errors: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, graph: Graph, inputs: Sequence[Array], options: CompileOptions, threads: int) -> _Case:
@@ -188,7 +191,8 @@ class _Case:
         try:
             program = lower_graph(fused, self.options.target or Target.host(), self.options.lower)
             return _most(self.differences(run_program(program, inputs, self.bindings, threads)))
-        except ARITHMETIC_ERRORS:
+        except ARITHMETIC_ERRORS as error:
+            self.errors.append(f"{type(error).__name__}: {error}")
             return float("inf")
 
     # -- a pass ------------------------------------------------------------------------------------------------
@@ -260,9 +264,14 @@ class _Case:
             inner = culprit.regions[0].nodes
             shown = inner[-1] if len(inner) == 1 else culprit
             ops = "" if len(inner) == 1 else f" of {', '.join(n.op.name for n in inner[:SHOWN])}"
-            stage = self._stage_of_code(graph, inputs, threads)
-            return Fault(stage, f"{shown}{ops}", "", str(shown.location or ""), far, graph, inputs, True)
-        return Fault(PROGRAM, "no group alone", "", "", apart, fused, tuple(self.inputs), True)
+            stage, error = self._stage_of_code(graph, inputs, threads)
+            return Fault(
+                stage, f"{shown}{ops}", "", str(shown.location or ""), far, graph, inputs, True, error
+            )
+        again = self._wrong(fused, tuple(self.inputs), threads) is not None
+        stage = PROGRAM if threads == 1 else THREADS  # one thread was tried before
+        error = self.errors[-1] if self.errors else ""
+        return Fault(stage, "no group alone", "", "", apart, fused, tuple(self.inputs), again, error)
 
     def _wrong_op(
         self, body: Graph, inputs: tuple[Array, ...], threads: int
@@ -290,19 +299,21 @@ class _Case:
             return None
         return case.native(case.graph, inputs, threads)
 
-    def _stage_of_code(self, graph: Graph, inputs: Sequence[Array], threads: int) -> str:
+    def _stage_of_code(self, graph: Graph, inputs: Sequence[Array], threads: int) -> tuple[str, str]:
+        """The stage at which the graph goes wrong, and the error, if it raises one."""
         case = _Case.of(graph, inputs, self.options, self.threads)
-        if threads > 1 and case.native(graph, inputs, 1) is None:
-            return THREADS
+        if case.native(graph, inputs, 1) is None:
+            return THREADS, ""
+        error = case.errors[-1] if case.errors else ""
         try:
             program = lower_graph(graph, self.options.target or Target.host(), self.options.lower)
         except ARITHMETIC_ERRORS:
-            return LOWERING
+            return LOWERING, error
         work = sum(dims.evaluate(x.flops, case.bindings) for x in program.launches)
         if work > INTERPRETED_WORK:
-            return NATIVE
+            return NATIVE, error
         results, _ = loop_interpreter.run_program(program, inputs, case.bindings)
-        return NATIVE if _most(case.differences(results)) is None else LOWERING
+        return (NATIVE if _most(case.differences(results)) is None else LOWERING), error
 
 
 def _most(found: Sequence[float | None]) -> float | None:

@@ -61,7 +61,7 @@ def run_program(
         shape = _shape(buffer, bound)
         if array.shape != shape or array.dtype != buffer.dtype.numpy:
             raise ValueError(f"input {buffer} got {array.dtype}{list(array.shape)}, wanted {list(shape)}")
-        arrays[buffer] = np.ascontiguousarray(array)
+        arrays[buffer] = np.require(array, requirements="C")  # which leaves arrays without dims as they are
     for buffer in program.outputs:
         if buffer in arrays:
             arrays[buffer] = arrays[buffer].copy()

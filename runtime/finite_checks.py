@@ -32,8 +32,8 @@ class NotFiniteError(RuntimeError):
 class Memory:
     """A run's memory: the tables of data pointers, the arena's address, the values of the dims."""
 
-    inputs: Sequence[int]
-    outputs: Sequence[int]
+    inputs: Sequence[int] | ctypes.Array[ctypes.c_int64]
+    outputs: Sequence[int] | ctypes.Array[ctypes.c_int64]
     arena: int
     bindings: Mapping[str, int]
 

@@ -40,16 +40,18 @@ BATCH = Dim("batch", 1, 64)
 
 
 def random_graph(
-    seed: int,
+    seed: int | random.Random,
     nodes: int = 12,
     ops: Collection[str] | None = None,
     tame: bool = False,
     symbolic: bool = False,
     dtype: DType = dtypes.f32,
 ) -> Graph:
-    """A graph of about `nodes` nodes, most of them of `dtype`, every value used or returned."""
+    """A graph of about `nodes` nodes, most of them of `dtype`, every value used or returned. In the seed's place may
+    stand what makes the choices: hypothesis' own `Random`, which can shrink a graph."""
     allowed = TAME if tame and ops is None else ops
-    maker = _Maker(random.Random(seed), allowed, symbolic, dtype)
+    rng = seed if isinstance(seed, random.Random) else random.Random(seed)
+    maker = _Maker(rng, allowed, symbolic, dtype)
     return maker.make(nodes)
 
 

@@ -174,7 +174,7 @@ def test_without_the_option_no_kernel_tests_anything():
 
 
 def test_options_that_do_not_exist():
-    with pytest.raises(RuntimeError, match="unexpected option 'finite'; there is check_finite"):
+    with pytest.raises(RuntimeError, match="unexpected option 'finite'; there"):
         torch.compile(lambda x: x, options={"finite": True})
     with pytest.raises(RuntimeError, match="True, False or 'nan', not 3"):
         torch.compile(lambda x: x, options={"check_finite": 3})

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ...ir import dims
+from ...ir.dims import DimLike
 from ...ir.graph import Node, Value
 from ..loops.nodes import Buffer, Check, Expr, FiniteCheck, Held, Kernel, Load, Stmt
 from ..scalar import SCALAR
@@ -60,7 +61,9 @@ class _Test(Nest):
     nan_only: bool
     code: int
 
-    def point(self, bindings: dict, known: Mapping[int, Expr] | None = None) -> tuple[Stmt, ...]:  # type: ignore[type-arg]
+    def point(
+        self, bindings: dict[str, DimLike], known: Mapping[int, Expr] | None = None
+    ) -> tuple[Stmt, ...]:
         memo = dict(known or {})
         (value,) = (e.at(bindings, memo).value for e in self.elements)
         good = SCALAR.eq(value, value) if self.nan_only else SCALAR.lt(SCALAR.abs(value), float("inf"))

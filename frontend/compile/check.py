@@ -192,7 +192,9 @@ def _eager_outputs(trace: Trace, leaves: Sequence[Any], result: Any) -> Iterator
             owner = effect.tensor
             tensor = leaves[owner.position] if isinstance(owner, ArgumentSource) else owner
             path = owner.path if isinstance(owner, ArgumentSource) else paths.get(id(owner), "a tensor")
-            yield f"{path}.grad", effect.value, _numpy(tensor._grad)
+            grad = tensor._grad
+            assert grad is not None
+            yield f"{path}.grad", effect.value, _numpy(grad)
     for index, slot in trace.writes.items():
         source = trace.sources[slot]
         yield f"{source.path} afterwards", index, _array(source, leaves)

@@ -183,8 +183,8 @@ class CompiledFunction:
         if trace.requires_grad:
             specialization = DifferentiableSpecialization(trace, leaves, options)
         else:
-            graph = unaliased(trace.graph, trace)
-            specialization = Specialization(trace, compile_graph(graph, options), leaves)
+            compiled = compile_graph(unaliased(trace.graph, trace), options)
+            specialization = Specialization(trace, compiled, leaves)
         for known in self._specializations:
             if (
                 known.compiled is specialization.compiled
