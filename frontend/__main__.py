@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 
 from .bisection import add_command, bisect_script
+from .compile_command import add_compile_command, compile_model
 from .coverage import coverage_text
 from .inspection import add_commands, dump_script, report_script
 from .ir_commands import add_command as add_ir_command
 from .ir_commands import ir_command
 from .run import run_script
 
-COMMANDS = ("run", "coverage", "report", "dump", "bisect", "ir")
+COMMANDS = ("run", "coverage", "report", "dump", "bisect", "ir", "compile")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("coverage", help="print which of PyTorch's public names there are (docs/coverage.md)")
     add_commands(commands)
     add_command(commands)
+    add_compile_command(commands)
     add_ir_command(commands)
     return top
 
@@ -46,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.command == "ir":
         return ir_command(options)
+    if options.command == "compile":
+        return compile_model(options)
     return run_script(options.script, options.arguments)
 
 

@@ -1,4 +1,4 @@
-"""Exported libraries: the numbers that Python gives, from C and from Python, without llvmlite; a bad call gets a status."""
+"""Exported libraries: the numbers of the model, called from C and from Python, without llvmlite; statuses of bad calls."""
 
 from __future__ import annotations
 
