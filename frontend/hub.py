@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,9 @@ from typing import Any, NoReturn
 from urllib.parse import urlparse
 
 from .serialization import load as _load_file
+
+# The part of a file's name that PyTorch's downloads check: resnet18-bfd8deac.pth.
+HASH_REGEX = re.compile(r"-([a-f0-9]*)\.")
 
 _directory: list[str] = []
 
@@ -106,4 +110,13 @@ def _refuse(source: str, target: Path, then: str = "") -> NoReturn:
     )
 
 
-__all__ = ["download_url_to_file", "get_dir", "help", "list", "load", "load_state_dict_from_url", "set_dir"]
+__all__ = [
+    "HASH_REGEX",
+    "download_url_to_file",
+    "get_dir",
+    "help",
+    "list",
+    "load",
+    "load_state_dict_from_url",
+    "set_dir",
+]
