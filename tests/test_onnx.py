@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import vitrify as torch
 import vitrify.nn.functional as F
@@ -239,6 +241,27 @@ def test_damaged_files(tmp_path):
         load(tmp_path / "absent.onnx")
     with pytest.raises(TypeError, match="takes a path, bytes, a file or a ModelProto"):
         load(3)
+
+
+VALID = convnet().SerializeToString()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, len(VALID) - 1), st.integers(0, 255)), min_size=1, max_size=6),
+    st.data(),
+)
+def test_changed_bytes_give_a_module_or_one_error(changes, data):
+    changed = bytearray(VALID)
+    # The graph's structure is in the bytes that are not weights: most of the changes go there.
+    start = VALID.rindex(b"conv.weight")
+    for place, byte in changes:
+        changed[place if data.draw(st.booleans()) else min(place, start) % len(VALID)] = byte
+    end = len(changed) if data.draw(st.booleans()) else data.draw(st.integers(0, len(changed)))
+    try:
+        load(bytes(changed[:end]))
+    except ONNXError as error:
+        assert str(error)
 
 
 def test_a_shape_without_its_elements_allocates_nothing():

@@ -163,7 +163,13 @@ def fold(plan: GraphPlan) -> tuple[GraphPlan, dict[str, Value]]:
     for node in plan.nodes:
         folds = node.rule is not None and node.rule.folds and node.op_type not in _MAY_GROW
         if folds and all(not name or name in known for name in node.inputs) and not _has_graph(node.attrs):
-            values = interpreter.node(node, [known[n] if n else None for n in node.inputs], known)
+            inputs = [known[n] if n else None for n in node.inputs]
+            try:
+                values = interpreter.node(node, inputs, known)
+            except ONNXError:
+                raise
+            except Exception as error:
+                raise ONNXError(f"{node.label}: {error}") from error
             known.update((name, v) for name, v in zip(node.outputs, values) if name)
         else:
             rest.append(node)

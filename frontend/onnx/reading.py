@@ -175,7 +175,9 @@ class Reader:
         """The plan of a graph; `known`: values of the graphs around it."""
         opsets = self.opsets if opsets is None else opsets
         constants: dict[str, Array] = {}
+        _check_text("the graph", graph.name, *(v.name for v in [*graph.input, *graph.output]))
         for tensor in graph.initializer:
+            _check_text("an initializer", tensor.name)
             if not tensor.name:
                 raise ONNXError("an initializer without a name")
             constants[tensor.name] = tensor_array(tensor, self.folder, f"initializer {tensor.name!r}")
@@ -202,6 +204,7 @@ class Reader:
             self.count += 1
             if self.count > _MAX_NODES:
                 raise ONNXError(f"with its functions written out the graph has more than {_MAX_NODES} nodes")
+            _check_text(f"node #{position}", node.name, node.op_type, node.domain, *node.input, *node.output)
             label = f"node {node.name or f'#{position}'} ({node.op_type}){inside}"
             for name in node.input:
                 if name not in defined:
@@ -325,6 +328,13 @@ class Reader:
                 f"\n  {name}, first at {label}" for name, label in sorted(self.unsupported.items())
             )
             raise ONNXError(f"not supported in this file:{lines}")
+
+
+def _check_text(where: str, *texts: Any) -> None:
+    """ONNXError for a name that is no valid UTF-8, which protobuf hands out as bytes."""
+    for text in texts:
+        if not isinstance(text, str):
+            raise ONNXError(f"{where} has a name that is not valid text: {text!r}")
 
 
 def _domain(domain: str) -> str:
