@@ -111,12 +111,5 @@ def _refuse(source: str, target: Path, then: str = "") -> NoReturn:
 
 
 __all__ = [
-    "HASH_REGEX",
-    "download_url_to_file",
-    "get_dir",
-    "help",
-    "list",
-    "load",
-    "load_state_dict_from_url",
-    "set_dir",
-]
+    "HASH_REGEX", "download_url_to_file", "get_dir", "help", "list", "load", "load_state_dict_from_url", "set_dir",
+]  # fmt: skip
