@@ -236,7 +236,8 @@ class _Fuser:
         no cycle."""
         p = self.partition
         members = {*group.nodes, *nodes}
-        if len(members) > self.options.max_nodes or self._outputs(members) > self.options.max_outputs:
+        most = self.options.max_outputs
+        if len(members) > self.options.max_nodes or (len(members) > most and self._outputs(members) > most):
             return Reason.TOO_LARGE
         if not self._reads_in_place(p.spaces[group], members, group):
             return Reason.ANOTHER_INDEX

@@ -51,6 +51,15 @@ class Space:
     def natural(self, value: Value) -> Index | None:
         """The value's natural index; None for a value that has no place in the space."""
         shape = value.type.shape
+        if shape not in self._naturals:
+            self._naturals[shape] = self._natural(shape)
+        return self._naturals[shape]
+
+    @cached_property
+    def _naturals(self) -> dict[tuple[DimLike, ...], Index | None]:
+        return {}
+
+    def _natural(self, shape: tuple[DimLike, ...]) -> Index | None:
         if shape == self.shape:
             return normal(self.point, shape)
         if self.reduced is not None:

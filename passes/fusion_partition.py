@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import cycle
+from operator import itemgetter
 
 from ..ir import dims
 from ..ir.dims import DimLike
@@ -70,10 +73,13 @@ class Partition:
         self.spaces: dict[Group, Space] = {}
         self.tellers = {s.name: node for node in graph.nodes for s in told_symbols(node)}
         self._reasons: dict[tuple[Node, Node], Reason] = {}
+        # What is remembered until something that it goes through is inlined, or no longer.
         self._consumers: dict[Node, list[Node]] = {}
-        self._spans: list[tuple[int, int]] | None = (
-            None  # first and last positions of groups, where they differ
-        )
+        self._sources: dict[Node, list[Node]] = {}
+        self._is_returned: dict[Node, bool] = {}
+        self._reads: dict[Node, dict[Index, list[tuple[Value, Index]]]] = {}
+        # The positions that groups reach over, from the first to the last, in order; groups only grow.
+        self._stretches: list[tuple[int, int]] = []
 
     @property
     def groups(self) -> list[Group]:
@@ -86,24 +92,47 @@ class Partition:
         return group
 
     def place(self, node: Node, group: Group) -> None:
-        self._spans = None
         group.nodes = sorted([*group.nodes, node], key=self.position.__getitem__)
         self.group_of[node] = group
+        self._stretch(group)
 
     def merge(self, into: Group, other: Group) -> None:
-        self._spans = None
         into.nodes = sorted([*into.nodes, *other.nodes], key=self.position.__getitem__)
         for node in other.nodes:
             self.group_of[node] = into
         del self.spaces[other]
+        self._stretch(into)
 
     def inline(self, node: Node) -> None:
         self.inlined.add(node)
-        self._consumers.clear()
+        self._forget_around(node)
 
     def materialize(self, node: Node) -> None:
         self.inlined.discard(node)
-        self._consumers.clear()
+        self._forget_around(node)
+
+    def _forget_around(self, node: Node) -> None:
+        """Forget what goes through the node: what its readers read, and who reads its operands."""
+        stack, seen = self._users(node), {node}
+        while stack:
+            user = stack.pop()
+            if user in seen:
+                continue
+            seen.add(user)
+            self._sources.pop(user, None)
+            self._reads.pop(user, None)
+            if user in self.inlined:
+                stack += self._users(user)
+        values, seen = [*node.inputs, *self._told_to(node)], {node}
+        while values:
+            source = self.producer.get(values.pop())
+            if source is None or source in seen:
+                continue
+            seen.add(source)
+            self._consumers.pop(source, None)
+            self._is_returned.pop(source, None)
+            if source in self.inlined:
+                values += [*source.inputs, *self._told_to(source)]
 
     def refuse(self, producer: Node, consumer: Node, reason: Reason) -> None:
         """Record why; of several reasons for one pair the last one stands."""
@@ -127,9 +156,13 @@ class Partition:
 
     def reads(self, node: Node, index: Index) -> Iterable[tuple[Value, Index]]:
         """What a placed node reads at its natural index, through inlined nodes."""
-        if node.op.lowering in ("pointwise", "view", "constant"):
-            return list(reads(node, index, self.enter))
-        return [pair for value in node.inputs for pair in self.through(value, index)]
+        known = self._reads.setdefault(node, {})
+        if index not in known:
+            if node.op.lowering in ("pointwise", "view", "constant"):
+                known[index] = list(reads(node, index, self.enter))
+            else:
+                known[index] = [pair for value in node.inputs for pair in self.through(value, index)]
+        return known[index]
 
     def through(self, value: Value, index: Index) -> list[tuple[Value, Index]]:
         """The value at an index; of one that is computed where it is read, what that reads."""
@@ -138,6 +171,12 @@ class Partition:
 
     def sources(self, node: Node) -> list[Node]:
         """The nodes that a node reads from, through inlined ones, and those that tell dims that it has."""
+        known = self._sources.get(node)
+        if known is None:
+            known = self._sources[node] = self._find_sources(node)
+        return known
+
+    def _find_sources(self, node: Node) -> list[Node]:
         found: dict[Node, None] = {}
         stack = [*node.inputs, *self._told_to(node)]
         while stack:
@@ -189,6 +228,12 @@ class Partition:
 
     def is_returned(self, node: Node) -> bool:
         """Whether a result of the node, or a view of one, is an output of the graph."""
+        known = self._is_returned.get(node)
+        if known is None:
+            known = self._is_returned[node] = self._find_returned(node)
+        return known
+
+    def _find_returned(self, node: Node) -> bool:
         stack = list(node.outputs)
         while stack:
             value = stack.pop()
@@ -210,36 +255,57 @@ class Partition:
     def creates_cycle(self, members: Collection[Node]) -> bool:
         """Whether something outside both reads from and is read by these nodes, groups counting as one."""
         members = set(members)
-        limit = self._horizon(max(self.position[n] for n in members))
+        # From both ends in turn: whichever has less to look at comes to the answer first.
+        searches = self._search(members, ahead=True), self._search(members, ahead=False)
+        for search in cycle(searches):
+            found = next(search)
+            if found is not None:
+                return found
+        raise AssertionError("each search ends with an answer")
+
+    def _search(self, members: set[Node], ahead: bool) -> Iterator[bool | None]:
+        """Whether a path leads out of the members and back, along the edges or against them; None for each node on the
+        way to the answer."""
+        near = self.consumers if ahead else self.sources
+        positions = [self.position[n] for n in members]
+        limit = self._stretch_at(max(positions) if ahead else min(positions))[ahead]
         seen: set[Node | Group] = set()
         stack: list[Node] = list(members)
         while stack:
+            yield None
             node = stack.pop()
-            for user in self.consumers(node):
-                if user in members:
+            for other in near(node):
+                if other in members:
                     if node not in members:
-                        return True
+                        yield True
                     continue
-                unit = self.group_of.get(user, user)
+                unit = self.group_of.get(other, other)
                 if unit in seen:
                     continue
                 seen.add(unit)
                 nodes: Sequence[Node] = unit.nodes if isinstance(unit, Group) else [unit]
-                if self.position[nodes[0]] <= limit:
+                within = self.position[nodes[0]] <= limit if ahead else self.position[nodes[-1]] >= limit
+                if within:
                     stack.extend(nodes)
-        return False
+        yield False
 
-    def _horizon(self, position: int) -> int:
-        """The position after which nothing leads back to `position` or before: groups that reach over a
+    def _stretch(self, group: Group) -> None:
+        """The group reaches from its first node to its last; stretches that overlap are one."""
+        first, last = self.position[group.nodes[0]], self.position[group.nodes[-1]]
+        low = bisect_left(self._stretches, first, key=itemgetter(1))
+        high = bisect_right(self._stretches, last, key=itemgetter(0))
+        overlapping = self._stretches[low:high]
+        if overlapping:
+            first, last = min(first, overlapping[0][0]), max(last, overlapping[-1][1])
+        self._stretches[low:high] = [(first, last)]
+
+    def _stretch_at(self, position: int) -> tuple[int, int]:
+        """The positions before and after which nothing leads past `position` the other way: groups that reach over a
         position lead from after it to before it."""
-        if self._spans is None:
-            spans = ((self.position[g.nodes[0]], self.position[g.nodes[-1]]) for g in self.spaces)
-            self._spans = sorted(span for span in spans if span[0] < span[1])
-        for first, last in self._spans:
-            if first > position:
-                break
-            position = max(position, last)
-        return position
+        at = bisect_right(self._stretches, position, key=itemgetter(0)) - 1
+        if at >= 0 and self._stretches[at][1] >= position:
+            return self._stretches[at]
+        return position, position
 
     def numel(self, node: Node) -> int:
         """The number of elements of a node's result, at most."""
