@@ -21,6 +21,7 @@ from .compile.compiled import CompiledFunction, DynamicShapes
 from .compile.sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 from .compile.trace import Fixed, Trace
 from .nn.modules.module import Module
+from .runtime import progress
 from .runtime.compiled_graph import CompileOptions
 from .runtime.export import Exported, ExportError, export_graph, named_targets
 from .tensor import Tensor
@@ -71,13 +72,13 @@ def export(
     elif not callable(model):
         raise TypeError(f"export takes a Module or a function, got {type(model).__name__}")
     arguments = (args,) if isinstance(args, Tensor) else tuple(args)
-    with no_grad():
+    options = options or CompileOptions()
+    with progress.watched(name, options.progress) as compiling, no_grad():
+        compiling.step("trace")
         trace = CompiledFunction(_Copied(model), dynamic_shapes, name=name).trace(*arguments)
-    outputs = _output_names(trace, name)
-    inputs, constants = _inputs(trace, name)
-    return export_graph(
-        trace.graph, inputs, constants, outputs, path, name, file, targets, options or CompileOptions()
-    )
+        outputs = _output_names(trace, name)
+        inputs, constants = _inputs(trace, name)
+        return export_graph(trace.graph, inputs, constants, outputs, path, name, file, targets, options)
 
 
 class _Copied:

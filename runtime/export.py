@@ -19,16 +19,10 @@ from typing import Any
 import numpy as np
 
 from ..codegen.c_interface import ALIGNMENT, WEIGHTS_HEADER, WEIGHTS_MAGIC
+from ..codegen.library import Library, Slot, Weights, bounded_dims, functions
 from ..codegen.llvm.compile import compile_linked
-from ..codegen.llvm.library import (
-    Library,
-    Slot,
-    Weights,
-    bounded_dims,
-    functions,
-    interface_text,
-    variant_text,
-)
+from ..codegen.llvm.emit import EmitOptions
+from ..codegen.llvm.library import interface_text, variant_text
 from ..codegen.llvm.thread_pool import pool_module
 from ..codegen.loops.nodes import Program
 from ..codegen.lower import lower_graph
@@ -39,6 +33,7 @@ from ..passes.host import runs_on_host
 from ..passes.pipeline import default_pipeline, run_pipeline
 from .compiled_graph import CompileOptions
 from .export_header import header_text
+from .progress import Watch, watched
 
 Array = np.ndarray[Any, Any]
 # Position-independent code addresses constants by 32 signed bits.
@@ -87,7 +82,23 @@ def export_graph(
     file cannot be written.
     """
     targets = tuple(targets) or (portable_host(),)
-    variants = _variants(graph, targets, options)
+    with watched(name, options.progress) as watch:
+        return _export(graph, inputs, constants, outputs, path, name, weights, targets, options, watch)
+
+
+def _export(
+    graph: Graph,
+    inputs: Sequence[str],
+    constants: Mapping[int, Array],
+    outputs: Sequence[str],
+    path: Path,
+    name: str,
+    weights: Path | None,
+    targets: Sequence[Target],
+    options: CompileOptions,
+    watch: Watch,
+) -> Exported:
+    variants = _variants(graph, targets, options, watch)
     places, total = _place(constants)
     if weights is None and total > MOST_INSIDE:
         raise ExportError(
@@ -121,7 +132,7 @@ def export_graph(
             _write_weights(weights, constants, library.weights)
         elif total:
             _write_data(data, constants, places)
-        code = _compile(library, str(data))
+        code = _compile(library, str(data), options.emit, watch)
         object_file = Path(folder) / "code.o"
         object_file.write_bytes(code)
         linked = path.suffix != ".o" and _link(object_file, path)
@@ -170,8 +181,9 @@ def named_targets(names: str | Sequence[str] | None) -> tuple[Target, ...]:
 
 
 def _variants(
-    graph: Graph, targets: Sequence[Target], options: CompileOptions
+    graph: Graph, targets: Sequence[Target], options: CompileOptions, watch: Watch
 ) -> tuple[tuple[Target, Program], ...]:
+    watch.step("passes")
     final = run_pipeline(graph, default_pipeline(options.pipeline), verify=options.verify)[-1]
     hosted = list(dict.fromkeys(_described(node) for node in _host_nodes(final)))
     if hosted:
@@ -180,7 +192,11 @@ def _variants(
             f"{graph.name} cannot be exported: an exported library has no Python, and NumPy computes in it\n{listed}\n"
             "Write these parts with other ops, or compute them before the call"
         )
-    return tuple((target, lower_graph(final, target, options.lower)) for target in targets)
+    watch.step("lower")
+    variants = tuple((target, lower_graph(final, target, options.lower)) for target in targets)
+    # Checks are numbered in the order of the graph, whatever the target.
+    assert all(program.messages == variants[0][1].messages for _, program in variants)
+    return variants
 
 
 def _host_nodes(graph: Graph) -> Iterator[Node]:
@@ -253,18 +269,20 @@ def _write_weights(path: Path, constants: Mapping[int, Array], weights: Weights)
 # -- code -------------------------------------------------------------------------------------------------------------
 
 
-def _compile(library: Library, data: str) -> bytes:
+def _compile(library: Library, data: str, emit: EmitOptions, watch: Watch) -> bytes:
     first = library.variants[0][0]
     architecture = first.triple.split("-")[0]
     # What is no kernel runs on every machine of the architecture.
     base = Target.named("x86-64-sse2" if architecture == "x86_64" else "aarch64-neon")
     base = replace(base, triple=first.triple)
+    watch.step("emit")
     texts = [
         interface_text(library, data),
         pool_module(base),
-        *(variant_text(program, target, i) for i, (target, program) in enumerate(library.variants)),
+        *(variant_text(program, target, i, emit) for i, (target, program) in enumerate(library.variants)),
     ]
     exported = {f"{library.name}_{f}" for f in functions(library)}
+    watch.step("llvm")
     return compile_linked(texts, base, exported)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from ..codegen.c_interface import ABI_VERSION, DTYPES, STATUSES
-from ..codegen.llvm.library import Library, Slot
+from ..codegen.library import Library, Slot
 
 _C_TYPES = {
     "bool": "uint8_t",

@@ -1,4 +1,4 @@
-"""Exported libraries: the numbers of the model, called from C and from Python, without llvmlite; statuses of bad calls."""
+"""Exported libraries: the numbers of the model, from C and from Python, without llvmlite; statuses of bad calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from vitrify.codegen.c_interface import (
     STATUSES,
     WRONG_WEIGHTS,
 )
-from vitrify.codegen.llvm.library import bounded_dims
+from vitrify.codegen.library import bounded_dims
 from vitrify.ir import dims
 from vitrify.native_export import ExportError
 from vitrify.torch_names import has
@@ -366,6 +366,23 @@ def test_bad_arguments(tmp_path: Path, folder: Path) -> None:
         loaded(x.double())
     with pytest.raises(ValueError, match="batch = 65, not 1 to 64"):
         loaded(torch.zeros(65, 20))
+
+
+def test_without_a_compiler_the_linker_does_and_without_both_there_is_an_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linker = shutil.which("ld")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.delenv("CC", raising=False)
+    exported = torch.export(mlp(), torch.zeros(2, 20), tmp_path / "f.so")
+    assert exported.library is None and exported.object == tmp_path / "f.o"
+    assert [f.name for f in exported.files] == ["f.o", "f.h"]
+    if linker is not None:
+        (tools / "ld").symlink_to(linker)
+        torch.export(mlp(), torch.zeros(2, 20), tmp_path / "g.so")
+        assert torch.load_exported(tmp_path / "g.so")(torch.zeros(2, 20)).shape == (2, 5)
 
 
 # -- names and the command line ---------------------------------------------------------------------------------------

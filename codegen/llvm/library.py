@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from ...ir import dims, dtypes
-from ...ir.dims import DimLike, Symbol
-from ...ir.types import TensorType
+from ...ir import dtypes
+from ...ir.dims import DimLike
 from ..c_interface import (
     ABI_VERSION,
     ALIGNMENT,
@@ -32,68 +30,21 @@ from ..c_interface import (
     WRONG_CPU,
     WRONG_WEIGHTS,
 )
+from ..library import Library, Slot
 from ..loops.nodes import Program
 from ..target import Target
 from .cpu_check import CPU_CHECKS
+from .emit import EmitOptions
 from .index import IndexEmitter
 from .program import ENTRY, emit_program
 from .scalar_ops import ScalarOps
 from .text import Writer
 
 
-@dataclass(frozen=True)
-class Slot:
-    """An input or an output as the C interface shows it."""
-
-    name: str
-    type: TensorType
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Constants of the program. `offsets`: of each, by the number of the program's input that it is; `total`: bytes of
-    all; `file`: the name of the file beside the library, None where they are inside; `fingerprint` tells a file that
-    belongs to the library."""
-
-    offsets: dict[int, int]
-    total: int
-    file: str | None = None
-    fingerprint: int = 0
-
-
-@dataclass(frozen=True)
-class Library:
-    """What is exported: `inputs` are the caller's, in the order of the program's inputs that are no weights; `variants`
-    come in the order in which they are preferred."""
-
-    name: str
-    inputs: tuple[Slot, ...]
-    outputs: tuple[Slot, ...]
-    dims: tuple[Symbol, ...]
-    weights: Weights
-    variants: tuple[tuple[Target, Program], ...]
-    messages: dict[int, str]
-
-
-def functions(library: Library) -> list[str]:
-    """The names of the functions the library gives, without its own name before them."""
-    names = [
-        "abi_version",
-        "input_count",
-        "output_count",
-        "dim_count",
-        "input_info",
-        "output_info",
-        "dim_info",
-    ]
-    names += ["arena_bytes", "input_shape", "output_shape", "run", "error", "weights_file"]
-    return [*names, "set_weights"] if library.weights.file else names
-
-
-def variant_text(program: Program, target: Target, number: int) -> str:
+def variant_text(program: Program, target: Target, number: int, options: EmitOptions = EmitOptions()) -> str:
     """The LLVM text of one variant, its functions for the target whatever the module's own machine is; their names begin
     with `prefix`."""
-    (text,) = emit_program(program, target)
+    (text,) = emit_program(program, target, options)
     attributes = f'"target-cpu"="{target.cpu}" "tune-cpu"="{target.cpu}"'
     if target.features:
         attributes += f' "target-features"="{target.features}"'
@@ -472,17 +423,3 @@ ret i64 %bytes
 def escaped(data: bytes) -> str:
     """Bytes as LLVM writes them in a string."""
     return "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:02X}" for b in data)
-
-
-def bounded_dims(
-    symbols: Sequence[Symbol], sizes: Sequence[DimLike], largest: int = 1 << 60
-) -> tuple[Symbol, ...]:
-    """The symbols, their upper bounds low enough that none of the sizes exceeds `largest`: native arithmetic on them
-    cannot overflow."""
-    for bits in range(62, -1, -1):
-        capped = {s.name: dims.symbol(s.name, s.low, max(s.low, min(s.high, 1 << bits))) for s in symbols}
-        if all(dims.bounds(dims.substitute(size, capped))[1] <= largest for size in sizes):
-            break
-    else:
-        raise OverflowError("the program needs more memory than there are addresses, at its smallest dims")
-    return tuple(dims.symbols(capped[s.name])[0] for s in symbols)
