@@ -43,6 +43,7 @@ types:
 bench: .venv-bench/.installed
 	$(TORCH_BIN)/python benchmarks/lenet.py
 	$(TORCH_BIN)/python benchmarks/kernels.py
+	$(TORCH_BIN)/python benchmarks/eager_overhead.py --torch $(TORCH_BIN)/python
 
 references: .venv-bench/.installed
 	for script in tests/references/make_*.py; do $(TORCH_BIN)/python $$script || exit 1; done

@@ -1,20 +1,30 @@
-"""What a small eager op costs beside PyTorch's: python benchmarks/eager_overhead.py [--torch PYTHON]
+"""What eager ops and layers cost beside PyTorch's: python benchmarks/eager_overhead.py [--torch PYTHON]
 
-Each figure is the minimum over many repeats of a loop, in microseconds a call, on one thread. With `--torch`, an
-interpreter that has PyTorch, both libraries run in turns, so that a busy machine disturbs both.
+Each figure is the minimum over many repeats of a loop, in microseconds of the calling thread's CPU time a call, with
+one thread computing. With `--torch`, an interpreter that has PyTorch, both libraries run in turns, so that a busy
+machine disturbs both, and the last column is their ratio.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-LOOPS, ROUNDS, REPEATS = 300, 5, 40
+ROUNDS, SECONDS = 3, 0.3  # a case is repeated for so long in each round
+LOOP_SECONDS = 2e-3  # a loop takes at least as long, far above the clock's resolution
+# (input, weight, stride, padding): LeNet's second layer in a batch, one of ResNet's, and its strided kind.
+CONVOLUTIONS = {
+    "conv2d 5x5, 64x6x12x12": ((64, 6, 12, 12), (16, 6, 5, 5), 1, 0),
+    "conv2d 3x3, 4x64x28x28": ((4, 64, 28, 28), (64, 64, 3, 3), 1, 1),
+    "conv2d 3x3/2, 8x32x32x32": ((8, 32, 32, 32), (64, 32, 3, 3), 2, 1),
+}
+LSTMS = {"LSTM 32-32, 16 steps of 8": (32, 32, 16, 8), "LSTM 64-128, 32 steps of 16": (64, 128, 32, 16)}
 
 
 def cases(torch: Any) -> dict[str, Callable[[], Any]]:
@@ -28,6 +38,7 @@ def cases(torch: Any) -> dict[str, Callable[[], Any]]:
         (leaf * b).exp().sum().backward()
 
     return {
+        **_layers(torch),
         "add": lambda: a + b,
         "add, with grad": lambda: leaf + b,
         "mul by a number": lambda: a * 2.0,
@@ -36,22 +47,55 @@ def cases(torch: Any) -> dict[str, Callable[[], Any]]:
     }
 
 
+def _layers(torch: Any) -> dict[str, Callable[[], Any]]:
+    """Forward and backward of convolutions and LSTMs."""
+    found: dict[str, Callable[[], Any]] = {}
+
+    def add(name: str, forward: Callable[[], Any], leaves: tuple[Any, ...]) -> None:
+        found[name] = lambda: torch.autograd.grad(forward().sum(), leaves)
+
+    def add_convolution(
+        name: str, size: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: int
+    ) -> None:
+        leaves = tuple(torch.randn(*n, requires_grad=True) for n in (size, kernel, kernel[:1]))
+        add(name, lambda: torch.nn.functional.conv2d(*leaves, stride=stride, padding=padding), leaves)
+
+    def add_lstm(name: str, inputs: int, hidden: int, steps: int, batch: int) -> None:
+        module, x = torch.nn.LSTM(inputs, hidden), torch.randn(steps, batch, inputs)
+        add(name, lambda: module(x)[0], tuple(module.parameters()))
+
+    for name, convolution in CONVOLUTIONS.items():
+        add_convolution(name, *convolution)
+    for name, lstm in LSTMS.items():
+        add_lstm(name, *lstm)
+    return found
+
+
 def measure(library: str) -> dict[str, float]:
     """The minima of one round, in microseconds a call."""
     if library == "vitrify":
         import vitrify as torch
     else:
         import torch  # type: ignore[no-redef]
-    found = {}
-    for name, call in cases(torch).items():
-        best = float("inf")
-        for _ in range(REPEATS):
-            start = time.perf_counter()
-            for _ in range(LOOPS):
-                call()
-            best = min(best, time.perf_counter() - start)
-        found[name] = best / LOOPS * 1e6
-    return found
+    return {name: _least(call) for name, call in cases(torch).items()}
+
+
+def _least(call: Callable[[], Any]) -> float:
+    """The least microseconds a call, over loops for SECONDS."""
+    call()
+    loops = max(1, round(LOOP_SECONDS / max(_seconds(call, 3) / 3, 1e-9)))
+    stop = time.perf_counter() + SECONDS
+    best = float("inf")
+    while time.perf_counter() < stop:
+        best = min(best, _seconds(call, loops))
+    return best / loops * 1e6
+
+
+def _seconds(call: Callable[[], Any], loops: int) -> float:
+    start = time.thread_time()
+    for _ in range(loops):
+        call()
+    return time.thread_time() - start
 
 
 def main() -> None:
@@ -66,12 +110,17 @@ def main() -> None:
     best: dict[str, dict[str, float]] = {side: {} for side in sides}
     for _ in range(ROUNDS):
         for side, python in sides.items():
-            output = subprocess.check_output([python, __file__, "--measure", side], text=True)
+            one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+            command = [python, __file__, "--measure", side]
+            output = subprocess.check_output(command, text=True, env=one_thread)
             for name, value in json.loads(output).items():
                 best[side][name] = min(value, best[side].get(name, value))
-    print(f"{'microseconds a call':26}" + "".join(f"{side:>10}" for side in sides))
+    both = len(sides) == 2
+    print(f"{'microseconds a call':28}" + "".join(f"{side:>10}" for side in sides) + f"{'ratio':>8}" * both)
     for name in best["vitrify"]:
-        print(f"{name:26}" + "".join(f"{best[side][name]:10.2f}" for side in sides))
+        found = [best[side][name] for side in sides]
+        ratio = f"{found[0] / found[1]:8.2f}" if both else ""
+        print(f"{name:28}" + "".join(f"{value:10.2f}" for value in found) + ratio)
 
 
 if __name__ == "__main__":
