@@ -57,7 +57,7 @@ def add_commands(commands: Any) -> None:
 
 def report_script(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Run the script, save the report; the script's exit status, or 1 where there is nothing to report."""
-    with nullcontext() if options.no_measure else measuring() as session:
+    with nullcontext() if options.no_measure else measuring(log=False) as session:
         status, found = _run(options.script, arguments)
     if not found:
         return status or _nothing(options.script)

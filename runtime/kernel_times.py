@@ -148,9 +148,12 @@ class MeasuredProgram:
 
 
 class Session:
-    """What is measured between the beginning and the end of a `measuring()` block."""
+    """What is measured between the beginning and the end of a `measuring()` block. `log`: keep the runs of launches one
+    by one as well; `outer`: the session of the block around it, which counts the same runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: bool = True, outer: Session | None = None) -> None:
+        self.log = log
+        self.outer = outer
         self.calls: list[CallRun] = []
         self.runs: list[LaunchRun] = []
         self.dropped = 0
@@ -161,13 +164,16 @@ class Session:
 
     def variant(self, graph: CompiledGraph) -> CompiledGraph:
         """What to run in the graph's place."""
+        if self.outer is not None:
+            self.outer.variant(graph)
         with self._lock:
             found = self._programs.get(id(graph))
             if found is None:
                 program = measured_program(graph)
                 found = self._programs[id(graph)] = (program, program.counters)
-                program.start_log()
-                program.compiled.empty = self._counted_empty(graph)
+                if self.log:
+                    program.start_log()
+                    program.compiled.empty = self._counted_empty(graph)
         return found[0].compiled
 
     def timed(self, graph: CompiledGraph, invoke: Invoke) -> Invoke:
@@ -198,7 +204,7 @@ class Session:
     def finish(self) -> None:
         """Read the counters and logs for the last time."""
         self._finished = self._read()
-        for program, _ in self._programs.values():
+        for program, _ in self._programs.values() if self.log else ():
             program.compiled.empty = allocator.empty
             runs, dropped = program.stop_log()
             self.runs += runs
@@ -229,17 +235,19 @@ def active() -> Session | None:
 
 
 @contextmanager
-def measuring() -> Iterator[Session]:
+def measuring(log: bool = True) -> Iterator[Session]:
     """Measure the calls of compiled functions, in all threads, that are bound inside the block (a compiled function's
-    bindings are dropped by whoever opens it). RuntimeError where a block is open already."""
+    bindings are dropped by whoever opens it). RuntimeError inside a block that keeps a log: there is one for each
+    program."""
     global _active
-    if _active is not None:
+    outer = _active
+    if outer is not None and outer.log:
         raise RuntimeError("kernels are being measured already: profilers do not nest")
-    _active = session = Session()
+    _active = session = Session(log, outer)
     try:
         yield session
     finally:
-        _active = None
+        _active = outer
         session.finish()
 
 

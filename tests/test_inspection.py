@@ -387,6 +387,22 @@ def test_the_data_can_go_elsewhere_and_times_be_left_out(script, tmp_path):
     assert not (tmp_path / "out.json").exists() and (tmp_path / "out.html").exists()
 
 
+def test_a_script_that_profiles_itself_can_be_reported(tmp_path):
+    (tmp_path / "profiled.py").write_text(
+        "import torch\n"
+        "f = torch.compile(lambda x: x * 2 + 1)\n"
+        "f(torch.ones(5))\n"
+        "with torch.profiler.profile() as p:\n"
+        "    f(torch.ones(5))\n"
+        "print([k.calls for k in p.kernels()])\n"
+        "f(torch.ones(5))\n"
+    )
+    done = vitrify("report", "profiled.py", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout == "[1]\n", done.stderr
+    (report,) = json.loads((tmp_path / "report.json").read_text())
+    assert [x["measured"]["calls"] for x in report["graphs"][0]["launches"]] == [3]
+
+
 def test_dump_gives_data(script, tmp_path):
     found = json.loads(vitrify("dump", script, "--stage", "traced", "--json", cwd=tmp_path).stdout)
     assert [(f["function"], f["stage"]) for f in found] == [("scaled", "traced"), ("shifted", "traced")]

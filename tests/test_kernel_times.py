@@ -68,6 +68,13 @@ def test_outside_a_block_nothing_is_measured(product):
     with pytest.raises(RuntimeError, match="profilers do not nest"), measuring(), measuring():
         pass
     assert kernel_times.active() is None
+    with measuring(log=False) as outer:
+        product(x, w)
+        with measuring() as inner:
+            product(x, w)
+        product(x, w)
+    assert (outer.launch_times()[0].calls, inner.launch_times()[0].calls) == (3, 1)
+    assert not outer.runs and inner.runs
 
 
 def test_the_turns_of_a_loop_count_one_by_one():

@@ -179,6 +179,16 @@ def test_a_schedule_says_what_is_recorded():
         schedule(wait=0, warmup=0, active=1)
 
 
+def test_the_older_names():
+    with torch.autograd.profiler.profile(enabled=False) as p:
+        torch.ones(2).exp()
+    with pytest.raises(RuntimeError, match="not ready"):
+        p.key_averages()
+    with torch.autograd.profiler.profile() as p, torch.autograd.profiler.record_function("old"):
+        torch.ones(2).exp()
+    assert {"exp", "old"} <= rows(p).keys()
+
+
 def test_a_trace_is_ready_at_the_end(tmp_path):
     handler = torch.profiler.tensorboard_trace_handler(str(tmp_path / "traces"), "worker")
     with profile(on_trace_ready=handler) as p:

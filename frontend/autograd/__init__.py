@@ -32,10 +32,11 @@ __all__ = [
 
 
 class _Package(_types.ModuleType):
-    """These are made of `torch.func`, which takes its time to import."""
+    """These are made of `torch.func` and the compiler, which take their time to import."""
 
     forward_ad = _Lazy(f"{__name__}.forward_ad")
     functional = _Lazy(f"{__name__}.functional")
+    profiler = _Lazy(f"{__name__}.profiler")
 
 
 _sys.modules[__name__].__class__ = _Package

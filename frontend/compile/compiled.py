@@ -46,9 +46,9 @@ def reset() -> None:
 
 
 @contextmanager
-def measuring() -> Iterator[kernel_times.Session]:
+def measuring(log: bool = True) -> Iterator[kernel_times.Session]:
     """Inside the block calls of compiled functions measure their kernels (`runtime/kernel_times.py`)."""
-    with kernel_times.measuring() as session:
+    with kernel_times.measuring(log) as session:
         _rebind()
         try:
             yield session
@@ -243,12 +243,10 @@ class CompiledFunction:
             session = measure
         elif measure is not None:
             self(*measure)  # compiled, and its pages touched, before it counts
-            with measuring() as session:
+            with measuring(log=False) as session:
                 for _ in range(repeats):
                     self(*measure)
-        return Report.of(
-            self._name, self._current(), self._history.compiles, self._history.retraces, session
-        )
+        return Report.of(self._name, self._current(), self._history.compiles, self._history.retraces, session)
 
     def explain(self) -> Explanation:
         """What was traced, what calls rely on, why it was compiled again, and what was decided: a text when printed,

@@ -1,0 +1,44 @@
+"""`torch.autograd.profiler`: the older names of `torch.profiler`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..profiler.session import profile as _profile
+from ..profiler.session import record_function
+
+
+class profile(_profile):
+    """`torch.profiler.profile` that can be turned off: with `enabled=False` nothing is recorded.
+
+    https://docs.pytorch.org/docs/stable/autograd.html#profiler
+    """
+
+    def __init__(
+        self,
+        enabled: bool = True,
+        *,
+        use_cuda: bool = False,
+        use_device: str | None = None,
+        record_shapes: bool = False,
+        with_flops: bool = False,
+        profile_memory: bool = False,
+        with_stack: bool = False,
+        with_modules: bool = False,
+        use_kineto: bool = False,
+        use_cpu: bool = True,
+        experimental_config: Any = None,
+        acc_events: bool = False,
+        custom_trace_id_callback: Any = None,
+        post_processing_timeout_s: float | None = None,
+    ):
+        super().__init__(record_shapes=record_shapes, experimental_config=experimental_config)
+        self.enabled = enabled
+
+    def start(self) -> None:
+        """Begin, where it is enabled."""
+        if self.enabled:
+            super().start()
+
+
+__all__ = ["profile", "record_function"]
