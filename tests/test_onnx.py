@@ -146,6 +146,31 @@ def test_branches_and_loops():
         torch.testing.assert_close(compiled(x), x + 3 * x.abs())
 
 
+def test_weights_in_branches_are_parameters():
+    weights = [RNG.normal(size=(10, 10)).astype(np.float32) for _ in range(2)]
+    branches = []
+    for name, weight in zip(("small", "large"), weights):
+        product = helper.make_node("MatMul", ["x", "w"], [f"{name}_y"])
+        tensor = numpy_helper.from_array(weight, "w")
+        nodes, initializers = [product], [tensor]
+        if name == "large":
+            nodes, initializers = [helper.make_node("Constant", [], ["w"], value=tensor), product], []
+        branches.append(helper.make_graph(nodes, name, [], [info(f"{name}_y")], initializers))
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["top"], keepdims=0),
+        helper.make_node("Less", ["top", "limit"], ["c"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]
+    net = load(model(nodes, [info("x", [2, 10])], [info("y", [2, 10])], limit=np.float32(2)))
+    assert {name for name, _ in net.named_parameters()} == {"limit", "small.w", "large.w"}
+    for scale, weight in zip((1, 3), weights):
+        x = torch.full((2, 10), float(scale))
+        torch.testing.assert_close(net(x), x @ torch.from_numpy(weight))
+        torch.testing.assert_close(torch.compile(net)(x), x @ torch.from_numpy(weight))
+    net(x).sum().backward()
+    assert net.large.w.grad is not None and net.small.w.grad is None
+
+
 def test_functions_of_the_file():
     scaled = helper.make_function(
         "own", "Scaled", ["v"], ["w"],

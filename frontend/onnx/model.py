@@ -7,6 +7,7 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,10 @@ from . import (  # noqa: F401  (fill the table)
     shapes,
     signals,
 )
+from .hoisting import SMALL, hoist
 from .interpreter import Interpreter, fold, names_inside
 from .reading import GraphPlan, Reader, read_model
 from .table import DTYPES, ONNXError, Value, as_tensor, tensor_of
-
-# Integer constants up to this size may be shapes, indices or axes, which have to be numbers; larger ones are tensors.
-_SMALL = 64
 
 
 class Scope(Module):
@@ -63,7 +62,7 @@ class GraphModule(Module):
         self.opset_version = reader.opsets.get("", 0)
         self.original_names: dict[str, str] = {}
         self._operators = Counter(node.op_type for node in plan.nodes)
-        plan, constants = fold(plan)
+        plan, constants = fold(hoist(plan))
         self._places: dict[str, tuple[Module, str]] = {}
         self._arrays: dict[str, Value] = {}
         static, state, floats = _uses(plan)
@@ -74,7 +73,7 @@ class GraphModule(Module):
         for name, value in constants.items():
             if name in used:
                 self._enter_constant(name, value)
-        self._interpreter = Interpreter(plan, reader)
+        self._interpreter = Interpreter(replace(plan, constants={}), reader)
 
     def _enter(self, name: str, array: np.ndarray[Any, Any], static: bool, state: bool) -> None:
         if array.dtype.name not in DTYPES:
@@ -86,14 +85,14 @@ class GraphModule(Module):
             self._places[name] = owner, attribute
             return
         owner.register_buffer(attribute, tensor)
-        if static or (not tensor.is_floating_point() and array.size <= _SMALL):
+        if static or (not tensor.is_floating_point() and array.size <= SMALL):
             self._arrays[name] = array  # the buffer's memory
         else:
             self._places[name] = owner, attribute
 
     def _enter_constant(self, name: str, value: Value) -> None:
         """A value that the nodes gave at load; large ones are buffers that checkpoints do not hold."""
-        if isinstance(value, np.ndarray) and value.size > _SMALL and value.dtype.name in DTYPES:
+        if isinstance(value, np.ndarray) and value.size > SMALL and value.dtype.name in DTYPES:
             owner, attribute = self._place(name)
             owner.register_buffer(
                 attribute, tensor_of(np.require(value, requirements=["C", "W"])), persistent=False
