@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import struct
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,9 +70,7 @@ class ExportedLibrary:
         self.path = Path(path).resolve()
         if not self.path.is_file():
             raise FileNotFoundError(f"no library {os.fspath(path)}")
-        with self.path.open("rb") as file:
-            if file.read(4) != b"\x7fELF":
-                raise OSError(f"{self.path} is not a shared library")
+        _check_file(self.path)
         self._library = ctypes.CDLL(str(self.path))
         self.name = self._own_name()
         version = self._function("abi_version", ctypes.c_int32)()
@@ -200,6 +199,20 @@ class ExportedLibrary:
 
     def __repr__(self) -> str:
         return f"<exported {self.name}({', '.join(map(str, self.inputs))}) -> {', '.join(map(str, self.outputs))}>"
+
+
+def _check_file(path: Path) -> None:
+    """OSError unless the file is a whole ELF file of 64 bits: the system would map a part of one, and the process would
+    end where the rest is missing."""
+    with path.open("rb") as file:
+        head = file.read(64)
+        size = os.fstat(file.fileno()).st_size
+    if len(head) < 64 or head[:5] != b"\x7fELF\x02":
+        raise OSError(f"{path} is not a shared library")
+    # The table of sections, which linkers write last: its place, the size of an entry, how many there are.
+    (place,), (entry, count) = struct.unpack_from("<Q", head, 40), struct.unpack_from("<HH", head, 58)
+    if place + entry * count > size:
+        raise OSError(f"{path} is cut off: it has {size} bytes, and says {place + entry * count}")
 
 
 _OWN = [f"{name}_" if name == "bool" else name for name in DTYPES]

@@ -311,7 +311,12 @@ def test_a_run_without_weights_gets_a_status(folder: Path, tmp_path: Path) -> No
     assert take(ctypes.c_void_p(data.ctypes.data + start), ctypes.c_int64(64)) == WRONG_WEIGHTS
 
 
-def test_other_files_are_no_libraries(tmp_path: Path) -> None:
+def test_other_files_are_no_libraries(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "mlp.so").read_bytes()
+    for size in (0, 3, 63, 64, 1000, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "part.so").write_bytes(whole[:size])
+        with pytest.raises(OSError, match=r"is cut off|not a shared library"):
+            torch.load_exported(tmp_path / "part.so")
     with pytest.raises(FileNotFoundError, match="no library"):
         torch.load_exported(tmp_path / "none.so")
     (tmp_path / "text.so").write_text("hello")
