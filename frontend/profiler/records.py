@@ -9,10 +9,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import CodeType
 from typing import Any
 
 from ..compile.compiled import measuring
@@ -73,6 +72,7 @@ class Recorder:
         self.shapes = shapes
         self.recording = Recording()
         self.session: Session | None = None
+        self._noted: list[tuple[Any, ...]] = []
         self._open = ExitStack()
 
     def start(self) -> None:
@@ -80,8 +80,9 @@ class Recorder:
         global _active
         self.session = self._open.enter_context(measuring())
         self._open.enter_context(tracked_module_paths())
-        setattr(EAGER, "apply", self._apply)  # noqa: B010  (mypy would see a method assigned)
-        setattr(EAGER, "write", self._write)  # noqa: B010
+        apply, write = self._hooks()
+        setattr(EAGER, "apply", apply)  # noqa: B010  (mypy would see a method assigned)
+        setattr(EAGER, "write", write)  # noqa: B010
         _active = self
         self.recording.begin = time.perf_counter_ns()
 
@@ -95,6 +96,8 @@ class Recorder:
         self._open.close()
         assert self.session is not None, "start comes first"
         session = self.session
+        found.records += [_record(*noted) for noted in self._noted]
+        found.records.sort(key=lambda r: r.end)
         found.launches = [line for line in session.launch_times() if line.calls]
         found.records += [
             Record("call", f"compiled {c.graph}", c.begin, c.end, c.thread) for c in session.calls
@@ -112,34 +115,96 @@ class Recorder:
             Record("range", name, begin, time.perf_counter_ns(), threading.get_ident(), file, line)
         )
 
-    def _apply(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
-        begin = time.perf_counter_ns()
-        results = type(EAGER).apply(EAGER, op, operands, attrs)
-        end = time.perf_counter_ns()
-        size = 0
-        if op.name not in ALIASING:
-            for result in results:
-                size += result._array.nbytes  # type: ignore[union-attr]
-        self._note(op.name, begin, end, size, operands)
-        return results
-
-    def _write(self, target: Tensor, new: Tensor) -> None:
-        begin = time.perf_counter_ns()
-        type(EAGER).write(EAGER, target, new)
-        self._note("write", begin, time.perf_counter_ns(), 0, (target, new))
-
-    def _note(self, name: str, begin: int, end: int, size: int, operands: Sequence[Tensor]) -> None:
-        file, line = user_place()
-        shapes = tuple(tuple(map(int, t.shape)) for t in operands) if self.shapes else ()
-        self.recording.records.append(
-            Record(
-                "op", name, begin, end, threading.get_ident(), file, line, current_module_path(), size, shapes
-            )
+    def _hooks(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """What stands in for `EAGER.apply` and `EAGER.write`. An op takes some microseconds, so a hook looks up as
+        little as it can and leaves a tuple, from which `_record` makes a `Record` in the end."""
+        compute, copy = EAGER.apply, EAGER.write
+        append, clock, thread, shapes = (
+            self._noted.append,
+            time.perf_counter_ns,
+            threading.get_ident,
+            self.shapes,
         )
+
+        def apply(op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
+            begin = clock()
+            results = compute(op, operands, attrs)
+            end = clock()
+            size = 0
+            if op.name not in ALIASING:
+                for result in results:
+                    size += result._array.nbytes  # type: ignore[union-attr]
+            frame: Any = sys._getframe(1)
+            while frame is not None and _is_own(frame.f_code.co_filename):
+                frame = frame.f_back
+            place = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+            append(
+                (
+                    op.name,
+                    begin,
+                    end,
+                    thread(),
+                    place,
+                    current_module_path(),
+                    size,
+                    _shapes(operands) if shapes else (),
+                )
+            )
+            return results
+
+        def write(target: Tensor, new: Tensor) -> None:
+            begin = clock()
+            copy(target, new)
+            end = clock()
+            frame: Any = sys._getframe(1)
+            while frame is not None and _is_own(frame.f_code.co_filename):
+                frame = frame.f_back
+            place = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+            append(
+                (
+                    "write",
+                    begin,
+                    end,
+                    thread(),
+                    place,
+                    current_module_path(),
+                    0,
+                    _shapes((target, new)) if shapes else (),
+                )
+            )
+
+        return apply, write
+
+
+class _Own(dict[str, bool]):
+    """Whether a file is vitrify's own, found out once for each."""
+
+    def __missing__(self, file: str) -> bool:
+        found = self[file] = is_own_file(file)
+        return found
+
+
+_is_own = _Own().__getitem__
+
+
+def _shapes(tensors: Sequence[Tensor]) -> Shapes:
+    return tuple(tuple(map(int, t.shape)) for t in tensors)
+
+
+def _record(
+    name: str,
+    begin: int,
+    end: int,
+    thread: int,
+    place: tuple[str, int],
+    module: str,
+    size: int,
+    shapes: Shapes,
+) -> Record:
+    return Record("op", name, begin, end, thread, *place, module, size, shapes)
 
 
 _active: Recorder | None = None
-_own: dict[CodeType, bool] = {}
 
 
 def active() -> Recorder | None:
@@ -150,16 +215,10 @@ def active() -> Recorder | None:
 def user_place() -> tuple[str, int]:
     """File and line of the innermost frame that is the user's, ("", 0) where none is. As `locations.user_location`, for
     the price of a look-up for each frame."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        own = _own.get(code)
-        if own is None:
-            own = _own[code] = is_own_file(code.co_filename)
-        if not own:
-            return code.co_filename, frame.f_lineno
-        frame = frame.f_back  # type: ignore[assignment]
-    return "", 0
+    frame: Any = sys._getframe(1)
+    while frame is not None and _is_own(frame.f_code.co_filename):
+        frame = frame.f_back
+    return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 def _kernel_runs(session: Session) -> list[Record]:
