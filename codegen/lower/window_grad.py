@@ -167,7 +167,7 @@ def _by_remainder(
     for size, s in zip(sizes, attrs["stride"]):
         whole, left = dims.floordiv(size, s), dims.mod(size, s)
         assert isinstance(left, int)
-        pieces.append([(0, whole, s)] + ([(whole, 1, left)] if left else []))
+        pieces.append(([(0, whole, s)] if whole != 0 else []) + ([(whole, 1, left)] if left else []))
     for chosen in every(*pieces):
 
         def make(
