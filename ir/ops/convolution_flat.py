@@ -24,7 +24,7 @@ Ints = tuple[int, ...]
 CACHED_ELEMENTS = 1 << 18
 # Which is the faster, measured on one core of an x86-64 server. Products of fewer rows cost less than adding them to the
 # others; with more channels than these the copies that im2col makes cost little beside its one large product.
-FEWEST_ROWS, MOST_OUTER, MOST_INNER_FOR_WEIGHT = 32, 64, 32
+FEWEST_ROWS, MOST_OUTER, MOST_INNER_FOR_WEIGHT = 24, 64, 32
 ALL = slice(None)
 MOST_WASTE = 1.5  # columns computed over columns kept
 

@@ -187,13 +187,33 @@ def _max_grad_infer(x: TensorType, dy: TensorType, **attrs: Any) -> TensorType:
     return x
 
 
+# Gradients are computed for so many elements at a time: their temporaries stay in the cache.
+CACHED_ELEMENTS = 1 << 16
+
+
 def _max_grad_numpy(x: Array, dy: Array, **attrs: Any) -> Array:
+    lead = x.ndim - len(attrs["kernel"])
+    planes, plane = x.reshape(-1, *x.shape[lead:]), max(1, math.prod(x.shape[lead:]))
+    planes_dy, result = dy.reshape(-1, *dy.shape[lead:]), np.empty(planes.shape, dy.dtype)
+    step = max(1, CACHED_ELEMENTS // plane)
+    for start in range(0, len(planes), step):
+        part = slice(start, start + step)
+        result[part] = _max_grad_planes(planes[part], planes_dy[part], **attrs)
+    return result.reshape(x.shape)
+
+
+def _max_grad_planes(x: Array, dy: Array, **attrs: Any) -> Array:
     padded, _, positions = _max_windows(x, **attrs)
     grad = np.zeros(padded.shape, dy.dtype)
+    # Each dy's bits, kept where its position wins: NumPy's choice between dy and 0 goes element by element.
+    integer = np.dtype(f"i{dy.dtype.itemsize}")
+    bits = np.ascontiguousarray(dy).view(integer)
     for position, wins in zip(positions, _winners(padded, positions)):
-        grad[position] += np.where(wins, dy, dy.dtype.type(0))
-    rank = len(attrs["kernel"])
-    return grad[_inside(attrs["padding"], x.shape[x.ndim - rank :])].copy()
+        mask = wins.astype(integer)
+        np.negative(mask, out=mask)
+        mask &= bits
+        grad[position] += mask.view(dy.dtype)
+    return grad[_inside(attrs["padding"], x.shape[x.ndim - len(attrs["kernel"]) :])]
 
 
 def _max_gather_infer(x: TensorType, g: TensorType, **attrs: Any) -> TensorType:
