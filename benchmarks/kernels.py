@@ -1,6 +1,6 @@
-"""Matrix products and convolutions side by side with PyTorch (MKL and oneDNN), one kernel at a time.
+"""Matrix products, convolutions and fused loops side by side with PyTorch (MKL and oneDNN), one kernel at a time.
 
-    python benchmarks/kernels.py [--threads 1,2] [--only gemm,lenet,conv,batch1] [--seconds 0.5]
+    python benchmarks/kernels.py [--threads 1,2] [--only gemm,lenet,conv,batch1,loops] [--seconds 0.5]
 
 Each row compiles one op as a graph of its own and calls its native entry; PyTorch runs the same op on the
 same arrays in the same process, in turn with it, block by block. Figures are medians: GFLOP/s of useful work,
@@ -129,11 +129,46 @@ def conv_rows() -> Iterator[Row]:
     yield from convolution("depthwise 96 on 56", (2, 96, 56, 56), (96, 1, 3, 3), padding=1, groups=96)
 
 
+def loop_rows() -> Iterator[Row]:
+    """Row reductions and costly functions; "flops" counts elements, so that the rates are elements a second."""
+    functional = torch.nn.functional
+
+    def row(
+        name: str, graph: Callable[..., Value], reference: Callable[..., torch.Tensor], *shapes: Shape
+    ) -> Row:
+        return Row(
+            f"{name} {'x'.join(map(str, shapes[0]))}", shapes, int(np.prod(shapes[0])), graph, reference
+        )
+
+    for shape in ((8192, 1024), (1024, 4096), (128, 32000)):
+        yield row("softmax", lambda F, x: F.softmax(x, dim=1), lambda x: functional.softmax(x, 1), shape)
+        yield row(
+            "logsoftmax", lambda F, x: F.log_softmax(x, dim=1), lambda x: functional.log_softmax(x, 1), shape
+        )
+    for size in (1 << 16, 1 << 22):
+        yield row("gelu", lambda F, x: F.gelu(x, approximate="none"), functional.gelu, (size,))
+    yield row("erf", lambda F, x: F.erf(x), torch.erf, (1 << 16,))
+    yield row(
+        "layernorm",
+        lambda F, x, w, b: F.standardize(x, w, b, dims=(1,), eps=1e-5),
+        lambda x, w, b: functional.layer_norm(x, x.shape[1:], w, b),
+        *((8192, 768), (768,), (768,)),
+    )
+    yield row(
+        "batchnorm",
+        lambda F, x, w, b: F.standardize(x, w, b, dims=(0,), eps=1e-5),
+        lambda x, w, b: functional.batch_norm(x, None, None, w, b, True),
+        *((4096, 256), (256,), (256,)),
+    )
+    yield row("sum over 0", lambda F, x: F.sum(x, dims=(0,), keepdim=False), lambda x: x.sum(0), (8192, 768))
+
+
 TABLES: dict[str, Callable[[], Iterator[Row]]] = {
     "gemm": gemm_rows,
     "lenet": lenet_rows,
     "conv": conv_rows,
     "batch1": lambda: lenet_rows(1, gradients=False),
+    "loops": loop_rows,
 }
 
 

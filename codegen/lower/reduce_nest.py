@@ -258,7 +258,7 @@ class _ColumnForm(_Form):
         axis = self.axis
         assert axis is not None and isinstance(axis.extent, int)
         vectors = -(-axis.extent // self.lanes)
-        per_block = min(ACCUMULATORS, vectors)
+        per_block = min(self._block_vectors(vectors), vectors)
         count = -(-vectors // per_block)
         var = self.names("p")
         start = dims.symbol(var, 0, count - 1) * (per_block * self.lanes)
@@ -269,6 +269,15 @@ class _ColumnForm(_Form):
         body = self._block({}, start, counts)
         cost = dims.floordiv(total, count) if isinstance(total, int) else total
         return (For(var, count, body, "parallel"),), cost
+
+    def _block_vectors(self, vectors: int) -> int:
+        """Vectors in a block. A plain sum takes half the registers, so that it reads long pieces of each row, but leaves
+        four blocks to share."""
+        rows = self.rows
+        if len(rows.stages) > 1 or rows.along:
+            return ACCUMULATORS
+        held = self.ctx.target.registers // (2 * max(1, len(rows.stages[0].reductions)))
+        return max(ACCUMULATORS, min(held, vectors // 4))
 
     def _block(
         self, bound: dict[str, DimLike], start: DimLike, counts: Sequence[DimLike]
