@@ -17,13 +17,13 @@ from ..ir.graph import Graph, Value
 from ..ir.types import TensorType
 from ..nn.modules.paths import tracked_module_paths
 from ..nn.modules.structure import structure_version
-from ..tensor import Tensor
+from ..tensor import Storage, Tensor
 from . import pytree
 from .capture_names import Describer
 from .locations import error_location
 from .sources import ArgumentSource, Guard, Source, TensorSource
 from .tape_gradients import append_tape, has_own_gradients
-from .tracer import Condition, TracedStorage, TraceError, Tracer, array_type, static_or_symbolic
+from .tracer import Condition, TraceError, Tracer, array_type, static_or_symbolic
 
 
 @dataclass(frozen=True)
@@ -218,9 +218,13 @@ def _finish(
     tracer.settle_data()
     grads = list(_grad_effects(tracer, placeholders, paths, outputs))
     writes: dict[int, int] = {}
+    sharing: dict[Storage | None, list[Source]] = {}
+    for source in tracer.sources:
+        sharing.setdefault(_storage_of(source, leaves), []).append(source)
     for traced in tracer.storages.values():
         if traced.input is not None and traced.value is not traced.initial:
-            _check_written(tracer, traced, leaves)
+            source = tracer.sources[traced.input]
+            _check_written(source, sharing[_storage_of(source, leaves)])
             writes[len(outputs)] = traced.input
             outputs.append(traced.value)
     conditions = {len(outputs) + i: c for i, c in enumerate(tracer.conditions.values())}
@@ -309,19 +313,17 @@ def _grad_effects(
             outputs.append(tracer.read(tensor._grad))
 
 
-def _check_written(tracer: Tracer, written: TracedStorage, leaves: Sequence[Any]) -> None:
+def _storage_of(source: Source, leaves: Sequence[Any]) -> Storage | None:
+    if isinstance(source, ArgumentSource):
+        storage: Storage = leaves[source.position]._storage
+        return storage
+    return source.tensor._storage if isinstance(source, TensorSource) else None
+
+
+def _check_written(source: Source, sharing: Sequence[Source]) -> None:
     """An argument that is written must not share memory with another input: the graph would not see the write."""
-    assert written.input is not None
-    source = tracer.sources[written.input]
-
-    def storage_of(source: Source) -> Any:
-        if isinstance(source, ArgumentSource):
-            return leaves[source.position]._storage
-        return source.tensor._storage if isinstance(source, TensorSource) else None
-
-    mine = storage_of(source)
-    for other in tracer.sources:
-        if other is not source and storage_of(other) is mine:
+    for other in sharing:
+        if other is not source:
             raise TraceError(
                 f"{source.path} is changed in place and shares memory with {other.path}; pass a clone() of one of them"
             )
