@@ -315,9 +315,7 @@ class _EntryEmitter:
         return cost, ops.instruction("and", [enough, both], dtypes.bool_)
 
 
-def _entry(
-    program: Program, names: list[str], target: Target, measure: bool
-) -> tuple[str, dict[str, str]]:
+def _entry(program: Program, names: list[str], target: Target, measure: bool) -> tuple[str, dict[str, str]]:
     e = _EntryEmitter(program, target, measure)
     most = max((len(launch.args) for launch in program.launches), default=0)
     e.w.entry += [
