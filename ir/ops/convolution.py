@@ -248,8 +248,8 @@ def _input_grad_infer(
 def _reversed(w: Array, groups: int) -> Array:
     """The kernels reversed, and of each group the in and out channels exchanged."""
     outer, inner, *kernel = w.shape
-    turned = w[(..., *(slice(None, None, -1) for _ in kernel))]
-    exchanged = turned.reshape(groups, outer // groups, inner, *kernel).swapaxes(1, 2)
+    backwards: tuple[Any, ...] = (..., *(slice(None, None, -1) for _ in kernel))
+    exchanged = w[backwards].reshape(groups, outer // groups, inner, *kernel).swapaxes(1, 2)
     return exchanged.reshape(groups * inner, outer // groups, *kernel)
 
 

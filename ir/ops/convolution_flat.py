@@ -29,6 +29,11 @@ ALL = slice(None)
 MOST_WASTE = 1.5  # columns computed over columns kept
 
 
+def _at(*index: Any) -> Any:
+    """An index into an array, of slices and numbers."""
+    return index
+
+
 class FlatWindows:
     """Where windows of stride 1 lie in flat padded images of `sizes` + 2 `padding` elements."""
 
@@ -48,7 +53,7 @@ class FlatWindows:
         images, channels = x.shape[:2]
         if any(self.padding):
             padded = np.zeros((images, channels, *self.padded), x.dtype)
-            padded[(..., *(slice(p, n - p) for p, n in zip(self.padding, self.padded)))] = x
+            padded[_at(..., *(slice(p, n - p) for p, n in zip(self.padding, self.padded)))] = x
             x = padded
         flat = np.ascontiguousarray(x).reshape(images, channels, -1)
         last, length = self.kernel[-1], self.starts[-1] + self.reach
@@ -68,7 +73,7 @@ class FlatWindows:
         return (
             memory,
             memory[..., : self.reach],
-            memory.reshape(*batch, *shape)[(..., *map(slice, self.lengths))],
+            memory.reshape(*batch, *shape)[_at(..., *map(slice, self.lengths))],
         )
 
 
@@ -91,7 +96,9 @@ def conv(x: Array, w: Array, lengths: Ints, padding: Ints, dilation: Ints) -> Ar
     """The convolution, of stride 1 and one group."""
     outer, inner, *kernel = w.shape
     windows = FlatWindows(x.shape[2:], tuple(kernel), lengths, padding, dilation)
-    rows = [np.ascontiguousarray(w[(ALL, ALL, *o)]).reshape(outer, inner * kernel[-1]) for o in windows.outer]
+    rows = [
+        np.ascontiguousarray(w[_at(ALL, ALL, *o)]).reshape(outer, inner * kernel[-1]) for o in windows.outer
+    ]
     y = np.empty((x.shape[0], outer, *lengths), x.dtype)
     for images in _chunks(x.shape[0], inner * kernel[-1] * prod(windows.padded)):
         columns = windows.columns(x[images])
@@ -117,5 +124,5 @@ def weight_grad(x: Array, dy: Array, weight_size: Ints, padding: Ints, dilation:
         inside[...] = dy[images]
         for offset, piece in windows.pieces(columns):
             found = np.matmul(rows, piece.swapaxes(1, 2)).sum(0)
-            total[(ALL, ALL, *offset)] += found.reshape(outer, inner, kernel[-1])
+            total[_at(ALL, ALL, *offset)] += found.reshape(outer, inner, kernel[-1])
     return total
