@@ -1,4 +1,4 @@
-"""The operations of the scalar protocol that no hardware has, as formulas over those it has: one table for all emitters."""
+"""The operations of the scalar protocol that no hardware has, as formulas over those it has."""
 
 from __future__ import annotations
 

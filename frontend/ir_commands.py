@@ -96,7 +96,8 @@ def _run(options: argparse.Namespace) -> int:
     inputs = chosen_inputs(graph, stored)
     found = run_native(graph, inputs) if options.native else interpreter.run(graph, inputs)
     if options.output:
-        np.savez(options.output, **{v.name: array for v, array in zip(graph.outputs, found)})
+        arrays: dict[str, Any] = {v.name: array for v, array in zip(graph.outputs, found)}
+        np.savez(options.output, **arrays)
         return 0
     for value, array in zip(graph.outputs, found):
         print(f"%{value.name}: {value.type} =\n{array}")

@@ -21,7 +21,6 @@ from .graph import Graph, Location, Node, Provenance, Value
 from .op import Op, op_named
 from .types import TensorType
 
-
 # A step of a scan: (builder, states, elements of the sequences, invariants) -> (next states, results).
 Step = Callable[[Any, tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]], tuple[Sequence[Any], Sequence[Any]]]
 

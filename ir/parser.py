@@ -193,7 +193,9 @@ class _Parser:
             self.fail(f"expected the end of the text after the graph, found {self.token}")
         try:
             if region:
-                return verify_region(graph, {name: dims.symbols(dim)[0] for name, dim in self.symbols.items()})
+                return verify_region(
+                    graph, {name: dims.symbols(dim)[0] for name, dim in self.symbols.items()}
+                )
             return verify(graph)
         except IRError as error:
             self.fail(str(error), start, error)

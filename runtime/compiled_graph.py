@@ -176,7 +176,9 @@ class CompiledGraph:
             raise RuntimeError(f"{self.traced.name}: generated code reported the unknown status {code}")
         if self.options.lower.check_finite and code in self.program.finite_checks:
             nan_only = self.options.lower.check_finite == "nan"
-            raise finite_error(self.program, self.program.finite_checks[code], self.traced.name, nan_only, memory)
+            raise finite_error(
+                self.program, self.program.finite_checks[code], self.traced.name, nan_only, memory
+            )
         raise IndexError(text)
 
     # -- looking inside --------------------------------------------------------------------------------------

@@ -147,7 +147,9 @@ class _Call:
         ]
         places = list(enumerate(data["places"]))
         self.output_of = {i: int(place[1]) for i, place in places if place and place[0] == "output"}
-        self.offset_of = {i: dims.from_data(place[1]) for i, place in places if place and place[0] == "memory"}
+        self.offset_of = {
+            i: dims.from_data(place[1]) for i, place in places if place and place[0] == "memory"
+        }
 
     def run(self, args: Any, values: Any, late: LateMemory | None) -> bool:
         """Compute from the buffers at `args` into those that follow them; False where the sizes told are not wanted."""

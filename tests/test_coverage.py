@@ -24,8 +24,8 @@ def test_presence():
     assert has("torch", "zeros") and has("torch", "nn") and has("torch.Tensor", "add_")
     assert has("torch", "newaxis")  # which is None
     assert not has("torch", "package") and not has("torch.Tensor", "sparse_mask")
-    # Ours is a file of that name, PyTorch's a class.
-    assert "layout" in torch_names()["torch"] and not has("torch", "layout")
+    # PyTorch has it, we do not.
+    assert "package" in torch_names()["torch"] and not has("torch", "package")
 
 
 def test_reasons():

@@ -183,7 +183,7 @@ def test_a_piece_of_a_sequence_is_read_where_it_lies():
 
     (final,), _ = F.scan(step, (s,), (rows, uneven), length=6)
     program = check(F.finish([final]))
-    first, second = (
+    first, _ = (
         {b.index for launch in program.launches for b in launch.args if isinstance(b, Part) and b.of is whole}
         for whole in (program.inputs[1], program.arena[0])
     )

@@ -86,7 +86,8 @@ class CompiledBackward(Node):
             self.binding.give_back(record)
         assert found is not None, "saved arrays have the types they were bound for"
         return [
-            apply_views(F, wrap(a), views) if need else None for a, need, views in zip(found, needs, self.views)
+            apply_views(F, wrap(a), views) if need else None
+            for a, need, views in zip(found, needs, self.views)
         ]
 
 

@@ -248,7 +248,9 @@ declare(
         "The eigenvalues of `linalg_eigh`.",
         infer=lambda a, UPLO: _eigh_infer(a, UPLO)[0],
         numpy=lambda a, UPLO: (
-            np.linalg.eigvalsh(a, "U" if UPLO in "Uu" else "L") if np.isfinite(a).all() else _eigh_numpy(a, UPLO)[0]
+            np.linalg.eigvalsh(a, "U" if UPLO in "Uu" else "L")
+            if np.isfinite(a).all()
+            else _eigh_numpy(a, UPLO)[0]
         ),
         attrs=UPLO,
         lowering="host",

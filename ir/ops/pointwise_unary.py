@@ -486,8 +486,8 @@ def _convert_scalar(s: Any, x: Any, dtype: DType) -> Any:
 declare(
     Op(
         "convert",
-        "x as another dtype: of complex numbers the real part, floats to integers toward zero, to narrower floats rounded half to even, to "
-        "bool by x != 0. A float outside the integer type's range gives some integer.",
+        "x as another dtype: of complex numbers the real part, floats to integers toward zero, to narrower floats "
+        "rounded half to even, to bool by x != 0. A float outside the integer type's range gives some integer.",
         infer=_convert_infer,
         numpy=_convert_numpy,
         attrs={"dtype": Attr("dtype")},

@@ -262,9 +262,7 @@ declare(
         level="composite",
         decompose=lambda F, parameter, x: F.add(x, F.constant(0.0, F.type_of(x).dtype)),
         vjp=lambda F, ctx, dy: [
-            F.full(
-                shape=F.type_of(ctx.inputs[0]).shape, value=0.0, dtype=F.type_of(ctx.inputs[0]).dtype
-            ),
+            F.full(shape=F.type_of(ctx.inputs[0]).shape, value=0.0, dtype=F.type_of(ctx.inputs[0]).dtype),
             dy,
         ],
         saves=("input:0",),

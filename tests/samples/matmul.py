@@ -124,12 +124,15 @@ torch.einsum("ij->j", a)
 torch.tensordot(p, q, dims=([0, 2], [0, 1]))
 """
 
-INTEGER = COMMON + """
+INTEGER = (
+    COMMON
+    + """
 torch.trace(c)
 torch.vdot(v, a[0])
 torch.linalg.matrix_power(c[:, :3], 3)
 torch.linalg.multi_dot([a, b, c.T])
 """
+)
 
 FAMILY = Family(
     inputs={

@@ -1,4 +1,3 @@
-
 """Modules: activations, linear layers, normalization, dropout, recurrent layers, attention, transformers, containers."""
 
 from __future__ import annotations

@@ -145,7 +145,10 @@ FAMILY = Family(
     },
     samples=_lines(
         [f"torch.{n}(x)" for n in _UNARY if n != "reciprocal"],
-        [f"torch.{n}(m)" for n in [*_INSIDE[::2], "atan", "asinh", "acosh", "sinh", "cosh", "sinc", "exp2", "sgn"]],
+        [
+            f"torch.{n}(m)"
+            for n in [*_INSIDE[::2], "atan", "asinh", "acosh", "sinh", "cosh", "sinc", "exp2", "sgn"]
+        ],
         ["torch.float_power(m, 2)", "torch.float_power(p, m[:1])", "m.isreal()"],
         ["torch.reciprocal(p)"],
         [f"y.{n}()" for n in _UNARY],

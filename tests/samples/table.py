@@ -265,7 +265,9 @@ def encode(value: Any, arrays: list[Array]) -> Any:
             stored = stored.float()
         if stored.is_complex():
             stored = stored.resolve_conj()
-        arrays.append(np.array(stored.clone().numpy()))  # a clone: PyTorch has tensors of zeros without memory
+        arrays.append(
+            np.array(stored.clone().numpy())
+        )  # a clone: PyTorch has tensors of zeros without memory
         return {"tensor": len(arrays) - 1, "dtype": dtype}
     if isinstance(value, np.ndarray):
         arrays.append(value.copy())
