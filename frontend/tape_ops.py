@@ -234,6 +234,7 @@ Reads = tuple[frozenset[int], frozenset[int]]
 
 
 _reads_of: dict[Any, Reads] = {}
+_DECIDING = frozenset({bool, str, tuple})
 
 
 def _reads(
@@ -248,10 +249,13 @@ def _reads(
     `x * 2` needs no `x` for the gradient of x. Which ones a rule reads is seen by running it once on graph values.
     """
     needs = tuple([edge is not None for edge in edges])
-    modes = [v for v in attrs.values() if type(v) is bool or type(v) is str]
+    # Numbers do not decide what a rule reads; choices do, and how many steps, dims or pieces there are.
+    modes = [v for v in attrs.values() if type(v) in _DECIDING]
     key = (op, needs, *[t.ndim for t in operands], *modes)
     found = _reads_of.get(key)
     if found is None:
+        if len(_reads_of) >= 1 << 14:
+            _reads_of.clear()
         declared = tuple(
             _declared(op, side, len(v)) for side, v in (("input", operands), ("output", results))
         )

@@ -338,3 +338,11 @@ def test_a_gradient_may_have_a_dtype_of_its_own():
     x.grad = torch.ones(2, dtype=torch.float16)
     with pytest.raises(RuntimeError, match="grad_dtype can only be set on leaf tensors"):
         (x * 1).grad_dtype = torch.float64
+
+
+def test_what_a_gradient_reads_depends_on_the_number_of_steps():
+    net = torch.nn.LSTM(2, 3)
+    net(torch.randn(1, 1, 2))[0].sum().backward()  # one step: the gradient does not read the output
+    x = torch.randn(4, 1, 2)
+    net(x)[0].sum().backward()
+    assert net.weight_hh_l0.grad.abs().sum() > 0
