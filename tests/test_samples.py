@@ -51,7 +51,7 @@ def compiled_samples() -> Iterator[Any]:
             yield pytest.param(sample, marks=pytest.mark.slow if later else (), id=ids(sample))
 
 
-@pytest.mark.parametrize("sample", compiled_samples())
+@pytest.mark.parametrize("sample", list(compiled_samples()))
 def test_compiled(sample: Sample) -> None:
     check(sample, run(torch, family(sample.family), sample, compile=True))
 
