@@ -142,9 +142,17 @@ class Failing(Numbers):
     def __getitem__(self, i):
         if i == 11:
             raise KeyError("eleven")
-        if i == 13:
-            os._exit(3)
         return i
+
+
+class Dying(Numbers):
+    def __getitem__(self, i):
+        os._exit(3)
+
+
+def test_a_worker_that_dies_is_noticed():
+    with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid\(s\) \d+\) exited unexpectedly"):
+        next(iter(DataLoader(Dying(), num_workers=1)))
 
 
 def test_an_error_in_a_worker_is_raised():
