@@ -59,7 +59,7 @@ ON_PURPOSE = (
     (r"torch\.(ao|masked|library|export)$", "front ends to PyTorch's own kernels, graphs and prototypes"),
     (r"torch\.quasirandom$", "Sobol sequences, whose tables of direction numbers are 4 MB"),
     (
-        r"torch\.autograd\.profiler_util$|^region_activation_memory_budget$",
+        r"torch\.autograd\.profiler_util$|region_activation_memory_budget$",
         "PyTorch's own profiler and partitioner",
     ),
     (r"^NestedIOFunction$", "PyTorch's own internals, and what it has deprecated"),
