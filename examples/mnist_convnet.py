@@ -89,9 +89,9 @@ def main():
     train, test = load_digits()
     loader = DataLoader(train, batch_size=64, shuffle=True, drop_last=True)
     net = LeNet()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=options.epochs)
-    criterion = nn.CrossEntropyLoss()
+    criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
 
     def step(x, y):
         optimizer.zero_grad()
