@@ -3,6 +3,8 @@
 VITRIFY_CACHE_DIR   folder of the disk cache of compiled programs (default ~/.cache/vitrify); empty: no cache
 VITRIFY_CACHE_MB    its size bound in megabytes (default 512)
 VITRIFY_DUMP        folder that receives a text file for every stage of all that is compiled (default: none)
+VITRIFY_CUDA        the CUDA device: `simulator` for the PTX simulator, `off` for none; by default the driver's, if there is
+                    one
 OMP_NUM_THREADS     the default thread count, as for other numerical libraries
 """
 
@@ -34,6 +36,14 @@ def dump_folder() -> Path | None:
     """Where dumps of every stage go; None when nobody asked for them."""
     given = os.environ.get("VITRIFY_DUMP")
     return Path(given).expanduser() if given else None
+
+
+def cuda() -> str:
+    """Which kind of CUDA device there is: "driver", "simulator" or "off"; ValueError for anything else."""
+    text = os.environ.get("VITRIFY_CUDA", "").strip().lower() or "driver"
+    if text not in ("driver", "simulator", "off"):
+        raise ValueError(f"VITRIFY_CUDA must be driver, simulator or off, got {text!r}")
+    return text
 
 
 def thread_limit() -> int | None:

@@ -1,0 +1,156 @@
+"""What a GPU is to everything above it, and which one there is.
+
+`Device` is the whole interface: memory, copies, modules of PTX, launches. The driver (`driver.py`) and the simulator
+(`runtime/ptx_simulator`) implement it. Launches and copies run in the order in which they are asked for, on the
+device's current stream; a copy to the host waits for what comes before it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+
+from .. import settings
+from .errors import UnsupportedDeviceError
+
+ALIGNMENT = 256  # of every address that `alloc` gives, in bytes
+
+# The oldest and newest generation that programs are compiled for; newer devices run the newest one's PTX.
+OLDEST, NEWEST = (7, 0), (9, 0)
+
+
+class Function(Protocol):
+    """A kernel of a loaded module."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Module(Protocol):
+    """A loaded PTX module."""
+
+    def function(self, name: str) -> Function:
+        """The kernel of that name; KeyError if the module has none."""
+        ...
+
+
+class Device(Protocol):
+    """One GPU. Addresses are integers; sizes are bytes."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def capability(self) -> tuple[int, int]: ...
+    @property
+    def total_memory(self) -> int: ...
+    @property
+    def multiprocessors(self) -> int: ...
+
+    def alloc(self, nbytes: int) -> int:
+        """Uninitialised memory, aligned to `ALIGNMENT`; OutOfMemoryError where there is none left."""
+        ...
+
+    def free(self, address: int) -> None: ...
+
+    def to_device(self, address: int, host: np.ndarray[Any, Any]) -> None:
+        """Copy a C-contiguous array to the device; the array may be changed afterwards."""
+        ...
+
+    def to_host(self, host: np.ndarray[Any, Any], address: int) -> None:
+        """Wait, and copy from the device into a C-contiguous array."""
+        ...
+
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        """Copy within the device."""
+        ...
+
+    def fill(self, address: int, value: int, nbytes: int) -> None:
+        """Set every byte to `value`."""
+        ...
+
+    def load(self, ptx: str) -> Module: ...
+
+    def launch(
+        self, function: Function, grid: int, threads: int, shared_bytes: int, args: Sequence[int]
+    ) -> None:
+        """Run `grid` blocks of `threads` threads; `args` are 64-bit kernel parameters, in order."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait for everything; raises what a kernel did wrong."""
+        ...
+
+
+class Streams(Protocol):
+    """What a device with streams has besides (`CudaDevice`). 0 is the default stream."""
+
+    def create_stream(self, priority: int = 0) -> int: ...
+    def destroy_stream(self, stream: int) -> None: ...
+    def synchronize_stream(self, stream: int) -> None: ...
+    def stream_is_idle(self, stream: int) -> bool: ...
+    def wait_event(self, stream: int, event: int) -> None: ...
+    def create_event(self, timing: bool = False, blocking: bool = False) -> int: ...
+    def destroy_event(self, event: int) -> None: ...
+    def record_event(self, event: int, stream: int) -> None: ...
+    def event_is_done(self, event: int) -> bool: ...
+    def synchronize_event(self, event: int) -> None: ...
+    def elapsed(self, start: int, end: int) -> float:
+        """Milliseconds between two recorded events."""
+        ...
+
+    def on_stream(self, stream: int) -> AbstractContextManager[None]:
+        """Have this thread's launches and copies go to the stream, inside the block."""
+        ...
+
+
+_found: list[Device] | None = None
+_lock = threading.Lock()
+
+
+def devices() -> Sequence[Device]:
+    """The GPUs of this process, none where there is no driver: VITRIFY_CUDA says which kind."""
+    global _found
+    if _found is None:
+        with _lock:
+            if _found is None:
+                _found = _find(settings.cuda())
+    return _found
+
+
+def _find(choice: str) -> list[Device]:
+    if choice == "off":
+        return []
+    if choice == "simulator":
+        from ..ptx_simulator.device import SimulatorDevice
+
+        return [SimulatorDevice()]
+    from .driver import find_devices
+
+    return list(find_devices())
+
+
+def install(found: Sequence[Device] | None) -> Sequence[Device] | None:
+    """Use these devices from now on (None: look for them again); what was used before. For tests: tensors on devices
+    that are taken away are lost."""
+    global _found
+    before, _found = _found, None if found is None else list(found)
+    return before
+
+
+def target_name(capability: tuple[int, int]) -> str:
+    """The architecture to compile for: `sm_90a` where its own features are there, else the newest not above the
+    device's. UnsupportedDeviceError below sm_70."""
+    if capability < OLDEST:
+        raise UnsupportedDeviceError(
+            f"a device of compute capability {capability[0]}.{capability[1]} is not supported: programs are compiled "
+            f"for {OLDEST[0]}.{OLDEST[1]} and above"
+        )
+    if capability == NEWEST:
+        return "sm_90a"
+    if capability > NEWEST:
+        return "sm_90"
+    return f"sm_{capability[0]}{capability[1]}"
