@@ -31,6 +31,7 @@ from .nodes import (
     Load,
     Part,
     Program,
+    Shuffle,
     Stmt,
     Store,
     Var,
@@ -218,7 +219,7 @@ class _Interpreter:
 
     def loop(self, stmt: For) -> Callable[[Frame], None]:
         extent, body, var = self.index(stmt.extent), self.block(stmt.body), stmt.var
-        is_vector = stmt.kind == "vector"
+        is_vector, is_block = stmt.kind == "vector", stmt.kind == "block"
 
         def run(frame: Frame) -> None:
             self.stmt = stmt
@@ -227,6 +228,9 @@ class _Interpreter:
                 raise self.fail(f"vector extent {count} is outside 0..{stmt.lanes}", frame)
             for i in range(count):
                 frame[var] = i
+                if is_block:  # its locals are its own
+                    for written in self.written.values():
+                        written[...] = False
                 body(frame)
             frame.pop(var, None)
 
@@ -288,16 +292,20 @@ class _Interpreter:
                 return self.load(expr)
             case LaneReduce():
                 return self.lane_reduce(expr, made)
+            case Shuffle():
+                return self.load(expr.load, expr.mask)
             case Apply():
                 return self.apply(expr, made)
         raise LoopError(f"kernel {self.kernel.name}: unknown expression {expr!r}")
 
-    def load(self, expr: Load) -> Evaluate:
+    def load(self, expr: Load, mask: int = 0) -> Evaluate:
         where, array = self.position(expr.buffer, expr.index), self.arrays[expr.buffer]
         written = self.written.get(expr.buffer)
 
         def read(frame: Frame) -> Any:
             at = where(frame)
+            if mask:
+                at = (at[0] ^ mask, *at[1:])
             if written is not None and not written[at]:
                 raise self.fail(f"{expr.buffer.name}{list(at)} is read before it is written", frame)
             return array[at]

@@ -5,9 +5,10 @@
     launch    = kernel(buffer, ...) | host(buffer, ...)             buffers bound to the parameters
     host      = params, graph                                       a call back to Python, which runs the graph
     kernel    = params, dims, locals, body
-    stmt      = for v in extent [serial|unroll|vector L|parallel] { stmt* }
+    stmt      = for v in extent [serial|unroll|vector L|parallel|block|thread] { stmt* }
               | let name = expr | store buffer[index] = expr | if expr { stmt* } | check expr, message
     expr      = const | index | name | buffer[index] | op(expr, ...) | reduce op over v in L of expr
+              | buffer[index] of thread ^ mask
 
 Indices are polynomials over loop variables, dims and i64 lets (`ir/dims.py`): a stride is a coefficient, read off.
 Buffers are row-major and contiguous. Every node is immutable and checked by `verify.py`.
@@ -20,11 +21,20 @@ only be the outermost loop of a kernel; its iterations are independent and are s
 Spaces. `global`: memory the program owns (an input, an output, a place in the arena). `stack`: a small per-call
 scratch array. `register`: never in memory; every index but the one of the innermost vector loop must be a constant once
 unroll loops are expanded, and where a vector loop indexes it, that must be the last index, alone.
+
+GPU kernels. `block` may only be the outermost loop of a kernel, and is its whole body: the blocks of the grid, which
+are independent. `thread` stands inside it, with a constant extent that all thread loops of a kernel share: the threads
+of a block, whose iterations are independent of each other. Statements of a block run one after the other, a thread
+loop as a whole before what follows it; serial and unroll loops, lets and ifs that stand outside of thread loops are the
+same for all threads. So a kernel has one sequential meaning, and a barrier is not a node: the emitter puts barriers
+where a thread loop touches memory that another one wrote. Space `shared`: one array per block. Space `thread`: the
+registers of each thread, the first index being the thread's number, every other one a constant once unrolled. What
+another thread's registers hold can only be read by `Shuffle`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -36,8 +46,11 @@ from ...ir.graph import Graph, Location, Node, Value, told_symbols
 from ...ir.printer import used_symbols
 from ...passes.memory_plan import Interval
 
-Space = Literal["global", "stack", "register"]
-LoopKind = Literal["serial", "parallel", "vector", "unroll"]
+Space = Literal["global", "stack", "register", "shared", "thread"]
+LoopKind = Literal["serial", "parallel", "vector", "unroll", "block", "thread"]
+
+# Threads that run in step on a GPU, and can read each other's registers.
+WARP = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +153,20 @@ class LaneReduce:
         return self.value.dtype
 
 
-Expr = Const | Index | Var | Load | Apply | LaneReduce
+@dataclass(frozen=True)
+class Shuffle:
+    """What `load`, of a `thread` buffer at the own thread's number, gives in thread number `own ^ mask`; `mask` is less
+    than a warp. The buffer is not written in the same thread loop, and all threads take part."""
+
+    load: Load
+    mask: int
+
+    @property
+    def dtype(self) -> DType:
+        return self.load.dtype
+
+
+Expr = Const | Index | Var | Load | Apply | LaneReduce | Shuffle
 
 
 @dataclass(frozen=True)
@@ -210,6 +236,30 @@ class Kernel:
         if len(self.body) == 1 and isinstance(self.body[0], For) and self.body[0].kind == "parallel":
             return self.body[0]
         return None
+
+    @property
+    def grid(self) -> For | None:
+        """The loop over blocks that is the whole body of a GPU kernel; None for a CPU kernel."""
+        if len(self.body) == 1 and isinstance(self.body[0], For) and self.body[0].kind == "block":
+            return self.body[0]
+        return None
+
+    @property
+    def threads(self) -> int:
+        """The threads of a block of a GPU kernel."""
+        return _threads(self.body)
+
+
+def _threads(body: Sequence[Stmt]) -> int:
+    for stmt in body:
+        if isinstance(stmt, For) and stmt.kind == "thread":
+            assert isinstance(stmt.extent, int)
+            return stmt.extent
+        inner = (*stmt.body, *stmt.orelse) if isinstance(stmt, If) else stmt.body if isinstance(stmt, For) else ()
+        found = _threads(inner)
+        if found:
+            return found
+    return 0
 
 
 @dataclass(frozen=True, eq=False)

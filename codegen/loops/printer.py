@@ -33,6 +33,7 @@ from .nodes import (
     Load,
     Part,
     Program,
+    Shuffle,
     Stmt,
     Store,
     Var,
@@ -200,6 +201,8 @@ def _expr(expr: Expr, names: dict[int, str]) -> str:
             args = ", ".join(_expr(arg, names) for arg in expr.args)
             given = f".{expr.dtype.name}" if expr.op in ("cast", "bitcast") else ""
             return f"{expr.op}{given}({args})"
+        case Shuffle():
+            return f"{_expr(expr.load, names)} of thread ^ {expr.mask}"
         case LaneReduce():
             return f"lanes {expr.combine} over {expr.var} in 0..{expr.lanes} of ({_expr(expr.value, names)})"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
@@ -11,6 +11,7 @@ from ...ir.dtypes import DType
 from ...ir.special_functions import FORMULAS
 from ..scalar import OPERATIONS
 from .nodes import (
+    WARP,
     Apply,
     Buffer,
     Check,
@@ -27,6 +28,7 @@ from .nodes import (
     Load,
     Part,
     Program,
+    Shuffle,
     Stmt,
     Store,
     Var,
@@ -39,6 +41,7 @@ from .walk import statements
 COMBINES = ("add", "mul", "max", "min", "and", "or")
 # A guarded vector load reads from a block of zeros of 1024 bytes instead (`codegen/llvm/memory.py`).
 MAX_LANES = 128
+MAX_THREADS = 1024
 _INTEGER_ONLY = {"shl", "shr", "umulhi"}
 _FLOAT_ONLY = {
     *("sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "erf"),
@@ -161,9 +164,21 @@ class _Scope:
     varying: set[str] = field(default_factory=set)
     vector: str | None = None
     lanes: int = 0
+    # Inside a thread loop: its variable, the names that differ from thread to thread, whether some threads may be
+    # elsewhere, and the buffers that the loop stores to.
+    thread: str | None = None
+    private: set[str] = field(default_factory=set)
+    diverged: bool = False
+    stored: frozenset[Buffer] = frozenset()
 
     def inner(self) -> _Scope:
-        return _Scope(dict(self.symbols), dict(self.variables), set(self.varying), self.vector, self.lanes)
+        return replace(
+            self,
+            symbols=dict(self.symbols),
+            variables=dict(self.variables),
+            varying=set(self.varying),
+            private=set(self.private),
+        )
 
 
 class _Verifier:
@@ -171,6 +186,7 @@ class _Verifier:
         self.kernel = kernel
         self.buffers = {*kernel.params, *kernel.locals}
         self.stmt: Stmt | None = None
+        self.on_gpu = kernel.grid is not None
 
     def fail(self, rule: str) -> LoopError:
         text = f"\n  in: {print_stmt(self.stmt).splitlines()[0]}" if self.stmt is not None else ""
@@ -188,9 +204,10 @@ class _Verifier:
         for buffer in kernel.params:
             if buffer.space != "global":
                 raise self.fail(f"the param {buffer} must be in global memory")
+        spaces = ("shared", "thread") if self.on_gpu else ("stack", "register")
         for buffer in kernel.locals:
-            if buffer.space not in ("stack", "register"):
-                raise self.fail(f"the local {buffer} must be on the stack or in registers")
+            if buffer.space not in spaces:
+                raise self.fail(f"the local {buffer} must be in one of the spaces {', '.join(spaces)}")
             if not all(isinstance(d, int) for d in buffer.shape):
                 raise self.fail(f"the local {buffer} must have a constant shape")
         unknown = kernel.writes - {b.name for b in kernel.params}
@@ -201,7 +218,7 @@ class _Verifier:
             for d in buffer.shape:
                 self.index_symbols(d, scope)
         self.index_symbols(kernel.cost, scope)
-        parallel = kernel.parallel
+        parallel = kernel.grid or kernel.parallel
         if parallel is not None:
             self.stmt = parallel
             self.index_symbols(parallel.extent, scope)
@@ -234,12 +251,16 @@ class _Verifier:
                     scope.symbols[stmt.name] = "let"
                 if varying:
                     scope.varying.add(stmt.name)
+                if scope.thread is not None:
+                    scope.private.add(stmt.name)
             case Store():
                 self.store(stmt, scope)
             case If():
                 self.condition(stmt.condition, scope)
-                self.block(stmt.body, scope.inner())
-                self.block(stmt.orelse, scope.inner())
+                for body in (stmt.body, stmt.orelse):
+                    inner = scope.inner()
+                    inner.diverged = scope.thread is not None
+                    self.block(body, inner)
             case Check():
                 self.condition(stmt.condition, scope)
                 if stmt.code <= 0:
@@ -255,13 +276,21 @@ class _Verifier:
             raise self.fail(f"the extent {loop.extent} differs between the lanes of {scope.vector}")
         inner = scope.inner()
         kind = "loop"
-        if loop.kind == "parallel":
-            raise self.fail("a parallel loop must be the kernel's whole body")
+        if any(symbol.name in scope.private for symbol in dims.symbols(loop.extent)):
+            inner.diverged = True
+        if loop.kind in ("parallel", "block"):
+            raise self.fail(f"a {loop.kind} loop must be the kernel's whole body")
+        if loop.kind == "thread":
+            self.threads(loop, scope)
+            inner.thread, inner.private, inner.stored = loop.var, {loop.var}, _stored(loop.body)
+            kind = "thread"
         if loop.kind == "unroll":
             if not isinstance(loop.extent, int):
                 raise self.fail(f"an unroll loop's extent must be a constant, not {loop.extent}")
             kind = "unroll"
         elif loop.kind == "vector":
+            if self.on_gpu:
+                raise self.fail("a GPU kernel has no vector loops: its threads are the lanes")
             if scope.vector is not None:
                 raise self.fail(f"it is inside the vector loop {scope.vector}")
             if not 1 <= loop.lanes <= MAX_LANES:
@@ -270,13 +299,27 @@ class _Verifier:
                 raise self.fail(f"the extent {loop.extent} is not provably at most the {loop.lanes} lanes")
             inner.vector, inner.lanes, kind = loop.var, loop.lanes, "vector"
             inner.varying.add(loop.var)
-        elif loop.kind != "serial":
+        elif loop.kind not in ("serial", "thread"):
             raise self.fail(f"unknown loop kind {loop.kind!r}")
         self.bind(inner, loop.var, kind)
         self.block(loop.body, inner)
 
+    def threads(self, loop: For, scope: _Scope) -> None:
+        if not self.on_gpu:
+            raise self.fail("a thread loop stands inside the block loop of a kernel")
+        if scope.thread is not None:
+            raise self.fail(f"it is inside the thread loop {scope.thread}")
+        if not isinstance(loop.extent, int) or not 1 <= loop.extent <= MAX_THREADS:
+            raise self.fail(f"a block has 1 to {MAX_THREADS} threads, a known number, not {loop.extent}")
+        if loop.extent != self.kernel.threads:
+            raise self.fail(
+                f"all thread loops of a kernel have one extent: {loop.extent}, {self.kernel.threads}"
+            )
+
     def store(self, stmt: Store, scope: _Scope) -> None:
         buffer = stmt.buffer
+        if self.on_gpu and scope.thread is None:
+            raise self.fail("a GPU kernel stores inside thread loops only")
         varying = self.expr(stmt.value, scope)
         spread = self.access(buffer, stmt.index, scope)
         if buffer.space == "global" and buffer.name not in self.kernel.writes:
@@ -300,7 +343,24 @@ class _Verifier:
                 raise self.fail(f"index {i} is outside {buffer}")
         if buffer.space == "register":
             self.register(buffer, index, scope)
+        elif buffer.space == "thread":
+            self.own_register(buffer, index, scope)
+        elif self.on_gpu and scope.thread is None:
+            if buffer.space == "shared" or buffer.name in self.kernel.writes:
+                raise self.fail(f"{buffer.name} may change, so it is read inside thread loops only")
         return any(varying)
+
+    def own_register(self, buffer: Buffer, index: tuple[DimLike, ...], scope: _Scope) -> None:
+        if scope.thread is None or index[0] != dims.symbol(scope.thread, 0, self.kernel.threads - 1):
+            raise self.fail(f"the first index of {buffer.name} must be the thread's number, not {index[0]}")
+        if buffer.shape[0] != self.kernel.threads:
+            raise self.fail(f"{buffer} has not one row for each of {self.kernel.threads} threads")
+        for i in index[1:]:
+            for symbol in dims.symbols(i):
+                if scope.symbols.get(symbol.name) != "unroll":
+                    raise self.fail(
+                        f"{buffer.name} is in registers: its index {i} must be a constant once unrolled"
+                    )
 
     def register(self, buffer: Buffer, index: tuple[DimLike, ...], scope: _Scope) -> None:
         for axis, i in enumerate(index):
@@ -354,12 +414,28 @@ class _Verifier:
                 return self.access(expr.buffer, expr.index, scope)
             case LaneReduce():
                 return self.lane_reduce(expr, scope)
+            case Shuffle():
+                self.shuffle(expr, scope)
+                return self.access(expr.load.buffer, expr.load.index, scope)
             case Apply():
                 varying = [self._expr(arg, scope, seen) for arg in expr.args]
                 self.operation(expr)
                 return any(varying)
 
+    def shuffle(self, expr: Shuffle, scope: _Scope) -> None:
+        buffer = expr.load.buffer
+        if buffer.space != "thread":
+            raise self.fail(f"a shuffle reads registers of other threads, not {buffer}")
+        if not 0 < expr.mask < WARP or self.kernel.threads % WARP:
+            raise self.fail(f"a shuffle by {expr.mask} among {self.kernel.threads} threads: warps have {WARP}")
+        if scope.diverged:
+            raise self.fail("a shuffle where not all threads need be")
+        if buffer in scope.stored:
+            raise self.fail(f"a shuffle of {buffer.name}, which the same thread loop stores to")
+
     def lane_reduce(self, expr: LaneReduce, scope: _Scope) -> bool:
+        if self.on_gpu:
+            raise self.fail("a GPU kernel has no lane reductions")
         if scope.vector is not None:
             raise self.fail(f"a lane reduction inside the vector loop {scope.vector}")
         if expr.combine not in COMBINES:
@@ -402,3 +478,7 @@ class _Verifier:
             raise self.fail(f"{expr.op} has no meaning on {first.name}: {print_expr(expr)}")
         if expr.op == "bitcast" and first.itemsize != expr.dtype.itemsize:
             raise self.fail(f"bitcast from {first.name} to {expr.dtype.name}: the sizes differ")
+
+
+def _stored(body: Sequence[Stmt]) -> frozenset[Buffer]:
+    return frozenset(s.buffer for s in statements(body) if isinstance(s, Store))

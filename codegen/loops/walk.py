@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...ir import dtypes
-from .nodes import Apply, Check, Expr, For, If, Index, LaneReduce, Let, Load, Stmt, Store, Var
+from .nodes import Apply, Check, Expr, For, If, Index, LaneReduce, Let, Load, Shuffle, Stmt, Store, Var
 
 
 def subexpressions(root: Expr) -> Iterator[Expr]:
@@ -25,6 +25,8 @@ def subexpressions(root: Expr) -> Iterator[Expr]:
             stack.extend((arg, False) for arg in reversed(expr.args))
         elif isinstance(expr, LaneReduce):
             stack.append((expr.value, False))
+        elif isinstance(expr, Shuffle):
+            stack.append((expr.load, False))
 
 
 def statement_expressions(stmt: Stmt) -> tuple[Expr, ...]:
@@ -61,5 +63,7 @@ def tests_indices(condition: Expr) -> bool:
 
 
 def has_memory_load(expr: Expr) -> bool:
-    """Whether evaluating the expression reads memory; register buffers are not memory."""
-    return any(isinstance(e, Load) and e.buffer.space != "register" for e in subexpressions(expr))
+    """Whether evaluating the expression reads memory; registers are not memory."""
+    return any(
+        isinstance(e, Load) and e.buffer.space not in ("register", "thread") for e in subexpressions(expr)
+    )

@@ -34,6 +34,7 @@ from ..loops.nodes import (
     Let,
     Load,
     Repeat,
+    Shuffle,
     Stmt,
     Store,
 )
@@ -255,6 +256,8 @@ class Usage:
             case LaneReduce():
                 self._bound.add(expr.var)
                 self._expr(expr.value)
+            case Shuffle():
+                self._expr(expr.load)
 
 
 def rename_buffers(stmt: Stmt, renamed: Mapping[Buffer, Buffer]) -> Stmt:
@@ -297,6 +300,9 @@ class _Rename:
                 return Apply(expr.op, tuple(map(self.expr, expr.args)), expr.dtype)
             case LaneReduce():
                 return LaneReduce(expr.combine, expr.var, expr.lanes, self.expr(expr.value))
+            case Shuffle():
+                load = expr.load
+                return Shuffle(Load(self.renamed.get(load.buffer, load.buffer), load.index), expr.mask)
         return expr
 
 

@@ -26,6 +26,7 @@ from ..loops.nodes import (
     LaneReduce,
     Let,
     Load,
+    Shuffle,
     Stmt,
     Store,
     Var,
@@ -88,6 +89,8 @@ def walk(exprs: Iterable[Expr]) -> Iterator[Expr]:
             stack.extend(expr.args)
         elif isinstance(expr, LaneReduce):
             stack.append(expr.value)
+        elif isinstance(expr, Shuffle):
+            stack.append(expr.load)
 
 
 def index_values(exprs: Iterable[Expr]) -> list[DimLike]:
@@ -140,6 +143,9 @@ def _instantiate(
         case LaneReduce():
             value_ = instantiate(expr.value, bindings, memo, names)
             return LaneReduce(expr.combine, expr.var, expr.lanes, value_)
+        case Shuffle():
+            index = tuple(dims.substitute(i, bindings) for i in expr.load.index)
+            return Shuffle(Load(expr.load.buffer, index), expr.mask)
     return expr
 
 
