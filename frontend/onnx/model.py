@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -49,11 +49,13 @@ class GraphModule(Module):
 
     Float initializers are parameters, running statistics and integer ones buffers, under their names in the file, where
     a dot leads into a submodule and other characters that a name cannot have are underscores (`original_names`).
-    Constant inputs of an op that have to be known beforehand (the bounds of Clip) are not trained.
+    Constant inputs of an op that have to be known beforehand (the bounds of Clip) are not trained. `metadata` holds the
+    texts that the file has beside its graph.
     """
 
-    def __init__(self, plan: GraphPlan, reader: Reader):
+    def __init__(self, plan: GraphPlan, reader: Reader, metadata: Mapping[str, str] | None = None):
         super().__init__()
+        self.metadata = dict(metadata or {})
         self.graph_name = plan.name
         self.input_names = plan.inputs
         self.output_names = plan.outputs
@@ -172,7 +174,7 @@ def load(source: Any) -> GraphModule:
     reader = Reader(model, folder)
     plan = reader.graph(model.graph)
     reader.refuse()
-    return GraphModule(plan, reader)
+    return GraphModule(plan, reader, {p.key: p.value for p in model.metadata_props})
 
 
 def _tensor_lines(module: Module) -> list[str]:
