@@ -7,6 +7,7 @@ device's current stream; a copy to the host waits for what comes before it.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -125,12 +126,8 @@ def _find(choice: str) -> list[Device]:
     if choice == "off":
         return []
     if choice == "simulator":
-        from ..ptx_simulator.device import SimulatorDevice
-
-        return [SimulatorDevice()]
-    from .driver import find_devices
-
-    return list(find_devices())
+        return [importlib.import_module("..ptx_simulator.device", __package__).SimulatorDevice()]
+    return list(importlib.import_module(".driver", __package__).find_devices())
 
 
 def install(found: Sequence[Device] | None) -> Sequence[Device] | None:

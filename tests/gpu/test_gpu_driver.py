@@ -1,0 +1,155 @@
+"""The driver layer asks libcuda for the right things, and says what went wrong. Nothing here needs a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+from fake_cuda import FakeCuda, fake_device
+
+from vitrify.runtime.gpu import device as gpu_device
+from vitrify.runtime.gpu import errors
+from vitrify.runtime.gpu.cuda_library import CudaLibrary
+from vitrify.runtime.gpu.driver import find_devices
+
+PTX = ".version 8.0\n.target sm_90a\n.address_size 64\n"
+
+
+def test_a_device_tells_what_it_is():
+    raw, device = fake_device()
+    assert (device.name, device.capability, device.multiprocessors) == ("Fake GPU", (9, 0), 132)
+    assert device.total_memory == 80 << 30 and device.driver_version == (12, 4)
+    assert "cuDevicePrimaryCtxRetain" not in raw.names()  # no context before anything is done
+
+
+def test_no_driver_and_no_device_are_no_devices(monkeypatch):
+    raw = FakeCuda()
+    raw.results["cuInit"] = errors.NO_DEVICE
+    assert list(find_devices(CudaLibrary(raw))) == []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
+    assert list(find_devices()) == []
+
+
+def test_memory_and_copies_go_to_the_current_stream():
+    raw, device = fake_device()
+    address = device.alloc(512)
+    host = np.arange(4.0)
+    device.to_device(address, host)
+    stream = device.create_stream()
+    with device.on_stream(stream):
+        device.copy(address, address, 8)
+        device.fill(address, 1, 8)
+    assert device.stream == 0
+    calls = dict(raw.calls)
+    assert calls["cuMemcpyHtoDAsync_v2"] == (address, host.ctypes.data, 32, 0)
+    assert calls["cuMemcpyDtoDAsync_v2"] == (address, address, 8, stream)
+    assert calls["cuMemsetD8Async"] == (address, 1, 8, stream)
+    assert raw.names().count("cuDevicePrimaryCtxRetain") == 1 == raw.names().count("cuCtxSetCurrent")
+
+
+def test_a_launch_passes_every_argument_by_its_address():
+    raw, device = fake_device()
+    function = device.load(PTX).function("kernel")
+    device.launch(function, 7, 128, 0, [1 << 40, 2, 3])
+    device.launch(function, 7, 128, 100 << 10, [])
+    assert raw.params[0] == [1 << 40, 2, 3]
+    launch = next(args for name, args in raw.calls if name == "cuLaunchKernel")
+    assert launch[:9] == (function.handle, 7, 1, 1, 128, 1, 1, 0, 0)
+    asked = [args for name, args in raw.calls if name == "cuFuncSetAttribute"]
+    assert asked == [(function.handle, 8, 100 << 10)]
+
+
+def test_an_error_has_the_results_name_and_what_was_being_done():
+    raw, device = fake_device()
+    raw.results["cuStreamSynchronize"] = 400
+    with pytest.raises(
+        errors.CudaError, match=r"invalid resource handle .CUDA_ERROR_INVALID_HANDLE, 400. while"
+    ) as e:
+        device.to_device(256, np.zeros(3))
+    assert e.value.name == "CUDA_ERROR_INVALID_HANDLE"
+    assert "unknown CUresult 12345" in str(errors.CudaError(12345, "testing"))
+
+
+def test_a_fault_stays():
+    raw, device = fake_device()
+    raw.results["cuCtxSynchronize"] = 700
+    with pytest.raises(errors.AcceleratorError, match="illegal memory access"):
+        device.synchronize()
+    raw.results.clear()
+    count = len(raw.calls)
+    with pytest.raises(
+        errors.CudaError, match=r"while allocating 8 bytes\n.*unusable since .* waiting for the device"
+    ):
+        device.alloc(8)
+    assert len(raw.calls) == count
+
+
+def test_out_of_memory_has_its_own_class():
+    raw, device = fake_device()
+    raw.results["cuMemAlloc_v2"] = errors.OUT_OF_MEMORY
+    with pytest.raises(errors.OutOfMemoryError):
+        device.alloc(1 << 40)
+
+
+def test_what_the_assembler_says_is_in_the_error():
+    raw, device = fake_device()
+    raw.log, raw.results["cuModuleLoadDataEx"] = b"ptxas fatal: line 3", 218
+    with pytest.raises(errors.CudaError, match=r"a PTX JIT compilation failed.*\nptxas fatal: line 3"):
+        device.load(PTX)
+    raw.results["cuModuleLoadDataEx"] = 222
+    with pytest.raises(errors.UnsupportedDeviceError, match="driver on your system is too old"):
+        device.load(PTX)
+
+
+def test_a_driver_too_old_for_the_ptx_is_told_before_it_fails():
+    raw, device = fake_device()
+    device.driver_version = (11, 8)
+    with pytest.raises(
+        errors.UnsupportedDeviceError, match=r"CUDA 11.8\): PTX 8.0 needs a driver for CUDA 12.0"
+    ):
+        device.load(PTX)
+    assert "cuModuleLoadDataEx" not in raw.names()
+    device.driver_version = (14, 0)  # newer than what is known here
+    device.load(PTX.replace("8.0", "9.9"))
+
+
+def test_a_missing_kernel_is_a_key_error():
+    raw, device = fake_device()
+    module = device.load(PTX)
+    raw.results["cuModuleGetFunction"] = 500
+    with pytest.raises(KeyError, match="no kernel 'absent'"):
+        module.function("absent")
+
+
+def test_events_and_streams():
+    raw, device = fake_device()
+    event = device.create_event(timing=True)
+    raw.results["cuEventQuery"] = errors.NOT_READY
+    assert not device.event_is_done(event)
+    raw.results.clear()
+    assert device.event_is_done(event)
+    device.wait_event(5, event)
+    assert raw.calls[-1] == ("cuStreamWaitEvent", (5, event, 0))
+
+
+def test_a_captured_graph_is_one_launch():
+    raw, device = fake_device()
+    function = device.load(PTX).function("kernel")
+    with device.capture() as graph:
+        device.launch(function, 1, 32, 0, [])
+        captured = device.stream
+    assert captured != 0 and device.stream == 0
+    graph.launch()
+    names = raw.names()
+    order = ["cuStreamBeginCapture_v2", "cuLaunchKernel", "cuStreamEndCapture", "cuGraphInstantiateWithFlags",
+             "cuGraphLaunch"]  # fmt: skip
+    assert [n for n in names if n in order] == order
+
+
+def test_targets_by_capability():
+    assert gpu_device.target_name((9, 0)) == "sm_90a"
+    assert gpu_device.target_name((8, 6)) == "sm_86"
+    assert gpu_device.target_name((12, 0)) == "sm_90"
+    with pytest.raises(errors.UnsupportedDeviceError, match=r"capability 6\.1 is not supported"):
+        gpu_device.target_name((6, 1))
