@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from samples import states
+from samples.names import names_of
+from samples.store import all_samples
 
+import vitrify
 from vitrify.coverage import coverage_text, reason
 from vitrify.torch_names import has, torch_names
 
@@ -31,3 +35,12 @@ def test_presence():
 def test_reasons():
     assert reason("quantize_per_tensor") and reason("sparse_coo_tensor") and reason("cudnn_convolution")
     assert not any(map(reason, ("quantile", "flipud", "tril_indices", "autocast", "typename")))
+
+
+def test_many_names_have_several_samples():
+    """Classes of torch.nn by their samples, and functions and methods by theirs."""
+    samples = Counter(name for sample in all_samples() for name in names_of(sample))
+    several = {name for name, count in samples.items() if count > 1}
+    modules = {name for name in several if name.startswith("torch.nn.") and name.count(".") == 2}
+    assert sum(isinstance(getattr(vitrify.nn, name.split(".")[-1], None), type) for name in modules) >= 155
+    assert len(several - modules) >= 900

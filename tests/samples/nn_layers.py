@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a sample is one line)
 """Modules: activations, linear layers, normalization, dropout, recurrent layers, attention, transformers, containers."""
 
 from __future__ import annotations
@@ -58,22 +59,28 @@ FAMILY = Family(
     nn.ReLU() <- x
     nn.ReLU(inplace=True) <- x * 1
     nn.ReLU6() <- t * 8
+    nn.ReLU6(inplace=True) <- im * 8
     nn.RReLU(0.1, 0.3) <- x
     nn.RReLU().eval() <- x
     nn.Hardtanh() <- x
     nn.Hardtanh(-0.5, 0.7) <- x
     nn.Sigmoid() <- x
+    nn.Sigmoid() <- v * 40
     nn.Hardsigmoid() <- x * 3
+    nn.Hardsigmoid(inplace=True) <- im * 4
     nn.Tanh() <- x
     nn.SiLU() <- x
     nn.SiLU(inplace=True) <- x * 1
     nn.Mish() <- x
+    nn.Mish(inplace=True) <- im * 30
     nn.Hardswish() <- x * 3
+    nn.Hardswish(inplace=True) <- im * 4
     nn.ELU() <- x
     nn.ELU(0.5, inplace=True) <- x * 1
     nn.CELU() <- x
     nn.CELU(0.5) <- x
     nn.SELU() <- x
+    nn.SELU(inplace=True) <- v * 10
     nn.GLU() <- x
     nn.GLU(1) <- im
     nn.GELU() <- x
@@ -83,6 +90,7 @@ FAMILY = Family(
     nn.LeakyReLU() <- x
     nn.LeakyReLU(0.3, inplace=True) <- x * 1
     nn.LogSigmoid() <- x
+    nn.LogSigmoid() <- im * 50
     nn.Softplus() <- x
     nn.Softplus(2, 5) <- x * 4
     nn.Softshrink() <- x
@@ -90,11 +98,16 @@ FAMILY = Family(
     nn.PReLU() <- x
     nn.PReLU(4, init=0.1) <- im
     nn.Softsign() <- x
+    nn.Softsign() <- v[1] * 100
     nn.Tanhshrink() <- x
+    nn.Tanhshrink() <- im * 5
     nn.Softmin(1) <- x
+    nn.Softmin(dim=-3) <- im * 20
+    nn.Softmin() <- b3
     nn.Softmax(dim=-1) <- x
     nn.Softmax(0) <- im
     nn.Softmax2d() <- im
+    nn.Softmax2d() <- im[0] * 30
     nn.LogSoftmax(1) <- x
     nn.LogSoftmax(dim=2) <- im
     nn.Threshold(0.1, 20) <- x
@@ -112,6 +125,7 @@ FAMILY = Family(
     nn.BatchNorm3d(2) <- vol
     nn.BatchNorm3d(2).eval() <- vol
     nn.SyncBatchNorm(4, affine=False).eval() <- im
+    nn.SyncBatchNorm(3, momentum=None).eval() <- b3
     nn.InstanceNorm1d(3) <- b3
     nn.InstanceNorm1d(3, affine=True, track_running_stats=True) <- b3
     nn.InstanceNorm2d(4, affine=True) <- im
@@ -121,10 +135,15 @@ FAMILY = Family(
     nn.LazyBatchNorm1d() <- x
     nn.LazyBatchNorm1d(affine=False) <- b3
     nn.LazyBatchNorm2d(momentum=0.5) <- im
+    nn.LazyBatchNorm2d(affine=False, track_running_stats=False) <- im
     nn.LazyBatchNorm3d() <- vol
+    nn.LazyBatchNorm3d(eps=0.1, momentum=None) <- vol
     nn.LazyInstanceNorm1d(affine=True) <- b3
+    nn.LazyInstanceNorm1d(eps=0.1) <- b3
     nn.LazyInstanceNorm2d(affine=True, track_running_stats=True) <- im
+    nn.LazyInstanceNorm2d(eps=1e-2) <- im[1:]
     nn.LazyInstanceNorm3d(affine=True) <- vol
+    nn.LazyInstanceNorm3d(track_running_stats=True) <- vol
     nn.LayerNorm(4) <- x
     nn.LayerNorm((3, 5), eps=1e-3, bias=False) <- im
     nn.LayerNorm([4], elementwise_affine=False) <- b3
@@ -187,7 +206,11 @@ FAMILY = Family(
     nn.TransformerDecoderLayer(6, 2, 8, dropout=0.0) <- q, kv
     nn.TransformerDecoderLayer(6, 2, 8, 0.0, norm_first=True) <- q, kv, causal, None, pad4, pad
     nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 2, 8, 0.0), 2, norm=nn.LayerNorm(6)) <- q, causal
+    nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 3, 4, 0.0, batch_first=True), 1).eval() <- bf, None, pad4
+    nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 1, 5, 0.0, norm_first=True, bias=False), 2, enable_nested_tensor=False) <- q[:, 0]
     nn.TransformerDecoder(nn.TransformerDecoderLayer(6, 2, 8, 0.0), 2) <- q, kv
+    nn.TransformerDecoder(nn.TransformerDecoderLayer(6, 3, 4, 0.0, 'gelu'), 1, norm=nn.LayerNorm(6)) <- q, kv, causal, None, pad4, pad
+    nn.TransformerDecoder(nn.TransformerDecoderLayer(6, 2, 5, batch_first=True, bias=False), 2).eval() <- bf[0], kv[:, 1]
     nn.Transformer(6, 2, 1, 1, 8, 0.0) <- q, q
     nn.Transformer(6, 2, 1, 2, 8, 0.0, 'gelu', batch_first=True, norm_first=True) <- bf, bf, None, causal
 
@@ -308,6 +331,65 @@ for name, layer in named.items():
     x = layer(x) if name != 'c' else x
 result = z, x, repr(layers), repr(named), repr(values), repr(table), [len(c) for c in (layers, named, values, table)]
 """),
+        "containers changed": full("""
+torch.manual_seed(3)
+layers = nn.ModuleList(nn.Linear(4, n) for n in (4, 3, 2))
+layers.extend([nn.ReLU(), nn.Tanh()])
+last = layers.pop(-1)
+del layers[1]
+layers[1] = nn.Linear(4, 1)
+named = nn.ModuleDict([('a', nn.Linear(4, 3)), ('b', layers[0])])
+popped = named.pop('a')
+named['d'] = last
+joined = nn.ModuleList([layers[0]]) + layers[-2:]
+result = (
+    [layer(x) for layer in layers], [type(layer).__name__ for layer in layers[:2]], popped(x), list(named), 'a' in named,
+    list(layers.state_dict()), list(named.state_dict()), len(joined), [name for name, _ in joined.named_modules()],
+)
+"""),
+        "parameter containers changed": full("""
+values = nn.ParameterList([x.detach(), nn.Parameter(y.detach()), 'text'])
+values.extend([v.detach()]); values[0] = torch.ones(4)
+part = values[1:]
+table = nn.ParameterDict([('a', x.detach()), ('b', 5)])
+table.update({'c': nn.Parameter(v.detach(), requires_grad=False)})
+table.setdefault('d', torch.zeros(2)); popped = table.pop('a')
+both = table | nn.ParameterDict({'e': torch.ones(1)})
+out = (values[0] * part[0]).sum() + (table['c'] * 2).sum()
+out.backward()
+result = (
+    out.detach(), values[0].grad, part[0].grad, table['c'].grad, popped, table.get('b'), list(both), len(part),
+    list(values.state_dict()), list(table.state_dict()), repr(values), repr(both), table.fromkeys(['u'], 1.0)['u'],
+)
+"""),
+        "parameters of one's own": full("""
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((4,), 2.0))
+        self.fixed = nn.Parameter(torch.ones(4), requires_grad=False)
+        self.seen = nn.Buffer(torch.zeros(4))
+        self.late = nn.UninitializedParameter(dtype=torch.float64)
+        self.late_seen = nn.UninitializedBuffer(requires_grad=False)
+
+    def forward(self, x):
+        if nn.parameter.is_lazy(self.late):
+            self.late.materialize(x.shape[-1:]); self.late_seen.materialize((2,), dtype=torch.int64)
+            with torch.no_grad():
+                self.late.fill_(0.5); self.late_seen.zero_()
+        self.seen += x.detach().sum(0)
+        return x * self.scale + self.fixed + self.late.float()
+
+m = Scaled()
+out = m(x)
+out.backward(torch.ones_like(out))
+m.seen = nn.Buffer(torch.ones(4), persistent=False)
+result = (
+    out.detach(), m.scale.grad, m.fixed.grad, m.late.grad, repr(m.fixed), m.late_seen, list(m.state_dict()),
+    [n for n, _ in m.named_parameters()], [n for n, _ in m.named_buffers()], isinstance(m.seen, nn.Buffer),
+    isinstance(m.scale, nn.Parameter), isinstance(m.scale.data, nn.Parameter), type(m.late).__name__,
+)
+"""),
     },
     variants={
         "bfloat16": full("""
@@ -322,8 +404,27 @@ result = z, x, repr(layers), repr(named), repr(values), repr(table), [len(c) for
         nn.Embedding(5, 3, dtype=torch.bfloat16) <- i
         nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).bfloat16() <- t
         nn.MaxPool2d(2) <- im
+        nn.Sigmoid() <- x
+        nn.Tanh() <- x
+        nn.SiLU() <- x
+        nn.Mish() <- x
+        nn.SELU() <- x
+        nn.LogSigmoid() <- x
+        nn.Softsign() <- x
+        nn.Softplus() <- x
+        nn.Hardswish() <- t
+        nn.Hardsigmoid() <- t
+        nn.PReLU(dtype=torch.bfloat16) <- t
+        nn.GLU() <- t
+        nn.PairwiseDistance() <- x, y
+        nn.LocalResponseNorm(2) <- b3
+        nn.EmbeddingBag(5, 3, dtype=torch.bfloat16) <- i
+        nn.LazyInstanceNorm1d(affine=True) <- b3
         """),
         "float16": full("""
+        nn.ReLU6() <- t
+        nn.SELU() <- t
+        nn.LeakyReLU(0.3) <- t
         nn.Linear(4, 5, dtype=torch.float16) <- t
         nn.ReLU() <- t
         nn.LayerNorm(4, dtype=torch.float16) <- t
@@ -335,6 +436,12 @@ result = z, x, repr(layers), repr(named), repr(values), repr(table), [len(c) for
         nn.MultiheadAttention(6, 2).double() <- q, kv, kv
         nn.BatchNorm2d(4).double() <- im
         nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0).double() <- q
+        nn.TransformerDecoder(nn.TransformerDecoderLayer(6, 2, 8, 0.0), 2).double() <- q, kv
+        nn.Mish() <- x
+        nn.LazyBatchNorm3d(dtype=torch.float64) <- vol
+        nn.GRUCell(4, 3, dtype=torch.float64) <- step, hs
+        nn.RMSNorm(4, dtype=torch.float64) <- x
+        nn.Bilinear(3, 4, 5, dtype=torch.float64) <- l1, l2
         """),
     },
     tolerances={
@@ -355,6 +462,9 @@ result = z, x, repr(layers), repr(named), repr(values), repr(table), [len(c) for
         "clip": "gradients are taken inside it",
         "global pruning": "modules are made inside it",
         "containers": "modules are made inside it",
+        "containers changed": "modules are made inside it",
+        "parameter containers changed": "parameters are made inside it",
+        "parameters of one's own": "a module is made inside it",
         full("z = x.detach().clone(); nn.utils.vector_to_parameters(torch.arange(12.), [z]); z"): "data is assigned",
         **{
             full(line): _RANDOM

@@ -139,6 +139,7 @@ FAMILY = Family(
     nn.CrossEntropyLoss(weight=torch.arange(1., 6.)) <- x, target
     nn.LinearCrossEntropyLoss(3, 5, bias=True) <- rows, row_classes
     nn.LinearCrossEntropyLoss(3, 5, out_features=(2,), label_smoothing=0.1) <- rows, row_classes2
+    nn.LinearCrossEntropyLoss(3, 5, bias=False, reduction='sum', options=nn.LinearCrossEntropyOptions(batch_chunk_size=2, chunking_method=None)) <- rows, row_classes
     nn.BCELoss() <- p, target
     nn.BCELoss(weight=torch.arange(1., 6.), reduction='none') <- p, target
     nn.BCEWithLogitsLoss() <- x, target
@@ -183,6 +184,22 @@ result = head.log_prob(many), head.predict(many)
         F.cross_entropy(x, some, weight=w, label_smoothing=0.2, reduction='sum')
         F.binary_cross_entropy_with_logits(x, target)
         F.gaussian_nll_loss(x, y, var)
+        nn.CTCLoss() <- logits.log_softmax(2), ctc, in_len, out_len
+        nn.KLDivLoss(reduction='sum') <- x.log_softmax(1), target
+        nn.TripletMarginLoss() <- x, y, z
+        nn.MultiMarginLoss() <- x, classes
+        nn.AdaptiveLogSoftmaxWithLoss(3, 10, [4], dtype=torch.float64) <- many, many_t
+        """),
+        "bfloat16": full("""
+        nn.MSELoss() <- x, y
+        nn.L1Loss() <- x, y
+        nn.SmoothL1Loss() <- x, y
+        nn.HuberLoss(reduction='sum') <- x, y
+        nn.NLLLoss() <- x.log_softmax(1), classes
+        nn.SoftMarginLoss() <- x, signs2
+        nn.MultiLabelSoftMarginLoss() <- x, multi.to(x.dtype)
+        nn.PoissonNLLLoss() <- x, counts.to(x.dtype)
+        nn.CosineEmbeddingLoss() <- x, y, signs
         """),
     },
 )  # fmt: skip

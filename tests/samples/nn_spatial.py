@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a sample is one line)
 """Convolution, pooling, padding, resampling and grids, as functions and as modules."""
 
 from __future__ import annotations
@@ -194,10 +195,15 @@ FAMILY = Family(
     nn.LazyConv1d(4, 3) <- s1
     nn.LazyConv1d(6, 2, stride=2, groups=3, bias=False) <- s1[0]
     nn.LazyConv2d(4, (3, 2), padding=1) <- s2
+    nn.LazyConv2d(6, 3, stride=(2, 1), padding_mode='circular', padding=1, groups=3, bias=False) <- s2[0]
     nn.LazyConv3d(3, 2) <- s3
+    nn.LazyConv3d(2, (1, 3, 2), stride=(2, 1, 1), dilation=(1, 1, 2), bias=False) <- s3[0]
     nn.LazyConvTranspose1d(4, 3, stride=2) <- s1
+    nn.LazyConvTranspose1d(6, 2, stride=3, output_padding=2, groups=3, bias=False) <- s1[0]
     nn.LazyConvTranspose2d(4, 3, bias=False) <- s2
+    nn.LazyConvTranspose2d(3, (2, 3), stride=(1, 2), padding=(0, 1), dilation=(2, 1), groups=3) <- s2[0]
     nn.LazyConvTranspose3d(3, 2) <- s3
+    nn.LazyConvTranspose3d(2, (1, 2, 3), stride=(1, 2, 1), padding=(0, 0, 1), bias=False) <- s3[0]
     nn.MaxPool1d(2) <- d1
     nn.MaxPool1d(3, 2, padding=1, return_indices=True) <- d1
     nn.MaxPool2d(2) <- d2
@@ -215,38 +221,60 @@ FAMILY = Family(
     nn.AdaptiveAvgPool2d((3, None)) <- s2
     nn.AdaptiveAvgPool2d(1) <- s2
     nn.AdaptiveAvgPool3d((2, 3, 4)) <- s3
+    nn.AdaptiveAvgPool3d(1) <- s3[0]
+    nn.AdaptiveAvgPool3d((None, 2, 4)) <- s3
     nn.AdaptiveMaxPool1d(4) <- d1
     nn.AdaptiveMaxPool1d(3, return_indices=True) <- d1
     nn.AdaptiveMaxPool2d((3, 4)) <- d2
     nn.AdaptiveMaxPool2d(2, True) <- d2
     nn.AdaptiveMaxPool3d((2, None, 3)) <- d3
+    nn.AdaptiveMaxPool3d(3, return_indices=True) <- d3[0]
     nn.LPPool1d(2, 3) <- pos1
     nn.LPPool1d(1.5, 2, stride=1, ceil_mode=True) <- pos1
     nn.LPPool2d(2, 3) <- pos2
     nn.LPPool2d(3, (2, 3), stride=(2, 1)) <- pos2
     nn.LPPool3d(2, 2) <- pos3
+    nn.LPPool3d(3.0, (1, 2, 3), stride=1, ceil_mode=True) <- pos3[0]
     nn.MaxUnpool1d(3) <- d1[:, :, :3], places
+    nn.MaxUnpool1d(2, 3, padding=1) <- *torch.nn.functional.max_pool1d(d1[0], 2, 3, 1, return_indices=True), [9]
     nn.MaxUnpool2d(2, stride=2) <- *torch.nn.functional.max_pool2d(d2, 2, return_indices=True), d2.shape
+    nn.MaxUnpool2d((3, 2), (2, 3), 1) <- *torch.nn.functional.max_pool2d(d2[0], (3, 2), (2, 3), 1, return_indices=True), (6, 7)
     nn.MaxUnpool3d(2) <- *torch.nn.functional.max_pool3d(d3, 2, return_indices=True), d3.shape
+    nn.MaxUnpool3d((1, 2, 3)) <- *torch.nn.functional.max_pool3d(d3[0], (1, 2, 3), return_indices=True), (4, 5, 6)
     nn.FractionalMaxPool2d(2, output_size=(3, 4), _random_samples=r2) <- d2
     nn.FractionalMaxPool2d(3, output_ratio=(0.5, 0.6), _random_samples=r2, return_indices=True) <- d2
     nn.FractionalMaxPool3d(2, output_ratio=0.5, _random_samples=r3) <- d3
     nn.FractionalMaxPool3d((1, 2, 3), output_size=2, _random_samples=r3) <- d3
     nn.ConstantPad1d((1, 2), 3.5) <- s1
+    nn.ConstantPad1d((-2, 3), -1.0) <- s1[0]
     nn.ConstantPad2d(1, -1) <- s2
+    nn.ConstantPad2d((2, -1, 0, 1), 0.25) <- s2[0]
     nn.ConstantPad3d((1, 0, 2, 1, 0, 1), 0.5) <- s3
+    nn.ConstantPad3d(1, -2.0) <- s3[0]
     nn.ZeroPad1d(2) <- s1
+    nn.ZeroPad1d((0, 3)) <- s1[0]
     nn.ZeroPad2d((1, 0, 2, -1)) <- s2
+    nn.ZeroPad2d(2) <- s2[0]
     nn.ZeroPad3d(1) <- s3
+    nn.ZeroPad3d((0, 2, -1, 1, 1, -2)) <- s3[0]
     nn.ReflectionPad1d((2, 1)) <- s1
+    nn.ReflectionPad1d(8) <- s1[0]
     nn.ReflectionPad2d(2) <- s2
+    nn.ReflectionPad2d((6, 0, 1, 5)) <- s2[0]
     nn.ReflectionPad3d((1, 2, 1, 0, 1, 1)) <- s3
+    nn.ReflectionPad3d(3) <- s3[0]
     nn.ReplicationPad1d(3) <- s1
+    nn.ReplicationPad1d((0, 12)) <- s1[0]
     nn.ReplicationPad2d((1, 2, 0, 3)) <- s2
+    nn.ReplicationPad2d(4) <- s2[0]
     nn.ReplicationPad3d(1) <- s3
+    nn.ReplicationPad3d((0, 2, 3, 0, 1, 5)) <- s3[0]
     nn.CircularPad1d((2, 3)) <- s1
+    nn.CircularPad1d(9) <- s1[0]
     nn.CircularPad2d(2) <- s2[0]
+    nn.CircularPad2d((7, 0, 1, 6)) <- s2
     nn.CircularPad3d((1, 0, 2, 1, 1, 1)) <- s3
+    nn.CircularPad3d(2) <- s3[0]
     nn.Upsample(scale_factor=2) <- s2
     nn.Upsample((5, 9), mode='bilinear', align_corners=True) <- s2
     nn.Upsample(scale_factor=1.5, mode='linear') <- s1
@@ -255,7 +283,10 @@ FAMILY = Family(
     nn.UpsamplingBilinear2d(scale_factor=2) <- s2
     nn.UpsamplingBilinear2d(size=(4, 9)) <- s2
     nn.PixelShuffle(2) <- u4
+    nn.PixelShuffle(1) <- u4[0]
+    nn.PixelShuffle(2) <- u4[0].reshape(1, 2, 4, 3, 4)
     nn.PixelUnshuffle(2) <- s2[:, :, :, :6]
+    nn.PixelUnshuffle(3) <- s2[0, :, :, 1:]
     nn.ChannelShuffle(2) <- u4
     nn.ChannelShuffle(4) <- d1
     nn.Unfold((2, 3), padding=1) <- s2
@@ -281,6 +312,31 @@ FAMILY = Family(
         F.grid_sample(s2, grid, align_corners=False)
         F.interpolate(s2, (9, 5), mode='bilinear')
         F.adaptive_avg_pool2d(s2, (3, 4))
+        nn.Conv3d(2, 3, 2, dtype=torch.float64) <- s3
+        nn.LazyConvTranspose2d(4, 3, stride=2, dtype=torch.float64) <- s2
+        nn.LPPool3d(2, 2) <- pos3
+        nn.AdaptiveMaxPool3d(2) <- d3
+        nn.ReflectionPad3d(2) <- s3
+        nn.Upsample(scale_factor=1.5, mode='bicubic') <- s2
+        """),
+        "bfloat16": full("""
+        nn.LazyConv3d(3, 2, dtype=torch.bfloat16) <- s3
+        nn.AvgPool2d(2) <- s2
+        nn.AdaptiveMaxPool2d(3) <- d2
+        nn.MaxPool3d(2, return_indices=True) <- d3
+        nn.LPPool2d(2, 2) <- pos2
+        nn.ReflectionPad2d(2) <- s2
+        nn.ReplicationPad3d(1) <- s3
+        nn.CircularPad1d(2) <- s1
+        nn.ConstantPad2d(1, 2.5) <- s2
+        nn.PixelShuffle(2) <- u4
+        nn.Upsample(scale_factor=2) <- s2
+        """),
+        "float16": full("""
+        nn.AvgPool1d(3) <- s1
+        nn.MaxPool2d(2) <- d2
+        nn.ZeroPad2d(1) <- s2
+        nn.PixelUnshuffle(2) <- s2[:, :, :, :6]
         """),
     },
 )
