@@ -1,4 +1,4 @@
-"""What the code is for: an ISA, its vector width, its registers and its caches.
+"""What the code is for: an ISA, its vector width, its registers and its caches; or a GPU.
 
 Lowerings read a `Target` to choose tile sizes and lane counts; the LLVM emitter reads it to choose intrinsics.
 """
@@ -52,6 +52,58 @@ class Target:
         except KeyError:
             raise KeyError(f"unknown target {name!r}; there are {', '.join(_NAMED)}") from None
 
+
+@dataclass(frozen=True)
+class GpuTarget:
+    """An NVIDIA GPU to generate PTX for. `arch` is the architecture as LLVM and `ptxas` name it, `ptx` the version of
+    the PTX text; a block has at most `max_threads` threads and `shared_bytes` of shared memory that need not be asked
+    for. `multiprocessors` says how many blocks it takes to fill the machine."""
+
+    name: str
+    arch: str
+    ptx: str = "8.0"
+    warp: int = 32
+    max_threads: int = 1024
+    shared_bytes: int = 48 << 10
+    multiprocessors: int = 108
+    fma: bool = True
+    isa: Literal["ptx"] = "ptx"
+    triple: str = "nvptx64-nvidia-cuda"
+    # Of one access, the widest there is.
+    vector_bytes: int = 16
+    # Of 32 bits, per thread.
+    registers: int = 255
+
+    @property
+    def features(self) -> str:
+        """LLVM's names of the features."""
+        return f"+ptx{self.ptx.replace('.', '')}"
+
+    def lanes(self, dtype: DType) -> int:
+        """Elements of `dtype` in one access of 16 bytes."""
+        return self.vector_bytes // dtype.itemsize
+
+    @staticmethod
+    def named(name: str) -> GpuTarget:
+        """A target by the name of its architecture; KeyError lists the names there are."""
+        try:
+            return _GPUS[name]
+        except KeyError:
+            raise KeyError(f"unknown GPU target {name!r}; there are {', '.join(_GPUS)}") from None
+
+
+_GPUS = {
+    t.name: t
+    for t in (
+        GpuTarget("sm_70", "sm_70", multiprocessors=80),
+        GpuTarget("sm_75", "sm_75", multiprocessors=40),
+        GpuTarget("sm_80", "sm_80", multiprocessors=108),
+        GpuTarget("sm_86", "sm_86", multiprocessors=84),
+        GpuTarget("sm_89", "sm_89", multiprocessors=128),
+        GpuTarget("sm_90", "sm_90", multiprocessors=132),
+        GpuTarget("sm_90a", "sm_90a", multiprocessors=132),
+    )
+}
 
 _NAMED = {
     t.name: t

@@ -255,7 +255,9 @@ def _threads(body: Sequence[Stmt]) -> int:
         if isinstance(stmt, For) and stmt.kind == "thread":
             assert isinstance(stmt.extent, int)
             return stmt.extent
-        inner = (*stmt.body, *stmt.orelse) if isinstance(stmt, If) else stmt.body if isinstance(stmt, For) else ()
+        inner = (
+            (*stmt.body, *stmt.orelse) if isinstance(stmt, If) else stmt.body if isinstance(stmt, For) else ()
+        )
         found = _threads(inner)
         if found:
             return found

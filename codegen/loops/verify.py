@@ -187,6 +187,7 @@ class _Verifier:
         self.buffers = {*kernel.params, *kernel.locals}
         self.stmt: Stmt | None = None
         self.on_gpu = kernel.grid is not None
+        self.steady = {(b.space, b.name) for b in kernel.params if b.name not in kernel.writes}
 
     def fail(self, rule: str) -> LoopError:
         text = f"\n  in: {print_stmt(self.stmt).splitlines()[0]}" if self.stmt is not None else ""
@@ -345,9 +346,8 @@ class _Verifier:
             self.register(buffer, index, scope)
         elif buffer.space == "thread":
             self.own_register(buffer, index, scope)
-        elif self.on_gpu and scope.thread is None:
-            if buffer.space == "shared" or buffer.name in self.kernel.writes:
-                raise self.fail(f"{buffer.name} may change, so it is read inside thread loops only")
+        elif self.on_gpu and scope.thread is None and (buffer.space, buffer.name) not in self.steady:
+            raise self.fail(f"{buffer.name} may change, so it is read inside thread loops only")
         return any(varying)
 
     def own_register(self, buffer: Buffer, index: tuple[DimLike, ...], scope: _Scope) -> None:
@@ -427,7 +427,9 @@ class _Verifier:
         if buffer.space != "thread":
             raise self.fail(f"a shuffle reads registers of other threads, not {buffer}")
         if not 0 < expr.mask < WARP or self.kernel.threads % WARP:
-            raise self.fail(f"a shuffle by {expr.mask} among {self.kernel.threads} threads: warps have {WARP}")
+            raise self.fail(
+                f"a shuffle by {expr.mask} among {self.kernel.threads} threads: warps have {WARP}"
+            )
         if scope.diverged:
             raise self.fail("a shuffle where not all threads need be")
         if buffer in scope.stored:

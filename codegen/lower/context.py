@@ -38,12 +38,13 @@ from ..loops.nodes import (
     Stmt,
     Store,
 )
-from ..target import Target
+from ..target import GpuTarget, Target
 from .names import Names
 from .template import share_between_stores
 
 if TYPE_CHECKING:
     from .reuse import Lowered
+    from .schedules import Schedules
 
 Args = Mapping[Value, Buffer]
 
@@ -65,8 +66,9 @@ class LowerOptions:
 class LowerContext:
     """The program so far. A kernel may see a buffer in another shape, through `view`."""
 
-    def __init__(self, target: Target, options: LowerOptions | None = None):
+    def __init__(self, target: Target | GpuTarget, schedules: Schedules, options: LowerOptions | None = None):
         self.target = target
+        self.schedules = schedules
         self.options = options or LowerOptions()
         self.launches: list[Launch] = []
         # With the stem of its name.

@@ -7,7 +7,7 @@ from ...ir.graph import Graph, Value
 from ...ir.types import TensorType
 from ..loops.nodes import Buffer, Load
 from .context import LowerContext
-from .elementwise import Nest
+from .elementwise import Nest, launch_nests
 from .names import Names
 from .template import Axis, Element
 
@@ -23,8 +23,7 @@ def copy_buffer(ctx: LowerContext, source: Buffer, target: Buffer) -> None:
     names = Names()
     axis = Axis(names("i"), source.numel)
     element = Element(ctx.flat(target), axis.index, Load(ctx.flat(source), (axis.index,)))
-    statements, cost = Nest(names, [axis], [element]).parallel(ctx)
-    ctx.launch(f"copy_{source.name}", statements, cost=cost)
+    launch_nests(ctx, f"copy_{source.name}", [Nest(names, [axis], [element])])
 
 
 def _identity(buffer: Buffer) -> tuple[Graph, Value]:

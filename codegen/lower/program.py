@@ -14,7 +14,7 @@ from ...ir import dims
 from ...ir.graph import Graph, IRError, Node, Value, told_symbols
 from ...passes.memory_plan import Interval, plan_memory
 from ..loops.nodes import Buffer, Held, HostCall, Launch, Program
-from ..target import Target
+from ..target import GpuTarget, Target
 from .context import Args, LowerContext, LowerOptions
 from .copies import copy_buffer
 from .finite import check_group
@@ -24,15 +24,21 @@ from .lifetimes import memory_intervals, used, written
 from .reuse import group_key, operands_of, record
 from .same_memory import Piece, pieces_for_scans, reshaped
 from .scan import lower_scan
+from .schedules import CpuSchedules, Schedules
 
 
-def lower_graph(graph: Graph, target: Target, options: LowerOptions | None = None) -> Program:
-    """The program that computes a fused graph. IRError names a node that is not `fused`, or that cannot be
-    lowered.
+def lower_graph(
+    graph: Graph,
+    target: Target | GpuTarget,
+    options: LowerOptions | None = None,
+    schedules: Schedules = CpuSchedules(),
+) -> Program:
+    """The program that computes a fused graph, in the loops that the schedules choose. IRError names a node that is not
+    `fused`, or that cannot be lowered.
 
     `Program.outputs[i]` is the input's own buffer where output i is tied to an input.
     """
-    ctx = LowerContext(target, options)
+    ctx = LowerContext(target, schedules, options)
     inputs = {v: Buffer(ctx.fresh(v.name), v.type.dtype, v.type.shape) for v in graph.inputs}
     buffers = dict(inputs)
     for value in graph.outputs:

@@ -9,34 +9,21 @@ depend on the number of threads.
 
 from __future__ import annotations
 
-from ...ir import dims, dtypes
+from ...ir import dims
 from ...ir.graph import Graph, IRError, Node, Value
-from ..loops.nodes import Expr, Load, Var
+from ..loops.nodes import Expr, Var
 from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
 from .indexing import BodyEvaluator, Held, IndexTuple
-from .reduce_nest import Reduction, Rows, Stage, accumulator_type, lower_rows, rows_cost
+from .rows import Reduction, Rows, Stage, accumulator_type, launch_rows
 from .spaces import linear, reindex
-from .template import Axis, Element, make_axes
+from .template import Element, make_axes
 
 
 def lower_reduce(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
-    """One kernel, or two where a few large reductions are worth sharing among threads."""
+    """Rows of one shape, in stages."""
     names = Names()
-    rows = _rows(ctx, names, body, args)
-    name = node.attrs["name"]
-    flops = rows_cost(rows)
-    split = _split_axis(ctx, rows)
-    if split is None:
-        statements, cost = lower_rows(ctx, names, rows)
-        ctx.launch(name, statements, cost=cost, flops=flops)
-        return
-    partial, combine = _split(ctx, names, rows, split)
-    statements, cost = lower_rows(ctx, names, partial)
-    ctx.launch(f"{name}_partial", statements, cost=cost, flops=flops)
-    names = Names()
-    statements, cost = lower_rows(ctx, names, combine)
-    ctx.launch(f"{name}_combine", statements, cost=cost, flops=rows_cost(combine))
+    launch_rows(ctx, node.attrs["name"], names, _rows(ctx, names, body, args))
 
 
 def reduced_dims(node: Node) -> tuple[int, ...]:
@@ -128,48 +115,3 @@ def _levels(body: Graph) -> dict[Value, int]:
             stage[value] = depth
             before[value] = depth + 1 if node.op.lowering == "reduce" else depth
     return stage
-
-
-def _split_axis(ctx: LowerContext, rows: Rows) -> Axis | None:
-    """The reduced axis to split among chunks, where the rows alone are too few to keep threads busy."""
-    if len(rows.stages) != 1 or rows.along or not rows.reduced:
-        return None
-    chunks = ctx.options.reduce_chunks
-    kept = dims.bounds(dims.product(a.extent for a in rows.kept))[1]
-    total = dims.bounds(rows_cost(rows))[1]
-    lanes = ctx.target.lanes(dtypes.f32)
-    if kept >= 4 * lanes or total < 4 * ctx.options.serial_below:
-        return None
-    axis = max(rows.reduced, key=lambda a: dims.bounds(a.extent)[1])
-    longest = dims.bounds(axis.extent)[1]
-    # Many rows of a decent length share well without partial results.
-    return axis if longest >= 4 * chunks and (kept < 4 or axis is rows.reduced[0]) else None
-
-
-def _split(ctx: LowerContext, names: Names, rows: Rows, axis: Axis) -> tuple[Rows, Rows]:
-    """Partial results per chunk of the axis, and the rows that combine them."""
-    chunks = ctx.options.reduce_chunks
-    size = dims.floordiv(axis.extent + (chunks - 1), chunks)
-    chunk = Axis(names("c"), chunks)
-    start = dims.minimum(chunk.index * size, axis.extent)
-    part = Axis(names("i"), dims.minimum(size, axis.extent - start))
-    if isinstance(axis.extent, int) and axis.extent % chunks == 0:
-        start, part = chunk.index * size, Axis(part.var, size)
-    moved = {axis.var: start + part.index}
-    kept_shape = tuple(a.extent for a in rows.kept)
-    kept_index = tuple(a.index for a in rows.kept)
-    partial_once: list[Element] = []
-    gathered: list[Reduction] = []
-    stage: list[Reduction] = []
-    for reduction in rows.stages[0].reductions:
-        buffer = ctx.scratch(f"partial_{reduction.name}", reduction.dtype, (chunks, *kept_shape))
-        offset = linear((chunk.index, *kept_index), (chunks, *kept_shape))
-        stage.append(reduction.at(moved))
-        partial_once.append(Element(ctx.flat(buffer), offset, Var(reduction.name, reduction.dtype)))
-        gathered.append(reduction.with_value(Load(ctx.flat(buffer), (offset,))))
-    reduced = [part if a is axis else a for a in rows.reduced]
-    partial = Rows([chunk, *rows.kept], reduced, [Stage(stage)], [], partial_once)
-    return partial, Rows(rows.kept, [chunk], [Stage(gathered)], [], rows.once)
-
-
-__all__ = ["lower_reduce", "reduced_dims"]

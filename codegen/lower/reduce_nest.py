@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from ...ir import dims, dtypes
+from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..loops.nodes import Buffer, Const, Expr, For, LaneReduce, Let, Load, Stmt, Store, Var
+from ..loops.nodes import Buffer, Expr, For, LaneReduce, Let, Load, Stmt, Store
 from ..scalar import SCALAR
 from .context import LowerContext, Names
-from .elementwise import lanes_along
+from .nest_loops import lanes_along
 from .nests import axis_loops, parallel_loop, serial_loop, vector_block, vector_loop
-from .rows import Reduction, Rows, Stage, collapsed, rows_cost, with_settled, with_stashes
+from .rows import Reduction, Rows, Stage, collapsed, identity, rows_cost, with_settled, with_stashes
 from .template import (
     Axis,
     Element,
@@ -35,31 +35,6 @@ ROW_BLOCK = 4096
 
 
 Step = Callable[..., tuple[Stmt, ...]]
-
-
-def accumulator_type(dtype: DType) -> DType:
-    """Sums of narrow floats are carried in float32 and rounded once."""
-    return dtypes.f32 if dtype in (dtypes.f16, dtypes.bf16) else dtype
-
-
-def identity(combine: str, dtype: DType) -> Const:
-    """What leaves the other argument of the combination as it is."""
-    match combine:
-        case "add":
-            return Const(0.0 if dtype.is_floating_point else 0, dtype)
-        case "mul":
-            return Const(1.0 if dtype.is_floating_point else 1, dtype)
-        case "and":
-            return Const(True if dtype.kind == "bool" else -1, dtype)
-        case "or":
-            return Const(False if dtype.kind == "bool" else 0, dtype)
-    sign = -1 if combine == "max" else 1
-    if dtype.is_floating_point:
-        return Const(sign * float("inf"), dtype)
-    bits = 8 * dtype.itemsize
-    if dtype.kind == "uint":
-        return Const(0 if combine == "max" else (1 << bits) - 1, dtype)
-    return Const(-(1 << (bits - 1)) if combine == "max" else (1 << (bits - 1)) - 1, dtype)
 
 
 def lower_rows(ctx: LowerContext, names: Names, rows: Rows) -> tuple[tuple[Stmt, ...], DimLike]:
@@ -363,6 +338,3 @@ class _ColumnForm(_Form):
         if rows.once:
             statements += store(bound, rows.once)
         return statements
-
-
-__all__ = ["Reduction", "Rows", "Stage", "Var", "accumulator_type", "lower_rows", "rows_cost"]

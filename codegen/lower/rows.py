@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...ir import dims
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..loops.nodes import Apply, Buffer, Expr, Load, Var
+from ..loops.nodes import Apply, Buffer, Const, Expr, Load, Var
 from .context import LowerContext, Names
 from .template import (
     OPERATION_COST,
@@ -40,6 +40,31 @@ class Reduction:
 
     def at(self, bindings: Mapping[str, DimLike]) -> Reduction:
         return self.with_value(instantiate(self.value, bindings))
+
+
+def accumulator_type(dtype: DType) -> DType:
+    """Sums of narrow floats are carried in float32 and rounded once."""
+    return dtypes.f32 if dtype in (dtypes.f16, dtypes.bf16) else dtype
+
+
+def identity(combine: str, dtype: DType) -> Const:
+    """What leaves the other argument of the combination as it is."""
+    match combine:
+        case "add":
+            return Const(0.0 if dtype.is_floating_point else 0, dtype)
+        case "mul":
+            return Const(1.0 if dtype.is_floating_point else 1, dtype)
+        case "and":
+            return Const(True if dtype.kind == "bool" else -1, dtype)
+        case "or":
+            return Const(False if dtype.kind == "bool" else 0, dtype)
+    sign = -1 if combine == "max" else 1
+    if dtype.is_floating_point:
+        return Const(sign * float("inf"), dtype)
+    bits = 8 * dtype.itemsize
+    if dtype.kind == "uint":
+        return Const(0 if combine == "max" else (1 << bits) - 1, dtype)
+    return Const(-(1 << (bits - 1)) if combine == "max" else (1 << (bits - 1)) - 1, dtype)
 
 
 @dataclass
@@ -213,4 +238,6 @@ def _replace(expr: Expr, by: Mapping[int, Expr], memo: dict[int, Expr] | None = 
     return memo[id(expr)]
 
 
-__all__ = ["Reduction", "Rows", "Stage", "collapsed", "rows_cost", "with_settled", "with_stashes"]
+def launch_rows(ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
+    """Kernels that reduce the rows and store their elements."""
+    ctx.schedules.rows(ctx, name, names, rows)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
+from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ..loops.nodes import Expr, Load, Stmt, Store
 from ..scalar import SCALAR
@@ -15,7 +17,7 @@ from .elementwise import Lookup
 from .indexing import BodyEvaluator, IndexTuple
 from .nests import axis_loops, parallel_loop, vector_loop
 from .spaces import linear
-from .template import instantiate, make_axes
+from .template import Axis, instantiate, make_axes
 
 WORK_PER_ELEMENT = 8
 
@@ -38,8 +40,7 @@ def launch_scatter(
     """result[place] = combine(result[place], src[at]), or without `combine` src[at], for every `at` of `space`;
     `place` is target_at(at, index[index_at(at)]).
 
-    Two elements can only meet in one place if they differ along the `serial` dims. Those are walked in
-    order; the dims before them are shared among threads, and the last dim after them is walked in vectors.
+    Two elements can only meet in one place if they differ along the `serial` dims, which are walked in order.
     """
     if dims.product(space) == 0:
         return
@@ -57,8 +58,6 @@ def launch_scatter(
     added = evaluator.at(src, at)
     out = ctx.flat(args[result])
     lookup = Lookup(symbol, read, size, code)
-    before, after = axes[: serial.start], axes[serial.stop :]
-    inner = after[-1] if after else None
 
     def element(bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
         statements, found = lookup.bind(names, instantiate(read, bindings))
@@ -68,14 +67,46 @@ def launch_scatter(
             value = combine(Load(out, place), value)
         return (*statements, Store(out, place, value))
 
+    before, walked, after = axes[: serial.start], axes[serial.start : serial.stop], axes[serial.stop :]
+    scatter = Scatter(names, before, walked, after, element, result.type.dtype)
+    ctx.schedules.scatter(ctx, name, scatter)
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """`element(bindings)` for every point of the axes. Two points can only meet in one place if they differ along the
+    `walked` axes, which are walked in order; `before` and `after` stand around them."""
+
+    names: Names
+    before: Sequence[Axis]
+    walked: Sequence[Axis]
+    after: Sequence[Axis]
+    element: Callable[[dict[str, DimLike]], tuple[Stmt, ...]]
+    dtype: DType
+
+    @property
+    def axes(self) -> list[Axis]:
+        return [*self.before, *self.walked, *self.after]
+
+    @property
+    def size(self) -> DimLike:
+        return dims.product(a.extent for a in self.axes)
+
+
+def scatter_on_cpu(ctx: LowerContext, name: str, scatter: Scatter) -> None:
+    """The first dims are shared among threads; the last dim is walked in vectors."""
+    names, axes, before, after = scatter.names, scatter.axes, scatter.before, scatter.after
+    stop = len(before) + len(scatter.walked)
+    inner = after[-1] if after else None
+
     def innermost(bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
         if inner is None:
-            return element(bindings)
+            return scatter.element(bindings)
         # Not in unrolled groups: each vector's stores must come after the loads of the one before.
-        lanes = ctx.target.lanes(result.type.dtype)
+        lanes = ctx.target.lanes(scatter.dtype)
 
         def emit(position: DimLike, lane: DimLike, copy: DimLike) -> tuple[Stmt, ...]:
-            return element({**bindings, inner.var: position})
+            return scatter.element({**bindings, inner.var: position})
 
         return vector_loop(names, inner.extent, lanes, emit)
 
@@ -84,13 +115,13 @@ def launch_scatter(
     shared = [*before[:1], *fixed]
 
     def rest(bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
-        return axis_loops(names, [*axes[len(shared) : serial.stop], *after[:-1]], bindings, innermost)
+        return axis_loops(names, [*axes[len(shared) : stop], *after[:-1]], bindings, innermost)
 
-    work = dims.product(space) * WORK_PER_ELEMENT
+    work = scatter.size * WORK_PER_ELEMENT
     if shared and dims.bounds(work)[1] > ctx.options.serial_below:
         each = dims.product(a.extent for a in axes[len(shared) :]) * WORK_PER_ELEMENT
         statements = parallel_loop(names, shared, rest)
     else:
         each = work
         statements = axis_loops(names, shared, {}, rest)
-    ctx.launch(name, statements, cost=each, flops=dims.product(space))
+    ctx.launch(name, statements, cost=each, flops=scatter.size)

@@ -18,7 +18,7 @@ from .context import Args, LowerContext, Names
 from .elementwise import Lookup, Nest, launch_nests
 from .indexing import BodyEvaluator, IndexTuple, constant
 from .random import lower_random_uniform
-from .reduce_nest import Reduction, Rows, Stage, identity, lower_rows, rows_cost
+from .rows import Reduction, Rows, Stage, identity, launch_rows
 from .scatter import launch_scatter
 from .spaces import linear, output_parts
 from .template import Element, make_axes
@@ -207,8 +207,7 @@ def _lower_extreme_position(ctx: LowerContext, name: str, body: Graph, args: Arg
     row_shape, row = tuple(a.extent for a in kept), tuple(a.index for a in kept)
     once = Element(ctx.flat(args[result]), linear(row, row_shape), Var(first.name, dtypes.i64))
     rows = Rows(kept, [axes[dim]], [Stage([best]), Stage([first])], [], [once])
-    statements, cost = lower_rows(ctx, names, rows)
-    ctx.launch(name, statements, cost=cost, flops=rows_cost(rows))
+    launch_rows(ctx, name, names, rows)
 
 
 def _fill(ctx: LowerContext, name: str, args: Args, result: Value, value: int) -> None:

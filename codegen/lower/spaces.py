@@ -17,9 +17,6 @@ from .context import Args, LowerContext, Names
 from .indexing import BodyEvaluator, Guard, Held, IndexTuple, at_least
 from .template import Axis, Element, make_axes
 
-# A guard cuts an axis into ranges where it is decided; more parts than this are not worth their code.
-MAX_PARTS = 27
-
 # The elements at an index over axes of these extents, and the guards that stay undecided.
 Make = Callable[[IndexTuple, Mapping[str, DimLike]], tuple[list[Element], Sequence[Guard]]]
 # What a lowering holds itself, given the evaluator that reads everything else.
@@ -70,7 +67,7 @@ def output_parts(
                 elements.append(Element(ctx.flat(args[output]), offset, evaluator.at(value, own)))
             return elements, evaluator.undecided
 
-        found += parts(names, make_axes(names, shape), make)
+        found += parts(ctx, names, make_axes(names, shape), make)
     return found
 
 
@@ -107,9 +104,9 @@ def _is_joined(node: Node, outputs: Sequence[Value]) -> bool:
     return any(walk_alike(v.type.shape, shape) for v in outputs)
 
 
-def parts(names: Names, axes: Sequence[Axis], make: Make, budget: int = MAX_PARTS) -> list[Part]:
-    """The space cut along axes until every guard is decided, as far as that goes."""
-    return _parts(names, axes, {a.var: a.index for a in axes}, make, budget)
+def parts(ctx: LowerContext, names: Names, axes: Sequence[Axis], make: Make) -> list[Part]:
+    """The space cut along axes until every guard is decided, as far as that goes and is worth it."""
+    return _parts(names, axes, {a.var: a.index for a in axes}, make, ctx.schedules.max_parts)
 
 
 def _parts(

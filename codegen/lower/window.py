@@ -18,7 +18,7 @@ from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
 from .elementwise import Nest, launch_nests
 from .indexing import BodyEvaluator, Guard, Held, IndexTuple, condition, constant, number
-from .reduce_nest import Reduction, Rows, Stage, accumulator_type, identity, lower_rows, rows_cost
+from .rows import Reduction, Rows, Stage, accumulator_type, identity, launch_rows
 from .spaces import linear, output_parts, parts, reindex
 from .template import Element, make_axes
 from .window_grad import MAX_WRITTEN_OUT, lower_avg_pool_grad, lower_max_pool_grad
@@ -193,7 +193,7 @@ def _lower_tiles(ctx: LowerContext, node: Node, body: Graph, args: Args, window:
         count = len(body.outputs)
         return [e for n in range(count) for e in elements[n::count]], shared.undecided
 
-    found = parts(names, make_axes(names, dy.type.shape), windows)
+    found = parts(ctx, names, make_axes(names, dy.type.shape), windows)
     # What is left over along each dim, beside the windows of the dims before it.
     for d in range(rank):
         at = len(lead) + d
@@ -210,7 +210,7 @@ def _lower_tiles(ctx: LowerContext, node: Node, body: Graph, args: Args, window:
             where = (*index[:at], index[at] + covered, *index[at + 1 :])
             return outputs_at(evaluator, where, zero), evaluator.undecided
 
-        found += parts(names, make_axes(names, rest), beyond)
+        found += parts(ctx, names, make_axes(names, rest), beyond)
     launch_nests(ctx, node.attrs["name"], [Nest(names, axes, elements) for axes, elements in found])
 
 
@@ -243,5 +243,4 @@ def _lower_large(ctx: LowerContext, node: Node, body: Graph, args: Args, window:
         own = index if value.type.shape == shape else reindex(index, shape, value.type.shape)
         once.append(Element(ctx.flat(args[value]), linear(index, shape), evaluator.at(value, own)))
     rows = Rows(kept, positions, [Stage([reduction])], [], once)
-    statements, cost = lower_rows(ctx, names, rows)
-    ctx.launch(node.attrs["name"], statements, cost=cost, flops=rows_cost(rows))
+    launch_rows(ctx, node.attrs["name"], names, rows)

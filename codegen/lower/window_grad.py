@@ -22,7 +22,7 @@ from .context import Args, LowerContext
 from .elementwise import Nest, launch_nests
 from .indexing import BodyEvaluator, Guard, IndexTuple, Loads, condition, constant, number
 from .names import Names
-from .reduce_nest import Reduction, Rows, Stage, accumulator_type, identity, lower_rows, rows_cost
+from .rows import Reduction, Rows, Stage, accumulator_type, identity, launch_rows
 from .spaces import linear, parts, reindex
 from .template import Element, make_axes
 from .window_index import beats, dilation_of, divisor, only_at, positions_of, window_element
@@ -92,7 +92,7 @@ def _find_winners(
         offset_ = linear(index, dy.type.shape)
         return [Element(ctx.flat(winner), offset_, SCALAR.cast(place, winner.dtype))], reader.undecided
 
-    found = parts(names, make_axes(names, dy.type.shape), make)
+    found = parts(ctx, names, make_axes(names, dy.type.shape), make)
     launch_nests(ctx, f"{node.attrs['name']}_winners", [Nest(names, *part) for part in found])
 
 
@@ -127,8 +127,7 @@ def _reduce_to_winners(
         place = SCALAR.select(is_nan, Var(last_nan.name, dtypes.i64), place)
     once = Element(ctx.flat(winner), linear(index, dy.type.shape), SCALAR.cast(place, winner.dtype))
     rows = Rows(kept, positions, stages, [], [once])
-    statements, cost = lower_rows(ctx, names, rows)
-    ctx.launch(f"{node.attrs['name']}_winners", statements, cost=cost, flops=rows_cost(rows))
+    launch_rows(ctx, f"{node.attrs['name']}_winners", names, rows)
 
 
 def gather_gradient(
@@ -146,7 +145,7 @@ def gather_gradient(
         makers = list(_by_remainder(ctx, body, args, window, share))
     else:
         makers = [(result.type.shape, _by_division(ctx, body, args, window, share))]
-    found = [part for shape, make in makers for part in parts(names, make_axes(names, shape), make)]
+    found = [part for shape, make in makers for part in parts(ctx, names, make_axes(names, shape), make)]
     launch_nests(ctx, node.attrs["name"], [Nest(names, *part) for part in found])
 
 

@@ -1,0 +1,192 @@
+"""The loops of a nest on a CPU: vectors along one axis, the others shared among threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ...ir import dims
+from ...ir.dims import DimLike
+from ...ir.dtypes import DType
+from ..loops.nodes import Expr, For, Load, Stmt
+from .context import LowerContext
+from .elementwise import Nest
+from .nests import axis_loops, loop_index, parallel_loop, vector_loop
+from .template import Axis, stride, walk
+from .transpose import Turn, find_turn, turn_loops
+
+# Elements that one iteration of a parallel loop handles, about: a few microseconds of work.
+BLOCK = 4096
+# Vectors per loop iteration: hides the latency of loads where an element is only a few operations.
+UNROLL = 4
+
+
+class NestLoops:
+    """A nest's loops, serial or shared among threads."""
+
+    def __init__(self, ctx: LowerContext, nest: Nest):
+        self.ctx = ctx
+        self.nest = nest
+
+    def lanes(self, vector: Axis) -> int:
+        nest = self.nest
+        return lanes_along(self.ctx, vector, nest.values, [e.buffer.dtype for e in nest.elements])
+
+    def inner(
+        self,
+        axes: Sequence[Axis],
+        vector: Axis,
+        bindings: dict[str, DimLike],
+        extent: DimLike,
+    ) -> tuple[Stmt, ...]:
+        """Serial loops over `axes`, vectors over `extent` elements of `vector` from where it is bound."""
+        start = bindings.get(vector.var, 0)
+
+        def lanes(outer: dict[str, DimLike]) -> tuple[Stmt, ...]:
+            def emit(position: DimLike, lane: DimLike, copy: DimLike) -> tuple[Stmt, ...]:
+                return self.nest.point({**outer, vector.var: start + position})
+
+            unroll = UNROLL if self.nest.operations <= 8 else 1
+            return vector_loop(self.nest.names, extent, self.lanes(vector), emit, unroll)
+
+        return axis_loops(self.nest.names, axes, bindings, lanes)
+
+    def serial(self) -> tuple[Stmt, ...]:
+        if not self.nest.axes:
+            return self.nest.point({})
+        vector = self.nest.vector_axis()
+        turn = self._turn(vector)
+        if turn is not None:
+            others = [a for a in self.nest.axes if a not in (vector, turn.along)]
+            return axis_loops(self.nest.names, others, {}, lambda bound: self._turned(turn, bound))
+        outer = [a for a in self.nest.axes if a is not vector]
+        return self.inner(outer, vector, {}, vector.extent)
+
+    def is_small(self) -> bool:
+        return not self.nest.axes or dims.bounds(self.nest.work)[1] <= self.ctx.options.serial_below
+
+    def parallel(self) -> tuple[tuple[Stmt, ...], DimLike]:
+        """Statements, and the cost of an iteration of their parallel loop; serial where the work is small."""
+        if self.is_small():
+            return self.serial(), self.nest.work
+        vector = self.nest.vector_axis()
+        turn = self._turn(vector)
+        if turn is not None:
+            return self._parallel_turned(turn)
+        shared: list[Axis] = []
+        rest = [a for a in self.nest.axes if a is not vector]
+        # Take outer axes into the parallel loop until an iteration is of the size of a block.
+        while rest and (not shared or isinstance(rest[0].extent, int)):
+            if shared and dims.bounds(dims.product(a.extent for a in [*rest, vector]))[1] <= BLOCK:
+                break
+            shared.append(rest.pop(0))
+        if not shared:
+            body = self._blocks(
+                vector.extent,
+                BLOCK,
+                lambda start, extent: self.inner([], vector, {vector.var: start}, extent),
+            )
+            return body, BLOCK * self.nest.operations
+        cost = dims.product(a.extent for a in [*rest, vector]) * self.nest.operations
+        statements = parallel_loop(
+            self.nest.names, shared, lambda bound: self.inner(rest, vector, bound, vector.extent)
+        )
+        return statements, cost
+
+    def _blocks(
+        self, total: DimLike, block: int, body: Callable[[DimLike, DimLike], tuple[Stmt, ...]]
+    ) -> tuple[Stmt, ...]:
+        """A parallel loop over blocks of an axis: `body(start, extent)` for each."""
+        count = dims.floordiv(total + (block - 1), block)
+        var = self.nest.names("p")
+        start = loop_index(var, count) * block
+        extent = dims.minimum(total - start, block)
+        if isinstance(total, int) and total % block == 0:
+            extent = block
+        return (For(var, count, body(start, extent), "parallel"),)
+
+    # Operands that are walked across
+
+    def _turn(self, vector: Axis) -> Turn | None:
+        return (
+            None
+            if self.nest.lookups
+            else find_turn(self.nest.values, self.nest.axes, vector, self.lanes(vector))
+        )
+
+    def _turned(
+        self,
+        turn: Turn,
+        bound: dict[str, DimLike],
+        start: DimLike = 0,
+        count: DimLike | None = None,
+    ) -> tuple[Stmt, ...]:
+        """All of the vector axis, and `count` elements of the axis across from `start` on."""
+        count = turn.along.extent if count is None else count
+        tiles = turn_loops(self.nest.names, turn, bound, start, count, self.nest.point)
+        whole = dims.floordiv(count, turn.lanes) * turn.lanes
+        across, left = turn.vector, dims.mod(turn.vector.extent, turn.lanes)
+        rest: tuple[Stmt, ...] = ()
+        if left != 0:  # beside the tiles
+            rest += axis_loops(
+                self.nest.names,
+                [Axis(turn.along.var, whole)],
+                bound,
+                lambda b: self.inner(
+                    [],
+                    across,
+                    {**b, turn.along.var: b[turn.along.var] + start, across.var: across.extent - left},
+                    left,
+                ),
+            )
+        below = dims.mod(count, turn.lanes)
+        if below != 0:
+            rest += axis_loops(
+                self.nest.names,
+                [Axis(turn.along.var, below)],
+                bound,
+                lambda b: self.inner(
+                    [], across, {**b, turn.along.var: b[turn.along.var] + (start + whole)}, across.extent
+                ),
+            )
+        return tiles + rest
+
+    def _parallel_turned(self, turn: Turn) -> tuple[tuple[Stmt, ...], DimLike]:
+        others = [a for a in self.nest.axes if a not in (turn.vector, turn.along)]
+        if others:
+            cost = turn.along.extent * turn.vector.extent * self.nest.operations
+            return parallel_loop(self.nest.names, others, lambda bound: self._turned(turn, bound)), cost
+        block = 4 * turn.lanes
+        body = self._blocks(
+            turn.along.extent, block, lambda start, extent: self._turned(turn, {}, start, extent)
+        )
+        return body, turn.vector.extent * block * self.nest.operations
+
+
+def lanes_along(ctx: LowerContext, axis: Axis, values: Sequence[Expr], results: Sequence[DType]) -> int:
+    """Lanes by the widest element that varies along the axis; narrow types do not fill their registers."""
+    widths = [r.itemsize for r in results]
+    for load in walk(values):
+        if isinstance(load, Load) and any(stride(i, axis) != 0 for i in load.index):
+            widths.append(load.dtype.itemsize)
+    lanes = max(1, ctx.target.vector_bytes // max(4, *widths))
+    # A short axis leaves the upper lanes idle: half as wide a vector does as well, for less.
+    longest = dims.bounds(axis.extent)[1]
+    while lanes > 1 and lanes // 2 >= longest:
+        lanes //= 2
+    return lanes
+
+
+def nests_on_cpu(ctx: LowerContext, name: str, nests: Sequence[Nest]) -> None:
+    """Large nests as kernels of their own, which threads share; the small ones together as one."""
+    small: list[Stmt] = []
+    work: DimLike = 0
+    for nest in nests:
+        loops = NestLoops(ctx, nest)
+        if len(nests) > 1 and loops.is_small():
+            small += loops.serial()
+            work = work + nest.work
+        else:
+            statements, cost = loops.parallel()
+            ctx.launch(name, statements, cost=cost, flops=nest.work)
+    if small:
+        ctx.launch(name, small, cost=work, flops=work)

@@ -1,0 +1,66 @@
+"""Reducing a few long rows in parts: partial results of chunks of each row, then the rows of those."""
+
+from __future__ import annotations
+
+from ...ir import dims, dtypes
+from ..loops.nodes import Load, Var
+from .context import LowerContext, Names
+from .reduce_nest import lower_rows
+from .rows import Reduction, Rows, Stage, rows_cost
+from .spaces import linear
+from .template import Axis, Element
+
+
+def rows_on_cpu(ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
+    """One kernel, or two where a few large reductions are worth sharing among threads."""
+    axis = split_axis(ctx, rows)
+    if axis is None:
+        statements, cost = lower_rows(ctx, names, rows)
+        ctx.launch(name, statements, cost=cost, flops=rows_cost(rows))
+        return
+    partial, combine = split_rows(ctx, names, rows, axis, ctx.options.reduce_chunks)
+    statements, cost = lower_rows(ctx, names, partial)
+    ctx.launch(f"{name}_partial", statements, cost=cost, flops=rows_cost(rows))
+    statements, cost = lower_rows(ctx, Names(), combine)
+    ctx.launch(f"{name}_combine", statements, cost=cost, flops=rows_cost(combine))
+
+
+def split_axis(ctx: LowerContext, rows: Rows) -> Axis | None:
+    """The reduced axis to split among chunks, where the rows alone are too few to keep threads busy."""
+    if len(rows.stages) != 1 or rows.along or not rows.reduced:
+        return None
+    chunks = ctx.options.reduce_chunks
+    kept = dims.bounds(dims.product(a.extent for a in rows.kept))[1]
+    total = dims.bounds(rows_cost(rows))[1]
+    lanes = ctx.target.lanes(dtypes.f32)
+    if kept >= 4 * lanes or total < 4 * ctx.options.serial_below:
+        return None
+    axis = max(rows.reduced, key=lambda a: dims.bounds(a.extent)[1])
+    longest = dims.bounds(axis.extent)[1]
+    # Many rows of a decent length share well without partial results.
+    return axis if longest >= 4 * chunks and (kept < 4 or axis is rows.reduced[0]) else None
+
+
+def split_rows(ctx: LowerContext, names: Names, rows: Rows, axis: Axis, chunks: int) -> tuple[Rows, Rows]:
+    """Partial results per chunk of the axis, and the rows that combine them."""
+    size = dims.floordiv(axis.extent + (chunks - 1), chunks)
+    chunk = Axis(names("c"), chunks)
+    start = dims.minimum(chunk.index * size, axis.extent)
+    part = Axis(names("i"), dims.minimum(size, axis.extent - start))
+    if isinstance(axis.extent, int) and axis.extent % chunks == 0:
+        start, part = chunk.index * size, Axis(part.var, size)
+    moved = {axis.var: start + part.index}
+    kept_shape = tuple(a.extent for a in rows.kept)
+    kept_index = tuple(a.index for a in rows.kept)
+    partial_once: list[Element] = []
+    gathered: list[Reduction] = []
+    stage: list[Reduction] = []
+    for reduction in rows.stages[0].reductions:
+        buffer = ctx.scratch(f"partial_{reduction.name}", reduction.dtype, (chunks, *kept_shape))
+        offset = linear((chunk.index, *kept_index), (chunks, *kept_shape))
+        stage.append(reduction.at(moved))
+        partial_once.append(Element(ctx.flat(buffer), offset, Var(reduction.name, reduction.dtype)))
+        gathered.append(reduction.with_value(Load(ctx.flat(buffer), (offset,))))
+    reduced = [part if a is axis else a for a in rows.reduced]
+    partial = Rows([chunk, *rows.kept], reduced, [Stage(stage)], [], partial_once)
+    return partial, Rows(rows.kept, [chunk], [Stage(gathered)], [], rows.once)

@@ -1,0 +1,47 @@
+"""Where descriptions of work become kernels: the interface between what a group computes and how a machine walks it.
+
+The lowerings describe: elements over a space (`Nest`), rows that are reduced in stages (`Rows`), scatters, contractions.
+A target's schedules choose loops for them and launch the kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .context import LowerContext, Names
+from .elementwise import Nest
+from .nest_loops import nests_on_cpu
+from .row_split import rows_on_cpu
+from .rows import Rows
+from .scatter import Scatter, scatter_on_cpu
+
+
+class Schedules(Protocol):
+    """max_parts: into how many parts a space may be cut so that the guards of padding are decided in each."""
+
+    @property
+    def max_parts(self) -> int: ...
+
+    def nests(self, ctx: LowerContext, name: str, nests: Sequence[Nest]) -> None: ...
+
+    def rows(self, ctx: LowerContext, name: str, names: Names, rows: Rows) -> None: ...
+
+    def scatter(self, ctx: LowerContext, name: str, scatter: Scatter) -> None: ...
+
+
+@dataclass(frozen=True)
+class CpuSchedules:
+    """Vectors and threads. More parts than `max_parts` are not worth their code."""
+
+    max_parts: int = 27
+
+    def nests(self, ctx: LowerContext, name: str, nests: Sequence[Nest]) -> None:
+        nests_on_cpu(ctx, name, nests)
+
+    def rows(self, ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
+        rows_on_cpu(ctx, name, names, rows)
+
+    def scatter(self, ctx: LowerContext, name: str, scatter: Scatter) -> None:
+        scatter_on_cpu(ctx, name, scatter)
