@@ -8,9 +8,8 @@ stages in between are made again only when someone asks to see them.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,18 +19,18 @@ import numpy as np
 
 from ..codegen.llvm import EmitOptions, assembly, compile_modules, emit_program
 from ..codegen.loops.nodes import Program
-from ..codegen.loops.printer import print_program
 from ..codegen.lower import LowerOptions, lower_graph
 from ..codegen.target import Target
 from ..ir import dims
 from ..ir.graph import Graph
 from ..ir.printer import to_text
-from ..passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
+from ..passes.pipeline import PipelineOptions
 from . import allocator, disk_cache
 from .finite_checks import Memory, finite_error
 from .host_calls import FAILED, HostCalls, host_calls_data
 from .loading import LoadedProgram
 from .progress import Callback, watched
+from .staged import StagedGraph
 from .threads import default_num_threads
 
 FORMAT = 2
@@ -51,24 +50,10 @@ class CompileOptions:
     progress: Callback | None = field(default=None, compare=False)
 
 
-@dataclass
-class Timings:
-    """Seconds spent, by step."""
-
-    steps: dict[str, float] = field(default_factory=dict)
-
-    def measure(self, step: str, start: float) -> float:
-        now = time.perf_counter()
-        self.steps[step] = self.steps.get(step, 0.0) + now - start
-        return now
-
-
-class CompiledGraph:
+class CompiledGraph(StagedGraph):
     """Native code for a graph. Made by `compile_graph`.
 
-    input_types/output_types: the graph's; `symbols`: names of its dims in the order native code takes them; `entry`: the
-    address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr dims, i64 threads)`; `timings`: what took how long;
-    `requests`: how often `compile_graph` was asked for it.
+    `entry`: the address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr dims, i64 threads)`.
     """
 
     def __init__(
@@ -80,15 +65,8 @@ class CompiledGraph:
     ):
         """`key`: the graph's `cache_key`, where it is known already; `like`: the same graph, compiled with other emit
         options, whose loop IR serves here too."""
-        self.traced = graph
-        self.options = options
+        super().__init__(graph, options)
         self.target = options.target or Target.host()
-        self.input_types = tuple(v.type for v in graph.inputs)
-        self.output_types = tuple(v.type for v in graph.outputs)
-        self.symbols = tuple(s.name for s in graph.symbols)
-        self.timings = Timings()
-        self.from_cache = False
-        self.requests = 0
         self.empty = allocator.empty
         self.measured: Any = None  # the variant that `kernel_times.py` runs
         if like is not None:
@@ -183,32 +161,8 @@ class CompiledGraph:
 
     # -- looking inside --------------------------------------------------------------------------------------
 
-    @cached_property
-    def stages(self) -> list[Graph]:
-        """The traced graph, then what each pass made of it."""
-        start = time.perf_counter()
-        passes = default_pipeline(self.options.pipeline)
-        with watched(self.traced.name, self.options.progress) as watch:
-            watch.step("passes", 0, len(passes))
-            found = run_pipeline(
-                self.traced,
-                passes,
-                self.options.verify,
-                lambda position, step, graph: watch.step("passes", position, len(passes)),
-            )
-        self.timings.measure("passes", start)
-        return found
-
-    @cached_property
-    def program(self) -> Program:
-        """The loop IR."""
-        stages = self.stages
-        start = time.perf_counter()
-        with watched(self.traced.name, self.options.progress) as watch:
-            watch.step("lower")
-            found = lower_graph(stages[-1], self.target, self.options.lower)
-        self.timings.measure("lower", start)
-        return found
+    def _lower(self, fused: Graph) -> Program:
+        return lower_graph(fused, self.target, self.options.lower)
 
     @cached_property
     def llvm_modules(self) -> list[str]:
@@ -223,47 +177,14 @@ class CompiledGraph:
                 lambda done, total: watch.step("emit", done, total),
             )
 
-    def stage_names(self) -> list[str]:
-        """What `stage` accepts, in order: "traced", each pass by name (numbered when it runs twice), "final"."""
-        names: list[str] = []
-        for graph in self.stages:
-            name = "traced" if not names else graph.provenance.made_by
-            count = sum(n == name or n.startswith(f"{name}.") for n in names)
-            names.append(f"{name}.{count + 1}" if count else name)
-        return names
-
-    def stage(self, name: str) -> Graph:
-        """The graph after the named stage; KeyError lists the names. "fused" is the last."""
-        names = self.stage_names()
-        if name in ("fused", "final"):
-            return self.stages[-1]
-        if name not in names:
-            raise KeyError(f"no stage {name!r}; there are {', '.join(names)} and fused")
-        return self.stages[names.index(name)]
-
-    def loops_text(self) -> str:
-        return print_program(self.program)
-
     def llvm_text(self) -> str:
         return "\n".join(self.llvm_modules)
 
     def assembly_text(self) -> str:
         return "\n".join(assembly(text, self.target) for text in self.llvm_modules)
 
-    def dump(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """A numbered text file for every stage, from the traced graph to assembly; their paths."""
-        base = Path(folder)
-        base.mkdir(parents=True, exist_ok=True)
-        texts = [(f"{name}.ir", to_text(g)) for name, g in zip(self.stage_names(), self.stages)]
-        texts += [
-            ("loops.txt", self.loops_text()),
-            ("program.ll", self.llvm_text()),
-            ("program.s", self.assembly_text()),
-        ]
-        paths = [base / f"{number:02}-{name}" for number, (name, _) in enumerate(texts)]
-        for path, (_, text) in zip(paths, texts):
-            path.write_text(text, encoding="utf-8")
-        return paths
+    def _code_texts(self) -> Iterable[tuple[str, str]]:
+        return [("program.ll", self.llvm_text()), ("program.s", self.assembly_text())]
 
 
 _in_memory: dict[str, CompiledGraph] = {}

@@ -20,8 +20,8 @@ from .errors import UnsupportedDeviceError
 
 ALIGNMENT = 256  # of every address that `alloc` gives, in bytes
 
-# The oldest and newest generation that programs are compiled for; newer devices run the newest one's PTX.
-OLDEST, NEWEST = (7, 0), (9, 0)
+# The compute capabilities that programs are compiled for. A device between two takes the older one's PTX.
+CAPABILITIES = ((7, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0))
 
 
 class Function(Protocol):
@@ -139,15 +139,15 @@ def install(found: Sequence[Device] | None) -> Sequence[Device] | None:
 
 
 def target_name(capability: tuple[int, int]) -> str:
-    """The architecture to compile for: `sm_90a` where its own features are there, else the newest not above the
+    """The architecture to compile for: `sm_90a` where its own features are there, else the newest that is not above the
     device's. UnsupportedDeviceError below sm_70."""
-    if capability < OLDEST:
+    if capability == (9, 0):
+        return "sm_90a"
+    known = [c for c in CAPABILITIES if c <= capability]
+    if not known:
+        oldest = CAPABILITIES[0]
         raise UnsupportedDeviceError(
             f"a device of compute capability {capability[0]}.{capability[1]} is not supported: programs are compiled "
-            f"for {OLDEST[0]}.{OLDEST[1]} and above"
+            f"for {oldest[0]}.{oldest[1]} and above"
         )
-    if capability == NEWEST:
-        return "sm_90a"
-    if capability > NEWEST:
-        return "sm_90"
-    return f"sm_{capability[0]}{capability[1]}"
+    return f"sm_{known[-1][0]}{known[-1][1]}"
