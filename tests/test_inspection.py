@@ -437,6 +437,77 @@ def test_commands_say_what_there_is(script, tmp_path):
     assert done.returncode == 1 and "called no function compiled with torch.compile" in done.stderr
 
 
+# -- the drawing --------------------------------------------------------------------------------------------------------
+
+
+def test_every_op_is_drawn_once_on_each_level(graph):
+    assert set(graph["drawings"]) == {"traced", "fusion"}
+    for name, drawing in graph["drawings"].items():
+        nodes = next(stage for stage in graph["stages"] if stage["name"] == name)["nodes"]
+        assert set(drawing["paths"]) == {node["id"] for node in nodes}
+        for path, scope in drawing["scopes"].items():
+            inside = [p for p in drawing["paths"].values() if f"{p}/".startswith(f"{path}/") or not path]
+            assert scope["nodes"] == len(inside) == sum(box["count"] for box in scope["boxes"])
+            entered = [b["scope"] for b in scope["boxes"] if "scope" in b and not b["outside"]]
+            assert all(inner in drawing["scopes"] for inner in entered)
+            assert scope["flat"] is not bool(entered)
+    assert len(graph["drawings"]["traced"]["scopes"]) > 5
+    assert {"conv1", "conv2"} & {p.split("/")[-1] for p in graph["drawings"]["traced"]["paths"].values()}
+
+
+def test_edges_of_a_drawing_are_the_values_read(graph):
+    stage = graph["stages"][-1]
+    scope = graph["drawings"]["fusion"]["scopes"][""]
+    maker = {v["name"]: i for i, node in enumerate(stage["nodes"]) for v in node["outputs"]}
+    wanted = {(maker[v], i) for i, node in enumerate(stage["nodes"]) for v in node["inputs"] if v in maker}
+    assert {
+        tuple(scope["boxes"][edge[end]]["node"] for end in ("from", "to")) for edge in scope["edges"]
+    } == wanted
+    for edge in scope["edges"]:
+        top, bottom = scope["boxes"][edge["from"]], scope["boxes"][edge["to"]]
+        layers = [top["y"], *(y for _, y in edge["points"]), bottom["y"]]
+        assert layers == [top["y"] + i for i in range(len(layers))], "one point a layer, downward"
+
+
+def test_boxes_of_a_drawing_do_not_touch(graph):
+    for drawing in graph["drawings"].values():
+        for scope in drawing["scopes"].values():
+            rows = {}
+            for box in scope["boxes"]:
+                rows.setdefault(box["y"], []).append(box["x"])
+            assert all(b - a > 0.999 for row in rows.values() for a, b in pairwise(sorted(row)))
+
+
+def test_a_report_without_the_layout_library_says_what_to_install(compiled, monkeypatch):
+    monkeypatch.setattr(sys.modules["vitrify.compile.report_data"], "layout_library", lambda: None)
+    (graph,) = compiled.report().to_json()["graphs"]
+    assert graph["drawings"] is None
+    assert "pip install 'vitrify[report]'" in page([compiled.report().to_json()])
+
+
+# -- time at source lines -----------------------------------------------------------------------------------------------
+
+
+def test_the_time_of_kernels_falls_to_the_lines_of_their_ops(compiled):
+    report = compiled.report(measure=digits(3))
+    (graph,) = report.to_json()["graphs"]
+    total = sum(launch["measured"]["seconds"] for launch in graph["launches"] if launch["group"])
+    assert sum(line["seconds"] for line in graph["lines"]) == pytest.approx(total)
+    seconds = [line["seconds"] for line in graph["lines"]]
+    assert seconds == sorted(seconds, reverse=True) and all(s >= 0 for s in seconds)
+    conv = next(n["line"] for n in graph["stages"][0]["nodes"] if n["op"] == "convolution")
+    (line,) = [
+        each for each in graph["lines"] if each["line"] == conv and each["file"].endswith("networks.py")
+    ]
+    assert {"conv", "conv_weight_grad"} <= set(line["ops"])
+    assert "time at source lines" in str(report) and "self.conv1(x)" in str(report)
+
+
+def test_without_measuring_no_line_has_a_time(report, compiled):
+    assert report["graphs"][0]["lines"] == []
+    assert "time at source lines" not in str(compiled.report())
+
+
 # -- a browser ----------------------------------------------------------------------------------------------------------
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -463,6 +534,8 @@ def test_a_browser_shows_the_report_with_a_line_selected(compiled, graph, tmp_pa
     assert sum(tag == "rect" and (a.get("class") or "").startswith("buffer") for tag, a in tags) == len(
         graph["memory"]["buffers"]
     )
+    boxes = [a["class"].split() for tag, a in tags if tag == "g" and (a.get("class") or "").startswith("box")]
+    assert len(boxes) == len(graph["groups"]) and 0 < sum("on" in box for box in boxes) < len(boxes)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 "use strict";
-// The page is a view of one JSON document (docs/inspection.md); report_stages.js comes before this file, in one script.
+// The page is a view of one JSON document (docs/inspection.md); report_stages.js and report_drawing.js come before this file, in one
+// script.
 // `state` says which function and graph are shown and what is selected. A selection is a set of values, source places and
 // fused groups, and everything else follows from it. Passes may use a name again for something else, so what stands for a
 // value over all stages is its name with its place.
@@ -170,6 +171,7 @@ function markAll() {
       (group !== undefined && selection.groups.has(group)));
     element.classList.toggle("on", Boolean(on));
   }
+  markDrawing();
   byId("arena").firstElementChild?.classList.toggle("some", Boolean(selection));
   const line = byId("source").querySelector(".on");
   if (line && selection && !isVisible(line, byId("source"))) line.scrollIntoView({ block: "center", container: "nearest" });
@@ -195,8 +197,7 @@ function showFacts() {
     [`${(total("flops") / 1e6).toFixed(2)} MFLOP`, "per call, computed"],
     [bytesText(total("bytes")), "least bytes moved per call"],
     ...(launches.some((launch) => launch.measured)
-      ? [[`${(launches.reduce((sum, { measured }) => sum + (measured ? measured.seconds : 0), 0) /
-          Math.min(...launches.map(({ measured }) => measured ? measured.calls : Infinity)) * 1e3).toFixed(3)} ms`,
+      ? [[`${(launches.reduce((sum, { measured }) => sum + (measured ? measured.seconds : 0), 0) / callsMeasured() * 1e3).toFixed(3)} ms`,
       "in kernels per call, measured"]] : []),
     [bytesText(graph.memory.arena_bytes), `arena; lower bound ${bytesText(graph.memory.lower_bound)}`],
     [report.target, "target"],
@@ -215,8 +216,34 @@ function showFacts() {
 
 // -- source and detail ----------------------------------------------------------------------------------------------------
 
+/** Seconds a group took in one call, as measured; null where it was not. */
+function groupSeconds(group) {
+  const calls = callsMeasured();
+  const found = group.launches.map((i) => state.graph.launches[i].measured).filter(Boolean);
+  return calls && found.length ? found.reduce((sum, { seconds }) => sum + seconds, 0) / calls : null;
+}
+
+/** Calls of the program that were measured: a launch in a loop runs several times in each. */
+function callsMeasured() {
+  const counts = state.graph.launches.filter(({ measured }) => measured).map(({ measured }) => measured.calls);
+  return counts.length ? Math.min(...counts) : 0;
+}
+
 function showSource() {
   const rows = [];
+  const times = new Map(state.graph.lines.map((line) => [placeKey(line), line.seconds]));
+  const most = Math.max(0, ...times.values());
+  const total = [...times.values()].reduce((sum, seconds) => sum + seconds, 0);
+  const timeOf = (place) => {
+    const seconds = times.get(place);
+    if (!times.size) return null;
+    const cell = make("span", { class: "time" }, seconds ? `${((seconds / callsMeasured()) * 1e6).toFixed(1)} µs` : "");
+    if (seconds) {
+      cell.style.setProperty("--share", `${(100 * seconds) / most}%`);
+      cell.title = `${((100 * seconds) / total).toFixed(1)} % of the time in kernels`;
+    }
+    return cell;
+  };
   for (const source of state.report.sources) {
     rows.push(make("div", { class: "file", title: source.file }, baseName(source.file)));
     const text = source.text || Object.fromEntries(source.lines.map((line) => [line, "(the file could not be read)"]));
@@ -231,7 +258,7 @@ function showSource() {
         class: made ? "row can" : "row", "data-place": made && place, role: made && "button", tabindex: made && "0",
         onclick: made && (() => selectPlace(source.file, line)),
       },
-      make("span", { class: "number" }, lineText), make("span", { class: "count" }, String(state.index.tracedAt.get(place) || "")), code));
+      make("span", { class: "number" }, lineText), make("span", { class: "count" }, String(state.index.tracedAt.get(place) || "")), timeOf(place), code));
     }
   }
   byId("source").className = "pane code";
@@ -522,6 +549,7 @@ function showGraph(position) {
   state.selection = null;
   showFacts();
   showSource();
+  showDrawingChoices();
   showLaunches();
   showArena();
   showPasses();
@@ -544,6 +572,10 @@ byId("function").replaceChildren(...reports.map((report, i) => make("option", { 
 byId("function").onchange = (event) => showReport(Number(event.target.value));
 byId("graph").onchange = (event) => showGraph(Number(event.target.value));
 byId("left").onchange = byId("right").onchange = byId("only-changes").onchange = showStages;
+byId("drawn-stage").onchange = (event) => enterScope(event.target.value, "");
+byId("zoom-in").onclick = () => zoom(0.8);
+byId("zoom-out").onclick = () => zoom(1.25);
+byId("zoom-fit").onclick = fitDrawing;
 byId("clear").onclick = () => select(null);
 byId("search").oninput = search;
 byId("search").onfocus = search;

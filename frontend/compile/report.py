@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import linecache
 import os
 import time
 from collections.abc import Sequence
@@ -16,12 +17,16 @@ from ..passes.memory_plan import lower_bound
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.kernel_times import LaunchTime, Session
 from ..runtime.peaks import Peaks, peaks
-from .report_data import report_data
+from .line_times import LineTime, line_times
+from .report_data import group_nodes, report_data
 from .report_page import page
 
 if TYPE_CHECKING:
     from .compiled import Recompile
     from .specialization import Specialization
+
+# Source lines that `print(report)` gives the time of.
+LINES_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,14 @@ class Report:
             found += known if known is not None else [None] * len(graph.program.launches)
         return found
 
+    def line_times(self, graph: CompiledGraph) -> list[LineTime]:
+        """The lines that a graph's measured time fell to, those with most first; none where nothing was measured."""
+        number = self.graphs.index(graph)
+        times: dict[str, list[LaunchTime]] = {}
+        for found in (self.times[number] if self.times else None) or ():
+            times.setdefault(found.source, []).append(found)
+        return line_times(group_nodes(graph.stages[-1]), times, self.dims) if times else []
+
     def _measured_text(self, found: LaunchTime | None) -> str:
         if self.machine is None or found is None or not found.calls:
             return ""
@@ -166,12 +179,35 @@ class Report:
                 f"  µs of one run, on average; roofline: {self.machine.f32:.0f} GFLOP/s f32, "
                 f"{self.machine.f64:.0f} f64, {self.machine.memory:.1f} GB/s, with {self.machine.threads} threads"
             )
+        lines += self._lines_text()
         bound = self.arena_lower_bound
         ratio = f", {self.arena_bytes / bound:.3f} of it" if bound else ""
         lines += ["", f"  arena {self.arena_bytes:,} bytes (lower bound {bound:,}{ratio})"]
         if self.dims:
             lines.append("  at " + ", ".join(f"{name}={size}" for name, size in sorted(self.dims.items())))
         return "\n".join(lines)
+
+    def _lines_text(self) -> list[str]:
+        """The source lines with most time."""
+        seconds: dict[tuple[str, int], float] = {}
+        found = [line for graph in self.graphs for line in self.line_times(graph)]
+        for line in found:
+            key = (line.location.file, line.location.line)
+            seconds[key] = seconds.get(key, 0.0) + line.seconds
+        total = sum(seconds.values())
+        if not total:
+            return []
+        most = sorted(seconds, key=lambda key: -seconds[key])
+        rows = [
+            f"    {seconds[key] / total:6.1%}  {Path(key[0]).name}:{key[1]}  "
+            + linecache.getline(*key).strip()[:80]
+            for key in most[:LINES_SHOWN]
+        ]
+        if len(most) > LINES_SHOWN:
+            rows.append(
+                f"    {sum(seconds[k] for k in most[LINES_SHOWN:]) / total:6.1%}  {len(most) - LINES_SHOWN} more"
+            )
+        return ["", "  time at source lines", *rows]
 
 
 def save_reports(reports: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> Path:

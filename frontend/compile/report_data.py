@@ -28,6 +28,7 @@ from ..passes.pipeline import default_pipeline
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.kernel_times import LaunchTime
 from ..runtime.peaks import Peaks
+from .drawing import drawing, layout_library
 
 if TYPE_CHECKING:
     from .report import Report
@@ -46,6 +47,10 @@ def report_data(report: Report) -> Json:
         graphs.append(_graph(graph, report.dims))
         for launch in graphs[-1]["launches"]:
             launch["measured"] = _measured(next(times), report.machine)
+        graphs[-1]["lines"] = [
+            {**_place(line.location), "seconds": line.seconds, "ops": list(line.ops)}
+            for line in report.line_times(graph)
+        ]
     return {
         "format": FORMAT,
         "function": report.name,
@@ -71,6 +76,7 @@ def _graph(graph: CompiledGraph, bindings: Mapping[str, int]) -> Json:
             f"{program.name}: {len(program.launches)} launches, but the entry calls {len(functions)} functions"
         )
     names = kernel_names(program)
+    stages = [stage_data(name, stage) for name, stage in zip(graph.stage_names(), graph.stages)]
     launches = [
         _launch(number, launch, names[launch.kernel], function, bindings)
         for number, (launch, function) in enumerate(zip(program.launches, functions))
@@ -79,7 +85,8 @@ def _graph(graph: CompiledGraph, bindings: Mapping[str, int]) -> Json:
         "name": graph.traced.name,
         "from_cache": graph.from_cache,
         "steps": [{"name": name, "seconds": s} for name, s in graph.timings.steps.items()],
-        "stages": [stage_data(name, stage) for name, stage in zip(graph.stage_names(), graph.stages)],
+        "stages": stages,
+        "drawings": _drawings(stages),
         "groups": [_group(node, launches) for node in group_nodes(graph.stages[-1])],
         "launches": launches,
         "kernels": [
@@ -125,6 +132,14 @@ def _nodes(graph: Graph, line: int, prefix: str) -> tuple[list[Json], int]:
             body += inner
         found.append(_node(node, own, prefix, body))
     return found, line
+
+
+def _drawings(stages: list[Json]) -> Json | None:
+    """What was traced and what it became; None where the layout library is absent."""
+    library = layout_library()
+    if library is None:
+        return None
+    return {stage["name"]: drawing(stage["nodes"], library) for stage in (stages[0], stages[-1])}
 
 
 def _node(node: Node, line: int, prefix: str, body: list[Json]) -> Json:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = ("report_stages.js", "report.js")
+SCRIPTS = ("report_stages.js", "report_drawing.js", "report.js")
 _HERE = Path(__file__).parent
 
 
