@@ -12,6 +12,7 @@ Places are in boxes: a box is one wide and one high, x and y are its centre.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..passes.autodiff import BACKWARD
@@ -190,7 +191,7 @@ def _placed(
             all_layers.append(layer)
         chain = [a, *between, b]
         # Layered layouts want every edge to point down.
-        links += [(p, q) if all_layers[p] <= all_layers[q] else (q, p) for p, q in zip(chain, chain[1:])]
+        links += [(p, q) if all_layers[p] <= all_layers[q] else (q, p) for p, q in pairwise(chain)]
         through.append(between)
     if not all_layers:
         return [], []
@@ -205,7 +206,7 @@ def _apart(across: Sequence[float], layers: Sequence[int], boxes: int) -> list[l
     rows = _grouped((layer, i) for i, layer in enumerate(layers))
     for row in rows.values():
         row.sort(key=across.__getitem__)
-        for left, right in zip(row, row[1:]):
+        for left, right in pairwise(row):
             gap = GAPS[left < boxes, right < boxes]
             moved[right] = max(moved[right], moved[left] + gap)
     start = min(moved)
