@@ -1,7 +1,7 @@
 """What PyTorch and ONNX Runtime compute with the trained models: python tests/models/make_references.py [NAME ...]
 
-Needs torch, onnxruntime, safetensors, Pillow, matplotlib and espeak-ng, and the files that `make models` fetches. The
-programs in examples/ are PyTorch code, so PyTorch runs them here as they stand: `import vitrify` gives torch.
+Needs torch, onnxruntime, safetensors, gguf, glassllm, Pillow, matplotlib and espeak-ng, and what `make models` fetches.
+The programs in examples/ are PyTorch code, so PyTorch runs them here as they stand: `import vitrify` gives torch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import types
 import wave
 from pathlib import Path
 
+import gguf
 import matplotlib
 import numpy as np
 import onnxruntime
@@ -24,7 +25,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "examples"))
 files = types.ModuleType("vitrify.serialization")
 files.load_file = safetensors.torch.load_file
-torch.nn.Module.compile = lambda self, **options: self
+files.load_gguf = lambda path: gguf_tensors(path)
+torch.Dim = lambda *bounds: None
 sys.modules |= {
     "vitrify": torch, "vitrify.nn": torch.nn, "vitrify.nn.functional": torch.nn.functional,
     "vitrify.serialization": files,
@@ -33,6 +35,14 @@ sys.modules |= {
 import model_files  # noqa: E402
 
 DATA = Path(matplotlib.get_data_path())
+
+
+def gguf_tensors(path):
+    reader = gguf.GGUFReader(path)
+    tensors = {
+        t.name: torch.from_numpy(gguf.quants.dequantize(t.data, t.tensor_type).copy()) for t in reader.tensors
+    }
+    return tensors, {key: field.contents() for key, field in reader.fields.items()}
 
 
 def bert():
@@ -146,7 +156,38 @@ def text():
     }  # fmt: skip
 
 
-CASES = [bert, speech, voice_encoder, faces, voice_activity, text]
+def tiny_llama():
+    """The package's own NumPy model."""
+    from glassllm.model import GlassLM
+    from glassllm.tokenizer import Tokenizer
+
+    net = GlassLM.load(model_files.find("en.npz"))
+    tokenizer = Tokenizer.load(model_files.find("en.tokenizer.json"))
+    texts = ["The Professor said", "It was a  dark\nand stormy night; «he» asked"]
+    numbers = [tokenizer.encode(text) for text in texts]
+    written = [step.token for step in net.generate(numbers[0], 20, greedy=True)]
+    return {
+        "texts": np.array(texts), "first": np.array(numbers[0]), "second": np.array(numbers[1]),
+        "scores": net.forward(numbers[1]).data[0, -1], "written": np.array(written),
+    }  # fmt: skip
+
+
+def smollm():
+    import llama
+
+    net, tokenizer = llama.smollm()
+    prompt = tokenizer.encode("The capital of France is")
+    session = llama.Session(net, 64, compiled=False)
+    scores = session(prompt)
+    session.start = 0
+    written = list(session.write(prompt, 24))
+    return {
+        "prompt": np.array(prompt), "scores": scores[::64].numpy(), "written": np.array(written),
+        "text": np.array(b"".join(map(tokenizer.bytes, written)).decode()),
+    }  # fmt: skip
+
+
+CASES = [bert, speech, voice_encoder, faces, voice_activity, text, tiny_llama, smollm]
 
 if __name__ == "__main__":
     with torch.no_grad():
