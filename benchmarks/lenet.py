@@ -115,7 +115,7 @@ def native_call_of(compiled, arguments):
     binding = compiled._current()._binding
     record = binding.take()
     arrays = [t._array for t in arguments]
-    arrays += [binding.graph.empty(shape, dtype) for shape, dtype in binding.result_specs]
+    arrays += [empty(shape, dtype) for empty, shape, dtype in binding.result_specs]
     for position, array in enumerate(arrays):
         record.objects[position] = id(array)
     return functools.partial(binding._invoke, record.address, record.objects_address), (record, arrays)

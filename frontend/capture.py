@@ -51,8 +51,8 @@ def counter_based() -> bool:
 
 
 def vmap() -> Any:
-    """The vmap that is running (`func/batched.py`), where random functions, `detach` and `zeros_like` ask it first."""
-    return getattr(local.backend, "vmap", None)
+    """The vmap that is running in this thread."""
+    return local.backend.vmap
 
 
 def hyperparameter(get: Callable[[], float], name: str) -> float | Tensor:

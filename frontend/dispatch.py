@@ -45,6 +45,10 @@ class Backend(Protocol):
     def capture(self) -> Capture | None:
         """The tracer, while compiling (`capture.py`); None for a backend that computes at once."""
 
+    @property
+    def vmap(self) -> Any:
+        """The vmap that is running (`func/batched.py`), which random functions, `detach` and `zeros_like` ask first."""
+
     def apply(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
         """Compute, without autograd; `attrs` is normalised.
 

@@ -37,6 +37,7 @@ class EagerBackend:
     on_data_set: Any = None
     on_grad_read: Any = None
     capture: Any = None
+    vmap: Any = None
 
     def apply(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
         """The results as tensors; results of view ops share the operand's memory."""

@@ -30,6 +30,7 @@ from .state import local
 from .views import Views, ViewStep
 
 Array = np.ndarray[Any, Any]
+_new = object.__new__
 
 
 class Storage:
@@ -64,18 +65,13 @@ def mark_new_storages(inference: bool) -> None:
     _storage_epoch[0] = INFERENCE_EPOCH if inference else next(_epochs)
 
 
-_data_version = [0]
-
-
-def data_version() -> int:
-    """A number that moves when any existing tensor is given other memory (`t.data = u`, `t.set_(u)`):
-    compiled functions hold addresses."""
-    return _data_version[0]
+# Moves when any existing tensor is given other memory (`t.data = u`, `t.set_(u)`): compiled functions hold addresses.
+data_changes = [0]
 
 
 def data_changed() -> None:
     """An existing tensor has been given other memory."""
-    _data_version[0] += 1
+    data_changes[0] += 1
 
 
 # Moves when any tensor's `.grad` is read or set from outside: then someone may hold a gradient tensor that a compiled
@@ -353,7 +349,7 @@ class Tensor:
 
     def _alias(self, cls: type[Tensor] | None = None) -> Tensor:
         """A tensor over the same memory, without history."""
-        alias = object.__new__(cls or Tensor)
+        alias = _new(cls or Tensor)
         alias._array = self._array
         alias._value = self._value
         alias._storage = self._storage
@@ -410,7 +406,7 @@ def _fresh_autograd(tensor: Tensor) -> None:
 
 def wrap(array: Array) -> Tensor:
     """A tensor over the array's memory."""
-    tensor = object.__new__(Tensor)
+    tensor = _new(Tensor)
     tensor._array = array
     tensor._value = None
     tensor._storage = Storage(array)
@@ -430,7 +426,7 @@ def without_array(type_: TensorType, value: Any) -> Tensor:
     """A tensor that a backend other than the eager one computes: it owns new memory, and `value` is the
     backend's.
     """
-    tensor = object.__new__(Tensor)
+    tensor = _new(Tensor)
     tensor._array = None
     tensor._value = value
     tensor._storage = Storage(None, type_)
@@ -442,7 +438,7 @@ def without_array(type_: TensorType, value: Any) -> Tensor:
 
 def view_of(operand: Tensor, step: ViewStep, array: Array | None, type_: TensorType | None = None) -> Tensor:
     """A tensor over (part of) the operand's memory, one view step further from its base."""
-    view = object.__new__(Tensor)
+    view = _new(Tensor)
     view._array = array
     view._value = None
     view._storage = operand._storage

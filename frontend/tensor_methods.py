@@ -211,9 +211,9 @@ def __bool__(self: Tensor) -> bool:
         if count == 0:
             raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
         raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
-    vmap = getattr(local.backend, "vmap", None)
-    decides = local.backend.capture if vmap is None else vmap
-    return bool(local.backend.scalar(self)) if decides is None else decides.branch(self)
+    backend = local.backend
+    decides = backend.capture if backend.vmap is None else backend.vmap
+    return bool(backend.scalar(self)) if decides is None else decides.branch(self)
 
 
 def __len__(self: Tensor) -> int:

@@ -56,6 +56,11 @@ def block_bytes(size: int) -> int:
     return -(-size // step) * step + ALIGNMENT
 
 
+def is_small(shape: Sequence[int], dtype: np.dtype[Any]) -> bool:
+    """Whether such arrays come from NumPy: who makes the same one over and over may ask it at once."""
+    return prod(shape) * dtype.itemsize < SMALL
+
+
 def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     """An uninitialised row-major array, like np.empty; a large one is aligned to 64 bytes and may be recycled memory."""
     size = prod(shape) * dtype.itemsize

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..ir.types import TensorType
-from ..runtime import call_shim, kernel_times
+from ..runtime import allocator, call_shim, kernel_times
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.finite_checks import Memory
 from ..runtime.host_calls import UNWANTED
@@ -124,13 +124,17 @@ class Binding:
         written_slots: Collection[int] = (),
         size_answers: Sequence[tuple[SizeQuestion, bool]] = (),
     ):
+        self._invoke: Callable[[int, int], int] = native_call()
+        self.session = session = kernel_times.active()
+        if session is not None:
+            self._invoke = session.timed(graph, self._invoke)
+            graph = session.variant(graph)
         self.graph = graph
         self.dims = dict(dims)
         self.argument_slots = tuple(argument_slots)
         self.result_slots = tuple(result_slots)
         self.early_slots = tuple(slot for slot in self.result_slots if slot not in graph.late_outputs)
-        early = [graph.output_types[slot].bind(dims) for slot in self.early_slots]
-        self.result_specs = tuple((t.sizes, t.dtype.numpy) for t in early)
+        self.result_specs = tuple(_allocation(graph, slot, dims) for slot in self.early_slots)
         self.kept_slots = tuple((slot, graph.output_types[slot].bind(dims)) for slot in kept_slots)
         self.fixed_inputs = tuple(fixed_inputs)
         self.fixed_outputs = tuple(fixed_outputs)
@@ -140,12 +144,8 @@ class Binding:
         self.size_answers = tuple(size_answers)
         self.tells_sizes = any(name not in self.dims for name in graph.symbols)
         self.threads = get_num_threads()
+        self.told: Mapping[str, int] = {}  # the dims that the latest run told
         self._idle: list[CallRecord] = []
-        self._invoke: Callable[[int, int], int] = native_call()
-        self.session = session = kernel_times.active()
-        if session is not None:
-            self.graph = session.variant(graph)
-            self._invoke = session.timed(graph, self._invoke)
 
     def take(self) -> CallRecord:
         """A record no other call is using."""
@@ -168,9 +168,8 @@ class Binding:
         for array in arguments:
             objects[at] = id(array)
             at += 1
-        empty = self.graph.empty
         made = []
-        for shape, dtype in self.result_specs:
+        for empty, shape, dtype in self.result_specs:
             array = empty(shape, dtype)
             objects[at] = id(array)
             at += 1
@@ -200,9 +199,19 @@ class Binding:
             return None
         if status:
             self.graph.raise_status(status, record.run_memory(self))
-        record.sizes = late.sizes
+        record.sizes = self.told = late.sizes
         early = iter(made)
         return [late.outputs[slot] if slot in late.outputs else next(early) for slot in self.result_slots]
+
+
+def _allocation(
+    graph: CompiledGraph, slot: int, dims: Mapping[str, int]
+) -> tuple[Callable[[tuple[int, ...], np.dtype[Any]], Array], tuple[int, ...], np.dtype[Any]]:
+    """What makes an output's array, its shape and dtype."""
+    type_ = graph.output_types[slot].bind(dims)
+    shape, dtype = type_.sizes, type_.dtype.numpy
+    plain = graph.empty is allocator.empty and allocator.is_small(shape, dtype)
+    return np.empty if plain else graph.empty, shape, dtype
 
 
 def address_of(array: Array) -> int:

@@ -139,10 +139,9 @@ def _both_ways(
     expected = values_of(backward, given, bindings)
     flat, _ = pytree.flatten(result)
     outputs = {leaf.index: t for leaf, t in zip(trace.leaves, flat) if isinstance(leaf, FromOutput)}
-    tensors = [specialization._input_tensor(slot, leaves) for slot in specialization.wrt]
     found = gradients(
         [outputs[i] for i in trace.requires_grad],
-        tensors,
+        specialization.gradient_tensors(leaves),
         [wrap(c) for c in cotangents],
         allow_unused=True,
     )

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import capture
 from ..ir import dims
 from ..ir.graph import Graph
 from ..nn.modules.module import Module
 from ..runtime import kernel_times, progress, settings
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
+from ..state import local
 from ..tensor import Tensor
 from . import pytree, watch
 from .capture_names import Describer
@@ -124,7 +124,8 @@ class CompiledFunction:
             specialization.rebind()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if capture.active() is not None or capture.vmap() is not None:
+        backend = local.backend
+        if backend.capture is not None or backend.vmap is not None:
             return self._fn(*args, **kwargs)
         last = self._last
         if last is not None and not kwargs and last.flat_arguments == len(args) and last.fits_quickly(args):

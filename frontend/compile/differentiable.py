@@ -7,8 +7,9 @@ gradient arrives.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,6 +92,17 @@ class CompiledBackward(Node):
         ]
 
 
+class Delivery(NamedTuple):
+    """How the calls of one binding leave what their backward needs. `types`: of the results that need gradients;
+    `fixed`: the binding's arrays; `saved`: which of a call's arguments, results, `fixed`, kept results, numbers and
+    random state, in this order, the backward reads."""
+
+    backward: Binding
+    types: tuple[TensorType, ...]
+    fixed: tuple[Array, ...]
+    saved: tuple[int, ...]
+
+
 class DifferentiableSpecialization(Specialization):
     """Forward and backward graphs of one trace."""
 
@@ -109,7 +121,17 @@ class DifferentiableSpecialization(Specialization):
             joint = Reroll().run(DeadCodeElimination().run(joint))
         self.partition = partition(joint, len(graph.outputs), len(trace.requires_grad))
         self.backward = compile_graph(self.partition.backward, options)
-        self._backward_bindings: dict[tuple[Any, ...], Binding] = {}
+        self._deliveries: dict[tuple[Any, ...], Delivery] = {}
+        # Captured tensors, and the positions of arguments: whose gradients the backward gives, whose memory it reads.
+        tensors = {
+            slot: source.position if isinstance(source, ArgumentSource) else source.tensor
+            for slot, source in enumerate(trace.sources)
+            if isinstance(source, ArgumentSource | TensorSource)
+        }
+        self.wrt_tensors = tuple(tensors[slot] for slot in self.wrt)
+        self.read_tensors = tuple(
+            tensors[at] for kind, at in self.partition.saved if kind == "input" and at in tensors
+        )
         super().__init__(trace, compile_graph(unaliased(self.partition.forward, trace), options), leaves)
 
     def graphs(self) -> list[CompiledGraph]:
@@ -123,7 +145,7 @@ class DifferentiableSpecialization(Specialization):
 
     def rebind(self) -> None:
         super().rebind()
-        self._backward_bindings.clear()
+        self._deliveries.clear()
 
     def _deliver(
         self,
@@ -134,31 +156,24 @@ class DifferentiableSpecialization(Specialization):
         leaves: Sequence[Any],
     ) -> Any:
         key = (binding, *record.sizes.values())
-        backward = self._backward_bindings.get(key)
-        if backward is None:
-            if len(self._backward_bindings) >= MOST_BINDINGS:
-                self._backward_bindings.clear()
-            backward = self._backward_bindings[key] = self._bind_backward(binding, record.sizes)
-        inputs = dict(binding.fixed_inputs)
-        inputs.update((slot, array) for (slot, _), array in zip(self.argument_sources, arrays))
-        inputs.update((slot, np.array(x, np.float64)) for slot, x in zip(self.number_slots, record.numbers))
-        inputs.update((slot, np.array(record.random, np.uint64).view(np.int64)) for slot in self.random_slots)
-        outputs = dict(binding.fixed_outputs)
-        outputs.update(zip(binding.result_slots, results))
-        outputs.update(
-            (slot, t._array) for (slot, _), t in zip(binding.kept_slots, record.kept) if t._array is not None
-        )
-        saved = [(inputs if kind == "input" else outputs)[at] for kind, at in self.partition.saved]
-        tensors = [self._input_tensor(slot, leaves) for slot in self.wrt]
-        read = [self._input_storage(at, leaves) for kind, at in self.partition.saved if kind == "input"]
-        known = {**binding.dims, **record.sizes}
+        delivery = self._deliveries.get(key)
+        if delivery is None:
+            if len(self._deliveries) >= MOST_BINDINGS:
+                self._deliveries.clear()
+            delivery = self._deliveries[key] = self._delivery(binding, record.sizes)
+        pool: list[Any] = [*arrays, *results, *delivery.fixed]
+        if binding.kept_slots or self.number_slots or self.random_slots:
+            pool += [t._array for t in record.kept]
+            pool += [np.array(x, np.float64) for x, _ in zip(record.numbers, self.number_slots)]
+            pool += [np.array(record.random, np.uint64).view(np.int64) for _ in self.random_slots]
+        read = [(leaves[t] if isinstance(t, int) else t)._storage for t in self.read_tensors]
         node = CompiledBackward(
-            tuple(map(gradient_edge, tensors)),
-            tuple(binding.graph.output_types[i].bind(known) for i in self.trace.requires_grad),
-            backward,
-            saved,
-            [(storage, storage.version) for storage in read if storage is not None],
-            [t._views if self._is_storage(slot) else () for slot, t in zip(self.wrt, tensors)],
+            tuple(map(gradient_edge, self.gradient_tensors(leaves))),
+            delivery.types,
+            delivery.backward,
+            [pool[at] for at in delivery.saved],
+            [(storage, storage.version) for storage in read],
+            [() if isinstance(t, int) else t._views for t in self.wrt_tensors],
         )
         made: dict[int, Tensor] = {}
         for number, index in enumerate(self.trace.requires_grad):
@@ -166,31 +181,36 @@ class DifferentiableSpecialization(Specialization):
             tensor._grad_fn, tensor._output_nr, tensor._requires_grad = node, number, True
         return self._unflatten(results, leaves, made)
 
-    def _bind_backward(self, binding: Binding, sizes: Mapping[str, int]) -> Binding:
+    def gradient_tensors(self, leaves: Sequence[Any]) -> list[Tensor]:
+        """The tensors whose gradients the backward gives."""
+        return [leaves[t] if isinstance(t, int) else t for t in self.wrt_tensors]
+
+    def _delivery(self, binding: Binding, sizes: Mapping[str, int]) -> Delivery:
         types = self.backward.input_types
         known = {**binding.dims, **sizes}
-        return Binding(
+        backward = Binding(
             self.backward,
             known,
             [(slot, type_.bind(known)) for slot, type_ in enumerate(types)],
             range(len(self.backward.output_types)),
         )
-
-    def _input_tensor(self, slot: int, leaves: Sequence[Any]) -> Tensor:
-        source = self.trace.sources[slot]
-        if isinstance(source, ArgumentSource):
-            return leaves[source.position]
-        assert isinstance(source, TensorSource)
-        return source.tensor
-
-    def _is_storage(self, slot: int) -> bool:
-        return isinstance(self.trace.sources[slot], TensorSource)
-
-    def _input_storage(self, slot: int, leaves: Sequence[Any]) -> Storage | None:
-        source = self.trace.sources[slot]
-        if isinstance(source, ArgumentSource | TensorSource):
-            return self._input_tensor(slot, leaves)._storage
-        return None
+        inputs, outputs = itertools.repeat("input"), itertools.repeat("output")
+        order = [
+            *zip(inputs, (slot for slot, _ in self.argument_sources)),
+            *zip(outputs, binding.result_slots),
+            *zip(inputs, (slot for slot, _ in binding.fixed_inputs)),
+            *zip(outputs, (slot for slot, _ in binding.fixed_outputs)),
+            *zip(outputs, (slot for slot, _ in binding.kept_slots)),
+            *zip(inputs, self.number_slots),
+            *zip(inputs, self.random_slots),
+        ]
+        place = {name: at for at, name in enumerate(order)}
+        return Delivery(
+            backward,
+            tuple(binding.graph.output_types[i].bind(known) for i in self.trace.requires_grad),
+            tuple(array for _, array in (*binding.fixed_inputs, *binding.fixed_outputs)),
+            tuple(place[name] for name in self.partition.saved),
+        )
 
 
 def _requires_grad(source: Any, leaves: Sequence[Any]) -> bool:

@@ -7,7 +7,7 @@ argument arrays, which native code checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from sys import getrefcount
 from typing import Any
 
@@ -16,11 +16,11 @@ import numpy as np
 from ..eager import writeable
 from ..generator import philox_state
 from ..ir.interpreter import symbol_of
-from ..nn.modules.structure import structure_version
+from ..nn.modules.structure import structure_changes
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.threads import get_num_threads
 from ..state import local
-from ..tensor import Storage, Tensor, data_version, grad_accesses, wrap
+from ..tensor import Storage, Tensor, data_changes, grad_accesses, wrap
 from . import pytree
 from .call import Binding, CallRecord, as_bound, fits
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
@@ -49,8 +49,8 @@ class Specialization:
         self.watched = watched()
         self.compiled = compiled
         self.grad_enabled = local.grad_enabled
-        self.structure_version = structure_version()
-        self.data_version = data_version()
+        self.structure_version = structure_changes[0]
+        self.data_version = data_changes[0]
         self.constants = tuple((i, leaf) for i, leaf in enumerate(leaves) if not isinstance(leaf, Tensor))
         self.tensors = tuple(
             (i, leaf.requires_grad) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)
@@ -95,16 +95,15 @@ class Specialization:
         self.flat_arguments = len(positional.children) if flat else -1
         self._bindings: dict[tuple[int, ...], Binding] = {}
         self._binding: Binding | None = None
-        self._told: Mapping[str, int] = {}
-        self._build_result = self._result_builder()
+        self.only_result = self._only_result()
 
     # -- does it fit? ----------------------------------------------------------------------------------------
 
     def fits_quickly(self, leaves: Sequence[Any]) -> bool:
         """The cheap part of `why_not`: True means only the array types remain to be checked."""
         if (
-            self.structure_version != structure_version()
-            or self.data_version != data_version()
+            self.structure_version != structure_changes[0]
+            or self.data_version != data_changes[0]
             or self.grad_enabled is not local.grad_enabled
         ):
             return False
@@ -164,14 +163,14 @@ class Specialization:
             now = array_type(_base_array(tensor))
             if now != type_:
                 return f"a captured tensor was {type_}, now {now}"
-        if self.structure_version != structure_version():
+        if self.structure_version != structure_changes[0]:
             return "an attribute of a Module changed"
         return None
 
     def refresh(self) -> None:
         """Accept the present counters: everything they stand for was checked again. Addresses are read anew."""
-        self.structure_version = structure_version()
-        self.data_version = data_version()
+        self.structure_version = structure_changes[0]
+        self.data_version = data_changes[0]
         self.rebind()
         self.written_tensors = self._written_storages()
 
@@ -191,7 +190,7 @@ class Specialization:
 
     def current_dims(self) -> dict[str, int]:
         """The symbolic dims of the latest call, those it told included."""
-        return {**self._binding.dims, **self._told} if self._binding is not None else {}
+        return {**self._binding.dims, **self._binding.told} if self._binding is not None else {}
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -247,7 +246,6 @@ class Specialization:
             results = binding.call(record, arrays)
             if results is None or (self.trace.conditions and not self._commit(results, leaves)):
                 return MISS
-            self._told = record.sizes
             for storage in self.written_tensors:
                 storage.version += 1
             for at in self.written_arguments:
@@ -289,7 +287,8 @@ class Specialization:
         leaves: Sequence[Any],
     ) -> Any:
         """The call's result from the result arrays."""
-        return self._build_result(results, leaves)
+        only = self.only_result
+        return self._unflatten(results, leaves, {}) if only is None else wrap(results[only])
 
     def _result_slots(self) -> Sequence[int]:
         """Which graph outputs are made anew for every call; the others are kept, or written in place."""
@@ -334,15 +333,12 @@ class Specialization:
             return self.kept_tensors
         return [leaves[o.position] if isinstance(o, ArgumentSource) else o for _, o in self.kept_owners]
 
-    def _result_builder(self) -> Callable[[Sequence[Array], Sequence[Any]], Any]:
-        trace = self.trace
-        if trace.result == pytree.LEAF:
-            (leaf,) = trace.leaves
-            if isinstance(leaf, FromOutput):
-                index = leaf.index
-                return lambda results, leaves: wrap(results[index])
-
-        return lambda results, leaves: self._unflatten(results, leaves, {})
+    def _only_result(self) -> int | None:
+        """The output that is the call's whole result, where one is."""
+        if self.trace.result == pytree.LEAF:
+            (leaf,) = self.trace.leaves
+            return leaf.index if isinstance(leaf, FromOutput) else None
+        return None
 
     def _unflatten(self, results: Sequence[Array], leaves: Sequence[Any], made: dict[int, Tensor]) -> Any:
         """The nested result; `made` holds tensors for output arrays that already have one."""

@@ -106,6 +106,7 @@ class Tracer:
         self.memory_before: dict[Tensor, tuple[Any, ...]] = {}
         self.active: set[Value] = set()
         self.capture: Capture = self
+        self.vmap = None
         self.cuts: list[tuple[int, int]] = []
         self.created: list[weakref.ref[Tensor]] = []
         self._numbers: dict[tuple[str, Any], Tensor] = {}

@@ -11,16 +11,16 @@ from typing import Any
 
 from ...hooks import RemovableHandle
 
-_version = [0]
+structure_changes = [0]
 
 
 def structure_version() -> int:
     """A number that differs from an earlier one if any module anywhere changed in between."""
-    return _version[0]
+    return structure_changes[0]
 
 
 def changed() -> None:
-    _version[0] += 1
+    structure_changes[0] += 1
 
 
 class ModuleHookHandle(RemovableHandle):
