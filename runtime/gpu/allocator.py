@@ -85,11 +85,15 @@ _POOLS = ("all", "small_pool", "large_pool")
 
 
 class CachingAllocator:
-    """The memory of one device. Safe to use from several threads; `free` may be called from finalizers."""
+    """The memory of one device. Safe to use from several threads; `free` may be called from finalizers.
 
-    def __init__(self, device: Device, index: int = 0):
+    exact: every request is the device's own, of just its size, and nothing is kept: for a device that checks accesses
+    against what is allocated."""
+
+    def __init__(self, device: Device, index: int = 0, exact: bool = False):
         self.device = device
         self.index = index
+        self.exact = exact
         self.limit: int | None = None  # bytes that may be reserved (`set_per_process_memory_fraction`)
         self._lock = threading.Lock()
         # Finalizers put blocks here: they may run while this thread holds the lock.
@@ -106,11 +110,12 @@ class CachingAllocator:
         """A block of at least `nbytes`; OutOfMemoryError says how much there is."""
         with self._lock:
             self._collect()
-            size = max(ROUND, -(-nbytes // ROUND) * ROUND)
+            size = max(1, nbytes) if self.exact else max(ROUND, -(-nbytes // ROUND) * ROUND)
             pool = "small_pool" if size <= SMALL else "large_pool"
             block = self._take(pool, stream, size) or self._new_segment(pool, stream, size, nbytes)
             block.free = False
-            self._split(block, size)
+            if not self.exact:
+                self._split(block, size)
             block.requested = nbytes
             self._count("allocation", pool, 1)
             self._count("active", pool, 1)
@@ -154,7 +159,9 @@ class CachingAllocator:
         return block
 
     def _new_segment(self, pool: str, stream: int, size: int, nbytes: int) -> Block:
-        if size <= SMALL:
+        if self.exact:
+            wanted = size
+        elif size <= SMALL:
             wanted = SMALL_SEGMENT
         elif size < MEDIUM:
             wanted = MEDIUM_SEGMENT
@@ -240,6 +247,8 @@ class CachingAllocator:
         self._count("active", block.segment.pool, -1)
         self._count("active_bytes", block.segment.pool, -block.size)
         self._store(block)
+        if self.exact:
+            self._release()
 
     def _store(self, block: Block) -> None:
         """Put a block among the free ones, joined with free neighbours."""

@@ -28,7 +28,8 @@ class Gpu:
     def __init__(self, index: int, device: devices.Device):
         self.index = index
         self.device = device
-        self.allocator = CachingAllocator(device, index)
+        exact = getattr(device, "checks_accesses", False)
+        self.allocator = CachingAllocator(device, index, exact)
         self.streamed = hasattr(device, "create_stream")
         self.host_copies = 0  # how often a program's host call brought data to the host
 
@@ -36,6 +37,13 @@ class Gpu:
     def target(self) -> GpuTarget:
         """What to compile for."""
         return GpuTarget.named(devices.target_name(self.device.capability))
+
+    @cached_property
+    def status_word(self) -> int:
+        """The address of a word for kernels that have nothing to report."""
+        self._status = DeviceMemory(self, 256)
+        self.device.fill(self._status.address, 0, 256)
+        return self._status.address
 
     @property
     def stream(self) -> int:

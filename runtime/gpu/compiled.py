@@ -1,0 +1,269 @@
+"""A graph compiled to PTX, loaded on a device, and run there.
+
+The way is that of `compiled_graph.py`: the same passes, a lowering to the same loop IR with the GPU's schedules, PTX in
+the place of object code, the same disk cache. A run launches the program's kernels one after another on the device's
+stream. What only NumPy computes is a host call here too: the data goes to the host and back, the graph shows it as a node
+of its own, and `Gpu.host_copies` counts it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ...codegen.gpu import lower_graph
+from ...codegen.loops.nodes import Program
+from ...codegen.ptx import PtxProgram, emit_ptx
+from ...ir import dims
+from ...ir.dtypes import dtype_named
+from ...ir.graph import Graph, told_symbols
+from ...ir.interpreter import run_bound
+from ...ir.parser import parse_region
+from ...ir.types import TensorType
+from .. import disk_cache
+from ..compiled_graph import CompileOptions, cache_key
+from ..finite_checks import finite_error
+from ..progress import watched
+from ..staged import StagedGraph
+from . import arrays
+from .arrays import DeviceArray, DeviceMemory, Gpu
+from .plan import HostStep, KernelStep, Plan, plan_data
+
+FORMAT = 1
+# Plans that are kept for different values of the dims.
+MOST_PLANS = 64
+
+
+class Run:
+    """What one run leaves besides what it wrote: the results whose sizes it told, by output number, and those sizes."""
+
+    __slots__ = ("outputs", "sizes")
+
+    def __init__(self) -> None:
+        self.outputs: dict[int, DeviceArray] = {}
+        self.sizes: dict[str, int] = {}
+
+
+class UnwantedSizes(Exception):
+    """The sizes that a run told are not those it was meant for."""
+
+
+class GpuGraph(StagedGraph):
+    """A graph's program on one device. Made by `compile_gpu_graph`."""
+
+    def __init__(self, graph: Graph, options: CompileOptions, gpu: Gpu, key: str):
+        super().__init__(graph, options)
+        self.gpu = gpu
+        self.target = gpu.target
+        start = time.perf_counter()
+        found = disk_cache.load(key) if options.cache else None
+        if found is not None:
+            facts, (text,) = found
+            self._text = text.decode()
+            self.from_cache = True
+            start = self.timings.measure("read cache", start)
+        else:
+            emitted = self.ptx
+            self._text, facts = emitted.text, plan_data(emitted)
+            start = time.perf_counter()
+            if options.cache:
+                disk_cache.store(key, facts, [self._text.encode()])
+                start = self.timings.measure("write cache", start)
+        self.plan = Plan(facts)
+        self._calls = [HostCallOnDevice(data) for data in self.plan.host_calls]
+        module = gpu.device.load(self._text) if self.plan.functions else None
+        self._functions = {name: module.function(name) for name in self.plan.functions} if module else {}
+        self.timings.measure("load", start)
+        self._bound: dict[tuple[int, ...], list[KernelStep | HostStep]] = {}
+        self.told = frozenset(name for call in self._calls for name in call.told)
+        self.late_outputs = frozenset(number for call in self._calls for number, *_ in call.made)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        bindings: Mapping[str, int] | None = None,
+        accepts: Callable[[Mapping[str, int]], bool] | None = None,
+    ) -> Run:
+        """Run on row-major arrays at these addresses; an output tied to an input has the input's, one whose size the
+        run tells any. `accepts` is asked about sizes that were told, before anything of that size is made.
+
+        Raises what a failed check stands for, what a host call raised, UnwantedSizes.
+        """
+        known = dict(bindings or {})
+        device = self.gpu.device
+        result = Run()
+        arena_bytes = dims.evaluate(self.plan.arena_bytes, known)
+        checks = bool(self.plan.messages)
+        # One block for both; it goes back at the end, and what uses it next comes after this on the stream.
+        arena = DeviceMemory(self.gpu, arena_bytes + (256 if checks else 0))
+        status = self.gpu.status_word
+        if checks:
+            status = arena.address + arena_bytes
+            device.fill(status, 0, 4)
+        bases = [*inputs, *outputs, arena.address, *(0 for _ in self._calls)]
+        held: list[DeviceMemory] = [arena]
+        for step in self._steps(known):
+            if isinstance(step, HostStep):
+                if checks:
+                    self._check(status)
+                self._host_call(step, bases, known, result, held, accepts)
+            elif step.grid:
+                args = [bases[number] + offset for number, offset in step.places]
+                device.launch(
+                    self._functions[step.function],
+                    step.grid,
+                    step.threads,
+                    step.shared_bytes,
+                    (*args, *step.dims, status),
+                )
+        if checks:
+            self._check(status)
+        return result
+
+    def _steps(self, known: dict[str, int]) -> Iterable[KernelStep | HostStep]:
+        if self.told:
+            return self.plan.bound(known)
+        key = tuple(known[name] for name in self.symbols)
+        found = self._bound.get(key)
+        if found is None:
+            if len(self._bound) >= MOST_PLANS:
+                self._bound.clear()
+            found = self._bound[key] = list(self.plan.bound(known))
+        return found
+
+    def _check(self, status: int) -> None:
+        """Raise the error of the first check that failed; waits for the device."""
+        word = np.zeros(1, np.int32)
+        self.gpu.device.to_host(word, status)
+        code = int(word[0])
+        if not code:
+            return
+        text = self.plan.messages.get(str(code))
+        if text is None:
+            raise RuntimeError(f"{self.traced.name}: a kernel reported the unknown status {code}")
+        finite = self.options.lower.check_finite
+        if finite and code in self.program.finite_checks:
+            checked = self.program.finite_checks[code]
+            raise finite_error(self.program, checked, self.traced.name, finite == "nan", None)
+        raise IndexError(text)
+
+    def _host_call(
+        self,
+        step: HostStep,
+        bases: list[int],
+        known: dict[str, int],
+        result: Run,
+        held: list[DeviceMemory],
+        accepts: Callable[[Mapping[str, int]], bool] | None,
+    ) -> None:
+        call = self._calls[step.number]
+        addresses = [bases[number] + offset for number, offset in step.places[: len(call.inputs)]]
+        try:
+            found = call.compute(self.gpu, addresses, known)
+        except Exception as error:
+            place = f", at {call.location}" if call.location else ""
+            error.add_note(f"in compiled {self.traced.name}{place}")
+            raise
+        if call.told:
+            result.sizes.update((name, known[name]) for name in call.told)
+            if accepts is not None and not accepts(result.sizes):
+                raise UnwantedSizes
+            size = dims.evaluate(call.memory, known)
+            if size:
+                held.append(DeviceMemory(self.gpu, size))
+                bases[-len(self._calls) + step.number] = held[-1].address
+            for number, type_ in call.made:
+                bound = type_.bind(known)
+                made = result.outputs[number] = arrays.empty(self.gpu, bound.sizes, bound.dtype.numpy)
+                bases[len(self.input_types) + number] = made.address
+        # The dims that this call told decide where its results lie.
+        places = self._late_places(step, known) if call.told else step.places
+        for array, (number, offset) in zip(found, places[len(call.inputs) :]):
+            if array.size:
+                self.gpu.device.to_device(bases[number] + offset, np.ascontiguousarray(array))
+
+    def _late_places(self, step: HostStep, known: Mapping[str, int]) -> Sequence[tuple[int, int]]:
+        for again in self.plan.bound(known):
+            if isinstance(again, HostStep) and again.number == step.number:
+                return again.places
+        raise AssertionError("a plan has each of its host calls")
+
+    # -- looking inside ------------------------------------------------------------------------------------------
+
+    def _lower(self, fused: Graph) -> Program:
+        return lower_graph(fused, self.target, self.options.lower)
+
+    @cached_property
+    def ptx(self) -> PtxProgram:
+        """The emitted program."""
+        program = self.program
+        start = time.perf_counter()
+        with watched(self.traced.name, self.options.progress) as watch:
+            watch.step("emit")
+            found = emit_ptx(program, self.target)
+        self.timings.measure("emit", start)
+        return found
+
+    def llvm_text(self) -> str:
+        """RuntimeError: what is kept of a program for a GPU is its PTX."""
+        raise RuntimeError(f"{self.traced.name} was compiled for {self.gpu}; assembly() shows its PTX")
+
+    def assembly_text(self) -> str:
+        """The PTX."""
+        return self._text
+
+    def _code_texts(self) -> Iterable[tuple[str, str]]:
+        return [("program.ptx", self._text)]
+
+
+class HostCallOnDevice:
+    """One host call of a program on a device."""
+
+    def __init__(self, data: Mapping[str, Any]):
+        self.graph: Graph = parse_region(data["graph"])
+        self.location: str = data["location"]
+        self.inputs = [v.type for v in self.graph.inputs]
+        self.told = tuple(s.name for node in self.graph.nodes for s in told_symbols(node))
+        self.memory = dims.from_data(data["bytes"])
+        self.made = [
+            (number, TensorType(tuple(map(dims.from_data, shape)), dtype_named(dtype)))
+            for number, dtype, shape in data["outputs"]
+        ]
+
+    def compute(
+        self, gpu: Gpu, addresses: Sequence[int], bindings: dict[str, int]
+    ) -> Sequence[np.ndarray[Any, Any]]:
+        """The results on the host; `bindings` learns the sizes that are told."""
+        operands = []
+        for address, type_ in zip(addresses, self.inputs):
+            bound = type_.bind(bindings)
+            array = np.empty(bound.sizes, bound.dtype.numpy)
+            if array.size:
+                gpu.device.to_host(array, address)
+                gpu.host_copies += 1
+            operands.append(array)
+        return run_bound(self.graph, operands, bindings)
+
+
+_in_memory: dict[tuple[str, int], GpuGraph] = {}
+IN_MEMORY_LIMIT = 4096
+
+
+def compile_gpu_graph(graph: Graph, gpu: Gpu, options: CompileOptions = CompileOptions()) -> GpuGraph:
+    """The graph's program on the device; the same object for an equal graph compiled before in this process."""
+    key = cache_key(graph, gpu.target, options)
+    found = _in_memory.get((key, gpu.index))
+    if found is None or found.gpu is not gpu:
+        found = GpuGraph(graph, options, gpu, key)
+        while len(_in_memory) >= IN_MEMORY_LIMIT:
+            _in_memory.pop(next(iter(_in_memory)))
+        _in_memory[key, gpu.index] = found
+    found.requests += 1
+    return found

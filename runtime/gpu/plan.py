@@ -1,0 +1,152 @@
+"""What a PTX program does when it runs, as data that the disk cache keeps: launches with the places of their arguments,
+repeats, host calls; and the same made ready for given values of the dims.
+
+A place is a number and an offset: an input's, an output's, the arena's, or that of the memory which a host call
+allocates (`Program.late`), counted in this order. A step is one of
+
+    ["kernel", function, grid, threads, shared bytes, [place, ...], [dim name, ...]]
+    ["host", number of the call, [place, ...]]
+    ["repeat", variable, count, [step, ...]]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...codegen.loops.nodes import Buffer, HostCall, Part, Program
+from ...codegen.loops.repeats import Block, Step, program_steps
+from ...codegen.ptx import PtxLaunch, PtxProgram
+from ...ir import dims
+from ...ir.dims import DimLike
+from ..host_calls import host_calls_data
+
+Bindings = Mapping[str, int]
+
+
+def plan_data(ptx: PtxProgram) -> dict[str, Any]:
+    """What a fresh process needs besides the PTX text to run the program, as data for JSON."""
+    program = ptx.program
+    calls = host_calls_data(program)
+    for data, call in zip(calls, program.host_calls):
+        data["location"] = str(call.location) if call.location else ""
+    return {
+        "steps": [_step_data(ptx, step) for step in program_steps(program)],
+        "arena_bytes": dims.to_data(program.arena_bytes),
+        "messages": {str(code): text for code, text in program.messages.items()},
+        "host_calls": calls,
+    }
+
+
+def _step_data(ptx: PtxProgram, step: Step) -> list[Any]:
+    if isinstance(step, Block):
+        repeat = step.repeat
+        return ["repeat", repeat.var, dims.to_data(repeat.count), [_step_data(ptx, s) for s in step.steps]]
+    number, launch = step
+    places = [_place(ptx.program, buffer) for buffer in launch.args]
+    if isinstance(launch.kernel, HostCall):
+        return ["host", ptx.program.host_calls.index(launch.kernel), places]
+    emitted = ptx.launches[number]
+    assert isinstance(emitted, PtxLaunch)
+    names = [symbol.name for symbol in launch.kernel.dims]
+    grid = dims.to_data(emitted.grid)
+    return ["kernel", emitted.function, grid, emitted.threads, emitted.shared_bytes, places, names]
+
+
+def _place(program: Program, buffer: Buffer) -> list[Any]:
+    offset: DimLike = 0
+    while isinstance(buffer, Part):
+        offset = offset + buffer.index * buffer.nbytes
+        buffer = buffer.of
+    inputs, outputs = len(program.inputs), len(program.outputs)
+    if buffer in program.inputs:
+        number = program.inputs.index(buffer)
+    elif buffer in program.outputs:
+        number = inputs + program.outputs.index(buffer)
+    else:
+        call = program.late.get(buffer)
+        number = inputs + outputs + (0 if call is None else 1 + call)
+        offset = offset + program.offsets[buffer.name]
+    return [number, dims.to_data(offset)]
+
+
+@dataclass(frozen=True)
+class KernelStep:
+    """A launch whose arguments are `bases[place] + offset`."""
+
+    function: str
+    grid: int
+    threads: int
+    shared_bytes: int
+    places: tuple[tuple[int, int], ...]
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HostStep:
+    """A host call on buffers at these places."""
+
+    number: int
+    places: tuple[tuple[int, int], ...]
+
+
+class Plan:
+    """A program's steps, with the dims parsed."""
+
+    def __init__(self, data: Mapping[str, Any]):
+        self.steps = [_parsed(step) for step in data["steps"]]
+        self.arena_bytes = dims.from_data(data["arena_bytes"])
+        self.messages: Mapping[str, str] = data["messages"]
+        self.host_calls: Sequence[Mapping[str, Any]] = data["host_calls"]
+        self.functions = sorted(set(_functions(self.steps)))
+
+    def bound(self, bindings: Bindings) -> Iterator[KernelStep | HostStep]:
+        """The steps in order. Each is made when it is asked for, with what `bindings` then is: host calls tell dims."""
+        return _bound(self.steps, bindings, {})
+
+
+def _parsed(step: Sequence[Any]) -> tuple[Any, ...]:
+    kind = step[0]
+    if kind == "repeat":
+        return kind, step[1], dims.from_data(step[2]), [_parsed(s) for s in step[3]]
+    if kind == "host":
+        return kind, step[1], _parsed_places(step[2])
+    return kind, step[1], dims.from_data(step[2]), step[3], step[4], _parsed_places(step[5]), step[6]
+
+
+def _parsed_places(places: Sequence[Any]) -> tuple[tuple[int, DimLike], ...]:
+    return tuple((number, dims.from_data(offset)) for number, offset in places)
+
+
+def _functions(steps: Sequence[tuple[Any, ...]]) -> Iterator[str]:
+    for step in steps:
+        if step[0] == "repeat":
+            yield from _functions(step[3])
+        elif step[0] == "kernel":
+            yield step[1]
+
+
+def _bound(
+    steps: Sequence[tuple[Any, ...]], bindings: Bindings, turn: Bindings
+) -> Iterator[KernelStep | HostStep]:
+    for step in steps:
+        known = {**bindings, **turn} if turn else bindings
+        if step[0] == "repeat":
+            _, var, count, inner = step
+            for i in range(dims.evaluate(count, known)):
+                yield from _bound(inner, bindings, {**turn, var: i})
+        elif step[0] == "host":
+            yield HostStep(step[1], _bound_places(step[2], known))
+        else:
+            _, function, grid, threads, shared, places, names = step
+            values = tuple(known[name] for name in names)
+            yield KernelStep(
+                function, dims.evaluate(grid, known), threads, shared, _bound_places(places, known), values
+            )
+
+
+def _bound_places(
+    places: Sequence[tuple[int, DimLike]], bindings: Bindings
+) -> tuple[tuple[int, int], ...]:
+    return tuple((number, dims.evaluate(offset, bindings)) for number, offset in places)
