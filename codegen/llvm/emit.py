@@ -26,7 +26,7 @@ from ..loops.nodes import (
     Store,
 )
 from ..loops.walk import statement_expressions, subexpressions
-from ..target import Target
+from ..target import GpuTarget, Target
 from .alias import MAX_ALIAS_CLASSES
 from .expressions import ExpressionEmitter
 from .index import IndexEmitter, VectorLoop
@@ -68,14 +68,16 @@ def emit_kernel(
 ) -> KernelText:
     """The kernel's function. `dim_order` is the order of the values behind `dims` (default: the kernel's
     own); `alias_class[i]` numbers the groups of params that may overlap (default: none overlap)."""
-    return _KernelEmitter(kernel, target, dim_order, alias_class, options).emit()
+    return KernelEmitter(kernel, target, dim_order, alias_class, options).emit()
 
 
-class _KernelEmitter:
+class KernelEmitter:
+    """Writes one kernel's function; `codegen/ptx` has its own way of binding params and of loops."""
+
     def __init__(
         self,
         kernel: Kernel,
-        target: Target,
+        target: Target | GpuTarget,
         dim_order: Sequence[Symbol] | None,
         alias_class: Sequence[int] | None,
         options: EmitOptions,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ..loops.nodes import Apply, Const, Expr, Index, LaneReduce, Load, Var
+from ..loops.nodes import Apply, Const, Expr, Index, LaneReduce, Load, Shuffle, Var
 from ..loops.walk import has_memory_load, tests_indices
 from ..scalar import SCALAR
 from ..scalar_functions import FUNCTIONS
@@ -65,9 +65,15 @@ class ExpressionEmitter:
                 return self.memory.load(expr.buffer, expr.index)
             case LaneReduce():
                 return self._lane_reduce(expr)
+            case Shuffle():
+                return self.shuffle(self.memory.load(expr.load.buffer, expr.load.index), expr.mask)
             case Apply():
                 return self._apply(expr)
         raise NotImplementedError(f"kernel {self.kernel_name}: no emission for {type(expr).__name__}")
+
+    def shuffle(self, value: Value, mask: int) -> Value:
+        """The value as the thread whose number differs by `mask` has it; only GPUs have such threads."""
+        raise NotImplementedError(f"kernel {self.kernel_name}: no emission for a shuffle")
 
     def _apply(self, expr: Apply) -> Value:
         op, args = expr.op, expr.args
@@ -164,7 +170,7 @@ class ExpressionEmitter:
 
 
 def _is_memory(expr: Expr) -> bool:
-    return isinstance(expr, Load) and expr.buffer.space != "register"
+    return isinstance(expr, Load) and expr.buffer.space not in ("register", "thread")
 
 
 def _is_zero(expr: Expr) -> bool:

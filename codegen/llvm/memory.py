@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import gcd
 
 from ...ir import dtypes
 from ...ir.dims import DimLike
@@ -43,8 +44,11 @@ class MemoryEmitter:
         self.pointers: dict[Buffer, Value] = {}
         self.read_only: set[Buffer] = set()
         self.alias_class: dict[Buffer, int] = {}
+        # What buffers' addresses are multiples of, in bytes, where that is worth saying.
+        self.aligned: dict[Buffer, int] = {}
         self.classes = 0
         self.uses_zeros = False
+        self.zeros = ZEROS
         self._offsets: dict[tuple[Buffer, tuple[DimLike, ...]], DimLike] = {}
         self._registers: dict[tuple[Buffer, tuple[int, ...]], tuple[str, DType, int]] = {}
         self.vector_registers: set[Buffer] = set()
@@ -67,6 +71,8 @@ class MemoryEmitter:
     def load(self, buffer: Buffer, index: tuple[DimLike, ...]) -> Value:
         if buffer.space == "register":
             return self._load_register(buffer, index)
+        if buffer.space == "thread":  # each thread has its own row
+            return self._load_register(buffer, index[1:])
         position = self.index.decompose(self._offset(buffer, index))
         if position.is_uniform:
             return self._load_scalar(buffer, position)
@@ -75,6 +81,9 @@ class MemoryEmitter:
     def store(self, buffer: Buffer, index: tuple[DimLike, ...], value: Value) -> None:
         if buffer.space == "register":
             self._store_register(buffer, index, value)
+            return
+        if buffer.space == "thread":
+            self._store_register(buffer, index[1:], value)
             return
         position = self.index.decompose(self._offset(buffer, index))
         if not position.is_uniform:
@@ -110,6 +119,15 @@ class MemoryEmitter:
         if constant:
             pointer = self._advance(element, pointer, str(constant), 0)
         return pointer
+
+    def _alignment(self, buffer: Buffer, position: Position) -> int:
+        """What the address of a position is known to be a multiple of, in bytes."""
+        size = buffer.dtype.itemsize
+        known = self.aligned.get(buffer, size)
+        if known <= size:
+            return size
+        step = gcd(position.constant, *(factor for factor, _ in position.uniform)) * size
+        return min(known, step & -step) if step else known
 
     def _advance(self, element: str, pointer: Value, by: str, level: int) -> Value:
         return self.w.pure(
@@ -160,7 +178,7 @@ class MemoryEmitter:
             return pointer
         self.uses_zeros = True
         return self.w.pure(
-            f"select {condition}, ptr {pointer.text}, ptr {ZEROS}",
+            f"select {condition}, ptr {pointer.text}, ptr {self.zeros}",
             max(condition.level, pointer.level),
             dtypes.i64,
             cheap=True,
@@ -174,7 +192,7 @@ class MemoryEmitter:
                 some if condition is None else self.ops.instruction("and", [condition, some], dtypes.bool_)
             )
         pointer = self._guarded(self.address(buffer, position), condition)
-        align = buffer.dtype.itemsize
+        align = self._alignment(buffer, position)
         rhs = f"load {memory_type(buffer.dtype)}, ptr {pointer.text}, align {align}{self._alias(buffer)}"
         return self._from_memory(buffer, self._read(buffer, rhs, 0, pointer.level))
 
@@ -365,7 +383,7 @@ class MemoryEmitter:
     def _store_scalar(self, buffer: Buffer, position: Position, value: Value) -> None:
         pointer = self.address(buffer, position)
         stored = self._to_memory(buffer, value)
-        align = buffer.dtype.itemsize
+        align = self._alignment(buffer, position)
         self.w.line(f"store {stored}, ptr {pointer.text}, align {align}{self._alias(buffer)}")
 
     def _store_vector(self, buffer: Buffer, position: Position, offset: DimLike, value: Value) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ...ir import dtypes
 from ...ir.dtypes import DType
-from ..target import Target
+from ..target import GpuTarget, Target
 from .text import Value, Writer, const, element_type, literal, splat, type_of
 
 _FLOAT_COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
@@ -32,7 +32,7 @@ _BOOL_COMPARE = {"lt": "ult", "le": "ule", "gt": "ugt", "ge": "uge", "eq": "eq",
 class ScalarOps:
     """Writes operations on `Value`s; scalars are splat where they meet vectors."""
 
-    def __init__(self, writer: Writer, target: Target, contract: bool = False):
+    def __init__(self, writer: Writer, target: Target | GpuTarget, contract: bool = False):
         self.w = writer
         self.target = target
         self.flags = "contract " if contract else ""
@@ -189,7 +189,7 @@ class ScalarOps:
             return self.intrinsic(("s" if dtype.kind == "int" else "u") + op, args, dtype)
         if _is_number(b):
             a, b = b, a
-        if self.target.isa == "neon" or not _is_number(a):
+        if self.target.isa in ("neon", "ptx") or not _is_number(a):
             # Which zero comes out does not matter: on x86 that is one instruction and the repair of NaN.
             return self.intrinsic("maximum" if op == "max" else "minimum", [a, b], dtype, flags="nsz ")
         # x86 max/min return the second operand when either is NaN: with a number first that is the rule wanted.

@@ -41,7 +41,7 @@ def lower_rows(ctx: LowerContext, names: Names, rows: Rows) -> tuple[tuple[Stmt,
     """Statements, and the cost of one iteration of their parallel loop (if they have one)."""
     rows = collapsed(rows)
     total = rows_cost(rows)
-    axis = _vector_axis(rows)
+    axis = vector_axis(rows)
     serial = dims.bounds(total)[1] <= ctx.options.serial_below
     if axis is None or axis in rows.reduced:
         form: _RowForm | _ColumnForm = _RowForm(ctx, names, with_stashes(ctx, names, rows), axis)
@@ -63,7 +63,7 @@ def lower_rows(ctx: LowerContext, names: Names, rows: Rows) -> tuple[tuple[Stmt,
     return body, rows_cost(replace(rows, kept=[a for a in rows.kept if a not in shared]))
 
 
-def _vector_axis(rows: Rows) -> Axis | None:
+def vector_axis(rows: Rows) -> Axis | None:
     """The axis along which most accesses are contiguous or constant; None where there is no axis at all."""
     axes = [*rows.kept, *rows.reduced]
     values = [v for p in rows.pass_values() for v in p]
@@ -79,7 +79,7 @@ def _vector_axis(rows: Rows) -> Axis | None:
     return max(axes, key=score, default=None)
 
 
-def _tree(combine: str, values: Sequence[Expr]) -> Expr:
+def tree(combine: str, values: Sequence[Expr]) -> Expr:
     """A balanced combination, always in the same shape."""
     values = list(values)
     while len(values) > 1:
@@ -180,7 +180,7 @@ class _RowForm(_Form):
             var = self.names("l")
             lane = dims.symbol(var, 0, self.lanes - 1)
             loads = [Load(registers[r.name], (u, lane)) for u in range(copies)]
-            folded = LaneReduce(r.combine, var, self.lanes, _tree(r.combine, loads))
+            folded = LaneReduce(r.combine, var, self.lanes, tree(r.combine, loads))
             statements += (Let(r.name, folded),)
         return statements
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ...ir import dims, dtypes
 from ..loops.nodes import Load, Var
+from ..scalar import SCALAR
 from .context import LowerContext, Names
+from .indexing import condition
 from .reduce_nest import lower_rows
-from .rows import Reduction, Rows, Stage, rows_cost
+from .rows import Reduction, Rows, Stage, identity, rows_cost
 from .spaces import linear
 from .template import Axis, Element
 
@@ -41,13 +43,19 @@ def split_axis(ctx: LowerContext, rows: Rows) -> Axis | None:
     return axis if longest >= 4 * chunks and (kept < 4 or axis is rows.reduced[0]) else None
 
 
-def split_rows(ctx: LowerContext, names: Names, rows: Rows, axis: Axis, chunks: int) -> tuple[Rows, Rows]:
-    """Partial results per chunk of the axis, and the rows that combine them."""
+def split_rows(
+    ctx: LowerContext, names: Names, rows: Rows, axis: Axis, chunks: int, even: bool = False
+) -> tuple[Rows, Rows]:
+    """Partial results per chunk of the axis, and the rows that combine them. All chunks are as long if they are to be
+    `even`; what lies past the end of the axis then changes nothing."""
     size = dims.floordiv(axis.extent + (chunks - 1), chunks)
     chunk = Axis(names("c"), chunks)
     start = dims.minimum(chunk.index * size, axis.extent)
     part = Axis(names("i"), dims.minimum(size, axis.extent - start))
     if isinstance(axis.extent, int) and axis.extent % chunks == 0:
+        start, part = chunk.index * size, Axis(part.var, size)
+        even = False
+    elif even:
         start, part = chunk.index * size, Axis(part.var, size)
     moved = {axis.var: start + part.index}
     kept_shape = tuple(a.extent for a in rows.kept)
@@ -58,7 +66,12 @@ def split_rows(ctx: LowerContext, names: Names, rows: Rows, axis: Axis, chunks: 
     for reduction in rows.stages[0].reductions:
         buffer = ctx.scratch(f"partial_{reduction.name}", reduction.dtype, (chunks, *kept_shape))
         offset = linear((chunk.index, *kept_index), (chunks, *kept_shape))
-        stage.append(reduction.at(moved))
+        own = reduction.at(moved)
+        if even:
+            inside = condition([(0, start + part.index, axis.extent)])
+            assert inside is not None
+            own = own.with_value(SCALAR.select(inside, own.value, identity(own.combine, own.dtype)))
+        stage.append(own)
         partial_once.append(Element(ctx.flat(buffer), offset, Var(reduction.name, reduction.dtype)))
         gathered.append(reduction.with_value(Load(ctx.flat(buffer), (offset,))))
     reduced = [part if a is axis else a for a in rows.reduced]

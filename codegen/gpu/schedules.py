@@ -1,0 +1,30 @@
+"""How a GPU walks what the lowerings describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..lower.context import LowerContext, Names
+from ..lower.elementwise import Nest
+from ..lower.rows import Rows
+from ..lower.scatter import Scatter
+from .nests import nests_on_gpu
+from .rows import rows_on_gpu
+from .scatter import scatter_on_gpu
+
+
+@dataclass(frozen=True)
+class GpuSchedules:
+    """Blocks of threads. Spaces are not cut where guards are decided: a test costs a thread less than a launch."""
+
+    max_parts: int = 1
+
+    def nests(self, ctx: LowerContext, name: str, nests: Sequence[Nest]) -> None:
+        nests_on_gpu(ctx, name, nests)
+
+    def rows(self, ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
+        rows_on_gpu(ctx, name, names, rows)
+
+    def scatter(self, ctx: LowerContext, name: str, scatter: Scatter) -> None:
+        scatter_on_gpu(ctx, name, scatter)

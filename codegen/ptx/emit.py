@@ -1,0 +1,184 @@
+"""A kernel of the loop IR as an LLVM function for NVPTX.
+
+    kernel(ptr p0, ..., ptr p{n-1}, i64 d0, ..., ptr status)
+
+The addresses of the kernel's params in order, the values of its dims in order, the status word. The block loop is the
+grid, a thread loop is the code of every thread; barriers stand where `loops/barriers.py` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...ir import dtypes
+from ..llvm.alias import MAX_ALIAS_CLASSES
+from ..llvm.emit import EmitOptions, KernelEmitter
+from ..llvm.expressions import ExpressionEmitter
+from ..llvm.text import Value, memory_type
+from ..loops.barriers import barriers
+from ..loops.nodes import Check, For, Kernel
+from ..target import GpuTarget
+
+ZEROS = "@zeros"
+ZEROS_BYTES = 16
+# Bytes that every buffer's address is a multiple of, unless it is a part that begins elsewhere.
+ALIGNMENT = 16
+
+
+@dataclass(frozen=True)
+class KernelText:
+    """A kernel's function, with `@KERNEL` for its name, its shared memory, and what the module must hold for it."""
+
+    text: str
+    shared: tuple[tuple[str, str], ...]
+    declarations: tuple[tuple[str, str], ...]
+    alias_classes: int
+    uses_zeros: bool
+    shared_bytes: int
+
+
+def emit_kernel(
+    kernel: Kernel, target: GpuTarget, alias_class: Sequence[int], aligned: Sequence[int]
+) -> KernelText:
+    """The kernel's function. `alias_class[i]` numbers the groups of params that may overlap; `aligned[i]` is what the
+    address of a param is a multiple of."""
+    return _PtxEmitter(kernel, target, alias_class, aligned).kernel_text()
+
+
+class _Expressions(ExpressionEmitter):
+    """Expressions, shuffles among them."""
+
+    def shuffle(self, value: Value, mask: int) -> Value:
+        bits = value.dtype.itemsize * 8
+        ops = self.ops
+        if bits < 32:
+            wide = ops.convert(value, dtypes.u32) if value.dtype is dtypes.bool_ else self._widened(value)
+            moved = self._moved(wide, mask)
+            if value.dtype is dtypes.bool_:
+                return ops.compare("ne", moved, Value("0", dtypes.u32))
+            return self._narrowed(moved, value)
+        if bits == 32:
+            return ops.apply(
+                "bitcast", [self._moved(ops.apply("bitcast", [value], dtypes.u32), mask)], value.dtype
+            )
+        whole = ops.apply("bitcast", [value], dtypes.u64)
+        low = ops.convert(whole, dtypes.u32)
+        high = ops.convert(ops.apply("shr", [whole, Value("32", dtypes.u64)], dtypes.u64), dtypes.u32)
+        halves = [ops.convert(self._moved(half, mask), dtypes.u64) for half in (low, high)]
+        joined = ops.instruction(
+            "or", [halves[0], ops.apply("shl", [halves[1], Value("32", dtypes.u64)], dtypes.u64)], dtypes.u64
+        )
+        return ops.apply("bitcast", [joined], value.dtype)
+
+    def _widened(self, value: Value) -> Value:
+        bits = self.ops.apply("bitcast", [value], dtypes.u16 if value.dtype.itemsize == 2 else dtypes.u8)
+        return self.ops.convert(bits, dtypes.u32)
+
+    def _narrowed(self, moved: Value, like: Value) -> Value:
+        bits = self.ops.convert(moved, dtypes.u16 if like.dtype.itemsize == 2 else dtypes.u8)
+        return self.ops.apply("bitcast", [bits], like.dtype)
+
+    def _moved(self, value: Value, mask: int) -> Value:
+        name = "@llvm.nvvm.shfl.sync.bfly.i32"
+        self.w.declare(name, f"declare i32 {name}(i32, i32, i32, i32)")
+        # Not `pure`: every thread of the warp must come to it together, so it stays where it is.
+        return self.w.effect(f"call i32 {name}(i32 -1, i32 {value.text}, i32 {mask}, i32 31)", dtypes.u32)
+
+
+class _PtxEmitter(KernelEmitter):
+    def __init__(self, kernel: Kernel, target: GpuTarget, alias_class: Sequence[int], aligned: Sequence[int]):
+        if kernel.grid is None:
+            raise ValueError(f"kernel {kernel.name} has no block loop: it was not lowered for a GPU")
+        self.aligned = aligned
+        self.shared: dict[str, str] = {}
+        self.shared_bytes = 0
+        self.waits = barriers(kernel)
+        super().__init__(kernel, target, None, alias_class, EmitOptions())
+        self.expressions = _Expressions(kernel.name, self.w, self.ops, self.index, self.memory)
+        self.memory.zeros = f"addrspacecast (ptr addrspace(1) {ZEROS} to ptr)"
+        self.thread = self._register("tid.x")
+
+    def _register(self, name: str) -> Value:
+        """A special register, as i64."""
+        full = f"@llvm.nvvm.read.ptx.sreg.{name}"
+        self.w.declare(full, f"declare i32 {full}()")
+        narrow = self.w.pure(f"call i32 {full}()", 0, dtypes.u32)
+        return self.ops.convert(narrow, dtypes.i64)
+
+    def _bind_params(self, classes: list[int]) -> None:
+        memory = self.memory
+        count = len(set(classes))
+        memory.classes = count if count <= MAX_ALIAS_CLASSES else 0
+        written = {c for buffer, c in zip(self.kernel.params, classes) if buffer.name in self.kernel.writes}
+        for position, (buffer, number) in enumerate(zip(self.kernel.params, classes)):
+            memory.pointers[buffer] = Value(f"%p{position}", dtypes.i64)
+            memory.alias_class[buffer] = number
+            memory.aligned[buffer] = self.aligned[position]
+            if number not in written:
+                memory.read_only.add(buffer)
+
+    def _bind_dims(self) -> None:
+        for position, dim in enumerate(self.kernel.dims):
+            self.index.env[dim.name] = Value(f"%d{position}", dtypes.i64)
+
+    def _bind_locals(self) -> None:
+        for number, buffer in enumerate(self.kernel.locals):
+            if buffer.space != "shared":
+                continue
+            size = buffer.numel
+            assert isinstance(size, int)
+            name = f"@KERNEL_shared_{number}"
+            self.shared[name] = (
+                f"{name} = internal unnamed_addr addrspace(3) global [{size} x {memory_type(buffer.dtype)}] undef, "
+                f"align {ALIGNMENT}"
+            )
+            self.shared_bytes += -(-size * buffer.dtype.itemsize // ALIGNMENT) * ALIGNMENT
+            self.memory.pointers[buffer] = Value(
+                f"addrspacecast (ptr addrspace(3) {name} to ptr)", dtypes.i64
+            )
+
+    def kernel_text(self) -> KernelText:
+        grid = self.kernel.grid
+        assert grid is not None
+        self.index.env[grid.var] = 0 if grid.extent == 1 else self._register("ctaid.x")
+        self._block(grid.body)
+        lines = self.w.lines()
+        params = [f"ptr align {a} %p{i}" for i, a in enumerate(self.aligned)]
+        params += [f"i64 %d{i}" for i in range(len(self.kernel.dims))] + ["ptr align 4 %status"]
+        body = "\n".join(lines)
+        threads = max(self.kernel.threads, 1)
+        text = (
+            f'define ptx_kernel void @KERNEL({", ".join(params)}) nounwind "nvvm.maxntid"="{threads}" {{\n'
+            f"entry:\n{body}\nret void\n}}\n"
+        )
+        return KernelText(
+            text,
+            tuple(sorted(self.shared.items())),
+            tuple(sorted(self.w.declarations.items())),
+            self.memory.classes,
+            self.memory.uses_zeros,
+            self.shared_bytes,
+        )
+
+    def _for(self, loop: For) -> None:
+        if loop.kind != "thread":
+            super()._for(loop)
+            return
+        if id(loop) in self.waits:
+            self._barrier()
+        saved = self.index.env
+        self.index.env = {**saved, loop.var: self.thread}
+        self._block(loop.body)
+        self.index.env = saved
+
+    def _barrier(self) -> None:
+        name = "@llvm.nvvm.barrier.cta.sync.aligned.all"
+        self.w.declare(name, f"declare void {name}(i32) convergent")
+        self.w.line(f"call void {name}(i32 0)")
+
+    def _check(self, stmt: Check) -> None:
+        condition = self.expressions.value(stmt.condition)
+        failed = self.ops.apply("not", [condition], dtypes.bool_)
+        with self.w.branch_if(failed):
+            self.w.line(f"cmpxchg ptr %status, i32 0, i32 {stmt.code} monotonic monotonic")

@@ -1,0 +1,97 @@
+"""A whole program as PTX: its kernels, each structure once, and the launches that run them.
+
+    .visible .entry NAME(.param .u64 p0, ..., .param .u64 d0, ..., .param .u64 status)
+
+p: addresses of the launch's args in order, multiples of 16; d: the values of the kernel's dims in order, as i64; status:
+the address of a 32-bit word, in which the first check that fails puts its code. Grid and block have one dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...ir.dims import DimLike
+from ..llvm.alias import alias_metadata
+from ..llvm.program import alias_classes
+from ..loops.nodes import Buffer, HostCall, Launch, Part, Program, whole
+from ..target import GpuTarget
+from .compile import compile_ptx
+from .emit import ALIGNMENT, ZEROS, ZEROS_BYTES, KernelText, emit_kernel
+
+
+@dataclass(frozen=True)
+class PtxLaunch:
+    """One launch: `grid` blocks of `threads` threads; none where the grid is 0. `shared_bytes` counts shared memory to
+    ask for at the launch, beyond what the kernel declares itself."""
+
+    function: str
+    grid: DimLike
+    threads: int
+    shared_bytes: int
+    launch: Launch
+
+
+@dataclass(frozen=True)
+class PtxProgram:
+    """One PTX module, and the program's launches in order; repeats are run by the host (`loops/repeats.py`)."""
+
+    text: str
+    launches: tuple[PtxLaunch | HostCall, ...]
+    program: Program
+    target: GpuTarget
+
+
+def emit_ptx(program: Program, target: GpuTarget) -> PtxProgram:
+    """The program's PTX. A kernel that several launches share is emitted once."""
+    names: dict[KernelText, str] = {}
+    emitted: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
+    launches: list[PtxLaunch | HostCall] = []
+    for launch in program.launches:
+        if isinstance(launch.kernel, HostCall):
+            launches.append(launch.kernel)
+            continue
+        classes = alias_classes(program, launch)
+        aligned = tuple(alignment(arg) for arg in launch.args)
+        key = (id(launch.kernel), classes, aligned)
+        if key not in emitted:
+            text = emit_kernel(launch.kernel, target, classes, aligned)
+            emitted[key] = names.setdefault(text, f"{_safe(launch.kernel.name)}_{len(names)}")
+        grid = launch.kernel.grid
+        assert grid is not None
+        launches.append(PtxLaunch(emitted[key], grid.extent, launch.kernel.threads, 0, launch))
+    text = compile_ptx(module_text(names, target), target) if names else ""
+    return PtxProgram(text, tuple(launches), program, target)
+
+
+def module_text(kernels: dict[KernelText, str], target: GpuTarget) -> str:
+    """One LLVM module of these kernels, by name."""
+    lines = [f'target triple = "{target.triple}"']
+    if any(k.uses_zeros for k in kernels):
+        lines.append(
+            f"{ZEROS} = internal unnamed_addr addrspace(1) constant [{ZEROS_BYTES} x i8] zeroinitializer, align 16"
+        )
+    for kernel, name in kernels.items():
+        lines += [text.replace("@KERNEL", f"@{name}") for _, text in kernel.shared]
+        lines.append(kernel.text.replace("@KERNEL", f"@{name}"))
+    declarations = dict(d for k in kernels for d in k.declarations)
+    lines += [declarations[name] for name in sorted(declarations)]
+    lines += alias_metadata({k.alias_classes for k in kernels})
+    lines.append("!99 = !{}")
+    return "\n".join(lines) + "\n"
+
+
+def alignment(buffer: Buffer) -> int:
+    """What the buffer's address is a multiple of, up to 16: inputs, outputs and the arena's buffers begin so, parts
+    where their size lets them."""
+    result = ALIGNMENT
+    while isinstance(buffer, Part):
+        size = buffer.nbytes
+        step = size if isinstance(size, int) else buffer.dtype.itemsize
+        while step % result:
+            result //= 2
+        buffer = buffer.of
+    return result if whole(buffer).dtype.itemsize <= result else whole(buffer).dtype.itemsize
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
