@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .ir import dtypes
 from .ir.builder import GraphBuilder, OpBuilder
+from .ir.half_precision import gradients
 from .ir.op import Op, VJPContext
 from .ir.types import TensorType
 from .state import local
@@ -200,8 +201,7 @@ class OpNode(Node):
             tuple([k.unpack(self) if isinstance(k, SavedTensor) else TypeOnly(k) for k in kept])
             for kept in (self.inputs, self.outputs)
         )
-        assert self.op.vjp is not None
-        found = self.op.vjp(F, VJPContext(inputs, outputs, self.attrs, needs), *grads)
+        found = gradients(self.op, F, VJPContext(inputs, outputs, self.attrs, needs), grads)
         return [
             None if g is None or not need else F.sum_to(g, value._type.shape)
             for g, need, value in zip(found, needs, inputs)

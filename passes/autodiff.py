@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 from ..ir.builder import GraphBuilder
 from ..ir.graph import Graph, IRError, Location, Node, Value
+from ..ir.half_precision import gradients
 from ..ir.op import VJPContext
 from .base import Rewriter
 
@@ -148,9 +149,8 @@ def _operand_cotangents(
         raise IRError(
             f"op {node.op.name} has no gradient: {node}{where}; detach its operand if none is wanted"
         )
-    found: Sequence[Value | None] = node.op.vjp(
-        builder, VJPContext(node.inputs, node.outputs, node.attrs, needs), *incoming
-    )
+    context = VJPContext(node.inputs, node.outputs, node.attrs, needs)
+    found: Sequence[Value | None] = gradients(node.op, builder, context, incoming)
     if len(found) != len(node.inputs):
         raise IRError(
             f"{node}: its gradient rule gives {len(found)} cotangents for {len(node.inputs)} operands"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..ir.graph import Graph, IRError, Value
+from ..ir.half_precision import decomposed
 from ..ir.op import Op
 from ..ir.types import TensorType
 from .base import Rewriter
@@ -45,8 +46,7 @@ class _Decomposer(Rewriter):
     def expand(self, op: Op, operands: Sequence[Value], attrs: Mapping[str, Any]) -> tuple[Value, ...]:
         if op.decompose is None:
             raise IRError(f"composite op {op.name} declares no decomposition")
-        result = op.decompose(self, *operands, **attrs)
-        return result if isinstance(result, tuple) else (result,)
+        return decomposed(op, self, operands, attrs)
 
     def region_node(
         self,

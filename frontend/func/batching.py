@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..dispatch import TENSORS as F
 from ..dispatch import apply
 from ..ir.dims import Expr
+from ..ir.half_precision import decomposed
 from ..ir.op import Op
 from ..tensor import Tensor
 
@@ -80,8 +81,8 @@ class Call:
         operands = [
             backend.wrap(v, b, s) if b or s else v for v, b, s in zip(self.values, self.batched, spread)
         ]
-        found = self.op.decompose(backend.builder, *operands, **self.attrs)
-        return tuple(self._below(t) for t in found) if isinstance(found, tuple) else self._below(found)
+        found = decomposed(self.op, backend.builder, operands, self.attrs)
+        return tuple(map(self._below, found)) if len(found) > 1 else self._below(found[0])
 
     def _below(self, result: Tensor) -> Tensor:
         """A result of the decomposition with its batch."""

@@ -13,6 +13,7 @@ from .. import functional_pointwise as pointwise
 from ..autocast import full_precision
 from ..functional_indexing import gather
 from ..functional_shape import stack
+from ..half_precision import in_float32
 from ..ir import dtypes
 from ..tensor import Tensor, wrap
 
@@ -33,6 +34,7 @@ def _default_corners(align_corners: bool | None) -> bool:
     return bool(align_corners)
 
 
+@in_float32
 def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
     """Where an affine map takes the pixels of an image [n, c, (d,) h, w]: theta[n, r, r + 1] -> [n, (d,) h, w, r],
     coordinates from -1 to 1, the last dim of the image first."""
@@ -155,6 +157,7 @@ def _check(input: Tensor, grid: Tensor, mode: str, name: str) -> int:
     return rank
 
 
+@in_float32
 def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, corners: bool, name: str) -> Tensor:
     rank = _check(input, grid, mode, name)
     sizes = [int(n) for n in input.shape[2:]]

@@ -13,6 +13,7 @@ from ..creation import tensor
 from ..dispatch import apply, op_named
 from ..functional_indexing import gather
 from ..functional_shape import cat
+from ..half_precision import in_float32
 from ..ir import dtypes
 from ..tensor import Tensor
 from .padding import pad
@@ -20,6 +21,7 @@ from .reduction import check, legacy, reduced
 
 
 @full_precision
+@in_float32
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -45,6 +47,7 @@ def poisson_nll_loss(
     return reduced(losses, reduction)
 
 
+@in_float32
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,

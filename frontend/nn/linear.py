@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..arguments import tensor_argument
 from ..autocast import lower_precision
 from ..dispatch import apply, op_named
+from ..half_precision import in_float32
 from ..tensor import Tensor, scalar_type_name
 
 _ADDMM, _MATMUL = op_named("addmm"), op_named("matmul")
@@ -33,6 +34,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return flat.reshape(*shape[:-1], weight.shape[0])
 
 
+@in_float32
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y[..., o] = sum over i, j of input1[..., i] weight[o, i, j] input2[..., j], plus bias[o]."""
     out, first, second = weight.shape

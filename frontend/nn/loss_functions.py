@@ -9,6 +9,7 @@ from typing import Any
 from .. import functional_pointwise as pointwise
 from ..autocast import full_precision
 from ..dispatch import apply, op_named
+from ..half_precision import in_float32
 from ..tensor import Tensor
 from .activations import log_softmax
 from .reduction import check, legacy, reduced
@@ -69,6 +70,7 @@ def l1_loss(
 
 
 @full_precision
+@in_float32
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -91,6 +93,7 @@ def smooth_l1_loss(
 
 
 @full_precision
+@in_float32
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -113,6 +116,7 @@ def huber_loss(
 
 
 @full_precision
+@in_float32
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -155,6 +159,7 @@ def nll_loss(
 
 
 @full_precision
+@in_float32
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -255,6 +260,7 @@ def _check_binary(input: Tensor, target: Tensor, name: str) -> None:
 
 
 @full_precision
+@in_float32
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -275,6 +281,7 @@ def binary_cross_entropy(
 
 
 @full_precision
+@in_float32
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,

@@ -9,6 +9,7 @@ from ..autocast import full_precision
 from ..dispatch import apply, op_named
 from ..functional_cumulative import cumsum
 from ..functional_indexing import gather
+from ..half_precision import in_float32
 from ..ir import dtypes
 from ..tensor import Tensor
 from .activations import logsigmoid, softplus
@@ -17,6 +18,7 @@ from .reduction import check, legacy, reduced
 
 
 @full_precision
+@in_float32
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -37,6 +39,7 @@ def margin_ranking_loss(
 
 
 @full_precision
+@in_float32
 def hinge_embedding_loss(
     input: Tensor,
     target: Tensor,
@@ -53,6 +56,7 @@ def hinge_embedding_loss(
 
 
 @full_precision
+@in_float32
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -84,6 +88,7 @@ def _triplet(near: Tensor, far: Tensor, margin: float, reduction: str) -> Tensor
 
 
 @full_precision
+@in_float32
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -144,6 +149,7 @@ def _classes(count: int) -> Tensor:
 
 
 @full_precision
+@in_float32
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -172,6 +178,7 @@ def multi_margin_loss(
 
 
 @full_precision
+@in_float32
 def multilabel_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -194,6 +201,7 @@ def multilabel_margin_loss(
 
 
 @full_precision
+@in_float32
 def soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -206,6 +214,7 @@ def soft_margin_loss(
     return reduced(softplus(-target * input, threshold=50.0), reduction)
 
 
+@in_float32
 def multilabel_soft_margin_loss(
     input: Tensor,
     target: Tensor,

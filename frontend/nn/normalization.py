@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ml_dtypes
+import numpy as np
 
 from ..autograd.grad_mode import no_grad
 from ..dispatch import apply, op_named
 from ..functional_shape import broadcast_tensors
+from ..half_precision import in_float32
 from ..inplace import finish
 from ..ir import dtypes
+from ..ir.half_precision import HALF
 from ..tape_folded import folded
 from ..tensor import Tensor
 from .padding import pad
@@ -20,11 +22,10 @@ from .windows import avg_pool2d, avg_pool3d
 
 _STANDARDIZE, _RMS_NORM = op_named("standardize"), op_named("rms_norm")
 _MEAN, _VAR = op_named("mean"), op_named("var")
-_HALVES = (dtypes.f16, dtypes.bf16)
 
 
 def _in_float32(grad_name: str, compute: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
-    """What is computed of the inputs in float32, rounded once, its gradients too."""
+    """What is computed of the inputs in float32, rounded once, its gradients too. Only the first input need be short."""
     first = inputs[0]
     assert first is not None
 
@@ -37,7 +38,7 @@ def _in_float32(grad_name: str, compute: Callable[..., Tensor], *inputs: Tensor 
 def _standardize(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, dims: tuple[int, ...], eps: float, grad_name: str
 ) -> Tensor:
-    if x.dtype in _HALVES:
+    if x.dtype in HALF:
         return _in_float32(
             grad_name, lambda a, w, b: _standardize(a, w, b, dims, eps, grad_name), x, weight, bias
         )
@@ -69,7 +70,7 @@ def _track(
     x: Tensor, dims: tuple[int, ...], running_mean: Tensor | None, running_var: Tensor | None, momentum: Any
 ) -> None:
     """Move the running statistics towards those of x over `dims`; per-instance ones are averaged."""
-    fixed = x.detach().to(dtypes.f32) if x.dtype in _HALVES else x.detach()
+    fixed = x.detach().to(dtypes.f32) if x.dtype in HALF else x.detach()
     with no_grad():
         for running, op, attrs in ((running_mean, _MEAN, {}), (running_var, _VAR, {"correction": 1})):
             if running is not None:
@@ -112,7 +113,7 @@ def batch_norm(
 def _by_running(
     x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
-    if x.dtype in _HALVES:
+    if x.dtype in HALF:
         name = "NativeBatchNormBackward0"
         return _in_float32(
             name, lambda a, m, v, w, b: _by_running(a, m, v, w, b, eps), x, mean, variance, weight, bias
@@ -202,17 +203,14 @@ def layer_norm(
 def rms_norm(
     input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
-    """input over its root mean square along its last dims; `eps` is the dtype's epsilon unless given."""
+    """input over its root mean square along its last dims; `eps` is the epsilon of what
+    it is computed in, float32 at least, unless given."""
     dims = _trailing(input, normalized_shape, "*", weight=weight)
-    attrs = {"dims": dims, "eps": float(ml_dtypes.finfo(input.dtype.numpy).eps if eps is None else eps)}
-
-    def compute(x: Tensor, scale: Tensor | None) -> Tensor:
-        found: Tensor = apply(_RMS_NORM, (x,) if scale is None else (x, scale), attrs)
-        return found
-
-    if input.dtype in _HALVES:
-        return _in_float32("FusedRmsNormBackward0", compute, input, weight)
-    return compute(input, weight)
+    if eps is None:
+        eps = np.finfo(np.float32 if input.dtype in HALF else input.dtype.numpy).eps
+    attrs = {"dims": dims, "eps": float(eps)}
+    found: Tensor = apply(_RMS_NORM, (input,) if weight is None else (input, weight), attrs)
+    return found
 
 
 def group_norm(
@@ -255,6 +253,7 @@ def group_norm(
     return result.reshape(shape)
 
 
+@in_float32
 def local_response_norm(
     input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
@@ -284,6 +283,7 @@ def normalize(
     return finish(input / input.norm(p, dim, keepdim=True).clamp(min=eps), out, "normalize")
 
 
+@in_float32
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle between the vectors along `dim`, their norms at least `eps`."""
     if tuple(x1.shape) != tuple(x2.shape):
@@ -292,6 +292,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     return ((x1 / norms[0]) * (x2 / norms[1])).sum(dim)
 
 
+@in_float32
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:

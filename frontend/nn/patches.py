@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..creation import zeros
+from ..half_precision import in_float32
 from ..tensor import Tensor, wrap
 from .padding import pad
 from .windows import Ints, spread
@@ -59,6 +60,7 @@ def unfold(
     )
 
 
+@in_float32
 def fold(
     input: Tensor,
     output_size: Ints,

@@ -14,6 +14,7 @@ from ..autocast import full_precision
 from ..creation import zeros
 from ..functional_indexing import gather
 from ..functional_reductions import max as largest
+from ..half_precision import in_float32
 from ..tensor import Tensor, wrap
 from .windows import (
     Ints,
@@ -64,6 +65,7 @@ def _averaging(have: int, want: int) -> np.ndarray[Any, Any]:
     return matrix
 
 
+@in_float32
 def _adaptive_avg(rank: int, input: Tensor, output_size: Sizes) -> Tensor:
     x, lone = batched(input, rank, f"adaptive_avg_pool{rank}d")
     have, want = _wanted(x, rank, output_size)
@@ -150,6 +152,7 @@ adaptive_max_pool2d_with_indices = partial(adaptive_max_pool2d, return_indices=T
 adaptive_max_pool3d_with_indices = partial(adaptive_max_pool3d, return_indices=True)
 
 
+@in_float32
 def _lp_pool(
     rank: int, input: Tensor, norm_type: float, kernel_size: Ints, stride: Any, ceil_mode: bool
 ) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..half_precision import in_float32
 from ..ir import dtypes
 from ..tensor import Tensor, wrap
 from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
@@ -62,14 +63,26 @@ def interpolate(
         return _AREA[rank](input, want)
     if mode in _RANKS and _RANKS[mode] != rank:
         raise NotImplementedError(f"Got {input.ndim}D input, but {mode} mode needs {_RANKS[mode] + 2}D input")
-    result = input
-    for dim in reversed(range(rank)):
-        step = have[dim] / want[dim] if factors is None else 1.0 / factors[dim]
-        if antialias:
-            result = _filtered(result, dim + 2, have[dim], want[dim], step, mode, bool(align_corners))
-        else:
-            result = _along(result, dim + 2, have[dim], want[dim], step, mode, bool(align_corners))
-    return result
+    steps = [h / w for h, w in zip(have, want)] if factors is None else [1.0 / f for f in factors]
+    if mode in _RANKS:
+        return _weighted(input, want, steps, mode, bool(align_corners), antialias)
+    return _by_dim(_along, input, want, steps, mode, False)
+
+
+def _by_dim(
+    sample: Callable[..., Tensor], x: Tensor, want: Sequence[int], steps: Sequence[float], *options: Any
+) -> Tensor:
+    """The spatial dims, last to first, each sampled by itself."""
+    for dim in reversed(range(2, x.ndim)):
+        x = sample(x, dim, int(x.shape[dim]), want[dim - 2], steps[dim - 2], *options)
+    return x
+
+
+@in_float32
+def _weighted(
+    x: Tensor, want: Sequence[int], steps: Sequence[float], mode: str, align_corners: bool, antialias: bool
+) -> Tensor:
+    return _by_dim(_filtered if antialias else _along, x, want, steps, mode, align_corners)
 
 
 def _filtered(

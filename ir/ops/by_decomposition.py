@@ -7,6 +7,7 @@ from typing import Any
 
 from ..builder import OpBuilder
 from ..dtypes import DType
+from ..half_precision import gradients
 from ..op import Op, VJPContext
 from ..types import TensorType
 
@@ -54,7 +55,7 @@ def vjp_by_decomposition(decompose: Callable[..., Any]) -> Callable[..., list[An
             if op.vjp is None or all(g is None for g in incoming):
                 continue
             needs = tuple(F.type_of(x).dtype.kind in ("float", "complex") for x in operands)
-            found = op.vjp(F, VJPContext(operands, outputs, attrs, needs), *incoming)
+            found = gradients(op, F, VJPContext(operands, outputs, attrs, needs), incoming)
             for operand, grad in zip(operands, found):
                 if grad is not None:
                     deliver(operand, F.sum_to(grad, F.type_of(operand).shape))
