@@ -61,35 +61,27 @@ def guarded(test: Expr | None, body: Sequence[Stmt]) -> tuple[Stmt, ...]:
 
 
 class Unravel:
-    """A position taken apart into indices along axes, row-major; `lets` are the statements that do it."""
+    """A position taken apart into indices along axes, row-major; `lets` are the statements that do it. Where the position
+    lies past the end, so does the outermost index."""
 
     def __init__(self, names: Names, position: DimLike, axes: Sequence[Axis]):
         self.lets: list[Stmt] = []
-        self.index: dict[str, DimLike] = {}
+        self.index: dict[str, DimLike] = {a.var: 0 for a in axes}
         self._names = names
         rest = position
-        for number, axis in reversed(list(enumerate(axes))):
-            outer = dims.product(a.extent for a in axes[:number])
-            if number == 0 or outer == 1:
-                self.index[axis.var] = rest
-                self.index |= {a.var: 0 for a in axes[:number]}
-                break
-            if axis.extent == 1:
-                self.index[axis.var] = 0
-                continue
-            quotient, remainder = self._divided(rest, axis.extent, outer)
-            self.index[axis.var] = remainder
-            rest = quotient
+        walked = [a for a in axes if a.extent != 1]
+        for axis in reversed(walked[1:]):
+            rest, self.index[axis.var] = self._divided(rest, axis.extent)
+        if walked:
+            self.index[walked[0].var] = rest
 
-    def _divided(self, value: DimLike, by: DimLike, outer: DimLike) -> tuple[DimLike, DimLike]:
-        """Quotient, which is below `outer`, and remainder."""
+    def _divided(self, value: DimLike, by: DimLike) -> tuple[DimLike, DimLike]:
+        """Quotient and remainder."""
         if isinstance(by, int):
-            return (
-                self._let("o", Index(dims.floordiv(value, by)), outer),
-                self._let("q", Index(dims.mod(value, by)), by),
-            )
+            quotient = self._let("o", Index(dims.floordiv(value, by)), most(value) // by + 1)
+            return quotient, self._let("q", Index(dims.mod(value, by)), by)
         whole = Apply("div", (Index(value), Index(by)), dtypes.i64)
-        quotient = self._let("o", whole, outer)
+        quotient = self._let("o", whole, most(value) // max(least(by), 1) + 1)
         return quotient, self._let("q", Index(value - quotient * by), by)
 
     def _let(self, stem: str, value: Expr, extent: DimLike) -> DimLike:

@@ -11,7 +11,7 @@ from ..lower.context import LowerContext
 from ..lower.elementwise import Nest
 from ..lower.nests import loop_index
 from ..lower.template import Axis, stride, walk
-from .grid import Unravel, blocks, ceil_div, guarded, inside, least, most, threads, unrolled, whole_warps
+from .grid import Unravel, blocks, ceil_div, guarded, inside, most, threads, unrolled, whole_warps
 
 # Threads of a block: enough blocks fit on a multiprocessor to fill it, whatever registers the kernel takes.
 THREADS = 256
@@ -85,6 +85,3 @@ def _loops(nest: Nest, width: int) -> tuple[Stmt, ...]:
         return guarded(inside(item, items), (*found.lets, *body))
 
     return blocks(names, ceil_div(items, count), lambda b: threads(names, count, lambda t: element(b, t)))
-
-
-__all__ = ["THREADS", "least", "nests_on_gpu", "vector_width"]

@@ -11,12 +11,12 @@ have rows of their own, and the threads of a row lie in different warps (`_acros
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..loops.nodes import WARP, Apply, Buffer, Expr, If, Index, Let, Load, Shuffle, Stmt, Store
+from ..loops.nodes import WARP, Apply, Buffer, Expr, If, Index, Load, Shuffle, Stmt, Store
 from ..lower.context import LowerContext, Names
 from ..lower.nests import serial_loop
 from ..lower.reduce_nest import tree, vector_axis
@@ -25,7 +25,6 @@ from ..lower.rows import Rows, Stage, collapsed, identity, rows_cost, with_settl
 from ..lower.template import (
     OPERATION_COST,
     Axis,
-    Element,
     bind_shared,
     free_arguments,
     index_values,
@@ -448,6 +447,3 @@ def _free(values: Sequence[Expr]) -> list[Expr]:
             found[id(expr)] = expr
             stack.extend(free_arguments(expr))
     return list(found.values())
-
-
-__all__ = ["Element", "Let", "replace", "rows_on_gpu"]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ..lower.context import LowerContext, Names
+from ...ir.graph import Graph
+from ..lower.context import Args, LowerContext, Names
+from ..lower.contraction import Contraction
+from ..lower.contraction_lower import Epilogue
 from ..lower.elementwise import Nest
 from ..lower.rows import Rows
 from ..lower.scatter import Scatter
+from .contraction import contraction_on_gpu
 from .nests import nests_on_gpu
+from .operands import GuardedOperands
 from .rows import rows_on_gpu
 from .scatter import scatter_on_gpu
 
@@ -28,3 +34,9 @@ class GpuSchedules:
 
     def scatter(self, ctx: LowerContext, name: str, scatter: Scatter) -> None:
         scatter_on_gpu(ctx, name, scatter)
+
+    def operands(self, ctx: LowerContext, body: Graph, args: Args) -> GuardedOperands:
+        return GuardedOperands(ctx, body, args)
+
+    def contraction(self, ctx: LowerContext, problem: Contraction[Any], epilogue: Epilogue) -> None:
+        contraction_on_gpu(ctx, problem, epilogue)

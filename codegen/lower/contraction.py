@@ -13,16 +13,18 @@ and `contraction_nest.py` writes the loops. `lower_contraction` in `contraction_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Generic, Protocol, TypeVar
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ...ir.graph import Graph, IRError, Node
-from ..loops.nodes import Buffer, Load
+from ...ir.graph import Graph, IRError, Node, Value
+from ..loops.nodes import Buffer, Expr, Load
 from .indexing import IndexTuple
 from .spaces import linear
+from .template import index_values, instantiate
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,41 @@ class Access:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """An operand as an expression over axis names, which may hold tests on indices: nothing is copied for it."""
+
+    value: Expr
+
+    def at(self, bindings: Mapping[str, DimLike]) -> Expr:
+        return instantiate(self.value, bindings)
+
+    def depends_on(self, axis: str) -> bool:
+        return any(s.name == axis for i in index_values([self.value]) for s in dims.symbols(i))
+
+
+O = TypeVar("O", Access, Reading)
+
+
+class Reader(Protocol[O]):
+    """How a target reads a group's operands."""
+
+    def read(self, value: Value, index: IndexTuple) -> O:
+        """The operand at an index over the axes."""
+        ...
+
+    def bordered(
+        self,
+        value: Value,
+        low: Sequence[int],
+        step: Sequence[int],
+        space: Sequence[DimLike],
+        index: IndexTuple,
+    ) -> O:
+        """At an index of `[N, C, *space]`, which is zero but for the elements of `value` at `low + step * position`."""
+        ...
+
+
+@dataclass(frozen=True)
 class Window:
     """Positions of a reduction axis, `first` to `last`, outside of which the products are known to be zeros
     (one factor lies in a zero border). Both move with the parallel axis `along`: up with it, or down."""
@@ -87,7 +124,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Contraction:
+class Contraction(Generic[O]):
     """The sum of products of `left` and `right` over the `reduction` axes, for each point of the `parallel`
     axes.
 
@@ -99,8 +136,8 @@ class Contraction:
     name: str
     parallel: tuple[Axis, ...]
     reduction: tuple[Axis, ...]
-    left: Access
-    right: Access
+    left: O
+    right: O
     result: IndexTuple
     shape: tuple[DimLike, ...]
     dtype: DType
@@ -117,7 +154,7 @@ class Contraction:
         return linear(self.result, self.shape)
 
     @property
-    def operands(self) -> tuple[Access, Access]:
+    def operands(self) -> tuple[O, O]:
         return self.left, self.right
 
     @property
@@ -128,7 +165,7 @@ class Contraction:
     def flops(self) -> DimLike:
         return 2 * dims.product(a.extent for a in self.axes.values())
 
-    def with_operands(self, left: Access, right: Access) -> Contraction:
+    def with_operands(self, left: O, right: O) -> Contraction[O]:
         return replace(self, left=left, right=right)
 
 

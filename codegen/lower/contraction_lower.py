@@ -11,10 +11,10 @@ from ...ir.graph import Graph, Node, Value
 from ..loops.nodes import Buffer, Expr, Load, Stmt, Store, Var
 from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
-from .contraction import Contraction, contraction_node
+from .contraction import Access, Contraction, contraction_node
 from .contraction_merge import merge_axes
 from .contraction_nest import contraction_loops
-from .contraction_operands import Operands, repeated
+from .contraction_operands import repeated
 from .contraction_pack import panels
 from .contraction_plan import Choice, choose_plans
 from .contraction_tile import PART, Bindings, loop_var
@@ -37,7 +37,7 @@ def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) ->
     core = contraction_node(body)
     if any(size == 0 for size in core.outputs[0].type.shape):
         return
-    operands = Operands(ctx, body, args)
+    operands = ctx.schedules.operands(ctx, body, args)
     found = (
         [matmul_contraction(core, operands)]
         if core.op.name == "matmul"
@@ -45,12 +45,7 @@ def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) ->
     )
     epilogue = Epilogue(ctx, body, args, core.outputs[0])
     for problem in found:
-        steady = (n for n, x in enumerate(problem.operands) if ctx.storage(x.buffer) in ctx.fixed)
-        problem = replace(problem, resident=frozenset(steady))
-        problem, elements = merge_axes(ctx, problem, epilogue.elements(problem.result))
-        lanes = ctx.target.lanes(problem.accumulator)
-        for choice in choose_plans(problem, lanes, ctx.target.registers):
-            _launch(ctx, problem, choice, epilogue, elements)
+        ctx.schedules.contraction(ctx, problem, epilogue)
 
 
 @dataclass(frozen=True)
@@ -82,6 +77,16 @@ class Epilogue:
         return {SUM: SCALAR.cast(value, self.result.type.dtype)}
 
 
+def contraction_on_cpu(ctx: LowerContext, problem: Contraction[Access], epilogue: Epilogue) -> None:
+    """Launches a contraction in register tiles, walked as the cheapest plans say."""
+    steady = (n for n, x in enumerate(problem.operands) if ctx.storage(x.buffer) in ctx.fixed)
+    problem = replace(problem, resident=frozenset(steady))
+    problem, elements = merge_axes(ctx, problem, epilogue.elements(problem.result))
+    lanes = ctx.target.lanes(problem.accumulator)
+    for choice in choose_plans(problem, lanes, ctx.target.registers):
+        _launch(ctx, problem, choice, epilogue, elements)
+
+
 def _launch(
     ctx: LowerContext, problem: Contraction, choice: Choice, epilogue: Epilogue, elements: Sequence[Element]
 ) -> None:
@@ -111,12 +116,10 @@ def _launch(
         comment=str(plan),
     )
     if parts is not None:
-        _add_parts(ctx, problem, epilogue, parts, plan.parts)
+        add_parts(ctx, problem, epilogue, parts, plan.parts)
 
 
-def _add_parts(
-    ctx: LowerContext, problem: Contraction, epilogue: Epilogue, parts: Buffer, count: int
-) -> None:
+def add_parts(ctx: LowerContext, problem: Contraction, epilogue: Epilogue, parts: Buffer, count: int) -> None:
     """Adds the parts of each element of the result, in their order."""
     names = Names()
     axes = make_axes(names, problem.shape)

@@ -7,13 +7,15 @@ convolution is differentiated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 
 from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Value
-from ..loops.nodes import Buffer, Const, For, Load, Stmt, Store
+from ...ir.half_precision import HALF
+from ..loops.nodes import Apply, Buffer, Const, Expr, For, Load, Stmt, Store
+from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
 from .contraction import Access, Axis, is_linear
 from .elementwise import Nest, launch_nests
@@ -29,17 +31,39 @@ class Operands:
     ctx: LowerContext
     body: Graph
     args: Args
+    copies: dict[Hashable, Buffer] = field(default_factory=dict)
 
     def read(self, value: Value, index: IndexTuple) -> Access:
         """The operand at an index that is linear in the axes. Views fold into the index; where one does not
         (a reshape that splits a dimension unevenly, padding), the operand is copied to scratch first."""
-        found = BodyEvaluator(self.body, self.args).at(value, index)
+        found = _as_stored(BodyEvaluator(self.body, self.args).at(value, index))
         if isinstance(found, Load) and all(is_linear(i) for i in found.index):
             return Access(found.buffer, found.index)
-        row = BodyEvaluator(self.body, self.args, flatten=self.ctx.flat).at(value, index)
+        row = _as_stored(BodyEvaluator(self.body, self.args, flatten=self.ctx.flat).at(value, index))
         if isinstance(row, Load) and is_linear(row.index[0]):
             return Access(row.buffer, row.index)
         return Access(materialize(self, value), index)
+
+    def bordered(
+        self,
+        value: Value,
+        low: Sequence[int],
+        step: Sequence[int],
+        space: Sequence[DimLike],
+        index: IndexTuple,
+    ) -> Access:
+        """The same operand is copied once, whatever indices it is read at."""
+        key = (value, tuple(low), tuple(step), tuple(space))
+        if key not in self.copies:
+            self.copies[key] = zero_bordered(self, value, low, step, space)
+        return Access(self.copies[key], index)
+
+
+def _as_stored(element: Expr) -> Expr:
+    """A factor before its conversion to a wider float: it is converted when it is multiplied."""
+    if isinstance(element, Apply) and element.op == "cast" and element.args[0].dtype in HALF:
+        return element.args[0]
+    return element
 
 
 def materialize(operands: Operands, value: Value) -> Buffer:
@@ -97,7 +121,7 @@ def zero_bordered(
     def copied(position: DimLike) -> Sequence[Stmt]:
         index = (n.var, c.var, *(a.var for a in outer), position)
         place = (n.var, c.var, *where, position * step[-1] + low[-1])
-        return [Store(target, place, operands.read(value, index).at({}))]
+        return [Store(target, place, SCALAR.cast(operands.read(value, index).at({}), dtype))]
 
     inner = along_lanes("i", row.extent, lanes, copied)
     for axis in reversed(outer):

@@ -20,9 +20,7 @@ from math import gcd, prod
 from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Node, Value
-from ..loops.nodes import Buffer
-from .contraction import Access, Axis, Contraction, Window
-from .contraction_operands import Operands, zero_bordered
+from .contraction import Axis, Contraction, O, Reader, Window
 from .indexing import IndexTuple
 
 _SPATIAL = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
@@ -32,7 +30,7 @@ _SPATIAL = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 MOST_PHASES = 16
 
 
-def conv_contractions(node: Node, operands: Operands) -> list[Contraction]:
+def conv_contractions(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
     """The contractions that make up a convolution; together they fill its result once."""
     match node.op.name:
         case "conv":
@@ -44,7 +42,7 @@ def conv_contractions(node: Node, operands: Operands) -> list[Contraction]:
     raise NotImplementedError(f"no contraction for op {node.op.name!r}")
 
 
-def _forward(node: Node, operands: Operands) -> Contraction:
+def _forward(node: Node, operands: Reader[O]) -> Contraction[O]:
     x, w = node.inputs
     (y,) = node.outputs
     stride, padding, dilation, groups = _geometry(node)
@@ -67,7 +65,7 @@ def _forward(node: Node, operands: Operands) -> Contraction:
     )
 
 
-def _weight_grad(node: Node, operands: Operands) -> Contraction:
+def _weight_grad(node: Node, operands: Reader[O]) -> Contraction[O]:
     x, dy = node.inputs
     (dw,) = node.outputs
     stride, padding, dilation, groups = _geometry(node)
@@ -89,7 +87,7 @@ def _weight_grad(node: Node, operands: Operands) -> Contraction:
     )
 
 
-def _input_grad(node: Node, operands: Operands) -> list[Contraction]:
+def _input_grad(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
     """One contraction for each phase: positions q*stride + phase of dx read the same kernel positions."""
     dy, w = node.inputs
     (dx,) = node.outputs
@@ -107,10 +105,7 @@ def _input_grad(node: Node, operands: Operands) -> list[Contraction]:
         reach = (_static(k, "a kernel's size") - 1) * d
         low.append(max(0, -((pad - reach) // s)))
         space.append(low[-1] + dims.floordiv(size + pad + s - 1 + max(0, pad - reach), s))
-    if any(low) or max(step) > 1 or tuple(space) != tuple(length):
-        source: Buffer | None = zero_bordered(operands, dy, low, step, space)
-    else:
-        source = None
+    bordered = any(low) or max(step) > 1 or tuple(space) != tuple(length)
     found = []
     for phases in product(*map(range, stride)):
         names = _SPATIAL[len(stride)]
@@ -122,14 +117,16 @@ def _input_grad(node: Node, operands: Operands) -> list[Contraction]:
         ]
         batch, group, out, inner, _, _ = _axes(dy.type.shape, w.type.shape, groups, length)
         out_channel, channel = group.var * out.extent + out.var, group.var * inner.extent + inner.var
-        at = tuple(d.position + (border if source else 0) for d, border in zip(dimensions, low, strict=True))
+        at = tuple(
+            d.position + (border if bordered else 0) for d, border in zip(dimensions, low, strict=True)
+        )
         index = (batch.var, out_channel, *at)
         found.append(
             Contraction(
                 "conv_input_grad",
                 (batch, group, inner, *(d.along for d in dimensions)),
                 (out, *(d.kernel for d in dimensions)),
-                Access(source, index) if source else operands.read(dy, index),
+                operands.bordered(dy, low, step, space, index) if bordered else operands.read(dy, index),
                 operands.read(w, (out_channel, inner.var, *(d.kernel_position for d in dimensions))),
                 (
                     batch.var,
@@ -227,11 +224,11 @@ def _axes(
     )
 
 
-def _padded(operands: Operands, x: Value, index: IndexTuple, padding: Sequence[int]) -> Access:
+def _padded(operands: Reader[O], x: Value, index: IndexTuple, padding: Sequence[int]) -> O:
     if not any(padding):
         return operands.read(x, index)
     shape = [size + 2 * pad for size, pad in zip(x.type.shape[2:], padding, strict=True)]
-    return Access(zero_bordered(operands, x, padding, (1,) * len(padding), shape), index)
+    return operands.bordered(x, padding, (1,) * len(padding), shape, index)
 
 
 def _static(size: DimLike, what: str) -> int:

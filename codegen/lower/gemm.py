@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from ...ir.graph import Node
-from .contraction import Axis, Contraction
-from .contraction_operands import Operands
+from .contraction import Axis, Contraction, O, Reader
 from .indexing import broadcast_index
 
 
-def matmul_contraction(node: Node, operands: Operands) -> Contraction:
+def matmul_contraction(node: Node, operands: Reader[O]) -> Contraction[O]:
     """`[..., m, k] x [..., k, n]`, leading dims broadcast."""
     a, b = node.inputs
     (out,) = node.outputs

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from .context import LowerContext, Names
+from ...ir.graph import Graph
+from .context import Args, LowerContext, Names
+from .contraction import Contraction, Reader
+from .contraction_lower import Epilogue, contraction_on_cpu
+from .contraction_operands import Operands
 from .elementwise import Nest
 from .nest_loops import nests_on_cpu
 from .row_split import rows_on_cpu
@@ -30,6 +34,10 @@ class Schedules(Protocol):
 
     def scatter(self, ctx: LowerContext, name: str, scatter: Scatter) -> None: ...
 
+    def operands(self, ctx: LowerContext, body: Graph, args: Args) -> Reader[Any]: ...
+
+    def contraction(self, ctx: LowerContext, problem: Contraction[Any], epilogue: Epilogue) -> None: ...
+
 
 @dataclass(frozen=True)
 class CpuSchedules:
@@ -45,3 +53,9 @@ class CpuSchedules:
 
     def scatter(self, ctx: LowerContext, name: str, scatter: Scatter) -> None:
         scatter_on_cpu(ctx, name, scatter)
+
+    def operands(self, ctx: LowerContext, body: Graph, args: Args) -> Operands:
+        return Operands(ctx, body, args)
+
+    def contraction(self, ctx: LowerContext, problem: Contraction[Any], epilogue: Epilogue) -> None:
+        contraction_on_cpu(ctx, problem, epilogue)

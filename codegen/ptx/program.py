@@ -54,8 +54,8 @@ def emit_ptx(program: Program, target: GpuTarget) -> PtxProgram:
         aligned = tuple(alignment(arg) for arg in launch.args)
         key = (id(launch.kernel), classes, aligned)
         if key not in emitted:
-            text = emit_kernel(launch.kernel, target, classes, aligned)
-            emitted[key] = names.setdefault(text, f"{_safe(launch.kernel.name)}_{len(names)}")
+            kernel = emit_kernel(launch.kernel, target, classes, aligned)
+            emitted[key] = names.setdefault(kernel, f"{_safe(launch.kernel.name)}_{len(names)}")
         grid = launch.kernel.grid
         assert grid is not None
         launches.append(PtxLaunch(emitted[key], grid.extent, launch.kernel.threads, 0, launch))
