@@ -18,11 +18,23 @@ from typing import Any
 
 ROUNDS, SECONDS = 3, 0.3  # a case is repeated for so long in each round
 LOOP_SECONDS = 2e-3  # a loop takes at least as long, far above the clock's resolution
-# (input, weight, stride, padding): LeNet's second layer in a batch, one of ResNet's, and its strided kind.
+# (input, weight, stride, padding, groups): LeNet's second layer in a batch, one of ResNet's, and its strided kind;
+# depthwise ones as in MobileNet, and with wider kernels and in one dim; grouped ones as in ResNeXt.
 CONVOLUTIONS = {
-    "conv2d 5x5, 64x6x12x12": ((64, 6, 12, 12), (16, 6, 5, 5), 1, 0),
-    "conv2d 3x3, 4x64x28x28": ((4, 64, 28, 28), (64, 64, 3, 3), 1, 1),
-    "conv2d 3x3/2, 8x32x32x32": ((8, 32, 32, 32), (64, 32, 3, 3), 2, 1),
+    "conv2d 5x5, 64x6x12x12": ((64, 6, 12, 12), (16, 6, 5, 5), 1, 0, 1),
+    "conv2d 3x3, 4x64x28x28": ((4, 64, 28, 28), (64, 64, 3, 3), 1, 1, 1),
+    "conv2d 3x3/2, 8x32x32x32": ((8, 32, 32, 32), (64, 32, 3, 3), 2, 1, 1),
+    "depthwise 3x3, 8x32x112x112": ((8, 32, 112, 112), (32, 1, 3, 3), 1, 1, 32),
+    "depthwise 3x3/2, 8x96x56x56": ((8, 96, 56, 56), (96, 1, 3, 3), 2, 1, 96),
+    "depthwise 5x5, 8x240x28x28": ((8, 240, 28, 28), (240, 1, 5, 5), 1, 2, 240),
+    "depthwise 3x3, 8x384x14x14": ((8, 384, 14, 14), (384, 1, 3, 3), 1, 1, 384),
+    "depthwise 3x3/2, 8x576x14x14": ((8, 576, 14, 14), (576, 1, 3, 3), 2, 1, 576),
+    "depthwise 3x3, 1x960x7x7": ((1, 960, 7, 7), (960, 1, 3, 3), 1, 1, 960),
+    "depthwise 3x3, 8x960x7x7": ((8, 960, 7, 7), (960, 1, 3, 3), 1, 1, 960),
+    "depthwise 7x7, 8x96x56x56": ((8, 96, 56, 56), (96, 1, 7, 7), 1, 3, 96),
+    "depthwise 9, 4x256x400": ((4, 256, 400), (256, 1, 9), 1, 4, 256),
+    "grouped 3x3, 4x256x28x28": ((4, 256, 28, 28), (256, 8, 3, 3), 1, 1, 32),
+    "grouped 3x3/2, 4x256x28x28": ((4, 256, 28, 28), (256, 8, 3, 3), 2, 1, 32),
 }
 LSTMS = {"LSTM 32-32, 16 steps of 8": (32, 32, 16, 8), "LSTM 64-128, 32 steps of 16": (64, 128, 32, 16)}
 
@@ -55,10 +67,11 @@ def _layers(torch: Any) -> dict[str, Callable[[], Any]]:
         found[name] = lambda: torch.autograd.grad(forward().sum(), leaves)
 
     def add_convolution(
-        name: str, size: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: int
+        name: str, size: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: int, groups: int
     ) -> None:
         leaves = tuple(torch.randn(*n, requires_grad=True) for n in (size, kernel, kernel[:1]))
-        add(name, lambda: torch.nn.functional.conv2d(*leaves, stride=stride, padding=padding), leaves)
+        function = getattr(torch.nn.functional, f"conv{len(size) - 2}d")
+        add(name, lambda: function(*leaves, stride=stride, padding=padding, groups=groups), leaves)
 
     def add_lstm(name: str, inputs: int, hidden: int, steps: int, batch: int) -> None:
         module, x = torch.nn.LSTM(inputs, hidden), torch.randn(steps, batch, inputs)
@@ -116,11 +129,11 @@ def main() -> None:
             for name, value in json.loads(output).items():
                 best[side][name] = min(value, best[side].get(name, value))
     both = len(sides) == 2
-    print(f"{'microseconds a call':28}" + "".join(f"{side:>10}" for side in sides) + f"{'ratio':>8}" * both)
+    print(f"{'microseconds a call':30}" + "".join(f"{side:>10}" for side in sides) + f"{'ratio':>8}" * both)
     for name in best["vitrify"]:
         found = [best[side][name] for side in sides]
         ratio = f"{found[0] / found[1]:8.2f}" if both else ""
-        print(f"{name:28}" + "".join(f"{value:10.2f}" for value in found) + ratio)
+        print(f"{name:30}" + "".join(f"{value:10.2f}" for value in found) + ratio)
 
 
 if __name__ == "__main__":

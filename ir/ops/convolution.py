@@ -8,7 +8,7 @@ arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product as every
 from typing import Any
 
@@ -100,41 +100,57 @@ def _window_slices(offset: Ints, lengths: Ints, stride: Ints, dilation: Ints) ->
     )
 
 
-def _columns(
-    x: Array, kernel: Ints, lengths: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
-) -> Array:
-    """im2col: [batch, groups, channels per group * kernel, windows]."""
-    if any(padding):
-        x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
-    batch, channels = x.shape[:2]
-    steps = x.strides[2:]
-    windows = as_strided(
-        x,
-        (batch, channels, *kernel, *lengths),
-        (
-            *x.strides[:2],
-            *(t * d for t, d in zip(steps, dilation)),
-            *(t * s for t, s in zip(steps, stride)),
-        ),
-        writeable=False,
-    )
-    rows = channels // groups * int(np.prod(kernel))
-    return windows.reshape(batch, groups, rows, int(np.prod(lengths)))
-
-
 def _grouped(a: Array, groups: int) -> Array:
     """[batch, channels, windows...] as [batch, groups, channels per group, windows]."""
     return a.reshape(a.shape[0], groups, a.shape[1] // groups, int(np.prod(a.shape[2:])))
 
 
-# Columns are made for as many images at a time as keep them within this many elements: 16 MiB of float32, and
-# a large batch never needs all its columns at once.
-COLUMN_ELEMENTS = 1 << 22
+# Columns are made for as many images, or groups of an image, at a time as keep them within this many elements, and in
+# the same memory: they stay in the cache (a megabyte of float32).
+COLUMN_ELEMENTS = 1 << 18
 
 
-def _image_chunks(batch: int, elements_per_image: int) -> Iterator[slice]:
-    step = max(1, COLUMN_ELEMENTS // max(1, elements_per_image))
-    return (slice(start, start + step) for start in range(0, batch, step))
+def _chunks(batch: int, groups: int, elements_per_group: int) -> Iterator[tuple[slice, slice]]:
+    """Which images and groups are taken together."""
+    room = max(1, COLUMN_ELEMENTS // max(1, elements_per_group))
+    images, some = max(1, room // groups), min(groups, room)
+    for image in range(0, batch, images):
+        for group in range(0, groups, some):
+            yield slice(image, min(batch, image + images)), slice(group, min(groups, group + some))
+
+
+class _Columns:
+    """im2col, part by part: [images, groups, channels per group * kernel, windows]."""
+
+    def __init__(
+        self, x: Array, kernel: Ints, lengths: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
+    ):
+        if any(padding):
+            x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
+        batch, channels = x.shape[:2]
+        steps = x.strides[2:]
+        self.each = channels // groups
+        self.shape = (self.each * int(np.prod(kernel)), int(np.prod(lengths)))
+        self.windows = as_strided(
+            x,
+            (batch, channels, *kernel, *lengths),
+            (
+                *x.strides[:2],
+                *(t * d for t, d in zip(steps, dilation)),
+                *(t * s for t, s in zip(steps, stride)),
+            ),
+            writeable=False,
+        )
+        self.memory = np.empty(0, x.dtype)
+
+    def of(self, images: slice, groups: slice) -> Array:
+        """The columns of these images and groups, until the next are asked for."""
+        part = self.windows[images, groups.start * self.each : groups.stop * self.each]
+        if part.size > self.memory.size:
+            self.memory = np.empty(part.size, part.dtype)
+        found = self.memory[: part.size].reshape(part.shape)
+        np.copyto(found, part)
+        return found.reshape(part.shape[0], groups.stop - groups.start, *self.shape)
 
 
 def _conv_numpy(x: Array, w: Array, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Array:
@@ -143,9 +159,9 @@ def _conv_numpy(x: Array, w: Array, stride: Ints, padding: Ints, dilation: Ints,
         return flat.conv(x, w, lengths, padding, dilation)
     rows = w.reshape(groups, w.shape[0] // groups, int(np.prod(w.shape[1:])))
     y = np.empty((x.shape[0], groups, rows.shape[1], int(np.prod(lengths))), x.dtype)
-    for images in _image_chunks(x.shape[0], rows.shape[2] * groups * y.shape[3]):
-        columns = _columns(x[images], w.shape[2:], lengths, stride, padding, dilation, groups)
-        np.matmul(rows, columns, out=y[images])
+    columns = _Columns(x, w.shape[2:], lengths, stride, padding, dilation, groups)
+    for images, some in _chunks(x.shape[0], groups, rows.shape[2] * y.shape[3]):
+        np.matmul(rows[some], columns.of(images, some), out=y[images, some])
     return y.reshape(x.shape[0], w.shape[0], *lengths)
 
 
@@ -261,17 +277,51 @@ def _input_grad_numpy(
     if max(stride) == 1 and min(around) >= 0 and w.shape[0] <= 2 * input_size[1]:
         # Windows that move by one: the same as convolving dy with the reversed kernels, which adds up in the product.
         return _conv_numpy(dy, _reversed(w, groups), stride, around, dilation, groups)
+    if max(dilation) == 1 and all(s <= k for s, k in zip(stride, kernel)):
+        return _input_grad_by_phase(dy, w, input_size, stride, padding, groups)
     rows = w.reshape(groups, w.shape[0] // groups, int(np.prod(w.shape[1:]))).swapaxes(1, 2)
     images_dy = _grouped(dy, groups)
     padded = np.zeros((*input_size[:2], *(n + 2 * p for n, p in zip(input_size[2:], padding))), dy.dtype)
-    for images in _image_chunks(dy.shape[0], rows.shape[1] * groups * images_dy.shape[3]):
-        columns = np.matmul(rows, images_dy[images]).reshape(-1, input_size[1], *kernel, *lengths)
-        target = padded[images]
+    each = w.shape[1]
+    for images, some in _chunks(dy.shape[0], groups, rows.shape[1] * images_dy.shape[3]):
+        target = padded[images, some.start * each : some.stop * each]
+        columns = np.matmul(rows[some], images_dy[images, some]).reshape(*target.shape[:2], *kernel, *lengths)
         for offset in every(*map(range, kernel)):
             window = _window_slices(offset, lengths, stride, dilation)
             target[window] += columns[(slice(None), slice(None), *offset)]
     inside: tuple[Any, ...] = (..., *(slice(p, p + n) for n, p in zip(input_size[2:], padding)))
     return padded[inside].copy()
+
+
+def _input_grad_by_phase(
+    dy: Array, w: Array, input_size: Ints, stride: Ints, padding: Ints, groups: int
+) -> Array:
+    """Elements of dx that are a stride apart read the same kernel positions: each phase is a convolution of dy, by steps
+    of one, with those positions of the reversed kernels. No dilation, and every phase has kernel positions."""
+    rank = len(stride)
+    dx = np.empty(input_size, dy.dtype)
+    for phases in every(*map(range, stride)):
+        taken, bordered, target = [], [(0, 0), (0, 0)], []
+        for n, t, k, s, p, phase in zip(input_size[2:], dy.shape[2:], w.shape[2:], stride, padding, phases):
+            first = (phase + p) % s
+            last = (k - 1 - first) // s  # the position of the last of this phase's kernel elements
+            # Element q of the phase is the sum over j of dy[q + start + j] times the kernel's last, ..., first element.
+            start = (phase + p - first) // s - last
+            length = -(-(n - phase) // s) if n > phase else 0
+            taken.append(slice(first, None, s))
+            bordered.append((-start, start + length + last - t))
+            target.append(slice(phase, None, s))
+        part = _bordered(dy, bordered)
+        some = _reversed(w[(slice(None), slice(None), *taken)], groups)
+        if 0 not in dx[(..., *target)].shape:
+            dx[(..., *target)] = _conv_numpy(part, some, (1,) * rank, (0,) * rank, (1,) * rank, groups)
+    return dx
+
+
+def _bordered(x: Array, border: Sequence[tuple[int, int]]) -> Array:
+    """x with zeros before and behind it along each dim, or without as many elements where a number is negative."""
+    inside = tuple(slice(max(0, -low), n + min(0, high)) for n, (low, high) in zip(x.shape, border))
+    return np.pad(x[inside], [(max(0, low), max(0, high)) for low, high in border])
 
 
 def _input_grad_vjp(F: Any, ctx: Any, g: Any) -> list[Any]:
@@ -331,9 +381,9 @@ def _weight_grad_numpy(
     rows = int(np.prod(weight_size[1:]))
     total = np.zeros((groups, weight_size[0] // groups, rows), x.dtype)
     # The products of a chunk, one per image, are of the weight's size each: bounded like the columns.
-    for images in _image_chunks(x.shape[0], rows * max(groups * images_dy.shape[3], weight_size[0])):
-        columns = _columns(x[images], kernel, lengths, stride, padding, dilation, groups)
-        total += np.matmul(images_dy[images], columns.swapaxes(2, 3)).sum(0)
+    columns = _Columns(x, kernel, lengths, stride, padding, dilation, groups)
+    for images, some in _chunks(x.shape[0], groups, rows * max(images_dy.shape[3], total.shape[1])):
+        total[some] += np.matmul(images_dy[images, some], columns.of(images, some).swapaxes(2, 3)).sum(0)
     return total.reshape(weight_size)
 
 
