@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .compile import pytree
 from .compile.compiled import CompiledFunction, DynamicShapes
 from .compile.sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 from .compile.trace import Fixed, Trace
+from .ir.graph import Graph
 from .nn.modules.module import Module
 from .runtime import progress
 from .runtime.compiled_graph import CompileOptions
@@ -63,6 +65,34 @@ def export(
     if file is not None and file.resolve() == path.resolve():
         raise ValueError(f"weights={os.fspath(file)!r}: that is the library itself")
     targets = named_targets(target)
+    options = options or CompileOptions()
+    with progress.watched(name, options.progress) as compiling:
+        compiling.step("trace")
+        found = captured(model, args, dynamic_shapes, name)
+        return export_graph(
+            found.graph, found.inputs, found.constants, found.outputs, path, name, file, targets, options
+        )
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A model as a graph that needs no Python: names of the graph's inputs, the values of those that are constants, and
+    the names of its outputs."""
+
+    graph: Graph
+    inputs: list[str]
+    constants: dict[int, Array]
+    outputs: list[str]
+
+
+def captured(
+    model: Callable[..., Any],
+    args: Sequence[Any] | Tensor,
+    dynamic_shapes: DynamicShapes | None,
+    name: str,
+    named: Mapping[str, Any] | None = None,
+) -> Captured:
+    """The graph of one call of a Module in eval mode, or of a function; ExportError where it needs Python."""
     if isinstance(model, Module):
         training = [n or type(model).__name__ for n, m in model.named_modules() if m.training]
         if training:
@@ -72,13 +102,10 @@ def export(
     elif not callable(model):
         raise TypeError(f"export takes a Module or a function, got {type(model).__name__}")
     arguments = (args,) if isinstance(args, Tensor) else tuple(args)
-    options = options or CompileOptions()
-    with progress.watched(name, options.progress) as compiling, no_grad():
-        compiling.step("trace")
-        trace = CompiledFunction(_Copied(model), dynamic_shapes, name=name).trace(*arguments)
-        outputs = _output_names(trace, name)
-        inputs, constants = _inputs(trace, name)
-        return export_graph(trace.graph, inputs, constants, outputs, path, name, file, targets, options)
+    with no_grad():
+        trace = CompiledFunction(_Copied(model), dynamic_shapes, name=name).trace(*arguments, **(named or {}))
+    outputs = _output_names(trace, name)
+    return Captured(trace.graph, *_inputs(trace, name), outputs)
 
 
 class _Copied:
@@ -90,8 +117,8 @@ class _Copied:
         called = model.forward if isinstance(model, Module) else model
         self.__signature__ = inspect.signature(called)
 
-    def __call__(self, *args: Any) -> Any:
-        leaves, structure = pytree.flatten(self.module(*args))
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        leaves, structure = pytree.flatten(self.module(*args, **named))
         return pytree.unflatten(structure, [t.clone() if isinstance(t, Tensor) else t for t in leaves])
 
 
@@ -105,7 +132,7 @@ def _output_names(trace: Trace, name: str) -> list[str]:
     if trace.writes or trace.grads:
         changed = [trace.sources[slot].path for slot in trace.writes.values()] or ["a gradient"]
         raise ExportError(
-            f"{name} cannot be exported: it changes {', '.join(changed)}, and a library keeps nothing from call "
+            f"{name} cannot be exported: it changes {', '.join(changed)}, and an exported model keeps nothing from call "
             "to call. Pass that as an argument and return the new value"
         )
     found = []
@@ -113,7 +140,7 @@ def _output_names(trace: Trace, name: str) -> list[str]:
         if isinstance(leaf, Fixed):
             if leaf.value is not None:
                 raise ExportError(
-                    f"{name} returns {leaf.value!r} ({where}); an exported library returns tensors"
+                    f"{name} returns {leaf.value!r} ({where}); an exported model returns tensors"
                 )
             continue
         found.append(where)
@@ -130,7 +157,7 @@ def _inputs(trace: Trace, name: str) -> tuple[list[str], dict[int, Array]]:
         names.append(source.path)
         if isinstance(source, RandomSource):
             raise ExportError(
-                f"{name} cannot be exported: it draws random numbers{_places(trace, number)}, and a library "
+                f"{name} cannot be exported: it draws random numbers{_places(trace, number)}, and an exported model "
                 "has no generator"
             )
         if isinstance(source, NumberSource):

@@ -337,7 +337,7 @@ def changing(x: Any) -> Any:
         (lambda x: torch.sort(x)[0] + torch.linalg.inv(x), r"(?s)no Python.*sort at test_export.*linalg_inv at"),
         (lambda x: x[x > 0], r"nonzero \(the size of its result depends on data\) at test_export.py:\d+"),
         (lambda x: F.dropout(x), r"draws random numbers \(at test_export.py:\d+\)"),
-        (changing, "changes x, and a library keeps nothing"),
+        (changing, "changes x, and an exported model keeps nothing"),
         (lambda x: x if x.sum() > 0 else -x, r"(?s)which way it goes depends on data.*at test_export.py:\d+"),
         (lambda x: (x, 3), r"returns 3 \(output.1\)"),
         (lambda x: None, "returns no tensor"),
