@@ -62,7 +62,7 @@ def import_onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise ImportError("reading ONNX files needs the onnx package: pip install 'vitrify[onnx]'") from error
+        raise ImportError("ONNX files need the onnx package: pip install 'vitrify[onnx]'") from error
     return onnx
 
 
