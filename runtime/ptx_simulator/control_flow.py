@@ -227,17 +227,17 @@ def _blocks(
         return labels[operand.name]
 
     for number, block in enumerate(blocks):
-        item = block.terminator
+        end = block.terminator
         following = number + 1 if number + 1 < len(blocks) else EXIT
-        if item is None:
+        if end is None:
             block.successors = (following,)
-        elif item.opcode[0] == "bra":
-            target = place(item.operands[0], item.line)
-            block.successors = (target,) if item.guard is None else (target, following)
-        elif item.opcode[0] == "brx":
-            assert isinstance(item.operands[1], Group)
-            block.successors = tuple(place(x, item.line) for x in item.operands[1].elements)
-        elif item.opcode[0] in ("ret", "exit") or item.opcode[0] == "trap":
+        elif end.opcode[0] == "bra":
+            target = place(end.operands[0], end.line)
+            block.successors = (target,) if end.guard is None else (target, following)
+        elif end.opcode[0] == "brx":
+            assert isinstance(end.operands[1], Group)
+            block.successors = tuple(place(x, end.line) for x in end.operands[1].elements)
+        elif end.opcode[0] in ("ret", "exit") or end.opcode[0] == "trap":
             block.successors = (EXIT,)
         else:
             block.successors = (following,)

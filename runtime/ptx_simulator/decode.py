@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .constants import SIZES, immediate_bits
 from .errors import PtxError
 from .executor import Frame, Registers, Step
-from .parser import SIZES, immediate_bits
 from .syntax import Immediate, Instruction, Negated, Operand, Register, Sink, Special, Symbol
 from .types import BOOL, KINDS, Array, Kind
 

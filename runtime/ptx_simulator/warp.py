@@ -48,9 +48,9 @@ def check_members(f: Frame, item: Instruction, masks: Array) -> None:
     outside = (masks >> lanes) & _ONE == 0
     if outside.any():
         lane = int(np.flatnonzero(outside)[0])
-        raise f.fault(
-            DivergentBarrier, lane, item, f"{item.name}: the thread is not in its own member mask {int(np.broadcast_to(masks, f.size)[lane]):#010x}"
-        )  # fmt: skip
+        own = int(np.broadcast_to(masks, f.size)[lane])
+        message = f"{item.name}: the thread is not in its own member mask {own:#010x}"
+        raise f.fault(DivergentBarrier, lane, item, message)
     if f.is_whole:
         return
     batch = f.batch
