@@ -15,12 +15,13 @@ from . import dtypes
 from .builder import OpBuilder, Step
 from .dims import DimLike
 from .dtypes import DType
+from .graph import Node
 from .op import Op, VJPContext, op_named
 from .types import TensorType
 
 HALF = frozenset({dtypes.f16, dtypes.bf16})
 _ARITHMETIC = frozenset({"pointwise", "reduce", "window", "none"})  # "none": composites
-_MOVING = frozenset({"view", "gather", "scatter", "contraction"})
+_MOVING = frozenset({"view", "gather", "scatter"})
 
 
 class Float32Builder(OpBuilder):
@@ -75,6 +76,11 @@ def _rounded(F: OpBuilder, value: Any, dtype: DType) -> Any:
     if dtype in HALF and F.type_of(value).dtype is dtypes.f32:
         return F.apply(op_named("convert"), (value,), {"dtype": dtype})
     return value
+
+
+def widens(node: Node) -> bool:
+    """A conversion of a sixteen-bit type to float32."""
+    return node.op.name == "convert" and node.inputs[0].type.dtype in HALF and node.attrs["dtype"] is dtypes.f32
 
 
 def _is_arithmetic(op: Op) -> bool:

@@ -20,10 +20,11 @@ from typing import ClassVar
 
 from ..ir.dims import DimLike
 from ..ir.graph import Graph, Node
+from ..ir.half_precision import widens
 from .fusion_build import Group, build_fused
 from .fusion_index import Space, needs_memory, normal
 from .fusion_loops import join_concatenations, joins, merge_dependent_loops
-from .fusion_partition import OPERAND_VIEWS, PURE_VIEWS, Partition, Reason, Refusal
+from .fusion_partition import PURE_VIEWS, Partition, Reason, Refusal, is_operand_view
 from .host import placed_lowering, runs_on_host
 from .regions import own_results, with_bodies, with_group_names
 
@@ -126,6 +127,7 @@ class _Fuser:
 
     def run(self) -> None:
         self._inline_free_nodes()
+        self._inline_widened_operands()
         for node in self.graph.nodes:
             if kind_of(node) != "loop" and node not in self.partition.inlined:
                 self.partition.add_group(kind_of(node), node, space_of(node))
@@ -161,6 +163,15 @@ class _Fuser:
                 or (scalar and p.cost(node) <= self.options.cheap and self._reads_no_result(node))
             ):
                 p.inline(node)
+
+    def _inline_widened_operands(self) -> None:
+        """Sixteen-bit numbers that contractions want in float32 are converted as they are loaded."""
+        p = self.partition
+        for node in self._unplaced():
+            if widens(node) and not p.is_returned(node):
+                readers = p.consumers(node)
+                if readers and all(r.op.lowering == "contraction" for r in readers):
+                    p.inline(node)
 
     def _reads_no_result(self, node: Node) -> bool:
         """Whether all that a node reads, through inlined nodes, are inputs of the graph: then it delays
@@ -491,7 +502,7 @@ class _Fuser:
         if needs_memory(consumer) or group.kind == "scan":
             return False
         if group.kind == "contraction" and consumer in self._operand_path(group):
-            return node.op.name in OPERAND_VIEWS and not needs_memory(node)
+            return is_operand_view(node) and not needs_memory(node)
         if group.kind in ("single", "host"):
             is_random = group.anchor.op.lowering == "random"
             return not is_random and (node.op.lowering == "constant" or node.op.name in PURE_VIEWS)
@@ -505,7 +516,7 @@ class _Fuser:
         while stack:
             for value in stack.pop().inputs:
                 inner = p.enter(value)
-                if inner is not None and inner.op.name in OPERAND_VIEWS and inner not in path:
+                if inner is not None and is_operand_view(inner) and inner not in path:
                     path.add(inner)
                     stack.append(inner)
         return path

@@ -16,6 +16,7 @@ from typing import Any
 from ..ir import dims, dtypes
 from ..ir.dims import DimLike
 from ..ir.graph import Graph, IRError, Node, Value
+from ..ir.half_precision import widens
 from ..ir.op import op_named
 from ..ir.types import TensorType
 
@@ -182,7 +183,7 @@ def _check_contraction(node: Node, body: Graph) -> None:
         value: Value = operand
         while value in producers:
             view = producers[value]
-            if view.op.name not in OPERAND_VIEWS:
+            if view.op.name not in OPERAND_VIEWS and not widens(view):
                 raise IRError(f"{node}: an operand of {core.op.name} comes through {view.op.name}")
             (value,) = view.inputs
     (result,) = core.outputs

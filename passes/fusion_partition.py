@@ -12,6 +12,7 @@ from operator import itemgetter
 from ..ir import dims
 from ..ir.dims import DimLike
 from ..ir.graph import Graph, Node, Value, told_symbols
+from ..ir.half_precision import widens
 from ..ir.printer import node_symbols
 from ..ir.special_functions import FORMULAS
 from .fusion_build import Group
@@ -21,6 +22,13 @@ from .fusion_index import Index, Space, reads
 PURE_VIEWS = frozenset({"reshape", "permute", "expand", "slice", "flip", "detach"})
 # A contraction's operands are read through these, straight from memory.
 OPERAND_VIEWS = frozenset({"reshape", "permute", "expand", "slice", "detach"})
+
+
+def is_operand_view(node: Node) -> bool:
+    """Sums of products are float32 for sixteen-bit factors anyway: that these are converted first costs nothing."""
+    return node.op.name in OPERAND_VIEWS or widens(node)
+
+
 # Operations, about, that a pointwise op takes; the others take one.
 COSTS = {
     **dict.fromkeys(("exp", "expm1", "log", "log1p", "sigmoid", "sin", "cos", "tan", "tanh", "erf"), 16),
