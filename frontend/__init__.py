@@ -163,6 +163,7 @@ class _Package(_types.ModuleType):
     cond = _Lazy(f"{__name__}.control_flow", "cond")
     func = _Lazy(f"{__name__}.func")
     export = _Own(f"{__name__}.native_export", "export")
+    numerics = _Own(f"{__name__}.strict_numerics", "numerics")
     load_exported = _Lazy(f"{__name__}.exported", "load_exported")
     functional = _Lazy(f"{__name__}.functional")
     hub = _Lazy(f"{__name__}.hub")

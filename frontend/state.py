@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ class _Local(threading.local):
         self.detect_anomaly = False
         # Eager code draws from the stream of compiled functions (`random.counter_based`).
         self.counter_based = False
+        # What is traced or run is to give the same bits eagerly and compiled (`strict_numerics.py`).
+        self.strict = False
         # Settings of mixed precision, None before anyone asked for them (`autocast.py`).
         self.autocast: Any = None
         self.check_nan = True
@@ -44,3 +48,13 @@ def set_default_backend(backend: Backend) -> None:
     """Name the backend that threads start with, and switch this thread to it."""
     _Local.default_backend = backend
     local.backend = backend
+
+
+@contextmanager
+def strictly(strict: bool) -> Iterator[None]:
+    """Have `local.strict` be so inside the block."""
+    before, local.strict = local.strict, strict
+    try:
+        yield
+    finally:
+        local.strict = before

@@ -53,13 +53,15 @@ class FusionReport:
 class Fusion:
     """`cheap`: operations per element that may be repeated to save a trip through memory. `max_nodes`,
     `max_outputs`: the largest group. `merge_below`: loops of at most this many elements are put side by
-    side in one kernel."""
+    side in one kernel. `strict`: only loops are put together, whose bits do not depend on company; in what order
+    other kernels add up may depend on what they read."""
 
     enabled: bool = True
     cheap: int = 8
     max_nodes: int = 96
     max_outputs: int = 16
     merge_below: int = 1 << 16
+    strict: bool = False
     name: ClassVar[str] = "fusion"
 
     def run(self, graph: Graph) -> Graph:
@@ -132,6 +134,15 @@ class _Fuser:
             if kind_of(node) != "loop" and node not in self.partition.inlined:
                 self.partition.add_group(kind_of(node), node, space_of(node))
         self._inline_for_pointwise_readers()
+        if not self.options.strict:
+            self._join_anchors()
+        self._join_producers({"loop"})
+        merge_dependent_loops(self.partition, self._why_not_hold)
+        join_concatenations(self.partition, self._why_not_hold)
+        self._merge_small_loops()
+
+    def _join_anchors(self) -> None:
+        """What stands around contractions, reductions and windows joins them."""
         anchored = {"contraction", "window", "reduce"}
         # Scalars last: a loss' last division must not tie two small reductions together before the passes
         # over
@@ -141,10 +152,6 @@ class _Fuser:
         self._join_producers(anchored)
         self._merge_reductions()
         self._join_consumers()
-        self._join_producers({"loop"})
-        merge_dependent_loops(self.partition, self._why_not_hold)
-        join_concatenations(self.partition, self._why_not_hold)
-        self._merge_small_loops()
 
     def _unplaced(self) -> list[Node]:
         p = self.partition
@@ -157,6 +164,8 @@ class _Fuser:
         for node in self.graph.nodes:
             scalar = node.op.lowering == "pointwise" and p.numel(node) == 1 and not runs_on_host(node)
             scalar = scalar and all(v.type.numel == 1 for v in node.inputs) and not p.is_returned(node)
+            if self.options.strict and not all(kind_of(reader) == "loop" for reader in p.consumers(node)):
+                continue
             if (
                 node.op.lowering == "constant"
                 or node.op.name in PURE_VIEWS

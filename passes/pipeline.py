@@ -23,11 +23,13 @@ from .simplify import Simplify
 class PipelineOptions:
     """What a compile may choose. `keep_composites`: ops that codegen takes whole; `fuse=False` leaves every
     node a kernel of its own, to find out whether a fault lies in fusion; `reroll=False` leaves Python's loops as
-    they were traced."""
+    they were traced. `strict`: results are to the bit those of the same ops as programs of their own, one after the
+    other: no pass changes what is computed or in what order."""
 
     keep_composites: tuple[str, ...] = ()
     fuse: bool = True
     reroll: bool = True
+    strict: bool = False
 
 
 def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass, ...]:
@@ -41,16 +43,16 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         DeadCodeElimination(),
         # Before anything that makes one turn of a loop different from the next, as CSE does; after dead code, which
         # does too.
-        *([Reroll()] if options.reroll else []),
+        *([Reroll()] if options.reroll and not options.strict else []),
         Simplify(),
         CommonSubexpressions(),
         # Everything below here knows primitives only.
         Decompose(options.keep_composites),
         # On the matmuls that composites were made of; what it leaves behind is simplified and dies below.
-        ScanMotion(),
+        *([] if options.strict else [ScanMotion()]),
         # A decomposition is written for every case and leaves constants and no-ops in the case at hand.
-        # Folding goes first: simplify's rules look for constants.
-        ConstantFolding(),
+        # Folding goes first: simplify's rules look for constants. It computes by NumPy, whose exp is not ours.
+        *([] if options.strict else [ConstantFolding()]),
         Simplify(),
         # Forward and backward decompose into the same statistics (softmax's maximum and sum): one copy
         # each. After simplify, which makes equal what was written differently.
@@ -58,7 +60,7 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         # What simplify and CSE left unused must be gone before fusion counts uses.
         DeadCodeElimination(),
         # Last: code generation takes what it gives. A pass after it would have to look into regions.
-        Fusion(enabled=options.fuse),
+        Fusion(enabled=options.fuse, strict=options.strict),
     ]
     return tuple(passes)
 

@@ -19,7 +19,7 @@ from ..ir.graph import Graph
 from ..nn.modules.module import Module
 from ..runtime import kernel_times, progress, settings
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
-from ..state import local
+from ..state import local, strictly
 from ..tensor import Tensor
 from . import pytree, watch
 from .capture_names import Describer
@@ -104,6 +104,11 @@ class CompiledFunction:
         self._name: str = name or str(getattr(fn, "__name__", type(fn).__name__))
         self._dynamic = dict(dynamic_shapes or {})
         self._options = compile_options(options)
+        if self._dynamic and self._options.pipeline.strict:
+            raise ValueError(
+                f"torch.compile: {self._name} has dynamic_shapes, which strict numerics do not go with: in what order a "
+                "kernel adds up depends on the sizes it is compiled for"
+            )
         self._dump = dump
         self._signature = _parameter_names(fn)
         unknown = [n for n in self._dynamic if n not in self._signature]
@@ -223,9 +228,10 @@ class CompiledFunction:
 
     def _trace(self, args: Any, kwargs: Any) -> Trace:
         describe = Describer(self._fn)
-        trace, created = trace_call(
-            self._fn, args, kwargs, self._name, self._signature, describe, self._dynamic
-        )
+        with strictly(self._options.pipeline.strict):
+            trace, created = trace_call(
+                self._fn, args, kwargs, self._name, self._signature, describe, self._dynamic
+            )
         check_nothing_escaped(created, self._name)
         return trace
 

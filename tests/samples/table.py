@@ -162,10 +162,12 @@ def leaves(torch: Any, family: Family, sample: Sample) -> dict[str, Any]:
     return made
 
 
-def run(torch: Any, family: Family, sample: Sample, compile: bool = False) -> dict[str, Any]:
+def run(
+    torch: Any, family: Family, sample: Sample, compile: bool = False, options: Any = None
+) -> dict[str, Any]:
     """Everything about one sample: value, gradients of the inputs it uses, and a module's repr, keys and gradients.
 
-    An exception of the call itself is the result {"error": "Type: first line"}.
+    An exception of the call itself is the result {"error": "Type: first line"}. `options` are those of torch.compile.
     """
     torch.manual_seed(0)
     inputs = leaves(torch, family, sample)
@@ -184,7 +186,7 @@ def run(torch: Any, family: Family, sample: Sample, compile: bool = False) -> di
         return names["result"]
 
     try:
-        value = (torch.compile(call) if compile else call)(*[inputs[name] for name in used])
+        value = (torch.compile(call, options=options) if compile else call)(*[inputs[name] for name in used])
     except Exception as error:
         return {"error": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
     if module_text:
