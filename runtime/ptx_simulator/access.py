@@ -206,6 +206,43 @@ def atomic_words(f: Frame, item: Instruction, space: str, addresses: Array, size
     return words, (positions >> np.uint64(size.bit_length() - 1)).astype(np.int64)
 
 
+# Asynchronous copies.
+
+
+def begin_copy(f: Frame, item: Instruction, addresses: Array, nbytes: int) -> None:
+    """A copy into shared memory begins: from now on until `end_copy` nobody may use these bytes."""
+    positions = locate(f, item, "shared", addresses, nbytes)
+    shadow = f.batch.shared_shadow
+    if shadow.copying is None:
+        shadow.copying = np.zeros(shadow.writers.shape, np.bool_)
+    for cells in shadow.granules(positions.astype(np.int64), nbytes):
+        _check_copying(f, item, shadow, cells, addresses)
+        _, racing_reads = shadow.write(cells, f.tags())
+        if f.batch.launch.check_races and racing_reads.any():
+            lane = int(np.flatnonzero(racing_reads)[0])
+            who = tag_thread(int(shadow.readers[cells][lane]))
+            raise _race(f, item, "shared", None, lane, addresses, f"{who} read it, with no barrier between")
+    for cells in shadow.granules(positions.astype(np.int64), nbytes):
+        shadow.copying[cells] = True
+
+
+def end_copy(f: Frame, item: Instruction, addresses: Array, nbytes: int) -> None:
+    """The copy's thread has waited for it."""
+    positions = locate(f, item, "shared", addresses, nbytes)
+    shadow = f.batch.shared_shadow
+    assert shadow.copying is not None
+    for cells in shadow.granules(positions.astype(np.int64), nbytes):
+        shadow.copying[cells] = False
+
+
+def _check_copying(f: Frame, item: Instruction, shadow: Shadow, cells: Array, addresses: Array) -> None:
+    if shadow.copying is not None and shadow.copying[cells].any():
+        lane = int(np.flatnonzero(shadow.copying[cells])[0])
+        who = tag_thread(int(shadow.writers[cells[lane : lane + 1]][0]))
+        how = f"{who} copies into it asynchronously and has not waited for the copy"
+        raise _race(f, item, "shared", None, lane, addresses, how)
+
+
 def _check_written(f: Frame, item: Instruction, writers: Array, addresses: Array) -> None:
     if not writers.all():
         lane = int(np.flatnonzero(writers == 0)[0])
@@ -268,6 +305,7 @@ def note_read(
             else:
                 writers, racing = shadow.read(cells, tags)
             if space == "shared":
+                _check_copying(f, item, shadow, cells, addresses)
                 _check_written(f, item, writers, addresses)
             if checks and racing.any():
                 lane = int(np.flatnonzero(racing)[0])
@@ -307,6 +345,7 @@ def note_write(
             )
         for cells in shadow.granules(places.astype(np.int64), size):
             writers = shadow.writers[cells]
+            _check_copying(f, item, shadow, cells, addresses)
             racing_writes, racing_reads = shadow.write(cells, tags)
             if racing_reads.any():
                 # A read that is followed by a write of what was there already changes nothing.

@@ -134,7 +134,7 @@ def atom(d: Decoder, item: Instruction) -> None:
         for start, end in zip(starts, ends, strict=True):
             lanes = order[start:end]
             chain = np.concatenate([words[places[start : start + 1]], operand[lanes]]).view(view)
-            total = ufunc.accumulate(chain).view(words.dtype)
+            total = ufunc.accumulate(chain, dtype=view).view(words.dtype)
             before[lanes] = total[:-1]
             words[places[start]] = total[-1]
 

@@ -227,17 +227,17 @@ def _blocks(
         return labels[operand.name]
 
     for number, block in enumerate(blocks):
-        end = block.terminator
+        last = block.terminator
         following = number + 1 if number + 1 < len(blocks) else EXIT
-        if end is None:
+        if last is None:
             block.successors = (following,)
-        elif end.opcode[0] == "bra":
-            target = place(end.operands[0], end.line)
-            block.successors = (target,) if end.guard is None else (target, following)
-        elif end.opcode[0] == "brx":
-            assert isinstance(end.operands[1], Group)
-            block.successors = tuple(place(x, end.line) for x in end.operands[1].elements)
-        elif end.opcode[0] in ("ret", "exit") or end.opcode[0] == "trap":
+        elif last.opcode[0] == "bra":
+            target = place(last.operands[0], last.line)
+            block.successors = (target,) if last.guard is None else (target, following)
+        elif last.opcode[0] == "brx":
+            assert isinstance(last.operands[1], Group)
+            block.successors = tuple(place(x, last.line) for x in last.operands[1].elements)
+        elif last.opcode[0] in ("ret", "exit") or last.opcode[0] == "trap":
             block.successors = (EXIT,)
         else:
             block.successors = (following,)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import atomics, bits, compare, convert, floating, integer, loads, warp
+from . import async_copy, atomics, bits, compare, convert, floating, integer, loads, tensor_core, warp
 from .barriers import Barriers
 from .errors import LaunchError, PtxError
 from .executor import Launch, run_launch
@@ -20,7 +20,7 @@ from .syntax import Function, Module
 Array = np.ndarray[Any, Any]
 
 # The instruction tables are filled by these imports.
-INSTRUCTIONS = (atomics, bits, compare, convert, floating, integer, loads, warp)
+INSTRUCTIONS = (async_copy, atomics, bits, compare, convert, floating, integer, loads, tensor_core, warp)
 
 MAX_THREADS = 1024
 STATIC_SHARED = 48 << 10

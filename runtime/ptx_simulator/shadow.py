@@ -41,6 +41,7 @@ class Shadow:
         count = -(-nbytes // granule)
         self.writers = np.zeros(count, np.uint64)
         self.readers = np.zeros(count, np.uint64)
+        self.copying: Array | None = None  # granules that an asynchronous copy is on its way to
 
     def prepare(self, size: int) -> None:
         """Have granules no larger than the access."""
@@ -48,6 +49,8 @@ class Shadow:
             times = self.granule // size
             self.writers = np.repeat(self.writers, times)
             self.readers = np.repeat(self.readers, times)
+            if self.copying is not None:
+                self.copying = np.repeat(self.copying, times)
             self.granule = size
 
     def granules(self, positions: Array, size: int) -> list[Array]:
