@@ -9,8 +9,24 @@ import math as _math
 import sys as _sys
 import types as _types
 
-from . import amp, autograd, cpu, cuda, fft, linalg, nn, optim, random, serialization, utils
+from . import (
+    amp,
+    autograd,
+    cpu,
+    creation,
+    cuda,
+    fft,
+    linalg,
+    nn,
+    optim,
+    random,
+    serialization,
+    tables,
+    utils,
+    window_functions,
+)
 from . import methods as _methods  # puts the methods on Tensor, so it comes first
+from . import placement as _placement
 from .accelerator_errors import *
 from .alias import as_torch
 from .amp import GradScaler, autocast
@@ -143,6 +159,11 @@ newaxis = None
 __version__ = "0.1.0"
 
 
+# What programs make belongs where it is made; what library code makes on the way does not (`placement.py`).
+_makers = set(creation.__all__) | set(random.__all__) | set(tables.__all__) | set(window_functions.__all__)
+for _name in _makers - {"Generator", "default_generator"}:
+    globals()[_name] = _placement.belongs(globals()[_name])
+
 # These print, and are pickled, as names of the package.
 for _public in (Tensor, Size, device, dtype):
     _public.__module__ = __name__
@@ -165,6 +186,7 @@ class _Package(_types.ModuleType):
     export = _Own(f"{__name__}.native_export", "export")
     numerics = _Own(f"{__name__}.strict_numerics", "numerics")
     load_exported = _Lazy(f"{__name__}.exported", "load_exported")
+    optimize_for_inference = _Lazy(f"{__name__}.inference", "optimize_for_inference")
     functional = _Lazy(f"{__name__}.functional")
     hub = _Lazy(f"{__name__}.hub")
     jit = _Lazy(f"{__name__}.jit")

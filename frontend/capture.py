@@ -20,7 +20,9 @@ T = TypeVar("T")
 
 
 class Capture(Protocol):
-    """The tracer's side."""
+    """The tracer's side. `gpu`: where the compiled function will run, None: on the CPU."""
+
+    gpu: Any
 
     def hyperparameter(self, get: Callable[[], float], name: str) -> Tensor: ...
     def guard_value(self, get: Callable[[], Any], name: str) -> None: ...

@@ -16,18 +16,24 @@ from . import capture
 from .dispatch import apply, op_named
 from .functional_order import argsort
 from .functional_pointwise import where
-from .generator import Generator, default_generator, philox_state
+from .generator import Generator, default_generator, device_generator
 from .ir import dtypes
 from .ir.dtypes import DType
+from .placement import gpu_under, transferred
 from .promotion import convert
+from .state import local
 from .tensor import Tensor, wrap
 
 _UNIFORM, _DRAW = op_named("random_uniform"), op_named("random_draw")
 _DIGITS = {dtypes.f16: 11, dtypes.bf16: 8, dtypes.f32: 24, dtypes.f64: 53}
 
 
-def random_call() -> tuple[Tensor, int]:
-    """(state i64[2], stream) for one counter-based random op; each call of this gets other numbers."""
+def random_call(generator: Generator | None = None, like: Tensor | None = None) -> tuple[Tensor, int]:
+    """(state i64[2], stream) for one counter-based random op; each call of this gets other numbers.
+
+    Outside of compiled functions they are the generator's, by default that of the device on which `like` is, or on which
+    tensors are being made.
+    """
     vmap = capture.vmap()
     if vmap is not None:
         found: tuple[Tensor, int] = vmap.random_state()
@@ -35,16 +41,21 @@ def random_call() -> tuple[Tensor, int]:
     tracer = capture.active()
     if tracer is not None:
         return tracer.random_state()
-    key, call = philox_state()
-    return wrap(np.array([key, call], np.uint64).view(np.int64)), 0
+    gpu = local.device if like is None else gpu_under(like)
+    source = generator or (default_generator if gpu is None else device_generator(gpu.index))
+    state = wrap(np.array(source.philox_state(), np.uint64).view(np.int64))
+    return transferred(state, gpu), 0
 
 
 class CounterDraws:
     """`Generator`'s methods with shapes for counts and tensors for arrays."""
 
+    def __init__(self, generator: Generator | None = None):
+        self.generator = generator
+
     def unit(self, shape: tuple[Any, ...], dtype: DType) -> Tensor:
         """Numbers in [0, 1)."""
-        state, stream = random_call()
+        state, stream = random_call(self.generator)
         found: Tensor = apply(_UNIFORM, (state,), {"shape": shape, "dtype": dtype, "stream": stream})
         return found
 
@@ -134,7 +145,7 @@ class CounterDraws:
 
     def draw(self, kind: str, *parameters: Tensor) -> Tensor:
         """Gamma, Poisson or binomial numbers (`ir/ops/random_draws.py`)."""
-        state, stream = random_call()
+        state, stream = random_call(self.generator)
         found: Tensor = apply(_DRAW, (state, *parameters), {"kind": kind, "stream": stream})
         return found
 
@@ -151,6 +162,11 @@ class CounterDraws:
 
 def counter_draws(generator: Generator | None) -> CounterDraws:
     """The draws of a compiled function; RuntimeError for a generator of one's own, whose stream it cannot move on."""
+    gpu = local.device if capture.active() is None else None
+    if gpu is not None:
+        if generator is not None and generator.device.type != "cuda":
+            raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+        return CounterDraws(generator)
     if generator is not None and generator is not default_generator:
         raise RuntimeError(
             "a compiled function draws random numbers from the default generator only (torch.manual_seed); draw "

@@ -20,6 +20,7 @@ from .ir.dims import Expr
 from .ir.dtypes import DType
 from .memory_layout import dims_as_they_lie, is_contiguous
 from .nested_data import PYTHON_TYPES, array_of, dtype_or
+from .placement import default_gpu, device_of, gpu_of, makes_tensors, on_gpu, transferred
 from .tensor import Array, Tensor, cxx_name, wrap
 
 _FULL, _IOTA, _CONVERT = map(op_named, ("full", "iota", "convert"))
@@ -44,6 +45,7 @@ def check_options(dtype: Any, device: Any, layout: Any = None, pin_memory: bool 
 # From data
 
 
+@makes_tensors
 def tensor(
     data: Any,
     *,
@@ -59,7 +61,7 @@ def tensor(
             "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
             "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
             UserWarning,
-            stacklevel=2,
+            stacklevel=4,  # two wrappers of `placement.py` lie between
         )
         copied: Tensor = apply(_CONVERT, (data.detach(),), {"dtype": dtype_or(dtype, data.dtype)})
         return leaf(copied, requires_grad)
@@ -67,14 +69,14 @@ def tensor(
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
-    """The data as a tensor, sharing memory with a tensor or NumPy array of that dtype."""
-    check_options(dtype, device)
+    """The data as a tensor, sharing memory with a tensor or NumPy array of that dtype that is on the device already."""
+    check_options(dtype, None)
     if isinstance(data, Tensor):
-        return data if dtype is None or dtype is data.dtype else promotion.convert(data, dtype)
-    if isinstance(data, np.ndarray):
-        array = array_of(data, dtype, False)
-        return from_numpy(array) if array is data else wrap(array)
-    return wrap(array_of(data, dtype, True))
+        here = data if device is None else transferred(data, gpu_of(device))
+        return here if dtype is None or dtype is data.dtype else promotion.convert(here, dtype)
+    array = array_of(data, dtype, not isinstance(data, np.ndarray))
+    made = from_numpy(array) if array is data else wrap(array)
+    return transferred(made, default_gpu(device))
 
 
 def asarray(
@@ -121,7 +123,7 @@ def from_numpy(array: Array) -> Tensor:
             "The given NumPy array is not writable, and vitrify does not write to such memory: in-place operations "
             "on this tensor raise. Copy the array first to make it writable.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,  # a wrapper of `placement.py` lies between
         )
     return wrap(array.view(np.ndarray))
 
@@ -129,6 +131,7 @@ def from_numpy(array: Array) -> Tensor:
 # Filled
 
 
+@makes_tensors
 def full(
     size: Any, fill_value: Any, *, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None,
     device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
@@ -170,6 +173,7 @@ def _sized(size: tuple[Any, ...], keyword: Any, name: str) -> tuple[Any, ...]:
     return sizes(size if keyword is None else (keyword,), name)
 
 
+@makes_tensors
 def zeros(
     *args: Any, size: Any = None, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None,
     device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
@@ -180,6 +184,7 @@ def zeros(
     return made if out is None else into(out, made, "zeros")
 
 
+@makes_tensors
 def ones(
     *args: Any, size: Any = None, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None,
     device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
@@ -190,6 +195,7 @@ def ones(
     return made if out is None else into(out, made, "ones")
 
 
+@makes_tensors
 def empty(
     *args: Any, size: Any = None, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None,
     device: Any = None, pin_memory: bool = False, requires_grad: bool = False, memory_format: Any = None,
@@ -206,7 +212,8 @@ def empty(
 def _like(
     input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool, memory_format: Any, name: str
 ) -> Tensor:
-    made = _filled(tuple(input.shape), value, dtype, input.dtype, device, False, name)
+    with on_gpu(gpu_of(device_of(input) if device is None else device)):
+        made = _filled(tuple(input.shape), value, dtype, input.dtype, None, False, name)
     order = dims_in_memory(memory_format, input.ndim)
     if order is None and not is_contiguous(input):
         order = dims_as_they_lie(input)
@@ -253,6 +260,7 @@ def full_like(
 # Counted
 
 
+@makes_tensors
 def arange(
     start: Any, end: Any = None, step: Any = 1, *, out: Tensor | None = None, dtype: DType | None = None,
     layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
@@ -292,6 +300,7 @@ def counted(count: int, start: Any, step: Any, dtype: DType) -> Tensor:
     return promotion.convert(index, dtype)
 
 
+@makes_tensors
 def linspace(
     start: Any, end: Any, steps: int, *, out: Tensor | None = None, dtype: DType | None = None,
     layout: Any = None, device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
@@ -333,6 +342,7 @@ def _between(start: Any, end: Any, steps: int, kind: DType) -> Tensor:
     return promotion.convert(apply(op_named("where"), (early, rising, falling)), kind)
 
 
+@makes_tensors
 def logspace(
     start: Any, end: Any, steps: int, base: float = 10.0, *, out: Tensor | None = None, dtype: DType | None = None,
     layout: Any = None, device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
@@ -345,6 +355,7 @@ def logspace(
     return leaf(made, requires_grad) if out is None else into(out, made, "logspace")
 
 
+@makes_tensors
 def eye(
     n: int,
     m: int | None = None,
@@ -369,6 +380,7 @@ def eye(
     return leaf(made, requires_grad) if out is None else into(out, made, "eye")
 
 
+@makes_tensors
 def scalar_tensor(
     s: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, pin_memory: bool = False,
     requires_grad: bool = False,

@@ -1,11 +1,16 @@
-"""`torch.device`. Eager tensors live on the CPU; other device types parse, and are refused where memory is
+"""`torch.device`. Tensors live on the CPU or on a CUDA device; other device types parse, and are refused where memory is
 asked for.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
+
+from .runtime.gpu import arrays
+from .runtime.gpu.errors import CudaError
+from .state import local
 
 _TYPES = (
     "cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps, meta, hpu, "
@@ -67,28 +72,67 @@ class device:
         return device, (self.type, self.index)
 
     def __enter__(self) -> device:
-        """Inside the block tensors are made on this device, which must be the CPU."""
-        require_cpu(self)
+        """Inside the block tensors are made on this device."""
+        _entered().append(local.device)
+        local.device = default_from(self)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        pass
+        local.device = _entered().pop()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, with this as the device of its tensors: it must be the CPU."""
-        require_cpu(self)
-        return function
+        """The function, with this as the device of its tensors."""
+        default_from(self)
+
+        @functools.wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return inside
+
+
+def _entered() -> list[Any]:
+    """The default devices of this thread's open blocks."""
+    found: list[Any] = local.__dict__.setdefault("entered_devices", [])
+    return found
+
+
+def default_from(where: device) -> Any:
+    """What `local.device` is where tensors are made on that device."""
+    if where.type != "cuda" or not arrays.gpu_count():
+        require_cpu(where)
+        return None
+    return checked_gpu(current_index() if where.index is None else where.index)
+
+
+def checked_gpu(index: int) -> arrays.Gpu:
+    """The GPU of that number; CudaError if there is none."""
+    if not 0 <= index < arrays.gpu_count():
+        raise invalid_ordinal()
+    return arrays.gpu(index)
+
+
+def invalid_ordinal() -> CudaError:
+    return CudaError(101, "choosing a device")
+
+
+def current_index() -> int:
+    """The CUDA device of this thread."""
+    return int(local.__dict__.get("cuda_index", 0))
 
 
 CPU = device("cpu")
 
 
 def require_cpu(where: Any) -> None:
-    """Refuse any device but the CPU, as a PyTorch build without that backend does."""
+    """Refuse any device but the CPU, for what is done there only; CUDA as a PyTorch without it does."""
     if where is None or where is CPU:
         return
     wanted = where if isinstance(where, device) else device(where)
     if wanted.type == "cuda":
+        if arrays.gpu_count():
+            raise RuntimeError(f"this is done on the CPU only, and cannot be asked for on {wanted}")
         raise AssertionError("Torch not compiled with CUDA enabled")
     if wanted.type != "cpu":
-        raise RuntimeError(f"no {wanted.type} device: eager tensors live on the CPU")
+        raise RuntimeError(f"no {wanted.type} device: eager tensors live on the CPU or a CUDA device")

@@ -101,10 +101,12 @@ class EagerBackend:
         return value if isinstance(value, int | float | complex) else float(value)
 
 
-def writeable(array: Array) -> Array:
+def writeable(array: Any) -> Any:
     """The memory of an expanded view, which NumPy hands out read-only; RuntimeError where it is read-only
-    itself.
+    itself. A device's memory as it is.
     """
+    if not isinstance(array, _ndarray):
+        return array
     alias = array.view()
     try:
         alias.flags.writeable = True

@@ -11,6 +11,7 @@ from typing import Any
 from . import capture
 from .dispatch import apply, op_named
 from .inplace import finish
+from .runtime.gpu.arrays import DeviceArray
 from .tensor import Array, Tensor
 
 _NONZERO, _ARGSORT, _REPEATED, _SLICE, _RESHAPE, _PERMUTE = map(
@@ -19,7 +20,8 @@ _NONZERO, _ARGSORT, _REPEATED, _SLICE, _RESHAPE, _PERMUTE = map(
 
 
 def host_array(tensor: Tensor, what: str) -> Array:
-    """The tensor's elements; RuntimeError inside a compiled function, where there are none yet."""
+    """The tensor's elements, a copy of those on a device; RuntimeError inside a compiled function, where there are none
+    yet."""
     if tensor._array is None:
         if capture.vmap() is not None and capture.vmap().held(tensor) is not None:
             raise RuntimeError("Cannot access data pointer of Tensor that doesn't have storage")
@@ -27,7 +29,8 @@ def host_array(tensor: Tensor, what: str) -> Array:
             f"{what} depends on the elements of a tensor, which are not known inside a compiled function: compute "
             "it outside, or write it with torch.where"
         )
-    return tensor._array
+    array: Any = tensor._array
+    return array.to_host() if type(array) is DeviceArray else array
 
 
 def nonzero(input: Tensor, *, out: Tensor | None = None, as_tuple: bool = False) -> Any:

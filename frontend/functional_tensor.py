@@ -8,6 +8,7 @@ from . import capture, promotion
 from .formats import dims_in_memory
 from .functional_shape import laid_out
 from .ir import dtypes
+from .placement import device_of
 from .tensor import INFERENCE_EPOCH, Tensor, scalar_type_name
 from .untyped_storage import UntypedStorage
 
@@ -49,7 +50,8 @@ def is_storage(obj: Any) -> bool:
 
 def get_device(input: Tensor) -> int:
     """The number of the GPU that a tensor lies on; -1 on the CPU."""
-    return -1
+    where = device_of(input)
+    return -1 if where.index is None else where.index
 
 
 def is_nonzero(input: Tensor) -> bool:

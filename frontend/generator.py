@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .device import CPU, device, require_cpu
+from .device import CPU, default_from
+from .device import device as as_device
 from .ir import dtypes
 from .ir.dtypes import DType
 from .normal_transform import box_muller_f32, box_muller_f64, fma_f64
@@ -88,13 +89,16 @@ class Generator:
     """
 
     def __init__(self, device: Any = "cpu"):
-        require_cpu(device)
+        where = as_device(device)
+        if where.type != "cpu" and default_from(where) is None:
+            raise RuntimeError(f"Device type {where.type} is not supported for torch.Generator() api.")
+        self._device = CPU if where.type == "cpu" else as_device("cuda", where.index or 0)
         self._lock = threading.RLock()
         self.manual_seed(DEFAULT_SEED)
 
     @property
-    def device(self) -> device:
-        return CPU
+    def device(self) -> as_device:
+        return self._device
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream that belongs to `seed`; returns the generator."""
@@ -345,6 +349,28 @@ class Generator:
 
 
 default_generator = Generator()
+
+
+_device_generators: dict[int, Generator] = {}
+
+
+def device_generator(index: int) -> Generator:
+    """The default generator of a CUDA device. Its numbers are those of the counter-based stream."""
+    found = _device_generators.get(index)
+    if found is None:
+        found = _device_generators[index] = Generator(f"cuda:{index}")
+        found.manual_seed(_devices_seed[0])
+    return found
+
+
+_devices_seed = [DEFAULT_SEED]  # of devices that have drawn nothing yet
+
+
+def seed_devices(seed: int) -> None:
+    """Start the streams of all devices at `seed`."""
+    _devices_seed[0] = wrap_seed(seed)
+    for found in _device_generators.values():
+        found.manual_seed(seed)
 
 
 def philox_state(calls: int = 1) -> tuple[int, int]:

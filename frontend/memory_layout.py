@@ -11,6 +11,8 @@ from typing import Any
 
 from .ir import dtypes
 from .ir.dims import DimLike, floordiv, product
+from .ir.dtypes import DType
+from .ir.op import Op
 from .ir.types import TensorType
 from .tensor import Tensor
 
@@ -54,31 +56,36 @@ def _walk(tensor: Tensor) -> tuple[Strides, DimLike]:
     shape, dtype, steps = type_.shape, type_.dtype, contiguous_strides(type_.shape)
     offset: DimLike = 0
     for view in tensor._views:
-        name, attrs = view.op.name, view.attrs
-        if name == "slice":
-            for start, step in zip(attrs["starts"], steps):
-                offset = offset + start * step
-        elif name == "strided":
-            offset = offset + attrs["offset"] * steps[0]
-        elif name in ("view_as_real", "view_as_complex"):
-            (seen,) = view.op.infer_types([TensorType(tuple(shape), dtype)], attrs)
-            if name == "view_as_real":
-                steps, offset = (*(step * 2 for step in steps), 1), offset * 2
-            else:
-                steps, offset = tuple(floordiv(step, 2) for step in steps[:-1]), floordiv(offset, 2)
-            shape, dtype = seen.shape, seen.dtype
-            continue
-        elif name == "view_dtype":
-            # Memory is counted in other elements from here on.
-            (seen,) = view.op.infer_types([TensorType(tuple(shape), dtype)], attrs)
-            have, want = dtype.itemsize, seen.dtype.itemsize
-            steps = tuple(floordiv(step * have, want) for step in steps[:-1]) + steps[-1:]
-            offset, shape, dtype = floordiv(offset * have, want), seen.shape, seen.dtype
-            continue
-        elif name == "bitcast":
-            dtype = attrs["dtype"]
-        shape, steps = _step(name, attrs, shape, steps)
+        shape, dtype, steps, offset = after_view(view.op, view.attrs, shape, dtype, steps, offset)
     return steps, offset
+
+
+def after_view(
+    op: Op, attrs: Any, shape: Sequence[DimLike], dtype: DType, steps: Strides, offset: DimLike
+) -> tuple[Sequence[DimLike], DType, Strides, DimLike]:
+    """Shape, dtype, strides and offset after one view op; a reshape that no strides describe has those of a copy."""
+    name = op.name
+    if name == "slice":
+        for start, step in zip(attrs["starts"], steps):
+            offset = offset + start * step
+    elif name == "strided":
+        offset = offset + attrs["offset"] * steps[0]
+    elif name in ("view_as_real", "view_as_complex"):
+        (seen,) = op.infer_types([TensorType(tuple(shape), dtype)], attrs)
+        if name == "view_as_real":
+            return seen.shape, seen.dtype, (*(step * 2 for step in steps), 1), offset * 2
+        halved = tuple(floordiv(step, 2) for step in steps[:-1])
+        return seen.shape, seen.dtype, halved, floordiv(offset, 2)
+    elif name == "view_dtype":
+        # Memory is counted in other elements from here on.
+        (seen,) = op.infer_types([TensorType(tuple(shape), dtype)], attrs)
+        have, want = dtype.itemsize, seen.dtype.itemsize
+        steps = tuple(floordiv(step * have, want) for step in steps[:-1]) + steps[-1:]
+        return seen.shape, seen.dtype, steps, floordiv(offset * have, want)
+    elif name == "bitcast":
+        dtype = attrs["dtype"]
+    shape, steps = _step(name, attrs, shape, steps)
+    return shape, dtype, steps, offset
 
 
 def _step(

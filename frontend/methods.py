@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from . import (
     capture,
     copying,
     creation,
-    device,
     formats,
     functional_tensor,
     indexing,
+    placement,
     promotion,
     random,
     spectrograms,
@@ -116,12 +118,13 @@ _method(functional_tensor.get_device, "get_device")
 _property(
     "data", own.get_data, "The same memory, outside autograd: writes are not tracked.", own_memory.set_data
 )
-_property("device", lambda self: device.CPU, "Where the memory is: the CPU.")
+_property("device", placement.device_of, "Where the memory is.")
 _property("retains_grad", own.retains_grad, "Whether `retain_grad` was called.")
 _property("layout", lambda self: formats.strided, "How the elements are stored: by strides.")
-_property("is_cpu", lambda self: True, "Whether the memory is the CPU's.")
-for _name in ("is_cuda", "is_sparse", "is_quantized", "is_meta", "is_mps", "is_xpu"):
-    _property(_name, lambda self: False, "False: eager tensors are dense and on the CPU.")
+_property("is_cpu", lambda self: placement.device_of(self).type == "cpu", "Whether the memory is the CPU's.")
+_property("is_cuda", lambda self: placement.device_of(self).type == "cuda", "Whether the memory is a CUDA device's.")
+for _name in ("is_sparse", "is_quantized", "is_meta", "is_mps", "is_xpu"):
+    _property(_name, lambda self: False, "False: tensors are dense, on the CPU or a CUDA device.")
 _property("itemsize", own.element_size, "Bytes per element.")
 _property("nbytes", lambda self: self._type.nbytes, "Bytes of all elements.")
 _property("T", own.transposed, "The dims in reverse order.")
@@ -156,6 +159,8 @@ def _new(name: str) -> None:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if kwargs.get("dtype") is None:
             kwargs["dtype"] = self.dtype
+        if kwargs.get("device") is None and type(self._array) is not np.ndarray:
+            kwargs["device"] = placement.device_of(self)
         made: Tensor = function(*args, **kwargs)
         vmap = capture.vmap()
         return made if vmap is None else vmap.like(made, self)

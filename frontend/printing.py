@@ -18,6 +18,7 @@ import numpy as np
 from .ir import dtypes
 from .ir.dtypes import DType
 from .promotion import get_default_dtype
+from .runtime.gpu.arrays import DeviceArray
 from .tensor import Tensor
 
 Array = np.ndarray[Any, Any]
@@ -195,11 +196,12 @@ def render(
     prefix: str = "tensor(",
     grad_fn: str | None = None,
     requires_grad: bool = False,
+    device: str = "",
 ) -> str:
     """A tensor's text from its parts. Without an array (inside a traced function) the numbers are `...`."""
     indent = len(prefix)
     size = "size=(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
-    suffixes: list[str] = []
+    suffixes: list[str] = [f"device='{device}'"] if device else []
     if array is None or array.size == 0:
         if array is None or len(shape) != 1:
             suffixes.append(size)
@@ -224,12 +226,17 @@ def tensor_str(tensor: Tensor) -> str:
     kind = type(tensor)
     name = "tensor" if kind is Tensor else getattr(kind, "_printed_name", kind.__name__)
     node = tensor.grad_fn
+    array: Any = tensor._array
+    device = ""
+    if type(array) is DeviceArray:
+        device, array = str(array.gpu), array.to_host()
     return render(
-        tensor._array,
+        array,
         tuple(tensor.shape),
         tensor.dtype,
         get_default_dtype(),
         prefix=f"{name}(",
         grad_fn=None if node is None else node.name().rsplit("::", 1)[-1],
         requires_grad=tensor.requires_grad,
+        device=device,
     )

@@ -16,24 +16,25 @@ import numpy as np
 from . import capture
 from .arguments import as_dim
 from .autograd.grad_mode import no_grad
-from .counter_draws import counter_draws
+from .counter_draws import CounterDraws, counter_draws
 from .creation import empty_like
-from .device import require_cpu
 from .dispatch import apply, op_named
 from .functional_complex import view_as_complex, view_as_real
 from .functional_shape import broadcast_shapes
-from .generator import Generator, default_generator
+from .generator import Generator, default_generator, seed_devices
 from .inplace import assign
 from .ir import dtypes
 from .ir.dtypes import DType
 from .memory_layout import is_contiguous
+from .placement import default_gpu, device_of, gpu_under, is_on_device, on_gpu
 from .promotion import convert, get_default_dtype
 from .state import local
 from .tensor import Array, Tensor, wrap
 
 
 def manual_seed(seed: int) -> Generator:
-    """Start the default generator's streams at `seed`; negative seeds wrap. Returns the generator."""
+    """Start the default generators' streams at `seed`, those of devices too; negative seeds wrap. Returns the CPU's."""
+    seed_devices(seed)
     return default_generator.manual_seed(seed)
 
 
@@ -121,8 +122,10 @@ def fill(target: Tensor, name: str, generator: Generator | None, draw: Draw) -> 
     if vmap is not None:
         vmap.fill(target, lambda lower: fill(lower, name, generator, draw))
         return target
-    if capture.counter_based():
-        return assign(target, draw(counter_draws(generator), tuple(target.shape)), replaced=replaced)
+    gpu = gpu_under(target)
+    if capture.counter_based() or gpu is not None:
+        with on_gpu(gpu):
+            return assign(target, draw(counter_draws(generator), tuple(target.shape)), replaced=replaced)
     array = target._array
     assert array is not None
     values = draw(generator or default_generator, array.size)
@@ -149,7 +152,7 @@ def normal_(
         if mean:
             target.add_(mean)
         return target
-    contiguous = capture.counter_based() or is_contiguous(target)
+    contiguous = capture.counter_based() or is_on_device(target) or is_contiguous(target)
 
     def draw(g: Any, count: Any) -> Any:
         return g.normal(count, target.dtype, float(mean), float(std), contiguous)
@@ -181,7 +184,7 @@ def bernoulli_(target: Tensor, p: float | Tensor = 0.5, *, generator: Generator 
 
     def draw(g: Any, count: Any) -> Any:
         if isinstance(p, Tensor):
-            if capture.counter_based():
+            if isinstance(g, CounterDraws):
                 return g.bernoulli_each(p.detach().expand(count)).to(target.dtype)
             each = np.broadcast_to(p.detach().numpy(), tuple(target.shape))
             return g.bernoulli_each(each.reshape(-1)).astype(target.dtype.numpy)
@@ -230,7 +233,7 @@ def _new(
     """A fresh tensor of drawn values. `options`: out, layout, device, pin_memory and requires_grad, as
     PyTorch has."""
     out: Tensor | None = options.pop("out", None)
-    require_cpu(options.pop("device", None))
+    gpu = default_gpu(options.pop("device", None))
     requires_grad = options.pop("requires_grad", False)
     for ignored in ("layout", "pin_memory", "memory_format"):
         options.pop(ignored, None)
@@ -245,8 +248,9 @@ def _new(
     vmap = capture.vmap()
     if vmap is not None:
         made = vmap.draw(shape, drawn)
-    elif capture.counter_based():
-        made = draw(counter_draws(generator), shape, wanted)
+    elif capture.counter_based() or gpu is not None:
+        with on_gpu(gpu):
+            made = draw(counter_draws(generator), shape, wanted)
     else:
         made = drawn(shape)
     if out is not None:
@@ -335,10 +339,12 @@ def randperm(
 
 
 def rand_like(input: Tensor, *, dtype: DType | None = None, **options: Any) -> Tensor:
+    options.setdefault("device", device_of(input))
     return rand(tuple(input.shape), dtype=dtype or input.dtype, **options)
 
 
 def randn_like(input: Tensor, *, dtype: DType | None = None, **options: Any) -> Tensor:
+    options.setdefault("device", device_of(input))
     return randn(tuple(input.shape), dtype=dtype or input.dtype, **options)
 
 
@@ -346,6 +352,7 @@ def randint_like(
     input: Tensor, low: int, high: int | None = None, *, dtype: DType | None = None, **options: Any
 ) -> Tensor:
     low, high = (0, low) if high is None else (low, high)
+    options.setdefault("device", device_of(input))
     return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype, **options)
 
 
@@ -375,7 +382,8 @@ def normal(
     first = mean if isinstance(mean, Tensor) else std
     assert isinstance(first, Tensor)
     with no_grad():
-        sample = randn(tuple(broadcast_shapes(*shapes)), dtype=first.dtype, generator=generator)
+        shape = tuple(broadcast_shapes(*shapes))
+        sample = randn(shape, dtype=first.dtype, generator=generator, device=device_of(first))
         result = sample * std + mean
     kind = 3 if len(shapes) == 2 else 1 if isinstance(mean, Tensor) else 2
     result = drawn_from(result, f"NormalBackward{kind}", mean, std)
@@ -394,8 +402,10 @@ def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
     """Indices drawn with probabilities proportional to each row of `input` (1-D or 2-D)."""
-    if capture.counter_based():
-        return counter_draws(generator).multinomial(input.detach(), num_samples, replacement)
+    gpu = gpu_under(input)
+    if capture.counter_based() or gpu is not None:
+        with on_gpu(gpu):
+            return counter_draws(generator).multinomial(input.detach(), num_samples, replacement)
     weights = np.asarray(input.detach().numpy())
     if weights.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")

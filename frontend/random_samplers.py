@@ -17,6 +17,7 @@ from .dispatch import apply, op_named
 from .functional_shape import broadcast_tensors
 from .generator import Generator, default_generator
 from .ir import dtypes
+from .placement import gpu_under, on_gpu
 from .random import drawn_from, fill
 from .tensor import Array, Tensor, scalar_type_name, wrap
 
@@ -36,8 +37,10 @@ def _drawn(
     if dtype not in (dtypes.f32, dtypes.f64) and not (half and dtype in (dtypes.f16, dtypes.bf16)):
         raise NotImplementedError(f"\"{kernel}\" not implemented for '{scalar_type_name(dtype)}'")
     detached = [p.detach() for p in parameters]
-    if capture.counter_based():
-        return counter_draws(generator).draw(kind, *detached)
+    gpu = gpu_under(parameters[0])
+    if capture.counter_based() or gpu is not None:
+        with on_gpu(gpu):
+            return counter_draws(generator).draw(kind, *detached)
     return wrap(draw(generator or default_generator, *[np.asarray(p.numpy()) for p in detached]))
 
 
@@ -69,7 +72,7 @@ def _standard_gamma(input: Tensor, generator: Generator | None = None) -> Tensor
 
 def _sample_dirichlet(input: Tensor, generator: Generator | None = None) -> Tensor:
     """Probability vectors with the concentrations in the last dim of `input`; differentiable."""
-    if capture.counter_based():
+    if capture.counter_based() or gpu_under(input) is not None:
         gammas = _drawn("gamma", "dirichlet", generator_samplers.standard_gamma, generator, input)
         found = gammas / gammas.sum(-1, keepdim=True)
     else:

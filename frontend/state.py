@@ -20,6 +20,8 @@ class _Local(threading.local):
         self.backend: Backend = self.default_backend
         self.grad_enabled = True
         self.inference = False
+        # The GPU on which tensors are made that no argument places; None: the CPU.
+        self.device: Any = None
         # While an in-place function computes its new value: the tensor it is going to overwrite, and the
         # records the tape saved of it meanwhile (they need a copy, see `tape.OverwriteScope`).
         self.overwriting: Any = None

@@ -36,18 +36,23 @@ _new = object.__new__
 class Storage:
     """The memory that a tensor and its views share. `base_array` is None for memory inside a compiled
     function.
+
+    `floating`: on the CPU only because nobody said where; it follows what it meets to a device (`placement.py`).
     """
 
-    __slots__ = ("__weakref__", "base_array", "base_type", "epoch", "version")
+    __slots__ = ("__weakref__", "base_array", "base_type", "epoch", "floating", "version")
 
     def __init__(self, base_array: Array | None, base_type: TensorType | None = None):
         self.base_array = base_array
         self.base_type = base_type
         self.version = 0
         self.epoch = _storage_epoch[0]
+        self.floating = new_storages_float[0]
 
 
 _storage_epoch = [0]
+# Whether new storages are floating: from when a device is first used.
+new_storages_float = [False]
 _epochs = itertools.count(1)
 INFERENCE_EPOCH = -1  # of storages made in inference mode
 

@@ -12,16 +12,17 @@ import numpy as np
 from . import (
     capture,
     creation,
-    device,
     dispatch,
     formats,
     functional_tensor,
     hooks,
     memory_layout,
     nested_data,
+    placement,
     printing,
     promotion,
 )
+from . import device as torch_device
 from . import functional_arithmetic as arithmetic
 from . import functional_host as host
 from . import functional_memory as memory
@@ -93,7 +94,8 @@ def is_signed(self: Tensor) -> bool:
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """The legacy type name, `torch.FloatTensor`; with an argument, the tensor as that type."""
     if dtype is None:
-        return f"torch.{scalar_type_name(self.dtype)}Tensor"
+        module = "torch.cuda" if placement.is_on_device(self) else "torch"
+        return f"{module}.{scalar_type_name(self.dtype)}Tensor"
     if isinstance(dtype, DType):
         return promotion.convert(self, dtype)
     name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", "")
@@ -118,8 +120,8 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if isinstance(value, DType):
             wanted = value
         elif isinstance(value, Tensor):
-            wanted, where = value.dtype, None
-        elif isinstance(value, str | device.device) or (type(value) is int and where is None):
+            wanted, where = value.dtype, placement.device_of(value)
+        elif isinstance(value, str | torch_device.device) or (type(value) is int and where is None):
             where = value
         elif isinstance(value, bool):
             flags.append(value)  # non_blocking, then copy
@@ -129,28 +131,30 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             raise TypeError(
                 f"to() received an invalid combination of arguments - got ({type(value).__name__})"
             )
-    device.require_cpu(where)
     copy = copy or (len(flags) > 1 and flags[1])
-    converted = self if wanted is None else promotion.convert(self, wanted)
+    here = self if where is None else placement.transferred(self, placement.gpu_of(where))
+    converted = here if wanted is None else promotion.convert(here, wanted)
     order = formats.dims_in_memory(format_, self.ndim)
     if order is not None and not memory_layout.is_contiguous(converted, order):
         return shapes.laid_out(converted, order)
     return clone(self) if copy and converted is self else converted
 
 
-def cpu(self: Tensor) -> Tensor:
-    """The tensor on the CPU: itself."""
-    return self
+def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
+    """The tensor on the CPU: itself, if it is there."""
+    return placement.transferred(self, None)
 
 
-def cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
-    """AssertionError: eager tensors live on the CPU."""
-    raise AssertionError("Torch not compiled with CUDA enabled")
+def cuda(self: Tensor, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
+    """The tensor on a CUDA device: itself, if it is there."""
+    if device is not None and not isinstance(device, int) and torch_device.device(device).type != "cuda":
+        raise RuntimeError(f"Invalid device, must be cuda device, but got {device}")
+    return placement.transferred(self, placement.gpu_of("cuda" if device is None else device))
 
 
 def type_as(self: Tensor, other: Tensor) -> Tensor:
-    """The tensor in the other's dtype."""
-    return promotion.convert(self, other.dtype)
+    """The tensor in the other's dtype, on its device."""
+    return to(self, other)
 
 
 def item(self: Tensor) -> Any:
@@ -174,6 +178,10 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
         )
     if self.dtype is dtypes.bf16 and not force:
         raise TypeError("Got unsupported ScalarType BFloat16")
+    if placement.is_on_device(self):
+        if not force:
+            return np.asarray(self._array)  # which says what to do
+        return numpy(self.detach().cpu(), force=True)
     return host.host_array(self, "numpy()")
 
 
@@ -238,7 +246,7 @@ def __contains__(self: Tensor, element: Any) -> bool:
 
 def __format__(self: Tensor, spec: str) -> str:
     if not self.ndim and type(self) is Tensor and self._array is not None:
-        return format(self._array.item(), spec)
+        return format(item(self), spec)
     return object.__format__(self, spec)
 
 

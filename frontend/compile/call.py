@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from .. import device_programs
 from ..ir.types import TensorType
 from ..runtime import allocator, call_shim, kernel_times
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.finite_checks import Memory
+from ..runtime.gpu.arrays import DeviceArray
 from ..runtime.host_calls import UNWANTED
 from ..runtime.native_call import native_call
 from ..runtime.threads import get_num_threads
@@ -230,8 +232,10 @@ def fits(array: Array, type_: TensorType) -> bool:
     )
 
 
-def as_bound(array: Array, type_: TensorType) -> Array:
-    """A contiguous, aligned array of the bound dtype object; a copy only where needed."""
+def as_bound(array: Any, type_: TensorType) -> Any:
+    """A contiguous, aligned array of the bound dtype object; a copy only where needed. One of a device stays there."""
+    if type(array) is DeviceArray:
+        return device_programs.contiguous(array)
     result = np.require(array, dtype=type_.dtype.numpy, requirements=["C", "A"])
     if result.dtype is not type_.dtype.numpy:
         # An equal but distinct dtype object (unpickled, byte order spelled out): the shim compares identities.

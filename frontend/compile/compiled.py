@@ -18,12 +18,13 @@ from ..ir import dims
 from ..ir.graph import Graph
 from ..nn.modules.module import Module
 from ..runtime import kernel_times, progress, settings
-from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
+from ..runtime.compiled_graph import CompiledGraph, CompileOptions
 from ..state import local, strictly
 from ..tensor import Tensor
 from . import pytree, watch
 from .capture_names import Describer
 from .check import CheckReport, check_call
+from .device_call import compile_for
 from .differentiable import DifferentiableSpecialization
 from .explain import Explanation
 from .options import compile_options, with_checks
@@ -189,7 +190,7 @@ class CompiledFunction:
         if trace.requires_grad:
             specialization = DifferentiableSpecialization(trace, leaves, options)
         else:
-            compiled = compile_graph(unaliased(trace.graph, trace), options)
+            compiled = compile_for(trace.gpu, unaliased(trace.graph, trace), options)
             specialization = Specialization(trace, compiled, leaves)
         for known in self._specializations:
             if (

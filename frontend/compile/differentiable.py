@@ -19,12 +19,13 @@ from ..passes.autodiff import Autodiff
 from ..passes.dce import DeadCodeElimination
 from ..passes.partition import partition
 from ..passes.reroll import Reroll
-from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
+from ..runtime.compiled_graph import CompiledGraph, CompileOptions
 from ..state import local
 from ..tape import FREED, Edge, Node, gradient_edge
 from ..tensor import Storage, Tensor, wrap
 from ..views import Views, apply_views
 from .call import Binding, CallRecord, as_bound
+from .device_call import bind, compile_for
 from .sources import ArgumentSource, TensorSource
 from .specialization import Specialization
 from .trace import Trace, unaliased
@@ -120,7 +121,7 @@ class DifferentiableSpecialization(Specialization):
             # Here, where what a loop saves for its way back is one stacked value and not one for each turn.
             joint = Reroll().run(DeadCodeElimination().run(joint))
         self.partition = partition(joint, len(graph.outputs), len(trace.requires_grad))
-        self.backward = compile_graph(self.partition.backward, options)
+        self.backward = compile_for(trace.gpu, self.partition.backward, options)
         self._deliveries: dict[tuple[Any, ...], Delivery] = {}
         # Captured tensors, and the positions of arguments: whose gradients the backward gives, whose memory it reads.
         tensors = {
@@ -132,7 +133,7 @@ class DifferentiableSpecialization(Specialization):
         self.read_tensors = tuple(
             tensors[at] for kind, at in self.partition.saved if kind == "input" and at in tensors
         )
-        super().__init__(trace, compile_graph(unaliased(self.partition.forward, trace), options), leaves)
+        super().__init__(trace, compile_for(trace.gpu, unaliased(self.partition.forward, trace), options), leaves)
 
     def graphs(self) -> list[CompiledGraph]:
         return [self.compiled, self.backward]
@@ -188,7 +189,7 @@ class DifferentiableSpecialization(Specialization):
     def _delivery(self, binding: Binding, sizes: Mapping[str, int]) -> Delivery:
         types = self.backward.input_types
         known = {**binding.dims, **sizes}
-        backward = Binding(
+        backward = bind(
             self.backward,
             known,
             [(slot, type_.bind(known)) for slot, type_ in enumerate(types)],

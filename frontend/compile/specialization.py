@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 
 from ..eager import writeable
-from ..generator import philox_state
+from ..generator import default_generator, device_generator
 from ..ir.interpreter import symbol_of
 from ..nn.modules.structure import structure_changes
+from ..placement import gpu_under
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.threads import get_num_threads
 from ..state import local
-from ..tensor import Storage, Tensor, data_changes, grad_accesses, wrap
+from ..tensor import Storage, Tensor, data_changes, grad_accesses, new_storages_float, wrap
 from . import pytree
 from .call import Binding, CallRecord, as_bound, fits
+from .device_call import bind, fits_device, host_values, put, put_base
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 from .trace import FromArgument, FromOutput, Trace
 from .tracer import array_type
@@ -46,6 +48,8 @@ class Specialization:
     def __init__(self, trace: Trace, compiled: CompiledGraph, leaves: Sequence[Any]):
         """`leaves`: the flattened arguments of the call that was traced."""
         self.trace = trace
+        self.gpu = trace.gpu
+        self.generator = default_generator if trace.gpu is None else device_generator(trace.gpu.index)
         self.watched = watched()
         self.compiled = compiled
         self.grad_enabled = local.grad_enabled
@@ -105,6 +109,7 @@ class Specialization:
             self.structure_version != structure_changes[0]
             or self.data_version != data_changes[0]
             or self.grad_enabled is not local.grad_enabled
+            or (new_storages_float[0] and not self._on_its_device(leaves))
         ):
             return False
         for i, requires_grad in self.tensors:
@@ -140,6 +145,8 @@ class Specialization:
                 return f"argument {names[i]} was a tensor, now {leaves[i]!r}"
             if leaves[i].requires_grad is not requires_grad:
                 return f"argument {names[i]} had requires_grad={requires_grad}"
+        if not self._on_its_device(leaves):
+            return f"the tensors were on {self.gpu or 'cpu'}, or some are elsewhere now"
         types = self.trace.graph.inputs
         bound: dict[str, int] = {}
         for slot, position in self.argument_sources:
@@ -166,6 +173,17 @@ class Specialization:
         if self.structure_version != structure_changes[0]:
             return "an attribute of a Module changed"
         return None
+
+    def _on_its_device(self, leaves: Sequence[Any]) -> bool:
+        """Whether the arguments are where the program runs; 0-d ones are taken there."""
+        for i in self.argument_positions:
+            leaf = leaves[i]
+            if not isinstance(leaf, Tensor):
+                return False
+            gpu = gpu_under(leaf)
+            if gpu is not self.gpu and (gpu is not None or leaf.ndim):
+                return False
+        return all(gpu_under(t) in (self.gpu, None) for _, t in self.tensor_sources)
 
     def refresh(self) -> None:
         """Accept the present counters: everything they stand for was checked again. Addresses are read anew."""
@@ -200,7 +218,8 @@ class Specialization:
         if binding is None or binding.threads != get_num_threads():
             return MISS
         arrays = [leaves[position]._array for position in self.argument_positions]
-        if self.random_slots and not all(fits(a, t) for a, (_, t) in zip(arrays, binding.argument_slots)):
+        fit = fits if self.gpu is None else fits_device
+        if self.random_slots and not all(fit(a, t) for a, (_, t) in zip(arrays, binding.argument_slots)):
             return MISS  # before random numbers are drawn for a call that would not run
         return self._execute(binding, arrays, leaves)
 
@@ -226,7 +245,7 @@ class Specialization:
         if result is not MISS and not self.trace.conditions:
             for (slot, position), before, used in zip(self.argument_sources, given, arrays):
                 if slot in self.output_of_slot and used is not before:
-                    np.copyto(leaves[position]._array, used)
+                    put(leaves[position], used)
         return result
 
     def _execute(self, binding: Binding, arrays: Sequence[Array], leaves: Sequence[Any]) -> Any:
@@ -237,7 +256,7 @@ class Specialization:
                 numbers[position] = get()
             if self.random_slots:
                 calls = 0 if self.trace.conditions else self.trace.random_calls
-                record.random[0], record.random[1] = philox_state(calls)
+                record.random[0], record.random[1] = self.generator.philox_state(calls)
             # Nobody has looked at a gradient since this record's were given to their owners: they may be written over.
             untouched = record.accesses == grad_accesses[0] and self.kept_tensors is not None
             owners = () if untouched else self._owners(leaves)
@@ -265,14 +284,17 @@ class Specialization:
     def _commit(self, results: Sequence[Array], leaves: Sequence[Any]) -> bool:
         """Whether every branch came out as in the trace; if so, write what the run is to write."""
         for index, condition in self.trace.conditions.items():
-            if bool(results[index].reshape(())) is not condition.outcome:
+            if bool(host_values(results[index])) is not condition.outcome:
                 return False
         if self.random_slots:
-            philox_state(self.trace.random_calls)
-        targets: dict[int, Array] = {slot: _base_array(t) for slot, t in self.tensor_sources}
-        targets.update((slot, leaves[position]._array) for slot, position in self.argument_sources)
+            self.generator.philox_state(self.trace.random_calls)
+        captured: dict[int, Array] = {slot: _base_array(t) for slot, t in self.tensor_sources}
+        given: dict[int, Tensor] = {slot: leaves[position] for slot, position in self.argument_sources}
         for output, slot in self.trace.writes.items():
-            np.copyto(writeable(targets[slot]), results[output])
+            if slot in captured:
+                put_base(captured[slot], results[output])
+            else:
+                put(given[slot], results[output])
         for output, owner in self.fresh_grads:
             tensor = leaves[owner.position] if isinstance(owner, ArgumentSource) else owner
             tensor._grad = wrap(results[output])
@@ -300,7 +322,7 @@ class Specialization:
         fixed = [(slot, _native_base(t)) for slot, t in self.tensor_sources]
         in_place = {} if self.trace.conditions else self.output_of_slot
         written = [(in_place[slot], writeable(a)) for slot, a in fixed if slot in in_place]
-        return Binding(
+        return bind(
             self.compiled,
             dims,
             arguments,

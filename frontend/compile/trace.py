@@ -17,6 +17,7 @@ from ..ir.graph import Graph, Value
 from ..ir.types import TensorType
 from ..nn.modules.paths import tracked_module_paths
 from ..nn.modules.structure import structure_version
+from ..runtime.gpu.arrays import Gpu
 from ..tensor import Storage, Tensor
 from . import pytree
 from .capture_names import Describer
@@ -66,6 +67,8 @@ class Trace:
     A trace with conditions is good for calls in which they come out the same. Nothing may be written before that is
     known: see `unaliased`.
 
+    `gpu`: where it runs; None: on the CPU.
+
     `requires_grad`: the results through which gradients may flow; `names`: of the argument leaves.
 
     `joint`: the graph with the gradients of the inputs `reached`, where the tape computed them (`tape_gradients.py`).
@@ -86,6 +89,7 @@ class Trace:
     joint: Graph | None = None
     reached: tuple[str, ...] = ()
     names: tuple[str, ...] = field(default=())
+    gpu: Gpu | None = None
 
 
 def trace_call(
@@ -255,6 +259,7 @@ def _finish(
         joint=joint,
         reached=reached,
         names=tuple(paths),
+        gpu=tracer.gpu,
     )
 
 

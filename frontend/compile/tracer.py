@@ -26,7 +26,7 @@ import numpy as np
 from ..capture import Capture
 from ..dispatch import use_backend
 from ..eager import ALIASING, EAGER
-from ..generator import philox_state
+from ..generator import default_generator, device_generator
 from ..ir import dims, dtypes
 from ..ir.builder import GraphBuilder
 from ..ir.dtypes import DType
@@ -37,6 +37,8 @@ from ..ir.ops.common import size_value
 from ..ir.types import TensorType
 from ..passes.autodiff import backward_location
 from ..passes.cse import attrs_key
+from ..placement import gpu_under, on_gpu
+from ..runtime.gpu.arrays import DeviceArray, Gpu
 from ..state import local
 from ..tape import Node
 from ..tensor import Storage, Tensor, view_of, without_array
@@ -85,6 +87,7 @@ class Tracer:
     def __init__(self, name: str, describe: Callable[[Tensor], str], arguments: Sequence[Any] = ()):
         self.builder = GraphBuilder(name)
         self.arguments = arguments
+        self.gpu = _gpu_of(arguments)  # where the graph runs; None: on the CPU
         self.bindings: dict[str, int] = {}
         self.conditions: dict[Value, Condition] = {}
         # Dims that only a run tells, and what tells them, for messages.
@@ -250,6 +253,7 @@ class Tracer:
         return self._known[value]
 
     def _input_array(self, source: Source) -> np.ndarray[Any, Any]:
+        array: Any
         if isinstance(source, ArgumentSource):
             array = self.arguments[source.position]._array
         elif isinstance(source, TensorSource):
@@ -257,9 +261,18 @@ class Tracer:
         elif isinstance(source, NumberSource):
             array = np.array(source.get(), np.float64)
         else:
-            array = np.array(philox_state(0), np.uint64).view(np.int64)
+            source_of = default_generator if self.gpu is None else device_generator(self.gpu.index)
+            array = np.array(source_of.philox_state(0), np.uint64).view(np.int64)
         assert array is not None
-        return array
+        return array.to_host() if type(array) is DeviceArray else array
+
+    def moves_between_devices(self, to: Gpu | None) -> TraceError:
+        """The error for a move of a traced tensor to another device."""
+        here, there = (str(g or "cpu") for g in (self.gpu, to))
+        return TraceError(
+            f"{user_location()}: a compiled function runs on one device; this moves a tensor from {here} to {there}. "
+            "Move tensors outside of it"
+        )
 
     def hyperparameter(self, get: Callable[[], float], name: str) -> Tensor:
         """A number read again at each call: a 0-d float64 input, one for equal getters (two optimizers have the same
@@ -283,7 +296,7 @@ class Tracer:
 
     def create_state(self, make: Callable[[], Tensor]) -> Tensor:
         """State that outlives the call (a momentum buffer) is made for real, once, outside the graph."""
-        with use_backend(EAGER):
+        with use_backend(EAGER), on_gpu(self.gpu):
             return make()
 
     def random_state(self) -> tuple[Tensor, int]:
@@ -406,6 +419,7 @@ class Tracer:
         base = storage.base_array
         assert base is not None
         path = self.describe(tensor)
+        self._place_on_device(tensor, path)
         value = self.builder.input(path, TensorType(base.shape, dtypes.from_numpy(base.dtype)))
         self.sources.append(TensorSource(tensor, path))
         traced = TracedStorage(value, len(self.sources) - 1)
@@ -414,6 +428,20 @@ class Tracer:
         if tensor.requires_grad:
             self.active.add(value)
         return traced
+
+    def _place_on_device(self, tensor: Tensor, path: str) -> None:
+        """The graph runs where its tensors are: all on one device, but for 0-d ones and what library code made."""
+        gpu = gpu_under(tensor)
+        if gpu is self.gpu:
+            return
+        if gpu is not None and self.gpu is None:
+            if any(isinstance(s, ArgumentSource) and self.arguments[s.position].ndim for s in self.sources):
+                raise RuntimeError(f"{_TWO_DEVICES}, {gpu} and cpu! (`{path}` is a captured tensor)")
+            self.gpu = gpu
+        elif tensor.ndim and not tensor._storage.floating:
+            raise RuntimeError(
+                f"{_TWO_DEVICES}, {self.gpu} and {gpu or 'cpu'}! (`{path}` is a captured tensor)"
+            )
 
     def _input(self, source: Source, type_: TensorType, name: str) -> Tensor:
         value = self.builder.input(name, type_)
@@ -483,6 +511,20 @@ class Tracer:
         for tensor, memory in self.memory_before.items():
             for name, value in zip(_MEMORY, memory):
                 setattr(tensor, name, value)
+
+
+_TWO_DEVICES = "Expected all tensors to be on the same device, but found at least two devices"
+
+
+def _gpu_of(arguments: Sequence[Any]) -> Gpu | None:
+    """The GPU on which the arguments are; RuntimeError where they are on two devices."""
+    tensors = [leaf for leaf in arguments if isinstance(leaf, Tensor)]
+    found = next((gpu for leaf in tensors if (gpu := gpu_under(leaf)) is not None), None)
+    for leaf in tensors if found is not None else ():
+        gpu = gpu_under(leaf)
+        if gpu is not found and leaf.ndim:
+            raise RuntimeError(f"{_TWO_DEVICES}, {found} and {gpu or 'cpu'}!")
+    return found
 
 
 def static_or_symbolic(shape: Sequence[int], declared: Mapping[int, dims.Expr]) -> tuple[dims.DimLike, ...]:

@@ -20,6 +20,7 @@ from ..functional_indexing import masked_scatter
 from ..inplace import overwrite
 from ..ir import dtypes
 from ..ir.dtypes import DType
+from ..placement import is_on_device
 from ..random import uniform_
 from ..tape_folded import folded
 from ..tensor import Tensor, scalar_type_name
@@ -261,9 +262,9 @@ def rrelu(
         return leaky_relu(input, (lower + upper) / 2, inplace)
 
     def compute() -> Tensor:
-        if not counter_based():
+        if not counter_based() and not is_on_device(input):
             return input * _slopes(input, lower, upper)
-        state, stream = random_call()
+        state, stream = random_call(like=input)
         attrs = {"shape": tuple(input.shape), "dtype": input.dtype, "stream": stream}
         draw: Tensor = apply(op_named("random_uniform"), (state,), attrs)
         return pointwise.where(input > 0, input, input * (draw * (upper - lower) + lower))

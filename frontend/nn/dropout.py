@@ -9,9 +9,10 @@ from typing import Any
 from ..autograd.grad_mode import no_grad
 from ..capture import counter_based
 from ..counter_draws import random_call
-from ..creation import empty, empty_like, full, ones
+from ..creation import empty_like, full, ones
 from ..dispatch import apply, op_named
 from ..inplace import overwrite
+from ..placement import is_on_device
 from ..random import bernoulli_
 from ..tensor import Tensor
 
@@ -31,9 +32,9 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     def compute() -> Tensor:
         if p == 1.0:
             return input * 0.0
-        if not counter_based():
+        if not counter_based() and not is_on_device(input):
             return input * _mask(input, p).div_(1.0 - p)
-        state, stream = random_call()
+        state, stream = random_call(like=input)
         result: Tensor = apply(
             op_named("dropout"), (input, state), {"p": float(p), "stream": stream}, "MulBackward0"
         )
@@ -51,7 +52,7 @@ def _mask(like: Tensor, p: float) -> Tensor:
 def _kept(input: Tensor, shape: tuple[Any, ...], p: float) -> Tensor:
     """1 with probability 1 - p, else 0, in the input's dtype."""
     if not counter_based():
-        return _mask(input if shape == tuple(input.shape) else empty(shape, dtype=input.dtype), p)
+        return _mask(input if shape == tuple(input.shape) else input.new_empty(shape), p)
     return dropout(full(shape, 1.0 - p, dtype=input.dtype), p)
 
 

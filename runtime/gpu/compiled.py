@@ -2,8 +2,8 @@
 
 The way is that of `compiled_graph.py`: the same passes, a lowering to the same loop IR with the GPU's schedules, PTX in
 the place of object code, the same disk cache. A run launches the program's kernels one after another on the device's
-stream. What only NumPy computes is a host call here too: the data goes to the host and back, the graph shows it as a node
-of its own, and `Gpu.host_copies` counts it.
+stream. What only NumPy computes is a host call here too: the data goes to the host and back, the graph shows it as a
+node of its own, and `Gpu.host_copies` counts it.
 """
 
 from __future__ import annotations

@@ -146,7 +146,5 @@ def _bound(
             )
 
 
-def _bound_places(
-    places: Sequence[tuple[int, DimLike]], bindings: Bindings
-) -> tuple[tuple[int, int], ...]:
+def _bound_places(places: Sequence[tuple[int, DimLike]], bindings: Bindings) -> tuple[tuple[int, int], ...]:
     return tuple((number, dims.evaluate(offset, bindings)) for number, offset in places)
