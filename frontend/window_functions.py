@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from . import promotion
@@ -52,7 +53,21 @@ def finished(window: Tensor, dtype: DType, requires_grad: bool) -> Tensor:
     return made
 
 
-def _checked(name: str, count: int, dtype: Any, layout: Any, device: Any) -> DType:
+def triangle(count: int, span: float) -> Tensor:
+    """1 - |x|, x from -1 to 1 over the span."""
+    return sub(1.0, abs(sub(div(positions(count), span / 2), 1.0)))
+
+
+def _window(
+    name: str,
+    count: int,
+    periodic: bool,
+    values: Callable[[int, float], Tensor],
+    dtype: DType | None,
+    device: Any,
+    requires_grad: bool,
+) -> Tensor:
+    """`values(count, span)` once the arguments of the window `name` are checked; up to one element, ones."""
     require_cpu(device)
     found: DType = promotion.get_default_dtype() if dtype is None else dtype
     if found.kind not in ("float", "complex"):
@@ -61,19 +76,13 @@ def _checked(name: str, count: int, dtype: Any, layout: Any, device: Any) -> DTy
         )
     if count < 0:
         raise RuntimeError(f"{name} requires non-negative window_length, got window_length={count}")
-    return found
-
-
-def _span(count: int, periodic: bool) -> float:
-    return float(count if periodic else count - 1)
-
-
-def _cosine_window(
-    name: str, count: int, periodic: bool, coefficients: Sequence[float], dtype: DType, requires_grad: bool
-) -> Tensor:
     if count <= 1:
-        return ones((count,), dtype=dtype, requires_grad=requires_grad)
-    return finished(cosine_sum(count, _span(count, periodic), coefficients), dtype, requires_grad)
+        return ones((count,), dtype=found, requires_grad=requires_grad)
+    return finished(values(count, float(count if periodic else count - 1)), found, requires_grad)
+
+
+def _cosine(*coefficients: float) -> Callable[[int, float], Tensor]:
+    return partial(cosine_sum, coefficients=coefficients)
 
 
 def hann_window(
@@ -87,8 +96,8 @@ def hann_window(
     requires_grad: bool = False,
 ) -> Tensor:
     """1/2 - 1/2 cos(2 pi n / N)."""
-    kind = _checked("hann_window", window_length, dtype, layout, device)
-    return _cosine_window("hann_window", window_length, periodic, (0.5, 0.5), kind, requires_grad)
+    values = _cosine(0.5, 0.5)
+    return _window("hann_window", window_length, periodic, values, dtype, device, requires_grad)
 
 
 def hamming_window(
@@ -104,8 +113,8 @@ def hamming_window(
     requires_grad: bool = False,
 ) -> Tensor:
     """alpha - beta cos(2 pi n / N)."""
-    kind = _checked("hamming_window", window_length, dtype, layout, device)
-    return _cosine_window("hamming_window", window_length, periodic, (alpha, beta), kind, requires_grad)
+    values = _cosine(alpha, beta)
+    return _window("hamming_window", window_length, periodic, values, dtype, device, requires_grad)
 
 
 def blackman_window(
@@ -119,8 +128,8 @@ def blackman_window(
     requires_grad: bool = False,
 ) -> Tensor:
     """0.42 - 0.5 cos(2 pi n / N) + 0.08 cos(4 pi n / N)."""
-    kind = _checked("blackman_window", window_length, dtype, layout, device)
-    return _cosine_window("blackman_window", window_length, periodic, (0.42, 0.5, 0.08), kind, requires_grad)
+    values = _cosine(0.42, 0.5, 0.08)
+    return _window("blackman_window", window_length, periodic, values, dtype, device, requires_grad)
 
 
 def bartlett_window(
@@ -134,14 +143,7 @@ def bartlett_window(
     requires_grad: bool = False,
 ) -> Tensor:
     """1 - |2 n / N - 1|: a triangle."""
-    kind = _checked("bartlett_window", window_length, dtype, layout, device)
-    if window_length <= 1:
-        return ones((window_length,), dtype=kind, requires_grad=requires_grad)
-    return finished(triangle(window_length, _span(window_length, periodic)), kind, requires_grad)
-
-
-def triangle(count: int, span: float) -> Tensor:
-    return sub(1.0, abs(sub(div(positions(count), span / 2), 1.0)))
+    return _window("bartlett_window", window_length, periodic, triangle, dtype, device, requires_grad)
 
 
 def kaiser_window(
@@ -156,10 +158,8 @@ def kaiser_window(
     requires_grad: bool = False,
 ) -> Tensor:
     """I0(beta sqrt(1 - (2 n / N - 1)^2)) / I0(beta)."""
-    kind = _checked("kaiser_window", window_length, dtype, layout, device)
-    if window_length <= 1:
-        return ones((window_length,), dtype=kind, requires_grad=requires_grad)
-    return finished(kaiser_sum(window_length, _span(window_length, periodic), beta), kind, requires_grad)
+    values = partial(kaiser_sum, beta=beta)
+    return _window("kaiser_window", window_length, periodic, values, dtype, device, requires_grad)
 
 
 def range(
