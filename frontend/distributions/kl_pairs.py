@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..functional_pointwise import where
 from ..tensor import Tensor
 from .bernoulli import Bernoulli
 from .beta import Beta
@@ -65,17 +64,32 @@ def _gamma_normalizer(q: Any) -> Tensor:
     return q.concentration.lgamma() - q.concentration * q.rate.log()
 
 
-# Beta
-
-
-@register_kl(Beta, ContinuousBernoulli)
-def _beta_continuous_bernoulli(p: Any, q: Any) -> Tensor:
-    return -p.entropy() - p.mean * q.logits - (-q.probs).log1p() - q._cont_bern_log_norm()
+# Rules that need no more of p than its moments and its entropy
 
 
 @register_kl(Beta, Exponential)
-def _beta_exponential(p: Any, q: Any) -> Tensor:
+@register_kl(ContinuousBernoulli, Exponential)
+@register_kl(Gamma, Exponential)
+def _to_exponential(p: Any, q: Any) -> Tensor:
     return -p.entropy() - q.rate.log() + q.rate * p.mean
+
+
+@register_kl(Beta, Normal)
+@register_kl(ContinuousBernoulli, Normal)
+@register_kl(Gamma, Normal)
+@register_kl(Gumbel, Normal)
+@register_kl(Laplace, Normal)
+@register_kl(Uniform, Normal)
+def _to_normal(p: Any, q: Any) -> Tensor:
+    return _from_moments_to_normal(p, q, p.mean, p.variance + p.mean.pow(2))
+
+
+@register_kl(Beta, ContinuousBernoulli)
+def _to_continuous_bernoulli(p: Any, q: Any) -> Tensor:
+    return -p.entropy() - p.mean * q.logits - (-q.probs).log1p() - q._cont_bern_log_norm()
+
+
+# Beta
 
 
 @register_kl(Beta, Gamma)
@@ -84,27 +98,12 @@ def _beta_gamma(p: Any, q: Any) -> Tensor:
     return -p.entropy() + _gamma_normalizer(q) - (q.concentration - 1) * log_mean + q.rate * p.mean
 
 
-@register_kl(Beta, Normal)
-def _beta_normal(p: Any, q: Any) -> Tensor:
-    return _from_moments_to_normal(p, q, p.mean, p.variance + p.mean.pow(2))
-
-
 @register_kl(Beta, Uniform)
 def _beta_uniform(p: Any, q: Any) -> Tensor:
     return masked(-p.entropy() + (q.high - q.low).log(), (q.low > 0) | (q.high < 1), math.inf)
 
 
 # Continuous Bernoulli
-
-
-@register_kl(ContinuousBernoulli, Exponential)
-def _continuous_bernoulli_exponential(p: Any, q: Any) -> Tensor:
-    return -p.entropy() - q.rate.log() + q.rate * p.mean
-
-
-@register_kl(ContinuousBernoulli, Normal)
-def _continuous_bernoulli_normal(p: Any, q: Any) -> Tensor:
-    return _from_moments_to_normal(p, q, p.mean, p.variance + p.mean.square())
 
 
 @register_kl(ContinuousBernoulli, Uniform)
@@ -138,11 +137,6 @@ def _exponential_normal(p: Any, q: Any) -> Tensor:
 # Gamma
 
 
-@register_kl(Gamma, Exponential)
-def _gamma_exponential(p: Any, q: Any) -> Tensor:
-    return -p.entropy() - q.rate.log() + q.rate * p.mean
-
-
 @register_kl(Gamma, Gumbel)
 def _gamma_gumbel(p: Any, q: Any) -> Tensor:
     product, shift, alpha = p.rate * q.scale, q.loc / q.scale, p.concentration
@@ -151,22 +145,7 @@ def _gamma_gumbel(p: Any, q: Any) -> Tensor:
     return start + product.log() + alpha / product + tail
 
 
-@register_kl(Gamma, Normal)
-def _gamma_normal(p: Any, q: Any) -> Tensor:
-    return _from_moments_to_normal(p, q, p.mean, p.variance + p.mean.pow(2))
-
-
-# Gumbel, Laplace, Normal
-
-
-@register_kl(Gumbel, Normal)
-def _gumbel_normal(p: Any, q: Any) -> Tensor:
-    return _from_moments_to_normal(p, q, p.mean, p.variance + p.mean.pow(2))
-
-
-@register_kl(Laplace, Normal)
-def _laplace_normal(p: Any, q: Any) -> Tensor:
-    return _from_moments_to_normal(p, q, p.mean, p.variance + p.mean.pow(2))
+# Normal
 
 
 @register_kl(Normal, Gumbel)
@@ -244,9 +223,8 @@ def _uniform_beta(p: Any, q: Any) -> Tensor:
 
 @register_kl(Uniform, ContinuousBernoulli)
 def _uniform_continuous_bernoulli(p: Any, q: Any) -> Tensor:
-    found = -p.entropy() - p.mean * q.logits - (-q.probs).log1p() - q._cont_bern_log_norm()
     # PyTorch 2.13 says infinity on these conditions, the bounds included.
-    return where((p.high >= 1) | (p.low <= 0), like(found, math.inf), found)
+    return masked(_to_continuous_bernoulli(p, q), (p.high >= 1) | (p.low <= 0), math.inf)
 
 
 @register_kl(Uniform, Exponential)
@@ -267,11 +245,6 @@ def _uniform_gumbel(p: Any, q: Any) -> Tensor:
     ratio = q.scale / (p.high - p.low)
     high, low = (p.high - q.loc) / q.scale, (p.low - q.loc) / q.scale
     return ratio.log() + 0.5 * (high + low) - ratio * ((-high).exp() - (-low).exp())
-
-
-@register_kl(Uniform, Normal)
-def _uniform_normal(p: Any, q: Any) -> Tensor:
-    return _from_moments_to_normal(p, q, p.mean, p.variance + p.mean.pow(2))
 
 
 @register_kl(Uniform, Pareto)

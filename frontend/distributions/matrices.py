@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import linalg
 from ..creation import eye
 from ..functional_shape import broadcast_shapes
@@ -69,9 +67,19 @@ def squared_norm(matrix: Tensor) -> Tensor:
     return matrix.pow(2).sum((-2, -1))
 
 
-def check_one_matrix(rank_error: type[Exception], text: str, *given: Any) -> None:
-    if sum(matrix is not None for matrix in given) != 1:
-        raise rank_error(text)
+def the_given(error: type[Exception], **matrices: Tensor | None) -> tuple[str, Tensor]:
+    """The name and the value of the one matrix that a user gave; `error` when it is not one."""
+    found = [(name, matrix) for name, matrix in matrices.items() if matrix is not None]
+    if len(found) != 1:
+        raise error("Exactly one of covariance_matrix or precision_matrix or scale_tril may be specified.")
+    return found[0]
+
+
+def factor_of(name: str, matrix: Tensor) -> Tensor:
+    """The Cholesky factor of the covariance, from the matrix of that name."""
+    if name == "scale_tril":
+        return matrix
+    return cholesky(matrix) if name == "covariance_matrix" else precision_to_scale_tril(matrix)
 
 
 # Low rank plus diagonal: covariance W W^T + D

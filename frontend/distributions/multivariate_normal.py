@@ -12,11 +12,11 @@ from . import constraints
 from .distribution import Distribution
 from .matrices import (
     batch_mv,
-    cholesky,
+    factor_of,
     inverse_of_product,
     log_diagonal,
     mahalanobis,
-    precision_to_scale_tril,
+    the_given,
 )
 from .utils import lazy_property, standard_normal
 
@@ -43,17 +43,12 @@ class MultivariateNormal(Distribution):
     ):
         if loc.dim() < 1:
             raise ValueError("loc must be at least one-dimensional.")
-        given = {
-            "scale_tril": scale_tril,
-            "covariance_matrix": covariance_matrix,
-            "precision_matrix": precision_matrix,
-        }
-        found = {name: matrix for name, matrix in given.items() if matrix is not None}
-        if len(found) != 1:
-            raise ValueError(
-                "Exactly one of covariance_matrix or precision_matrix or scale_tril may be specified."
-            )
-        ((name, matrix),) = found.items()
+        name, matrix = the_given(
+            ValueError,
+            covariance_matrix=covariance_matrix,
+            precision_matrix=precision_matrix,
+            scale_tril=scale_tril,
+        )
         if matrix.dim() < 2:
             kind = "scale_tril matrix" if name == "scale_tril" else name
             raise ValueError(
@@ -63,7 +58,7 @@ class MultivariateNormal(Distribution):
         self.__dict__[name] = matrix.expand((*batch, -1, -1))
         self.loc = loc.expand((*batch, -1))
         super().__init__(batch, self.loc.shape[-1:], validate_args=validate_args)
-        self._unbroadcasted_scale_tril = _factor(name, matrix)
+        self._unbroadcasted_scale_tril = factor_of(name, matrix)
 
     def expand(self, batch_shape: Sequence[Any], _instance: Any = None) -> Any:
         names = ("loc", "covariance_matrix", "scale_tril", "precision_matrix")
@@ -114,12 +109,6 @@ class MultivariateNormal(Distribution):
         half = log_diagonal(self._unbroadcasted_scale_tril)
         found = 0.5 * self._event_shape[0] * (1.0 + math.log(2 * math.pi)) + half
         return found.expand(self._batch_shape) if self._batch_shape else found
-
-
-def _factor(name: str, matrix: Tensor) -> Tensor:
-    if name == "scale_tril":
-        return matrix
-    return cholesky(matrix) if name == "covariance_matrix" else precision_to_scale_tril(matrix)
 
 
 __all__ = ["MultivariateNormal"]

@@ -10,6 +10,7 @@ from ..nn.functional import logsigmoid, pad, softplus
 from ..tensor import Tensor
 from . import constraints
 from .elementwise_transforms import clipped_sigmoid
+from .matrices import on_diagonal
 from .transform import PlainTransform, Transform
 from .utils import eps_of, size_of, tiny_of, tril_matrix_to_vec, vec_to_tril_matrix
 
@@ -167,11 +168,6 @@ class CorrCholeskyTransform(Transform):
         return shape[:-2] + (shape[-1] * (shape[-1] - 1) // 2,)
 
 
-def _on_diagonal(values: Tensor) -> Tensor:
-    """Vectors as diagonal matrices."""
-    return values.unsqueeze(-1) * eye(values.shape[-1], dtype=values.dtype)
-
-
 class LowerCholeskyTransform(PlainTransform):
     """A matrix to the lower triangle of it, with the exponential of its diagonal."""
 
@@ -179,10 +175,10 @@ class LowerCholeskyTransform(PlainTransform):
     codomain = constraints.lower_cholesky
 
     def _call(self, x: Any) -> Any:
-        return x.tril(-1) + _on_diagonal(x.diagonal(dim1=-2, dim2=-1).exp())
+        return x.tril(-1) + on_diagonal(x.diagonal(dim1=-2, dim2=-1).exp())
 
     def _inverse(self, y: Any) -> Any:
-        return y.tril(-1) + _on_diagonal(y.diagonal(dim1=-2, dim2=-1).log())
+        return y.tril(-1) + on_diagonal(y.diagonal(dim1=-2, dim2=-1).log())
 
 
 class PositiveDefiniteTransform(PlainTransform):

@@ -18,12 +18,13 @@ from .chi2 import Chi2
 from .exp_family import ExponentialFamily
 from .matrices import (
     cholesky,
+    factor_of,
     inverse_of_product,
     log_diagonal,
     on_diagonal,
-    precision_to_scale_tril,
     solve_lower,
     squared_norm,
+    the_given,
 )
 from .utils import eps_of, is_number, lazy_property, masked, size_of, vec_to_tril_matrix
 
@@ -55,17 +56,12 @@ class Wishart(ExponentialFamily):
         scale_tril: Tensor | None = None,
         validate_args: bool | None = None,
     ):
-        given = {
-            "covariance_matrix": covariance_matrix,
-            "precision_matrix": precision_matrix,
-            "scale_tril": scale_tril,
-        }
-        found = {name: matrix for name, matrix in given.items() if matrix is not None}
-        if len(found) != 1:
-            raise AssertionError(
-                "Exactly one of covariance_matrix or precision_matrix or scale_tril may be specified."
-            )
-        ((name, matrix),) = found.items()
+        name, matrix = the_given(
+            AssertionError,
+            covariance_matrix=covariance_matrix,
+            precision_matrix=precision_matrix,
+            scale_tril=scale_tril,
+        )
         if matrix.dim() < 2:
             raise ValueError(
                 "scale_tril must be at least two-dimensional, with optional leading batch dimensions"
@@ -87,11 +83,7 @@ class Wishart(ExponentialFamily):
                 )
         self.__dict__[name] = matrix.expand((*batch, -1, -1))
         super().__init__(batch, matrix.shape[-2:], validate_args=validate_args)
-        if name == "scale_tril":
-            factor = matrix
-        else:
-            factor = cholesky(matrix) if name == "covariance_matrix" else precision_to_scale_tril(matrix)
-        self._set_factor(factor)
+        self._set_factor(factor_of(name, matrix))
 
     def _set_factor(self, factor: Tensor) -> None:
         self._unbroadcasted_scale_tril = factor
