@@ -64,12 +64,15 @@ class Adafactor(PerParameter):
             state["variance"] = zeros_like(param)
         return state
 
+    def _update_group(self, group: Group, numbers: Numbers, flags: dict[str, bool]) -> None:
+        super()._update_group(group, numbers, {**flags, "own_floor": numbers.missing("eps", 0)})
+
     def update(
         self, param: Tensor, grad: Tensor, state: dict[str, Tensor], numbers: Numbers, flags: dict[str, bool]
     ) -> None:
         count = advance(state["step"])
         share = count ** numbers("beta2_decay")
-        lr, floor = numbers("lr"), self._floor(param, numbers)
+        lr, floor = numbers("lr"), _own_floor(param) if flags["own_floor"] else numbers("eps", 0)
         rate = _largest(_root_mean_square(param), numbers("eps", 1)) * _smallest(lr, count**-0.5)
         if flags["weight_decay"]:
             param.mul_(1.0 - lr * numbers("weight_decay"))
@@ -85,11 +88,9 @@ class Adafactor(PerParameter):
         excess = _largest(_root_mean_square(change) / numbers("d"), 1.0)
         param.sub_(change * (rate / excess))
 
-    def _floor(self, param: Tensor, numbers: Numbers) -> Any:
-        for group in self.param_groups:
-            if group["eps"][0] is None and any(p is param for p in group["params"]):
-                return float(ml_dtypes.finfo(param.dtype.numpy).eps)
-        return numbers("eps", 0)
+
+def _own_floor(param: Tensor) -> float:
+    return float(ml_dtypes.finfo(param.dtype.numpy).eps)
 
 
 def _root_mean_square(values: Tensor) -> Any:

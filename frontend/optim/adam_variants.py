@@ -12,6 +12,13 @@ from .optimizer import Group
 from .per_parameter import Numbers, PerParameter, advance, check, check_betas, check_lr, new_step
 
 
+def _check(lr: float | Tensor, eps: float, betas: tuple[float, float], weight_decay: float) -> None:
+    check_lr(lr)
+    check(eps, "epsilon", eps >= 0.0)
+    check_betas(betas)
+    check(weight_decay, "weight_decay", weight_decay >= 0.0)
+
+
 def _moments(param: Tensor) -> dict[str, Tensor]:
     return {"step": new_step(), "exp_avg": zeros_like(param), "exp_avg_sq": zeros_like(param)}
 
@@ -40,10 +47,7 @@ class Adamax(PerParameter):
         differentiable: bool = False,
         capturable: bool = False,
     ):
-        check_lr(lr)
-        check(eps, "epsilon", eps >= 0.0)
-        check_betas(betas)
-        check(weight_decay, "weight_decay", weight_decay >= 0.0)
+        _check(lr, eps, betas, weight_decay)
         super().__init__(params, {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "foreach": foreach,
             "maximize": maximize, "differentiable": differentiable, "capturable": capturable,
@@ -81,10 +85,7 @@ class NAdam(PerParameter):
         capturable: bool = False,
         differentiable: bool = False,
     ):
-        check_lr(lr)
-        check(eps, "epsilon", eps >= 0.0)
-        check_betas(betas)
-        check(weight_decay, "weight_decay", weight_decay >= 0.0)
+        _check(lr, eps, betas, weight_decay)
         check(momentum_decay, "momentum_decay", momentum_decay >= 0.0)
         super().__init__(params, {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "momentum_decay": momentum_decay,
@@ -135,10 +136,7 @@ class RAdam(PerParameter):
         capturable: bool = False,
         differentiable: bool = False,
     ):
-        check_lr(lr)
-        check(eps, "epsilon", eps >= 0.0)
-        check_betas(betas)
-        check(weight_decay, "weight_decay", weight_decay >= 0.0)
+        _check(lr, eps, betas, weight_decay)
         super().__init__(params, {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize,
             "foreach": foreach, "capturable": capturable, "decoupled_weight_decay": decoupled_weight_decay,

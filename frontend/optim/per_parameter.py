@@ -25,6 +25,11 @@ class Numbers:
     def __call__(self, key: str, index: int | None = None) -> Any:
         return self._reader.number(key if index is None else f"{key}{index}", _entry(key, index))
 
+    def missing(self, key: str, index: int) -> bool:
+        """Whether the entry is None; compiled code is made for the answer."""
+        (found,) = self._reader.structure(_is_none(key, index), f"{key}{index} is None")
+        return bool(found)
+
     def constants(self, *keys: str) -> tuple[Any, ...]:
         """Entries that decide which code runs; compiled code is made for their values."""
         return self._reader.structure(_entries(keys), ", ".join(keys))
@@ -40,6 +45,11 @@ class Numbers:
 @cache
 def _entry(key: str, index: int | None) -> Callable[[Group], Any]:
     return (lambda group: group[key]) if index is None else (lambda group: group[key][index])
+
+
+@cache
+def _is_none(key: str, index: int) -> Callable[[Group], tuple[bool]]:
+    return lambda group: (group[key][index] is None,)
 
 
 @cache

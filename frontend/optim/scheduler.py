@@ -120,17 +120,17 @@ class LRScheduler:
 
     def _update(self, epoch: int | None) -> None:
         """Set the rates of the next epoch, or of the given one."""
-        self._get_lr_called_within_step = True
-        try:
-            if epoch is None:
-                self.last_epoch += 1
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        self._set_rates(None if epoch is None else self._closed_form())
+
+    def _set_rates(self, rates: list[float] | None = None) -> None:
+        """Give the groups these rates; None: what `get_lr` says."""
+        if rates is None:
+            self._get_lr_called_within_step = True
+            try:
                 rates = self.get_lr()
-            else:
-                self.last_epoch = epoch
-                closed = self._closed_form()
-                rates = self.get_lr() if closed is None else closed
-        finally:
-            self._get_lr_called_within_step = False
+            finally:
+                self._get_lr_called_within_step = False
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             set_rate(group, rate)
         self._last_lr = self._current()
