@@ -350,6 +350,8 @@ class _Form:
     def _walk(self, t: DimLike, bound: dict[str, DimLike], step) -> tuple[Stmt, ...]:  # type: ignore[no-untyped-def]
         """`step(bindings, u)` at every element of the row that is this thread's; `u` counts neighbours."""
         shape, names = self.shape, self.names
+        if self.length == 0:
+            return ()
         if not self.rows.reduced:
             return tuple(step({**bound, self.slot: 0, self.owner: t}, 0))
         _, lane = self._place(t)

@@ -17,6 +17,7 @@ from ..loops.nodes import Buffer, Held, HostCall, Launch, Program
 from ..target import GpuTarget, Target
 from .context import Args, LowerContext, LowerOptions
 from .copies import copy_buffer
+from .dim_names import hidden, shown
 from .finite import check_group
 from .inplace import reads_before_writing
 from .kinds import lowering_of
@@ -38,6 +39,7 @@ def lower_graph(
 
     `Program.outputs[i]` is the input's own buffer where output i is tied to an input.
     """
+    graph, names = hidden(graph)
     ctx = LowerContext(target, schedules, options)
     inputs = {v: Buffer(ctx.fresh(v.name), v.type.dtype, v.type.shape) for v in graph.inputs}
     buffers = dict(inputs)
@@ -45,7 +47,7 @@ def lower_graph(
         if value not in buffers:
             buffers[value] = Buffer(ctx.fresh(value.name), value.type.dtype, value.type.shape)
     lower_nodes(ctx, graph, buffers)
-    return _Placement(ctx, graph, inputs, buffers).program()
+    return shown(_Placement(ctx, graph, inputs, buffers).program(), names)
 
 
 def lower_nodes(ctx: LowerContext, graph: Graph, buffers: dict[Value, Buffer]) -> None:
