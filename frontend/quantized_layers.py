@@ -1,0 +1,137 @@
+"""Layers with short weights, made from float ones by `optimize_for_inference`.
+
+An int8 weight has a scale for each output channel, the largest element divided by 127, symmetric around 0 (Jacob et
+al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only inference"). With
+float activations the weight is widened where it is used; `dynamic` also rounds each row of activations to 255
+steps, found from that row, and the products are those of integers.
+"""
+
+from __future__ import annotations
+
+from .autograd.grad_mode import no_grad
+from .creation import full_like
+from .functional_pointwise import where
+from .ir.dtypes import bf16, f32, i8
+from .nn import functional as F
+from .nn.modules.conv import _ConvNd
+from .nn.modules.linear import Linear
+from .nn.modules.module import Module
+from .nn.modules.sparse import Embedding
+from .tensor import Tensor
+
+_STEPS = 127
+
+
+def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(int8 weight, scale [channels]): scale * weight is near what was given; the channels are dim 0."""
+    with no_grad():
+        flat = weight.detach().to(f32).flatten(1)
+        scale = flat.abs().amax(1) / _STEPS
+        scale = where(scale == 0, full_like(scale, 1.0), scale)
+        steps = (flat / scale.unsqueeze(1)).round().clamp(-_STEPS, _STEPS)
+        return steps.to(i8).reshape(weight.shape), scale
+
+
+def rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row (the last dim) as whole numbers from -127 to 127, which stay floats, and the rows' scales."""
+    largest = x.abs().amax(-1, keepdim=True)
+    scale = where(largest == 0, full_like(largest, 1.0), largest / _STEPS)
+    return (x / scale).round(), scale
+
+
+class Int8Linear(Module):
+    """A linear layer of int8 weights. Of one row it is one sum for each output, which reads the int8 weight only;
+    of several it widens the weight first."""
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layer: Linear, dynamic: bool = False):
+        super().__init__()
+        self.in_features, self.out_features, self.dynamic = layer.in_features, layer.out_features, dynamic
+        weight, scale = quantized(layer.weight)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
+
+    def forward(self, input: Tensor) -> Tensor:
+        x, rows = rounded_rows(input) if self.dynamic else (input, None)
+        one_row = all(isinstance(n, int) and n == 1 for n in x.shape[:-1])
+        wide = self.weight.to(x.dtype)
+        y = (x.unsqueeze(-2) * wide).sum(-1) if one_row else F.linear(x, wide)
+        y = y * self.scale if rows is None else y * (rows * self.scale)
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        kind = ", activations=int8" if self.dynamic else ""
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}{kind}"
+
+
+class BFloat16Linear(Module):
+    """A linear layer in bfloat16, the result in the input's dtype."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layer: Linear):
+        super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.register_buffer("weight", layer.weight.detach().to(bf16))
+        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
+
+    def forward(self, input: Tensor) -> Tensor:
+        y = F.linear(input.to(bf16), self.weight).to(input.dtype)
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        )
+
+
+class ShortEmbedding(Module):
+    """An embedding whose rows are int8 with a scale each, or bfloat16; what comes out is float32."""
+
+    weight: Tensor
+    scale: Tensor | None
+
+    def __init__(self, layer: Embedding, int8: bool):
+        super().__init__()
+        weight, scale = quantized(layer.weight) if int8 else (layer.weight.detach().to(bf16), None)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows = F.embedding(input, self.weight).to(f32)
+        return rows if self.scale is None else rows * self.scale[input].unsqueeze(-1)
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, [*self.weight.shape, self.weight.dtype]))
+
+
+class ShortConv(Module):
+    """A convolution whose weight is stored as int8 with a scale for each output channel, or as bfloat16, and
+    widened where it is used; the layer, which does the rest, is kept without them."""
+
+    weight: Tensor
+    scale: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, layer: _ConvNd, int8: bool):
+        super().__init__()
+        weight, scale = quantized(layer.weight) if int8 else (layer.weight.detach().to(bf16), None)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
+        layer.weight = layer.bias = None  # type: ignore[assignment]
+        self.layer = layer
+
+    def forward(self, input: Tensor) -> Tensor:
+        wide = self.weight.to(input.dtype)
+        if self.scale is not None:
+            wide = wide * self.scale.reshape(-1, *(1,) * (wide.ndim - 1))
+        return self.layer._conv_forward(input, wide, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"weight={self.weight.dtype}"

@@ -1,0 +1,151 @@
+"""`optimize_for_inference`: what it folds and replaces, what it leaves, and the error it reports."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import vitrify as torch
+import vitrify.nn as nn
+import vitrify.nn.functional as F
+
+
+def r(*shape: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32))
+
+
+def trained(net: nn.Module, *shape: int) -> nn.Module:
+    """With statistics and weights in its batch norms that do something."""
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    with torch.no_grad():
+        for _ in range(3):
+            net.train()(r(*shape))
+    return net.eval()
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 4, 3, padding=1)
+        self.second_norm = nn.BatchNorm2d(4, affine=False)
+        self.shared_norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout2d()
+
+    def forward(self, x):
+        x = F.relu(self.first_norm(self.first(x)))
+        y = self.second(x)
+        y = self.second_norm(y) + y  # what the convolution gives is read twice: stays
+        y = self.shared_norm(y)
+        return self.drop(self.shared_norm(y))
+
+
+@pytest.mark.parametrize(
+    "make, shape, folded",
+    [
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()), (2, 3, 6, 6), {"1": "0"}),
+        (lambda: nn.Sequential(nn.Conv1d(4, 6, 3, groups=2), nn.BatchNorm1d(6)), (2, 4, 6), {"1": "0"}),
+        (lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 3, stride=2), nn.BatchNorm2d(4)), (2, 3, 4, 4), {"1": "0"}),
+        (lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh()), (5, 3), {"1": "0"}),
+        (lambda: nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4)), (5, 3), {}),
+        (Residual, (2, 4, 5, 5), {"first_norm": "first"}),
+    ],
+    ids=["conv", "groups", "transposed", "linear", "before", "residual"],
+)  # fmt: skip
+def test_batch_norms_are_folded(make, shape, folded):
+    net = trained(make(), *shape)
+    x = r(*shape)
+    fast = torch.optimize_for_inference(net, x)
+    assert fast.optimization.folded == folded
+    with torch.no_grad():
+        wanted = net(x).numpy()
+        np.testing.assert_allclose(fast(x).numpy(), wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(torch.compile(fast)(x).numpy(), wanted, rtol=1e-4, atol=1e-5)
+    assert fast.optimization.errors[0].largest < 1e-5
+    assert not any(p.requires_grad for p in fast.parameters()) and not fast.training
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(50, 32)
+        self.tied = nn.Embedding(50, 32)
+        self.inner = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32, bias=False))
+        self.lstm = nn.LSTM(32, 32, batch_first=True)
+
+    def forward(self, tokens):
+        x = self.words(tokens) + self.tied(tokens)
+        return self.lstm(self.inner(x))[0][:, -1] @ self.tied.weight.T
+
+
+@pytest.mark.parametrize("options, worst", [({"precision": "bf16"}, 0.02), ({"precision": "int8"}, 0.03),
+                                            ({"precision": "int8", "activations": "int8"}, 0.04)],
+                         ids=["bf16", "int8", "dynamic"])  # fmt: skip
+def test_short_weights(options, worst):
+    torch.manual_seed(0)
+    net = Words().eval()
+    samples = [(torch.tensor([[3, 5, 7]]),), (torch.tensor([[1, 2, 3, 4], [5, 6, 7, 49]]),)]
+    fast = torch.optimize_for_inference(net, samples, **options)
+    found = fast.optimization
+    assert set(found.replaced) == {"words", "inner.0", "inner.2"} and found.samples == 2
+    assert found.left == {
+        "tied": "its weight is also read in the model itself", "lstm": "there is no short form of LSTM",
+    }  # fmt: skip
+    (error,) = found.errors
+    assert 0 < error.relative < worst
+    with torch.no_grad():
+        largest = max(float((fast(*s) - net(*s)).abs().max()) for s in samples)
+        assert largest == pytest.approx(error.largest)
+        for sample in samples:
+            np.testing.assert_allclose(
+                torch.compile(fast)(*sample).numpy(), fast(*sample).numpy(), rtol=2e-2, atol=2e-3
+            )
+    stored = 4 if options["precision"] == "int8" else 2
+    assert fast.inner[0].weight.element_size() * stored == 4
+    assert found.bytes_after < found.bytes_before
+    text = str(found)
+    assert (
+        "left                lstm: there is no short form of LSTM" in text
+        and "measured on         2 calls" in text
+    )
+
+
+def test_one_row_and_several_agree():
+    layer = nn.Linear(20, 6)
+    fast = torch.optimize_for_inference(layer, r(1, 20), precision="int8")[0]
+    rows = r(5, 20)
+    with torch.no_grad():
+        one_by_one = torch.cat([fast(row[None]) for row in rows])
+        np.testing.assert_allclose(fast(rows).numpy(), one_by_one.numpy(), rtol=1e-5, atol=1e-6)
+        assert fast(rows[0]).shape == (6,)
+        assert float((fast(rows) - layer(rows)).abs().max()) < 0.05
+
+
+def test_convolutions_store_short_weights_and_state_dicts_load(tmp_path):
+    net = trained(nn.Sequential(nn.Conv2d(3, 8, 3, padding="same"), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
+                                nn.Linear(512, 4)), 2, 3, 8, 8)  # fmt: skip
+    x = r(2, 3, 8, 8)
+    fast = torch.optimize_for_inference(net, x, precision="int8")
+    assert fast.optimization.folded == {"1": "0"} and fast.optimization.errors[0].relative < 0.02
+    torch.save(fast.state_dict(), tmp_path / "small.pt")
+    assert (tmp_path / "small.pt").stat().st_size < 8000  # 2.3 kB of weights
+    nn.init.zeros_(net[4].weight)
+    other = torch.optimize_for_inference(net, x, precision="int8")
+    other.load_state_dict(torch.load(tmp_path / "small.pt"))
+    with torch.no_grad():
+        assert torch.equal(other(x), fast(x))
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="there are fp32, bf16, int8"):
+        torch.optimize_for_inference(nn.Identity(), r(1), precision="int4")
+    with pytest.raises(ValueError, match="activations='int8'"):
+        torch.optimize_for_inference(nn.Identity(), r(1), activations="int8")
+    with pytest.raises(ValueError, match="at least one sample"):
+        torch.optimize_for_inference(nn.Identity(), [])
+    with pytest.raises(TypeError, match="takes a Module, got function"):
+        torch.optimize_for_inference(lambda x: x, r(1))
