@@ -76,11 +76,11 @@ def _cast(value: Any, dtype: DType) -> Any:
 
 def _cast_tensor(value: Tensor, dtype: DType) -> Tensor:
     settings = state()
-    # Compiled code needs no cache: equal conversions are one node.
+    # While a function is traced, regions in it have a cache; one around it would outlive the trace.
     weight = (
         settings.cache_enabled
         and local.grad_enabled
-        and local.backend.capture is None
+        and (local.backend.capture is None or settings.traced == settings.nesting)
         and value.requires_grad
         and value.dtype is dtypes.f32
         and value._base is None

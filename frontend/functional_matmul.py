@@ -4,6 +4,7 @@ has.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from . import dispatch
@@ -14,10 +15,10 @@ from .functional_arithmetic import add, mul, sub
 from .functional_pointwise import where
 from .functional_reductions import sum
 from .functional_shape import expand, reshape, unsqueeze
+from .half_precision import in_float32
 from .inplace import finish
 from .ir import dtypes
 from .ir.dims import product
-from .promotion import convert
 from .tape_folded import folded
 from .tensor import Tensor
 from .vector_norms import p_norm
@@ -148,16 +149,18 @@ def addmm(
         return finish(apply(_ADDMM, (input, mat1, mat2)), out, "addmm")
 
     def compute() -> Tensor:
-        return _weighted(input, beta, mm(mat1, mat2), alpha)
+        return _weighted(input, beta, mm, mat1, mat2, alpha)
 
     return finish(folded("AddmmBackward0", (input, mat1, mat2), compute), out, "addmm")
 
 
-_NARROW = (dtypes.f16, dtypes.bf16)
-
-
-def _weighted(input: Tensor, beta: Any, product: Tensor, alpha: Any) -> Tensor:
-    """beta * input + alpha * product. With beta 0 not even a NaN of the input counts; its gradient is 0."""
+@in_float32
+def _weighted(
+    input: Tensor, beta: Any, multiply: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, alpha: Any
+) -> Tensor:
+    """beta * input + alpha * the product of a and b. With beta 0 not even a NaN of the input counts; its gradient is
+    0."""
+    product = multiply(a, b)
     scaled = product if alpha == 1 else mul(product, alpha)
     if beta == 0:
         return where(dispatch.constant(False, dtypes.bool_), input, scaled)
@@ -174,13 +177,10 @@ def baddbmm(
     alpha: Any = 1,
     out: Tensor | None = None,
 ) -> Tensor:
-    """beta * input + alpha * batch1 @ batch2; of narrow floats rounded once."""
+    """beta * input + alpha * batch1 @ batch2."""
 
     def compute() -> Tensor:
-        if input.dtype in _NARROW and batch1.dtype is input.dtype and batch2.dtype is input.dtype:
-            wide = [convert(t, dtypes.f32) for t in (input, batch1, batch2)]
-            return convert(_weighted(wide[0], beta, bmm(wide[1], wide[2]), alpha), input.dtype)
-        return _weighted(input, beta, bmm(batch1, batch2), alpha)
+        return _weighted(input, beta, bmm, batch1, batch2, alpha)
 
     return finish(folded("BaddbmmBackward0", (input, batch1, batch2), compute), out, "baddbmm")
 
@@ -192,7 +192,7 @@ def addmv(
     """beta * input + alpha * mat @ vec."""
 
     def compute() -> Tensor:
-        return _weighted(input, beta, mv(mat, vec), alpha)
+        return _weighted(input, beta, mv, mat, vec, alpha)
 
     return finish(folded("AddmvBackward0", (input, mat, vec), compute), out, "addmv")
 

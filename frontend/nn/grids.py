@@ -166,11 +166,12 @@ def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, corners: bool
     for n in places[1:]:
         count = count * n
     flat = input.reshape(batch, channels, *([sizes[0] * sizes[1] * (sizes[2] if rank == 3 else 1)]))
-    # Per spatial dim of the input, in its order: where in pixels, [n, places].
-    pixels = []
-    for axis, size in enumerate(sizes):
-        where = grid[..., rank - 1 - axis].reshape(batch, count)
-        pixels.append((where + 1) * ((size - 1) / 2) if corners else ((where + 1) * size - 1) / 2)
+    # Per spatial dim of the input, in its order: where, of [-1, 1] and in pixels, [n, places].
+    given = [grid[..., rank - 1 - axis].reshape(batch, count) for axis in range(rank)]
+    pixels = [
+        (where + 1) * ((size - 1) / 2) if corners else ((where + 1) * size - 1) / 2
+        for where, size in zip(given, sizes)
+    ]
 
     def at(position: Sequence[Tensor]) -> Tensor:
         """The input's elements at whole positions, [n, c, places]; zeros outside."""
@@ -197,7 +198,13 @@ def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, corners: bool
     elif mode == "bilinear":
         result = _linear([padded(where, size) for where, size in zip(pixels, sizes)], at)
     else:
-        result = _cubic(pixels, sizes, padded, at)
+        low = [where.detach().floor() for where in pixels]
+        # How far beyond: the pixel less its floor, but not rounded at the size of the pixel.
+        beyond = [
+            where * ((size - corners) / 2) - (floor - (size - 1) / 2)
+            for where, size, floor in zip(given, sizes, low)
+        ]
+        result = _cubic(low, beyond, sizes, padded, at)
     return result.reshape(batch, channels, *places)
 
 
@@ -217,13 +224,13 @@ def _linear(pixels: Sequence[Tensor], at: Callable[[Sequence[Tensor]], Tensor]) 
 
 
 def _cubic(
-    pixels: Sequence[Tensor],
+    low: Sequence[Tensor],
+    beyond: Sequence[Tensor],
     sizes: Sequence[int],
     padded: Callable[[Tensor, int], Tensor],
     at: Callable[[Sequence[Tensor]], Tensor],
 ) -> Tensor:
-    low = [where.detach().floor() for where in pixels]
-    weights = [cubic_weights(where - floor) for where, floor in zip(pixels, low)]
+    weights = [cubic_weights(part) for part in beyond]
     rows = []
     for i in range(4):
         row: Tensor | None = None
@@ -242,10 +249,9 @@ def cubic_weights(t: Tensor) -> list[Tensor]:
     def near(d: Tensor) -> Tensor:
         return ((_CUBIC + 2) * d - (_CUBIC + 3)) * d * d + 1
 
-    def far(d: Tensor) -> Tensor:
-        return ((_CUBIC * d - 5 * _CUBIC) * d + 8 * _CUBIC) * d - 4 * _CUBIC
-
-    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
+    # (d**3 - 5 d**2 + 8 d - 4) at the distance d = 1 + u, by its zeros: as a sum it loses three digits.
+    rest = 1 - t
+    return [t * rest * rest * _CUBIC, near(t), near(rest), rest * t * t * _CUBIC]
 
 
 def _padded(where: Tensor, size: int, padding: str, corners: bool) -> Tensor:
