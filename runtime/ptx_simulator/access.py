@@ -217,11 +217,15 @@ def begin_copy(f: Frame, item: Instruction, addresses: Array, nbytes: int) -> No
         shadow.copying = np.zeros(shadow.writers.shape, np.bool_)
     for cells in shadow.granules(positions.astype(np.int64), nbytes):
         _check_copying(f, item, shadow, cells, addresses)
-        _, racing_reads = shadow.write(cells, f.tags())
-        if f.batch.launch.check_races and racing_reads.any():
-            lane = int(np.flatnonzero(racing_reads)[0])
-            who = tag_thread(int(shadow.readers[cells][lane]))
-            raise _race(f, item, "shared", None, lane, addresses, f"{who} read it, with no barrier between")
+        writers = shadow.writers[cells]
+        racing_writes, racing_reads = shadow.write(cells, f.tags())
+        racing = racing_reads | racing_writes
+        if f.batch.launch.check_races and racing.any():
+            lane = int(np.flatnonzero(racing)[0])
+            wrote = bool(racing_writes[lane])
+            who = tag_thread(int((writers if wrote else shadow.readers[cells])[lane]))
+            how = f"{who} {'wrote' if wrote else 'read'} it, with no barrier between"
+            raise _race(f, item, "shared", None, lane, addresses, how)
     for cells in shadow.granules(positions.astype(np.int64), nbytes):
         shadow.copying[cells] = True
 

@@ -47,6 +47,8 @@ class Barriers:
         self.expected = np.zeros((batch.slots, NAMED), np.int64)  # as given; 0 for all threads
         self.generation = np.zeros((batch.slots, NAMED), np.int64)
         self.waiting: list[Waiting] = []
+        # Parts of warps at an aligned barrier, and how to ask again once the others have exited.
+        self.torn: list[tuple[Frame, Callable[[], bool]]] = []
         self.passed = 0  # completions, of any barrier
 
     def arrive(
@@ -64,8 +66,9 @@ class Barriers:
             batch.interval += np.uint64(1)
             self.passed += 1
             return frame.go(following)
-        if aligned:
-            self._check_warps(frame, item)
+        if aligned and self._torn_warp(frame) is not None:
+            self.torn.append((frame, lambda: self._arrive_late(frame, item, number, count, waits, following)))
+            return False
         slots, counts = np.unique(frame.slots, return_counts=True)
         self.expected[slots, number] = count
         goals = self.generation[slots, number] + 1
@@ -91,6 +94,10 @@ class Barriers:
 
     def resolve(self) -> bool:
         """Let go on who can, when no frame runs; False if nobody waits. DivergentBarrier if nobody can go on."""
+        if self.torn:
+            torn, self.torn = self.torn, []
+            self.batch.ready.extend(frame for frame, arrive in torn if arrive())
+            return True
         if not self.waiting:
             return False
         for wait in self.waiting:  # threads that exited are expected no more
@@ -130,27 +137,39 @@ class Barriers:
         self.waiting.append(moved)
         return moved
 
-    def _check_warps(self, frame: Frame, item: Instruction) -> None:
-        if frame.is_whole:
-            return
-        batch = self.batch
-        per_block = -(-batch.threads // 32)
-        here = np.bincount(frame.slots * per_block + frame.threads // 32, minlength=batch.slots * per_block)
-        lanes = np.flatnonzero(batch.alive)
-        alive = np.bincount(
-            lanes // batch.threads * per_block + lanes % batch.threads // 32,
-            minlength=batch.slots * per_block,
-        )
-        torn = np.flatnonzero((here > 0) & (here < alive))
-        if len(torn):
-            lane = int(np.flatnonzero(frame.slots * per_block + frame.threads // 32 == torn[0])[0])
+    def _arrive_late(
+        self, frame: Frame, item: Instruction, number: int, count: int, waits: bool, following: int
+    ) -> bool:
+        torn = self._torn_warp(frame)
+        if torn is not None:
+            warp, here, alive = torn
+            lane = int(np.flatnonzero(frame.slots * self._warps + frame.threads // 32 == warp)[0])
             raise frame.fault(
                 DivergentBarrier,
                 lane,
                 item,
-                f"divergent barrier: {here[torn[0]]} of the {alive[torn[0]]} threads of warp {torn[0] % per_block} "
-                "reach it, the others are elsewhere",
+                f"divergent barrier: {here} of the {alive} threads of warp {warp % self._warps} reach it, the others are "
+                "elsewhere",
             )
+        return self.arrive(frame, item, number, count, waits, True, following)
+
+    @property
+    def _warps(self) -> int:
+        """Warps of a block."""
+        return -(-self.batch.threads // 32)
+
+    def _torn_warp(self, frame: Frame) -> tuple[int, int, int] | None:
+        """A warp of which only some threads are in the frame: its number in the batch, how many these are, of how
+        many that have not exited."""
+        if frame.is_whole:
+            return None
+        batch, per_block = self.batch, self._warps
+        total = batch.slots * per_block
+        here = np.bincount(frame.slots * per_block + frame.threads // 32, minlength=total)
+        lanes = np.flatnonzero(batch.alive)
+        alive = np.bincount(lanes // batch.threads * per_block + lanes % batch.threads // 32, minlength=total)
+        torn = np.flatnonzero((here > 0) & (here < alive))
+        return (int(torn[0]), int(here[torn[0]]), int(alive[torn[0]])) if len(torn) else None
 
     def _stuck(self) -> DivergentBarrier:
         wait = self.waiting[0]

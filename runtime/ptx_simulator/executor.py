@@ -200,6 +200,10 @@ class Frame:
 
     def split(self, groups: Sequence[tuple[int, Array]], meeting: int) -> bool:
         """Part the threads: each group's go to its block and meet the others at `meeting`."""
+        blocks = self.batch.kernel.blocks
+        groups = sorted(
+            groups, key=lambda group: not blocks[group[0]].exits
+        )  # who exits is waited for no more
         if meeting == self.stop:
             # Those who are there already go back; the others replace this frame.
             children = []

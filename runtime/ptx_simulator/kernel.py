@@ -19,6 +19,7 @@ class CodeBlock:
     steps: list[Step]
     end: Callable[[Frame], bool]
     live_in: tuple[int, ...]
+    exits: bool  # it ends with `ret` or `exit`
 
 
 @dataclass
@@ -55,8 +56,8 @@ def build_kernel(module: Module, function: Function, addresses: dict[str, int]) 
         decoded.append(decoder.block)
     live = _live_registers(flow, decoded)
     blocks = [
-        CodeBlock(code.steps, end, tuple(sorted(needed)))
-        for code, end, needed in zip(decoded, ends, live, strict=True)
+        CodeBlock(code.steps, end, tuple(sorted(needed)), block.successors == (EXIT,))
+        for block, code, end, needed in zip(flow.blocks, decoded, ends, live, strict=True)
     ]
     return Kernel(
         function.name,
