@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-
-class AcceleratorError(RuntimeError):
-    """A device reported an error."""
-
-
-class OutOfMemoryError(RuntimeError):
-    """A device has no memory left. The CPU's own is a MemoryError."""
-
+from .runtime.gpu.errors import AcceleratorError, OutOfMemoryError
 
 __all__ = ["AcceleratorError", "OutOfMemoryError"]

@@ -1,44 +1,20 @@
-"""`torch.cuda` as a build without CUDA answers it: there is none."""
+"""`torch.cuda`: devices, memory, streams and random numbers. Without a device it answers as a PyTorch without CUDA."""
+
+# ruff: noqa: F403
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..runtime.gpu.errors import AcceleratorError as AcceleratorError
+from ..runtime.gpu.errors import CudaError as CudaError
+from ..runtime.gpu.errors import OutOfMemoryError as OutOfMemoryError
 from . import amp as amp
+from . import memory as memory
+from . import random as random
+from . import streams as streams
+from .devices import *
+from .memory import *
+from .random import *
+from .streams import *
 
-
-def is_available() -> bool:
-    """False: eager tensors live on the CPU."""
-    return False
-
-
-def device_count() -> int:
-    return 0
-
-
-def is_initialized() -> bool:
-    return False
-
-
-def manual_seed(seed: int) -> None:
-    """Nothing to seed."""
-
-
-def manual_seed_all(seed: int) -> None:
-    """Nothing to seed."""
-
-
-def empty_cache() -> None:
-    """Nothing to free."""
-
-
-def synchronize(device: Any = None) -> None:
-    raise AssertionError("Torch not compiled with CUDA enabled")
-
-
-def current_device() -> int:
-    raise AssertionError("Torch not compiled with CUDA enabled")
-
-
-def get_device_name(device: Any = None) -> str:
-    raise AssertionError("Torch not compiled with CUDA enabled")
+has_half = True
+has_magma = False

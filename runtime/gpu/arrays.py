@@ -75,6 +75,11 @@ def gpu(index: int) -> Gpu:
     return found
 
 
+def known_gpus() -> list[Gpu]:
+    """The devices that have been used."""
+    return list(_gpus.values())
+
+
 class DeviceMemory:
     """A block in use; it goes back to the allocator with this object."""
 
