@@ -148,8 +148,8 @@ class Barriers:
                 DivergentBarrier,
                 lane,
                 item,
-                f"divergent barrier: {here} of the {alive} threads of warp {warp % self._warps} reach it, the others are "
-                "elsewhere",
+                f"divergent barrier: {here} of the {alive} threads of warp {warp % self._warps} reach it, the others "
+                "are elsewhere",
             )
         return self.arrive(frame, item, number, count, waits, True, following)
 
