@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from .compile.call import Binding, as_bound
 from .dispatch import use_backend
 from .eager import EAGER, EagerBackend
@@ -27,8 +29,8 @@ from .state import local, strictly
 from .tensor import Tensor, wrap
 
 STRICT = CompileOptions(PipelineOptions(strict=True))
-# What only moves elements or is computed by NumPy in compiled code too.
-_EXACT = frozenset({"view", "constant", "gather", "host", "check"})
+# What only moves elements.
+_MOVES = frozenset({"view", "constant", "gather", "check"})
 # Programs that are kept.
 KEPT = 4096
 
@@ -39,8 +41,8 @@ def numerics(mode: str) -> Iterator[None]:
 
     "strict": floating results are to the bit those of the same code compiled with `options={"numerics": "strict"}`, for
     any number of threads. Each new combination of an op and types is compiled when it is first met. "fast": NumPy, the
-    default. What NumPy computes in compiled code too (sorting, linear algebra, complex numbers) is the same either way;
-    random numbers inside compiled functions are another stream (`torch.random.counter_based`).
+    default. What NumPy computes in compiled code too (linear algebra, FFT, complex numbers) is NumPy's either way, with no
+    promise about its last bit; random numbers in compiled functions are another stream (`torch.random.counter_based`).
     """
     if mode not in ("strict", "fast"):
         raise ValueError(f"numerics are 'strict' or 'fast', not {mode!r}")
@@ -69,7 +71,7 @@ class StrictBackend(EagerBackend):
         return found
 
     def apply(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
-        if op.lowering in _EXACT:
+        if op.lowering in _MOVES:
             return super().apply(op, operands, attrs)
         types = tuple(t._type for t in operands)
         number = self._numbers.get(id(operands[1])) if op.name == "pow" else None
@@ -80,7 +82,8 @@ class StrictBackend(EagerBackend):
             self._programs[key] = _program(op, types, attrs, number and number[1])
         binding = self._programs[key]
         if binding is None:
-            return super().apply(op, operands, attrs)
+            # NumPy too adds up in an order that depends on strides, of which compiled code has none.
+            return super().apply(op, [_contiguous(t) for t in operands], attrs)
         given = operands[:1] if number else operands
         arrays = [as_bound(t._array, type_) for t, type_ in zip(given, types)]  # type: ignore[arg-type]
         record = binding.take()
@@ -88,6 +91,12 @@ class StrictBackend(EagerBackend):
         binding.give_back(record)
         assert made is not None
         return tuple(map(wrap, made))
+
+
+def _contiguous(tensor: Tensor) -> Tensor:
+    array = tensor._array
+    assert array is not None
+    return tensor if array.flags.c_contiguous else wrap(np.ascontiguousarray(array))
 
 
 def _program(
