@@ -124,10 +124,12 @@ SpawnContext = ProcessContext
 
 
 def get_all_sharing_strategies() -> set[str]:
+    """The strategies that `set_sharing_strategy` takes."""
     return {"file_system"}
 
 
 def get_sharing_strategy() -> str:
+    """How tensors reach other processes."""
     return "file_system"
 
 

@@ -162,6 +162,7 @@ def custom_bwd(bwd: Any = None, *, device_type: str) -> Callable[..., Any]:
 
 
 def is_autocast_enabled(device_type: str = "cuda") -> bool:
+    """Whether ops on this kind of device are cast now; RuntimeError for a kind that is not known."""
     return state().enabled[_known(device_type)]
 
 
@@ -172,42 +173,52 @@ def set_autocast_enabled(device_type: Any, enabled: bool | None = None) -> None:
 
 
 def get_autocast_dtype(device_type: str) -> DType:
+    """The dtype of a region on this kind of device that says none."""
     return state().dtype[_known(device_type)]
 
 
 def set_autocast_dtype(device_type: str, dtype: DType) -> None:
+    """Set what `get_autocast_dtype` gives."""
     state().dtype[_known(device_type)] = dtype
 
 
 def is_autocast_cpu_enabled() -> bool:
+    """`is_autocast_enabled("cpu")`."""
     return is_autocast_enabled("cpu")
 
 
 def set_autocast_cpu_enabled(enabled: bool) -> None:
+    """`set_autocast_enabled("cpu", enabled)`."""
     set_autocast_enabled("cpu", enabled)
 
 
 def get_autocast_cpu_dtype() -> DType:
+    """`get_autocast_dtype("cpu")`."""
     return get_autocast_dtype("cpu")
 
 
 def set_autocast_cpu_dtype(dtype: DType) -> None:
+    """`set_autocast_dtype("cpu", dtype)`."""
     set_autocast_dtype("cpu", dtype)
 
 
 def get_autocast_gpu_dtype() -> DType:
+    """`get_autocast_dtype("cuda")`."""
     return get_autocast_dtype("cuda")
 
 
 def set_autocast_gpu_dtype(dtype: DType) -> None:
+    """`set_autocast_dtype("cuda", dtype)`."""
     set_autocast_dtype("cuda", dtype)
 
 
 def is_autocast_cache_enabled() -> bool:
+    """Whether the casts of a parameter are kept within a region."""
     return state().cache_enabled
 
 
 def set_autocast_cache_enabled(enabled: bool) -> None:
+    """Set what `is_autocast_cache_enabled` gives."""
     state().cache_enabled = bool(enabled)
 
 

@@ -177,21 +177,27 @@ class GradScaler:
         return self._init_scale if self._scale is None else float(self._scale)
 
     def get_growth_factor(self) -> float:
+        """By what the scale grows after `growth_interval` steps without an infinity or NaN."""
         return self._growth_factor
 
     def set_growth_factor(self, new_factor: float) -> None:
+        """Set what `get_growth_factor` gives."""
         self._growth_factor = new_factor
 
     def get_backoff_factor(self) -> float:
+        """By what the scale is multiplied after an infinity or NaN."""
         return self._backoff_factor
 
     def set_backoff_factor(self, new_factor: float) -> None:
+        """Set what `get_backoff_factor` gives."""
         self._backoff_factor = new_factor
 
     def get_growth_interval(self) -> int:
+        """How many good steps in a row let the scale grow."""
         return self._growth_interval
 
     def set_growth_interval(self, new_interval: int) -> None:
+        """Set what `get_growth_interval` gives."""
         self._growth_interval = new_interval
 
     def _get_growth_tracker(self) -> int:
@@ -200,6 +206,7 @@ class GradScaler:
         return self._init_growth_tracker if self._growth_tracker is None else int(self._growth_tracker)
 
     def is_enabled(self) -> bool:
+        """Whether losses are scaled at all."""
         return self._enabled
 
     def state_dict(self) -> dict[str, Any]:
@@ -215,6 +222,7 @@ class GradScaler:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; RuntimeError for an empty one. Nothing where scaling is off."""
         if not self._enabled:
             return
         if not state_dict:

@@ -26,6 +26,7 @@ def is_built() -> bool:
 
 
 def flash_sdp_enabled() -> bool:
+    """What `enable_flash_sdp` set."""
     return _sdp["flash"]
 
 
@@ -35,6 +36,7 @@ def enable_flash_sdp(enabled: bool) -> None:
 
 
 def mem_efficient_sdp_enabled() -> bool:
+    """What `enable_mem_efficient_sdp` set."""
     return _sdp["mem_efficient"]
 
 
@@ -44,6 +46,7 @@ def enable_mem_efficient_sdp(enabled: bool) -> None:
 
 
 def math_sdp_enabled() -> bool:
+    """What `enable_math_sdp` set."""
     return _sdp["math"]
 
 
@@ -53,6 +56,7 @@ def enable_math_sdp(enabled: bool) -> None:
 
 
 def cudnn_sdp_enabled() -> bool:
+    """What `enable_cudnn_sdp` set."""
     return _sdp["cudnn"]
 
 

@@ -61,6 +61,7 @@ class _Dependent(Constraint):
 
 
 def is_dependent(constraint: Any) -> bool:
+    """Whether what is allowed depends on other arguments of the distribution."""
     return isinstance(constraint, _Dependent)
 
 

@@ -113,18 +113,22 @@ class Distribution:
 
     @property
     def mean(self) -> Tensor:
+        """The mean, [batch shape + event shape]."""
         raise NotImplementedError
 
     @property
     def mode(self) -> Tensor:
+        """The most probable value, [batch shape + event shape]; NotImplementedError where none is known."""
         raise NotImplementedError(f"{type(self)} does not implement mode")
 
     @property
     def variance(self) -> Tensor:
+        """The variance of each element, [batch shape + event shape]."""
         raise NotImplementedError
 
     @property
     def stddev(self) -> Tensor:
+        """The square root of the variance."""
         return self.variance.sqrt()
 
     def sample(self, sample_shape: Sequence[Any] = ()) -> Tensor:
@@ -160,6 +164,7 @@ class Distribution:
         raise NotImplementedError
 
     def entropy(self) -> Tensor:
+        """E[-log p(x)] in nats, [batch shape]; NotImplementedError where no formula is known."""
         raise NotImplementedError
 
     def perplexity(self) -> Tensor:

@@ -9,6 +9,7 @@ from ..tensor import Tensor
 
 
 def cholesky(matrix: Tensor) -> Tensor:
+    """The lower Cholesky factor of each matrix."""
     found: Tensor = linalg.cholesky(matrix)
     return found
 

@@ -49,6 +49,7 @@ class Transform:
         raise NotImplementedError
 
     def with_cache(self, cache_size: int = 1) -> Transform:
+        """The same transform with another cache: 1 keeps the last value and its image, 0 nothing."""
         if self._cache_size == cache_size:
             return self
         if type(self).__init__ is Transform.__init__:

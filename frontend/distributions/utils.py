@@ -29,6 +29,7 @@ def finfo(dtype: DType) -> Any:
 
 
 def eps_of(dtype: DType) -> float:
+    """The distance from 1 to the next number of the dtype."""
     return float(finfo(dtype).eps)
 
 
@@ -66,6 +67,7 @@ def masked(value: Tensor, mask: Tensor, number: float) -> Tensor:
 
 
 def standard_normal(shape: Sequence[Any], dtype: DType) -> Tensor:
+    """Numbers of mean 0 and variance 1, from the default generator."""
     return randn(tuple(shape), dtype=dtype)
 
 
@@ -137,6 +139,7 @@ def vec_to_tril_matrix(vec: Tensor, diag: int = 0) -> Tensor:
 
 
 def size_of(shape: Sequence[Any]) -> Size:
+    """The shape as a `Size`."""
     return shape if isinstance(shape, Size) else Size(shape)
 
 

@@ -108,22 +108,27 @@ def ignore(drop: Any = False, **kwargs: Any) -> Any:
 
 
 def unused(fn: T) -> T:
+    """The function as it is."""
     return fn
 
 
 def export(fn: T) -> T:
+    """The function as it is."""
     return fn
 
 
 def interface(obj: T) -> T:
+    """The class as it is."""
     return obj
 
 
 def script_method(fn: T) -> T:
+    """The function as it is."""
     return fn
 
 
 def script_if_tracing(fn: T) -> T:
+    """The function as it is."""
     return fn
 
 

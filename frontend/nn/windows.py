@@ -237,6 +237,8 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
+    """Maxima over the windows of [(n,) c, l]; with `return_indices` also where they were. A stride not given
+    is the window."""
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -249,6 +251,8 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
+    """Maxima over the windows of [(n,) c, h, w]; with `return_indices` also where they were. A stride not
+    given is the window."""
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -262,6 +266,8 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
+    """Maxima over the windows of [(n,) c, d, h, w]; with `return_indices` also where they were. A stride not
+    given is the window."""
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -321,6 +327,7 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
+    """Means over the windows of [(n,) c, l]; a stride not given is the window."""
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
@@ -333,6 +340,8 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
+    """Means over the windows of [(n,) c, h, w], or their sums over `divisor_override`; a stride not given is
+    the window."""
     if divisor_override is None:
         return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
     return _divided(2, input, kernel_size, stride, padding, ceil_mode, divisor_override)
@@ -348,6 +357,8 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
+    """Means over the windows of [(n,) c, d, h, w], or their sums over `divisor_override`; a stride not given
+    is the window."""
     if divisor_override is None:
         return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
     return _divided(3, input, kernel_size, stride, padding, ceil_mode, divisor_override)

@@ -105,20 +105,25 @@ class Call:
         self.run_graph = run_graph
 
     def has(self, position: int) -> bool:
+        """Whether the input is there: given, and not left out by an empty name."""
         return position < len(self.inputs) and self.inputs[position] is not None
 
     def value(self, position: int) -> Value:
+        """The input as it came: a tensor, or a constant or shape as numbers; ONNXError where it is missing."""
         if not self.has(position):
             raise ONNXError(f"input {position} is missing")
         return self.inputs[position]
 
     def tensor(self, position: int) -> Tensor:
+        """The input as a tensor; ONNXError where it is missing."""
         return as_tensor(self.value(position))
 
     def optional(self, position: int) -> Tensor | None:
+        """The input as a tensor, or None."""
         return self.tensor(position) if self.has(position) else None
 
     def tensors(self) -> list[Tensor]:
+        """All inputs that are there, as tensors."""
         return [as_tensor(v) for v in self.inputs if v is not None]
 
     def array(self, position: int) -> np.ndarray[Any, Any]:
@@ -140,10 +145,12 @@ class Call:
         return array.reshape(-1).tolist()[0]
 
     def attr(self, name: str, default: Any = None) -> Any:
+        """The attribute, or `default`."""
         found = self.attrs.get(name)
         return default if found is None else found
 
     def required(self, name: str) -> Any:
+        """The attribute; ONNXError where it is missing."""
         if name not in self.attrs:
             raise ONNXError(f"attribute {name} is missing")
         return self.attrs[name]

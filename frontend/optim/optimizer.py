@@ -184,6 +184,7 @@ class Optimizer:
         return self.state_version
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters; with `set_to_none=False` fill them with zeros."""
         for group in self.param_groups:
             clear_gradients(group["params"], set_to_none)
 
@@ -210,15 +211,19 @@ class Optimizer:
     # Saving
 
     def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """`hook(optimizer)` before `state_dict` collects."""
         return register(self._state_dict_pre_hooks, hook)
 
     def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """`hook(optimizer, state_dict)` once it has; may return another dict."""
         return register(self._state_dict_post_hooks, hook)
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """`hook(optimizer, state_dict)` before `load_state_dict`; may return another dict."""
         return register(self._load_state_dict_pre_hooks, hook)
 
     def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """`hook(optimizer)` after `load_state_dict`."""
         return register(self._load_state_dict_post_hooks, hook)
 
     def state_dict(self) -> dict[str, Any]:

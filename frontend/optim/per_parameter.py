@@ -147,11 +147,13 @@ def advance(step: Tensor) -> Any:
 
 
 def check(value: Any, name: str, valid: bool) -> None:
+    """ValueError naming the argument unless it is valid."""
     if not valid:
         raise ValueError(f"Invalid {name} value: {value}")
 
 
 def check_lr(lr: Any) -> None:
+    """ValueError for a negative rate or a tensor of several."""
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError("Tensor lr must be 1-element")
     if not lr >= 0.0:
@@ -159,6 +161,7 @@ def check_lr(lr: Any) -> None:
 
 
 def check_betas(betas: tuple[float, float]) -> None:
+    """ValueError for a factor outside [0, 1)."""
     for position, beta in enumerate(betas):
         if not 0.0 <= beta < 1.0:
             raise ValueError(f"Invalid beta parameter at index {position}: {beta}")

@@ -79,6 +79,7 @@ class LRScheduler:
         return {key: value for key, value in self.__dict__.items() if key != "optimizer"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
         self.__dict__.update(state_dict)
 
     def get_last_lr(self) -> list[Any]:
@@ -104,6 +105,7 @@ class LRScheduler:
         return current_rates(self.optimizer)
 
     def step(self, epoch: int | None = None) -> None:
+        """Set the rates of the next epoch. Call it after the optimizer's step; `epoch` is deprecated."""
         if self._step_count == 1 and not self.optimizer._opt_called:
             warnings.warn(
                 "Detected call of `lr_scheduler.step()` before `optimizer.step()`. In PyTorch 1.1.0 and "

@@ -117,6 +117,7 @@ class AveragedModel(Module):
         return [t.detach() for t in chain(model.parameters(), buffers)]
 
     def update_parameters(self, model: Module) -> None:
+        """Take the model's present parameters into the averages."""
         averages, values = self._averaged(self.module), self._averaged(model)
         if bool(self.n_averaged == 0):
             for average, value in zip(averages, values):
@@ -185,6 +186,7 @@ class SWALR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def anneal_func(self, t: float) -> float:
+        """The share of the way that is done after the share `t` of the annealing epochs."""
         return _cosine(t) if self._anneal_strategy == "cos" else _linear(t)
 
     def _share(self, step: int) -> float:

@@ -38,9 +38,11 @@ class FunctionEventAvg:
 
     @property
     def self_cpu_memory_usage(self) -> int:
+        """Bytes, without those of the ops that it calls."""
         return self.cpu_memory_usage
 
     def add(self, record: Record) -> None:
+        """Take another event into the sums."""
         self.count += 1
         self.cpu_time_total += record.nanoseconds / 1e3
         self.self_cpu_time_total += max(0, record.nanoseconds - record.children) / 1e3

@@ -20,6 +20,8 @@ def _with_inplace(text: str, inplace: bool) -> str:
 
 
 class ReLU(Module):
+    """max(0, x)."""
+
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
         self.inplace = inplace
@@ -32,6 +34,8 @@ class ReLU(Module):
 
 
 class Hardtanh(Module):
+    """x between min_val and max_val, those bounds outside; AssertionError unless max_val > min_val."""
+
     def __init__(
         self,
         min_val: float = -1.0,
@@ -64,6 +68,8 @@ class Hardtanh(Module):
 
 
 class ReLU6(Hardtanh):
+    """x between 0 and 6, those bounds outside."""
+
     def __init__(self, inplace: bool = False) -> None:
         super().__init__(0.0, 6.0, inplace)
 
@@ -72,21 +78,30 @@ class ReLU6(Hardtanh):
 
 
 class Sigmoid(Module):
+    """1 / (1 + exp(-x))."""
+
     def forward(self, input: Tensor) -> Tensor:
         return F.sigmoid(input)
 
 
 class LogSigmoid(Module):
+    """log(1 / (1 + exp(-x)))."""
+
     def forward(self, input: Tensor) -> Tensor:
         return F.logsigmoid(input)
 
 
 class Tanh(Module):
+    """tanh(x)."""
+
     def forward(self, input: Tensor) -> Tensor:
         return F.tanh(input)
 
 
 class GELU(Module):
+    """x Phi(x), Phi the normal distribution function, with approximate="tanh" by a formula of tanh: D.
+    Hendrycks, K. Gimpel, 2016."""
+
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
         self.approximate = approximate
@@ -99,6 +114,8 @@ class GELU(Module):
 
 
 class SiLU(Module):
+    """x sigmoid(x)."""
+
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
         self.inplace = inplace
@@ -111,6 +128,8 @@ class SiLU(Module):
 
 
 class LeakyReLU(Module):
+    """x, where negative times negative_slope."""
+
     def __init__(self, negative_slope: float = 1e-2, inplace: bool = False) -> None:
         super().__init__()
         self.negative_slope = negative_slope
@@ -124,6 +143,8 @@ class LeakyReLU(Module):
 
 
 class ELU(Module):
+    """x, where negative alpha (exp(x) - 1)."""
+
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         self.alpha = alpha
@@ -137,6 +158,8 @@ class ELU(Module):
 
 
 class SELU(Module):
+    """scale (x, where negative alpha (exp(x) - 1)), the constants of G. Klambauer et al., 2017."""
+
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
         self.inplace = inplace
@@ -149,6 +172,8 @@ class SELU(Module):
 
 
 class Softplus(Module):
+    """log(1 + exp(beta x)) / beta; x itself where beta x is above the threshold."""
+
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
         self.beta = beta
@@ -162,6 +187,8 @@ class Softplus(Module):
 
 
 class Softmax(Module):
+    """exp(x) / sum(exp(x)) along `dim`."""
+
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
@@ -174,6 +201,8 @@ class Softmax(Module):
 
 
 class LogSoftmax(Module):
+    """x - log(sum(exp(x))) along `dim`."""
+
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
@@ -194,16 +223,22 @@ class _Inplace(Module):
 
 
 class Hardsigmoid(_Inplace):
+    """x / 6 + 1/2, between 0 and 1."""
+
     def forward(self, input: Tensor) -> Tensor:
         return F.hardsigmoid(input, self.inplace)
 
 
 class Hardswish(_Inplace):
+    """x times hardsigmoid(x)."""
+
     def forward(self, input: Tensor) -> Tensor:
         return F.hardswish(input, self.inplace)
 
 
 class Mish(_Inplace):
+    """x tanh(softplus(x))."""
+
     def forward(self, input: Tensor) -> Tensor:
         return F.mish(input, self.inplace)
 
@@ -212,6 +247,8 @@ class Mish(_Inplace):
 
 
 class Threshold(Module):
+    """x where it is above the threshold, else `value`."""
+
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         super().__init__()
         self.threshold = threshold
@@ -226,6 +263,8 @@ class Threshold(Module):
 
 
 class RReLU(Module):
+    """x, where negative times a number: in training uniform between lower and upper, else their mean."""
+
     def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False) -> None:
         super().__init__()
         self.lower = lower
@@ -240,6 +279,8 @@ class RReLU(Module):
 
 
 class CELU(Module):
+    """max(0, x) + min(0, alpha (exp(x / alpha) - 1))."""
+
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         self.alpha = alpha
@@ -253,6 +294,8 @@ class CELU(Module):
 
 
 class GLU(Module):
+    """a sigmoid(b), a and b the halves of x along `dim`."""
+
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
         self.dim = dim
@@ -265,6 +308,8 @@ class GLU(Module):
 
 
 class Hardshrink(Module):
+    """x where |x| is above lambd, else 0."""
+
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
         self.lambd = lambd
@@ -277,6 +322,8 @@ class Hardshrink(Module):
 
 
 class Softshrink(Module):
+    """x moved by lambd towards 0, 0 where it would get past."""
+
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
         self.lambd = lambd
@@ -313,16 +360,22 @@ class PReLU(Module):
 
 
 class Softsign(Module):
+    """x / (1 + |x|)."""
+
     def forward(self, input: Tensor) -> Tensor:
         return F.softsign(input)
 
 
 class Tanhshrink(Module):
+    """x - tanh(x)."""
+
     def forward(self, input: Tensor) -> Tensor:
         return F.tanhshrink(input)
 
 
 class Softmin(Module):
+    """softmax(-x) along `dim`."""
+
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim

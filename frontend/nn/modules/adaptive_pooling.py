@@ -25,14 +25,20 @@ class _AdaptiveAvgPoolNd(Module):
 
 
 class AdaptiveAvgPool1d(_AdaptiveAvgPoolNd):
+    """Means over windows that divide [(n,) c, l] into `output_size` places."""
+
     function = staticmethod(F.adaptive_avg_pool1d)
 
 
 class AdaptiveAvgPool2d(_AdaptiveAvgPoolNd):
+    """Means over windows that divide [(n,) c, h, w] into `output_size` places; None keeps a size."""
+
     function = staticmethod(F.adaptive_avg_pool2d)
 
 
 class AdaptiveAvgPool3d(_AdaptiveAvgPoolNd):
+    """Means over windows that divide [(n,) c, d, h, w] into `output_size` places; None keeps a size."""
+
     function = staticmethod(F.adaptive_avg_pool3d)
 
 
@@ -52,14 +58,20 @@ class _AdaptiveMaxPoolNd(Module):
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPoolNd):
+    """Maxima over windows that divide [(n,) c, l] into `output_size` places, and where asked their indices."""
+
     function = staticmethod(F.adaptive_max_pool1d)
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPoolNd):
+    """Maxima over windows that divide [(n,) c, h, w] into `output_size` places; None keeps a size."""
+
     function = staticmethod(F.adaptive_max_pool2d)
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPoolNd):
+    """Maxima over windows that divide [(n,) c, d, h, w] into `output_size` places; None keeps a size."""
+
     function = staticmethod(F.adaptive_max_pool3d)
 
 
@@ -88,14 +100,20 @@ class _LPPoolNd(Module):
 
 
 class LPPool1d(_LPPoolNd):
+    """(sum x^p)^(1/p) over the windows of [(n,) c, l]."""
+
     function = staticmethod(F.lp_pool1d)
 
 
 class LPPool2d(_LPPoolNd):
+    """(sum x^p)^(1/p) over the windows of [(n,) c, h, w]."""
+
     function = staticmethod(F.lp_pool2d)
 
 
 class LPPool3d(_LPPoolNd):
+    """(sum x^p)^(1/p) over the windows of [(n,) c, d, h, w]."""
+
     function = staticmethod(F.lp_pool3d)
 
 
@@ -121,15 +139,21 @@ class _MaxUnpoolNd(Module):
 
 
 class MaxUnpool1d(_MaxUnpoolNd):
+    """The maxima of `MaxPool1d` put back at their indices, zeros elsewhere."""
+
     rank = 1
     function = staticmethod(F.max_unpool1d)
 
 
 class MaxUnpool2d(_MaxUnpoolNd):
+    """The maxima of `MaxPool2d` put back at their indices, zeros elsewhere."""
+
     rank = 2
     function = staticmethod(F.max_unpool2d)
 
 
 class MaxUnpool3d(_MaxUnpoolNd):
+    """The maxima of `MaxPool3d` put back at their indices, zeros elsewhere."""
+
     rank = 3
     function = staticmethod(F.max_unpool3d)

@@ -103,6 +103,7 @@ class Sequential(_Numbered):
         return self.extend(list(self) * (self._check_factor(other) - 1))
 
     def insert(self, index: int, module: Module) -> Self:
+        """Put a module before the position `index`; those after it move by one."""
         if not isinstance(module, Module):
             raise AssertionError(f"module should be of type: {Module}")
         count = len(self)
@@ -114,6 +115,7 @@ class Sequential(_Numbered):
         return self
 
     def extend(self, sequential: Iterable[Module]) -> Self:
+        """Append the modules."""
         for layer in sequential:
             self.append(layer)
         return self
@@ -142,11 +144,13 @@ class ModuleList(_Numbered):
         return ModuleList(chain(self, other))
 
     def insert(self, index: int, module: Module) -> None:
+        """Put a module before the position `index`; those after it move by one."""
         children = list(self)
         children.insert(index, module)
         self._renumber(children)
 
     def extend(self, modules: Iterable[Module]) -> Self:
+        """Append the modules."""
         if not isinstance(modules, Iterable):
             raise TypeError(
                 f"ModuleList.extend should be called with an iterable, but got {type(modules).__name__}"
@@ -201,20 +205,25 @@ class ModuleDict(Module):
         return key in self._modules
 
     def clear(self) -> None:
+        """Remove all modules."""
         self._modules.clear()
 
     def pop(self, key: str) -> Any:
+        """Remove the module of that name and return it; KeyError where there is none."""
         found = self[key]
         del self[key]
         return found
 
     def keys(self) -> KeysView[str]:
+        """The names, in the order in which they came."""
         return self._modules.keys()
 
     def items(self) -> ItemsView[str, Module | None]:
+        """(name, module), in the order in which they came."""
         return self._modules.items()
 
     def values(self) -> ValuesView[Module | None]:
+        """The modules, in the order in which they came."""
         return self._modules.values()
 
     def update(self, modules: Any) -> None:

@@ -441,24 +441,36 @@ class _LazyTransposed(_LazyConvXdMixin):
 
 
 class LazyConv1d(_LazyForward, Conv1d):
+    """`Conv1d` that learns `in_channels` from its first input."""
+
     cls_to_become = Conv1d
 
 
 class LazyConv2d(_LazyForward, Conv2d):
+    """`Conv2d` that learns `in_channels` from its first input."""
+
     cls_to_become = Conv2d
 
 
 class LazyConv3d(_LazyForward, Conv3d):
+    """`Conv3d` that learns `in_channels` from its first input."""
+
     cls_to_become = Conv3d
 
 
 class LazyConvTranspose1d(_LazyTransposed, ConvTranspose1d):
+    """`ConvTranspose1d` that learns `in_channels` from its first input."""
+
     cls_to_become = ConvTranspose1d
 
 
 class LazyConvTranspose2d(_LazyTransposed, ConvTranspose2d):
+    """`ConvTranspose2d` that learns `in_channels` from its first input."""
+
     cls_to_become = ConvTranspose2d
 
 
 class LazyConvTranspose3d(_LazyTransposed, ConvTranspose3d):
+    """`ConvTranspose3d` that learns `in_channels` from its first input."""
+
     cls_to_become = ConvTranspose3d

@@ -8,6 +8,8 @@ from .module import Module
 
 
 class CosineSimilarity(Module):
+    """x1 . x2 / (|x1| |x2|) along `dim`, each norm at least eps."""
+
     def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
         super().__init__()
         self.dim = dim
@@ -18,6 +20,8 @@ class CosineSimilarity(Module):
 
 
 class PairwiseDistance(Module):
+    """|x1 - x2 + eps| in the p-norm, along the last dim."""
+
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
         super().__init__()
         self.norm = p

@@ -86,15 +86,21 @@ class InstanceNorm3d(_InstanceNorm):
 
 
 class LazyInstanceNorm1d(_LazyNormBase, _InstanceNorm):
+    """`InstanceNorm1d` that learns `num_features` from its first input."""
+
     cls_to_become = InstanceNorm1d
     spatial = 1
 
 
 class LazyInstanceNorm2d(_LazyNormBase, _InstanceNorm):
+    """`InstanceNorm2d` that learns `num_features` from its first input."""
+
     cls_to_become = InstanceNorm2d
     spatial = 2
 
 
 class LazyInstanceNorm3d(_LazyNormBase, _InstanceNorm):
+    """`InstanceNorm3d` that learns `num_features` from its first input."""
+
     cls_to_become = InstanceNorm3d
     spatial = 3

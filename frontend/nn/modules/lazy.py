@@ -41,6 +41,7 @@ class LazyModuleMixin(Module):
         raise NotImplementedError(f"initialize_parameters is not implemented for {type(self).__name__}")
 
     def has_uninitialized_params(self) -> bool:
+        """Whether a parameter or buffer still waits for the first input."""
         return any(map(is_lazy, chain(self._parameters.values(), self._buffers.values())))
 
     def _infer_parameters(self, module: Any, args: Any, kwargs: Any = None) -> None:

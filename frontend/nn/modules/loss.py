@@ -26,16 +26,25 @@ from .margin_loss import (
 
 
 class L1Loss(_Loss):
+    """|input - target|, any shape, reduced ("mean", "sum" or "none").
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.L1Loss.html"""
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.l1_loss(input, target, reduction=self.reduction)
 
 
 class MSELoss(_Loss):
+    """(input - target)^2, any shape, reduced ("mean", "sum" or "none").
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.MSELoss.html"""
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(input, target, reduction=self.reduction)
 
 
 class SmoothL1Loss(_Loss):
+    """d^2 / (2 beta) where d = |input - target| is below beta, d - beta / 2 elsewhere.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.SmoothL1Loss.html"""
+
     def __init__(
         self,
         size_average: bool | None = None,
@@ -51,6 +60,9 @@ class SmoothL1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
+    """d^2 / 2 where d = |input - target| is at most delta, delta (d - delta / 2) elsewhere.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.HuberLoss.html"""
+
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
         self.delta = delta
@@ -60,6 +72,9 @@ class HuberLoss(_Loss):
 
 
 class KLDivLoss(_Loss):
+    """target (log target - input), the input log-probabilities; with `log_target` so is the target.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.KLDivLoss.html"""
+
     def __init__(
         self,
         size_average: bool | None = None,
@@ -75,6 +90,9 @@ class KLDivLoss(_Loss):
 
 
 class NLLLoss(_WeightedLoss):
+    """-weight[target] input[n, target, ...]: log-probabilities input[n, c, ...], classes target[n, ...].
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.NLLLoss.html"""
+
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -93,6 +111,10 @@ class NLLLoss(_WeightedLoss):
 
 
 class CrossEntropyLoss(_WeightedLoss):
+    """-log softmax(input)[target] for logits input[n, c, ...] and classes target[n, ...] or class
+    probabilities [n, c, ...].
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html"""
+
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -118,11 +140,17 @@ class CrossEntropyLoss(_WeightedLoss):
 
 
 class BCELoss(_WeightedLoss):
+    """-(target log input + (1 - target) log(1 - input)) for probabilities, any shape.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.BCELoss.html"""
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
+    """`BCELoss` of sigmoid(input), without computing the probabilities.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html"""
+
     weight: Tensor | None
     pos_weight: Tensor | None
 
@@ -145,6 +173,9 @@ class BCEWithLogitsLoss(_Loss):
 
 
 class PoissonNLLLoss(_Loss):
+    """exp(input) - target input, or with `log_input=False` input - target log(input + eps).
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.PoissonNLLLoss.html"""
+
     def __init__(
         self,
         log_input: bool = True,
@@ -166,6 +197,9 @@ class PoissonNLLLoss(_Loss):
 
 
 class GaussianNLLLoss(_Loss):
+    """(log var + (input - target)^2 / var) / 2, var at least eps.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.GaussianNLLLoss.html"""
+
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(None, None, reduction)
         self.full = full
@@ -176,6 +210,9 @@ class GaussianNLLLoss(_Loss):
 
 
 class CTCLoss(_Loss):
+    """-log of the probability of a target sequence over all its alignments: A. Graves et al., 2006.
+    log_probs[t, n, c]. https://docs.pytorch.org/docs/stable/generated/torch.nn.CTCLoss.html"""
+
     def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
         super().__init__(reduction=reduction)
         self.blank = blank

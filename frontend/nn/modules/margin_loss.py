@@ -25,16 +25,25 @@ class _MarginLoss(_Loss):
 
 
 class MarginRankingLoss(_MarginLoss):
+    """max(0, -target (input1 - input2) + margin), target 1 or -1.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.MarginRankingLoss.html"""
+
     def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
         return F.margin_ranking_loss(input1, input2, target, self.margin, reduction=self.reduction)
 
 
 class CosineEmbeddingLoss(_MarginLoss):
+    """1 - cos(input1, input2) where target is 1, max(0, cos - margin) where it is -1; vectors [n, d].
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.CosineEmbeddingLoss.html"""
+
     def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
         return F.cosine_embedding_loss(input1, input2, target, self.margin, reduction=self.reduction)
 
 
 class HingeEmbeddingLoss(_MarginLoss):
+    """input where target is 1, max(0, margin - input) where it is -1.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.HingeEmbeddingLoss.html"""
+
     def __init__(
         self,
         margin: float = 1.0,
@@ -49,6 +58,9 @@ class HingeEmbeddingLoss(_MarginLoss):
 
 
 class TripletMarginLoss(_Loss):
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin), d the distance in the p-norm of vectors [n,
+    d]. https://docs.pytorch.org/docs/stable/generated/torch.nn.TripletMarginLoss.html"""
+
     def __init__(
         self,
         margin: float = 1.0,
@@ -74,6 +86,9 @@ class TripletMarginLoss(_Loss):
 
 
 class TripletMarginWithDistanceLoss(_Loss):
+    """`TripletMarginLoss` with any function as the distance.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.TripletMarginWithDistanceLoss.html"""
+
     def __init__(
         self,
         *,
@@ -104,6 +119,9 @@ class TripletMarginWithDistanceLoss(_Loss):
 
 
 class MultiMarginLoss(_WeightedLoss):
+    """The sum over the other classes i of max(0, margin - x[target] + x[i])^p, over c; x[n, c], p 1 or 2.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiMarginLoss.html"""
+
     def __init__(
         self,
         p: int = 1,
@@ -128,15 +146,24 @@ class MultiMarginLoss(_WeightedLoss):
 
 
 class MultiLabelMarginLoss(_Loss):
+    """max(0, 1 - x[j] + x[i]) over the labels j and all other classes i, over c; labels [n, c] end at the
+    first -1. https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiLabelMarginLoss.html"""
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.multilabel_margin_loss(input, target, reduction=self.reduction)
 
 
 class SoftMarginLoss(_Loss):
+    """log(1 + exp(-target input)), target 1 or -1.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.SoftMarginLoss.html"""
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.soft_margin_loss(input, target, reduction=self.reduction)
 
 
 class MultiLabelSoftMarginLoss(_WeightedLoss):
+    """The mean over the classes of `BCEWithLogitsLoss`, input and target [n, c].
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiLabelSoftMarginLoss.html"""
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.multilabel_soft_margin_loss(input, target, self.weight, reduction=self.reduction)

@@ -127,6 +127,7 @@ class Module(ModuleTree, HookRegistration):
             self._non_persistent_buffers_set.add(name)
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Add a parameter, or None in its place; KeyError for a name that is taken, empty or has a dot."""
         if "_parameters" not in self.__dict__:
             raise AttributeError("cannot assign parameter before Module.__init__() call")
         _check_name("parameter", name, self, self._parameters)
@@ -146,6 +147,7 @@ class Module(ModuleTree, HookRegistration):
         self._parameters[name] = param
 
     def add_module(self, name: str, module: Module | None) -> None:
+        """Add a submodule, or None in its place; KeyError for a name that is taken, empty or has a dot."""
         if not isinstance(module, Module) and module is not None:
             raise TypeError(f"{typename(module)} is not a Module subclass")
         _check_name("module", name, self, self._modules)
@@ -374,24 +376,31 @@ class Module(ModuleTree, HookRegistration):
         return self._apply(lambda t: t.to(dtype=dtype) if t.dtype.is_floating_point else t)
 
     def type(self, dst_type: DType) -> Self:
+        """All parameters and buffers to a dtype, in place."""
         return self._apply(lambda t: t.to(dtype=dst_type))
 
     def float(self) -> Self:
+        """Floating-point parameters and buffers to float32, in place."""
         return self._to_floating(dtypes.f32)
 
     def double(self) -> Self:
+        """Floating-point parameters and buffers to float64, in place."""
         return self._to_floating(dtypes.f64)
 
     def half(self) -> Self:
+        """Floating-point parameters and buffers to float16, in place."""
         return self._to_floating(dtypes.f16)
 
     def bfloat16(self) -> Self:
+        """Floating-point parameters and buffers to bfloat16, in place."""
         return self._to_floating(dtypes.bf16)
 
     def cpu(self) -> Self:
+        """All parameters and buffers to the CPU, in place."""
         return self._apply(lambda t: t.to(device="cpu"))
 
     def cuda(self, device: Any = None) -> Self:
+        """All parameters and buffers to a CUDA device, in place."""
         return self._apply(lambda t: t.to(device="cuda" if device is None else device))
 
     def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
@@ -403,6 +412,8 @@ class Module(ModuleTree, HookRegistration):
         return self._apply(lambda t: t.share_memory_())
 
     def train(self, mode: bool = True) -> Self:
+        """Set training mode, or with False evaluation mode, here and in all submodules. Dropout and batch
+        normalization go by it."""
         if not isinstance(mode, bool):
             raise ValueError("training mode is expected to be boolean")
         self.training = mode
@@ -411,15 +422,18 @@ class Module(ModuleTree, HookRegistration):
         return self
 
     def eval(self) -> Self:
+        """`train(False)`."""
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Whether gradients are computed for the parameters, in place."""
         for param in self.parameters():
             param.requires_grad_(requires_grad)
         changed()
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters; with `set_to_none=False` fill them with zeros."""
         clear_gradients(self.parameters(), set_to_none)
 
 

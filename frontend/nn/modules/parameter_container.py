@@ -61,11 +61,13 @@ class ParameterList(Module):
         return self.extend(parameters)
 
     def append(self, value: Any) -> Self:
+        """Add a value at the end; a tensor as a parameter."""
         self._size += 1
         self[self._size - 1] = value
         return self
 
     def extend(self, values: Iterable[Any]) -> Self:
+        """Add the values at the end; tensors as parameters."""
         if not isinstance(values, Iterable) or isinstance(values, Tensor):
             raise TypeError(
                 f"ParameterList.extend should be called with an iterable, but got {type(values).__name__}"
@@ -114,39 +116,49 @@ class ParameterDict(Module):
         return key in self._keys
 
     def copy(self) -> ParameterDict:
+        """A new ParameterDict of the same values."""
         return ParameterDict(OrderedDict(self.items()))
 
     def setdefault(self, key: str, default: Any = None) -> Any:
+        """The value of the key, which is `default` from now on if there was none."""
         if key not in self:
             self[key] = default
         return self[key]
 
     def clear(self) -> None:
+        """Remove all values."""
         for key in list(self._keys):
             del self[key]
 
     def pop(self, key: str) -> Any:
+        """Remove the key and return its value; KeyError where there is none."""
         found = self[key]
         del self[key]
         return found
 
     def popitem(self) -> tuple[str, Any]:
+        """Remove the key that came last; (key, value)."""
         key = next(reversed(self._keys))
         return key, self.pop(key)
 
     def get(self, key: str, default: Any = None) -> Any:
+        """The value of the key, or `default`."""
         return self[key] if key in self._keys else default
 
     def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """A new ParameterDict with `default` for each key."""
         return ParameterDict((key, default) for key in keys)
 
     def keys(self) -> KeysView[str]:
+        """The keys, in the order in which they came."""
         return self._keys.keys()
 
     def items(self) -> Iterator[tuple[str, Any]]:
+        """(key, value), in the order in which they came."""
         return ((key, self[key]) for key in self._keys)
 
     def values(self) -> Iterator[Any]:
+        """The values, in the order in which they came."""
         return (self[key] for key in self._keys)
 
     def update(self, parameters: Any) -> None:

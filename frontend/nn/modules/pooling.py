@@ -78,14 +78,20 @@ class _MaxPoolNd(Module):
 
 
 class MaxPool1d(_MaxPoolNd):
+    """Maxima over the windows of [(n,) c, l]; with `return_indices` also where they were."""
+
     function = staticmethod(F.max_pool1d)
 
 
 class MaxPool2d(_MaxPoolNd):
+    """Maxima over the windows of [(n,) c, h, w]; with `return_indices` also where they were."""
+
     function = staticmethod(F.max_pool2d)
 
 
 class MaxPool3d(_MaxPoolNd):
+    """Maxima over the windows of [(n,) c, d, h, w]; with `return_indices` also where they were."""
+
     function = staticmethod(F.max_pool3d)
 
 
@@ -99,6 +105,8 @@ class _AvgPoolNd(Module):
 
 
 class AvgPool1d(_AvgPoolNd):
+    """Means over the windows of [(n,) c, l]."""
+
     def __init__(
         self,
         kernel_size: Ints,
@@ -157,10 +165,14 @@ class _WithDivisor(_AvgPoolNd):
 
 
 class AvgPool2d(_WithDivisor):
+    """Means over the windows of [(n,) c, h, w]."""
+
     function = staticmethod(F.avg_pool2d)
 
 
 class AvgPool3d(_WithDivisor):
+    """Means over the windows of [(n,) c, d, h, w]."""
+
     function = staticmethod(F.avg_pool3d)
 
 

@@ -128,6 +128,7 @@ class RNNBase(Module):
     # Checks
 
     def check_input(self, input: Tensor, batch_sizes: Tensor | None) -> None:
+        """RuntimeError, or ValueError for the dtype, unless the layer can take the input."""
         dtype = getattr(self, self._all_weights[0][0]).dtype
         if input.dtype is not dtype:
             raise ValueError(
@@ -149,11 +150,13 @@ class RNNBase(Module):
         return shapes + [(count, batch, self.hidden_size)] if self.mode == "LSTM" else shapes
 
     def get_expected_hidden_size(self, input: Tensor, batch_sizes: Tensor | None) -> tuple[Any, ...]:
+        """The shape of h_0: [layers * directions, batch, size]."""
         return self._state_shapes(self._batch(input, batch_sizes))[0]
 
     def check_hidden_size(
         self, hx: Tensor, expected_hidden_size: tuple[Any, ...], msg: str = "Expected hidden size {}, got {}"
     ) -> None:
+        """RuntimeError with `msg` for a state of another shape."""
         if tuple(hx.shape) != expected_hidden_size:
             raise RuntimeError(msg.format(expected_hidden_size, list(hx.shape)))
 
@@ -303,6 +306,7 @@ class LSTM(RNNBase):
         super().__init__("LSTM", *args, **kwargs)
 
     def get_expected_cell_size(self, input: Tensor, batch_sizes: Tensor | None) -> tuple[Any, ...]:
+        """The shape of c_0: [layers * directions, batch, hidden size]."""
         return self._state_shapes(self._batch(input, batch_sizes))[1]
 
     def forward(

@@ -10,6 +10,8 @@ from .module import Module
 
 
 class Upsample(Module):
+    """The spatial dims of [n, c, ...] sampled anew to `size` or by `scale_factor`; modes as `interpolate`."""
+
     def __init__(
         self,
         size: Any = None,
@@ -42,10 +44,14 @@ class Upsample(Module):
 
 
 class UpsamplingNearest2d(Upsample):
+    """`Upsample` of images by the nearest element."""
+
     def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
         super().__init__(size, scale_factor, mode="nearest")
 
 
 class UpsamplingBilinear2d(Upsample):
+    """`Upsample` of images by bilinear interpolation, the corners aligned."""
+
     def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
         super().__init__(size, scale_factor, mode="bilinear", align_corners=True)

@@ -74,44 +74,57 @@ class PackedSequence(PackedSequence_):
         return self if data is self.data else self.with_data(data)
 
     def cpu(self) -> PackedSequence:
+        """The data on the CPU."""
         return self
 
     def cuda(self, *args: Any, **kwargs: Any) -> PackedSequence:
+        """The data on a CUDA device."""
         self.data.cuda(*args, **kwargs)  # raises
         return self
 
     def pin_memory(self) -> PackedSequence:
+        """The data in page-locked memory."""
         return self
 
     def is_pinned(self) -> bool:
+        """Whether the data lies in page-locked memory."""
         return False
 
     @property
     def is_cuda(self) -> bool:
+        """Whether the data lies on a CUDA device."""
         return False
 
     def double(self) -> PackedSequence:
+        """The data as float64."""
         return self.to(dtypes.f64)
 
     def float(self) -> PackedSequence:
+        """The data as float32."""
         return self.to(dtypes.f32)
 
     def half(self) -> PackedSequence:
+        """The data as float16."""
         return self.to(dtypes.f16)
 
     def long(self) -> PackedSequence:
+        """The data as int64."""
         return self.to(dtypes.i64)
 
     def int(self) -> PackedSequence:
+        """The data as int32."""
         return self.to(dtypes.i32)
 
     def short(self) -> PackedSequence:
+        """The data as int16."""
         return self.to(dtypes.i16)
 
     def char(self) -> PackedSequence:
+        """The data as int8."""
         return self.to(dtypes.i8)
 
     def byte(self) -> PackedSequence:
+        """The data as uint8."""
         return self.to(dtypes.u8)
 
 
