@@ -6,12 +6,15 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from . import dispatch
 from .arguments import as_int
 from .autocast import lower_precision
 from .functional_arithmetic import add, mul
 from .functional_matmul import bmm, dot, mm, outer
+from .functional_pointwise import where
 from .functional_reductions import sum as total
 from .inplace import finish
+from .ir import dtypes
 from .tape_folded import folded
 from .tensor import Tensor
 
@@ -29,7 +32,7 @@ def _added(
     def compute() -> Tensor:
         scaled = product() if alpha == 1 else mul(product(), alpha)
         if beta == 0:
-            return scaled.expand(input.shape) if scaled.ndim < input.ndim else scaled
+            return where(dispatch.constant(False, dtypes.bool_), input, scaled)  # whose gradient is 0
         return add(input if beta == 1 else mul(input, beta), scaled)
 
     return folded(name, (input, *operands), compute)

@@ -216,6 +216,8 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False, *, out: Tensor | N
         input = convert(input, promotion.get_default_dtype())
 
     def compute() -> Tensor:
+        if input.ndim and 0 in [input.shape[d] for d in wrap_dims(dim, input.ndim)]:
+            return log(sum(exp(input), dim, keepdim))  # no maximum; -inf
         high = amax(input.detach(), dim, True)
         shift = where(isfinite(high), high, constant(0, high.dtype))
         total = log(sum(exp(sub(input, shift)), dim, True))

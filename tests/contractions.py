@@ -79,7 +79,7 @@ def close(got: Array, want: Array, exact: Array, depth: int) -> None:
         return
     if not got.size:
         return
-    precision = {"float64": 2e-16, "float32": 1.2e-7, "float16": 1e-3}.get(got.dtype.name, 8e-3)
+    precision = {"float64": 2.3e-16, "float32": 1.2e-7, "float16": 1e-3}.get(got.dtype.name, 8e-3)
     scale = np.abs(exact).max() + np.sqrt(depth + 1)
     error = np.abs(got.astype(np.float64) - exact).max()
     allowed = max(np.abs(want.astype(np.float64) - exact).max(), 4 * precision * scale)

@@ -216,11 +216,7 @@ def _soft_targets(
     total = -values.sum()
     if reduction == "sum":
         return total
-    return total / max(math.prod(logp.shape) // classes if _static(logp) else logp.numel() // classes, 1)
-
-
-def _static(tensor: Tensor) -> bool:
-    return all(isinstance(size, int) for size in tensor.shape)
+    return total / math.prod(size for d, size in enumerate(logp.shape) if d != dim)
 
 
 def _smoothed(

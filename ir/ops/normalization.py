@@ -38,10 +38,16 @@ def _affine_numpy(y: Array, affine: tuple[Array, ...]) -> Array:
     return y + affine[1] if len(affine) > 1 else y
 
 
+def _mean(x: Array, dims: Dims) -> Array:
+    """np.mean warns where there is nothing to average."""
+    count = np.prod([x.shape[d] for d in dims])
+    return np.add.reduce(x, tuple(dims), keepdims=True) / x.dtype.type(count)
+
+
 def _standardize_numpy(x: Array, *affine: Array, dims: Dims, eps: float) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
-        deviation = x - np.mean(x, dims, keepdims=True)
-        variance = np.mean(deviation * deviation, dims, keepdims=True)
+        deviation = x - _mean(x, dims)
+        variance = _mean(deviation * deviation, dims)
         return _affine_numpy(deviation / np.sqrt(variance + x.dtype.type(eps)), affine)
 
 
@@ -107,7 +113,7 @@ declare(
 
 def _rms_numpy(x: Array, *affine: Array, dims: Dims, eps: float) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _affine_numpy(x / np.sqrt(np.mean(x * x, dims, keepdims=True) + x.dtype.type(eps)), affine)
+        return _affine_numpy(x / np.sqrt(_mean(x * x, dims) + x.dtype.type(eps)), affine)
 
 
 def _rms_scale(F: Any, x: Any, dims: Dims, eps: float) -> Any:
