@@ -67,6 +67,9 @@ class SimulatorDevice:
     """A simulated GPU. Launches are done when `launch` returns; it raises what a kernel did wrong
     (`errors.KernelFault`), after which the device can be used on."""
 
+    # Bounds are those of allocations: who shares one out among arrays hides steps from one into another.
+    checks_accesses = True
+
     def __init__(
         self,
         memory_bytes: int = 4 << 30,

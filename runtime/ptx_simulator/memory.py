@@ -7,7 +7,8 @@ possible, so that a stale pointer is seen as such.
 from __future__ import annotations
 
 import mmap
-from bisect import bisect_right, insort
+from bisect import bisect_right
+from collections import deque
 
 import numpy as np
 
@@ -17,9 +18,10 @@ from .types import Array
 BASE = 0x10_0000_0000
 ALIGNMENT = 256
 GAP = 256  # bytes between allocations, at least
-POISONED = (
-    16 << 20
-)  # allocations up to this size are filled with 0xff, NaN, so that reading them unwritten shows
+REMEMBERED = 4096  # freed allocations, to tell a stale address from a wrong one
+RETURNED = 64 << 10  # freed pieces of this size and more go back to the system
+# Allocations up to this size are filled with 0xff (NaN), so that reading them unwritten shows.
+POISONED = 16 << 20
 
 
 class DeviceMemory:
@@ -33,8 +35,9 @@ class DeviceMemory:
         self.words = {size: self.data.view(f"u{size}") for size in (1, 2, 4, 8)}
         self.starts: list[int] = []  # of live allocations, ascending
         self.ends: list[int] = []
-        self.freed: list[tuple[int, int]] = []
+        self.freed: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
         self._next = BASE
+        self._wrapped = False  # whether addresses have begun to come back
         self.used = 0
 
     def alloc(self, nbytes: int) -> int:
@@ -52,22 +55,25 @@ class DeviceMemory:
         self.used += nbytes
         if nbytes <= POISONED:
             self.data[start - BASE : start - BASE + nbytes] = 0xFF
-        if self.freed:
-            self.freed = [(a, b) for a, b in self.freed if b <= start or a >= start + room]
+        if self._wrapped:
+            kept = [(a, b) for a, b in self.freed if b <= start or a >= start + room]
+            self.freed = deque(kept, REMEMBERED)
         return start
 
     def _find(self, room: int) -> int | None:
-        limit = BASE + self.nbytes
-        if self._next + room <= limit:
-            start = self._next
-            self._next += room
-            return start
-        start = BASE
-        for begin, end in zip(self.starts, self.ends, strict=True):
-            if start + room <= begin:
-                return start
-            start = -(-end // ALIGNMENT) * ALIGNMENT + GAP
-        return start if start + room <= limit else None
+        """The next place that is free, going round: addresses come back as late as possible."""
+        for turn in range(2):
+            at = bisect_right(self.starts, self._next)
+            while self._next + room <= BASE + self.nbytes:
+                if at == len(self.starts) or self._next + room <= self.starts[at]:
+                    start = self._next
+                    self._next += room
+                    return start
+                self._next = -(-self.ends[at] // ALIGNMENT) * ALIGNMENT + GAP
+                at += 1
+            if turn == 0:
+                self._next, self._wrapped = BASE, True
+        return None
 
     def free(self, address: int) -> None:
         at = bisect_right(self.starts, address) - 1
@@ -76,10 +82,10 @@ class DeviceMemory:
         end = self.ends[at]
         del self.starts[at], self.ends[at]
         self.used -= end - address
-        insort(self.freed, (address, max(end, address + 1)))
+        self.freed.append((address, max(end, address + 1)))
         first = -(-(address - BASE) // mmap.PAGESIZE) * mmap.PAGESIZE
         whole = (end - BASE) // mmap.PAGESIZE * mmap.PAGESIZE - first
-        if whole > 0:
+        if whole >= RETURNED:
             self._pages.madvise(mmap.MADV_DONTNEED, first, whole)
 
     def find(self, low: int, high: int) -> int | None:
