@@ -230,6 +230,8 @@ class _Form:
             load = threads(names, tile.threads, lambda t: [s for fill in fills for s in fill(t)])
             return load + threads(names, tile.threads, lambda t: self._multiply(t, left, right))
 
+        if self.depth == 0:
+            return threads(names, tile.threads, clear)
         slices = ceil_div(self.part, tile.depth)
         var = names("k")
         loop = For(var, slices, step(loop_index(var, slices)))

@@ -49,11 +49,15 @@ def unrolled(names: Names, count: int, body: Callable[[DimLike], Sequence[Stmt]]
     return (For(var, count, tuple(body(loop_index(var, count))), "unroll"),)
 
 
+def below(index: DimLike, extent: DimLike) -> Expr:
+    return Apply("lt", (Index(index), Index(extent)), dtypes.bool_)
+
+
 def inside(index: DimLike, extent: DimLike) -> Expr | None:
     """Whether the index, which is not negative, is below the extent; None where it always is."""
     if least(extent - index) >= 1:
         return None
-    return Apply("lt", (Index(index), Index(extent)), dtypes.bool_)
+    return below(index, extent)
 
 
 def guarded(test: Expr | None, body: Sequence[Stmt]) -> tuple[Stmt, ...]:
@@ -61,8 +65,8 @@ def guarded(test: Expr | None, body: Sequence[Stmt]) -> tuple[Stmt, ...]:
 
 
 class Unravel:
-    """A position taken apart into indices along axes, row-major; `lets` are the statements that do it. Where the position
-    lies past the end, so does the outermost index."""
+    """A position taken apart into indices along axes, row-major; `lets` are the statements that do it. A position past
+    the end has an outermost index past the end."""
 
     def __init__(self, names: Names, position: DimLike, axes: Sequence[Axis]):
         self.lets: list[Stmt] = []

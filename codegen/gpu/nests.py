@@ -11,19 +11,39 @@ from ..lower.context import LowerContext
 from ..lower.elementwise import Nest
 from ..lower.nests import loop_index
 from ..lower.template import Axis, stride, walk
-from .grid import Unravel, blocks, ceil_div, guarded, inside, most, threads, unrolled, whole_warps
+from .grid import Unravel, below, blocks, ceil_div, guarded, inside, most, threads, unrolled, whole_warps
 
 # Threads of a block: enough blocks fit on a multiprocessor to fill it, whatever registers the kernel takes.
 THREADS = 256
+# Nests in one kernel.
+MAX_TOGETHER = 8
 # Operations in one thread's code; more are not repeated for neighbours.
 MAX_OPERATIONS = 512
 
 
 def nests_on_gpu(ctx: LowerContext, name: str, nests: Sequence[Nest]) -> None:
-    """A kernel for each nest."""
-    for nest in nests:
-        width = vector_width(ctx, nest)
-        ctx.launch(name, _loops(nest, width), cost=nest.work, flops=nest.work)
+    """One kernel for several nests, each with blocks of its own: a launch costs more than a test in every block."""
+    for start in range(0, len(nests), MAX_TOGETHER):
+        walks = [Walk(ctx, nest) for nest in nests[start : start + MAX_TOGETHER]]
+        count = max(walk.most_threads for walk in walks)
+        names = walks[0].nest.names
+        total = sum((ceil_div(walk.items, count) for walk in walks), start=0)
+        body = blocks(names, total, lambda b, walks=walks, count=count: _together(walks, count, b))  # type: ignore[misc]
+        work = sum((walk.nest.work for walk in walks), start=0)
+        ctx.launch(name, body, cost=work, flops=work)
+
+
+def _together(walks: Sequence[Walk], count: int, b: DimLike) -> tuple[Stmt, ...]:
+    """Block number `b` of the blocks of all walks, one walk after the other."""
+    first, *others = walks
+    names = first.nest.names
+    own = threads(names, count, lambda t: first.element(b * count + t))
+    if not others:
+        return own
+    mine = ceil_div(first.items, count)
+    left = names("b")
+    later = loop_index(left, sum((ceil_div(walk.items, count) for walk in others), start=0))
+    return (If(below(b, mine), own, (Let(left, Index(b - mine)), *_together(others, count, later))),)
 
 
 def vector_width(ctx: LowerContext, nest: Nest) -> int:
@@ -50,38 +70,40 @@ def vector_width(ctx: LowerContext, nest: Nest) -> int:
     return width
 
 
-def _loops(nest: Nest, width: int) -> tuple[Stmt, ...]:
-    names = nest.names
-    if not nest.axes:
-        count = 32
-        return blocks(
-            names,
-            1,
-            lambda b: threads(names, count, lambda t: guarded(inside(t, 1), nest.point({}))),
-        )
-    last = nest.axes[-1]
-    ragged = dims.mod(last.extent, width) != 0
-    axes = [*nest.axes[:-1], Axis(last.var, ceil_div(last.extent, width))]
-    items = dims.product(a.extent for a in axes)
-    count = min(THREADS, whole_warps(most(items)))
+class Walk:
+    """A nest's elements by number: `width` neighbours along the last axis each."""
 
-    def element(b: DimLike, t: DimLike) -> tuple[Stmt, ...]:
-        item = b * count + t
-        found = Unravel(names, item, axes)
+    def __init__(self, ctx: LowerContext, nest: Nest):
+        self.nest = nest
+        self.width = vector_width(ctx, nest)
+        self.axes = list(nest.axes)
+        if self.axes:
+            last = self.axes.pop()
+            self.axes.append(Axis(last.var, ceil_div(last.extent, self.width)))
+        self.items = dims.product(a.extent for a in self.axes)
+
+    @property
+    def most_threads(self) -> int:
+        """Threads of a block, for a nest of its own."""
+        return min(THREADS, whole_warps(most(self.items)))
+
+    def element(self, item: DimLike) -> tuple[Stmt, ...]:
+        """What a thread does that has this number."""
+        nest, width = self.nest, self.width
+        names = nest.names
+        if not self.axes:
+            return guarded(inside(item, 1), nest.point({}))
+        last = nest.axes[-1]
+        found = Unravel(names, item, self.axes)
         start = found.index[last.var] * width
 
         def at(position: DimLike) -> tuple[Stmt, ...]:
             return nest.point({**found.index, last.var: position})
 
         body = unrolled(names, width, lambda u: at(start + u))
-        if ragged:
-            whole = inside(start + (width - 1), last.extent)
-            left = names("n")
-            rest = dims.symbol(left, 1, width - 1)
-            var = names("i")
-            single = For(var, rest, at(start + loop_index(var, width - 1)))
-            assert whole is not None
-            body = (If(whole, body, (Let(left, Index(last.extent - start)), single)),)
-        return guarded(inside(item, items), (*found.lets, *body))
-
-    return blocks(names, ceil_div(items, count), lambda b: threads(names, count, lambda t: element(b, t)))
+        if dims.mod(last.extent, width) != 0:
+            left, var = names("n"), names("i")
+            single = For(var, dims.symbol(left, 1, width - 1), at(start + loop_index(var, width - 1)))
+            rest: tuple[Stmt, ...] = (Let(left, Index(last.extent - start)), single)
+            body = (If(below(start + (width - 1), last.extent), body, rest),)
+        return guarded(inside(item, self.items), (*found.lets, *body))

@@ -11,7 +11,21 @@ from functools import lru_cache
 
 from ...ir import dims
 from ...ir.dims import DimLike
-from ..loops.nodes import Buffer, Expr, For, HostCall, If, Index, Kernel, Launch, Let, Load, Stmt, Store
+from ..loops.nodes import (
+    Apply,
+    Buffer,
+    Expr,
+    For,
+    HostCall,
+    If,
+    Index,
+    Kernel,
+    Launch,
+    Let,
+    Load,
+    Stmt,
+    Store,
+)
 from .template import operands, walk
 
 # Loop iterations that counting stores may step through.
@@ -88,9 +102,20 @@ def _index_tells_iterations(
                 if not _index_tells_iterations(stmt.body, writes, inner, lets):
                     return False
             case If():
-                if not all(_index_tells_iterations(b, writes, loops, lets) for b in (stmt.body, stmt.orelse)):
+                once = loops - _variables(_zero_where_it_holds(stmt.condition), lets)
+                if not _index_tells_iterations(stmt.body, writes, once, lets):
+                    return False
+                if not _index_tells_iterations(stmt.orelse, writes, loops, lets):
                     return False
     return True
+
+
+def _zero_where_it_holds(condition: Expr) -> tuple[DimLike, ...]:
+    """The index that is 0 where the condition holds: in one iteration of the loops that it counts."""
+    match condition:
+        case Apply(op="lt", args=(Index(value=index), Index(value=1))) if dims.bounds(index)[0] >= 0:
+            return (index,)
+    return ()
 
 
 def _variables(index: Sequence[DimLike], lets: Mapping[str, frozenset[str]]) -> frozenset[str]:

@@ -18,12 +18,23 @@ from ..llvm.expressions import ExpressionEmitter
 from ..llvm.text import Value, memory_type
 from ..loops.barriers import barriers
 from ..loops.nodes import Check, For, Kernel
+from ..loops.walk import statements
 from ..target import GpuTarget
 
 ZEROS = "@zeros"
 ZEROS_BYTES = 16
 # Bytes that every buffer's address is a multiple of, unless it is a part that begins elsewhere.
 ALIGNMENT = 16
+
+
+_STOP = (
+    "%failed = load i32, ptr %status, align 4",
+    "%stops = icmp ne i32 %failed, 0",
+    "br i1 %stops, label %stopped, label %running",
+    "stopped:",
+    "ret void",
+    "running:",
+)
 
 
 @dataclass(frozen=True)
@@ -39,11 +50,16 @@ class KernelText:
 
 
 def emit_kernel(
-    kernel: Kernel, target: GpuTarget, alias_class: Sequence[int], aligned: Sequence[int]
+    kernel: Kernel,
+    target: GpuTarget,
+    alias_class: Sequence[int],
+    aligned: Sequence[int],
+    may_stop: bool = False,
 ) -> KernelText:
     """The kernel's function. `alias_class[i]` numbers the groups of params that may overlap; `aligned[i]` is what the
-    address of a param is a multiple of."""
-    return _PtxEmitter(kernel, target, alias_class, aligned).kernel_text()
+    address of a param is a multiple of. `may_stop`: where a check has failed in an earlier launch, it does nothing, so
+    that what it would overwrite stays as it was."""
+    return _PtxEmitter(kernel, target, alias_class, aligned).kernel_text(may_stop)
 
 
 class _Expressions(ExpressionEmitter):
@@ -138,7 +154,7 @@ class _PtxEmitter(KernelEmitter):
                 f"addrspacecast (ptr addrspace(3) {name} to ptr)", dtypes.i64
             )
 
-    def kernel_text(self) -> KernelText:
+    def kernel_text(self, may_stop: bool) -> KernelText:
         grid = self.kernel.grid
         assert grid is not None
         self.index.env[grid.var] = 0 if grid.extent == 1 else self._register("ctaid.x")
@@ -146,6 +162,9 @@ class _PtxEmitter(KernelEmitter):
         lines = self.w.lines()
         params = [f"ptr align {a} %p{i}" for i, a in enumerate(self.aligned)]
         params += [f"i64 %d{i}" for i in range(len(self.kernel.dims))] + ["ptr align 4 %status"]
+        if may_stop and not self._checks():  # its own checks may change the word meanwhile
+            allocas = [line for line in lines if " = alloca " in line]
+            lines = [*allocas, *_STOP, *(line for line in lines if " = alloca " not in line)]
         body = "\n".join(lines)
         threads = max(self.kernel.threads, 1)
         text = (
@@ -160,6 +179,9 @@ class _PtxEmitter(KernelEmitter):
             self.memory.uses_zeros,
             self.shared_bytes,
         )
+
+    def _checks(self) -> bool:
+        return any(isinstance(stmt, Check) for stmt in statements(self.kernel.body))
 
     def _for(self, loop: For) -> None:
         if loop.kind != "thread":

@@ -54,7 +54,7 @@ def emit_ptx(program: Program, target: GpuTarget) -> PtxProgram:
         aligned = tuple(alignment(arg) for arg in launch.args)
         key = (id(launch.kernel), classes, aligned)
         if key not in emitted:
-            kernel = emit_kernel(launch.kernel, target, classes, aligned)
+            kernel = emit_kernel(launch.kernel, target, classes, aligned, may_stop=bool(program.messages))
             emitted[key] = names.setdefault(kernel, f"{_safe(launch.kernel.name)}_{len(names)}")
         grid = launch.kernel.grid
         assert grid is not None
