@@ -12,6 +12,7 @@ from ..lower.elementwise import Nest
 from ..lower.nests import loop_index
 from ..lower.template import Axis, stride, walk
 from .grid import Unravel, below, blocks, ceil_div, guarded, inside, most, threads, unrolled, whole_warps
+from .turned import launch_turned, turn_of
 
 # Threads of a block: enough blocks fit on a multiprocessor to fill it, whatever registers the kernel takes.
 THREADS = 256
@@ -22,7 +23,13 @@ MAX_OPERATIONS = 512
 
 
 def nests_on_gpu(ctx: LowerContext, name: str, nests: Sequence[Nest]) -> None:
-    """One kernel for several nests, each with blocks of its own: a launch costs more than a test in every block."""
+    """One kernel for several nests, each with blocks of its own: a launch costs more than a test in every block. What is
+    read across has a kernel of its own."""
+    turns = [(nest, turn_of(nest)) for nest in nests]
+    nests = [nest for nest, turn in turns if turn is None]
+    for nest, turn in turns:
+        if turn is not None:
+            launch_turned(ctx, name, nest, turn)
     for start in range(0, len(nests), MAX_TOGETHER):
         walks = [Walk(ctx, nest) for nest in nests[start : start + MAX_TOGETHER]]
         count = max(walk.most_threads for walk in walks)

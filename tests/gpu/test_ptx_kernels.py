@@ -55,6 +55,9 @@ GRAPHS = {
     "transpose": lambda: graph_of(
         lambda F, x, y: F.add(F.permute(x, dims=(1, 0)), y), f32(40, 70), f32(70, 40)
     ),
+    "transpose of a batch": lambda: graph_of(
+        lambda F, x: F.exp(F.permute(x, dims=(0, 2, 1))), TensorType((3, 33, 48), dtypes.bf16)
+    ),
     "padding": lambda: graph_of(lambda F, x: F.pad(x, low=(1, 2), high=(2, 0), value=3.0), f32(4, 9)),
     "concat": lambda: graph_of(lambda F, x, y: F.concat(x, y, dim=1), f32(4, 9), f32(4, 3)),
     "softmax of short rows": lambda: graph_of(lambda F, x: F.softmax(x, dim=1), f32(6, 10)),
@@ -168,6 +171,13 @@ def test_products_and_sums_are_rounded_as_on_the_cpu():
     text = emitted(graph_of(lambda F, x, y: F.div(F.sqrt(x), y), f32(64), f32(64))).text
     assert "div.rn.f32" in text and "sqrt.rn.f32" in text
     assert "approx" not in text and ".ftz" not in text
+
+
+def test_what_is_read_across_is_turned_in_shared_memory():
+    made = emitted(GRAPHS["transpose"]())
+    (launch,) = made.program.launches
+    assert [b.shape for b in launch.kernel.locals] == [(32, 33)]
+    assert made.text.count("bar.sync") == 1
 
 
 def test_a_row_that_fits_is_read_once():
