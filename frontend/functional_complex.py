@@ -12,7 +12,7 @@ from . import dispatch
 from .arguments import tensor_argument
 from .autocast import full_precision
 from .dispatch import apply, constant, op_named, view_step
-from .functional_pointwise import convert_copy
+from .functional_pointwise import convert_copy, everywhere
 from .inplace import assign, finish
 from .ir import dtypes
 from .memory_layout import storage_offset, strides
@@ -119,10 +119,7 @@ def isreal(input: Tensor) -> Tensor:
         part = imag(input.detach())
         whole: Tensor = apply(_EQ, (part, constant(0, part.dtype)))
         return whole
-    kept: Tensor = apply(
-        op_named("full"), (), {"shape": tuple(input.shape), "value": True, "dtype": dtypes.bool_}
-    )
-    return kept
+    return everywhere(input, True)
 
 
 # Conjugates

@@ -7,7 +7,7 @@ from typing import Any
 from .arguments import tensor_argument, wrap_dim
 from .autocast import widest
 from .capture import active
-from .creation import full
+from .creation import counted, full
 from .dispatch import apply, constant, op_named
 from .functional_arithmetic import floor_divide, mul, remainder
 from .functional_host import nonzero, repeated_positions
@@ -17,6 +17,7 @@ from .indexing import gather_at, in_order, wrapped_index
 from .inplace import finish
 from .ir import dtypes
 from .ir.dims import answer
+from .placement import is_on_device
 from .promotion import as_operand, convert
 from .tape_folded import folded
 from .tensor import Tensor, scalar_type_name
@@ -60,7 +61,7 @@ _INT_INDEX = "Expected dtype int32/int64 for index but got: {}"
 def _check_known(index: Tensor, dim: int, size: Any, error: type[Exception], text: str) -> None:
     """Raise where an index leaves its dim, if the indices are known now."""
     array = index._array
-    if array is None or not array.size or active() is not None:
+    if array is None or not array.size or active() is not None or is_on_device(index):
         return
     bad = array[(array < 0) | (array >= size)]
     if bad.size:
@@ -291,7 +292,7 @@ def scatter_reduce(
 def _counted_through(index: Tensor, count: Any) -> Tensor:
     """Positions counted through a whole tensor, negative ones from its end."""
     array = index._array
-    if array is not None and array.size and active() is None:
+    if array is not None and array.size and active() is None and not is_on_device(index):
         bad = array[(array < -count) | (array >= count)]
         if bad.size:
             raise IndexError(
@@ -419,7 +420,7 @@ def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1, out: Tenso
     number = apply(op_named("cumsum"), (convert(flat, dtypes.i64),), {"dim": 0}) - 1
     # Those that have no row go to one more, which is cut off.
     row = where(logical_and(flat, lt(number, size)), number, constant(size, dtypes.i64))
-    place = apply(op_named("iota"), (), {"shape": (count,), "dim": 0, "dtype": dtypes.i64})
+    place = counted(count, 0, 1, dtypes.i64)
     empty = apply(op_named("full"), (), {"shape": (size + 1,), "value": -1, "dtype": dtypes.i64})
     found = apply(_INDEX_UPDATE, (empty, row, place), {"dim": 0})[:size]
     step, columns = 1, []

@@ -34,16 +34,17 @@ class _Histogram(NamedTuple):
     bin_edges: Tensor
 
 
-def _named(name: str, base: type[Any]) -> Any:
+def named_tuple(name: str, base: type[Any]) -> Any:
+    """A tuple with the fields of `base`, called and printed as PyTorch's results are."""
     return type(name, (base,), {"__repr__": _repr, "__slots__": (), "__module__": "torch.return_types"})
 
 
 RETURN_TYPES: dict[str, type[ValuesAndIndices]] = {
-    name: _named(name, ValuesAndIndices)
+    name: named_tuple(name, ValuesAndIndices)
     for name in (
         "cummax", "cummin", "kthvalue", "max", "median", "min", "mode", "nanmedian", "sort", "topk",
     )
 }  # fmt: skip
-MinMax: type[_Extremes] = _named("aminmax", _Extremes)
-Histogram: type[_Histogram] = _named("histogram", _Histogram)
-HistogramDD: type[_HistogramDD] = _named("histogramdd", _HistogramDD)
+MinMax: type[_Extremes] = named_tuple("aminmax", _Extremes)
+Histogram: type[_Histogram] = named_tuple("histogram", _Histogram)
+HistogramDD: type[_HistogramDD] = named_tuple("histogramdd", _HistogramDD)

@@ -12,6 +12,7 @@ such tensors alone is computed below.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from .. import dispatch
@@ -57,6 +58,9 @@ _UNBATCHED_RANDOM = (
     "vmap: Cannot ask for different inplace randomness on an unbatched tensor. This will appear like same randomness. "
     "If this is necessary for your usage, please file an issue with functorch."
 )
+
+
+_NOTHING = nullcontext()
 
 
 class Batched:
@@ -309,19 +313,6 @@ class VmapBackend:
             self._old_values.clear()
             found = self._old_values[scope.target] = OverwriteScope(held.lower)
         return found
-
-
-class _Nothing:
-    """A context that does nothing."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: Any) -> None:
-        pass
-
-
-_NOTHING = _Nothing()
 
 
 class _BelowTape(TensorBuilder):

@@ -176,7 +176,7 @@ def run(
 ) -> tuple[Tensor, ...]:
     """The op's results for all samples, batch first. The backend below is the active one."""
     call = Call(backend, op, values, batched, attrs, spread)
-    found_rule = BY_NAME.get(op.name) or BY_LOWERING.get(op.lowering)
+    found_rule = rule_of(op)
     if found_rule is not None:
         found = found_rule(call)
     elif op.decompose is not None:

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from typing import Any
 
-
-def _result(name: str, fields: str) -> Any:
-    """A tuple with named fields, called and printed as PyTorch's."""
-
-    def __repr__(self: Any) -> str:
-        parts = ",\n".join(f"{field}={value!r}" for field, value in zip(self._fields, self))
-        return f"torch.return_types.{name}(\n{parts})"
-
-    base = namedtuple(name, fields)  # type: ignore[misc]
-    return type(name, (base,), {"__repr__": __repr__, "__slots__": (), "__module__": "torch.return_types"})
-
+from ..result_types import named_tuple
 
 RESULTS = {
-    name: _result(name, fields)
+    name: named_tuple(name, namedtuple(name, fields))  # type: ignore[misc]
     for name, fields in {
         "linalg_cholesky_ex": "L info",
         "linalg_eig": "eigenvalues eigenvectors",

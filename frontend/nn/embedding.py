@@ -7,7 +7,7 @@ import warnings
 
 from .. import functional_pointwise as pointwise
 from ..autograd.grad_mode import no_grad
-from ..creation import zeros
+from ..creation import counted, zeros
 from ..dispatch import apply, op_named
 from ..functional_cumulative import cumsum
 from ..functional_indexing import gather
@@ -220,8 +220,7 @@ def _ragged_bags(
     length, bags = rows.shape[0], starts.shape[0]
     bag = _bag_of(starts, length)
     if mode == "max":
-        numbers: Tensor = apply(op_named("iota"), (), {"shape": (bags, 1), "dim": 0, "dtype": dtypes.i64})
-        member = bag.unsqueeze(0) == numbers
+        member = bag.unsqueeze(0) == counted(bags, 0, 1, dtypes.i64).unsqueeze(1)
         if kept is not None:
             member = member.logical_and(kept.unsqueeze(0))
         return _largest(rows.unsqueeze(0), member.unsqueeze(-1), 1)
@@ -241,5 +240,5 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
     if num_classes == -1:
         num_classes = int(tensor.max().item()) + 1
-    classes: Tensor = apply(op_named("iota"), (), {"shape": (num_classes,), "dim": 0, "dtype": dtypes.i64})
+    classes = counted(num_classes, 0, 1, dtypes.i64)
     return (tensor.unsqueeze(-1) == classes).to(dtypes.i64)

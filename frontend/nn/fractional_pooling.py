@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from ..creation import counted
 from ..dispatch import apply, op_named
 from ..functional_indexing import gather
 from ..functional_reductions import max as largest
@@ -69,9 +70,7 @@ def _fractional(
                 f"{name}(): pool {side} {window[axis]} too large relative to input {side} {have[axis]}"
             )
         start = _starts(samples[:, :, order[axis]], have[axis], want[axis], window[axis])
-        offsets: Tensor = apply(
-            op_named("iota"), (), {"shape": (window[axis],), "dim": 0, "dtype": dtypes.i64}
-        )
+        offsets = counted(window[axis], 0, 1, dtypes.i64)
         # [n, c, windows so far, elements so far] and one dim more
         along = start.unsqueeze(-1) + offsets
         if places is None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from .. import functional_pointwise as pointwise
 from ..autocast import full_precision
+from ..creation import counted, tensor
 from ..creation import full as filled
-from ..creation import tensor
-from ..dispatch import apply, op_named
 from ..functional_indexing import gather
 from ..functional_shape import cat
 from ..half_precision import in_float32
@@ -110,11 +108,6 @@ def _rows(targets: Tensor, lengths: Tensor) -> Tensor:
     return cat([part.unsqueeze(0) for part in parts])
 
 
-def _numbers(count: Any) -> Tensor:
-    found: Tensor = apply(op_named("iota"), (), {"shape": (count,), "dim": 0, "dtype": dtypes.i64})
-    return found
-
-
 @full_precision
 def ctc_loss(
     log_probs: Tensor,
@@ -153,7 +146,7 @@ def ctc_loss(
     before = pad(labels, (2, 0), value=blank)[:, :width]
     may_skip = (labels != blank).logical_and(labels != before)
 
-    position = _numbers(width)
+    position = counted(width, 0, 1, dtypes.i64)
     state = pointwise.where(position < 2, emitted[0], _NOWHERE)
     for t in range(1, steps):
         one = pad(state, (1, 0), value=_NOWHERE)[:, :width]
@@ -166,7 +159,7 @@ def ctc_loss(
     likelihood = pointwise.where(counts > 0, _logaddexp(*at_end), at_end[0])
     losses = -likelihood
     # PyTorch's gradient is that of normalized probabilities: as if each step's sum of them were a term.
-    valid = (_numbers(steps).unsqueeze(1) < inputs).unsqueeze(2)
+    valid = (counted(steps, 0, 1, dtypes.i64).unsqueeze(1) < inputs).unsqueeze(2)
     mass = pointwise.where(valid, log_probs.exp(), 0.0).sum((0, 2))
     losses = losses + (mass - mass.detach())
     impossible = losses > -0.5 * _NOWHERE

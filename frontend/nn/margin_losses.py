@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from .. import functional_pointwise as pointwise
 from ..autocast import full_precision
-from ..dispatch import apply, op_named
+from ..creation import counted
 from ..functional_cumulative import cumsum
 from ..functional_indexing import gather
 from ..half_precision import in_float32
@@ -83,10 +83,6 @@ def cosine_embedding_loss(
     return reduced(alike + unlike, reduction)
 
 
-def _triplet(near: Tensor, far: Tensor, margin: float, reduction: str) -> Tensor:
-    return reduced((near - far + margin).clamp(min=0), reduction)
-
-
 @full_precision
 @in_float32
 def triplet_margin_loss(
@@ -140,12 +136,7 @@ def triplet_margin_with_distance_loss(
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
         far = far.minimum(distance(positive, negative))
-    return _triplet(near, far, margin, reduction)
-
-
-def _classes(count: int) -> Tensor:
-    numbers: Tensor = apply(op_named("iota"), (), {"shape": (count,), "dim": 0, "dtype": dtypes.i64})
-    return numbers
+    return reduced((near - far + margin).clamp(min=0), reduction)
 
 
 @full_precision
@@ -173,7 +164,7 @@ def multi_margin_loss(
     terms = short if p == 1 else short * short
     if weight is not None:
         terms = terms * weight.index_select(0, column.reshape(-1)).reshape(-1, 1)
-    losses = pointwise.where(_classes(count) == column, 0.0, terms).sum(1) / count
+    losses = pointwise.where(counted(count, 0, 1, dtypes.i64) == column, 0.0, terms).sum(1) / count
     return reduced(losses if input.ndim == 2 else losses.reshape(target.shape), reduction)
 
 
@@ -193,10 +184,10 @@ def multilabel_margin_loss(
     count = x.shape[1]
     listed = cumsum((labels < 0).to(dtypes.i64), 1) == 0
     safe = pointwise.where(listed, labels, 0)
-    hit = (safe.unsqueeze(2) == _classes(count)).logical_and(listed.unsqueeze(2))
+    hit = (safe.unsqueeze(2) == counted(count, 0, 1, dtypes.i64)).logical_and(listed.unsqueeze(2))
     short = (x.unsqueeze(1) - gather(x, 1, safe).unsqueeze(2) + 1.0).clamp(min=0)
-    counted = listed.unsqueeze(2).logical_and(hit.any(1, keepdim=True).logical_not())
-    losses = pointwise.where(counted, short, 0.0).sum((1, 2)) / count
+    pairs = listed.unsqueeze(2).logical_and(hit.any(1, keepdim=True).logical_not())
+    losses = pointwise.where(pairs, short, 0.0).sum((1, 2)) / count
     return reduced(losses if input.ndim == 2 else losses.reshape(()), reduction)
 
 

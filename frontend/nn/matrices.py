@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import functional_pointwise as pointwise
 from ..autocast import lower_precision
-from ..dispatch import apply, op_named
+from ..creation import counted
 from ..functional_matmul import cdist
 from ..functional_shape import cat, stack
 from ..ir import dtypes
@@ -94,7 +94,7 @@ def _groups(matrix: Tensor, offs: Tensor, dim: int, whole: bool = True) -> list[
 
 def _member(offs: Tensor, group: int, size: int, dim: int) -> Tensor:
     """bool, broadcast along `dim` of a matrix: which places are in the group."""
-    place: Tensor = apply(op_named("iota"), (), {"shape": (size,), "dim": 0, "dtype": dtypes.i64})
+    place = counted(size, 0, 1, dtypes.i64)
     within = place < offs[group]
     if group:
         within = within.logical_and(place >= offs[group - 1])

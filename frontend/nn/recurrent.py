@@ -31,6 +31,12 @@ class Weights(NamedTuple):
     hidden_bias: Tensor | None = None
     projection: Tensor | None = None
 
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor], biased: bool, projected: bool) -> Weights:
+        """From the tensors in their order, those left out that the layer does not have."""
+        biases = tensors[2:4] if biased else (None, None)
+        return cls(tensors[0], tensors[1], biases[0], biases[1], tensors[-1] if projected else None)
+
 
 def layer(
     mode: str,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..autocast import full_precision
-from ..dispatch import apply, op_named
+from ..creation import ones_like
+from ..functional_pointwise import everywhere
 from ..inplace import overwrite
 from ..tensor import Tensor
 from . import dropout as dropouts
@@ -314,14 +315,10 @@ def feature_dropout_(input: Tensor, p: float, train: bool) -> Tensor:
 def native_dropout(input: Tensor, p: float, train: bool | None) -> tuple[Tensor, Tensor]:
     """Dropout, and which elements were kept."""
     if train is False or p == 0.0:
-        return input * 1, (input == input).logical_or(input != input)
+        return input * 1, everywhere(input, True)
     if p == 1.0:
-        nothing = input * 0
-        return nothing, (nothing != 0).logical_and(nothing == nothing)
-    kept: Tensor = apply(
-        op_named("full"), (), {"shape": tuple(input.shape), "value": 1.0, "dtype": input.dtype}
-    )
-    mask = F.dropout(kept, p, True)
+        return input * 0, everywhere(input, False)
+    mask = F.dropout(ones_like(input), p, True)
     return input * mask, mask != 0
 
 

@@ -13,12 +13,10 @@ from . import recurrent
 def _grouped(params: Sequence[Tensor], has_biases: bool, projected: bool) -> list[recurrent.Weights]:
     """The parameters of each direction of each layer."""
     step = (4 if has_biases else 2) + projected
-    found = []
-    for start in range(0, len(params), step):
-        own = list(params[start : start + step])
-        biases = own[2:4] if has_biases else [None, None]
-        found.append(recurrent.Weights(own[0], own[1], biases[0], biases[1], own[-1] if projected else None))
-    return found
+    return [
+        recurrent.Weights.of(params[start : start + step], has_biases, projected)
+        for start in range(0, len(params), step)
+    ]
 
 
 def _layers(mode: str, input: Tensor, *rest: Any) -> tuple[Tensor, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..autocast import full_precision, lower_precision
+from ..creation import counted
 from ..dispatch import apply, op_named
 from ..ir import dtypes
 from ..tensor import Tensor, scalar_type_name, wrap
@@ -222,8 +223,7 @@ def _max_indices(x: Tensor, rank: int, attrs: dict[str, Any]) -> Tensor:
         x = x.to(dtypes.f32)
     if x.dtype is dtypes.f32 and count > 1 << 24:
         x = x.to(dtypes.f64)
-    numbers: Tensor = apply(op_named("iota"), (), {"shape": (count,), "dim": 0, "dtype": dtypes.i64})
-    positions = numbers.reshape(plane).to(x.dtype).expand(x.shape)
+    positions = counted(count, 0, 1, dtypes.i64).reshape(plane).to(x.dtype).expand(x.shape)
     found: Tensor = apply(op_named("max_pool_gather"), (x, positions), attrs)
     return found.to(dtypes.i64)
 

@@ -196,10 +196,11 @@ def allowed_globals() -> dict[str, Any]:
 
 
 # What REDUCE may call; the rest of the table is data or a class that only stands for itself.
-def callable_globals() -> set[int]:
+@cache
+def callable_globals() -> frozenset[int]:
     """Identities of the allowed values that a file may call."""
-    return {
+    return frozenset(
         id(value)
         for value in allowed_globals().values()
         if value not in (Tensor, Parameter) and callable(value)
-    }
+    )

@@ -117,13 +117,7 @@ class RNNBase(Module):
         """Nothing to do: a GPU library's wish for parameters in one piece."""
 
     def _weights(self) -> list[Weights]:
-        found = []
-        for tensors in self.all_weights:
-            own: list[Tensor | None] = [*tensors]
-            biases = own[2:4] if self.bias else [None, None]
-            projection = own[-1] if self.proj_size else None
-            found.append(Weights(tensors[0], tensors[1], biases[0], biases[1], projection))
-        return found
+        return [Weights.of(tensors, self.bias, bool(self.proj_size)) for tensors in self.all_weights]
 
     # Checks
 

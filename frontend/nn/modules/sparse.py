@@ -14,10 +14,25 @@ from ..parameter import Parameter
 from .module import Module
 
 
-class Embedding(Module):
-    """Rows of weight[num_embeddings, embedding_dim] by number."""
+class _Table(Module):
+    """weight[num_embeddings, embedding_dim], whose row `padding_idx` is 0."""
 
     weight: Tensor
+    padding_idx: int | None
+
+    def reset_parameters(self) -> None:
+        """Normal numbers, 0 in the row of the padding."""
+        init.normal_(self.weight)
+        self._fill_padding_idx_with_zero()
+
+    def _fill_padding_idx_with_zero(self) -> None:
+        if self.padding_idx is not None:
+            with no_grad():
+                self.weight[self.padding_idx].fill_(0)
+
+
+class Embedding(_Table):
+    """Rows of weight[num_embeddings, embedding_dim] by number."""
 
     def __init__(
         self,
@@ -53,15 +68,6 @@ class Embedding(Module):
             if list(_weight.shape) != [num_embeddings, embedding_dim]:
                 raise AssertionError("Shape of weight does not match num_embeddings and embedding_dim")
             self.weight = Parameter(_weight, requires_grad=not _freeze)
-
-    def reset_parameters(self) -> None:
-        init.normal_(self.weight)
-        self._fill_padding_idx_with_zero()
-
-    def _fill_padding_idx_with_zero(self) -> None:
-        if self.padding_idx is not None:
-            with no_grad():
-                self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.embedding(
@@ -116,10 +122,8 @@ class Embedding(Module):
         )
 
 
-class EmbeddingBag(Module):
+class EmbeddingBag(_Table):
     """Sums, means or maxima over bags of rows of weight[num_embeddings, embedding_dim]; see `F.embedding_bag`."""
-
-    weight: Tensor
 
     def __init__(
         self,
@@ -157,15 +161,6 @@ class EmbeddingBag(Module):
         self.mode = mode
         self.sparse = sparse
         self.include_last_offset = include_last_offset
-
-    def reset_parameters(self) -> None:
-        init.normal_(self.weight)
-        self._fill_padding_idx_with_zero()
-
-    def _fill_padding_idx_with_zero(self) -> None:
-        if self.padding_idx is not None:
-            with no_grad():
-                self.weight[self.padding_idx].fill_(0)
 
     def forward(
         self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None

@@ -89,12 +89,8 @@ def clip_grad_norm_(
     found = _listed(parameters)
     if not found and isinstance(parameters, GeneratorType):
         warnings.warn("`parameters` is an empty generator, no gradient clipping will occur.", stacklevel=2)
-    grads = _grads(found)
-    total = get_total_norm(grads, norm_type, error_if_nonfinite, foreach)
-    with no_grad():
-        factor = (float(max_norm) / (total + 1e-6)).clamp(max=1.0)
-        for grad in grads:
-            grad.mul_(factor)
+    total = get_total_norm(_grads(found), norm_type, error_if_nonfinite, foreach)
+    clip_grads_with_norm_(found, max_norm, total, foreach)
     return total
 
 
