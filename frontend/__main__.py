@@ -12,9 +12,21 @@ from .coverage import coverage_text
 from .inspection import add_commands, dump_script, report_script
 from .ir_commands import add_command as add_ir_command
 from .ir_commands import ir_command
+from .model_commands import add_model_commands, model_command
 from .run import run_script
 
-COMMANDS = ("run", "coverage", "report", "dump", "bisect", "ir", "compile")
+COMMANDS = (
+    "run",
+    "coverage",
+    "report",
+    "dump",
+    "bisect",
+    "ir",
+    "compile",
+    "run-model",
+    "compare",
+    "bench-model",
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add_commands(commands)
     add_command(commands)
     add_compile_command(commands)
+    add_model_commands(commands)
     add_ir_command(commands)
     return top
 
@@ -50,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ir_command(options)
     if options.command == "compile":
         return compile_model(options)
+    if options.command in ("run-model", "compare", "bench-model"):
+        return model_command(options)
     return run_script(options.script, options.arguments)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,7 @@ class Interpreter:
     def __init__(self, plan: GraphPlan, reader: Reader | None = None):
         self.plan = plan
         self.reader = reader
+        self.observe: Callable[[str, Value], None] | None = None  # told every value of the graph by its name
         self._last_uses: weakref.WeakKeyDictionary[GraphPlan, list[list[str]]] = weakref.WeakKeyDictionary()
 
     def run(self, environment: Environment) -> list[Value]:
@@ -43,6 +44,8 @@ class Interpreter:
             for name, value in zip(node.outputs, self.node(node, inputs, environment)):
                 if name:
                     environment[name] = value
+                    if self.observe is not None and plan is self.plan:
+                        self.observe(name, value)
             for name in last:
                 environment.pop(name, None)
         return [environment[name] if name else None for name in plan.outputs]

@@ -6,7 +6,8 @@ import functools
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -152,6 +153,15 @@ class GraphModule(Module):
         environment.update((name, getattr(owner, key)) for name, (owner, key) in self._places.items())
         results = [_result(v) for v in self._interpreter.run(environment)]
         return results[0] if len(results) == 1 else tuple(results)
+
+    @contextmanager
+    def observed(self, observe: Callable[[str, Value], None]) -> Iterator[None]:
+        """While this lasts `observe(name, value)` is told every value that a call computes."""
+        before, self._interpreter.observe = self._interpreter.observe, observe
+        try:
+            yield
+        finally:
+            self._interpreter.observe = before
 
     def extra_repr(self) -> str:
         ops = ", ".join(f"{count} {name}" for name, count in self._operators.most_common())

@@ -49,6 +49,8 @@ class _Layer:
     def __init__(self, call: Call, mode: str):
         self.mode = mode
         x, self.weight, self.recurrence = (call.tensor(i) for i in range(3))
+        if x.ndim != 3:
+            raise ONNXError(f"its input has 3 dims (steps, batch, features), not the shape {list(x.shape)}")
         self.batch_first = bool(call.attr("layout", 0))
         self.x = x.transpose(0, 1) if self.batch_first else x
         self.hidden = self.recurrence.shape[-1]
