@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from .functional_host import host_array
+from .placement import cuda_device, device_of, gpu_of, is_on_device, transferred
+from .runtime.gpu.arrays import DeviceArray
 from .tensor import Array, Storage, Tensor, wrap
 
 
@@ -63,6 +65,8 @@ def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
 
 
 def _with_copied_storage(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    if is_on_device(tensor):
+        return _copied_on_device(tensor, memo)
     array, owner = host_array(tensor, "deepcopy"), tensor._storage
     base = owner.base_array
     memory = memory_of(base)
@@ -76,6 +80,26 @@ def _with_copied_storage(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
     copied._storage = storage
     copied._array = storage.base_array if array is base else _placed(array, memory, copied_memory)
     return copied
+
+
+def _copied_on_device(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    owner = tensor._storage
+    array, base = tensor._array, owner.base_array
+    assert isinstance(array, DeviceArray) and isinstance(base, DeviceArray)
+    if id(owner) not in memo:
+        made = base.copy()
+        memo[id(owner)] = made, Storage(made)
+    made, storage = memo[id(owner)]
+    copied = tensor._alias(type(tensor))
+    copied._storage = storage
+    copied._array = in_copy(array, base, made)
+    return copied
+
+
+def in_copy(array: DeviceArray, base: DeviceArray, copy: DeviceArray) -> Any:
+    """The array that lies in the copy of the base as `array` lies in the base."""
+    offset = array.offset - base.offset + copy.offset
+    return DeviceArray(copy.memory, array.shape, array.dtype, array.strides, offset)
 
 
 def _placed(array: Array, memory: Array, other: Array) -> Array:
@@ -93,14 +117,18 @@ def __reduce_ex__(self: Tensor, protocol: Any) -> Any:
         array = np.ascontiguousarray(array).reshape(array.shape)
         memory = array.reshape(-1).view(np.uint8)
     place = memory, self.dtype, tuple(array.shape), tuple(array.strides)
-    return _rebuild, (type(self), place, self.requires_grad, dict(self.__dict__))
+    where = device_of(self).index if is_on_device(self) else None
+    return _rebuild, (type(self), place, self.requires_grad, dict(self.__dict__), where)
 
 
-def _rebuild(cls: type[Tensor], place: Any, requires_grad: bool, attributes: dict[str, Any]) -> Tensor:
+def _rebuild(
+    cls: type[Tensor], place: Any, requires_grad: bool, attributes: dict[str, Any], where: int | None = None
+) -> Tensor:
     memory, dtype, shape, strides = place
     flat = np.array(memory).view(dtype.numpy)
     array = np.lib.stride_tricks.as_strided(flat, shape, strides) if flat.size else flat.reshape(shape)
-    made = wrap(array)._alias(cls)
+    here = wrap(array) if where is None else transferred(wrap(array), gpu_of(cuda_device(where)))
+    made = here._alias(cls)
     made._requires_grad = requires_grad
     made.__dict__.update(attributes)
     return made

@@ -25,8 +25,10 @@ from .runtime.gpu.compiled import GpuGraph, compile_gpu_graph
 from .views import Views, write_through
 
 _STRIDED, _EXPAND, _CONVERT = map(op_named, ("strided", "expand", "convert"))
-# Shape, dtype, and strides in elements where they are not those of row-major order.
-Layout = tuple[tuple[int, ...], str, tuple[int, ...] | None]
+# Shape, dtype, strides in elements where they are not those of row-major order, and how many elements after an address
+# that vectors may be read from (a multiple of 16) the first one lies.
+Layout = tuple[tuple[int, ...], str, tuple[int, ...] | None, int]
+VECTOR = 16
 Build = Callable[[GraphBuilder], tuple[Sequence[Value], Mapping[int, int]]]
 
 _programs: dict[Any, GpuGraph] = {}
@@ -43,7 +45,7 @@ def run_op(
     attrs: Mapping[str, Any],
     into: DeviceArray | None = None,
 ) -> list[DeviceArray]:
-    """The op's results; its one result written to `into`, which is row-major, if that is given."""
+    """The op's results; its one result written to `into`, which is row-major and aligned, if that is given."""
     if op.name == "full" and into is None:
         return [filled(gpu, attrs["shape"], attrs["value"], attrs["dtype"].numpy)]
     layouts = tuple(map(_layout, operands))
@@ -63,7 +65,7 @@ def run_op(
         ]
     if not graph.told and all(a is not None and not a.size for a in made):
         return [a for a in made if a is not None]
-    run = graph.run([a.address for a in operands], [a.address if a is not None else 0 for a in made])
+    run = graph.run([_start(a) for a in operands], [a.address if a is not None else 0 for a in made])
     return [run.outputs[i] if a is None else a for i, a in enumerate(made)]
 
 
@@ -96,8 +98,17 @@ def _expanded(array: DeviceArray, shape: tuple[int, ...]) -> DeviceArray:
 
 
 def contiguous(array: DeviceArray) -> DeviceArray:
-    """The array, or a row-major copy of it."""
-    return array if array.flags.c_contiguous else copied(array)
+    """The array, or a row-major, aligned copy of it."""
+    return array if is_plain(array) else copied(array)
+
+
+def is_plain(array: DeviceArray) -> bool:
+    """Whether programs take the array as it is: in row-major order, at an address for vectors."""
+    return array.flags.c_contiguous and not array.address % VECTOR
+
+
+def _start(array: DeviceArray) -> int:
+    return array.address - array.address % VECTOR
 
 
 def copied(array: DeviceArray) -> DeviceArray:
@@ -146,10 +157,10 @@ def write(target: DeviceArray, base: DeviceArray, views: Views, new: DeviceArray
     if new.memory is target.memory and _overlap(target, new):
         new = copied(new)
     if target.flags.c_contiguous:
-        if new.flags.c_contiguous:
-            gpu.device.copy(target.address, new.address, target.nbytes)
-        else:
+        if not new.flags.c_contiguous and is_plain(target):
             run_op(gpu, _CONVERT, (new,), {"dtype": dtypes.from_numpy(target.dtype)}, target)
+        else:
+            gpu.device.copy(target.address, contiguous(new).address, target.nbytes)
         return
     if not base.flags.c_contiguous or not views:
         raise RuntimeError(f"in-place change of memory that does not lie in row-major order: {base!r}")
@@ -161,7 +172,7 @@ def write(target: DeviceArray, base: DeviceArray, views: Views, new: DeviceArray
         return [write_through(builder, whole, views, value)], {0: 0}
 
     graph = _program(gpu, (gpu.index, "write", steps, layouts), "write", build)
-    graph.run([base.address, new.address], [base.address])
+    graph.run([base.address, _start(new)], [base.address])
 
 
 def _overlap(a: DeviceArray, b: DeviceArray) -> bool:
@@ -181,22 +192,23 @@ def _program(gpu: Gpu, key: Any, name: str, build: Build) -> GpuGraph:
 
 
 def _layout(array: DeviceArray) -> Layout:
-    strides = None
-    if not array.flags.c_contiguous:
-        if any(step % array.itemsize for step in array.strides):
-            raise RuntimeError(f"elements that lie between others are not supported on a device: {array!r}")
-        strides = tuple(step // array.itemsize for step in array.strides)
-    return array.shape, dtypes.from_numpy(array.dtype).name, strides
+    name, width = dtypes.from_numpy(array.dtype).name, array.itemsize
+    if is_plain(array) or not array.size:
+        return array.shape, name, None, 0
+    after = array.address % VECTOR
+    if after % width or any(step % width for step in array.strides):
+        raise RuntimeError(f"elements that lie between others are not supported on a device: {array!r}")
+    return array.shape, name, tuple(step // width for step in array.strides), after // width
 
 
 def _operand(builder: GraphBuilder, layout: Layout, name: str) -> Value:
-    shape, kind, strides = layout
+    shape, kind, strides, first = layout
     dtype = dtypes.dtype_named(kind)
     if strides is None:
         return builder.input(name, TensorType(shape, dtype))
-    count = sum((n - 1) * step for n, step in zip(shape, strides)) + 1
+    count = first + sum((n - 1) * step for n, step in zip(shape, strides)) + 1
     memory = builder.input(name, TensorType((count,), dtype))
-    seen: Value = builder.apply(_STRIDED, (memory,), {"size": shape, "stride": strides, "offset": 0})
+    seen: Value = builder.apply(_STRIDED, (memory,), {"size": shape, "stride": strides, "offset": first})
     return seen
 
 

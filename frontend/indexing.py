@@ -29,6 +29,7 @@ from .functional_slices import clamped, select, slice_dim
 from .inplace import assign, overwrite
 from .ir import dtypes
 from .ir.dims import DimLike, answer, bounds, product
+from .placement import gpu_under, is_on_device, transferred
 from .promotion import as_operand, convert
 from .tape_folded import folded
 from .tensor import Tensor
@@ -191,7 +192,7 @@ class Places:
     def __init__(self, input: Tensor, advanced: Advanced):
         dims = sorted(advanced)
         shape = tuple(input.shape)
-        parts = [advanced[d] for d in dims]
+        parts = [transferred(advanced[d], gpu_under(input)) for d in dims]
         try:
             self.index_shape = tuple(broadcast_shapes(*(tuple(p.shape) for p in parts)))
         except RuntimeError:
@@ -225,7 +226,7 @@ class Places:
 def wrapped_index(index: Tensor, dim: int, size: DimLike) -> Tensor:
     """The index counted from the front; IndexError where it leaves the dim."""
     array = index._array
-    if array is not None and capture.active() is None:
+    if array is not None and capture.active() is None and not is_on_device(index):
         if not array.size:
             return index
         low, high = array.min(), array.max()

@@ -10,6 +10,7 @@ import numpy as np
 from .creation import leaf
 from .functional_host import host_array
 from .ir.dtypes import DType
+from .placement import device_of, is_on_device
 from .promotion import get_default_dtype
 from .tensor import Array, Tensor, wrap
 
@@ -32,6 +33,8 @@ class _Capsule:
 def _exportable(tensor: Tensor) -> Array:
     if tensor.requires_grad:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+    if is_on_device(tensor):
+        raise BufferError(f"DLPack export of tensors on {device_of(tensor)} is not supported; use tensor.cpu()")
     return host_array(tensor, "DLPack export")
 
 

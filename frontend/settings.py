@@ -5,7 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from .device import CPU, device, require_cpu
+from .device import CPU, device
+from .placement import cuda_device, gpu_of
+from .state import local
 
 _PRECISIONS = ("highest", "high", "medium")
 _DEBUG_MODES = {"default": 0, "warn": 1, "error": 2}
@@ -23,13 +25,13 @@ _settings = _Settings()
 
 
 def get_default_device() -> device:
-    """Where tensors are made: the CPU."""
-    return CPU
+    """Where tensors are made that no argument places."""
+    return CPU if local.device is None else cuda_device(local.device.index)
 
 
 def set_default_device(device: Any) -> None:
-    """Accepts the CPU (or None); any other device is refused as where a tensor is made on it."""
-    require_cpu(device)
+    """Make tensors there that no argument places: on the CPU (also None) or a CUDA device. For this thread."""
+    local.device = gpu_of(device)
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 from . import creation, memory_layout, tables
@@ -12,8 +13,10 @@ from .arguments import as_int, sizes, wrap_dim
 from .functional_host import host_array
 from .functional_reductions import sum as total
 from .ir.dims import DimLike
+from .placement import committed, is_on_device
+from .runtime.gpu.arrays import DeviceArray, gpu, gpu_count, pinned_copy
 from .state import local
-from .tensor import Tensor, cxx_name, data_changed
+from .tensor import Storage, Tensor, cxx_name, data_changed, wrap
 
 
 def stride(self: Tensor, dim: int | None = None) -> Any:
@@ -167,13 +170,35 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
 
 
 def is_pinned(self: Tensor, device: Any = None) -> bool:
-    """Whether the memory is page-locked for a GPU: never, there is no device to copy to."""
-    return False
+    """Whether the memory is page-locked, for copies to a GPU that do not wait."""
+    return self._storage in _pinned
 
 
 def pin_memory(self: Tensor, device: Any = None) -> Tensor:
-    """RuntimeError, as in a PyTorch without an accelerator: there is nothing to pin memory for."""
-    raise RuntimeError("Cannot access accelerator device when none is available.")
+    """A copy in page-locked memory, the tensor itself if it is there; RuntimeError where there is no device, or for a
+    tensor that is on one."""
+    if not gpu_count():
+        raise RuntimeError("Cannot access accelerator device when none is available.")
+    if is_on_device(self):
+        raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")
+    if is_pinned(self):
+        return self
+    array = host_array(self.detach(), "pin_memory()")
+    made = committed(wrap(pinned_copy(gpu(0), array)))
+    _pinned.add(made._storage)
+    return made
+
+
+_pinned: weakref.WeakSet[Storage] = weakref.WeakSet()
+
+
+def record_stream(self: Tensor, stream: Any) -> None:
+    """The stream uses the memory, which another made: it is not given out again before that is over."""
+    array: Any = self._array
+    if type(array) is not DeviceArray:
+        raise RuntimeError("record_stream: the tensor is not on a CUDA device")
+    if array.memory.block is not None:
+        array.gpu.allocator.record_stream(array.memory.block, stream.cuda_stream)
 
 
 def share_memory_(self: Tensor) -> Tensor:
@@ -194,6 +219,6 @@ def new_empty_strided(self: Tensor, size: Any, stride: Any, *, dtype: Any = None
 # The methods that are defined here under their own name.
 __all__ = [
     "as_strided_", "data_ptr", "dim_order", "is_pinned", "is_same_size", "is_set_to", "is_shared",
-    "new_empty_strided", "pin_memory", "resize", "resize_", "resize_as", "resize_as_", "set_", "share_memory_",
-    "storage_offset", "stride", "sum_to_size",
+    "new_empty_strided", "pin_memory", "record_stream", "resize", "resize_", "resize_as", "resize_as_", "set_",
+    "share_memory_", "storage_offset", "stride", "sum_to_size",
 ]  # fmt: skip

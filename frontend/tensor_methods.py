@@ -353,7 +353,8 @@ def new_tensor(
     self: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """`torch.tensor(data)` in this tensor's dtype."""
-    return creation.tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+    where = placement.device_of(self) if device is None else device
+    return creation.tensor(data, dtype=dtype or self.dtype, device=where, requires_grad=requires_grad)
 
 
 def new(self: Tensor, *args: Any) -> Tensor:

@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from . import device
 from .copying import memory_of
 from .functional_host import host_array
-from .tensor import Tensor
+from .placement import device_of
+from .runtime.gpu.arrays import DeviceArray
+from .tensor import Array, Tensor
 
 
 class UntypedStorage:
     """The bytes that a tensor and its views share."""
 
     def __init__(self, tensor: Tensor):
-        base = tensor._storage.base_array
-        host_array(tensor, "untyped_storage()")
-        memory = memory_of(base)
-        if base is None or memory is None:
-            raise RuntimeError("untyped_storage(): the memory of this tensor does not lie in one piece")
+        base: Any = tensor._storage.base_array
+        self._device = device_of(tensor)
+        if type(base) is not DeviceArray:
+            host_array(tensor, "untyped_storage()")
+            if memory_of(base) is None:
+                raise RuntimeError("untyped_storage(): the memory of this tensor does not lie in one piece")
         self._base = base
-        self._bytes = memory
+
+    @cached_property
+    def _bytes(self) -> Array:
+        """The bytes; of a device's memory a copy."""
+        base = self._base
+        found = memory_of(base.to_host() if type(base) is DeviceArray else base)
+        assert found is not None
+        return found
 
     @property
     def device(self) -> device.device:
-        return device.CPU
+        return self._device
 
     @property
     def is_cuda(self) -> bool:
-        return False
+        return self._device.type == "cuda"
 
     def data_ptr(self) -> int:
         """The address of the first byte."""
-        return self._base.ctypes.data if self._bytes.size else 0
+        return self._base.ctypes.data if self.nbytes() else 0
 
     def nbytes(self) -> int:
         """How many bytes there are."""
-        return int(self._bytes.size)
+        return int(self._base.nbytes if type(self._base) is DeviceArray else self._bytes.size)
 
     size = __len__ = nbytes
 

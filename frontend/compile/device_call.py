@@ -154,7 +154,7 @@ class GpuBinding:
             return None
         if type(array) is not DeviceArray:
             return arrays.from_host(gpu, array)
-        return array if array.gpu is gpu and array.flags.c_contiguous else None
+        return array if array.gpu is gpu and device_programs.is_plain(array) else None
 
     def _upload(self, record: GpuRecord, inputs: list[int]) -> None:
         device = self.graph.gpu.device
@@ -186,7 +186,7 @@ def fits_device(array: Array, type_: TensorType) -> bool:
         type(array) is DeviceArray
         and array.dtype == type_.dtype.numpy
         and array.shape == type_.shape
-        and array.flags.c_contiguous
+        and device_programs.is_plain(array)
     )
 
 

@@ -1,4 +1,4 @@
-"""`map_location`: on which device a loaded storage is to lie. Here that can only be the CPU."""
+"""`map_location`: on which device a loaded storage is to lie."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..device import CPU, device
+from ..runtime.gpu.arrays import gpu_count
 from .storages import LoadedStorage
 
 Restore = Callable[[LoadedStorage, str], LoadedStorage]
@@ -44,6 +45,8 @@ def _at(storage: LoadedStorage, location: str) -> LoadedStorage:
     if location == "cpu":
         storage.device = CPU
         return storage
+    if location.startswith("cuda") and gpu_count():
+        return storage.to(device=location)
     if location.startswith("cuda"):
         raise RuntimeError(
             "Attempting to deserialize object on a CUDA device but torch.cuda.is_available() is False. If you are "

@@ -16,6 +16,7 @@ from ..ir.dtypes import DType
 from ..nn.modules.state_dict import StateDict
 from ..nn.modules.structure import CountedDict
 from ..nn.parameter import Buffer, Parameter
+from ..placement import device_of, is_on_device
 from ..tensor import Array, Storage, Tensor
 from .names import global_name
 from .rebuild import (
@@ -38,6 +39,7 @@ class SavedStorage:
     dtype: DType
     kind: StorageType
     owner: Storage  # keeps the memory and its identity alive
+    location: str = "cpu"
 
     @property
     def count(self) -> int:
@@ -65,7 +67,7 @@ class StoragePickler(_Pickler):
     def persistent_id(self, obj: Any) -> Any:
         if not isinstance(obj, SavedStorage):
             return None
-        found = ("storage", obj.kind, obj.key, "cpu", obj.count)
+        found = ("storage", obj.kind, obj.key, obj.location, obj.count)
         return (*found, None) if self.legacy else found
 
     def reducer_override(self, obj: Any) -> Any:
@@ -108,11 +110,30 @@ class StoragePickler(_Pickler):
         kind = Tensor if type(tensor) is Buffer else type(tensor)
         return _rebuild_from_type_v2, (function, kind, arguments, vars(tensor))
 
+    def _from_device(self, tensor: Tensor, found: SavedStorage | None) -> tuple[SavedStorage, Array]:
+        """A device's storage, copied to the host once, and the tensor's array over that copy."""
+        array: Any = tensor._array
+        base: Any = tensor._storage.base_array
+        if found is None:
+            memory = base.to_host().reshape(-1).view(np.uint8)
+            kind = TYPE_OF.get(tensor.dtype, UNTYPED)
+            number = str(len(self.storages))
+            where = str(device_of(tensor))
+            found = SavedStorage(
+                number, memory, memory.ctypes.data, tensor.dtype, kind, tensor._storage, where
+            )
+            self.storages[id(tensor._storage)] = found
+        offset = array.offset - base.offset
+        return found, np.ndarray(array.shape, array.dtype, found.memory.data, offset, array.strides)
+
     def _storage_of(self, tensor: Tensor) -> tuple[SavedStorage, int, Array]:
         """The storage, where in it the first element lies, and the array whose strides count."""
-        array = host_array(tensor, "torch.save")
         owner = tensor._storage
         found = self.storages.get(id(owner))
+        if is_on_device(tensor):
+            found, array = self._from_device(tensor, found)
+        else:
+            array = host_array(tensor, "torch.save")
         if found is None:
             memory = memory_of(owner.base_array)
             if memory is None or not lies_inside(array, memory):

@@ -19,11 +19,11 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from ..device import require_cpu
 from ..functional_host import host_array
 from ..functional_tensor import typename
 from ..ir import dtypes
 from ..ir.dtypes import DType
+from ..placement import gpu_of, transferred
 from ..tensor import Array, Tensor, wrap
 
 Path = str | os.PathLike[str]
@@ -64,14 +64,14 @@ def load_file(path: Path, device: Any = "cpu", *, mmap: bool = True) -> dict[str
     They lie in the mapped file, and what is never used is never read; writes stay in this process. `mmap=False`
     reads the file instead.
     """
-    require_cpu(device)
+    gpu = gpu_of(device)
     header, data = _read(path, mmap)
     found: dict[str, Tensor] = {}
     taken: list[tuple[int, int]] = []
     for name, entry in header.items():
         if name != "__metadata__":
             array, place = _array(name, entry, data, path)
-            found[name] = wrap(array)
+            found[name] = transferred(wrap(array), gpu)
             taken.append(place)
     end = 0
     for start, stop in sorted(taken):

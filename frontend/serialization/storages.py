@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..arguments import as_int
-from ..device import CPU, device, require_cpu
+from ..device import CPU, device
 from ..functional_shape import expand, permute, reshape
 from ..ir import dtypes
 from ..ir.dtypes import DType
+from ..placement import cuda_device, gpu_of, is_on_device, transferred
 from ..tensor import Array, Tensor, wrap
 
 # NumPy's limit on the number of dims.
@@ -75,16 +76,17 @@ class LoadedStorage:
         return self.size()
 
     def cpu(self) -> LoadedStorage:
-        """The storage on the CPU: itself."""
-        return self
+        """The storage; the tensors over it will be on the CPU."""
+        return self.to(device=CPU)
 
     def cuda(self, device: Any = None, non_blocking: bool = False) -> LoadedStorage:
-        """AssertionError: tensors live on the CPU."""
-        raise AssertionError("Torch not compiled with CUDA enabled")
+        """The storage; the tensors over it will be on the CUDA device."""
+        return self.to(device="cuda" if device is None else device)
 
     def to(self, *, device: Any, non_blocking: bool = False) -> LoadedStorage:
-        """The storage on that device, which can only be the CPU."""
-        require_cpu(device)
+        """The storage; the tensors over it will be on that device."""
+        gpu = gpu_of(device)
+        self.device = CPU if gpu is None else cuda_device(gpu.index)
         return self
 
     def part(self, offset: int, count: int) -> LoadedStorage:
@@ -103,7 +105,8 @@ class LoadedStorage:
         if found is None:
             count = self.nbytes() // dtype.itemsize
             flat = self.memory[: count * dtype.itemsize].view(dtype.numpy)
-            found = self._bases[dtype] = wrap(flat if whole is None else flat.reshape(whole))
+            made = wrap(flat if whole is None else flat.reshape(whole))
+            found = self._bases[dtype] = transferred(made, gpu_of(self.device))
         return found
 
 
@@ -205,5 +208,7 @@ def strided_view(flat: Tensor, offset: int, size: tuple[int, ...], stride: tuple
 def _overlapping(flat: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
     array = flat._array
     assert array is not None
+    if is_on_device(flat):
+        raise RuntimeError("torch.load: a tensor whose elements share places in memory can only be loaded to the CPU")
     step = array.itemsize
     return wrap(np.lib.stride_tricks.as_strided(array[offset:], size, [s * step for s in stride]))

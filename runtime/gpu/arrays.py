@@ -6,7 +6,9 @@ computes with it but compiled programs; NumPy, asked to, gets PyTorch's error.
 
 from __future__ import annotations
 
+import ctypes
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,6 +112,13 @@ class Flags:
     aligned: bool = True
 
 
+@dataclass(frozen=True)
+class Address:
+    """An address, as `data`."""
+
+    data: int
+
+
 class DeviceArray:
     """A strided view of device memory; `offset` and `strides` are in bytes."""
 
@@ -137,6 +146,11 @@ class DeviceArray:
     def address(self) -> int:
         """Of the first element."""
         return self.memory.address + self.offset
+
+    @property
+    def ctypes(self) -> Address:
+        """The address as NumPy's attribute of this name has it."""
+        return Address(self.address)
 
     @property
     def ndim(self) -> int:
@@ -223,3 +237,23 @@ def from_host(gpu: Gpu, array: Array) -> DeviceArray:
     if array.size:
         gpu.device.to_device(made.address, np.ascontiguousarray(array))
     return made
+
+
+def pinned_copy(gpu: Gpu, array: Array) -> Array:
+    """A copy in page-locked host memory, which the device reads by itself; in ordinary memory where it has no such."""
+    if not gpu.streamed:
+        return array.copy()
+    memory = PinnedMemory(gpu, array.nbytes)
+    made = np.frombuffer(memory.buffer, array.dtype, array.size).reshape(array.shape)
+    np.copyto(made, array)
+    return made
+
+
+class PinnedMemory:
+    """Page-locked host memory. `buffer` keeps it alive."""
+
+    def __init__(self, gpu: Gpu, nbytes: int):
+        device: Any = gpu.device
+        address = device.pinned(nbytes)
+        self.buffer = (ctypes.c_char * max(nbytes, 1)).from_address(address)
+        weakref.finalize(self.buffer, device.free_pinned, address)
