@@ -140,9 +140,9 @@ def test_a_missing_name_fails_at_the_scripts_line(tmp_path):
     ]
     done = run(tmp_path, "import torch\nprint(torch.nn.CrossMapLRN2d)\n")
     assert "AttributeError: torch.nn.CrossMapLRN2d is not in vitrify yet" in done.stderr
-    done = run(tmp_path, "import torch\ntorch.ones(2).record_stream(None)\n")
+    done = run(tmp_path, "import torch\ntorch.ones(2).coalesce()\n")
     assert done.stderr.endswith(
-        "torch.Tensor.record_stream is not in vitrify yet; docs/coverage.md lists what is\n"
+        "torch.Tensor.coalesce is not in vitrify yet; docs/coverage.md lists what is\n"
     )
 
 
