@@ -46,7 +46,7 @@ def immediate_bits(value: Immediate, kind: str, line: int) -> int:
         elif value.is_float:
             number = value.value
         else:
-            return int(value.value) & ((1 << width) - 1)  # an integer stands for bits
+            raise PtxError(line, f"the integer {value.value} as .{kind}")
         return int.from_bytes(struct.pack("<f" if kind == "f32" else "<d", number), "little")
     if value.is_float:
         if width not in (32, 64):

@@ -139,6 +139,11 @@ class Decoder:
     def number(self, name: str) -> int:
         if name not in self.numbers:
             self.numbers[name] = self.new()
+            kind = self.kinds.get(name)
+            if kind is not None:
+                # Not written yet: any value will do (LLVM reads such registers for what it calls undefined).
+                storage = KINDS["b16" if SIZES[kind] == 1 and kind != "pred" else kind].storage
+                self.constants[-1] = np.invert(np.zeros(1, storage))
         return self.numbers[name]
 
     def constant(self, bits: int, dtype: np.dtype) -> int:

@@ -236,7 +236,7 @@ def test_generic_addresses_reach_every_space() -> None:
 
 def test_constants_and_variables_of_the_module() -> None:
     variables = """
-.const .align 4 .f32 table[4] = {1.5, 0f40000000, -3.0, 4};
+.const .align 4 .f32 table[4] = {1.5, 0f40000000, -3.0, 4.0};
 .global .align 8 .b64 pointer = counter;
 .global .align 4 .b32 counter = 7;
 """
@@ -253,8 +253,9 @@ def test_constants_and_variables_of_the_module() -> None:
 	st.global.b32 [%d3], %r2;
 """
     found = run(kernel(body, 1, variables), [np.zeros(8, np.float32)], 8)[0]
-    # The integer 4 stands for the bits of a float that is nearly zero.
-    same(found, np.tile(np.array([8.5, 9, 4, 7], np.float32), 2))
+    same(found, np.tile(np.array([8.5, 9, 4, 11], np.float32), 2))
+    with pytest.raises(PtxError, match="the integer 4 as .f32"):
+        device().load(kernel(body, 1, variables.replace("4.0", "4")))
 
 
 def test_grids_and_blocks_of_three_dimensions() -> None:

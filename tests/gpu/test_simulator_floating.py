@@ -361,6 +361,8 @@ def test_conversions_to_integers_clamp(source: str, result: str) -> None:
 @pytest.mark.parametrize("result", ["f16", "bf16", "f32", "f64"])
 def test_conversions_from_integers(source: str, result: str) -> None:
     bits = int(source[1:])
+    if result == "bf16" and bits == 8:
+        return  # not in PTX
     register = integers(f"u{max(bits, 16) // 8}", COUNT, 32)
     values = [int(v) & ((1 << bits) - 1) for v in register]
     if source[0] == "s":

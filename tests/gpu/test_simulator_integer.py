@@ -273,6 +273,8 @@ def test_conversions_between_integers(source: str) -> None:
         ]
         same(over(f"cvt.{to}.{source} {{to}}, {{0}};", [x], held), np.array(expected, held))
         low, high = (-(1 << size - 1), (1 << size - 1) - 1) if to[0] == "s" else (0, (1 << size) - 1)
+        if bits < size and (source[0] == "u" or to[0] == "s"):
+            continue  # everything fits, and PTX has no .sat for it
         expected = [clamp(v, low, high) & ((1 << wide) - 1) for v in value]
         same(over(f"cvt.sat.{to}.{source} {{to}}, {{0}};", [x], held), np.array(expected, held))
 
