@@ -25,7 +25,7 @@ from .functional_pointwise import (
 from .inplace import finish, into
 from .ir import dtypes
 from .promotion import convert
-from .tape_folded import NotImplementedNode, folded
+from .tape_folded import folded, without_gradient
 from .tensor import Tensor
 
 copysign = binary("copysign", "The size of the input with the sign of the other.", float_only=True)
@@ -123,9 +123,7 @@ def heaviside(input: Tensor, values: Tensor, *, out: Tensor | None = None) -> Te
         raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
     at, value = input.detach(), values.detach()
     result = where(eq(at, 0), value, convert(gt(at, 0), input.dtype))
-    if input.requires_grad or values.requires_grad:
-        result._grad_fn = NotImplementedNode("heaviside", (input, values), result._type)
-        result._requires_grad = True
+    without_gradient("heaviside", (input, values), result)
     return finish(result, out, "heaviside")
 
 

@@ -135,6 +135,14 @@ class ReplaceNode(Node):
         return (F.zeros_like(grads[0]) if needs[0] else None, grads[0] if needs[1] else None)
 
 
+def without_gradient(function: str, operands: Sequence[Any], *results: Tensor) -> None:
+    """Mark what a function without a derivative returns: to ask for the gradient of an operand is an error."""
+    if local.grad_enabled and any(t is not None and t.requires_grad for t in operands):
+        for result in results:
+            result._grad_fn = NotImplementedNode(function, operands, result._type)
+            result._requires_grad = True
+
+
 class NotImplementedNode(Node):
     """Stands behind the result of a function that has no gradient: an error only if one is asked for."""
 

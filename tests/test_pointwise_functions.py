@@ -168,6 +168,8 @@ def test_derivatives_that_pytorch_lacks_raise_when_asked_for() -> None:
         torch.special.zeta(a, x).backward()
     with pytest.raises(RuntimeError, match="derivative for aten::heaviside is not implemented"):
         torch.heaviside(a, x).backward()
+    with torch.no_grad():
+        assert not torch.heaviside(a, x).requires_grad and not torch.geqrf(a.reshape(-1, 1))[0].requires_grad
     assert not torch.special.bessel_j0(x).requires_grad and not torch.special.airy_ai(x).requires_grad
 
 

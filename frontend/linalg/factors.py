@@ -15,7 +15,7 @@ from ..functional_matmul import matmul
 from ..functional_shape import tril, unsqueeze
 from ..functional_slices import narrow
 from ..inplace import finish
-from ..tape_folded import NotImplementedNode, folded
+from ..tape_folded import folded, without_gradient
 from ..tensor import Tensor, scalar_type_name
 from .common import conjugate_transpose, named
 
@@ -102,10 +102,7 @@ def eigvals(A: Tensor, *, out: Tensor | None = None) -> Tensor:
 def geqrf(input: Tensor, *, out: Any = None) -> Any:
     """R, and below it the vectors of the reflections whose product is Q, with their factors tau."""
     packed, tau = apply(_GEQRF, (input,))
-    if input.requires_grad:
-        for result in (packed, tau):
-            result._grad_fn = NotImplementedNode("geqrf", (input,), result._type)
-            result._requires_grad = True
+    without_gradient("geqrf", (input,), packed, tau)
     return named("geqrf", (packed, tau), out)
 
 

@@ -9,17 +9,11 @@ from ..functional_host import host_array
 from ..inplace import finish
 from ..ir import dtypes
 from ..promotion import convert
-from ..tape_folded import NotImplementedNode
+from ..tape_folded import without_gradient
 from ..tensor import Tensor
 from .common import named
 
 _FACTOR, _SOLVE = map(op_named, ("linalg_ldl_factor", "linalg_ldl_solve"))
-
-
-def _without_gradient(name: str, operands: tuple[Tensor, ...], result: Tensor) -> Tensor:
-    if any(t.requires_grad for t in operands):
-        result._grad_fn, result._requires_grad = NotImplementedNode(name, operands, result._type), True
-    return result
 
 
 def ldl_factor_ex(A: Tensor, *, hermitian: bool = False, check_errors: bool = False, out: Any = None) -> Any:
@@ -27,9 +21,8 @@ def ldl_factor_ex(A: Tensor, *, hermitian: bool = False, check_errors: bool = Fa
     LD, pivots, info = apply(_FACTOR, (A,), {"hermitian": hermitian})
     if check_errors:
         _check("torch.linalg.ldl_factor_ex", info)
-    return named(
-        "linalg_ldl_factor_ex", (_without_gradient("linalg_ldl_factor_ex", (A,), LD), pivots, info), out
-    )
+    without_gradient("linalg_ldl_factor_ex", (A,), LD)
+    return named("linalg_ldl_factor_ex", (LD, pivots, info), out)
 
 
 def _check(name: str, info: Tensor) -> None:
@@ -54,4 +47,5 @@ def ldl_solve(
 ) -> Tensor:
     """X of A X = B, from the factors of A."""
     result = apply(_SOLVE, (LD, convert(pivots, dtypes.i32), B), {"hermitian": hermitian})
-    return finish(_without_gradient("linalg_ldl_solve", (LD, B), result), out, "linalg_ldl_solve")
+    without_gradient("linalg_ldl_solve", (LD, B), result)
+    return finish(result, out, "linalg_ldl_solve")

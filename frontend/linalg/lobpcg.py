@@ -18,7 +18,7 @@ from ..functional_reductions import sum
 from ..functional_shape import cat, flip, reshape, stack, transpose, unsqueeze
 from ..functional_slices import narrow
 from ..random import randn
-from ..tape_folded import NotImplementedNode
+from ..tape_folded import without_gradient
 from ..tensor import Tensor
 
 _EIGH = op_named("linalg_eigh")
@@ -79,9 +79,7 @@ def lobpcg(
         ]
         found = reshape(stack(vectors), (*lead, m, count))
     values: Tensor = LOBPCGAutogradFunction.apply(A, B, found)
-    operands = [t for t in (A, B) if t is not None and t.requires_grad]
-    if operands:
-        found._grad_fn, found._requires_grad = NotImplementedNode("lobpcg", operands, found._type), True
+    without_gradient("lobpcg", (A, B), found)
     return values, found
 
 
