@@ -10,6 +10,7 @@ import vitrify as torch
 import vitrify.nn.functional as F
 
 from ..tensor import Tensor
+from .shapes import with_border
 from .table import Call, ONNXError, rule
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -54,8 +55,7 @@ class Window:
         """The input with what of the padding the functions cannot do themselves, and the symmetric rest."""
         if self.low == self.high:
             return x, self.low
-        both = [n for pair in zip(reversed(self.low), reversed(self.high)) for n in pair]
-        return torch.constant_pad_nd(x, both, value), [0] * self.rank
+        return with_border(x, self.low, self.high, value), [0] * self.rank
 
 
 @rule("Conv")
@@ -92,8 +92,7 @@ def conv_transpose(call: Call) -> Tensor:
         )
     y = _TRANSPOSED[rank](x, weight, None, window.strides, 0, 0, call.attr("group", 1), window.dilations)
     cut = [-n for n in low], [e - n for e, n in zip(extra, high)]
-    both = [n for pair in zip(reversed(cut[0]), reversed(cut[1])) for n in pair]
-    y = torch.constant_pad_nd(y, both, 0)
+    y = with_border(y, *cut, 0)
     bias = call.optional(2)
     return y if bias is None else y + bias.reshape([-1, *[1] * rank])
 
@@ -129,8 +128,7 @@ def _max_pool(call: Call, x: Tensor) -> Any:
     padding, cut = window.low, [0] * window.rank
     if not simple:
         window.high = [h + b for h, b in zip(window.high, beyond)]
-        both = [n for pair in zip(reversed(window.low), reversed(window.high)) for n in pair]
-        x = torch.constant_pad_nd(x, both, -math.inf)
+        x = with_border(x, window.low, window.high, -math.inf)
         padding, cut = [0] * window.rank, window.low
     if call.outputs == 1:
         return _MAX[window.rank](x, window.kernel, window.strides, padding, window.dilations, ceil_mode=ceil)
@@ -167,16 +165,14 @@ def average_pool(call: Call) -> Tensor:
     total = _window_sum(x, window, beyond)
     ones = torch.ones([1, 1, *x.shape[2:]], dtype=x.dtype)
     if inside:
-        both = [n for pair in zip(reversed(window.low), reversed(window.high)) for n in pair]
-        ones = torch.constant_pad_nd(ones, both, 1)
+        ones = with_border(ones, window.low, window.high, 1)
         window.low, window.high = [0] * window.rank, [0] * window.rank
     return total / _window_sum(ones, window, beyond)
 
 
 def _window_sum(x: Tensor, window: Window, beyond: Sequence[int]) -> Tensor:
     high = [h + b for h, b in zip(window.high, beyond)]
-    both = [n for pair in zip(reversed(window.low), reversed(high)) for n in pair]
-    x = torch.constant_pad_nd(x, both, 0)
+    x = with_border(x, window.low, high, 0)
     channels = x.shape[1]
     weight = torch.ones([1, 1, *window.kernel], dtype=x.dtype)
     flat = x.reshape([x.shape[0] * channels, 1, *x.shape[2:]])
@@ -211,7 +207,7 @@ def max_unpool(call: Call) -> Tensor:
     beyond = [wanted - n for wanted, n in zip(call.ints(2)[2:], own)]
     if any(n < 0 for n in beyond):
         raise ONNXError(f"output_shape {call.ints(2)} is smaller than {list(y.shape)}")
-    return torch.constant_pad_nd(y, [n for extra in reversed(beyond) for n in (0, extra)], 0)
+    return with_border(y, [0] * len(beyond), beyond, 0)
 
 
 @rule("GlobalAveragePool")

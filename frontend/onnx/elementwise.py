@@ -19,7 +19,7 @@ _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "Abs": torch.abs, "Acos": torch.acos, "Acosh": torch.acosh, "Asin": torch.asin, "Asinh": torch.asinh,
     "Atan": torch.atan, "Atanh": torch.atanh, "BitwiseNot": torch.bitwise_not, "Ceil": torch.ceil,
     "Cos": torch.cos, "Cosh": torch.cosh, "Erf": torch.erf, "Exp": torch.exp, "Floor": torch.floor,
-    "Identity": lambda x: x, "IsNaN": torch.isnan, "Log": torch.log, "Mish": F.mish, "Neg": torch.neg,
+    "IsNaN": torch.isnan, "Log": torch.log, "Mish": F.mish, "Neg": torch.neg,
     "Not": torch.logical_not, "Reciprocal": torch.reciprocal, "Relu": torch.relu, "Round": torch.round,
     "Sigmoid": torch.sigmoid, "Sign": torch.sign, "Sin": torch.sin, "Sinh": torch.sinh, "Softsign": F.softsign,
     "Sqrt": torch.sqrt, "Tan": torch.tan, "Tanh": torch.tanh,
@@ -44,8 +44,6 @@ def aligned(call: Call, first: Tensor, second: Tensor) -> Tensor:
 
 def _enter() -> None:
     for name, unary in _UNARY.items():
-        if name == "Identity":
-            continue
         rule(name)(lambda call, f=unary: f(call.tensor(0)))  # type: ignore[misc]
     for name, binary in _BINARY.items():
         rule(name)(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 import vitrify as torch
 import vitrify.nn.functional as F
 
+from ..ir.dims import product
 from ..tensor import Tensor
 from .known_sizes import SIZE_RULES
 from .reading import tensor_array
@@ -58,13 +60,7 @@ def reshape(call: Call) -> Tensor:
 def flatten(call: Call) -> Tensor:
     x, axis = call.tensor(0), call.attr("axis", 1)
     axis = axis + x.ndim if axis < 0 else axis
-    first: Any = 1
-    for n in x.shape[:axis]:
-        first = first * n
-    rest: Any = 1
-    for n in x.shape[axis:]:
-        rest = rest * n
-    return x.reshape(first, rest)
+    return x.reshape(product(x.shape[:axis]), product(x.shape[axis:]))
 
 
 @rule("Transpose")
@@ -215,12 +211,17 @@ def pad(call: Call) -> Tensor:
     for axis, before, after in zip(axes, pads, pads[len(axes) :]):
         low[axis], high[axis] = before, after
     if mode == "constant":
-        both = [n for pair in zip(reversed(low), reversed(high)) for n in pair]
-        return torch.constant_pad_nd(x, both, value)
+        return with_border(x, low, high, value)
     for axis in range(x.ndim):
         if low[axis] or high[axis]:
             x = torch.index_select(x, axis, _padded(x.shape[axis], low[axis], high[axis], mode))
     return x
+
+
+def with_border(x: Tensor, low: Sequence[Any], high: Sequence[Any], value: Any) -> Tensor:
+    """`value` around the last dims: as many as the numbers say; of negative ones, elements cut off."""
+    both = [n for pair in zip(reversed(low), reversed(high)) for n in pair]
+    return torch.constant_pad_nd(x, both, value)
 
 
 def _padded(size: int, low: int, high: int, mode: str) -> Tensor:
