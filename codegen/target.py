@@ -75,6 +75,11 @@ class GpuTarget:
     registers: int = 255
 
     @property
+    def has_mma(self) -> bool:
+        """Whether tensor cores multiply f16 and bf16 tiles of 16x8x16."""
+        return int("".join(c for c in self.arch if c.isdigit())) >= 80
+
+    @property
     def features(self) -> str:
         """LLVM's names of the features."""
         return f"+ptx{self.ptx.replace('.', '')}"

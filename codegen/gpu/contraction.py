@@ -1,10 +1,12 @@
 """Contractions on a GPU: tiles of the result, one a block, summed over slices of the reduction in shared memory.
 
     for tile in grid
+      threads: the first slice of both operands into registers
       for slice of the reduction
-        threads: left[slice, rows], right[slice, columns] into shared memory
-        threads: acc[rows, columns] += left * right, in registers
-      threads: result = epilogue(acc)
+        threads: registers into shared memory
+        threads: the next slice into registers, on its way while this one is multiplied
+        threads: sums += left slice * right slice
+      threads: result = epilogue(sums)
 
 Rows are the axes that only the left operand depends on, columns those of the right one, each made one long axis; an
 element of a slice reads its operand by whatever expression that is. So a convolution is a matrix product whose operand
@@ -13,65 +15,22 @@ is never written down (implicit GEMM).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ...ir import dims
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ..loops.nodes import Buffer, Expr, For, Load, Stmt, Store
+from ..loops.nodes import Apply, Buffer, Expr, For, If, Index, Let, Load, Stmt, Store
 from ..lower.context import LowerContext, Names
 from ..lower.contraction import Contraction, Reading
 from ..lower.contraction_lower import Epilogue, add_parts
-from ..lower.contraction_tile import multiply_add
 from ..lower.nests import loop_index
 from ..lower.rows import identity
 from ..lower.template import Axis, Element, bind_shared, collapse, index_values, instantiate, stride, walk
 from ..scalar import SCALAR
-from .grid import Unravel, blocks, ceil_div, guarded, inside, most, threads, unrolled
+from .grid import Unravel, below, blocks, ceil_div, guarded, inside, most, threads, unrolled
+from .tiles import FMA_TILES, MMA_TILES, WIDE_TILES, Tile, Wrap
 
-
-@dataclass(frozen=True)
-class Tile:
-    """rows, columns: of the result. depth: of a slice. high, wide: the part of a thread, rows and columns."""
-
-    rows: int
-    columns: int
-    depth: int
-    high: int
-    wide: int
-
-    @property
-    def down(self) -> int:
-        """Threads along the rows."""
-        return self.rows // self.high
-
-    @property
-    def across(self) -> int:
-        return self.columns // self.wide
-
-    @property
-    def threads(self) -> int:
-        return self.down * self.across
-
-    def __str__(self) -> str:
-        return f"tile {self.rows}x{self.columns}, slices of {self.depth}, {self.high}x{self.wide} a thread"
-
-
-# From large to small. The first that fills the machine, or else the last that is not wider than the result.
-TILES = (
-    Tile(128, 128, 8, 8, 8),
-    Tile(128, 64, 8, 8, 4),
-    Tile(64, 128, 8, 4, 8),
-    Tile(64, 64, 16, 4, 4),
-    Tile(64, 32, 16, 4, 2),
-    Tile(32, 64, 16, 2, 4),
-    Tile(32, 32, 16, 2, 2),
-    Tile(128, 8, 16, 4, 1),
-    Tile(8, 128, 16, 1, 4),
-    Tile(16, 16, 16, 1, 1),
-)
-# Tiles of 64-bit elements hold fewer.
-WIDE_TILES = (Tile(64, 64, 8, 4, 4), Tile(32, 32, 8, 2, 2), Tile(16, 16, 16, 1, 1))
 # A sum that is not shorter is cut into parts where tiles are too few for the machine.
 PART = 512
 MAX_PARTS = 32
@@ -139,25 +98,35 @@ class _Form:
             groups[kind], more = collapse(found, indices)
             bindings |= more
         memo: dict[int, Expr] = {}
-        self.left, self.right = (instantiate(r.value, bindings, memo) for r in (left, right))
+        self.left, self.right = (_narrow(instantiate(r.value, bindings, memo)) for r in (left, right))
         self.elements = [e.at(bindings, memo) for e in elements]
         self.position = dims.substitute(position, bindings)
         self.space = _Space(**groups)
 
     def _tile(self) -> Tile:
         rows, columns = most(self.row_count), most(self.column_count)
-        wide = self.problem.accumulator.itemsize > 4
         batch = most(_Space.size(self.space.batch))
         enough = getattr(self.ctx.target, "multiprocessors", 1)
-        fitting = [
-            t
-            for t in (WIDE_TILES if wide else TILES)
-            if t.rows < 2 * max(rows, 16) and t.columns < 2 * max(columns, 16)
-        ]
+        tiles = self._tiles()
+        fitting = [t for t in tiles if t.rows < 2 * max(rows, 16) and t.columns < 2 * max(columns, 16)]
         for tile in fitting:
             if batch * -(-rows // tile.rows) * -(-columns // tile.columns) >= enough:
                 return tile
-        return fitting[len(fitting) // 2] if fitting else (WIDE_TILES if wide else TILES)[-1]
+        return fitting[len(fitting) // 2] if fitting else tiles[-1]
+
+    def _tiles(self) -> Sequence[Tile]:
+        """Tensor cores where both operands have 16 bits and the product is not small."""
+        narrow = self.left.dtype
+        small = min(most(self.row_count), most(self.column_count), most(self.depth)) < 16
+        if (
+            getattr(self.ctx.target, "has_mma", False)
+            and narrow in (dtypes.f16, dtypes.bf16)
+            and self.right.dtype is narrow
+            and self.problem.accumulator is dtypes.f32
+            and not small
+        ):
+            return MMA_TILES
+        return WIDE_TILES if self.problem.accumulator.itemsize > 4 else FMA_TILES
 
     def _parts(self) -> int:
         tile = self.tile
@@ -203,121 +172,36 @@ class _Form:
     def _sums(
         self, batch: Mapping[str, DimLike], row: DimLike, column: DimLike, start: DimLike
     ) -> tuple[Stmt, ...]:
-        names, tile, problem = self.names, self.tile, self.problem
-        dtype = problem.accumulator
-        left = Buffer(names("left"), dtype, (tile.depth, tile.rows), "shared")
-        right = Buffer(names("right"), dtype, (tile.depth, tile.columns), "shared")
-        self.acc = Buffer(names("acc"), dtype, (tile.threads, tile.high, tile.wide), "thread")
-        acc = self.acc
+        names, tile = self.names, self.tile
+        left, right = tile.slices(names, self.left.dtype, self.right.dtype, self.problem.accumulator)
+        self.acc = tile.sums(names, self.problem.accumulator)
+        clear = threads(names, tile.threads, lambda t: tile.clear(names, t, self.acc))
+        if self.depth == 0:
+            return clear
+        limit = dims.minimum(self.depth, start + self.part) if self.parts > 1 else self.depth
+        space = self.space
+        copies = (
+            _Copy(self, left, self.left, batch, space.rows, row, tile.rows, self.row_count, limit),
+            _Copy(
+                self, right, self.right, batch, space.columns, column, tile.columns, self.column_count, limit
+            ),
+        )
 
-        def clear(t: DimLike) -> Sequence[Stmt]:
-            zero = identity("add", dtype)
-            return unrolled(
-                names,
-                tile.high,
-                lambda i: unrolled(names, tile.wide, lambda j: [Store(acc, (t, i, j), zero)]),
-            )
+        def fetch(at: DimLike) -> tuple[Stmt, ...]:
+            return threads(names, tile.threads, lambda t: [s for copy in copies for s in copy.fetch(t, at)])
 
         def step(k: DimLike) -> tuple[Stmt, ...]:
-            at = start + k * tile.depth
-            limit = dims.minimum(self.depth, start + self.part) if self.parts > 1 else self.depth
-            fills = (
-                self._fill(left, self.left, batch, self.space.rows, row, self.row_count, at, limit),
-                self._fill(
-                    right, self.right, batch, self.space.columns, column, self.column_count, at, limit
-                ),
-            )
-            load = threads(names, tile.threads, lambda t: [s for fill in fills for s in fill(t)])
-            return load + threads(names, tile.threads, lambda t: self._multiply(t, left, right))
+            put = threads(names, tile.threads, lambda t: [s for copy in copies for s in copy.put(t)])
+            following: tuple[Stmt, ...] = ()
+            if most(slices) > 1:
+                after = names("k")
+                fetched = fetch(start + loop_index(after, slices) * tile.depth)
+                following = (If(below(k + 1, slices), (Let(after, Index(k + 1)), *fetched)),)
+            return (*put, *following, *tile.multiply(names, left, right, self.acc))
 
-        if self.depth == 0:
-            return threads(names, tile.threads, clear)
         slices = ceil_div(self.part, tile.depth)
         var = names("k")
-        loop = For(var, slices, step(loop_index(var, slices)))
-        return (*threads(names, tile.threads, clear), loop)
-
-    def _fill(self, shared, value, batch, axes, first, count, at, limit):  # type: ignore[no-untyped-def]
-        """Statements of a thread that copy its elements of a slice into shared memory."""
-        names, tile = self.names, self.tile
-        width = int(shared.shape[1])
-        along = self._along(value, axes)
-        number = tile.depth * width
-
-        def fill(t: DimLike) -> tuple[Stmt, ...]:
-            def element(u: DimLike) -> tuple[Stmt, ...]:
-                place = t + u * tile.threads
-                if along:  # neighbouring threads read neighbours along the rows or columns
-                    depth, across = dims.floordiv(place, width), dims.mod(place, width)
-                else:
-                    depth, across = dims.mod(place, tile.depth), dims.floordiv(place, tile.depth)
-                outer = Unravel(names, first + across, axes)
-                inner = Unravel(names, at + depth, self.space.sums)
-                read = instantiate(value, {**batch, **outer.index, **inner.index})
-                read = SCALAR.cast(read, shared.dtype)
-                for test in (inside(first + across, count), inside(at + depth, limit)):
-                    if test is not None:
-                        read = SCALAR.select(test, read, identity("add", shared.dtype))
-                body = (*outer.lets, *inner.lets, Store(shared, (depth, across), read))
-                if number % tile.threads:
-                    return guarded(inside(place, number), body)
-                return body
-
-            return unrolled(names, -(-number // tile.threads), element)
-
-        return fill
-
-    def _along(self, value: Expr, axes: Sequence[Axis]) -> bool:
-        """Whether neighbours in memory lie along the rows or columns, rather than along the sum."""
-        loads = [e for e in walk([value]) if isinstance(e, Load)]
-
-        def side_by_side(axis: Axis) -> int:
-            return sum(stride(i, axis) == 1 for e in loads for i in e.index)
-
-        if not axes:
-            return False
-        return not self.space.sums or side_by_side(axes[-1]) >= side_by_side(self.space.sums[-1])
-
-    def _own(self, t: DimLike) -> tuple[DimLike, DimLike]:
-        """The thread's place down and across."""
-        across = self.tile.across
-        return dims.floordiv(t, across), dims.mod(t, across)
-
-    def _line(self, place: DimLike, of: int, own: int, i: DimLike) -> DimLike:
-        """Row (or column) number `i` of a thread's `own`: groups of up to 4 neighbours, the groups of all `of` threads
-        side by side, so that reads of shared memory meet no bank twice."""
-        group = min(own, 4)
-        return dims.floordiv(i, group) * (of * group) + place * group + dims.mod(i, group)
-
-    def _multiply(self, t: DimLike, left: Buffer, right: Buffer) -> tuple[Stmt, ...]:
-        names, tile, acc = self.names, self.tile, self.acc
-        down, across = self._own(t)
-
-        def depth(k: DimLike) -> tuple[Stmt, ...]:
-            a, b = names("a"), names("b")
-            a_reg = Buffer(a, acc.dtype, (tile.threads, tile.high), "thread")
-            b_reg = Buffer(b, acc.dtype, (tile.threads, tile.wide), "thread")
-            read_a = unrolled(
-                names,
-                tile.high,
-                lambda i: [Store(a_reg, (t, i), Load(left, (k, self._line(down, tile.down, tile.high, i))))],
-            )
-            read_b = unrolled(
-                names,
-                tile.wide,
-                lambda j: [
-                    Store(b_reg, (t, j), Load(right, (k, self._line(across, tile.across, tile.wide, j))))
-                ],
-            )
-
-            def add(i: DimLike, j: DimLike) -> list[Stmt]:
-                total = multiply_add(Load(a_reg, (t, i)), Load(b_reg, (t, j)), Load(acc, (t, i, j)))
-                return [Store(acc, (t, i, j), total)]
-
-            sums = unrolled(names, tile.high, lambda i: unrolled(names, tile.wide, lambda j: add(i, j)))
-            return (*read_a, *read_b, *sums)
-
-        return unrolled(names, tile.depth, depth)
+        return (*clear, *fetch(start), For(var, slices, step(loop_index(var, slices))))
 
     def _results(
         self,
@@ -329,32 +213,163 @@ class _Form:
     ) -> tuple[Stmt, ...]:
         names, tile, space = self.names, self.tile, self.space
 
-        def results(t: DimLike) -> tuple[Stmt, ...]:
-            down, across = self._own(t)
+        def line(i: DimLike) -> tuple[Wrap, Callable[[DimLike, Load], Sequence[Stmt]]]:
+            m = row + i
+            at_row = Unravel(names, m, space.rows)
 
-            def line(i: DimLike) -> tuple[Stmt, ...]:
-                m = row + self._line(down, tile.down, tile.high, i)
-                at_row = Unravel(names, m, space.rows)
+            def element(j: DimLike, total: Load) -> tuple[Stmt, ...]:
+                n = column + j
+                at_column = Unravel(names, n, space.columns)
+                bindings = {**batch, **at_row.index, **at_column.index}
+                if parts is not None:
+                    place = (part, dims.substitute(self.position, bindings))
+                    stores: tuple[Stmt, ...] = (Store(parts, place, total),)
+                else:
+                    memo: dict[int, Expr] = {}
+                    known = self.epilogue.known(total)
+                    stores = bind_shared([e.at(bindings, memo, known).store() for e in self.elements], names)
+                return guarded(inside(n, self.column_count), (*at_column.lets, *stores))
 
-                def element(j: DimLike) -> tuple[Stmt, ...]:
-                    n = column + self._line(across, tile.across, tile.wide, j)
-                    at_column = Unravel(names, n, space.columns)
-                    bindings = {**batch, **at_row.index, **at_column.index}
-                    total = Load(self.acc, (t, i, j))
-                    if parts is not None:
-                        place = (part, dims.substitute(self.position, bindings))
-                        stores: tuple[Stmt, ...] = (Store(parts, place, total),)
-                    else:
-                        memo: dict[int, Expr] = {}
-                        known = self.epilogue.known(total)
-                        stores = bind_shared(
-                            [e.at(bindings, memo, known).store() for e in self.elements], names
-                        )
-                    return guarded(inside(n, self.column_count), (*at_column.lets, *stores))
+            def wrap(body: Sequence[Stmt]) -> tuple[Stmt, ...]:
+                return guarded(inside(m, self.row_count), (*at_row.lets, *body))
 
-                body = (*at_row.lets, *unrolled(names, tile.wide, element))
-                return guarded(inside(m, self.row_count), body)
+            return wrap, element
 
-            return unrolled(names, tile.high, line)
+        return threads(names, tile.threads, lambda t: tile.results(names, t, self.acc, line))
 
-        return threads(names, tile.threads, results)
+
+class _Copy:
+    """One operand's slices, on their way from global to shared memory: every thread takes its elements into registers,
+    and puts them down when the slice before is done with."""
+
+    def __init__(
+        self,
+        form: _Form,
+        slice_: Buffer,
+        value: Expr,
+        batch: Mapping[str, DimLike],
+        axes: list[Axis],
+        first: DimLike,
+        count: int,
+        total: DimLike,
+        limit: DimLike,
+    ):
+        """`count` of the rows (or columns) along `axes`, from `first` on, of which there are `total`; the sum ends at
+        `limit`."""
+        self.names, self.tile, self.sums = form.names, form.tile, form.space.sums
+        self.slice, self.value, self.batch, self.axes = slice_, value, batch, axes
+        self.first, self.count, self.total, self.limit = first, count, total, limit
+        self.along = _side_by_side(value, axes, self.sums)
+        self.elements = self.tile.depth * count
+        self.width = self._width()
+        self.each = -(-self.elements // (self.tile.threads * self.width))
+        threads_, names = self.tile.threads, self.names
+        self.held = Buffer(names("next"), slice_.dtype, (threads_, self.each, self.width), "thread")
+
+    def _width(self) -> int:
+        """Neighbours that a thread reads at once."""
+        inner = self.axes if self.along else self.sums
+        value = self.value
+        while isinstance(value, Apply) and value.op == "cast":
+            value = value.args[0]
+        if not inner or not isinstance(value, Load):
+            return 1
+        width = 16 // max(value.dtype.itemsize, 2)
+        if width * self.tile.threads > self.elements:
+            width = max(1, self.elements // self.tile.threads)
+        if stride(value.index[0], inner[-1]) != 1 or not isinstance(value.index[0], dims.Expr):
+            return 1
+        last = inner[-1]
+        for monomial, factor in value.index[0].terms:
+            if all(isinstance(a, dims.Symbol) and a.name == last.var for a in monomial) and monomial:
+                continue
+            while factor % width:
+                width //= 2
+        extent = self.total if self.along else self.limit
+        while width > 1 and (dims.mod(last.extent, width) != 0 or not _divides(extent, width)):
+            width //= 2
+        return width
+
+    def _places(self, t: DimLike, u: DimLike) -> tuple[DimLike, DimLike, DimLike]:
+        """The first row (or column) and depth in the slice of the thread's group number `u`, and the group's number."""
+        group = t + u * self.tile.threads
+        if self.along:
+            line = self.count // self.width
+            return dims.mod(group, line) * self.width, dims.floordiv(group, line), group
+        line = self.tile.depth // self.width
+        return dims.floordiv(group, line), dims.mod(group, line) * self.width, group
+
+    def fetch(self, t: DimLike, at: DimLike) -> tuple[Stmt, ...]:
+        """The thread's elements of the slice that begins at `at` of the sum, into registers."""
+        names, width = self.names, self.width
+
+        def group(u: DimLike) -> tuple[Stmt, ...]:
+            across, depth, number = self._places(t, u)
+            row, place = self.first + across, at + depth
+            outer = self._unravel(row, self.axes, self.along)
+            inner = self._unravel(place, self.sums, not self.along)
+
+            def element(v: DimLike) -> list[Stmt]:
+                bindings = {**self.batch, **outer.index, **inner.index}
+                moved = self.axes if self.along else self.sums
+                if width > 1:
+                    bindings[moved[-1].var] = bindings[moved[-1].var] * width + v
+                read = SCALAR.cast(instantiate(self.value, bindings), self.slice.dtype)
+                for test in (inside(row, self.total), inside(place, self.limit)):
+                    if test is not None:
+                        read = SCALAR.select(test, read, identity("add", self.slice.dtype))
+                return [Store(self.held, (t, u, v), read)]
+
+            body = (*outer.lets, *inner.lets, *unrolled(names, width, element))
+            return guarded(inside(number, self.elements // width), body)
+
+        return unrolled(names, self.each, group)
+
+    def _unravel(self, position: DimLike, axes: list[Axis], moved: bool) -> Unravel:
+        if not moved or self.width == 1:
+            return Unravel(self.names, position, axes)
+        last = axes[-1]
+        narrow = [*axes[:-1], Axis(last.var, dims.floordiv(last.extent, self.width))]
+        return Unravel(self.names, dims.exact_div(position, self.width), narrow)
+
+    def put(self, t: DimLike) -> tuple[Stmt, ...]:
+        """What `fetch` read, into shared memory."""
+
+        def group(u: DimLike) -> tuple[Stmt, ...]:
+            across, depth, number = self._places(t, u)
+
+            def element(v: DimLike) -> list[Stmt]:
+                where = (across + v, depth) if self.along else (across, depth + v)
+                return [Store(self.slice, self.tile.place(*where), Load(self.held, (t, u, v)))]
+
+            return guarded(
+                inside(number, self.elements // self.width), unrolled(self.names, self.width, element)
+            )
+
+        return unrolled(self.names, self.each, group)
+
+
+def _narrow(value: Expr) -> Expr:
+    """The operand as it is before a conversion that changes no value: shared memory holds more of it."""
+    while isinstance(value, Apply) and value.op == "cast":
+        inner = value.args[0]
+        if value.dtype is not dtypes.f32 or inner.dtype not in (dtypes.f16, dtypes.bf16):
+            break
+        value = inner
+    return value
+
+
+def _divides(extent: DimLike, width: int) -> bool:
+    return dims.mod(extent, width) == 0
+
+
+def _side_by_side(value: Expr, axes: Sequence[Axis], sums: Sequence[Axis]) -> bool:
+    """Whether neighbours in memory lie along the rows or columns, rather than along the sum."""
+    loads = [e for e in walk([value]) if isinstance(e, Load)]
+
+    def count(axis: Axis) -> int:
+        return sum(stride(i, axis) == 1 for e in loads for i in e.index)
+
+    if not axes:
+        return False
+    return not sums or count(axes[-1]) >= count(sums[-1])

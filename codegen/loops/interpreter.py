@@ -15,6 +15,7 @@ from ...ir import dims
 from ...ir.dims import DimLike, Quotient, Remainder, Symbol
 from ...ir.interpreter import run_bound
 from .nodes import (
+    WARP,
     Apply,
     Buffer,
     Check,
@@ -29,6 +30,7 @@ from .nodes import (
     Launch,
     Let,
     Load,
+    MultiplyTile,
     Part,
     Program,
     Shuffle,
@@ -215,6 +217,8 @@ class _Interpreter:
                         self.status = stmt.code
 
                 return check
+            case MultiplyTile():
+                return self.multiply(stmt)
         raise LoopError(f"kernel {self.kernel.name}: unknown statement {stmt!r}")
 
     def loop(self, stmt: For) -> Callable[[Frame], None]:
@@ -247,6 +251,30 @@ class _Interpreter:
             array[at] = value(frame)
             if written is not None:
                 written[at] = True
+
+        return run
+
+    def multiply(self, stmt: MultiplyTile) -> Callable[[Frame], None]:
+        """The own thread's four elements of a warp's product, from the fragments of its whole warp."""
+        parts = [
+            (self.position(x.buffer, x.index), self.arrays[x.buffer])
+            for x in (stmt.total, stmt.left, stmt.right)
+        ]
+        depth = np.arange(16)
+        member, place = depth % 8 // 2, depth // 8 * 2 + depth % 2
+
+        def run(frame: Frame) -> None:
+            self.stmt = stmt
+            (at, total), (at_left, left), (at_right, right) = ((w(frame), a) for w, a in parts)
+            lane = at[0] % WARP
+            warp = at[0] - lane
+            for c in range(4):
+                half, column = c // 2, lane % 4 * 2 + c % 2
+                row = (warp + lane // 4 * 4 + member, *at_left[1:-1], place + depth // 8 * 2 + 2 * half)
+                line = (warp + column * 4 + member, *at_right[1:-1], place)
+                product = left[row].astype(np.float64) @ right[line].astype(np.float64)
+                where = (*at[:-1], c)
+                total[where] = np.float64(total[where]) + product
 
         return run
 

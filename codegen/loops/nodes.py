@@ -210,7 +210,19 @@ class Check:
     code: int
 
 
-Stmt = For | Let | Store | If | Check
+@dataclass(frozen=True)
+class MultiplyTile:
+    """A warp's product on tensor cores: `total` += `left` @ `right`, a 16x8 tile of float32 from 16x16 and 16x8 of
+    16-bit floats. Each of the three is the own thread's fragment in a `thread` buffer, given by its first element: the
+    last index runs over 4 elements of `total`, 8 of `left`, 4 of `right`, laid out among the threads as PTX has it for
+    mma.m16n8k16. The operands are not written in the same thread loop, and all threads take part."""
+
+    total: Load
+    left: Load
+    right: Load
+
+
+Stmt = For | Let | Store | If | Check | MultiplyTile
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,7 @@ from .nodes import (
     Launch,
     Let,
     Load,
+    MultiplyTile,
     Part,
     Program,
     Shuffle,
@@ -164,6 +165,9 @@ def _stmt(stmt: Stmt, indent: str, lines: list[str]) -> None:
             lines.append(f"{indent}}}")
         case Check():
             lines.append(f"{indent}check {_shared(stmt.condition, indent, lines)} else {stmt.code}")
+        case MultiplyTile():
+            total, left, right = (print_expr(x) for x in (stmt.total, stmt.left, stmt.right))
+            lines.append(f"{indent}{total} += {left} @ {right}")
 
 
 def _shared(root: Expr, indent: str, lines: list[str]) -> str:

@@ -26,6 +26,7 @@ from .nodes import (
     Launch,
     Let,
     Load,
+    MultiplyTile,
     Part,
     Program,
     Shuffle,
@@ -266,6 +267,24 @@ class _Verifier:
                 self.condition(stmt.condition, scope)
                 if stmt.code <= 0:
                     raise self.fail(f"check code {stmt.code}: codes are positive, 0 means success")
+            case MultiplyTile():
+                self.multiply(stmt, scope)
+
+    def multiply(self, stmt: MultiplyTile, scope: _Scope) -> None:
+        narrow = stmt.left.dtype
+        wanted = ((stmt.total, dtypes.f32, 4), (stmt.left, narrow, 8), (stmt.right, narrow, 4))
+        for load, dtype, count in wanted:
+            self.access(load.buffer, load.index, scope)
+            if load.buffer.space != "thread" or load.dtype is not dtype or load.buffer.shape[-1] != count:
+                raise self.fail(f"{load.buffer} is no fragment of {count} {dtype.name} in registers")
+            if load.index[-1] != 0:
+                raise self.fail(f"a fragment is given by its first element, not {load.index[-1]}")
+        if narrow not in (dtypes.f16, dtypes.bf16):
+            raise self.fail(f"tensor cores multiply f16 and bf16 here, not {narrow.name}")
+        if scope.diverged or self.kernel.threads % WARP:
+            raise self.fail("a product by a warp where not all its threads need be")
+        if {stmt.left.buffer, stmt.right.buffer} & scope.stored:
+            raise self.fail("a product of fragments that the same thread loop stores to")
 
     def condition(self, condition: Expr, scope: _Scope) -> None:
         self.expr(condition, scope)

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...ir import dtypes
-from .nodes import Apply, Check, Expr, For, If, Index, LaneReduce, Let, Load, Shuffle, Stmt, Store, Var
+from .nodes import (
+    Apply,
+    Check,
+    Expr,
+    For,
+    If,
+    Index,
+    LaneReduce,
+    Let,
+    Load,
+    MultiplyTile,
+    Shuffle,
+    Stmt,
+    Store,
+    Var,
+)
 
 
 def subexpressions(root: Expr) -> Iterator[Expr]:
@@ -36,6 +51,8 @@ def statement_expressions(stmt: Stmt) -> tuple[Expr, ...]:
             return (stmt.value,)
         case If() | Check():
             return (stmt.condition,)
+        case MultiplyTile():
+            return stmt.total, stmt.left, stmt.right
     return ()
 
 

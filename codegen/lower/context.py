@@ -33,6 +33,7 @@ from ..loops.nodes import (
     Launch,
     Let,
     Load,
+    MultiplyTile,
     Repeat,
     Shuffle,
     Stmt,
@@ -241,6 +242,9 @@ class Usage:
                     self._block(stmt.orelse)
                 case Check():
                     self._expr(stmt.condition)
+                case MultiplyTile():
+                    for load in (stmt.total, stmt.left, stmt.right):
+                        self._expr(load)
 
     def _expr(self, expr: Expr) -> None:
         if id(expr) in self._seen:
@@ -287,6 +291,8 @@ class _Rename:
                 return If(self.expr(stmt.condition), then, orelse)
             case Check():
                 return Check(self.expr(stmt.condition), stmt.code)
+            case MultiplyTile():  # only registers, which are never renamed
+                return stmt
 
     def expr(self, expr: Expr) -> Expr:
         if id(expr) not in self._done:

@@ -17,7 +17,7 @@ from ..llvm.emit import EmitOptions, KernelEmitter
 from ..llvm.expressions import ExpressionEmitter
 from ..llvm.text import Value, memory_type
 from ..loops.barriers import barriers
-from ..loops.nodes import Check, For, Kernel
+from ..loops.nodes import Check, For, Kernel, Load, MultiplyTile, Stmt
 from ..loops.walk import statements
 from ..target import GpuTarget
 
@@ -150,6 +150,7 @@ class _PtxEmitter(KernelEmitter):
                 f"align {ALIGNMENT}"
             )
             self.shared_bytes += -(-size * buffer.dtype.itemsize // ALIGNMENT) * ALIGNMENT
+            self.memory.aligned[buffer] = ALIGNMENT
             self.memory.pointers[buffer] = Value(
                 f"addrspacecast (ptr addrspace(3) {name} to ptr)", dtypes.i64
             )
@@ -193,6 +194,48 @@ class _PtxEmitter(KernelEmitter):
         self.index.env = {**saved, loop.var: self.thread}
         self._block(loop.body)
         self.index.env = saved
+
+    def _statement(self, stmt: Stmt) -> None:
+        if isinstance(stmt, MultiplyTile):
+            self.expressions.forget()
+            self._multiply(stmt)
+        else:
+            super()._statement(stmt)
+
+    def _multiply(self, stmt: MultiplyTile) -> None:
+        """mma.sync.m16n8k16."""
+        w, narrow = self.w, stmt.left.dtype
+        half = narrow is dtypes.f16
+        pair = "<2 x half>" if half else "i32"
+        operands = [
+            self._pair(load, 2 * i, half) for load, n in ((stmt.left, 4), (stmt.right, 2)) for i in range(n)
+        ]
+        sums = [self.memory.load(stmt.total.buffer, (*stmt.total.index[:-1], c)) for c in range(4)]
+        name = f"@llvm.nvvm.mma.m16n8k16.row.col.{'f32.f32' if half else 'bf16'}"
+        four = "{ float, float, float, float }"
+        w.declare(name, f"declare {four} {name}({', '.join([pair] * 6 + ['float'] * 4)})")
+        made = w.fresh("%mma")
+        w.line(
+            f"{made} = call {four} {name}({', '.join([f'{pair} {x}' for x in operands] + list(map(str, sums)))})"
+        )
+        for c in range(4):
+            element = w.effect(f"extractvalue {four} {made}, {c}", dtypes.f32)
+            self.memory.store(stmt.total.buffer, (*stmt.total.index[:-1], c), element)
+
+    def _pair(self, load: Load, first: int, half: bool) -> str:
+        """Two elements of a fragment in one register."""
+        vector = "<2 x half>" if half else "<2 x i16>"
+        made = "poison"
+        for i in range(2):
+            element = self.memory.load(load.buffer, (*load.index[:-1], first + i))
+            name = self.w.fresh("%pair")
+            self.w.line(f"{name} = insertelement {vector} {made}, {element}, i64 {i}")
+            made = name
+        if half:
+            return made
+        name = self.w.fresh("%pair")
+        self.w.line(f"{name} = bitcast <2 x i16> {made} to i32")
+        return name
 
     def _barrier(self) -> None:
         name = "@llvm.nvvm.barrier.cta.sync.aligned.all"

@@ -89,6 +89,10 @@ GRAPHS = {
         lambda F, a, b: F.matmul(a, F.permute(b, dims=(1, 0))), f32(BATCH, 17), f32(35, 17)
     ),
     "matmul in bfloat16": lambda: graph_of(lambda F, a, b: F.matmul(a, b), bf16(20, 40), bf16(40, 24)),
+    "matmul in float16 in tiles": lambda: graph_of(
+        lambda F, a, b, c: F.relu(F.add(F.matmul(a, F.permute(b, dims=(1, 0))), c)),
+        *(TensorType(shape, dtypes.f16) for shape in ((70, 64), (96, 64), (96,))),
+    ),
     "conv": lambda: graph_of(lambda F, x, w: F.conv(x, w, **CONV), f32(2, 4, 9, 8), f32(6, 2, 3, 3)),
     "conv input gradient": lambda: graph_of(
         lambda F, dy, w: F.conv_input_grad(dy, w, input_size=(2, 4, 9, 8), **CONV),
@@ -171,6 +175,14 @@ def test_products_and_sums_are_rounded_as_on_the_cpu():
     text = emitted(graph_of(lambda F, x, y: F.div(F.sqrt(x), y), f32(64), f32(64))).text
     assert "div.rn.f32" in text and "sqrt.rn.f32" in text
     assert "approx" not in text and ".ftz" not in text
+
+
+def test_narrow_floats_are_multiplied_on_tensor_cores():
+    graph = graph_of(lambda F, a, b: F.matmul(a, F.permute(b, dims=(1, 0))), bf16(256, 256), bf16(256, 256))
+    text = emitted(graph, "sm_80").text
+    assert "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" in text
+    assert "ld.global.b16" not in text and "ld.shared.b16" not in text and "st.shared.b16" not in text
+    assert "mma" not in emitted(graph, "sm_75").text
 
 
 def test_what_is_read_across_is_turned_in_shared_memory():
