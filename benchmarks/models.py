@@ -2,9 +2,9 @@
 
     python benchmarks/models.py [--threads 1,2] [--only resnet] [--no-torch-compile] [--rounds 5] [--seconds 0.5]
 
-Each model runs in a process of its own, the competitors taking turns block by block. Figures are medians of the blocks'
-medians; the ratio is vitrify's time to that of the fastest other. ONNX Runtime (where it is installed) runs the model that
-`vitrify.onnx.export` wrote. First calls are those of vitrify with an empty cache, and of torch.compile.
+Each model runs in a process of its own, the competitors taking turns block by block. Figures are medians of the
+blocks' medians; the ratio is vitrify's time to that of the fastest other. ONNX Runtime (where it is installed) runs the
+model that `vitrify.onnx.export` wrote. First calls are those of vitrify with an empty cache, and of torch.compile.
 """
 
 from __future__ import annotations
@@ -135,10 +135,16 @@ def row(
     best = min(times, key=times.__getitem__)
     others = ", ".join(f"{other} {seconds * 1e3:.2f}" for other, seconds in times.items())
     first = ", ".join(f"{who} {seconds:.1f}" for who, seconds in firsts.items())
-    print(
-        f"| {name} | {what}, batch {batch} | {threads} | {own * 1e3:.2f} | {others} | {own / times[best]:.2f} | {first} |",
-        flush=True,
+    cells = (
+        name,
+        f"{what}, batch {batch}",
+        threads,
+        f"{own * 1e3:.2f}",
+        others,
+        f"{own / times[best]:.2f}",
+        first,
     )
+    print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 
 def main() -> None:
