@@ -13,8 +13,9 @@ import torch
 import torch.nn.attention.flex_attention  # PyTorch loads these only when they are named
 import torch.nn.utils.prune
 
+from .mpmath_functions import exact_functions
 from .store import family, family_names, store
-from .table import Array, encode, run, samples_of
+from .table import Array, encode, note, run, samples_of
 
 
 def main(names: list[str]) -> None:
@@ -27,6 +28,10 @@ def main(names: list[str]) -> None:
             result = run(torch, family(name), sample)
             if "error" in result:
                 errors.append(f"{sample.key}: {result['error']}")
+            elif note(family(name).exact, sample) is not None:
+                with exact_functions():
+                    exact = run(torch, family(name), sample, exact_for=result)
+                result["exact"] = {part: exact[part] for part in ("value", "gradients") if part in exact}
             records[sample.key] = encode(result, arrays)
         if errors:
             raise SystemExit("\n".join([f"{name}: PyTorch itself refuses these samples:", *errors]))

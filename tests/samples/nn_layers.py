@@ -411,17 +411,24 @@ result = (
         nn.SELU() <- x
         nn.LogSigmoid() <- x
         nn.Softsign() <- x
+        nn.Tanhshrink() <- x
         nn.Softplus() <- x
         nn.Hardswish() <- t
         nn.Hardsigmoid() <- t
+        nn.Softmin(1) <- t
+        nn.LogSoftmax(1) <- t
         nn.PReLU(dtype=torch.bfloat16) <- t
         nn.GLU() <- t
+        nn.CosineSimilarity() <- x, y
         nn.PairwiseDistance() <- x, y
+        nn.Bilinear(3, 4, 5, dtype=torch.bfloat16) <- l1, l2
         nn.LocalResponseNorm(2) <- b3
         nn.EmbeddingBag(5, 3, dtype=torch.bfloat16) <- i
         nn.LazyInstanceNorm1d(affine=True) <- b3
         """),
         "float16": full("""
+        nn.RMSNorm(4, dtype=torch.float16) <- t
+        nn.GroupNorm(2, 4, dtype=torch.float16) <- im
         nn.ReLU6() <- t
         nn.SELU() <- t
         nn.LeakyReLU(0.3) <- t
@@ -444,17 +451,16 @@ result = (
         nn.Bilinear(3, 4, 5, dtype=torch.float64) <- l1, l2
         """),
     },
-    tolerances={
-        # PyTorch rounds its statistics to the 16-bit type.
-        **{
-            full(f"{line} [bfloat16]"): (6e-2, 3e-3)
-            for line in (
-                "nn.LayerNorm(4, dtype=torch.bfloat16) <- t",
-                "nn.RMSNorm(4, dtype=torch.bfloat16) <- t", "nn.GroupNorm(2, 4, dtype=torch.bfloat16) <- im",
-                "nn.InstanceNorm2d(4) <- im",
-            )
-        },
-        full("nn.LayerNorm(4, dtype=torch.float16) <- t [float16]"): (6e-3, 4e-4),
+    exact={
+        full("nn.LayerNorm(4, dtype=torch.bfloat16) <- t [bfloat16]"): "gradient of t 2.2, here 0.23",
+        full("nn.GroupNorm(2, 4, dtype=torch.bfloat16) <- im [bfloat16]"): "gradient of im 3.3, here 0.24",
+        full("nn.InstanceNorm2d(4) <- im [bfloat16]"): "gradient of im 15, here 0.22",
+        full("nn.Softmin(1) <- t [bfloat16]"): "gradient of t 1.3, here 0.19",
+        full("nn.LogSoftmax(1) <- t [bfloat16]"): "gradient of t 2.6, here 0.18",
+        full("nn.CosineSimilarity() <- x, y [bfloat16]"): "gradient of y 18, here 0.17",
+        full("nn.Bilinear(3, 4, 5, dtype=torch.bfloat16) <- l1, l2 [bfloat16]"): "gradient of l2 6.2, here 0.22",
+        full("nn.GroupNorm(2, 4, dtype=torch.float16) <- im [float16]"): "gradient of im 5.5, here 0.48",
+        full("nn.LayerNorm(4, dtype=torch.float16) <- t [float16]"): "gradient of the weight 2.2, here 0.43",
     },
     eager_only={
         "parametrize": "modules are made and changed inside it",

@@ -196,10 +196,22 @@ result = head.log_prob(many), head.predict(many)
         nn.SmoothL1Loss() <- x, y
         nn.HuberLoss(reduction='sum') <- x, y
         nn.NLLLoss() <- x.log_softmax(1), classes
+        nn.CrossEntropyLoss(label_smoothing=0.1) <- x, classes
+        nn.BCELoss() <- p, target
+        nn.BCEWithLogitsLoss(reduction='none') <- x, target
         nn.SoftMarginLoss() <- x, signs2
         nn.MultiLabelSoftMarginLoss() <- x, multi.to(x.dtype)
+        nn.KLDivLoss(reduction='batchmean') <- x, target
         nn.PoissonNLLLoss() <- x, counts.to(x.dtype)
+        nn.GaussianNLLLoss() <- x, y, var
         nn.CosineEmbeddingLoss() <- x, y, signs
+        nn.TripletMarginLoss() <- x, y, z
         """),
+    },
+    exact={
+        full("nn.CrossEntropyLoss(label_smoothing=0.1) <- x, classes [bfloat16]"): "gradient 2.0, here 0.17",
+        full("nn.BCEWithLogitsLoss(reduction='none') <- x, target [bfloat16]"): "gradient 11, here 0.16",
+        full("nn.GaussianNLLLoss() <- x, y, var [bfloat16]"): "gradient of var 3.5, here 0.21",
+        full("nn.CosineEmbeddingLoss() <- x, y, signs [bfloat16]"): "gradient of y 2.9, here 0.20",
     },
 )  # fmt: skip

@@ -298,13 +298,14 @@ FAMILY = Family(
         full("F.native_channel_shuffle(u4, 4)"): "PyTorch's has no gradient",
         full("torch.native_channel_shuffle(d2, 2)"): "PyTorch's has no gradient",
     },
-    tolerances={
-        # Sixteen products are added up in another order.
-        full(line): (2e-5, 2e-5)
-        for line in (
-            "F.grid_sample(s2, grid, 'bicubic', 'border', align_corners=True)",
-            "torch.grid_sampler_2d(s2, grid, 2, 2, True)",
-        )
+    exact={
+        full("nn.AdaptiveAvgPool3d(2) <- s3 [bfloat16]"): "value 1.9, here 0.23",
+        full(
+            "nn.Conv2d(3, 4, 3, dtype=torch.float16) <- d2[:, :3] [float16]"
+        ): "gradient of d2 7.7, here 0.45",
+        full(
+            "F.grid_sample(s2, grid, 'bicubic', align_corners=False)"
+        ): "gradient of the grid 1.2, here 0.48",
     },
     variants={
         "float64": full("""
@@ -320,8 +321,11 @@ FAMILY = Family(
         nn.Upsample(scale_factor=1.5, mode='bicubic') <- s2
         """),
         "bfloat16": full("""
+        nn.Conv1d(3, 4, 3, dtype=torch.bfloat16) <- s1
+        nn.ConvTranspose2d(3, 4, 3, stride=2, dtype=torch.bfloat16) <- s2
         nn.LazyConv3d(3, 2, dtype=torch.bfloat16) <- s3
         nn.AvgPool2d(2) <- s2
+        nn.AdaptiveAvgPool3d(2) <- s3
         nn.AdaptiveMaxPool2d(3) <- d2
         nn.MaxPool3d(2, return_indices=True) <- d3
         nn.LPPool2d(2, 2) <- pos2
@@ -331,8 +335,11 @@ FAMILY = Family(
         nn.ConstantPad2d(1, 2.5) <- s2
         nn.PixelShuffle(2) <- u4
         nn.Upsample(scale_factor=2) <- s2
+        nn.Upsample((5, 9), mode='bilinear') <- s2
+        nn.Fold((4, 5), 2) <- cols
         """),
         "float16": full("""
+        nn.Conv2d(3, 4, 3, dtype=torch.float16) <- d2[:, :3]
         nn.AvgPool1d(3) <- s1
         nn.MaxPool2d(2) <- d2
         nn.ZeroPad2d(1) <- s2

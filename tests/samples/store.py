@@ -13,7 +13,7 @@ import numpy as np
 from .table import Array, Family, Sample, samples_of
 
 HERE = Path(__file__).parent
-_NO_FAMILIES = {"__init__", "table", "names", "nn_shorthand", "store", "make", "states"}
+_NO_FAMILIES = {"__init__", "table", "names", "nn_shorthand", "store", "make", "states", "mpmath_functions"}
 
 
 def family_names() -> list[str]:

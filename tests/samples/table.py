@@ -88,7 +88,9 @@ class Family:
         complex128 for "float64").
     programs: name -> several lines that set `result`.
     eager_only: sample (its text, or a program's name) -> why its compiled half is not run.
-    tolerances: sample -> (rtol, atol), where PyTorch's default tolerances do not do; say why in a comment.
+    exact: sample -> how far PyTorch's own result is from the exact one, and how far the one here, in tolerances.
+        Values and gradients are compared, at PyTorch's tolerances for the sample's dtype, with those that PyTorch gives
+        for the same numbers in float64 (`mpmath_functions.py` where it is inexact even then).
     forward_only: samples whose gradients are not compared, with the reason.
     """
 
@@ -99,7 +101,7 @@ class Family:
     variants: Mapping[str, str] = field(default_factory=dict)
     eager_only: Mapping[str, str] = field(default_factory=dict)
     forward_only: Mapping[str, str] = field(default_factory=dict)
-    tolerances: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    exact: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def samples_of(name: str, family: Family) -> list[Sample]:
     keys = [row.key for row in rows]
     twice = {key for key in keys if keys.count(key) > 1} if len(set(keys)) < len(keys) else set()
     known = {*keys, *(row.text for row in rows)}
-    notes = {*family.eager_only, *family.forward_only, *family.tolerances} - known
+    notes = {*family.eager_only, *family.forward_only, *family.exact} - known
     if twice or notes:
         raise ValueError(f"samples of {name}: twice {sorted(twice)}, notes about none {sorted(notes)}")
     return rows
@@ -145,8 +147,8 @@ def note(notes: Mapping[str, Any], sample: Sample) -> Any:
     return notes.get(sample.key, notes.get(sample.text))
 
 
-def leaves(torch: Any, family: Family, sample: Sample) -> dict[str, Any]:
-    """The family's inputs as fresh tensors, in the sample's dtype."""
+def leaves(torch: Any, family: Family, sample: Sample, exact: bool = False) -> dict[str, Any]:
+    """The family's inputs as fresh tensors, in the sample's dtype; `exact`: these numbers, but in float64."""
     made = {}
     for name, spec in family.inputs.items():
         seed = zlib.crc32(f"{sample.family}.{name}".encode())
@@ -156,6 +158,8 @@ def leaves(torch: Any, family: Family, sample: Sample) -> dict[str, Any]:
             tensor = (tensor if dtype.is_floating_point or dtype.is_complex else tensor * 3).to(dtype)
         elif sample.dtype == "float64" and tensor.dtype is torch.complex64:
             tensor = tensor.to(torch.complex128)
+        if exact:
+            tensor = _wide(torch, tensor)
         if spec.grad and (tensor.is_floating_point() or tensor.is_complex()):
             tensor.requires_grad_()
         made[name] = tensor
@@ -163,14 +167,21 @@ def leaves(torch: Any, family: Family, sample: Sample) -> dict[str, Any]:
 
 
 def run(
-    torch: Any, family: Family, sample: Sample, compile: bool = False, options: Any = None
+    torch: Any,
+    family: Family,
+    sample: Sample,
+    compile: bool = False,
+    options: Any = None,
+    exact_for: Any = None,
 ) -> dict[str, Any]:
     """Everything about one sample: value, gradients of the inputs it uses, and a module's repr, keys and gradients.
 
     An exception of the call itself is the result {"error": "Type: first line"}. `options` are those of torch.compile.
+    With `exact_for`, a result of this function, the same numbers go in (inputs, parameters, cotangents) but everything
+    is computed in float64.
     """
     torch.manual_seed(0)
-    inputs = leaves(torch, family, sample)
+    inputs = leaves(torch, family, sample, exact_for is not None)
     code, module_text = _code(sample)
     used = [name for name in inputs if name in code.names]
     base: dict[str, Any] = {"torch": torch, "np": np}
@@ -179,6 +190,8 @@ def run(
     if module_text:
         module = base["module_"] = eval(module_text, {**base, **inputs})
         found["repr"] = repr(module)
+        if exact_for is not None:
+            module.double()
 
     def call(*arguments: Any) -> Any:
         names = {**base, **dict(zip(used, arguments))}
@@ -192,11 +205,14 @@ def run(
     if module_text:
         found["state"] = list(module.state_dict())
         parameters = list(module.named_parameters())
-    outputs = [t for t in _tensors(value) if t.requires_grad]
+    tensors = list(_tensors(value))
+    dtypes = [t.dtype for t in (tensors if exact_for is None else _tensors(exact_for["value"]))]
+    outputs = [t for t in tensors if t.requires_grad]
+    cotangents = [_cotangent(torch, t, dtype) for t, dtype in zip(tensors, dtypes) if t.requires_grad]
     found["value"] = _detached(value)
     if outputs and note(family.forward_only, sample) is None:
         try:
-            torch.autograd.backward(outputs, [_cotangent(torch, t) for t in outputs])
+            torch.autograd.backward(outputs, cotangents)
         except RuntimeError as error:
             found["backward error"] = (str(error).splitlines() or [""])[0]
         found["gradients"] = {name: inputs[name].grad for name in used if inputs[name].requires_grad}
@@ -250,12 +266,19 @@ def _detached(value: Any) -> Any:
     return value
 
 
-def _cotangent(torch: Any, tensor: Any) -> Any:
-    """A fixed cotangent without symmetry."""
+def _wide(torch: Any, tensor: Any) -> Any:
+    """The tensor in float64 or complex128, if it is not of integers."""
+    if tensor.is_complex():
+        return tensor.to(torch.complex128)
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _cotangent(torch: Any, tensor: Any, dtype: Any) -> Any:
+    """A fixed cotangent without symmetry, exact in `dtype`."""
     values = np.linspace(-1, 2, tensor.numel())
     if tensor.is_complex():
         values = values * (1 + 0.5j)
-    return torch.tensor(values).reshape(tuple(tensor.shape)).to(tensor.dtype)
+    return torch.tensor(values).reshape(tuple(tensor.shape)).to(dtype).to(tensor.dtype)
 
 
 def encode(value: Any, arrays: list[Array]) -> Any:

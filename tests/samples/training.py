@@ -226,5 +226,4 @@ FAMILY = Family(
     inputs={"x": normal(3, 4), "y": normal(3, 4), "i": integers(3)},
     programs=_PROGRAMS,
     eager_only={name: _HOST for name in _PROGRAMS if name not in _COMPILED},
-    tolerances={"autocast": (1.6e-2, 1e-2)},
 )
