@@ -19,6 +19,7 @@ class RemovableHandle:
         self._hooks: Hooks = hooks
 
     def remove(self) -> None:
+        """Take the hook away; nothing happens the second time."""
         self._hooks.pop(self.id, None)
 
     def __enter__(self) -> RemovableHandle:

@@ -39,10 +39,12 @@ class Beta(ExponentialFamily):
 
     @property
     def concentration1(self) -> Tensor:
+        """The first parameter, alpha."""
         return self._dirichlet.concentration[..., 0]
 
     @property
     def concentration0(self) -> Tensor:
+        """The second parameter, beta."""
         return self._dirichlet.concentration[..., 1]
 
     @property

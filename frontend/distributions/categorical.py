@@ -62,6 +62,7 @@ class Categorical(Distribution):
 
     @property
     def param_shape(self) -> Size:
+        """The shape of probs or logits, whichever was given."""
         return self._param.size()
 
     def _new(self, *args: Any, **kwargs: Any) -> Tensor:

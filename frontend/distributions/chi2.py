@@ -24,6 +24,7 @@ class Chi2(Gamma):
 
     @property
     def df(self) -> Tensor:
+        """Degrees of freedom: twice the concentration."""
         return self.concentration * 2
 
 

@@ -220,6 +220,8 @@ class _HalfOpenInterval(_Between):
 
 
 class _IntegerInterval(_Between):
+    """Whole numbers between two bounds, both included."""
+
     is_discrete = True
 
     def check(self, value: Any) -> Any:

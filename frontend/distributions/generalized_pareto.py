@@ -67,6 +67,7 @@ class GeneralizedPareto(Distribution):
         return where(zero, -z, -(safe * z).log1p() / safe)
 
     def log_cdf(self, value: Tensor) -> Tensor:
+        """The logarithm of the distribution function."""
         return (-self.log_survival_function(value).exp()).log1p()
 
     def cdf(self, value: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ class Half(Transformed):
 
     @property
     def scale(self) -> Tensor:
+        """The scale of the base."""
         found: Tensor = self.base_dist.scale
         return found
 

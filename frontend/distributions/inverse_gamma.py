@@ -32,11 +32,13 @@ class InverseGamma(Transformed):
 
     @property
     def concentration(self) -> Tensor:
+        """The shape parameter, alpha."""
         found: Tensor = self.base_dist.concentration
         return found
 
     @property
     def rate(self) -> Tensor:
+        """The rate of the gamma distribution that 1/x has."""
         found: Tensor = self.base_dist.rate
         return found
 

@@ -29,11 +29,13 @@ class LogNormal(Transformed):
 
     @property
     def loc(self) -> Tensor:
+        """The mean of log x."""
         found: Tensor = self.base_dist.loc
         return found
 
     @property
     def scale(self) -> Tensor:
+        """The standard deviation of log x."""
         found: Tensor = self.base_dist.scale
         return found
 

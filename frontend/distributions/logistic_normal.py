@@ -31,11 +31,13 @@ class LogisticNormal(Transformed):
 
     @property
     def loc(self) -> Tensor:
+        """The mean of the normal vectors below."""
         found: Tensor = self.base_dist.base_dist.loc
         return found
 
     @property
     def scale(self) -> Tensor:
+        """The standard deviations of the normal vectors below."""
         found: Tensor = self.base_dist.base_dist.scale
         return found
 

@@ -67,10 +67,12 @@ class MixtureSameFamily(Distribution):
 
     @property
     def mixture_distribution(self) -> Categorical:
+        """The Categorical that chooses a component."""
         return self._mixture_distribution
 
     @property
     def component_distribution(self) -> Distribution:
+        """The components, along the last batch dim."""
         return self._component_distribution
 
     def _weights(self) -> Tensor:

@@ -24,16 +24,19 @@ class OverCategorical(Distribution):
 
     @property
     def probs(self) -> Tensor:
+        """Probabilities of the classes, along the last dim."""
         found: Tensor = self._categorical.probs
         return found
 
     @property
     def logits(self) -> Tensor:
+        """Log-probabilities of the classes, along the last dim."""
         found: Tensor = self._categorical.logits
         return found
 
     @property
     def param_shape(self) -> Size:
+        """The shape of probs or logits, whichever was given."""
         return self._categorical.param_shape
 
     def _new(self, *args: Any, **kwargs: Any) -> Tensor:

@@ -11,6 +11,7 @@ from .utils import broadcast_all, is_number, lazy_property, logits_to_probs, pro
 
 
 def check_one_given(probs: Any, logits: Any) -> None:
+    """ValueError unless exactly one of the two is given."""
     if (probs is None) == (logits is None):
         raise ValueError("Either `probs` or `logits` must be specified, but not both.")
 
@@ -48,6 +49,7 @@ class ProbsOrLogits(Distribution):
 
     @property
     def param_shape(self) -> Size:
+        """The shape of probs or logits, whichever was given."""
         return self._param.size()
 
     def _new(self, *args: Any, **kwargs: Any) -> Tensor:

@@ -11,15 +11,18 @@ class Relaxed(Transformed):
 
     @property
     def temperature(self) -> Tensor:
+        """The lower, the nearer samples come to discrete ones."""
         found: Tensor = self.base_dist.temperature
         return found
 
     @property
     def logits(self) -> Tensor:
+        """Of the distribution that is relaxed."""
         found: Tensor = self.base_dist.logits
         return found
 
     @property
     def probs(self) -> Tensor:
+        """Of the distribution that is relaxed."""
         found: Tensor = self.base_dist.probs
         return found

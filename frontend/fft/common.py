@@ -25,6 +25,7 @@ def floating(input: Tensor) -> Tensor:
 
 
 def as_complex(input: Tensor) -> Tensor:
+    """The tensor in the complex dtype of its precision."""
     value = floating(input)
     return value if value.dtype.is_complex else convert(value, value.dtype.to_complex())
 
@@ -45,6 +46,7 @@ def resized(input: Tensor, dims: Sequence[int], sizes: Sequence[Any]) -> Tensor:
 
 
 def one_dim(input: Tensor, dim: int) -> int:
+    """The dim counted from the front; IndexError outside."""
     return wrap_dim(dim, input.ndim, scalar=False)
 
 

@@ -37,11 +37,13 @@ def need_floating(name: str, value: Tensor, low_precision: bool = True) -> None:
 
 
 def need_matrix(name: str, value: Tensor, argument: str = "A") -> None:
+    """RuntimeError, which names the argument, for less than two dims."""
     if value.ndim < 2:
         raise RuntimeError(f"{name}: The input tensor {argument} must have at least 2 dimensions.")
 
 
 def need_square(name: str, value: Tensor, argument: str = "A") -> None:
+    """RuntimeError, which names the argument, unless it is a batch of square matrices."""
     need_matrix(name, value, argument)
     if value.shape[-1] != value.shape[-2]:
         raise RuntimeError(

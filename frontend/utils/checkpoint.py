@@ -80,7 +80,6 @@ def noop_context_fn() -> tuple[Any, Any]:
 
 
 _early_stop: list[bool | None] = [None]
-_debug: list[bool | None] = [None]
 
 
 @contextlib.contextmanager
@@ -95,12 +94,8 @@ def set_checkpoint_early_stop(enable: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def set_checkpoint_debug_enabled(enabled: bool | None) -> Iterator[None]:
-    """Whether errors say which op saved what; goes before the argument of `checkpoint`."""
-    before, _debug[0] = _debug[0], enabled
-    try:
-        yield
-    finally:
-        _debug[0] = before
+    """Accepted without effect, like `debug=` of `checkpoint`: no log of ops is kept that errors could show."""
+    yield
 
 
 class CheckpointFunction(autograd.Function):
@@ -238,7 +233,7 @@ def checkpoint(
     `preserve_rng_state` (True): the recomputation draws the same random numbers. `use_reentrant`: PyTorch's older form,
     whose backward is a backward of its own and takes no keyword arguments. `determinism_check`: "default" compares
     shapes and dtypes of what is computed again with the first time (CheckpointError), "none" does not.
-    `early_stop`: stop the recomputation as soon as all that is needed is there.
+    `early_stop`: stop the recomputation as soon as all that is needed is there. `debug` has no effect.
     """
     if use_reentrant is None:
         warnings.warn(
