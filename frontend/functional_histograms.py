@@ -10,6 +10,7 @@ from .functional_cumulative import diff
 from .functional_elements import searchsorted
 from .functional_pointwise import logical_and, where
 from .functional_shape import flatten, reshape
+from .ir.dims import product
 from .result_types import HistogramDD
 from .tensor import Tensor
 
@@ -55,11 +56,8 @@ def histogramdd(
         box = at if box is None else box * count + at
     assert inside is not None and box is not None
     shape = [e.shape[0] - 1 for e in edges]
-    total = 1
-    for size in shape:
-        total *= size
     amounts = ones(points.shape[:1], dtype=input.dtype) if weight is None else flatten(weight.detach())
-    counts = zeros((total,), dtype=input.dtype).scatter_add(
+    counts = zeros((product(shape),), dtype=input.dtype).scatter_add(
         0, where(inside, box, 0), where(inside, amounts, 0)
     )
     counts = reshape(counts, tuple(shape))

@@ -15,6 +15,7 @@ from ..functional_indexing import gather
 from ..functional_shape import stack
 from ..half_precision import in_float32
 from ..ir import dtypes
+from ..ir.dims import product
 from ..tensor import Tensor, wrap
 
 _MODES = ("bilinear", "nearest", "bicubic")
@@ -91,7 +92,7 @@ def grid_sample(
             "nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: "
             f"'{padding_mode}'"
         )
-    return _sampled(input, grid, mode, padding_mode, _default_corners(align_corners), "grid_sampler")
+    return _sampled(input, grid, mode, padding_mode, _default_corners(align_corners))
 
 
 @full_precision
@@ -99,9 +100,7 @@ def grid_sampler(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
     """`grid_sample` with the modes as numbers."""
-    return _sampled(
-        input, grid, _MODES[interpolation_mode], _PADDINGS[padding_mode], align_corners, "grid_sampler"
-    )
+    return _sampled(input, grid, _MODES[interpolation_mode], _PADDINGS[padding_mode], align_corners)
 
 
 def grid_sampler_2d(
@@ -123,49 +122,47 @@ def affine_grid_generator(theta: Tensor, size: Sequence[int], align_corners: boo
     return affine_grid(theta, size, align_corners)
 
 
-def _check(input: Tensor, grid: Tensor, mode: str, name: str) -> int:
+def _check(input: Tensor, grid: Tensor, mode: str) -> int:
     """The spatial rank; errors as PyTorch's."""
     if input.dtype is not grid.dtype:
         raise RuntimeError(
-            f"{name}(): expected input and grid to have same dtype, but input has {input.dtype} and grid has "
+            f"grid_sampler(): expected input and grid to have same dtype, but input has {input.dtype} and grid has "
             f"{grid.dtype}"
         )
     if input.ndim not in (4, 5) or input.ndim != grid.ndim:
         raise RuntimeError(
-            f"{name}(): expected 4D or 5D input and grid with same number of dimensions, but got input with sizes "
+            f"grid_sampler(): expected 4D or 5D input and grid with same number of dimensions, but got input with sizes "
             f"{list(input.shape)} and grid with sizes {list(grid.shape)}"
         )
     if input.shape[0] != grid.shape[0]:
         raise RuntimeError(
-            f"{name}(): expected grid and input to have same batch size, but got input with sizes "
+            f"grid_sampler(): expected grid and input to have same batch size, but got input with sizes "
             f"{list(input.shape)} and grid with sizes {list(grid.shape)}"
         )
     rank = input.ndim - 2
     if grid.shape[-1] != rank:
         raise RuntimeError(
-            f"{name}(): expected grid to have size {rank} in last dimension, but got grid with sizes "
+            f"grid_sampler(): expected grid to have size {rank} in last dimension, but got grid with sizes "
             f"{list(grid.shape)}"
         )
     for dim in range(2, input.ndim):
         if input.shape[dim] == 0:
             raise RuntimeError(
-                f"{name}(): expected input to have non-empty spatial dimensions, but input has sizes "
+                f"grid_sampler(): expected input to have non-empty spatial dimensions, but input has sizes "
                 f"{list(input.shape)} with dimension {dim} being empty"
             )
     if mode == "bicubic" and rank != 2:
-        raise RuntimeError(f"{name}(): bicubic interpolation only supports 4D input")
+        raise RuntimeError("grid_sampler(): bicubic interpolation only supports 4D input")
     return rank
 
 
 @in_float32
-def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, corners: bool, name: str) -> Tensor:
-    rank = _check(input, grid, mode, name)
+def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, corners: bool) -> Tensor:
+    rank = _check(input, grid, mode)
     sizes = [int(n) for n in input.shape[2:]]
     batch, channels, places = input.shape[0], input.shape[1], grid.shape[1:-1]
-    count = places[0]
-    for n in places[1:]:
-        count = count * n
-    flat = input.reshape(batch, channels, *([sizes[0] * sizes[1] * (sizes[2] if rank == 3 else 1)]))
+    count = product(places)
+    flat = input.reshape(batch, channels, product(sizes))
     # Per spatial dim of the input, in its order: where, of [-1, 1] and in pixels, [n, places].
     given = [grid[..., rank - 1 - axis].reshape(batch, count) for axis in range(rank)]
     pixels = [

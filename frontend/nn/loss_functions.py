@@ -25,11 +25,15 @@ def _same_size(input: Tensor, target: Tensor) -> None:
         )
 
 
-def _weighted(losses: Tensor, input: Tensor, weight: Tensor, reduction: str) -> Tensor:
-    """The losses times their weights; "mean" divides by the sum of the weights."""
+def _times(losses: Tensor, input: Tensor, weight: Tensor) -> Tensor:
     if tuple(weight.shape) != tuple(input.shape):
         raise ValueError("Weights and input must have the same size.")
-    weighted = losses * weight
+    return losses * weight
+
+
+def _weighted(losses: Tensor, input: Tensor, weight: Tensor, reduction: str) -> Tensor:
+    """The losses times their weights; "mean" divides by the sum of the weights."""
+    weighted = _times(losses, input, weight)
     return weighted.sum() / weight.sum() if reduction == "mean" else reduced(weighted, reduction)
 
 
@@ -109,9 +113,7 @@ def huber_loss(
     size = difference.abs()
     values = pointwise.where(size < delta, difference * difference * 0.5, (size - 0.5 * delta) * delta)
     if weight is not None:
-        if tuple(weight.shape) != tuple(input.shape):
-            raise ValueError("Weights and input must have the same size.")
-        return reduced(values * weight, check(reduction))
+        return reduced(_times(values, input, weight), check(reduction))
     return reduced(values, check(reduction), "HuberLossBackward0")
 
 
