@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -79,11 +80,14 @@ def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None
     @functools.wraps(fn)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if capture.active() is not None:
+            caller = sys._getframe(1)
+            where = f"{caller.f_code.co_filename}:{caller.f_lineno}"
             name = getattr(fn, "__qualname__", repr(fn))
             why = f" ({reason})" if reason else ""
             raise RuntimeError(
-                f"{name} is marked with torch.compiler.disable{why} and is called inside a compiled function, which is "
-                "one graph: call it outside of what is compiled"
+                f"{where}: {name} is marked with torch.compiler.disable{why} and is called inside "
+                "a compiled function, which is one graph and has no place where plain Python runs. Compile what comes "
+                "before it and what comes after it apart and call it in between, or compile it too: leave out the mark."
             )
         return fn(*args, **kwargs)
 

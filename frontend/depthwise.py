@@ -107,7 +107,7 @@ def _weight_grad(x: Array, dy: Array, size: Ints, stride: Ints, padding: Ints, d
     reach = sum(d * (k - 1) * pitch for d, k, pitch in zip(dilation, size[2:], pitches))
     found = {"channels": size[0], "elements": rows[0].shape[1] - reach}
     found.update((f"pitch{i}", pitch) for i, pitch in enumerate(pitches[:-1]))
-    parts = _call(_dots(size[2:], dilation, from_numpy(x.dtype)), rows, found)
+    parts = call(_dots(size[2:], dilation, from_numpy(x.dtype)), rows, found)
     return np.stack(parts[: prod(size[2:])], 1).reshape(size)
 
 
@@ -118,7 +118,7 @@ def _bordered(x: Array, low: Sequence[int], high: Sequence[int]) -> Array:
     found = {"images": x.shape[0] * x.shape[1]}
     found.update((f"size{i}", n) for i, n in enumerate(x.shape[2:]))
     rows = x.reshape(-1, *x.shape[2:])
-    return _call(_border(tuple(low), tuple(high), from_numpy(x.dtype)), (rows,), found)[0].reshape(
+    return call(_border(tuple(low), tuple(high), from_numpy(x.dtype)), (rows,), found)[0].reshape(
         *x.shape[:2], *(n + a + b for n, a, b in zip(x.shape[2:], low, high))
     )
 
@@ -140,7 +140,7 @@ def _taps(x: Array, w: Array, bias: Array | None, stride: Ints, dilation: Ints) 
         found[f"size{i}"] = length + 1
     compiled = _taps_kernel(kernel, stride, dilation, bias is not None, from_numpy(x.dtype))
     operands = (x, w.reshape(w.shape[0], -1), *(() if bias is None else (bias,)))
-    return _call(compiled, operands, found)[0]
+    return call(compiled, operands, found)[0]
 
 
 # The graphs
@@ -219,7 +219,7 @@ def _compiled(graph: Graph) -> CompiledGraph:
         return compile_graph(graph)
 
 
-def _call(compiled: CompiledGraph, operands: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
+def call(compiled: CompiledGraph, operands: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
     """Run native code on arrays, for these sizes of its dims."""
     arrays = [np.ascontiguousarray(a) for a in operands]
     results = [

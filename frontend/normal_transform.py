@@ -16,7 +16,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 _f = np.float32
-_LOG = [
+LOG = [
     _f(c)
     for c in (
         7.0376836292e-2,
@@ -30,13 +30,13 @@ _LOG = [
         3.3333331174e-1,
     )
 ]
-_LN2_LOW, _LN2_HIGH = _f(-2.12194440e-4), _f(0.693359375)
-_SQRT_HALF = _f(0.707106781186547524)
-_COS = [_f(c) for c in (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)]
-_SIN = [_f(c) for c in (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)]
-_PI_OVER_4_NEGATED = [_f(c) for c in (-0.78515625, -2.4187564849853515625e-4, -3.77489497744594108e-8)]
-_FOUR_OVER_PI = _f(1.27323954473516)
-_TWO_PI = _f(2.0 * math.pi)
+LN2_LOW, LN2_HIGH = _f(-2.12194440e-4), _f(0.693359375)
+SQRT_HALF = _f(0.707106781186547524)
+COS = [_f(c) for c in (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)]
+SIN = [_f(c) for c in (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)]
+PI_OVER_4_NEGATED = [_f(c) for c in (-0.78515625, -2.4187564849853515625e-4, -3.77489497744594108e-8)]
+FOUR_OVER_PI = _f(1.27323954473516)
+TWO_PI = _f(2.0 * math.pi)
 
 
 def _fma(a: Array, b: Array | np.float32, c: Array | np.float32) -> Array:
@@ -66,26 +66,26 @@ def _log(x: Array) -> Array:
     bits = np.maximum(x, np.finfo(np.float32).tiny).view(np.int32)
     exponent = ((bits >> 23) - 126).astype(np.float32)
     mantissa = ((bits & 0x007FFFFF) | 0x3F000000).view(np.float32)  # in [0.5, 1)
-    small = mantissa < _SQRT_HALF
+    small = mantissa < SQRT_HALF
     x = (mantissa - _f(1)) + np.where(small, mantissa, _f(0))
     exponent -= small
     z = x * x
-    y = _polynomial(x, _LOG) * x
-    y = _fma(y, z, exponent * _LN2_LOW)
+    y = _polynomial(x, LOG) * x
+    y = _fma(y, z, exponent * LN2_LOW)
     y = _fma(z, _f(-0.5), y)
-    return _fma(exponent, _LN2_HIGH, x + y)
+    return _fma(exponent, LN2_HIGH, x + y)
 
 
 def _sin_cos(x: Array) -> tuple[Array, Array]:
     """Sine and cosine of x >= 0."""
-    octant = (x * _FOUR_OVER_PI).astype(np.int32)
+    octant = (x * FOUR_OVER_PI).astype(np.int32)
     octant = (octant + 1) & ~1
     y = octant.astype(np.float32)
-    for part in _PI_OVER_4_NEGATED:
+    for part in PI_OVER_4_NEGATED:
         x = _fma(y, part, x)
     z = x * x
-    cosine = _fma(_polynomial(z, _COS) * z, z, z * _f(-0.5)) + _f(1)
-    sine = _fma(_polynomial(z, _SIN) * z, x, x)
+    cosine = _fma(_polynomial(z, COS) * z, z, z * _f(-0.5)) + _f(1)
+    sine = _fma(_polynomial(z, SIN) * z, x, x)
     swapped = (octant & 2) != 0
     sin_sign = (octant & 4) << 29
     cos_sign = (~(octant - 2) & 4) << 29
@@ -110,7 +110,7 @@ def box_muller_f32(uniform: Array, mean: float, std: float) -> Array:
 def _box_muller_block(uniform: Array, mean: float, std: float, out: Array) -> None:
     blocks, results = uniform.reshape(-1, 2, 8), out.reshape(-1, 2, 8)
     radius = np.sqrt(_f(-2) * _log(_f(1) - blocks[:, 0]))
-    sine, cosine = _sin_cos(_TWO_PI * blocks[:, 1])
+    sine, cosine = _sin_cos(TWO_PI * blocks[:, 1])
     np.multiply(radius, cosine, out=results[:, 0])
     np.multiply(radius, sine, out=results[:, 1])
     if mean != 0.0 or std != 1.0:
