@@ -270,8 +270,12 @@ class _Interpreter:
             warp = at[0] - lane
             for c in range(4):
                 half, column = c // 2, lane % 4 * 2 + c % 2
-                row = (warp + lane // 4 * 4 + member, *at_left[1:-1], place + depth // 8 * 2 + 2 * half)
-                line = (warp + column * 4 + member, *at_right[1:-1], place)
+                row: tuple[Any, ...] = (
+                    warp + lane // 4 * 4 + member,
+                    *at_left[1:-1],
+                    place + depth // 8 * 2 + 2 * half,
+                )
+                line: tuple[Any, ...] = (warp + column * 4 + member, *at_right[1:-1], place)
                 product = left[row].astype(np.float64) @ right[line].astype(np.float64)
                 where = (*at[:-1], c)
                 total[where] = np.float64(total[where]) + product

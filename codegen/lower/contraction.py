@@ -81,13 +81,14 @@ class Reading:
         return any(s.name == axis for i in index_values([self.value]) for s in dims.symbols(i))
 
 
-O = TypeVar("O", Access, Reading)
+O = TypeVar("O")
+O_co = TypeVar("O_co", covariant=True)
 
 
-class Reader(Protocol[O]):
+class Reader(Protocol[O_co]):
     """How a target reads a group's operands."""
 
-    def read(self, value: Value, index: IndexTuple) -> O:
+    def read(self, value: Value, index: IndexTuple) -> O_co:
         """The operand at an index over the axes."""
         ...
 
@@ -98,7 +99,7 @@ class Reader(Protocol[O]):
         step: Sequence[int],
         space: Sequence[DimLike],
         index: IndexTuple,
-    ) -> O:
+    ) -> O_co:
         """At an index of `[N, C, *space]`, which is zero but for the elements of `value` at `low + step * position`."""
         ...
 
