@@ -24,7 +24,6 @@ from ..functional_slices import narrow
 from ..inplace import finish
 from ..ir import dtypes
 from ..ir.dims import product
-from ..ir.ops.complex_numbers import real_dtype
 from ..ir.ops.linalg_common import LinAlgError
 from ..promotion import as_operand
 from ..tape_folded import folded
@@ -204,7 +203,7 @@ def lu_solve(
 
 def tolerances(A: Tensor, atol: Any, rtol: Any) -> tuple[Tensor, Tensor]:
     """The absolute and relative size up to which singular values count as 0, as tensors of A's real dtype."""
-    dtype = real_dtype(A.dtype)
+    dtype = A.dtype.to_real()
     if rtol is None:
         machine = float(np.finfo(dtype.numpy).eps) * max(tuple(A.shape)[-2:])
         rtol = machine
@@ -253,7 +252,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: Any = None, *, driver: str | None = None)
     if not vector and B.shape[-2] != m:
         raise RuntimeError(f"{name}: input.size(-2) should match other.size(-2)")
     right = unsqueeze(B, -1) if vector else B
-    real = real_dtype(A.dtype)
+    real = A.dtype.to_real()
     if rcond is None:
         rcond = float(np.finfo(real.numpy).eps) * max(m, n)
     solution, rank, values = apply(_LSTSQ, (A, right, as_operand(rcond, real)))

@@ -12,24 +12,12 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..dtypes import DType
 from ..op import Op, Sample, declare
 from ..types import TensorType
 from .common import Array, check_dtype, made
 
 COMPLEX = frozenset({"complex"})
-_PARTS = {dtypes.c64: dtypes.f32, dtypes.c128: dtypes.f64}
-_WHOLES = {part: whole for whole, part in _PARTS.items()}
-
-
-def real_dtype(dtype: DType) -> DType:
-    """The dtype of a complex dtype's parts; of a real dtype itself."""
-    return _PARTS.get(dtype, dtype)
-
-
-def complex_dtype(dtype: DType) -> DType:
-    """The complex dtype with parts of a floating-point dtype; of a complex dtype itself."""
-    return _WHOLES.get(dtype, dtype)
+_PARTS = (dtypes.f32, dtypes.f64)
 
 
 def complexes(*shape: int, gradient: bool = False, **attrs: Any) -> Sample:
@@ -52,7 +40,7 @@ def _declare(
 ) -> None:
     def infer(x: TensorType) -> TensorType:
         check_dtype(name, x, COMPLEX)
-        return x.with_dtype(real_dtype(x.dtype)) if real_result else x
+        return x.with_dtype(x.dtype.to_real()) if real_result else x
 
     declare(
         Op(
@@ -115,7 +103,7 @@ def _sgn_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     dtype = F.type_of(x).dtype
     size = F.abs(x)
     at_zero = F.eq(size, 0)
-    along = F.convert(F.convert(F.mul(F.conj(sign), dy), dtype=real_dtype(dtype)), dtype=dtype)
+    along = F.convert(F.convert(F.mul(F.conj(sign), dy), dtype=dtype.to_real()), dtype=dtype)
     across = F.sub(dy, F.mul(along, sign))
     grad = F.div(across, F.convert(F.where(at_zero, F.ones_like(size), size), dtype=dtype))
     return [F.where(at_zero, F.zeros_like(grad), grad)]
@@ -133,11 +121,11 @@ _declare(
 def _as_real_infer(x: TensorType) -> TensorType:
     if not x.dtype.is_complex:
         raise RuntimeError("view_as_real is only supported for complex tensors")
-    return TensorType((*x.shape, 2), real_dtype(x.dtype))
+    return TensorType((*x.shape, 2), x.dtype.to_real())
 
 
 def _as_real_numpy(x: Array) -> Array:
-    return x[..., None].view(real_dtype(dtypes.from_numpy(x.dtype)).numpy)
+    return x[..., None].view(dtypes.from_numpy(x.dtype).to_real().numpy)
 
 
 declare(
@@ -157,7 +145,7 @@ declare(
 
 
 def _as_complex_infer(x: TensorType) -> TensorType:
-    if x.dtype not in _WHOLES:
+    if x.dtype not in _PARTS:
         raise RuntimeError(
             "view_as_complex is only supported for half, float and double tensors, but got a tensor of scalar "
             f"type: {x.dtype.scalar_type}"
@@ -166,11 +154,11 @@ def _as_complex_infer(x: TensorType) -> TensorType:
         raise RuntimeError("Input tensor must have one or more dimensions")
     if x.shape[-1] != 2:
         raise RuntimeError("Tensor must have a last dimension of size 2")
-    return TensorType(x.shape[:-1], complex_dtype(x.dtype))
+    return TensorType(x.shape[:-1], x.dtype.to_complex())
 
 
 def _as_complex_numpy(x: Array) -> Array:
-    whole = complex_dtype(dtypes.from_numpy(x.dtype)).numpy
+    whole = dtypes.from_numpy(x.dtype).to_complex().numpy
     if x.size and x.strides[-1] != x.itemsize:
         x = np.ascontiguousarray(x)
     return x.view(whole)[..., 0] if x.size else np.zeros(x.shape[:-1], whole)

@@ -16,7 +16,7 @@ from ..dims import DimLike
 from ..op import Attr, Op, Sample, declare
 from ..types import TensorType
 from .common import Array, Shape, check_dim, made, shape_of
-from .complex_numbers import COMPLEX, complex_dtype, real_dtype
+from .complex_numbers import COMPLEX
 
 Dims = tuple[int, ...]
 ATTRS = {"dims": Attr("ints"), "norm": Attr("str", "backward")}
@@ -103,12 +103,12 @@ def _r2c_infer(x: TensorType, dims: Dims, norm: str) -> TensorType:
     check_transform(x.shape, dims, norm)
     if not x.dtype.is_floating_point:
         raise RuntimeError(f"rfft expects a real input tensor, but got {x.dtype.scalar_type}")
-    return TensorType(_halved(x.shape, dims), complex_dtype(x.dtype))
+    return TensorType(_halved(x.shape, dims), x.dtype.to_complex())
 
 
 def _r2c_numpy(x: Array, dims: Dims, norm: str) -> Array:
     if not x.size:
-        return np.zeros(_halved(x.shape, dims), complex_dtype(dtypes.from_numpy(x.dtype)).numpy)
+        return np.zeros(_halved(x.shape, dims), dtypes.from_numpy(x.dtype).to_complex().numpy)
     return np.fft.rfftn(x, axes=dims, norm=norm)  # type: ignore[arg-type]
 
 
@@ -156,7 +156,7 @@ def _c2r_infer(x: TensorType, dims: Dims, size: DimLike, norm: str) -> TensorTyp
         raise RuntimeError(
             f"fft_c2r: expected {size // 2 + 1} points in dim {last} for a result of {size}, got {x.shape[last]}"
         )
-    return TensorType((*x.shape[:last], size, *x.shape[last + 1 :]), real_dtype(x.dtype))
+    return TensorType((*x.shape[:last], size, *x.shape[last + 1 :]), x.dtype.to_real())
 
 
 def _c2r_numpy(x: Array, dims: Dims, size: int, norm: str) -> Array:
@@ -164,7 +164,7 @@ def _c2r_numpy(x: Array, dims: Dims, size: int, norm: str) -> Array:
     if not x.size:
         shape = list(x.shape)
         shape[dims[-1]] = size
-        return np.zeros(shape, real_dtype(dtypes.from_numpy(x.dtype)).numpy)
+        return np.zeros(shape, dtypes.from_numpy(x.dtype).to_real().numpy)
     return np.fft.irfftn(x, lengths, axes=dims, norm=norm)  # type: ignore[arg-type]
 
 

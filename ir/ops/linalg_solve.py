@@ -10,7 +10,6 @@ from .. import dtypes
 from ..op import Attr, Op, Sample, declare
 from ..types import TensorType
 from .common import Array, broadcast, made, needed, shape_of
-from .complex_numbers import real_dtype
 from .contraction import adjoint
 from .linalg_common import (
     INFO,
@@ -222,7 +221,7 @@ def _slogdet_infer(a: TensorType) -> tuple[TensorType, TensorType]:
     check_square("linalg.slogdet", a)
     check_floating("linalg.slogdet", a)
     sign = a.with_shape(a.shape[:-2])
-    return sign, sign.with_dtype(real_dtype(a.dtype))
+    return sign, sign.with_dtype(a.dtype.to_real())
 
 
 def _slogdet_numpy(a: Array) -> tuple[Array, Array]:

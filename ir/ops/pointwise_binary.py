@@ -35,7 +35,6 @@ from .common import (
     values,
     wide,
 )
-from .complex_numbers import real_dtype
 
 INF, NAN = math.inf, math.nan
 
@@ -244,7 +243,7 @@ def _pow_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     def exponent() -> Any:
         # 0 ** b has the slope 0 in b, not 0 * log(0). The logarithm's operand is kept off 0 so that the
         # branch not taken has finite derivatives.
-        real = F.convert(b, dtype=real_dtype(F.type_of(b).dtype)) if F.type_of(b).dtype.is_complex else b
+        real = F.convert(b, dtype=F.type_of(b).dtype.to_real()) if F.type_of(b).dtype.is_complex else b
         flat = F.logical_and(F.eq(a, 0.0), F.ge(real, 0.0))
         slope = F.mul(ctx.outputs[0], F.log(F.where(flat, F.ones_like(a), a)))
         return F.mul(dy, F.conj(F.where(flat, F.zeros_like(slope), slope)))
