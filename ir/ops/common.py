@@ -25,6 +25,7 @@ FLOAT = frozenset({"float"})
 FLOATING = frozenset({"float", "complex"})
 NUMBER = frozenset({"uint", "int", "float", "complex"})
 REAL = frozenset({"bool", "uint", "int", "float"})
+INTEGERS = frozenset({"uint", "int"})
 INTEGRAL = frozenset({"bool", "uint", "int"})
 ANY = frozenset({"bool", "uint", "int", "float", "complex"})
 
@@ -163,6 +164,20 @@ def wide(rule: NumPyRule) -> NumPyRule:
         return np.asarray(rule(*widened, **attrs)).astype(dtype)
 
     return computed
+
+
+def comparable(x: Array) -> Array:
+    """bfloat16 as float32, whose order NumPy knows."""
+    return x.astype(np.float32) if x.dtype.kind == "V" else x
+
+
+def part(F: OpBuilder, x: Any, dim: int, start: DimLike, stop: DimLike) -> Any:
+    """x[start:stop] along a dim, which may be negative."""
+    shape = shape_of(F, x)
+    starts: list[DimLike] = [0] * len(shape)
+    stops = list(shape)
+    starts[dim], stops[dim] = start, stop
+    return F.slice(x, starts=tuple(starts), stops=tuple(stops), steps=(1,) * len(shape))
 
 
 def needed(ctx: VJPContext, *rules: Callable[[], Any]) -> list[Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import DimLike
 from ..op import Attr, Op, Sample, declare
 from ..types import TensorType
 from .by_decomposition import vjp_by_decomposition
@@ -23,6 +22,7 @@ from .common import (
     check_dtype,
     distinct,
     integers,
+    part,
     shape_of,
     torch_name,
     uniform,
@@ -31,13 +31,6 @@ from .common import (
 )
 
 Combine = Callable[[Any, Any, Any], Any]
-
-
-def _part(F: Any, x: Any, dim: int, start: DimLike, stop: DimLike) -> Any:
-    shape = shape_of(F, x)
-    starts = tuple(start if i == dim else 0 for i in range(len(shape)))
-    stops = tuple(stop if i == dim else size for i, size in enumerate(shape))
-    return F.slice(x, starts=starts, stops=stops, steps=(1,) * len(shape))
 
 
 def _doubling(combine: Combine) -> Callable[..., Any]:
@@ -52,12 +45,12 @@ def _doubling(combine: Combine) -> Callable[..., Any]:
             )
         while by < size:
             if reverse:
-                kept = _part(F, x, dim, size - by, size)
-                moved = combine(F, _part(F, x, dim, 0, size - by), _part(F, x, dim, by, size))
+                kept = part(F, x, dim, size - by, size)
+                moved = combine(F, part(F, x, dim, 0, size - by), part(F, x, dim, by, size))
                 x = F.concat(moved, kept, dim=dim)
             else:
-                kept = _part(F, x, dim, 0, by)
-                moved = combine(F, _part(F, x, dim, 0, size - by), _part(F, x, dim, by, size))
+                kept = part(F, x, dim, 0, by)
+                moved = combine(F, part(F, x, dim, 0, size - by), part(F, x, dim, by, size))
                 x = F.concat(kept, moved, dim=dim)
             by *= 2
         return x

@@ -16,8 +16,7 @@ import numpy as np
 from .. import dtypes
 from ..dims import DimLike
 from ..types import TensorType
-from .common import Array, Shape, shape_of, shape_text
-from .complex_numbers import real_dtype
+from .common import Array, Shape, part, shape_of, shape_text
 
 INFO = dtypes.i32
 BLOCK = 32  # columns of a panel in the blocked LU factorization
@@ -230,20 +229,12 @@ def identity(F: Any, size: DimLike, dtype: dtypes.DType) -> Any:
 
 def columns(F: Any, x: Any, start: DimLike, stop: DimLike) -> Any:
     """x[..., start:stop]."""
-    shape = shape_of(F, x)
-    starts: list[DimLike] = [0] * len(shape)
-    stops = list(shape)
-    starts[-1], stops[-1] = start, stop
-    return F.slice(x, starts=tuple(starts), stops=tuple(stops), steps=(1,) * len(shape))
+    return part(F, x, -1, start, stop)
 
 
 def rows(F: Any, x: Any, start: DimLike, stop: DimLike) -> Any:
     """x[..., start:stop, :]."""
-    shape = shape_of(F, x)
-    starts: list[DimLike] = [0] * len(shape)
-    stops = list(shape)
-    starts[-2], stops[-2] = start, stop
-    return F.slice(x, starts=tuple(starts), stops=tuple(stops), steps=(1,) * len(shape))
+    return part(F, x, -2, start, stop)
 
 
 def like(F: Any, value: Any, other: Any) -> Any:
@@ -254,7 +245,7 @@ def like(F: Any, value: Any, other: Any) -> Any:
 
 def real_part(F: Any, x: Any) -> Any:
     dtype = F.type_of(x).dtype
-    return F.convert(x, dtype=real_dtype(dtype)) if dtype.is_complex else x
+    return F.convert(x, dtype=dtype.to_real()) if dtype.is_complex else x
 
 
 def imaginary(F: Any, x: Any) -> Any:

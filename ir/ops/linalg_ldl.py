@@ -57,6 +57,12 @@ def _pivot(a: Array, k: int, hermitian: bool) -> tuple[int, int]:
     return at, 1 if float(_size(a[at, at], hermitian)) >= _GROWTH * row else 2
 
 
+def _whole(block: Array, hermitian: bool) -> Array:
+    """The matrix of which the lower triangle is given."""
+    below = np.tril(block, -1)
+    return np.tril(block) + (below.conj().T if hermitian else below.T)
+
+
 def _factor(a: Array, pivots: Array, hermitian: bool) -> int:
     """Factor one matrix in place; its info."""
     n, k, info = len(a), 0, 0
@@ -72,8 +78,7 @@ def _factor(a: Array, pivots: Array, hermitian: bool) -> int:
             if step == 2:
                 a[k + 1, k], a[other, k] = a[other, k], a[k + 1, k]
         below = a[k + step :, k : k + step]
-        block = np.tril(a[k : k + step, k : k + step])
-        block = block + np.tril(block, -1).T if not hermitian else block + np.tril(block, -1).conj().T
+        block = _whole(a[k : k + step, k : k + step], hermitian)
         scaled = below @ np.linalg.inv(block)
         a[k + step :, k + step :] -= np.tril(scaled @ (below.conj().T if hermitian else below.T))
         a[k + step :, k : k + step] = scaled
@@ -132,8 +137,7 @@ def _solve(a: Array, pivots: Array, b: Array, hermitian: bool) -> None:
         if other != last:
             b[[last, other]] = b[[other, last]]
         b[k + step :] -= a[k + step :, k : k + step] @ b[k : k + step]
-        block = np.tril(a[k : k + step, k : k + step])
-        block = block + (np.tril(block, -1).conj().T if hermitian else np.tril(block, -1).T)
+        block = _whole(a[k : k + step, k : k + step], hermitian)
         if step == 1:
             b[k] /= block[0, 0]
         else:
