@@ -6,6 +6,7 @@ returns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..types import TensorType
 from .common import (
     NUMBER,
     Array,
+    Shape,
     check_dim,
     check_dtype,
     check_index,
@@ -119,10 +121,10 @@ declare(
 )
 
 
-def _scatter_infer(base: TensorType, index: TensorType, src: TensorType, dim: int) -> TensorType:
-    check_index("scatter", index)
-    check_same_dtype("scatter(): Expected self.dtype to be equal to src.dtype;", base, src)
-    check_dtype("scatter_add", base, NUMBER)
+def scatter_infer(name: str, base: TensorType, index: TensorType, src: TensorType, dim: int) -> TensorType:
+    """The type rule of ops that write src's elements at indices into one dim of the base."""
+    check_index(name, index)
+    check_same_dtype(f"{name}(): Expected self.dtype to be equal to src.dtype;", base, src)
     check_ranks(base, index, dim, "self")
     check_ranks(src, index, dim, "src")
     for i, (have, limit, given) in enumerate(zip(index.shape, base.shape, src.shape)):
@@ -135,26 +137,39 @@ def _scatter_infer(base: TensorType, index: TensorType, src: TensorType, dim: in
     return base
 
 
-def _scatter_numpy(base: Array, index: Array, src: Array, dim: int) -> Array:
+def scattered(base: Array, index: Array, src: Array, dim: int, put: Callable[..., None]) -> Array:
+    """A copy of the base after `put(copy, places, values)`, the values being the part of src that has an index."""
     result = base.reshape(base.shape or (1,)).copy()
     check_bounds(index, dim, result.shape[dim])
+    used: tuple[Any, ...] = (*map(slice, index.shape), ...)
+    values = src[used]
     if not index.ndim:
-        index, src = index.reshape(1), src.reshape(1)
-    np.add.at(result, places_of(index, dim), src[tuple(map(slice, index.shape))])
+        index, values = index.reshape(1), values.reshape(1)
+    put(result, places_of(index, dim), values)
     return result.reshape(base.shape)
 
 
-def _scatter_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
+def padded_to(F: Any, grad: Any, used: Shape, full: Shape) -> Any:
+    """The gradient of what a source's first elements became: 0 for the rest."""
+    if used == full:
+        return grad
+    return F.pad(grad, low=(0,) * len(full), high=tuple(n - m for n, m in zip(full, used)))
+
+
+def _add_infer(base: TensorType, index: TensorType, src: TensorType, dim: int) -> TensorType:
+    check_dtype("scatter_add", base, NUMBER)
+    return scatter_infer("scatter", base, index, src, dim)
+
+
+def _add_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     index, dim = ctx.inputs[1], ctx.attrs["dim"]
-
-    def source() -> Any:
-        grad = F.gather(dy, index, dim=dim)
-        used, full = shape_of(F, index), shape_of(F, ctx.inputs[2])
-        if used == full:
-            return grad
-        return F.pad(grad, low=(0,) * len(full), high=tuple(n - m for n, m in zip(full, used)))
-
-    return needed(ctx, lambda: dy, lambda: None, source)
+    used, full = shape_of(F, index), shape_of(F, ctx.inputs[2])
+    return needed(
+        ctx,
+        lambda: dy,
+        lambda: None,
+        lambda: padded_to(F, F.gather(dy, index, dim=dim), used, full),
+    )
 
 
 declare(
@@ -162,12 +177,12 @@ declare(
         "scatter_add",
         "scatter_add(base, index, src): base with result[index[i][j]][j] += src[i][j] for dim 0, and so on. "
         "https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_add_.html",
-        infer=_scatter_infer,
-        numpy=wide(_scatter_numpy),
+        infer=_add_infer,
+        numpy=wide(lambda base, index, src, dim: scattered(base, index, src, dim, np.add.at)),
         attrs=DIM,
         arity=(3, 3),
         lowering="scatter",
-        vjp=_scatter_vjp,
+        vjp=_add_vjp,
         saves=("input:1",),
         grad_name="ScatterAddBackward0",
         samples=(
@@ -193,13 +208,13 @@ def _index_select_infer(x: TensorType, index: TensorType, dim: int) -> TensorTyp
     return x.with_shape((*x.shape[:dim], *index.shape, *x.shape[dim + 1 :]))
 
 
-def _check_self_bounds(index: Array, size: int) -> None:
+def check_self_bounds(index: Array, size: int) -> None:
     if index.size and (index.min() < 0 or index.max() >= size):
         raise IndexError("index out of range in self")
 
 
 def _index_select_numpy(x: Array, index: Array, dim: int) -> Array:
-    _check_self_bounds(index, x.shape[dim])
+    check_self_bounds(index, x.shape[dim])
     return np.take(x, index, dim)
 
 
@@ -252,7 +267,7 @@ def _index_add_infer(base: TensorType, index: TensorType, src: TensorType, dim: 
 
 
 def _index_add_numpy(base: Array, index: Array, src: Array, dim: int) -> Array:
-    _check_self_bounds(index, base.shape[dim])
+    check_self_bounds(index, base.shape[dim])
     result = base.copy()
     places: Any = (*(slice(None),) * dim, index)
     np.add.at(result, places, src)

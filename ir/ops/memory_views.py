@@ -15,13 +15,9 @@ from ..dtypes import DType
 from ..op import Attr, Op, declare
 from ..types import TensorType
 from .common import Array, Shape, check_dim, made, shape_of, shape_text, uniform, values
-from .views import Case, Index
+from .views import OVERLAP, Case, Index
 
 Strides = tuple[int, ...]
-_OVERLAP = (
-    "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-    "Please clone() the tensor before performing the operation."
-)
 
 # unfold
 
@@ -81,7 +77,7 @@ def _unfold_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
 def _unfold_write(F: Any, base: Any, view: Any, dim: int, size: int, step: int) -> Any:
     shape = shape_of(F, base)
     if step < size and shape and shape_of(F, view)[dim] != 1:
-        raise RuntimeError(_OVERLAP)
+        raise RuntimeError(OVERLAP)
     if not shape:
         return F.reshape(view, shape=()) if size else base
     index = _window_index(F, shape_of(F, view)[dim], size, step)
@@ -174,7 +170,7 @@ def _strided_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
 def _strided_write(F: Any, base: Any, view: Any, size: Shape, stride: Strides, offset: int) -> Any:
     repeats = any(step == 0 and n != 1 for step, n in zip(stride, size))
     if repeats or bounds(F.type_of(base).numel - F.type_of(view).numel)[1] < 0:
-        raise RuntimeError(_OVERLAP)
+        raise RuntimeError(OVERLAP)
     flat = F.reshape(view, shape=(F.type_of(view).numel,))
     return F.index_update(base, _strided_places(F, size, stride, offset), flat, dim=0)
 

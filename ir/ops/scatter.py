@@ -5,12 +5,10 @@ Where several sources name one place they are taken in the order of the source, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..dims import DimLike
 from ..dtypes import DType
 from ..op import Attr, Op, Sample, declare
 from ..types import TensorType
@@ -27,25 +25,10 @@ from .common import (
     shape_text,
     wide,
 )
-from .gather import DIM, Ints, check_bounds, check_ranks, exceeds, places_of
+from .gather import DIM, Ints, check_self_bounds, padded_to, scatter_infer, scattered
 
 _COMBINES: dict[str, Any] = {"mul": np.multiply, "max": np.maximum, "min": np.minimum}
 _REDUCES = ("sum", "prod", "mean", "amax", "amin")
-
-
-def _scatter_infer(name: str, base: TensorType, index: TensorType, src: TensorType, dim: int) -> TensorType:
-    check_index(name, index)
-    check_same_dtype(f"{name}(): Expected self.dtype to be equal to src.dtype;", base, src)
-    check_ranks(base, index, dim, "self")
-    check_ranks(src, index, dim, "src")
-    for i, (have, limit, given) in enumerate(zip(index.shape, base.shape, src.shape)):
-        if exceeds(have, given) or (i != dim and exceeds(have, limit)):
-            raise RuntimeError(
-                f"Expected index {shape_text(index.shape)} to be no larger than self "
-                f"{shape_text(base.shape)} apart from dimension {dim} and to be no larger size than src "
-                f"{shape_text(src.shape)}"
-            )
-    return base
 
 
 def _at(x: Ints, index: Ints, dim: int, src: Ints, gradient: bool = True, **attrs: Any) -> Sample:
@@ -73,32 +56,8 @@ def _at(x: Ints, index: Ints, dim: int, src: Ints, gradient: bool = True, **attr
 # scatter_update: an index per element
 
 
-def _used(src: Array, index: Array) -> Array:
-    """The part of the source that has an index."""
-    used: tuple[Any, ...] = (*map(slice, index.shape), ...)
-    return src[used]
-
-
-def _scattered(base: Array, index: Array, src: Array, dim: int, put: Callable[..., None]) -> Array:
-    """A copy of the base after `put(copy, places, values)`."""
-    result = base.reshape(base.shape or (1,)).copy()
-    check_bounds(index, dim, result.shape[dim])
-    values = _used(src, index)
-    if not index.ndim:
-        index, values = index.reshape(1), values.reshape(1)
-    put(result, places_of(index, dim), values)
-    return result.reshape(base.shape)
-
-
 def _assign(target: Array, places: Any, values: Array) -> None:
     target[places] = values
-
-
-def padded_to(F: Any, grad: Any, used: tuple[DimLike, ...], full: tuple[DimLike, ...]) -> Any:
-    """The gradient of what a source's first elements became: 0 for the rest."""
-    if used == full:
-        return grad
-    return F.pad(grad, low=(0,) * len(full), high=tuple(n - m for n, m in zip(full, used)))
 
 
 def _update_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
@@ -128,8 +87,8 @@ declare(
         "scatter_update(base, index, src): base with result[index[i][j]][j] = src[i][j] for dim 0, and so on; of "
         "several for one place the last. Each of them receives that place's gradient, as in PyTorch. "
         "https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_.html",
-        infer=lambda base, index, src, dim: _scatter_infer("scatter", base, index, src, dim),
-        numpy=lambda base, index, src, dim: _scattered(base, index, src, dim, _assign),
+        infer=lambda base, index, src, dim: scatter_infer("scatter", base, index, src, dim),
+        numpy=lambda base, index, src, dim: scattered(base, index, src, dim, _assign),
         attrs=DIM,
         arity=(3, 3),
         lowering="scatter",
@@ -158,11 +117,11 @@ def _combine_infer(
     if combine not in _COMBINES:
         raise RuntimeError(f"scatter_combine: combine={combine!r}; there are {', '.join(_COMBINES)}")
     check_dtype("scatter_combine", base, NUMBER)
-    return _scatter_infer("scatter", base, index, src, dim)
+    return scatter_infer("scatter", base, index, src, dim)
 
 
 def _combine_numpy(base: Array, index: Array, src: Array, dim: int, combine: str) -> Array:
-    return _scattered(base, index, src, dim, _COMBINES[combine].at)
+    return scattered(base, index, src, dim, _COMBINES[combine].at)
 
 
 declare(
@@ -200,8 +159,7 @@ def _index_update_infer(base: TensorType, index: TensorType, src: TensorType, di
 
 
 def _index_update_numpy(base: Array, index: Array, src: Array, dim: int) -> Array:
-    if index.size and (index.min() < 0 or index.max() >= base.shape[dim]):
-        raise IndexError("index out of range in self")
+    check_self_bounds(index, base.shape[dim])
     result = base.copy()
     places: Any = (*(slice(None),) * dim, index)
     result[places] = src
@@ -263,7 +221,7 @@ def _reduce_infer(
     if reduce not in _REDUCES:
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
     check_dtype("scatter_reduce", base, NUMBER)
-    return _scatter_infer("scatter_reduce", base, index, src, dim)
+    return scatter_infer("scatter_reduce", base, index, src, dim)
 
 
 def _identity(dtype: np.dtype[Any], reduce: str) -> float | int:
@@ -281,14 +239,14 @@ def _identity(dtype: np.dtype[Any], reduce: str) -> float | int:
 def _reduce_numpy(base: Array, index: Array, src: Array, dim: int, reduce: str, include_self: bool) -> Array:
     if not include_self:
         start = np.full(src.shape, _identity(base.dtype, reduce), base.dtype)
-        base = _scattered(base, index, start, dim, _assign)
+        base = scattered(base, index, start, dim, _assign)
     combine = {"sum": np.add, "mean": np.add, "prod": np.multiply, "amax": np.maximum, "amin": np.minimum}[
         reduce
     ]
-    result = _scattered(base, index, src, dim, combine.at)
+    result = scattered(base, index, src, dim, combine.at)
     if reduce == "mean":
         counts = np.full(base.shape, int(include_self))
-        counts = np.maximum(_scattered(counts, index, np.ones(src.shape, int), dim, np.add.at), 1)
+        counts = np.maximum(scattered(counts, index, np.ones(src.shape, int), dim, np.add.at), 1)
         if base.dtype.kind in "iu":
             return result // counts.astype(base.dtype)
         return np.asarray(result / counts).astype(base.dtype)

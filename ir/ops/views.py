@@ -30,6 +30,10 @@ Index = tuple[DimLike, ...]
 # One way an element may be found: (operand number, operand index, guard). The guard is None, or a list of
 # (low, index, high) that must all hold: low <= index < high.
 Case = tuple[int, Index, list[tuple[DimLike, DimLike, DimLike]] | None]
+OVERLAP = (
+    "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+    "Please clone() the tensor before performing the operation."
+)
 
 
 # reshape
@@ -198,10 +202,7 @@ def _expand_write(F: Any, base: Any, view: Any, shape: Shape) -> Any:
     if 0 in shape:
         return base
     if product(old) != product(shape):
-        raise RuntimeError(
-            "unsupported operation: more than one element of the written-to tensor refers to a single memory "
-            "location. Please clone() the tensor before performing the operation."
-        )
+        raise RuntimeError(OVERLAP)
     return F.reshape(view, shape=old)
 
 
