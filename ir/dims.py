@@ -256,13 +256,10 @@ def _compared(how: str, a: Expr, b: DimLike) -> bool:
     return found
 
 
-_COMPARE = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}
-
-
 def answer(how: str, a: DimLike, b: DimLike) -> bool | None:
     """Whether a < b (lt, le, gt, ge), from the bounds or by asking the oracle; None where nobody knows."""
     if type(a) is int and type(b) is int:
-        return _COMPARE[how](a, b)
+        return bool(getattr(operator, how)(a, b))
     low, high = bounds(a - b)
     always, never = {
         "lt": (high < 0, low >= 0),

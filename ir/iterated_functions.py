@@ -139,7 +139,6 @@ def zeta(x: Array, q: Array) -> Array:
     shift = np.where(
         undefined | pole, 0, np.clip(np.ceil(np.minimum(x, 5000) + 10 - q), 0, 5000 - np.minimum(q, 0))
     )
-    start = q.copy()
     total = np.zeros(shape)
     for k in range(int(shift.max(initial=0))):
         total += np.where(k < shift, (q + k) ** -x, 0.0)
@@ -171,12 +170,14 @@ def airy_ai(x: Array) -> Array:
     x = np.asarray(x, np.float64)
     return _piecewise(
         x.shape,
-        [(~np.isfinite(x), _constant(math.nan)), (x > 104, _constant(0.0)), (x < -9, _airy_oscillating)]
-        + [
+        [
+            (~np.isfinite(x), _constant(math.nan)),
+            (x > 104, _constant(0.0)),
+            (x < -9, _airy_oscillating),
             (x >= 1, lambda v: _airy_contour(v, np.sqrt(v))),
             (x < -3, lambda v: _airy_contour(v, np.full_like(v, 0.5))),
-        ]
-        + [(x < 1, lambda v: _airy_contour(v, np.ones_like(v)))],
+            (x < 1, lambda v: _airy_contour(v, np.ones_like(v))),
+        ],
         x,
     )
 

@@ -7,6 +7,7 @@ calls in which the answer is the same: a condition like that of a branch on a te
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,10 +36,7 @@ class SizeQuestion:
         """For these values of the dims; None where one is not known yet."""
         if any(s.name not in known for v in (self.a, self.b) for s in dims.symbols(v)):
             return None
-        return _COMPARE[self.how](dims.evaluate(self.a, known), dims.evaluate(self.b, known))
-
-
-_COMPARE = {"eq": int.__eq__, "lt": int.__lt__, "le": int.__le__, "gt": int.__gt__, "ge": int.__ge__}
+        return bool(getattr(operator, self.how)(dims.evaluate(self.a, known), dims.evaluate(self.b, known)))
 
 
 class Questions:

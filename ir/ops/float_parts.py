@@ -11,11 +11,9 @@ import numpy as np
 from .. import dtypes
 from ..dtypes import DType
 from ..op import Op, declare
-from ..types import TensorType
-from .common import FLOAT, Array, distinct, integers, made, needed, pointwise, uniform, values
+from .common import FLOAT, INTEGERS, Array, distinct, integers, made, needed, pointwise, uniform, values
 
 INF, NAN = math.inf, math.nan
-INTEGERS = frozenset({"int", "uint"})
 # Bits of the significand without the leading one, and of the exponent.
 _LAYOUT = {dtypes.f16: (10, 5), dtypes.bf16: (7, 8), dtypes.f32: (23, 8), dtypes.f64: (52, 11)}
 _BITS = {1: dtypes.i8, 2: dtypes.i16, 4: dtypes.i32, 8: dtypes.i64}
@@ -34,10 +32,6 @@ def _lowest(bits: DType) -> int:
 
 
 # copysign
-
-
-def _copysign_numpy(a: Array, b: Array) -> Array:
-    return np.copysign(a, b)
 
 
 def _copysign_scalar(s: Any, a: Any, b: Any) -> Any:
@@ -61,7 +55,7 @@ declare(
         "copysign",
         "The size of a with the sign of b, zeros and NaN included.",
         infer=pointwise("copysign", FLOAT),
-        numpy=_copysign_numpy,
+        numpy=np.copysign,
         arity=(2, 2),
         lowering="pointwise",
         vjp=_copysign_vjp,
@@ -82,9 +76,8 @@ def _nextafter_numpy(a: Array, b: Array) -> Array:
     bits = a.view(np.int16)
     wide_a, wide_b = a.astype(np.float32), b.astype(np.float32)
     away = (wide_a < wide_b) == (wide_a > 0)
-    stepped = np.where(wide_a == 0, np.copysign(1, wide_b) * 1, 0)
     moved = np.where(away, bits + 1, bits - 1).astype(np.int16)
-    smallest = np.where(stepped < 0, np.int16(-32767), np.int16(1)).astype(np.int16)
+    smallest = np.where(np.signbit(wide_b), np.int16(-32767), np.int16(1))
     result = np.where(wide_a == 0, smallest, moved).view(a.dtype)
     result = np.where(wide_a == wide_b, b, result)
     return np.where(np.isnan(wide_a) | np.isnan(wide_b), (wide_a + wide_b).astype(a.dtype), result)
@@ -171,14 +164,11 @@ declare(
 
 
 def _shift(name: str, doc: str, numpy: Callable[..., Any], scalar: Callable[..., Any]) -> None:
-    def infer(a: TensorType, b: TensorType) -> TensorType:
-        return pointwise(name, INTEGERS)(a, b)
-
     declare(
         Op(
             name,
             doc,
-            infer=infer,
+            infer=pointwise(name, INTEGERS),
             numpy=numpy,
             arity=(2, 2),
             lowering="pointwise",

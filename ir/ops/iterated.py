@@ -11,10 +11,8 @@ import numpy as np
 
 from .. import iterated_functions as functions
 from ..op import Attr, Op, Sample, declare
-from ..types import TensorType
-from .common import FLOAT, Array, integers, needed, pointwise, torch_name, uniform, values, wide
+from .common import FLOAT, INTEGERS, Array, integers, needed, pointwise, torch_name, uniform, values, wide
 
-INTEGERS = frozenset({"int", "uint"})
 INF, NAN = math.inf, math.nan
 
 
@@ -162,14 +160,11 @@ _host(
 
 
 def _integer(name: str, doc: str, numpy: Callable[..., Any]) -> None:
-    def infer(a: TensorType, b: TensorType) -> TensorType:
-        return pointwise(name, INTEGERS)(a, b)
-
     declare(
         Op(
             name,
             doc,
-            infer=infer,
+            infer=pointwise(name, INTEGERS),
             numpy=numpy,
             arity=(2, 2),
             lowering="host",

@@ -9,7 +9,7 @@ import numpy as np
 from .. import dtypes
 from ..op import Attr, Op, declare
 from ..types import TensorType
-from .common import Array, check_dim, distinct, integers, values
+from .common import Array, check_dim, comparable, distinct, integers, values
 
 
 def _argsort_infer(x: TensorType, dim: int, descending: bool) -> TensorType:
@@ -22,8 +22,7 @@ def _argsort_infer(x: TensorType, dim: int, descending: bool) -> TensorType:
 def _argsort_numpy(x: Array, dim: int, descending: bool) -> Array:
     if x.ndim == 0:
         return np.zeros((), np.int64)
-    if x.dtype.kind == "V":  # bfloat16
-        x = x.astype(np.float32)
+    x = comparable(x)
     if not descending:
         return np.argsort(x, dim, kind="stable").astype(np.int64, copy=False)
     # Backwards and from behind: equal elements stay in order, NaN comes first.

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..array_scalars import ARRAY_SCALARS
 from ..op import Attr, Op, declare
-from ..special_functions import FORMULAS
+from ..special_functions import digamma
 from ..types import TensorType
 from .common import Array, made, shape_of
 from .random import _check_state
@@ -21,12 +21,8 @@ _KINDS = ("gamma", "poisson", "binomial")
 _MOST_TERMS = 1 << 22  # of a series, which takes about sqrt(parameter) of them
 
 
-def _log_gamma(x: Array) -> Array:
-    return np.asarray(FORMULAS["lgamma"](ARRAY_SCALARS, x))
-
-
 def _digamma(x: Array) -> Array:
-    return np.asarray(FORMULAS["digamma"](ARRAY_SCALARS, x))
+    return np.asarray(digamma(ARRAY_SCALARS, x))
 
 
 def _draw_infer(state: TensorType, *parameters: TensorType, kind: str, stream: int) -> TensorType:
@@ -54,10 +50,6 @@ def _draw_numpy(state: Array, *parameters: Array, kind: str, stream: int) -> Arr
 
 def _state(*numbers: int) -> Array:
     return np.array(numbers, np.int64)
-
-
-def _between(low: float, high: float, *shape: int) -> Any:
-    return lambda rng: rng.uniform(low, high, shape)
 
 
 declare(

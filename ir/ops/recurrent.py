@@ -21,16 +21,13 @@ from typing import Any
 import numpy as np
 
 from ..dims import product
-from ..op import Attr, Op, declare
+from ..op import Op, declare
 from ..types import TensorType
 from .by_decomposition import vjp_by_decomposition
 from .common import FLOAT, Array, Shape, check_dtype, check_same_dtype, uniform
 from .contraction import transposed
-from .recurrent_gradients import gru_vjp, lstm_vjp, rnn_vjp
+from .recurrent_gradients import ATTRS, RNN_ATTRS, gru_vjp, lstm_vjp, rnn_vjp
 from .recurrent_steps import Recurrent, columns, join, over_steps, sigmoid_into, step_rows, widened
-
-ATTRS = {"batch_sizes": Attr("dims"), "reverse": Attr("bool", False)}
-RNN_ATTRS = {"activation": Attr("str", "tanh"), **ATTRS}
 
 
 def _check(

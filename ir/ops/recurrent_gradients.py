@@ -27,6 +27,7 @@ from .recurrent_steps import (
 )
 
 ATTRS = {"batch_sizes": Attr("dims"), "reverse": Attr("bool", False)}
+RNN_ATTRS = {"activation": Attr("str", "tanh"), **ATTRS}
 # Sample operands that gates and states can be, so that what goes back does not grow from step to step.
 _within = partial(uniform, between=(0.1, 0.9))
 
@@ -115,7 +116,7 @@ declare(
         "rnn_grad(dy, dh, outputs, w) -> (dx, dh of the initial state): the gradient of `rnn`.",
         infer=_infer(0, 1),
         numpy=widened(_rnn_grad_numpy),
-        attrs={"activation": Attr("str", "tanh"), **ATTRS},
+        attrs=RNN_ATTRS,
         arity=(4, 4),
         results=2,
         level="composite",

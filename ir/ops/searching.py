@@ -10,13 +10,19 @@ from .. import dtypes
 from ..dtypes import DType
 from ..op import Attr, Op, declare
 from ..types import TensorType
-from .common import FLOAT, REAL, Array, check_dim, check_dtype, integers, made, shape_text, uniform, values
-
-
-def _comparable(x: Array) -> Array:
-    """bfloat16 as float32, whose order NumPy knows."""
-    return x.astype(np.float32) if x.dtype.kind == "V" else x
-
+from .common import (
+    FLOAT,
+    REAL,
+    Array,
+    check_dim,
+    check_dtype,
+    comparable,
+    integers,
+    made,
+    shape_text,
+    uniform,
+    values,
+)
 
 declare(
     Op(
@@ -24,7 +30,7 @@ declare(
         "isin(x, tests): which elements of x are equal to one of the tests. "
         "https://docs.pytorch.org/docs/stable/generated/torch.isin.html",
         infer=lambda x, tests, invert: x.with_dtype(dtypes.bool_),
-        numpy=lambda x, tests, invert: np.isin(_comparable(x), _comparable(tests), invert=invert),
+        numpy=lambda x, tests, invert: np.isin(comparable(x), comparable(tests), invert=invert),
         attrs={"invert": Attr("bool", False)},
         arity=(2, 2),
         lowering="host",
@@ -53,7 +59,7 @@ def _searchsorted_infer(rows: TensorType, x: TensorType, right: bool, dtype: DTy
 
 
 def _searchsorted_numpy(rows: Array, x: Array, right: bool, dtype: DType) -> Array:
-    rows, x = _comparable(rows), _comparable(x)
+    rows, x = comparable(rows), comparable(x)
     side: Any = "right" if right else "left"
     if rows.ndim == 1:
         return np.asarray(np.searchsorted(rows, x, side)).astype(dtype.numpy)
@@ -109,9 +115,9 @@ def _histogram_infer(
 def _histogram_numpy(
     x: Array, *others: Array, bins: int, low: float, high: float, density: bool, edges: bool, weighted: bool
 ) -> tuple[Array, Array]:
-    elements = _comparable(x).reshape(-1)
+    elements = comparable(x).reshape(-1)
     if edges:
-        bounds = _comparable(others[0])
+        bounds = comparable(others[0])
     else:
         if low == high and elements.size:
             low, high = float(elements.min()), float(elements.max())
@@ -120,7 +126,7 @@ def _histogram_numpy(
         if low == high:
             low, high = low - 1, high + 1
         bounds = np.linspace(low, high, bins + 1, dtype=elements.dtype)
-    weights = _comparable(others[-1]).reshape(-1) if weighted else None
+    weights = comparable(others[-1]).reshape(-1) if weighted else None
     inside = (elements >= bounds[0]) & (elements <= bounds[-1])
     if edges:
         place = np.searchsorted(bounds, elements[inside], "right") - 1
@@ -175,7 +181,7 @@ def _mode_infer(x: TensorType, dim: int) -> TensorType:
 def _mode_numpy(x: Array, dim: int) -> Array:
     if not x.ndim:
         return np.zeros((), np.int64)
-    rows = np.moveaxis(_comparable(x), dim, -1)
+    rows = np.moveaxis(comparable(x), dim, -1)
     order = np.argsort(rows, -1, kind="stable")
     ordered = np.take_along_axis(rows, order, -1)
     place = np.arange(rows.shape[-1])

@@ -12,7 +12,7 @@ from .. import dtypes
 from ..dims import INFINITY, DimLike, bounds, symbol
 from ..op import Attr, Op, declare
 from ..types import TensorType
-from .common import INTEGRAL, Array, Shape, check_dim, check_dtype, integers, values
+from .common import INTEGERS, Array, Shape, check_dim, check_dtype, comparable, integers, values
 
 SIZE = {"size": Attr("dims", ())}
 TOLD = (symbol("u0"),)  # in samples
@@ -89,9 +89,8 @@ def _narrowed(x: Array, like: Array) -> Array:
 
 
 def _unique_numpy(x: Array, dim: int | None, size: Shape) -> tuple[Array, ...]:
-    given = x.astype(np.float32) if x.dtype.kind == "V" else x
     found, inverse, counts = np.unique(
-        given, return_inverse=True, return_counts=True, axis=dim, equal_nan=False
+        comparable(x), return_inverse=True, return_counts=True, axis=dim, equal_nan=False
     )
     inverse = inverse.reshape(x.shape if dim is None else (x.shape[dim],))
     return _narrowed(found, x), inverse.astype(np.int64, copy=False), counts.astype(np.int64, copy=False)
@@ -146,7 +145,7 @@ for _name, _doc, _rule in (
 
 
 def _bincount_infer(x: TensorType, *weights: TensorType, minlength: int, size: Shape) -> TensorType:
-    check_dtype("bincount", x, INTEGRAL - {"bool"})
+    check_dtype("bincount", x, INTEGERS)
     if x.rank != 1:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:

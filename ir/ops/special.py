@@ -15,7 +15,6 @@ import numpy as np
 from ..array_scalars import ARRAY_SCALARS
 from ..op import Attr, Op, Sample, declare
 from ..special_functions import FORMULAS, INF, NAN, SQRT_HALF, Formula
-from ..types import TensorType
 from .common import FLOAT, Array, needed, pointwise, strided, torch_name, uniform, values, wide
 from .float32_functions import erfinv_f32, in_blocks
 
@@ -200,14 +199,13 @@ def _composite(
     samples: tuple[Sample, ...],
     grad_name: str = "",
     attrs: dict[str, Attr] | None = None,
-    infer: Callable[..., TensorType] | None = None,
     arity: int = 1,
 ) -> None:
     declare(
         Op(
             name,
             doc,
-            infer=infer or pointwise(name, FLOAT),
+            infer=pointwise(name, FLOAT),
             numpy=wide(numpy),
             attrs=attrs or {},
             arity=(arity, arity),
@@ -353,5 +351,4 @@ _composite(
         values([0.0, 1.0, 0.5, -3.0, NAN], eps=1e-3),
     ),
     attrs={"eps": Attr("scalar", None)},
-    infer=lambda x, eps: pointwise("logit", FLOAT)(x),
 )
