@@ -176,11 +176,11 @@ def std(
     """The standard deviation; where it is 0 its gradient is 0."""
     dim, unbiased = _variance_dims(dim, unbiased)
     count = _correction(unbiased, correction)
-    found = folded("StdBackward0", (input,), lambda: _safe_sqrt(_var(input, dim, count, keepdim)))
+    found = folded("StdBackward0", (input,), lambda: safe_sqrt(_var(input, dim, count, keepdim)))
     return finish(found, out, "std")
 
 
-def _safe_sqrt(value: Tensor) -> Tensor:
+def safe_sqrt(value: Tensor) -> Tensor:
     """sqrt whose gradient at 0 is 0 instead of infinite."""
     at_zero = eq(value, 0)
     return where(at_zero, value, sqrt(where(at_zero, constant(1, value.dtype), value)))
@@ -205,7 +205,7 @@ def std_mean(
     where_, count = _variance_dims(dim, unbiased)
     count = _correction(count, correction)
     return (
-        folded("StdMeanBackward0", (input,), lambda: _safe_sqrt(_var(input, where_, count, keepdim))),
+        folded("StdMeanBackward0", (input,), lambda: safe_sqrt(_var(input, where_, count, keepdim))),
         folded("StdMeanBackward0", (input,), lambda: mean(input, where_, keepdim)),
     )
 

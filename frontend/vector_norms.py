@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 
-from .dispatch import apply, constant, op_named
+from .dispatch import constant
 from .functional_arithmetic import mul, pow
 from .functional_pointwise import abs, eq, where
-from .functional_reductions import amax, amin, sum
+from .functional_reductions import amax, amin, safe_sqrt, sum
 from .tensor import Tensor
-
-_SQRT = op_named("sqrt")
 
 
 def p_norm(value: Tensor, order: float, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     """The norm of order `order` of floating-point or complex elements over the dims; its gradient at 0 is 0."""
     if order == 2.0 and not value.dtype.is_complex:
-        return _root(sum(mul(value, value), dims, keepdim))
+        return safe_sqrt(sum(mul(value, value), dims, keepdim))
     size = abs(value)
     if order == 2.0:
-        return _root(sum(mul(size, size), dims, keepdim))
+        return safe_sqrt(sum(mul(size, size), dims, keepdim))
     if order == 1.0:
         return sum(size, dims, keepdim)
     if order == 0.0:
@@ -37,10 +35,3 @@ def p_norm(value: Tensor, order: float, dims: tuple[int, ...], keepdim: bool) ->
     return where(
         nothing, total if order > 0 else pow(total, 1.0 / order), pow(where(nothing, one, total), 1.0 / order)
     )
-
-
-def _root(value: Tensor) -> Tensor:
-    """The square root, with gradient 0 at 0."""
-    zero = eq(value, 0)
-    rooted: Tensor = apply(_SQRT, (where(zero, constant(1, value.dtype), value),))
-    return where(zero, value, rooted)

@@ -110,7 +110,7 @@ class OpBuilder:
         results: list[Sequence[Any]] = [()] * length
         for t in reversed(range(length)) if reverse else range(length):
             state, results[t] = body(
-                self, tuple(state), tuple(_element(self, s, t) for s in sequences), invariant
+                self, tuple(state), tuple(element(self, s, t) for s in sequences), invariant
             )
         return tuple(state), tuple(_stacked(self, parts) for parts in zip(*results))
 
@@ -265,7 +265,7 @@ class ArrayBuilder(OpBuilder):
 ARRAYS = ArrayBuilder()
 
 
-def _element(F: OpBuilder, sequence: Any, t: int) -> Any:
+def element(F: OpBuilder, sequence: Any, t: int) -> Any:
     """sequence[t]"""
     shape = F.type_of(sequence).shape
     starts, stops = (t, *(0,) * (len(shape) - 1)), (t + 1, *shape[1:])

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, ClassVar
 
-from ..ir.builder import GraphBuilder
+from ..ir.builder import GraphBuilder, element
 from ..ir.graph import Graph, Node, Value
 from .base import Rewriter
 from .cse import attrs_key
@@ -390,7 +390,7 @@ class _Reroller(Rewriter):
         for (j, k), whole in zip(stacked, results):
             for t in read.get((j, k), ()):
                 at = run.count - 1 - t if reverse else t
-                self._stand_for(plan, j, k, t, self._element(whole, at))
+                self._stand_for(plan, j, k, t, element(self, whole, at))
 
         for spread in plan.spreads:
             total = self._spread(spread, results[stacked.index(spread.value)], run.count, reverse)
@@ -416,13 +416,6 @@ class _Reroller(Rewriter):
     def _stand_for(self, plan: _Plan, j: int, k: int, t: int, value: Value) -> None:
         node = self.graph.nodes[plan.run.start + plan.run.period * t + j]
         self.mapping[node.outputs[k]] = value
-
-    def _element(self, whole: Value, at: int) -> Value:
-        shape = whole.type.shape
-        rest = (0,) * (len(shape) - 1)
-        part = self.slice(whole, starts=(at, *rest), stops=(at + 1, *shape[1:]), steps=(1,) * len(shape))
-        result: Value = self.reshape(part, shape=shape[1:])
-        return result
 
     def _sequence(self, s: Sliding, count: int, reverse: bool) -> Value:
         """The slices as one value, a slice in each place of its first dim; in the order of the turns, or backwards."""

@@ -288,17 +288,25 @@ def _single_output(found: Any, name: str, strict: bool) -> Tensor:
     return outputs[0]
 
 
+def _with_gradient(
+    func: Callable[..., Any], inputs: Any, v: Any, create_graph: bool, strict: bool, name: str
+) -> tuple[bool, Tensors, Tensors | None, Tensor, tuple[Tensor | None, ...]]:
+    """Whether the inputs are a tuple, the inputs, the vector, the function's output and its gradient."""
+    many, given = as_tuple(inputs, "inputs", name)
+    given = _prepared(given, create_graph, True)
+    vector = _vector(v, name, given, many, create_graph, "the input to the user-provided function is")
+    output = _single_output(func(*given), name, strict)
+    gradient = _grads((output,), given, create_graph=True)
+    check_requires_grad(gradient, "jacobian", strict)
+    return many, given, vector, output, gradient
+
+
 def vhp(
     func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
 ) -> tuple[Any, Any]:
     """The function's output, of one element, and v^T H: one tensor per input."""
     with enable_grad():
-        many, given = as_tuple(inputs, "inputs", "vhp")
-        given = _prepared(given, create_graph, True)
-        vector = _vector(v, "vhp", given, many, create_graph, "the input to the user-provided function is")
-        output = _single_output(func(*given), "vhp", strict)
-        gradient = _grads((output,), given, create_graph=True)
-        check_requires_grad(gradient, "jacobian", strict)
+        many, given, vector, output, gradient = _with_gradient(func, inputs, v, create_graph, strict, "vhp")
     with set_grad_enabled(create_graph or is_grad_enabled()):
         pulled = _grads(gradient, given, vector, create_graph)
         found = filled(pulled, given, strict, create_graph, strictness.DOUBLE_BACK)
@@ -310,12 +318,7 @@ def hvp(
 ) -> tuple[Any, Any]:
     """The function's output, of one element, and H v: one tensor per input."""
     with enable_grad():
-        many, given = as_tuple(inputs, "inputs", "hvp")
-        given = _prepared(given, create_graph, True)
-        vector = _vector(v, "hvp", given, many, create_graph, "the input to the user-provided function is")
-        output = _single_output(func(*given), "hvp", strict)
-        gradient = _grads((output,), given, create_graph=True)
-        check_requires_grad(gradient, "jacobian", strict)
+        many, given, vector, output, gradient = _with_gradient(func, inputs, v, create_graph, strict, "hvp")
         stands = tuple(zeros_like(x, requires_grad=True) for x in given)
         pulled = _grads(gradient, given, stands, create_graph=True)
         check_requires_grad(gradient, "hessian", strict)
