@@ -216,16 +216,21 @@ def _replace(
     if precision == "fp32":
         return replaced, left
     int8 = precision == "int8"
-    for path, module in list(model.named_modules()):
+    modules = list(model.named_modules())
+    # Layers that share a weight read it as their own; each gets a short one.
+    owners = {
+        path: id(m.weight._storage) for path, m in modules if isinstance(getattr(m, "weight", None), Tensor)
+    }
+    for path, module in modules:
         make = _SHORT.get(type(module))
         if make is None:
             if _holds_matrix(module):
                 left[path] = f"there is no short form of {type(module).__name__}"
             continue
         if path not in folded.values():
-            weight = cast(Tensor, module.weight)
-            who = readers.get(id(weight._storage), set())
-            if other := sorted(who - {path}):
+            storage = cast(Tensor, module.weight)._storage
+            who = readers.get(id(storage), set())
+            if other := sorted(r for r in who - {path} if owners.get(r) != id(storage)):
                 left[path] = f"its weight is also read in {other[0] or 'the model itself'}"
                 continue
         new = make(module, int8, dynamic).eval()

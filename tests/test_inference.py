@@ -114,6 +114,16 @@ def test_short_weights(options, worst):
     )
 
 
+def test_layers_that_share_a_weight():
+    words = nn.Embedding(30, 16)
+    head = nn.Linear(16, 30, bias=False)
+    head.weight = words.weight
+    net = nn.Sequential(words, nn.Tanh(), head)
+    fast = torch.optimize_for_inference(net, torch.tensor([[1, 2]]), precision="int8")
+    assert fast.optimization.replaced == {"0": "ShortEmbedding", "2": "Int8Linear"}
+    assert fast.optimization.bytes_before == 30 * 16 * 4 and fast.optimization.errors[0].relative < 0.03
+
+
 def test_one_row_and_several_agree():
     layer = nn.Linear(20, 6)
     fast = torch.optimize_for_inference(layer, r(1, 20), precision="int8")[0]

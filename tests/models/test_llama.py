@@ -63,3 +63,17 @@ def test_smollm(example, reference, close):
         stored["text"]
     )
     assert torch.is_tensor(session.cache) and np.isfinite(session.cache.numpy()).all()
+
+
+@pytest.mark.slow
+def test_chat(example):
+    pytest.importorskip("gguf", reason="the gguf package is not installed")
+    program = example("chat", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    chat = program.Chat(*program.llama.smollm(), context=256)
+    assert b"Paris" in b"".join(chat.answer("What is the capital of France?"))
+    held = chat.session.start
+    cut = b"".join(chat.answer("And of Italy?", most=3))
+    assert cut and chat.session.start > held and len(chat.session.unread) == 1
+    assert chat.pending[0] == chat.session.unread[0] and chat.pending[1] == program.END
+    with pytest.raises(ValueError, match="do not fit into 256"):
+        list(chat.answer("again and " * 200))
