@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import dispatch
@@ -80,25 +79,39 @@ def chain_matmul(*matrices: Any, out: Tensor | None = None) -> Tensor:
     if not chain:
         raise RuntimeError("chain_matmul(): Expected one or more matrices")
     sizes = [as_int(m.shape[0]) for m in chain] + [as_int(chain[-1].shape[1])]
+    return finish(in_cheapest_order(chain, sizes, mm), out, "chain_matmul")
 
-    @cache
-    def best(first: int, last: int) -> tuple[int, int]:
-        """The multiplications that matrices first to last take, and after which one to cut them in two."""
-        if first == last:
-            return 0, first
-        ends = sizes[first], sizes[last + 1]
-        return min(
-            (best(first, k)[0] + best(k + 1, last)[0] + ends[0] * sizes[k + 1] * ends[1], k)
-            for k in range(first, last)
-        )
 
-    def product(first: int, last: int) -> Tensor:
-        if first == last:
-            return chain[first]
-        cut = best(first, last)[1]
-        return mm(product(first, cut), product(cut + 1, last))
+def in_cheapest_order(
+    matrices: Sequence[Tensor], sizes: Sequence[Any], product: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """The product of matrices[i] of sizes[i] x sizes[i + 1], with the fewest multiplications."""
+    known: dict[tuple[int, int], tuple[Any, int]] = {}
 
-    return finish(product(0, len(chain) - 1), out, "chain_matmul")
+    def multiplied(i: int, j: int) -> Tensor:
+        if i == j:
+            return matrices[i]
+        split = cheapest(sizes, i, j, known)[1]
+        return product(multiplied(i, split), multiplied(split + 1, j))
+
+    return multiplied(0, len(matrices) - 1)
+
+
+def cheapest(sizes: Sequence[Any], i: int, j: int, known: dict[tuple[int, int], tuple[Any, int]]) -> Any:
+    """The fewest multiplications for matrices i to j, and where to split them (Cormen et al., "Introduction to
+    Algorithms", section 15.2)."""
+    if (i, j) not in known:
+        best: tuple[Any, int] = (0, i)
+        for split in range(i, j):
+            cost = (
+                cheapest(sizes, i, split, known)[0]
+                + cheapest(sizes, split + 1, j, known)[0]
+                + sizes[i] * sizes[split + 1] * sizes[j + 1]
+            )
+            if split == i or cost < best[0]:
+                best = (cost, split)
+        known[i, j] = best
+    return known[i, j]
 
 
 # The names of `torch` that are defined here.

@@ -9,8 +9,8 @@ import pytest
 
 import vitrify as torch
 from vitrify import linalg
+from vitrify.functional_products import cheapest
 from vitrify.ir.ops.linalg_common import lu_arrays, permutation_array, triangular_solve_array
-from vitrify.linalg.products import _cheapest
 
 Z = torch.zeros(2, 2)
 BATCH = torch.stack([torch.eye(2), torch.zeros(2, 2)])
@@ -281,7 +281,7 @@ def test_low_rank_approximations():
 
 def test_multi_dot_multiplies_in_the_cheapest_order():
     known: dict = {}
-    assert _cheapest([10, 100, 5, 50], 0, 2, known) == (7500, 1)
+    assert cheapest([10, 100, 5, 50], 0, 2, known) == (7500, 1)
 
 
 def test_errors_inside_compiled_functions():

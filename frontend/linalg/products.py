@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from .. import functional_slices as slices
 from ..arguments import wrap_dim
@@ -18,6 +17,7 @@ from ..functional_arithmetic import mul, sub
 from ..functional_cumulative import cumprod
 from ..functional_matmul import matmul
 from ..functional_pointwise import where
+from ..functional_products import in_cheapest_order
 from ..functional_reductions import sum
 from ..functional_shape import broadcast_tensors, cat, expand, squeeze, unsqueeze
 from ..functional_slices import roll
@@ -67,23 +67,6 @@ def matrix_power(A: Tensor, n: int, *, out: Tensor | None = None) -> Tensor:
     return finish(result, out, "linalg_matrix_power")
 
 
-def _cheapest(sizes: Sequence[Any], i: int, j: int, known: dict[tuple[int, int], tuple[Any, int]]) -> Any:
-    """The fewest multiplications for matrices i to j, and where to split them (Cormen et al., "Introduction to
-    Algorithms", section 15.2)."""
-    if (i, j) not in known:
-        best: tuple[Any, int] = (0, i)
-        for split in range(i, j):
-            cost = (
-                _cheapest(sizes, i, split, known)[0]
-                + _cheapest(sizes, split + 1, j, known)[0]
-                + sizes[i] * sizes[split + 1] * sizes[j + 1]
-            )
-            if split == i or cost < best[0]:
-                best = (cost, split)
-        known[i, j] = best
-    return known[i, j]
-
-
 def multi_dot(tensors: Sequence[Tensor], *, out: Tensor | None = None) -> Tensor:
     """The product of two or more matrices, multiplied in the cheapest order; the first and last may be vectors."""
     count = len(tensors)
@@ -112,15 +95,7 @@ def multi_dot(tensors: Sequence[Tensor], *, out: Tensor | None = None) -> Tensor
                 f"{list(tensors[number + 1].shape)} cannot be multiplied"
             )
     sizes: list[DimLike] = [m.shape[0] for m in matrices] + [matrices[-1].shape[1]]
-    known: dict[tuple[int, int], tuple[Any, int]] = {}
-
-    def multiplied(i: int, j: int) -> Tensor:
-        if i == j:
-            return matrices[i]
-        split = _cheapest(sizes, i, j, known)[1]
-        return matmul(multiplied(i, split), multiplied(split + 1, j))
-
-    result = multiplied(0, count - 1)
+    result = in_cheapest_order(matrices, sizes, matmul)
     if tensors[-1].ndim == 1:
         result = squeeze(result, -1)
     if tensors[0].ndim == 1:
