@@ -171,22 +171,16 @@ class VmapBackend:
 
     def branch(self, tensor: Tensor) -> bool:
         """The truth of a tensor that is the same for all samples; RuntimeError for another."""
-        before, local.backend = local.backend, self.below
-        try:
+        with dispatch.use_backend(self.below):
             return bool(self._one(tensor, _CONTROL_FLOW))
-        finally:
-            local.backend = before
 
     def draw(self, shape: tuple[Any, ...], make: Callable[[tuple[Any, ...]], Tensor]) -> Tensor:
         """A tensor of numbers that `make(shape)` draws: for all samples, or once for each."""
         self._check_random()
-        before, local.backend = local.backend, self.below
-        try:
+        with dispatch.use_backend(self.below):
             below = getattr(self.below, "draw", None)
             wanted = shape if self.randomness == "same" else (self.size, *shape)
             lower = make(wanted) if below is None else below(wanted, make)
-        finally:
-            local.backend = before
         return self.wrap(lower, self.randomness == "different")
 
     def fill(self, target: Tensor, fill: Callable[[Tensor], Tensor]) -> None:
@@ -197,37 +191,28 @@ class VmapBackend:
         if self.randomness == "different" and not batched:
             raise RuntimeError(_UNBATCHED_RANDOM)
         lower = target if held is None else held.lower
-        before, local.backend = local.backend, self.below
-        try:
+        with dispatch.use_backend(self.below):
             if self.randomness == "same" and batched:
                 fresh = dispatch.TENSORS.full(shape=tuple(lower.shape)[1:], value=0, dtype=lower.dtype)
                 lower.copy_(fill(fresh))
             else:
                 fill(lower)
-        finally:
-            local.backend = before
 
     def like(self, made: Tensor, tensor: Tensor) -> Tensor:
         """`made`, one for all samples, as one for each if `tensor` is: code that fills it may write to it."""
         held = self.held(tensor)
         if held is None or not held.batched or self.held(made) is not None:
             return made
-        before, local.backend = local.backend, self.below
-        try:
+        with dispatch.use_backend(self.below):
             shape = (self.size, *made.shape)
             each = dispatch.TENSORS.expand(made, shape=shape).clone()
             return self.wrap(each.requires_grad_() if made.requires_grad else each, True)
-        finally:
-            local.backend = before
 
     def random_state(self) -> tuple[Tensor, int]:
         """`counter_draws.random_call` inside vmap."""
         self._check_random()
-        before, local.backend = local.backend, self.below
-        try:
+        with dispatch.use_backend(self.below):
             state, stream = random_call()
-        finally:
-            local.backend = before
         if self.randomness == "same":
             return state, stream
         return self.wrap(state, False, spread=True), stream
@@ -245,11 +230,8 @@ class VmapBackend:
         held = self.held(tensor)
         alias = tensor._alias()
         if held is not None:
-            before, local.backend = local.backend, self.below
-            try:
+            with dispatch.use_backend(self.below):
                 alias._value = Batched(self, held.lower.detach(), held.batched, held.spread)
-            finally:
-                local.backend = before
         return alias
 
     def text(self, tensor: Tensor) -> str | None:
