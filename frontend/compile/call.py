@@ -171,11 +171,17 @@ class Binding:
             objects[at] = id(array)
             at += 1
         made = []
-        for empty, shape, dtype in self.result_specs:
-            array = empty(shape, dtype)
-            objects[at] = id(array)
-            at += 1
-            made.append(array)
+        try:
+            for empty, shape, dtype in self.result_specs:
+                array = empty(shape, dtype)
+                objects[at] = id(array)
+                at += 1
+                made.append(array)
+        except MemoryError:
+            # Perhaps there is no room for results of sizes that this call does not have.
+            if all(fits(a, t) for a, (_, t) in zip(arguments, self.argument_slots)):
+                raise
+            return None
         if self.tells_sizes:
             return self._call_late(record, made)
         status = self._invoke(record.address, record.objects_address)
