@@ -32,7 +32,7 @@ from .grid import Unravel, below, blocks, ceil_div, guarded, inside, most, threa
 from .tiles import FMA_TILES, MMA_TILES, WIDE_TILES, Tile, Wrap
 
 # A sum that is not shorter is cut into parts where tiles are too few for the machine.
-PART = 512
+PART = 256
 MAX_PARTS = 32
 PART_AXIS = "part"
 
@@ -112,7 +112,8 @@ class _Form:
         for tile in fitting:
             if batch * -(-rows // tile.rows) * -(-columns // tile.columns) >= enough:
                 return tile
-        return fitting[len(fitting) // 2] if fitting else tiles[-1]
+        # Small ones, so that there are more of them; but not so small that a thread has one element.
+        return next((t for t in reversed(fitting) if t.high * t.wide >= 4), (fitting or tiles)[-1])
 
     def _tiles(self) -> Sequence[Tile]:
         """Tensor cores where both operands have 16 bits and the product is not small."""
