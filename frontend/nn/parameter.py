@@ -65,6 +65,7 @@ class UninitializedTensorMixin(Tensor):
 
     @property
     def shape(self) -> Any:
+        """RuntimeError: there is none before the first input."""
         raise RuntimeError(
             "Can't access the shape of an uninitialized parameter or buffer. This error usually happens in "
             "`load_state_dict` when trying to load an uninitialized parameter into an initialized one. Call "

@@ -89,6 +89,7 @@ class CyclicLR(LRScheduler):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
         state = dict(state_dict)
         saved = state.pop("_scale_fn_custom")
         if saved is not None and self._scale_fn_custom is not None:

@@ -48,6 +48,7 @@ class Record:
 
     @property
     def nanoseconds(self) -> int:
+        """From begin to end."""
         return self.end - self.begin
 
 

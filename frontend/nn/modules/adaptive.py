@@ -77,6 +77,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             )
 
     def reset_parameters(self) -> None:
+        """Anew the parameters of the head and of the clusters."""
         self.head.reset_parameters()
         for narrow, wide in self.tail:
             narrow.reset_parameters()

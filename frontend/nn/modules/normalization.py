@@ -124,6 +124,7 @@ class RMSNorm(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """The weight all ones."""
         if self.weight is not None:
             init.ones_(self.weight)
 
