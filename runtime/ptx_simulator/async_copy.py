@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import access
+from . import access, races
 from .decode import Decoder, Modifiers, instruction, unknown
 from .errors import Misaligned
 from .executor import Batch, Frame, Registers
@@ -84,7 +84,7 @@ def cp_async(d: Decoder, item: Instruction) -> None:
         else:
             counts = np.broadcast_to(r[part].view(U32).astype(I64), f.size)
             values = _partial(f, item, sources, counts, size)
-        access.begin_copy(f, item, targets, size)
+        races.begin_copy(f, item, targets, access.locate(f, item, "shared", targets, size), size)
         copies = copies_of(f.batch)
         copies.pending.append(Copy(item, f.lanes, copies.committed[f.lanes], targets, values))
 
@@ -152,6 +152,7 @@ def wait_group(d: Decoder, item: Instruction) -> None:
 def _finish(f: Frame, copy: Copy, chosen: Array) -> None:
     part = Frame(f.batch, [], copy.lanes[chosen], f.block, f.stop, None, None)
     addresses = copy.addresses[chosen]
-    access.end_copy(part, copy.item, addresses, 4 * len(copy.words))
+    nbytes = 4 * len(copy.words)
+    races.end_copy(part, access.locate(part, copy.item, "shared", addresses, nbytes), nbytes)
     values = [x if x.size == 1 else x[chosen] for x in copy.words]
     access.write(part, copy.item, "shared", addresses, 4, values)

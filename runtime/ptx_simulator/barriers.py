@@ -64,6 +64,7 @@ class Barriers:
         batch = self.batch
         if frame.is_whole and count == 0 and waits and not self.waiting:
             batch.interval += np.uint64(1)
+            batch.shared_shadow.forget()
             self.passed += 1
             return frame.go(following)
         if aligned and self._torn_warp(frame) is not None:

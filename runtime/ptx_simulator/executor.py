@@ -71,7 +71,7 @@ class Batch:
         self.shared_stride = -(-self.shared_bytes // 16) * 16
         self.shared = np.zeros(max(count * self.shared_stride, 16), np.uint8)
         self.shared_words = {size: self.shared.view(f"u{size}") for size in (1, 2, 4, 8)}
-        self.shared_shadow = Shadow(self.shared.size)
+        self.shared_shadow = Shadow(self.shared.size, is_shared=True)
         self.local_stride = -(-kernel.local_bytes // 16) * 16
         self.local = np.zeros(max(self.lanes * self.local_stride, 16), np.uint8)
         self.local_words = {size: self.local.view(f"u{size}") for size in (1, 2, 4, 8)}

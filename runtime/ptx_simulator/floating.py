@@ -21,6 +21,7 @@ from .rounding import (
     f32_to_bf16,
     f64_to_bf16,
     flushed,
+    fma32,
     fma64,
     fma_to_odd,
     sum_to_odd,
@@ -144,7 +145,7 @@ def _product(kind: Kind, mode: str, item: Instruction) -> Compute:
 def fused(view: np.dtype[Any], mode: str = "rn") -> Compute:
     """a * b + c with one rounding, for arrays of the dtype."""
     if view == F32:
-        return lambda a, b, c: to_f32(fma_to_odd(a, b, c), mode)
+        return fma32 if mode == "rn" else lambda a, b, c: to_f32(fma_to_odd(a, b, c), mode)
     if view == F64:
         return fma64
     if view == F16:
@@ -246,16 +247,17 @@ def _extremes(values: tuple[Array, ...], is_max: bool, propagates: bool) -> Arra
 
 
 def extreme_of(a: Array, b: Array, is_max: bool, propagates: bool = False) -> Array:
-    bits = np.dtype(f"u{a.itemsize}")
-    x, y = a.view(bits), b.view(bits)
-    ties = (x & y) if is_max else (x | y)
-    chosen = np.where(a == b, ties, np.where((a > b) if is_max else (a < b), x, y))
-    a_bad, b_bad = a != a, b != b
-    if a_bad.any() or b_bad.any():
-        chosen = np.where(
-            a_bad | b_bad, np.where(a_bad, x if propagates else y, y if propagates else x), chosen
-        )
-    return chosen.view(a.dtype)
+    """The larger or smaller of two numbers; -0 < +0."""
+    if propagates:
+        result = (np.maximum if is_max else np.minimum)(a, b)
+    else:
+        result = (np.fmax if is_max else np.fmin)(a, b)
+    ties = a == b
+    if ties.any():  # zeros, or the same number
+        bits = np.dtype(f"u{a.itemsize}")
+        x, y = a.view(bits), b.view(bits)
+        result = np.where(ties, ((x & y) if is_max else (x | y)).view(a.dtype), result)
+    return result
 
 
 def _double(compute: Callable[[Array], Array]) -> Compute:

@@ -62,6 +62,24 @@ def fma_to_odd(a: Array, b: Array, c: Array) -> Array:
     return sum_to_odd(a.astype(F64) * b.astype(F64), c.astype(F64))
 
 
+_MIDDLE = np.int64(1 << 28)  # of two float32 numbers, in float64's last 29 bits
+_LAST = np.int64((1 << 29) - 1)
+
+
+def fma32(a: Array, b: Array, c: Array) -> Array:
+    """float32 fma to nearest. Rounding first to float64 goes wrong only where that gives the middle of two float32
+    numbers, or in the subnormal range; such elements are rounded to odd first."""
+    product, addend = a.astype(F64) * b.astype(F64), c.astype(F64)
+    total = product + addend
+    result = total.astype(F32)
+    doubtful = (total.view(I64) & _LAST) == _MIDDLE
+    doubtful |= (np.abs(result) <= _TINY32) & (total != 0)
+    if doubtful.any():
+        odd = to_f32(sum_to_odd(product, addend), "rn")
+        result = np.where(doubtful, odd, result)
+    return result
+
+
 def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
     product = a * b
     high = _SPLIT * a

@@ -254,7 +254,7 @@ def test_constants_and_variables_of_the_module() -> None:
 """
     found = run(kernel(body, 1, variables), [np.zeros(8, np.float32)], 8)[0]
     same(found, np.tile(np.array([8.5, 9, 4, 11], np.float32), 2))
-    with pytest.raises(PtxError, match="the integer 4 as .f32"):
+    with pytest.raises(PtxError, match=r"the integer 4 as \.f32"):
         device().load(kernel(body, 1, variables.replace("4.0", "4")))
 
 
