@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
         if array.size <= 20:
             print(f"  {np.array2string(array, precision=5, suppress_small=True, prefix='  ')}")
     if options.output:
-        np.savez(options.output, **outputs)
+        np.savez(options.output, allow_pickle=False, **outputs)
     return 0
 
 

@@ -10,6 +10,7 @@ ONNX nodes on int64 tensors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -186,8 +187,8 @@ class Writer:
 
     def positions(self, shape: Sequence[DimLike], dim: int, dtype: DType) -> str:
         """Each element's index along `dim`."""
-        if all(isinstance(d, int) for d in shape) and np.prod(shape, dtype=np.int64) <= _INLINE:
-            sizes = tuple(int(d) for d in shape)
+        sizes = tuple(d for d in shape if isinstance(d, int))
+        if len(sizes) == len(shape) and math.prod(sizes) <= _INLINE:
             column = np.arange(sizes[dim]).reshape([-1 if i == dim else 1 for i in range(len(sizes))])
             return self.constant(np.broadcast_to(column, sizes), dtype.numpy)
         scalars = [self.scalar(0, i64), self.node("Squeeze", self.dim(shape[dim])), self.scalar(1, i64)]
