@@ -7,7 +7,7 @@ from collections import namedtuple
 from ..result_types import named_tuple
 
 RESULTS = {
-    name: named_tuple(name, namedtuple(name, fields))  # type: ignore[misc]
+    name: named_tuple(name, namedtuple(name, fields))
     for name, fields in {
         "linalg_cholesky_ex": "L info",
         "linalg_eig": "eigenvalues eigenvectors",
