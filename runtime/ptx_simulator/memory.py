@@ -7,7 +7,7 @@ possible, so that a stale pointer is seen as such.
 from __future__ import annotations
 
 import mmap
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 
 import numpy as np
@@ -63,7 +63,7 @@ class DeviceMemory:
     def _find(self, room: int) -> int | None:
         """The next place that is free, going round: addresses come back as late as possible."""
         for turn in range(2):
-            at = bisect_right(self.starts, self._next)
+            at = bisect_left(self.starts, self._next)
             while self._next + room <= BASE + self.nbytes:
                 if at == len(self.starts) or self._next + room <= self.starts[at]:
                     start = self._next
