@@ -161,6 +161,18 @@ def test_detect_anomaly_reaches_compiled_functions():
     assert len(compiled.explain().to_dict()["compiles"]) == 2
 
 
+def test_set_anomaly_enabled_reaches_compiled_functions():
+    compiled = torch.compile(lambda x: torch.log(x))
+    x = torch.full((3,), -1.0)
+    assert np.isnan(compiled(x).numpy()).all()
+    torch.set_anomaly_enabled(True)
+    try:
+        assert message(lambda: compiled(x)).startswith("log gave NaN at [0]")
+    finally:
+        torch.set_anomaly_enabled(False)
+    assert np.isnan(compiled(x).numpy()).all()
+
+
 def test_without_the_option_no_kernel_tests_anything():
     def f(x):
         return torch.log(x)

@@ -64,7 +64,7 @@ def is_anomaly_enabled() -> bool:
 
 def set_anomaly_enabled(mode: bool, check_nan: bool = True) -> None:
     """Switch anomaly mode in this thread."""
-    local.detect_anomaly, local.check_nan = mode, check_nan
+    _set(mode, check_nan)
 
 
 def is_anomaly_check_nan_enabled() -> bool:
