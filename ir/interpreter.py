@@ -40,9 +40,7 @@ def run_bound(graph: Graph, inputs: Sequence[Array], bound: dict[str, int]) -> l
 
 def evaluate_node(node: Node, arrays: Sequence[Array], bindings: dict[str, int]) -> tuple[Array, ...]:
     """The node's results for operand arrays. A region enters the symbols that its nodes tell among the bindings."""
-    attrs = {
-        name: () if name == node.op.sizes else _bind(value, bindings) for name, value in node.attrs.items()
-    }
+    attrs = bound_attrs(node, bindings)
     if node.op.region is not None:
         (body,) = node.regions
         return node.op.region.numpy(lambda *inner: tuple(run_bound(body, inner, bindings)), arrays, attrs)
@@ -65,6 +63,13 @@ def told_sizes(node: Node, results: Sequence[Array]) -> dict[str, int]:
                     raise IRError(f"%{value.name}: {told.name} is {size}, outside [{told.low}, {told.high}]")
                 found[told.name] = size
     return found
+
+
+def bound_attrs(node: Node, bindings: Mapping[str, int]) -> dict[str, Any]:
+    """The node's attributes for these values of the dims. Dims that it tells itself have no name here."""
+    return {
+        name: () if name == node.op.sizes else _bind(value, bindings) for name, value in node.attrs.items()
+    }
 
 
 def _bind(value: Any, bindings: Mapping[str, int]) -> Any:

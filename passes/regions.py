@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from ..ir.graph import Graph, Value
+from ..ir.graph import Graph, Node, Value
 from .base import Rewriter
 
 
@@ -37,6 +37,16 @@ def own_results(body: Graph) -> Graph:
         outputs.append(builder.convert(value, dtype=value.type.dtype) if value in taken else value)
         taken.add(value)
     return replace(body, nodes=tuple(builder.nodes), outputs=tuple(outputs))
+
+
+def group_nodes(graph: Graph) -> Iterator[Node]:
+    """The fused groups, those in the bodies of scans too."""
+    for node in graph.nodes:
+        if node.op.name == "fused":
+            yield node
+        else:
+            for body in node.regions:
+                yield from group_nodes(body)
 
 
 def with_group_names(graph: Graph, prefix: str) -> Graph:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import dims, dtypes
+from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..ir.graph import Graph, IRError, Node, Value
-from ..ir.interpreter import evaluate_node, told_sizes
+from ..ir.interpreter import bound_attrs, evaluate_node, told_sizes
 
 Array = np.ndarray[Any, Any]
 Values = dict[Value, Array]
@@ -66,8 +66,7 @@ def _wide_node(node: Node, operands: Sequence[Array], bound: dict[str, int]) -> 
             env = _wide(body, values, bound)
             return tuple(env[v] for v in body.outputs)
 
-        attrs = {k: dims.evaluate(v, bound) if isinstance(v, dims.Expr) else v for k, v in node.attrs.items()}
-        return node.op.region.numpy(step, operands, attrs)
+        return node.op.region.numpy(step, operands, bound_attrs(node, bound))
     if node.op.lowering == "random" or "stream" in node.op.attrs:
         # Drawn as they are: float64 has other random numbers.
         narrow = [a.astype(v.type.dtype.numpy) for a, v in zip(operands, node.inputs)]

@@ -131,7 +131,7 @@ def _export(
         if weights is not None:
             _write_weights(weights, constants, library.weights)
         elif total:
-            _write_data(data, constants, places)
+            _write_data(data, constants)
         code = _compile(library, str(data), options.emit, watch)
         object_file = Path(folder) / "code.o"
         object_file.write_bytes(code)
@@ -248,7 +248,7 @@ def _fingerprint(constants: Mapping[int, Array], places: Mapping[int, int]) -> i
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
-def _write_data(path: Path, constants: Mapping[int, Array], places: Mapping[int, int]) -> None:
+def _write_data(path: Path, constants: Mapping[int, Array]) -> None:
     with path.open("wb") as file:
         for chunk in _chunks(constants):
             file.write(chunk)

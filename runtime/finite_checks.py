@@ -17,7 +17,7 @@ import numpy as np
 from ..codegen.loops.nodes import Buffer, FiniteCheck, Held, Program, whole
 from ..ir import dims
 from ..ir.graph import Node, Value
-from ..ir.interpreter import evaluate_node
+from ..ir.interpreter import bound_attrs, evaluate_node
 from ..ir.types import TensorType
 from ..passes.autodiff import BACKWARD
 
@@ -157,9 +157,8 @@ def _in_scan(scan: Node, arrays: Sequence[Array], bindings: dict[str, int], nan_
         steps += 1
         return tuple(env[v] for v in body.outputs)
 
-    attrs = {k: dims.evaluate(v, bindings) if isinstance(v, dims.Expr) else v for k, v in scan.attrs.items()}
     try:
-        scan.op.region.numpy(step, arrays, attrs)
+        scan.op.region.numpy(step, arrays, bound_attrs(scan, bindings))
     except _Found as found:
         return found.origin
     return None

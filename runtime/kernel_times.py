@@ -19,7 +19,8 @@ import numpy as np
 
 from ..codegen.llvm import measure
 from ..codegen.loops.nodes import HostCall, Launch
-from ..ir.graph import Graph, Location, Node
+from ..ir.graph import Location
+from ..passes.regions import group_nodes
 from . import allocator
 from .compiled_graph import CompiledGraph, compile_graph
 
@@ -271,16 +272,7 @@ def peak_dtype(launch: Launch) -> str:
 
 def group_locations(graph: CompiledGraph) -> dict[str, Location | None]:
     """The user's line of each fused group, by name."""
-    return {node.attrs["name"]: node.location for node in _groups(graph.stages[-1])}
-
-
-def _groups(graph: Graph) -> Iterator[Node]:
-    for node in graph.nodes:
-        if node.op.name == "fused":
-            yield node
-        else:
-            for body in node.regions:
-                yield from _groups(body)
+    return {node.attrs["name"]: node.location for node in group_nodes(graph.stages[-1])}
 
 
 __all__ = [

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..codegen.loops.nodes import Kernel
-from ..ir.graph import Graph, Location, Node, told_symbols
+from ..ir.graph import Graph, Node, told_symbols
 from ..passes.host import runs_on_host
+from ..passes.regions import group_nodes
 from ..runtime.compiled_graph import CompiledGraph
 from ..tensor import Tensor
-from .report_data import group_nodes, refusals
+from .report_data import place_data, refusals
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _short(value: Any) -> str:
 def _random(specialization: Specialization) -> Json:
     """How many draws a call takes from the generator's stream, and which nodes of the traced graphs draw."""
     nodes = [
-        {"op": node.op.name, "stream": node.attrs.get("stream"), **_place(node.location)}
+        {"op": node.op.name, "stream": node.attrs.get("stream"), **place_data(node.location)}
         for node in specialization.trace.graph.nodes
         if _draws(node)
     ]
@@ -140,14 +141,14 @@ def _graph(graph: CompiledGraph) -> Json:
         "nodes": len(traced.nodes),
         "lines": _lines(traced),
         "host": [
-            {"op": inner.op.name, **_place(inner.location)}
+            {"op": inner.op.name, **place_data(inner.location)}
             for node in groups
             if node.attrs["kind"] == "host"
             for inner in node.regions[0].nodes
             if runs_on_host(inner)
         ],
         "sizes": [
-            {"name": s.name, "op": node.op.name, **_place(node.location)}
+            {"name": s.name, "op": node.op.name, **place_data(node.location)}
             for node in traced.nodes
             for s in told_symbols(node)
         ],
@@ -156,7 +157,7 @@ def _graph(graph: CompiledGraph) -> Json:
                 "name": node.attrs["name"],
                 "kind": node.attrs["kind"],
                 "ops": [n.op.name for n in node.regions[0].nodes],
-                **_place(node.location),
+                **place_data(node.location),
             }
             for node in groups
         ],
@@ -177,12 +178,6 @@ def _lines(graph: Graph) -> list[Json]:
             at = (node.location.file, node.location.line, node.location.module)
             ops.setdefault(at, Counter())[node.op.name] += 1
     return [{"file": f, "line": n, "module": m, "ops": dict(found)} for (f, n, m), found in ops.items()]
-
-
-def _place(location: Location | None) -> Json:
-    if location is None:
-        return {"file": None, "line": None, "module": ""}
-    return {"file": location.file, "line": location.line, "module": location.module}
 
 
 # -- text -------------------------------------------------------------------------------------------------------------

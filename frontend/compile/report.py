@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..ir import dims
 from ..passes.memory_plan import lower_bound
+from ..passes.regions import group_nodes
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.kernel_times import LaunchTime, Session
 from ..runtime.peaks import Peaks, peaks
 from .line_times import LineTime, line_times
-from .report_data import group_nodes, report_data
+from .report_data import report_data
 from .report_page import page
 
 if TYPE_CHECKING:

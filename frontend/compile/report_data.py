@@ -11,7 +11,7 @@ from __future__ import annotations
 import linecache
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from ..ir.printer import to_text, used_symbols
 from ..passes.fusion import Fusion
 from ..passes.memory_plan import lower_bound
 from ..passes.pipeline import default_pipeline
+from ..passes.regions import group_nodes
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.kernel_times import LaunchTime
 from ..runtime.peaks import Peaks
@@ -48,7 +49,7 @@ def report_data(report: Report) -> Json:
         for launch in graphs[-1]["launches"]:
             launch["measured"] = _measured(next(times), report.machine)
         graphs[-1]["lines"] = [
-            {**_place(line.location), "seconds": line.seconds, "ops": list(line.ops)}
+            {**place_data(line.location), "seconds": line.seconds, "ops": list(line.ops)}
             for line in report.line_times(graph)
         ]
     return {
@@ -151,11 +152,12 @@ def _node(node: Node, line: int, prefix: str, body: list[Json]) -> Json:
         "attrs": {name: attr_data(value) for name, value in node.attrs.items()},
         "text_line": line,
         "body": body,
-        **_place(node.location),
+        **place_data(node.location),
     }
 
 
-def _place(location: Location | None) -> Json:
+def place_data(location: Location | None) -> Json:
+    """A source line."""
     if location is None:
         return {"file": None, "line": None, "module": ""}
     return {"file": location.file, "line": location.line, "module": location.module}
@@ -182,16 +184,6 @@ def attr_data(value: Any) -> Any:
 # -- groups, launches, functions --------------------------------------------------------------------------------------
 
 
-def group_nodes(graph: Graph) -> Iterator[Node]:
-    """The fused groups, those in the bodies of scans too."""
-    for node in graph.nodes:
-        if node.op.name == "fused":
-            yield node
-        else:
-            for body in node.regions:
-                yield from group_nodes(body)
-
-
 def _group(node: Node, launches: Iterable[Json]) -> Json:
     (body,) = node.regions
     name = node.attrs["name"]
@@ -203,7 +195,7 @@ def _group(node: Node, launches: Iterable[Json]) -> Json:
         "inputs": [v.name for v in node.inputs],
         "outputs": [v.name for v in node.outputs],
         "launches": [launch["index"] for launch in launches if launch["group"] == name],
-        **_place(node.location),
+        **place_data(node.location),
     }
 
 
@@ -367,7 +359,7 @@ def refusals(graph: CompiledGraph) -> list[Json]:
 
 
 def _named(name: str, node: Node) -> Json:
-    return {"name": name, "op": node.op.name, **_place(node.location)}
+    return {"name": name, "op": node.op.name, **place_data(node.location)}
 
 
 def _sources(graphs: Iterable[Json]) -> list[Json]:
