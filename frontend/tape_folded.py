@@ -146,14 +146,22 @@ def without_gradient(function: str, operands: Sequence[Any], *results: Tensor) -
 class NotImplementedNode(Node):
     """Stands behind the result of a function that has no gradient: an error only if one is asked for."""
 
-    __slots__ = ("function",)
+    __slots__ = ("function", "operands")
 
     def __init__(self, function: str, operands: Sequence[Any], result: TensorType):
-        super().__init__(tuple(gradient_edge(t) for t in operands if hasattr(t, "_grad_fn")), (result,))
+        tensors = [t for t in operands if hasattr(t, "_grad_fn")]
+        super().__init__(tuple(map(gradient_edge, tensors)), (result,))
         self.function = function
+        self.operands = tuple(t._type for t in tensors)
 
     def name(self) -> str:
         return "torch::autograd::NotImplemented"
 
     def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
-        raise RuntimeError(f"derivative for aten::{self.function} is not implemented")
+        """In a graph the error is a host call: compiled code raises it when it runs, as eager code does."""
+        return [
+            F.missing_derivative(grads[0], function=self.function, shape=t.shape, dtype=t.dtype)
+            if need
+            else None
+            for t, need in zip(self.operands, needs)
+        ]

@@ -59,3 +59,43 @@ def test_beta_0_gives_the_input_a_gradient_of_0(name):
     y.sum().backward()
     assert (leaves[0].grad == 0).all()
     assert leaves[1].grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.fill(x, 2.5),
+        lambda x: x.clone().fill_(2),
+        lambda x: x.clone().zero_(),
+        lambda x: x.clone().zero_() + 3 * x,
+    ],
+    ids=["fill", "fill_", "zero_", "part"],
+)
+def test_what_was_replaced_gets_a_gradient_of_0_compiled_too(function):
+    found = []
+    for wrapped in (function, torch.compile(function)):
+        x = torch.ones(3, requires_grad=True)
+        wrapped(x).sum().backward()
+        found.append(x.grad)
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x, y: x // y, lambda x, y: x + x // 2, lambda x, y: torch.floor_divide(1.0, y)],
+    ids=["both", "sum", "other"],
+)
+@pytest.mark.parametrize("wrapped", [lambda f: f, torch.compile], ids=["eager", "compiled"])
+def test_a_missing_derivative_is_an_error_in_backward_only(wrapped, function):
+    x, y = torch.full((2, 3), 5.0, requires_grad=True), torch.full((3,), 2.0, requires_grad=True)
+    result = wrapped(function)(x, y)
+    assert result.requires_grad
+    with pytest.raises(RuntimeError, match="derivative for aten::floor_divide is not implemented"):
+        result.sum().backward()
+
+
+def test_what_no_gradient_goes_through_may_be_divided():
+    compiled = torch.compile(lambda x: x * (x.detach() // 2) + x[(x // 2).long().clamp(0, 2)])
+    x = torch.tensor([1.0, 2.0, 5.0], requires_grad=True)
+    compiled(x).sum().backward()
+    assert x.grad.tolist() == [1.0, 2.0, 3.0]

@@ -16,6 +16,7 @@ from ..autograd.function import BackwardNode
 from ..func.vmap_function import GeneratedNode
 from ..ir.graph import Value
 from ..tape import Edge, Node, gradient_edge
+from ..tape_folded import NotImplementedNode, ReplaceNode
 from ..tape_ops import OpNode, PackedTensor
 from ..tensor import Tensor
 from .sources import TensorSource
@@ -40,8 +41,10 @@ def has_own_gradients(results: Sequence[Tensor], placeholders: Mapping[int, Tens
 
 
 def _is_own(node: Node) -> bool:
-    if isinstance(node, BackwardNode | GeneratedNode):
+    if isinstance(node, BackwardNode | GeneratedNode | NotImplementedNode):
         return True
+    if isinstance(node, ReplaceNode) and type(node).__name__ != "CopyBackwards":
+        return True  # zeros to what a fill_ or zero_ replaced, which the graph does not read
     hooks = node._hooks
     if hooks is not None and node.edges and (hooks.pre or hooks.post or any(hooks.tensor.values())):
         return True

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from .. import dtypes
+from ..dtypes import DType
 from ..graph import IRError
 from ..op import VARIADIC, Attr, Op, RegionRule, declare
 from ..types import TensorType
-from .common import integers, uniform
+from .common import Array, Shape, integers, uniform
 
 declare(
     Op(
@@ -47,5 +51,25 @@ declare(
             types=lambda operands, results, attrs: (operands, results),
             numpy=lambda body, arrays, attrs: body(*arrays),
         ),
+    )
+)
+
+
+def _missing_derivative_numpy(dy: Array, function: str, shape: Shape, dtype: DType) -> Array:
+    if 0 in shape:
+        return np.zeros(tuple(map(int, shape)), dtype.numpy)
+    raise RuntimeError(f"derivative for aten::{function} is not implemented")
+
+
+declare(
+    Op(
+        "missing_derivative",
+        "The gradient of an operand of `function`, which has none: an error where it is computed, unless it has no "
+        "elements.",
+        infer=lambda dy, function, shape, dtype: TensorType(shape, dtype),
+        numpy=_missing_derivative_numpy,
+        attrs={"function": Attr("str"), "shape": Attr("dims"), "dtype": Attr("dtype")},
+        lowering="host",
+        samples=(uniform((2, 0), gradient=False, function="floor_divide", shape=(0,), dtype=dtypes.f32),),
     )
 )

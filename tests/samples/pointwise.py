@@ -122,10 +122,6 @@ def _all(call: str, names: list[str]) -> str:
     return "[" + ", ".join(call.format(n) for n in names) + "]"
 
 
-_NOTHING_FLOWS = (
-    "compiled code has no gradient where eager code has one of zeros: nothing depends on the input"
-)
-
 FAMILY = Family(
     inputs={
         "x": spread(3, 4),
@@ -429,16 +425,6 @@ FAMILY = Family(
             ["torch.sgn(x)", "torch.exp(x)", "torch.atan(x)", "torch.add(x, y)", "torch.mul(x, y)"]
         ),
     },
-    eager_only=dict.fromkeys(
-        (
-            "torch.fill(x, 2.5)",
-            "torch.fill(x, s)",
-            "a = x.clone(); a.fill_(2); a",
-            "a = x.clone(); torch.fill_(a, 2); a",
-            "a = x.clone(); a.zero_(); a",
-        ),
-        _NOTHING_FLOWS,
-    ),
     exact={
         "torch.rsqrt(p) [bfloat16]": "gradient 1.01, here 0.75",
     },
