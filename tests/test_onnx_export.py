@@ -242,6 +242,21 @@ def test_shapes_are_computed_from_symbolic_dims():
         check(fn, proto, (r(*shape),))
 
 
+def test_a_call_as_older_programs_write_it(tmp_path):
+    net = nn.Bilinear(3, 4, 2).eval()
+    axes = {"left": {0: "batch size"}, "right": {0: "batch size"}, "out": {0: "batch size"}}
+    with pytest.warns(UserWarning, match="operator set 18 is written"):
+        proto = torch.onnx.export(
+            net, (r(5, 3), r(5, 4)), str(tmp_path / "net.onnx"), export_params=True, opset_version=11,
+            do_constant_folding=True, input_names=["left", "right"], output_names=["out"], dynamic_axes=axes,
+        )  # fmt: skip
+    assert proto.opset_import[0].version == 18
+    assert proto.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch_size"
+    check(net, proto, (r(7, 3), r(7, 4)))
+    proto = torch.onnx.export(nn.Tanh().eval(), r(2, 3), dynamic_axes={"input": [1]})
+    check(nn.Tanh(), proto, (r(2, 5),))
+
+
 def test_files(tmp_path):
     net = nn.Linear(300, 4).eval()
     x = r(2, 300)
@@ -265,6 +280,8 @@ def test_what_cannot_be_written_is_listed_at_once():
     ):
         torch.onnx.export(nn.Dropout(), r(3))
     with pytest.raises(ValueError, match="18 to 23"):
-        torch.onnx.export(nn.Identity().eval(), r(3), opset_version=11)
+        torch.onnx.export(nn.Identity().eval(), r(3), opset_version=24)
+    with pytest.raises(NotImplementedError, match="with their parameters"):
+        torch.onnx.export(nn.Identity().eval(), r(3), export_params=False)
     with pytest.raises(ValueError, match="input_names has 2 names"):
         torch.onnx.export(nn.Identity().eval(), r(3), input_names=["a", "b"])

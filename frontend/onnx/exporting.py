@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..compile.compiled import DynamicShapes
-from ..ir.dims import Expr
+from ..ir.dims import Dim, Expr
 from ..ir.graph import Graph, Value
 from ..native_export import ExportError, captured
 from ..passes.cse import CommonSubexpressions
@@ -38,22 +40,41 @@ def export(
     opset_version: int | None = None,
     dynamic_shapes: DynamicShapes | None = None,
     external_data: bool = False,
+    dynamic_axes: Mapping[str, Mapping[int, str] | Sequence[int]] | None = None,
+    verbose: bool | None = None,
+    dynamo: bool = True,
+    optimize: bool = True,
+    export_params: bool = True,
+    do_constant_folding: bool = True,
 ) -> Any:
     """A Module in eval mode, or a function, as an ONNX model, written to `f` if that is given; the `onnx.ModelProto`.
 
     args, kwargs: arguments of a call, from which it is traced: tensors become the graph's inputs, all else is fixed.
     Parameters and buffers become initializers under their names.
     dynamic_shapes: as for `torch.compile`: `{"input": {0: Dim("batch", 1, 64)}}`; other sizes are fixed.
-    opset_version: 18 (the default) to 23.
+    dynamic_axes: the older form of that, `{"x": {0: "batch"}}` or `{"x": [0]}` by the names of inputs; outputs follow.
+    opset_version: 18 (the default) to 23; a lower one gives 18 and a warning, as in PyTorch.
     external_data: weights go into a file `f` + ".data" beside the model; without that a model has less than 2 GB.
+    verbose, dynamo, optimize, do_constant_folding: accepted for PyTorch's sake; they change nothing.
 
     The model is checked by `onnx.checker`. ONNXError lists every op that ONNX has nothing for, with its line;
     ExportError says what else stands in the way (random numbers, branches on data, changes of parameters).
     """
     onnx = import_onnx()
     opset = LOWEST_OPSET if opset_version is None else opset_version
-    if not LOWEST_OPSET <= opset <= HIGHEST_OPSET:
+    if opset > HIGHEST_OPSET:
         raise ValueError(f"opset_version={opset}: {LOWEST_OPSET} to {HIGHEST_OPSET} can be written")
+    if opset < LOWEST_OPSET:
+        warnings.warn(
+            f"operator set {LOWEST_OPSET} is written: {opset} is too old for some ops", stacklevel=2
+        )
+        opset = LOWEST_OPSET
+    if not export_params:
+        raise NotImplementedError(
+            "onnx.export(export_params=False): models are written with their parameters"
+        )
+    if dynamic_axes and dynamic_shapes is None:
+        dynamic_shapes = _dynamic(model, input_names, dynamic_axes)
     if external_data and f is None:
         raise ValueError("external_data=True needs a path to write to")
     name = re.sub(r"\W", "_", getattr(model, "__name__", type(model).__name__))
@@ -93,6 +114,24 @@ def export(
     )
     model_proto.ir_version = onnx.helper.find_min_ir_version_for(model_proto.opset_import)
     return _written(model_proto, f, external_data)
+
+
+def _dynamic(
+    model: Callable[..., Any],
+    names: Sequence[str] | None,
+    axes: Mapping[str, Mapping[int, str] | Sequence[int]],
+) -> DynamicShapes:
+    """`dynamic_shapes` for `dynamic_axes`: inputs by position, the same dim for the same name."""
+    parameters = list(inspect.signature(getattr(model, "forward", model)).parameters)
+    inputs = dict(zip(names or parameters, parameters))
+    found = {}
+    for name, parameter in inputs.items():
+        given = axes.get(name, {})
+        named = given if isinstance(given, Mapping) else {axis: f"{name}_{axis}" for axis in given}
+        dims = {axis: Dim(re.sub(r"\W", "_", text)) for axis, text in named.items()}
+        if dims:
+            found[parameter] = dims
+    return found
 
 
 def _written(model: Any, f: str | os.PathLike[str] | None, external: bool) -> Any:
