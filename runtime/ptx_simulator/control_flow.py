@@ -85,7 +85,8 @@ def _inline(
             if isinstance(item, Label):
                 found.append(Label(rename(item.name), item.line))
                 continue
-            item = _renamed(item, rename)
+            if function is not kernel:
+                item = _renamed(item, rename)
             name = item.opcode[0]
             if name == "ret" and end is not None:
                 found.append(replace(item, opcode=("bra",), operands=(Symbol(end),)))

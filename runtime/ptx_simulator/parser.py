@@ -8,7 +8,8 @@ an inner `{ }` get the scope's number behind their name, so that a function has 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from .constants import SIZES, initial_bytes
 from .errors import PtxError
@@ -32,16 +33,18 @@ from .syntax import (
 )
 
 _TOKEN = re.compile(
-    r"""(?P<skip>[ \t\r]+|//[^\n]*)
-      |(?P<comment>/\*.*?\*/)
-      |(?P<newline>\n)
+    r"""[ \t\r]*(?:
+       (?P<newline>\n)
+      |(?P<comment>//[^\n]*|/\*.*?\*/)
+      |(?P<name>[%$_A-Za-z][\w$]*(?:\.[A-Za-z_]\w*|\.\d\w*|::\w+)*)
       |(?P<bits>0[fF][0-9a-fA-F]{8}|0[dD][0-9a-fA-F]{16})
       |(?P<float>(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)
       |(?P<int>0[xX][0-9a-fA-F]+U?|0[bB][01]+U?|\d+U?)
-      |(?P<name>[%$_A-Za-z][\w$]*(?:\.[A-Za-z_][\w]*|\.\d\w*|::\w+)*)
       |(?P<directive>\.\w+)
       |(?P<string>"[^"]*")
-      |(?P<mark>[{}()\[\],;:=+\-|!@<>*~&])""",
+      |(?P<mark>[{}()\[\],;:=+\-|!@<>*~&])
+      |(?P<bad>[^ \t\r])
+    )""",
     re.VERBOSE | re.DOTALL,
 )
 
@@ -51,8 +54,7 @@ _PERFORMANCE = {".maxntid", ".reqntid", ".minnctapersm", ".maxnreg", ".maxnctape
                 ".maxclusterrank", ".reqnctapercluster", ".abi_preserve", ".abi_preserve_control"}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str
     text: str
     line: int
@@ -64,21 +66,17 @@ def parse(text: str) -> Module:
 
 
 def _tokens(text: str) -> list[_Token]:
-    found, line, at = [], 1, 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            if text[at] == "\x00":  # the driver's text ends so
-                break
-            raise PtxError(line, f"unexpected character {text[at]!r}")
+    found, line = [], 1
+    for match in _TOKEN.finditer(text.rstrip("\x00")):  # the driver's texts end with a zero
         kind = match.lastgroup or ""
         if kind == "newline":
             line += 1
         elif kind == "comment":
-            line += match.group().count("\n")
-        elif kind != "skip":
-            found.append(_Token(kind, match.group(), line))
-        at = match.end()
+            line += match[0].count("\n")
+        elif kind == "bad":
+            raise PtxError(line, f"unexpected character {match[kind]!r}")
+        else:
+            found.append(_Token(kind, match[kind], line))
     found.append(_Token("end", "", line))
     return found
 
@@ -103,7 +101,7 @@ class _Parser:
         return found
 
     def accept(self, text: str) -> bool:
-        if self.token.text == text and self.token.kind != "string":
+        if self.tokens[self.at].text == text:
             self.at += 1
             return True
         return False
