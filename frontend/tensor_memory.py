@@ -32,7 +32,7 @@ def storage_offset(self: Tensor) -> DimLike:
 
 def data_ptr(self: Tensor) -> int:
     """The address of the first element."""
-    array = host_array(self, "data_ptr()")
+    array: Any = self._array if is_on_device(self) else host_array(self, "data_ptr()")
     return array.ctypes.data if array.size else 0
 
 

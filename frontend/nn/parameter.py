@@ -11,6 +11,7 @@ import numpy as np
 from ..creation import empty
 from ..functional_tensor import typename
 from ..ir.dtypes import DType
+from ..placement import committed
 from ..promotion import get_default_dtype
 from ..tensor import Tensor, wrap
 
@@ -27,7 +28,7 @@ class Parameter(Tensor):
             raise TypeError(
                 f"Creating a Parameter from an instance of type {type(data).__name__} requires a Tensor"
             )
-        return Tensor._make_subclass(cls, data.detach(), requires_grad)
+        return Tensor._make_subclass(cls, committed(data).detach(), requires_grad)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         if id(self) not in memo:
@@ -46,7 +47,7 @@ class Buffer(Tensor):
     def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Buffer:
         if data is None:
             data = wrap(np.zeros(0, get_default_dtype().numpy))
-        made: Buffer = Tensor._make_subclass(cls, data.detach(), data.requires_grad)
+        made: Buffer = Tensor._make_subclass(cls, committed(data).detach(), data.requires_grad)
         made.persistent = persistent
         return made
 

@@ -87,8 +87,8 @@ _POOLS = ("all", "small_pool", "large_pool")
 class CachingAllocator:
     """The memory of one device. Safe to use from several threads; `free` may be called from finalizers.
 
-    exact: every request is the device's own, of just its size, and nothing is kept: for a device that checks accesses
-    against what is allocated."""
+    exact: every request is the device's own, of its size up to 16 bytes, and nothing is kept: for a device that checks
+    accesses against what is allocated."""
 
     def __init__(self, device: Device, index: int = 0, exact: bool = False):
         self.device = device
@@ -110,7 +110,9 @@ class CachingAllocator:
         """A block of at least `nbytes`; OutOfMemoryError says how much there is."""
         with self._lock:
             self._collect()
-            size = max(1, nbytes) if self.exact else max(ROUND, -(-nbytes // ROUND) * ROUND)
+            # Vectors of 16 bytes may be read whole where a part of them is asked for.
+            unit = 16 if self.exact else ROUND
+            size = max(unit, -(-nbytes // unit) * unit)
             pool = "small_pool" if size <= SMALL else "large_pool"
             block = self._take(pool, stream, size) or self._new_segment(pool, stream, size, nbytes)
             block.free = False
