@@ -11,6 +11,7 @@ from ptx_checks import assemble, check, emitted, simulate
 from vitrify.codegen.loops.nodes import Kernel
 from vitrify.codegen.loops.printer import print_kernel
 from vitrify.ir import dtypes, interpreter
+from vitrify.ir.builder import GraphBuilder
 from vitrify.ir.dims import Dim
 from vitrify.ir.types import TensorType
 
@@ -32,6 +33,15 @@ def norm(F, x, weight):
     centered = F.sub(x, mean)
     variance = F.mean(F.mul(centered, centered), dims=(1,), keepdim=True)
     return F.mul(F.mul(centered, F.rsqrt(F.add(variance, 1e-5))), weight)
+
+
+def lstm(batch, hidden: int, reverse: bool):
+    """A layer over 4 steps: a scan, whose parts begin where no 16 bytes do."""
+    F = GraphBuilder("lstm")
+    x = F.input("x", f32(batch * 4, 4 * hidden))
+    states = [F.input(name, f32(batch, hidden)) for name in "hc"]
+    w = F.input("w", f32(4 * hidden, hidden))
+    return F.finish(F.lstm(x, *states, w, batch_sizes=(batch,) * 4, reverse=reverse))
 
 
 GRAPHS = {
@@ -116,6 +126,8 @@ GRAPHS = {
     "scatter": lambda: graph_of(
         lambda F, x, i, s: F.scatter_add(x, i, s, dim=0), f32(6, 8), i64(4, 8), f32(4, 8)
     ),
+    "lstm": lambda: lstm(3, 5, reverse=False),
+    "lstm of a symbolic batch, backwards": lambda: lstm(BATCH, 4, reverse=True),
     "random": lambda: graph_of(
         lambda F, s: F.random_uniform(s, shape=(67,), dtype=dtypes.f32, stream=3), i64(2)
     ),
