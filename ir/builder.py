@@ -17,7 +17,7 @@ import numpy as np
 from . import dtypes
 from .dims import DimLike
 from .dtypes import DType
-from .graph import Graph, Location, Node, Provenance, Value
+from .graph import Graph, IRError, Location, Node, Provenance, Value, told_symbols
 from .op import Op, op_named
 from .types import TensorType
 
@@ -221,6 +221,14 @@ class GraphBuilder(OpBuilder):
         constant = tuple(inner.input(f"w{i}", v.type) for i, v in enumerate(invariants))
         following, results = body(inner, state, elements, constant)
         step = inner.finish((*following, *results))
+        for node in step.nodes:
+            if told := told_symbols(node):
+                sizes = ", ".join(s.name for s in told)
+                raise IRError(
+                    f"{node.location}: {node.op.name} in the body of a loop (scan): how large its result is ({sizes}) "
+                    "only a run tells, for each turn anew, and a loop's values have one size. Use what keeps the size "
+                    "(a mask with where, or gather with a fixed number of indices), or take it out of the loop."
+                )
         op = op_named("scan")
         assert op.region is not None
         attrs = {"carries": len(state), "sequences": len(elements), "length": length, "reverse": reverse}
