@@ -338,6 +338,32 @@ def test_functions_that_multiply_are_refused(monkeypatch):
         )
 
 
+def test_fixed_inputs():
+    then, other = (
+        helper.make_graph([helper.make_node(op, ["x", "x"], ["y"])], op, [], [info("y")])
+        for op in ("Add", "Mul")
+    )
+    nodes = [
+        helper.make_node("Equal", ["rate", "wanted"], ["same"]),
+        helper.make_node("If", ["same"], ["out"], then_branch=then, else_branch=other),
+    ]
+    proto = model(
+        nodes, [info("x"), info("rate", [], TensorProto.INT64)], [info("out")], wanted=np.array(16000)
+    )
+    x = torch.tensor([3.0, 4.0])
+    for rate, expected in ((16000, [6.0, 8.0]), (torch.tensor(8000), [9.0, 16.0])):
+        net = load(proto, fixed={"rate": rate})
+        assert net.input_names == ("x",) and not net.training and not list(net.parameters())
+        assert net(x).tolist() == expected == torch.compile(net, fullgraph=True)(x).tolist()
+    assert load(proto)(x, torch.tensor(16000)).tolist() == [6.0, 8.0]
+    with pytest.raises(ValueError, match="'speed' is no input of the graph; they are x, rate"):
+        load(proto, fixed={"speed": 1})
+    with pytest.raises(ValueError, match="whole numbers and bools can be fixed"):
+        load(proto, fixed={"x": [1.0]})
+    with pytest.raises(TypeError, match="not float64"):
+        load(proto, fixed={"rate": 0.5})
+
+
 def test_without_the_package():
     code = (
         "import sys; sys.modules['onnx'] = None\n"

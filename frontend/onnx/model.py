@@ -48,10 +48,10 @@ class GraphModule(Module):
 
     `forward` takes the inputs in the file's order or by name, and gives its one output or a tuple of them.
 
-    Float initializers are parameters, running statistics and integer ones buffers, under their names in the file, where
-    a dot leads into a submodule and other characters that a name cannot have are underscores (`original_names`).
-    Constant inputs of an op that have to be known beforehand (the bounds of Clip) are not trained. `metadata` holds the
-    texts that the file has beside its graph.
+    Float initializers are parameters, running statistics and integer ones buffers, under their names in the file,
+    where a dot leads into a submodule and other characters that a name cannot have are underscores
+    (`original_names`). Constant inputs of an op that have to be known beforehand (the bounds of Clip) are not
+    trained. `metadata` holds the texts that the file has beside its graph.
     """
 
     def __init__(self, plan: GraphPlan, reader: Reader, metadata: Mapping[str, str] | None = None):
@@ -175,8 +175,12 @@ class GraphModule(Module):
         return "\n".join(lines + _tensor_lines(self))
 
 
-def load(source: Any) -> GraphModule:
-    """The Module for an ONNX model: a path, bytes, an open binary file, or an `onnx.ModelProto`.
+def load(source: Any, fixed: Mapping[str, Any] | None = None) -> GraphModule:
+    """The Module for an ONNX model: a path, bytes, an open binary file, or an `onnx.ModelProto`. It is in eval
+    mode, though the mode changes nothing: the file says what is training.
+
+    fixed: values for inputs that never change (a sampling rate), whole numbers or bools. They are no arguments of
+    the Module then, and what branches on them is decided.
 
     ONNXError: the file is damaged, or has ops without a rule; all of them are listed.
     """
@@ -184,7 +188,25 @@ def load(source: Any) -> GraphModule:
     reader = Reader(model, folder)
     plan = reader.graph(model.graph)
     reader.refuse()
-    return GraphModule(plan, reader, {p.key: p.value for p in model.metadata_props})
+    if fixed:
+        plan = _with_fixed(plan, fixed)
+    module = GraphModule(plan, reader, {p.key: p.value for p in model.metadata_props})
+    return module.eval()
+
+
+def _with_fixed(plan: GraphPlan, fixed: Mapping[str, Any]) -> GraphPlan:
+    constants = dict(plan.constants)
+    for name, value in fixed.items():
+        if name not in plan.inputs:
+            raise ValueError(f"fixed: {name!r} is no input of the graph; they are {', '.join(plan.inputs)}")
+        dtype = plan.types[name].partition("[")[0]
+        if dtype not in DTYPES or np.dtype(dtype).kind not in "iub":
+            raise ValueError(f"fixed: {name} is {plan.types[name]}; whole numbers and bools can be fixed")
+        array = np.asarray(value.tolist() if isinstance(value, Tensor) else value)
+        if array.dtype.kind not in "iub":
+            raise TypeError(f"fixed: {name} is {plan.types[name]}, not {array.dtype}")
+        constants[name] = array.astype(dtype)
+    return replace(plan, inputs=tuple(n for n in plan.inputs if n not in fixed), constants=constants)
 
 
 def _tensor_lines(module: Module) -> list[str]:
