@@ -20,7 +20,21 @@ from dataclasses import dataclass
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ..loops.nodes import Apply, Buffer, Expr, For, If, Index, Let, Load, Stmt, Store
+from ..loops.nodes import (
+    Apply,
+    Buffer,
+    CopyAsync,
+    CopyCommit,
+    CopyWait,
+    Expr,
+    For,
+    If,
+    Index,
+    Let,
+    Load,
+    Stmt,
+    Store,
+)
 from ..lower.context import LowerContext, Names
 from ..lower.contraction import Contraction, Reading
 from ..lower.contraction_lower import Epilogue, add_parts
@@ -29,11 +43,13 @@ from ..lower.rows import identity
 from ..lower.template import Axis, Element, bind_shared, collapse, index_values, instantiate, stride, walk
 from ..scalar import SCALAR
 from .grid import Unravel, below, blocks, ceil_div, guarded, inside, most, threads, unrolled
-from .tiles import FMA_TILES, MMA_TILES, WIDE_TILES, Tile, Wrap
+from .tiles import FMA_TILES, MMA_TILES, WIDE_TILES, MmaTile, Tile, Wrap
 
 # A sum that is not shorter is cut into parts where tiles are too few for the machine.
 PART = 256
 MAX_PARTS = 32
+# Slices on their way at a time, and the one that is multiplied.
+MAX_STAGES = 4
 PART_AXIS = "part"
 
 
@@ -188,6 +204,9 @@ class _Form:
             ),
         )
 
+        if isinstance(tile, MmaTile) and all(copy.is_direct for copy in copies):
+            return (*clear, *self._staged(tile, copies, start))
+
         def fetch(at: DimLike) -> tuple[Stmt, ...]:
             return threads(names, tile.threads, lambda t: [s for copy in copies for s in copy.fetch(t, at)])
 
@@ -203,6 +222,42 @@ class _Form:
         slices = ceil_div(self.part, tile.depth)
         var = names("k")
         return (*clear, *fetch(start), For(var, slices, step(loop_index(var, slices))))
+
+    def _staged(self, tile: MmaTile, copies: Sequence[_Copy], start: DimLike) -> tuple[Stmt, ...]:
+        """Slices go to shared memory on their own, several ahead of the one that is multiplied."""
+        names, count = self.names, tile.threads
+        room = getattr(self.ctx.target, "shared_bytes", 0) // tile.slice_bytes(self.left.dtype)
+        stages = min(MAX_STAGES, room)
+        left, right = tile.slices(names, self.left.dtype, self.right.dtype, self.problem.accumulator, stages)
+        targets = list(zip(copies, (left, right), strict=True))
+        slices = ceil_div(self.part, tile.depth)
+        commit = threads(names, count, lambda t: [CopyCommit()])
+
+        def issue(number: DimLike) -> tuple[Stmt, ...]:
+            stage, at = dims.mod(number, stages), start + number * tile.depth
+            return threads(
+                names, count, lambda t: [s for copy, to in targets for s in copy.issue(t, at, to, stage)]
+            )
+
+        first: tuple[Stmt, ...] = ()
+        for number in range(stages - 1):
+            if most(slices) > number:
+                first += (*guarded(inside(number, slices), issue(number)), *commit)
+            else:
+                first += commit
+        var, after = names("k"), names("k")
+        k = loop_index(var, slices)
+        following: tuple[Stmt, ...] = ()
+        if most(slices) > stages - 1:
+            issued = issue(loop_index(after, slices))
+            following = (If(below(k + (stages - 1), slices), (Let(after, Index(k + (stages - 1))), *issued)),)
+        step = (
+            *threads(names, count, lambda t: [CopyWait(stages - 2)]),
+            *following,
+            *commit,
+            *tile.multiply(names, left, right, self.acc, (dims.mod(k, stages),)),
+        )
+        return (*first, For(var, slices, step))
 
     def _results(
         self,
@@ -323,6 +378,38 @@ class _Copy:
 
             body = (*outer.lets, *inner.lets, *unrolled(names, width, element))
             return guarded(inside(number, self.elements // width), body)
+
+        return unrolled(names, self.each, group)
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether 16 bytes of the operand can go to their places in shared memory as they are."""
+        return (
+            isinstance(self.value, Load)
+            and not self.along
+            and self.width * self.value.dtype.itemsize == 16
+            and self.elements == self.each * self.width * self.tile.threads
+        )
+
+    def issue(self, t: DimLike, at: DimLike, target: Buffer, stage: DimLike) -> tuple[Stmt, ...]:
+        """Copies of the thread's elements of the slice that begins at `at` of the sum, on their own."""
+        names = self.names
+
+        def group(u: DimLike) -> tuple[Stmt, ...]:
+            across, depth, _ = self._places(t, u)
+            row, place = self.first + across, at + depth
+            outer = self._unravel(row, self.axes, False)
+            inner = self._unravel(place, self.sums, True)
+            bindings = {**self.batch, **outer.index, **inner.index}
+            bindings[self.sums[-1].var] = bindings[self.sums[-1].var] * self.width
+            source = instantiate(self.value, bindings)
+            assert isinstance(source, Load)
+            test: Expr | None = None
+            for one in (inside(row, self.total), inside(place, self.limit)):
+                if one is not None:
+                    test = one if test is None else SCALAR.and_(test, one)
+            to = Load(target, (stage, *self.tile.place(across, depth)))
+            return (*outer.lets, *inner.lets, CopyAsync(to, source, self.width, test))
 
         return unrolled(names, self.each, group)
 

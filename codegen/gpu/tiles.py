@@ -150,11 +150,18 @@ class MmaTile:
         warps = f"{self.warps_down}x{self.warps_across} warps"
         return f"tile {self.rows}x{self.columns} on tensor cores, slices of {self.depth}, {warps}"
 
-    def slices(self, names: Names, left: DType, right: DType, total: DType) -> tuple[Buffer, Buffer]:
+    def slices(
+        self, names: Names, left: DType, right: DType, total: DType, stages: int = 0
+    ) -> tuple[Buffer, Buffer]:
+        """With stages, that many slices of each, one after the other."""
+        lead = (stages,) if stages else ()
         return (
-            Buffer(names("left"), left, (self.rows, self.depth + 8), "shared"),
-            Buffer(names("right"), right, (self.columns, self.depth + 8), "shared"),
+            Buffer(names("left"), left, (*lead, self.rows, self.depth + 8), "shared"),
+            Buffer(names("right"), right, (*lead, self.columns, self.depth + 8), "shared"),
         )
+
+    def slice_bytes(self, dtype: DType) -> int:
+        return (self.rows + self.columns) * (self.depth + 8) * dtype.itemsize
 
     def place(self, across: DimLike, depth: DimLike) -> tuple[DimLike, DimLike]:
         return across, depth
@@ -177,21 +184,33 @@ class MmaTile:
         rows, columns = self.rows // self.warps_down, self.columns // self.warps_across
         return dims.mod(t, WARP), down * rows, across * columns
 
-    def multiply(self, names: Names, left: Buffer, right: Buffer, sums: Buffer) -> tuple[Stmt, ...]:
+    def multiply(
+        self, names: Names, left: Buffer, right: Buffer, sums: Buffer, stage: tuple[DimLike, ...] = ()
+    ) -> tuple[Stmt, ...]:
         """Fragments are read in one thread loop and multiplied in the next: a product reads those of the whole warp."""
         a = Buffer(names("a"), left.dtype, (self.threads, self.high, 8), "thread")
         b = Buffer(names("b"), right.dtype, (self.threads, self.wide, 4), "thread")
 
         def step(k: DimLike) -> tuple[Stmt, ...]:
             return (
-                *threads(names, self.threads, lambda t: self._fragments(names, t, left, right, a, b, k)),
+                *threads(
+                    names, self.threads, lambda t: self._fragments(names, t, left, right, a, b, k, stage)
+                ),
                 *threads(names, self.threads, lambda t: self._products(names, t, a, b, sums)),
             )
 
         return unrolled(names, self.depth // MMA_DEPTH, step)
 
     def _fragments(
-        self, names: Names, t: DimLike, left: Buffer, right: Buffer, a: Buffer, b: Buffer, k: DimLike
+        self,
+        names: Names,
+        t: DimLike,
+        left: Buffer,
+        right: Buffer,
+        a: Buffer,
+        b: Buffer,
+        k: DimLike,
+        stage: tuple[DimLike, ...],
     ) -> tuple[Stmt, ...]:
         """The fragments of one step of 16 along the sum."""
         lane, row, column = self._warp(t)
@@ -199,11 +218,11 @@ class MmaTile:
         start = k * MMA_DEPTH + member * 2
 
         def a_element(i: DimLike, part: int, half: int, pair: int) -> Stmt:
-            where = (row + i * MMA_ROWS + group + 8 * half, start + 8 * part + pair)
+            where = (*stage, row + i * MMA_ROWS + group + 8 * half, start + 8 * part + pair)
             return Store(a, (t, i, 4 * part + 2 * half + pair), Load(left, where))
 
         def b_element(j: DimLike, part: int, pair: int) -> Stmt:
-            where = (column + j * MMA_COLUMNS + group, start + 8 * part + pair)
+            where = (*stage, column + j * MMA_COLUMNS + group, start + 8 * part + pair)
             return Store(b, (t, j, 2 * part + pair), Load(right, where))
 
         pairs = [(part, half, pair) for part in range(2) for half in range(2) for pair in range(2)]

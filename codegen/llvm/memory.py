@@ -173,7 +173,8 @@ class MemoryEmitter:
     def _to_memory(self, buffer: Buffer, value: Value) -> Value:
         return self.ops.convert(value, dtypes.u8) if buffer.dtype is dtypes.bool_ else value
 
-    def _guarded(self, pointer: Value, condition: Value | None) -> Value:
+    def guarded_pointer(self, pointer: Value, condition: Value | None) -> Value:
+        """The pointer, or one to zeros where the condition does not hold."""
         if condition is None:
             return pointer
         self.uses_zeros = True
@@ -191,7 +192,7 @@ class MemoryEmitter:
             condition = (
                 some if condition is None else self.ops.instruction("and", [condition, some], dtypes.bool_)
             )
-        pointer = self._guarded(self.address(buffer, position), condition)
+        pointer = self.guarded_pointer(self.address(buffer, position), condition)
         align = self._alignment(buffer, position)
         rhs = f"load {memory_type(buffer.dtype)}, ptr {pointer.text}, align {align}{self._alias(buffer)}"
         return self._from_memory(buffer, self._read(buffer, rhs, 0, pointer.level))
@@ -214,7 +215,7 @@ class MemoryEmitter:
         self, buffer: Buffer, position: Position, extra: int, lanes: int, mask: Value | None
     ) -> Value:
         """Adjacent elements, the first one `extra` elements from the position's start."""
-        pointer = self._guarded(self.address(buffer, position, extra), self.guard.uniform)
+        pointer = self.guarded_pointer(self.address(buffer, position, extra), self.guard.uniform)
         vector = f"<{lanes} x {memory_type(buffer.dtype)}>"
         align = buffer.dtype.itemsize
         if mask is None:

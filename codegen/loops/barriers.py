@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .nodes import Buffer, For, If, Kernel, Load, Stmt, Store
+from .nodes import Buffer, CopyAsync, For, If, Kernel, Load, Stmt, Store
 from .walk import statement_expressions, statements, subexpressions
 
 
@@ -63,6 +63,8 @@ def _touched(loop: For) -> _Touched:
     for stmt in statements(loop.body):
         if isinstance(stmt, Store) and stmt.buffer.space in ("shared", "global"):
             written.add(stmt.buffer)
+        if isinstance(stmt, CopyAsync):
+            written.add(stmt.target.buffer)
         for root in statement_expressions(stmt):
             for expr in subexpressions(root):
                 if isinstance(expr, Load) and expr.buffer.space in ("shared", "global"):

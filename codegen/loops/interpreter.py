@@ -20,6 +20,9 @@ from .nodes import (
     Buffer,
     Check,
     Const,
+    CopyAsync,
+    CopyCommit,
+    CopyWait,
     Expr,
     For,
     HostCall,
@@ -219,6 +222,10 @@ class _Interpreter:
                 return check
             case MultiplyTile():
                 return self.multiply(stmt)
+            case CopyAsync():
+                return self.copy(stmt)
+            case CopyCommit() | CopyWait():
+                return lambda frame: None
         raise LoopError(f"kernel {self.kernel.name}: unknown statement {stmt!r}")
 
     def loop(self, stmt: For) -> Callable[[Frame], None]:
@@ -279,6 +286,24 @@ class _Interpreter:
                 product = left[row].astype(np.float64) @ right[line].astype(np.float64)
                 where = (*at[:-1], c)
                 total[where] = np.float64(total[where]) + product
+
+        return run
+
+    def copy(self, stmt: CopyAsync) -> Callable[[Frame], None]:
+        steps = []
+        for i in range(stmt.count):
+            target, source = (
+                Load(x.buffer, (*x.index[:-1], x.index[-1] + i)) for x in (stmt.target, stmt.source)
+            )
+            value: Expr = source
+            if stmt.condition is not None:
+                # The test is on indices: where it fails nothing is read.
+                value = Apply("select", (stmt.condition, source, Const(0, source.dtype)), source.dtype)
+            steps.append(self.store(Store(target.buffer, target.index, value)))
+
+        def run(frame: Frame) -> None:
+            for step in steps:
+                step(frame)
 
         return run
 

@@ -222,7 +222,31 @@ class MultiplyTile:
     right: Load
 
 
-Stmt = For | Let | Store | If | Check | MultiplyTile
+@dataclass(frozen=True)
+class CopyAsync:
+    """Copies `count` neighbouring elements, 16 bytes, from global memory at `source` to shared memory at `target`; zeros
+    where `condition` does not hold. A GPU does it on its own: the elements are there for the thread behind the
+    `CopyWait` that waits for them, and for others behind a barrier after that."""
+
+    target: Load
+    source: Load
+    count: int
+    condition: Expr | None = None
+
+
+@dataclass(frozen=True)
+class CopyCommit:
+    """The thread's copies since the last one are a group, perhaps an empty one."""
+
+
+@dataclass(frozen=True)
+class CopyWait:
+    """Waits until at most `pending` of the thread's groups are under way, the latest."""
+
+    pending: int
+
+
+Stmt = For | Let | Store | If | Check | MultiplyTile | CopyAsync | CopyCommit | CopyWait
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,9 @@ from .nodes import (
     Buffer,
     Check,
     Const,
+    CopyAsync,
+    CopyCommit,
+    CopyWait,
     Expr,
     For,
     HostCall,
@@ -168,6 +171,14 @@ def _stmt(stmt: Stmt, indent: str, lines: list[str]) -> None:
         case MultiplyTile():
             total, left, right = (print_expr(x) for x in (stmt.total, stmt.left, stmt.right))
             lines.append(f"{indent}{total} += {left} @ {right}")
+        case CopyAsync():
+            test = "" if stmt.condition is None else f" if {_shared(stmt.condition, indent, lines)}"
+            places = f"{print_expr(stmt.target)} = {print_expr(stmt.source)}"
+            lines.append(f"{indent}copy {stmt.count} to {places}{test}")
+        case CopyCommit():
+            lines.append(f"{indent}commit copies")
+        case CopyWait():
+            lines.append(f"{indent}wait for copies but {stmt.pending}")
 
 
 def _shared(root: Expr, indent: str, lines: list[str]) -> str:

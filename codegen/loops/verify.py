@@ -16,6 +16,9 @@ from .nodes import (
     Buffer,
     Check,
     Const,
+    CopyAsync,
+    CopyCommit,
+    CopyWait,
     Expr,
     For,
     HostCall,
@@ -269,6 +272,11 @@ class _Verifier:
                     raise self.fail(f"check code {stmt.code}: codes are positive, 0 means success")
             case MultiplyTile():
                 self.multiply(stmt, scope)
+            case CopyAsync():
+                self.copy(stmt, scope)
+            case CopyCommit() | CopyWait():
+                if scope.thread is None:
+                    raise self.fail("threads wait for their copies inside thread loops")
 
     def multiply(self, stmt: MultiplyTile, scope: _Scope) -> None:
         narrow = stmt.left.dtype
@@ -285,6 +293,20 @@ class _Verifier:
             raise self.fail("a product by a warp where not all its threads need be")
         if {stmt.left.buffer, stmt.right.buffer} & scope.stored:
             raise self.fail("a product of fragments that the same thread loop stores to")
+
+    def copy(self, stmt: CopyAsync, scope: _Scope) -> None:
+        if scope.thread is None:
+            raise self.fail("a GPU kernel copies inside thread loops only")
+        for load in (stmt.target, stmt.source):
+            self.access(load.buffer, load.index, scope)
+        if stmt.condition is not None:
+            self.condition(stmt.condition, scope)
+        if stmt.target.buffer.space != "shared" or stmt.source.buffer.space != "global":
+            raise self.fail("a copy goes from global to shared memory")
+        if stmt.source.buffer.name in self.kernel.writes:
+            raise self.fail(f"a copy of {stmt.source.buffer.name}, which the kernel writes")
+        if stmt.target.dtype is not stmt.source.dtype or stmt.count * stmt.source.dtype.itemsize != 16:
+            raise self.fail(f"a copy moves 16 bytes, not {stmt.count} of {stmt.source.dtype.name}")
 
     def condition(self, condition: Expr, scope: _Scope) -> None:
         self.expr(condition, scope)

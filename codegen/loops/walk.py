@@ -8,6 +8,7 @@ from ...ir import dtypes
 from .nodes import (
     Apply,
     Check,
+    CopyAsync,
     Expr,
     For,
     If,
@@ -53,6 +54,8 @@ def statement_expressions(stmt: Stmt) -> tuple[Expr, ...]:
             return (stmt.condition,)
         case MultiplyTile():
             return stmt.total, stmt.left, stmt.right
+        case CopyAsync():
+            return (stmt.source,) if stmt.condition is None else (stmt.source, stmt.condition)
     return ()
 
 

@@ -21,6 +21,9 @@ from ..loops.nodes import (
     Apply,
     Buffer,
     Check,
+    CopyAsync,
+    CopyCommit,
+    CopyWait,
     Expr,
     FiniteCheck,
     For,
@@ -39,6 +42,7 @@ from ..loops.nodes import (
     Stmt,
     Store,
 )
+from ..loops.walk import statement_expressions
 from ..target import GpuTarget, Target
 from .names import Names
 from .template import share_between_stores
@@ -245,6 +249,10 @@ class Usage:
                 case MultiplyTile():
                     for load in (stmt.total, stmt.left, stmt.right):
                         self._expr(load)
+                case CopyAsync():
+                    self._expr(stmt.target)
+                    for expr in statement_expressions(stmt):
+                        self._expr(expr)
 
     def _expr(self, expr: Expr) -> None:
         if id(expr) in self._seen:
@@ -291,7 +299,11 @@ class _Rename:
                 return If(self.expr(stmt.condition), then, orelse)
             case Check():
                 return Check(self.expr(stmt.condition), stmt.code)
-            case MultiplyTile():  # only registers, which are never renamed
+            case CopyAsync():
+                source = Load(self.renamed.get(stmt.source.buffer, stmt.source.buffer), stmt.source.index)
+                condition = None if stmt.condition is None else self.expr(stmt.condition)
+                return replace(stmt, source=source, condition=condition)
+            case MultiplyTile() | CopyCommit() | CopyWait():  # registers are never renamed
                 return stmt
 
     def expr(self, expr: Expr) -> Expr:

@@ -17,7 +17,7 @@ from ..llvm.emit import EmitOptions, KernelEmitter
 from ..llvm.expressions import ExpressionEmitter
 from ..llvm.text import Value, memory_type
 from ..loops.barriers import barriers
-from ..loops.nodes import Check, For, Kernel, Load, MultiplyTile, Stmt
+from ..loops.nodes import Check, CopyAsync, CopyCommit, CopyWait, For, Kernel, Load, MultiplyTile, Stmt
 from ..loops.walk import statements
 from ..target import GpuTarget
 
@@ -196,11 +196,45 @@ class _PtxEmitter(KernelEmitter):
         self.index.env = saved
 
     def _statement(self, stmt: Stmt) -> None:
-        if isinstance(stmt, MultiplyTile):
-            self.expressions.forget()
-            self._multiply(stmt)
-        else:
-            super()._statement(stmt)
+        self.expressions.forget()
+        match stmt:
+            case MultiplyTile():
+                self._multiply(stmt)
+            case CopyAsync():
+                self._copy(stmt)
+            case CopyCommit():
+                self._call("@llvm.nvvm.cp.async.commit.group")
+            case CopyWait():
+                self._call("@llvm.nvvm.cp.async.wait.group", f"i32 {stmt.pending}")
+            case _:
+                super()._statement(stmt)
+
+    def _call(self, name: str, argument: str = "") -> None:
+        self.w.declare(name, f"declare void {name}({argument.split()[0] if argument else ''})")
+        self.w.line(f"call void {name}({argument})")
+
+    def _copy(self, stmt: CopyAsync) -> None:
+        """cp.async of 16 bytes, of which none are read where the condition does not hold."""
+        w = self.w
+        size, source = "16", self._address(stmt.source)
+        if stmt.condition is not None:
+            holds = self.expressions.value(stmt.condition)
+            if holds.text != "true":
+                size = w.pure(f"select {holds}, i32 16, i32 0", holds.level, dtypes.i32).text
+                source = self.memory.guarded_pointer(source, holds)
+        target = self._address(stmt.target)
+        spaces = []
+        for pointer, number in ((target, 3), (source, 1)):
+            cast = f"addrspacecast ptr {pointer.text} to ptr addrspace({number})"
+            spaces.append(
+                f"ptr addrspace({number}) {w.pure(cast, pointer.level, dtypes.i64, cheap=True).text}"
+            )
+        name = "@llvm.nvvm.cp.async.cg.shared.global.16.s"
+        w.declare(name, f"declare void {name}(ptr addrspace(3), ptr addrspace(1), i32)")
+        w.line(f"call void {name}({', '.join(spaces)}, i32 {size})")
+
+    def _address(self, load: Load) -> Value:
+        return self.memory.address(load.buffer, self.index.decompose(load.buffer.offset(load.index)))
 
     def _multiply(self, stmt: MultiplyTile) -> None:
         """mma.sync.m16n8k16."""
