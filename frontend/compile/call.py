@@ -148,6 +148,7 @@ class Binding:
         self.threads = get_num_threads()
         self.told: Mapping[str, int] = {}  # the dims that the latest run told
         self._idle: list[CallRecord] = []
+        self.give_back: Callable[[CallRecord], None] = self._idle.append  # the record's call is over
 
     def take(self) -> CallRecord:
         """A record no other call is using."""
@@ -155,10 +156,6 @@ class Binding:
             return self._idle.pop()
         except IndexError:
             return CallRecord(self)
-
-    def give_back(self, record: CallRecord) -> None:
-        """The record's call is over."""
-        self._idle.append(record)
 
     def call(self, record: CallRecord, arguments: Sequence[Array]) -> list[Array] | None:
         """The fresh result arrays, or None when an argument does not have the type it was bound for (nothing has run).

@@ -218,9 +218,10 @@ class Specialization:
         if binding is None or binding.threads != get_num_threads():
             return MISS
         arrays = [leaves[position]._array for position in self.argument_positions]
-        fit = fits if self.gpu is None else fits_device
-        if self.random_slots and not all(fit(a, t) for a, (_, t) in zip(arrays, binding.argument_slots)):
-            return MISS  # before random numbers are drawn for a call that would not run
+        if self.random_slots:
+            fit = fits if self.gpu is None else fits_device
+            if not all(fit(a, t) for a, (_, t) in zip(arrays, binding.argument_slots)):
+                return MISS  # before random numbers are drawn for a call that would not run
         return self._execute(binding, arrays, leaves)
 
     def run_checked(self, leaves: Sequence[Any]) -> Any:
