@@ -53,8 +53,8 @@ def update_of(name: str, kind: Kind, item: Instruction) -> Update:
 def atom(d: Decoder, item: Instruction) -> None:
     words = Modifiers(item)
     kind = words.kind()
-    words.flag(*_ORDER)
-    words.flag(*_SCOPES)
+    order, scope = words.choice(*_ORDER), words.choice(*_SCOPES)
+    is_fence = order in ("acquire", "release", "acq_rel") and scope in ("gpu", "sys")
     words.flag("noftz")
     space = words.choice("global", "shared", "shared::cta") or ""
     space = space.partition("::")[0]
@@ -77,6 +77,8 @@ def atom(d: Decoder, item: Instruction) -> None:
     width = view.itemsize
 
     def step(r: Registers, f: Frame) -> None:
+        if is_fence:
+            f.fence()
         addresses = address_value(r, number, offset)
         if addresses.size < f.size:
             addresses = np.broadcast_to(addresses, f.size)

@@ -25,6 +25,8 @@ NAMED = 16  # barriers of a block
 
 def ends_block(item: Instruction) -> bool:
     """Whether threads may have to wait at this instruction."""
+    if item.opcode[0] == "mbarrier":
+        return item.opcode[1] in ("test_wait", "try_wait")
     return item.opcode[0] in ("bar", "barrier") and "warp" not in item.opcode and "cluster" not in item.opcode
 
 
@@ -49,6 +51,8 @@ class Barriers:
         self.waiting: list[Waiting] = []
         # Parts of warps at an aligned barrier, and how to ask again once the others have exited.
         self.torn: list[tuple[Frame, Callable[[], bool]]] = []
+        # Frames that wait for a phase of an mbarrier: whether it is over, and how to go on.
+        self.polling: list[tuple[Frame, Instruction, Callable[[], bool], Callable[[], bool]]] = []
         self.passed = 0  # completions, of any barrier
 
     def arrive(
@@ -99,7 +103,17 @@ class Barriers:
             torn, self.torn = self.torn, []
             self.batch.ready.extend(frame for frame, arrive in torn if arrive())
             return True
+        over = [poll for poll in self.polling if poll[2]()]
+        if over:
+            self.polling = [poll for poll in self.polling if poll not in over]
+            self.batch.ready.extend(frame for frame, _, _, go_on in over if go_on())
+            return True
         if not self.waiting:
+            if self.polling:
+                frame, item = self.polling[0][:2]
+                raise frame.fault(
+                    DivergentBarrier, 0, item, "the phase of the mbarrier never ends: nobody else runs"
+                )
             return False
         for wait in self.waiting:  # threads that exited are expected no more
             self.update(wait.slots, wait.number)

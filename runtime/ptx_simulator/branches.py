@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import barriers
+from . import barriers, mbarriers
 from .control_flow import Block
 from .decode import Decoder, unknown
 from .errors import Trapped
@@ -33,6 +33,8 @@ def end_of(decoder: Decoder, block: Block) -> End:
 
             def end(f: Frame) -> bool:
                 raise f.fault(Trapped, 0, item, "the kernel executed trap")
+        case "mbarrier":
+            end = mbarriers.wait_end(decoder, item, block.successors[0])
         case _:
             end = barriers.end_of(decoder, item, block.successors[0])
     decoder.block.uses.append(decoder.take_uses())

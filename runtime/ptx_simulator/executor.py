@@ -46,6 +46,9 @@ class Launch:
     parameters: Array  # bytes
     check_races: bool = True
     shadows: dict[int, Shadow] = field(default_factory=dict)  # by the start of the allocation
+    fenced: set[int] = field(
+        default_factory=set
+    )  # blocks that have ordered their memory for the whole device
 
     @property
     def threads(self) -> int:
@@ -159,6 +162,10 @@ class Frame:
             intervals = self.batch.interval[self.slots] << INTERVAL_SHIFT
             self._tags = (passed, blocks | intervals | self.threads.astype(np.uint64))
         return self._tags[1]
+
+    def fence(self) -> None:
+        """These blocks order their memory for the whole device (`fence.gpu`)."""
+        self.batch.launch.fenced.update((np.unique(self.slots) + self.batch.first).tolist())
 
     def fault(
         self, kind: type[KernelFault], lane: int, instruction: Instruction, message: str

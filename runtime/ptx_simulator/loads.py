@@ -172,10 +172,26 @@ def isspacep(d: Decoder, item: Instruction) -> None:
     d.emit(step)
 
 
-@instruction("prefetch", "prefetchu", "discard", "applypriority", "nanosleep", "membar", "fence", "pmevent",
-             "setmaxnreg", "griddepcontrol")  # fmt: skip
+@instruction("membar", "fence")
+def fence(d: Decoder, item: Instruction) -> None:
+    """A fence for the device is what other blocks may be synchronized with through atomic operations: `races` takes
+    two blocks that both have one to be in order."""
+    wide = bool({"gl", "gpu", "sys"} & set(item.opcode)) and "proxy" not in item.opcode
+    d.emit((lambda r, f: f.fence()) if wide else (lambda r, f: None))
+
+
+@instruction(
+    "prefetch",
+    "prefetchu",
+    "discard",
+    "applypriority",
+    "nanosleep",
+    "pmevent",
+    "setmaxnreg",
+    "griddepcontrol",
+)
 def nothing(d: Decoder, item: Instruction) -> None:
-    """Instructions that change no value. All accesses here are in order already; races are judged by barriers."""
+    """Instructions that change no value."""
     for operand in item.operands:
         if isinstance(operand, Register):
             d.source(operand, d.storage(operand))

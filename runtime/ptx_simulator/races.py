@@ -6,7 +6,7 @@ import numpy as np
 
 from .errors import KernelFault, Race, UninitializedRead
 from .executor import Frame
-from .shadow import MANY_BLOCKS_TAG, Shadow, tag_thread
+from .shadow import BLOCK_SHIFT, MANY_BLOCKS, MANY_BLOCKS_TAG, Shadow, tag_thread
 from .syntax import Instruction
 from .types import Array
 
@@ -63,6 +63,7 @@ def note_read(
             if not checks or relaxed:
                 continue
             writers, racing = shadow.read(cells, tags)
+            racing = _not_fenced(f, racing, writers, chosen)
             if racing is not None and racing.any():
                 lane = int(np.flatnonzero(racing)[0])
                 who = tag_thread(int(writers[lane if writers.size > 1 else 0]))
@@ -99,6 +100,7 @@ def note_write(
                 (racing_writes, writers, "wrote another value"),
                 (racing_reads, readers, "read it"),
             ):
+                racing = _not_fenced(f, racing, tag_of, chosen)
                 if racing is not None and (racing & matters).any():
                     lane = int(np.flatnonzero(racing & matters)[0])
                     how = f"{tag_thread(int(tag_of[lane]))} {did}, with no barrier between"
@@ -133,6 +135,19 @@ def report_overwritten(f: Frame, item: Instruction, space: str, lane: int, addre
     raise _race(
         f, item, space, None, lane, addresses, "another thread writes another value with this instruction"
     )
+
+
+def _not_fenced(f: Frame, racing: Array | None, old: Array, chosen: Array | None) -> Array | None:
+    """The races without those between blocks that both executed a fence for the device, which may order them."""
+    fenced = f.batch.launch.fenced
+    if racing is None or not fenced or not racing.any():
+        return racing
+    known = np.array(sorted(fenced))
+    mine = f.slots + f.batch.first
+    others = (old >> BLOCK_SHIFT).astype(np.int64) - 1
+    both = np.isin(mine if chosen is None else mine[chosen], known)
+    both &= np.isin(others, known) | (others + 1 == int(MANY_BLOCKS))
+    return racing & ~both
 
 
 # Asynchronous copies.

@@ -234,6 +234,29 @@ def test_atomic_operations_do_not_race_with_each_other() -> None:
     fault(Race, text, "red.global")
 
 
+def test_blocks_synchronized_by_a_counter() -> None:
+    """The last block to finish adds up what all have written: no race with a fence before the counter, one without."""
+    body = """
+	mov.u32 %r1, %ctaid.x;
+	add.u64 %d4, %d0, 256;
+	mad.wide.u32 %d1, %r1, 4, %d4;
+	st.global.b32 [%d1], %r1;
+	{fence}
+	atom.global.add.u32 %r2, [%d0], 1;
+	setp.ne.u32 %p1, %r2, 10003;
+	@%p1 bra done;
+	{fence}
+	ld.global.v4.b32 {r4, r5, r6, r7}, [%d4];
+	add.u32 %r4, %r4, %r7;
+	st.global.b32 [%d0+128], %r4;
+done:
+""".replace("{r4, r5, r6, r7}", "{{%r4, %r5, %r6, %r7}}")
+    start = np.full(256, 10000, np.uint32)
+    assert run(kernel(body.format(fence="membar.gl;")), [start], 1, 4)[0][32] == 3
+    with pytest.raises(Race, match="wrote it"):
+        run(kernel(body.format(fence="")), [start], 1, 4)
+
+
 def test_races_can_be_left_unchecked() -> None:
     machine = device()
     machine.check_races = False
