@@ -166,11 +166,6 @@ def test_closures_see_gradients_enabled():
         assert torch.optim.Adam([p]).step(closure).requires_grad
 
 
-def test_unsupported_options_say_so():
-    with pytest.raises(NotImplementedError, match="differentiable=True"):
-        torch.optim.SGD([nn.Parameter(torch.ones(1))], differentiable=True)
-
-
 def test_hooks_of_every_optimizer():
     seen = []
     handles = [

@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 from .. import capture
-from ..autograd.grad_mode import no_grad
 from ..creation import tensor, zeros_like
 from ..functional_complex import as_reals
 from ..ir import dtypes
+from ..state import local
 from ..tensor import Tensor
-from .optimizer import Group, GroupReader, Optimizer
+from .optimizer import Group, GroupReader, Optimizer, recorded_if_differentiable
 
 
 def _facts(group: Group) -> tuple[Any, ...]:
@@ -60,8 +60,8 @@ class Adam(Optimizer):
                 raise ValueError(f"Invalid beta parameter at index {position}: {beta}")
         if not weight_decay >= 0.0:
             raise ValueError(f"Invalid weight_decay value: {weight_decay}")
-        if differentiable:
-            raise NotImplementedError(f"{type(self).__name__}: differentiable=True is not supported")
+        if differentiable and fused:
+            raise RuntimeError("`fused` does not support `differentiable`")
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -77,7 +77,7 @@ class Adam(Optimizer):
         }
         super().__init__(params, defaults)
 
-    @no_grad()
+    @recorded_if_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = self._loss(closure)
         for index, group in enumerate(self.param_groups):
@@ -112,7 +112,7 @@ class Adam(Optimizer):
             square.mul_(beta2).add_(grad * grad * (1.0 - beta2))
             if amsgrad:
                 largest = as_reals(state["max_exp_avg_sq"])
-                largest.copy_(largest.maximum(square))
+                largest.copy_((largest.clone() if local.grad_enabled else largest).maximum(square))
                 square = largest
             correction1, correction2 = _bias_corrections(step, beta1, beta2, reader)
             root = square.sqrt() / correction2**0.5 + eps

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import capture
-from ..autograd.grad_mode import enable_grad
+from ..autograd.grad_mode import enable_grad, set_grad_enabled
 from ..hooks import Hooks, RemovableHandle, register
 from ..nn.modules.module import clear_gradients
 from ..nn.parameter import typename
@@ -67,6 +67,17 @@ class GroupReader:
         """What decides which code runs. `facts` names the entries of the tuple, for the report of a miss."""
         capture.guard_value(self.optimizer._read_version, f"{self.prefix}: number of changes of its state")
         return capture.guard_value(GroupEntry(self.optimizer, self.index, read), f"{self.prefix}: ({facts})")
+
+
+def recorded_if_differentiable(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step that autograd records where the optimizer was made with `differentiable=True`, and only there."""
+
+    @functools.wraps(step)
+    def run(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        with set_grad_enabled(bool(self.defaults.get("differentiable"))):
+            return step(self, *args, **kwargs)
+
+    return run
 
 
 class Optimizer:
@@ -153,7 +164,7 @@ class Optimizer:
                 raise TypeError(
                     f"optimizer can only optimize Tensors, but one of the params is {typename(param)}"
                 )
-            if not param.is_leaf and not param.retains_grad:
+            if not self.defaults.get("differentiable") and not param.is_leaf and not param.retains_grad:
                 raise ValueError("can't optimize a non-leaf Tensor")
         for name, default in self.defaults.items():
             if default is required and name not in param_group:

@@ -8,12 +8,11 @@ from functools import cache, partial
 from typing import Any
 
 from .. import capture
-from ..autograd.grad_mode import no_grad
 from ..creation import tensor
 from ..functional_complex import as_reals, view_as_complex
 from ..ir import dtypes
 from ..tensor import Tensor
-from .optimizer import Group, GroupReader, Optimizer
+from .optimizer import Group, GroupReader, Optimizer, recorded_if_differentiable
 
 
 class Numbers:
@@ -72,8 +71,8 @@ class PerParameter(Optimizer):
     own_decay = False  # whether `update` does the weight decay itself
 
     def __init__(self, params: Any, defaults: dict[str, Any]):
-        if defaults.get("differentiable"):
-            raise NotImplementedError(f"{type(self).__name__}: differentiable=True is not supported")
+        if defaults.get("differentiable") and defaults.get("fused"):
+            raise RuntimeError("`fused` does not support `differentiable`")
         super().__init__(params, defaults)
 
     def new_state(self, param: Tensor, group: Group) -> dict[str, Tensor]:
@@ -97,7 +96,7 @@ class PerParameter(Optimizer):
         """One step of one parameter, in place. `grad` has the weight decay in it."""
         raise NotImplementedError
 
-    @no_grad()
+    @recorded_if_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = self._loss(closure)
         for index, group in enumerate(self.param_groups):

@@ -7,10 +7,9 @@ from functools import partial
 from typing import Any
 
 from .. import capture
-from ..autograd.grad_mode import no_grad
 from ..creation import zeros_like
 from ..tensor import Tensor
-from .optimizer import Group, GroupReader, Optimizer
+from .optimizer import Group, GroupReader, Optimizer, recorded_if_differentiable
 
 
 def _facts(group: Group) -> tuple[Any, ...]:
@@ -53,8 +52,8 @@ class SGD(Optimizer):
             raise ValueError(f"Invalid momentum value: {momentum}")
         if weight_decay < 0.0:
             raise ValueError(f"Invalid weight_decay value: {weight_decay}")
-        if differentiable:
-            raise NotImplementedError("SGD: differentiable=True is not supported")
+        if differentiable and fused:
+            raise RuntimeError("`fused` does not support `differentiable`")
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
         defaults = {
@@ -70,7 +69,7 @@ class SGD(Optimizer):
         }
         super().__init__(params, defaults)
 
-    @no_grad()
+    @recorded_if_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = self._loss(closure)
         for index, group in enumerate(self.param_groups):
@@ -96,14 +95,15 @@ class SGD(Optimizer):
                 state = self.state[param]
                 velocity = state.get("momentum_buffer")
                 if velocity is None:
+                    # A recorded step does not record this: the first velocity is a number, as in PyTorch.
                     velocity = capture.create_state(partial(zeros_like, param))
                     state["momentum_buffer"] = velocity
                     if has_dampening:
                         # The first gradient counts in full, so this step is other code than the next one.
-                        velocity.copy_(grad)
+                        velocity.copy_(grad.detach())
                         self.state_version += 1
                     else:
-                        velocity.mul_(momentum).add_(grad)
+                        velocity.mul_(momentum).add_(grad.detach())
                 else:
                     velocity.mul_(momentum).add_(grad, alpha=kept)
                 grad = grad.add(velocity, alpha=momentum) if nesterov else velocity
