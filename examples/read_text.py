@@ -4,7 +4,8 @@
     python examples/read_text.py picture.png
 
 The nets are PaddleOCR's (v4, English and Chinese) as RapidOCR packs them: one marks text, one reads a line from left to
-right. Lines must be upright. Each size of picture is compiled once and kept in the disk cache; lines share few sizes.
+right. Lines must be upright. One compile reads lines of every length; each size of picture has one of its own, kept in the
+disk cache.
 """
 
 import sys
@@ -17,7 +18,7 @@ from scipy import ndimage
 
 import vitrify as torch
 
-HEIGHT, STEP = 48, 80  # a line's height in pixels, and what its width is a multiple of
+HEIGHT, LONGEST = 48, 3200  # a line's height and its largest width, in pixels
 
 
 def prepared(picture):
@@ -30,7 +31,8 @@ class Reader:
         find = torch.compile(torch.onnx.load(model_files.find("ch_PP-OCRv4_det_infer.onnx")))
         net = torch.onnx.load(model_files.find("ch_PP-OCRv4_rec_infer.onnx"))
         self.characters = ["", *net.metadata["character"].splitlines(), " "]  # number 0 is between characters
-        self.find, self.read = find, torch.compile(net)
+        self.find = find
+        self.read = torch.compile(net, dynamic_shapes={"x": {3: torch.Dim("width", HEIGHT, LONGEST)}})
 
     def boxes(self, picture):
         """Where text is: (left, top, right, bottom), from top to bottom."""
@@ -54,9 +56,8 @@ class Reader:
 
     def line(self, picture):
         """The text of a picture of one line, and how sure the net is of its characters."""
-        width = max(1, round(picture.width * HEIGHT / picture.height))
-        x = torch.zeros(1, 3, HEIGHT, -(-width // STEP) * STEP)
-        x[..., :width] = prepared(picture.resize((width, HEIGHT)))
+        width = min(max(HEIGHT, round(picture.width * HEIGHT / picture.height)), LONGEST)
+        x = prepared(picture.resize((width, HEIGHT)))
         with torch.no_grad():
             chances, best = self.read(x)[0].max(dim=1)
         best = best.numpy()
