@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd.api import grad as gradients
-from ..generator import default_generator, philox_state
+from ..generator import default_generator
 from ..ir.graph import Graph
 from ..ir.interpreter import bind_symbols
 from ..random import counter_based
@@ -29,7 +29,7 @@ from ..runtime.threads import get_num_threads
 from ..tensor import Tensor, wrap
 from . import pytree
 from .differentiable import DifferentiableSpecialization
-from .sources import ArgumentSource, NumberSource, Source, TensorSource
+from .sources import ArgumentSource, TensorSource, array_of
 from .trace import FromOutput, Trace, unaliased
 
 Array = np.ndarray[Any, Any]
@@ -94,7 +94,7 @@ def check_call(
 ) -> CheckReport:
     """Compare all ways of computing this call of `fn`, of which `trace` is the trace."""
     leaves, _ = pytree.flatten((args, dict(kwargs)))
-    inputs = [_copy(_array(source, leaves)) for source in trace.sources]
+    inputs = [_copy(array_of(source, leaves, default_generator)) for source in trace.sources]
     eager: list[EagerDifference] = []
     graph = unaliased(trace.graph, trace)
     graphs: list[tuple[Graph, list[Array]]] = [(graph, inputs)]
@@ -156,19 +156,6 @@ def _both_ways(
 # -- the call's values ------------------------------------------------------------------------------------------------
 
 
-def _array(source: Source, leaves: Sequence[Any]) -> Array:
-    """What the graph is given for the source now."""
-    if isinstance(source, ArgumentSource):
-        return leaves[source.position]._array
-    if isinstance(source, TensorSource):
-        base = source.tensor._storage.base_array
-        assert base is not None
-        return base
-    if isinstance(source, NumberSource):
-        return np.array(source.get(), np.float64)
-    return np.array(philox_state(0), np.uint64).view(np.int64)
-
-
 def _copy(array: Array) -> Array:
     return np.array(array, order="C", copy=True)
 
@@ -196,7 +183,7 @@ def _eager_outputs(trace: Trace, leaves: Sequence[Any], result: Any) -> Iterator
             yield f"{path}.grad", effect.value, _numpy(grad)
     for index, slot in trace.writes.items():
         source = trace.sources[slot]
-        yield f"{source.path} afterwards", index, _array(source, leaves)
+        yield f"{source.path} afterwards", index, array_of(source, leaves, default_generator)
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from ..generator import Generator
 from ..tensor import Tensor
 
 
@@ -44,6 +47,18 @@ class RandomSource:
 
 
 Source = ArgumentSource | TensorSource | NumberSource | RandomSource
+
+
+def array_of(source: Source, arguments: Sequence[Any], generator: Generator) -> Any:
+    """What the graph is given for the source in a call with these arguments now; its random numbers are those of the
+    generator."""
+    if isinstance(source, ArgumentSource):
+        return arguments[source.position]._array
+    if isinstance(source, TensorSource):
+        return source.tensor._storage.base_array
+    if isinstance(source, NumberSource):
+        return np.array(source.get(), np.float64)
+    return np.array(generator.philox_state(0), np.uint64).view(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

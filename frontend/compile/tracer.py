@@ -45,7 +45,7 @@ from ..tensor import Storage, Tensor, view_of, without_array
 from ..views import ViewStep
 from .locations import user_location
 from .sizes import ORACLE, SizeQuestion, comparison
-from .sources import ArgumentSource, Guard, NumberSource, RandomSource, Source, TensorSource
+from .sources import ArgumentSource, Guard, NumberSource, RandomSource, Source, TensorSource, array_of
 
 # What makes up a tensor's memory: what an assignment to `.data` replaces.
 _MEMORY = ("_array", "_value", "_known_type", "_storage", "_views", "_base")
@@ -253,16 +253,8 @@ class Tracer:
         return self._known[value]
 
     def _input_array(self, source: Source) -> np.ndarray[Any, Any]:
-        array: Any
-        if isinstance(source, ArgumentSource):
-            array = self.arguments[source.position]._array
-        elif isinstance(source, TensorSource):
-            array = source.tensor._storage.base_array
-        elif isinstance(source, NumberSource):
-            array = np.array(source.get(), np.float64)
-        else:
-            source_of = default_generator if self.gpu is None else device_generator(self.gpu.index)
-            array = np.array(source_of.philox_state(0), np.uint64).view(np.int64)
+        generator = default_generator if self.gpu is None else device_generator(self.gpu.index)
+        array = array_of(source, self.arguments, generator)
         assert array is not None
         return array.to_host() if type(array) is DeviceArray else array
 
