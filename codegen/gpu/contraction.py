@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
+from ...ir.dtypes import DType
 from ..loops.nodes import (
     Apply,
     Buffer,
@@ -190,7 +191,6 @@ class _Form:
         self, batch: Mapping[str, DimLike], row: DimLike, column: DimLike, start: DimLike
     ) -> tuple[Stmt, ...]:
         names, tile = self.names, self.tile
-        left, right = tile.slices(names, self.left.dtype, self.right.dtype, self.problem.accumulator)
         self.acc = tile.sums(names, self.problem.accumulator)
         clear = threads(names, tile.threads, lambda t: tile.clear(names, t, self.acc))
         if self.depth == 0:
@@ -198,26 +198,32 @@ class _Form:
         limit = dims.minimum(self.depth, start + self.part) if self.parts > 1 else self.depth
         space = self.space
         copies = (
-            _Copy(self, left, self.left, batch, space.rows, row, tile.rows, self.row_count, limit),
-            _Copy(
-                self, right, self.right, batch, space.columns, column, tile.columns, self.column_count, limit
-            ),
+            _Copy(self, self.left, batch, space.rows, row, tile.rows, self.row_count, limit),
+            _Copy(self, self.right, batch, space.columns, column, tile.columns, self.column_count, limit),
         )
 
         if isinstance(tile, MmaTile) and all(copy.is_direct for copy in copies):
             return (*clear, *self._staged(tile, copies, start))
+        turned = [copy.turned for copy in copies]
+        left, right = tile.slices(names, self.left.dtype, self.right.dtype, self.problem.accumulator, turned)
+        for copy, target in zip(copies, (left, right), strict=True):
+            copy.hold(target.dtype)
 
         def fetch(at: DimLike) -> tuple[Stmt, ...]:
             return threads(names, tile.threads, lambda t: [s for copy in copies for s in copy.fetch(t, at)])
 
         def step(k: DimLike) -> tuple[Stmt, ...]:
-            put = threads(names, tile.threads, lambda t: [s for copy in copies for s in copy.put(t)])
+            put = threads(
+                names,
+                tile.threads,
+                lambda t: [*copies[0].put(t, left), *copies[1].put(t, right)],
+            )
             following: tuple[Stmt, ...] = ()
             if most(slices) > 1:
                 after = names("k")
                 fetched = fetch(start + loop_index(after, slices) * tile.depth)
                 following = (If(below(k + 1, slices), (Let(after, Index(k + 1)), *fetched)),)
-            return (*put, *following, *tile.multiply(names, left, right, self.acc))
+            return (*put, *following, *tile.multiply(names, left, right, self.acc, turned))
 
         slices = ceil_div(self.part, tile.depth)
         var = names("k")
@@ -228,7 +234,10 @@ class _Form:
         names, count = self.names, tile.threads
         room = getattr(self.ctx.target, "shared_bytes", 0) // tile.slice_bytes(self.left.dtype)
         stages = min(MAX_STAGES, room)
-        left, right = tile.slices(names, self.left.dtype, self.right.dtype, self.problem.accumulator, stages)
+        turned = [copy.turned for copy in copies]
+        left, right = tile.slices(
+            names, self.left.dtype, self.right.dtype, self.problem.accumulator, turned, stages
+        )
         targets = list(zip(copies, (left, right), strict=True))
         slices = ceil_div(self.part, tile.depth)
         commit = threads(names, count, lambda t: [CopyCommit()])
@@ -255,7 +264,7 @@ class _Form:
             *threads(names, count, lambda t: [CopyWait(stages - 2)]),
             *following,
             *commit,
-            *tile.multiply(names, left, right, self.acc, (dims.mod(k, stages),)),
+            *tile.multiply(names, left, right, self.acc, turned, (dims.mod(k, stages),)),
         )
         return (*first, For(var, slices, step))
 
@@ -301,7 +310,6 @@ class _Copy:
     def __init__(
         self,
         form: _Form,
-        slice_: Buffer,
         value: Expr,
         batch: Mapping[str, DimLike],
         axes: list[Axis],
@@ -313,14 +321,22 @@ class _Copy:
         """`count` of the rows (or columns) along `axes`, from `first` on, of which there are `total`; the sum ends at
         `limit`."""
         self.names, self.tile, self.sums = form.names, form.tile, form.space.sums
-        self.slice, self.value, self.batch, self.axes = slice_, value, batch, axes
+        self.value, self.batch, self.axes = value, batch, axes
         self.first, self.count, self.total, self.limit = first, count, total, limit
         self.along = _side_by_side(value, axes, self.sums)
         self.elements = self.tile.depth * count
         self.width = self._width()
         self.each = -(-self.elements // (self.tile.threads * self.width))
-        threads_, names = self.tile.threads, self.names
-        self.held = Buffer(names("next"), slice_.dtype, (threads_, self.each, self.width), "thread")
+        self.turned = self.tile.turned(self.along)
+
+    def hold(self, dtype: DType) -> None:
+        """Registers for the thread's elements of a slice, of the dtype that they are multiplied in."""
+        shape = (self.tile.threads, self.each, self.width)
+        self.held = Buffer(self.names("next"), dtype, shape, "thread")
+
+    def _place(self, across: DimLike, depth: DimLike) -> tuple[DimLike, DimLike]:
+        """Where an element lies in the slice."""
+        return (depth, across) if self.turned else (across, depth)
 
     def _width(self) -> int:
         """Neighbours that a thread reads at once."""
@@ -370,10 +386,10 @@ class _Copy:
                 moved = self.axes if self.along else self.sums
                 if width > 1:
                     bindings[moved[-1].var] = bindings[moved[-1].var] * width + v
-                read = SCALAR.cast(instantiate(self.value, bindings), self.slice.dtype)
+                read = SCALAR.cast(instantiate(self.value, bindings), self.held.dtype)
                 for test in (inside(row, self.total), inside(place, self.limit)):
                     if test is not None:
-                        read = SCALAR.select(test, read, identity("add", self.slice.dtype))
+                        read = SCALAR.select(test, read, identity("add", self.held.dtype))
                 return [Store(self.held, (t, u, v), read)]
 
             body = (*outer.lets, *inner.lets, *unrolled(names, width, element))
@@ -386,7 +402,6 @@ class _Copy:
         """Whether 16 bytes of the operand can go to their places in shared memory as they are."""
         return (
             isinstance(self.value, Load)
-            and not self.along
             and self.width * self.value.dtype.itemsize == 16
             and self.elements == self.each * self.width * self.tile.threads
         )
@@ -398,17 +413,18 @@ class _Copy:
         def group(u: DimLike) -> tuple[Stmt, ...]:
             across, depth, _ = self._places(t, u)
             row, place = self.first + across, at + depth
-            outer = self._unravel(row, self.axes, False)
-            inner = self._unravel(place, self.sums, True)
+            outer = self._unravel(row, self.axes, self.along)
+            inner = self._unravel(place, self.sums, not self.along)
             bindings = {**self.batch, **outer.index, **inner.index}
-            bindings[self.sums[-1].var] = bindings[self.sums[-1].var] * self.width
+            moved = self.axes if self.along else self.sums
+            bindings[moved[-1].var] = bindings[moved[-1].var] * self.width
             source = instantiate(self.value, bindings)
             assert isinstance(source, Load)
             test: Expr | None = None
             for one in (inside(row, self.total), inside(place, self.limit)):
                 if one is not None:
                     test = one if test is None else SCALAR.and_(test, one)
-            to = Load(target, (stage, *self.tile.place(across, depth)))
+            to = Load(target, (stage, *self._place(across, depth)))
             return (*outer.lets, *inner.lets, CopyAsync(to, source, self.width, test))
 
         return unrolled(names, self.each, group)
@@ -420,7 +436,7 @@ class _Copy:
         narrow = [*axes[:-1], Axis(last.var, dims.floordiv(last.extent, self.width))]
         return Unravel(self.names, dims.exact_div(position, self.width), narrow)
 
-    def put(self, t: DimLike) -> tuple[Stmt, ...]:
+    def put(self, t: DimLike, target: Buffer) -> tuple[Stmt, ...]:
         """What `fetch` read, into shared memory."""
 
         def group(u: DimLike) -> tuple[Stmt, ...]:
@@ -428,7 +444,7 @@ class _Copy:
 
             def element(v: DimLike) -> list[Stmt]:
                 where = (across + v, depth) if self.along else (across, depth + v)
-                return [Store(self.slice, self.tile.place(*where), Load(self.held, (t, u, v)))]
+                return [Store(target, self._place(*where), Load(self.held, (t, u, v)))]
 
             return guarded(
                 inside(number, self.elements // self.width), unrolled(self.names, self.width, element)

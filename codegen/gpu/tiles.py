@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..loops.nodes import WARP, Buffer, Load, MultiplyTile, Stmt, Store
+from ..loops.nodes import WARP, Buffer, Load, LoadFragment, MultiplyTile, Stmt, Store
 from ..lower.contraction_tile import multiply_add
 from ..lower.names import Names
 from ..lower.rows import identity
@@ -49,16 +49,18 @@ class FmaTile:
     def __str__(self) -> str:
         return f"tile {self.rows}x{self.columns}, slices of {self.depth}, {self.high}x{self.wide} a thread"
 
-    def slices(self, names: Names, left: DType, right: DType, total: DType) -> tuple[Buffer, Buffer]:
+    def slices(
+        self, names: Names, left: DType, right: DType, total: DType, turned: Sequence[bool]
+    ) -> tuple[Buffer, Buffer]:
         """Shared memory for a slice of each operand, as they are multiplied."""
         return (
             Buffer(names("left"), total, (self.depth, self.rows + 4), "shared"),
             Buffer(names("right"), total, (self.depth, self.columns + 4), "shared"),
         )
 
-    def place(self, across: DimLike, depth: DimLike) -> tuple[DimLike, DimLike]:
-        """Where an element lies in a slice."""
-        return depth, across
+    def turned(self, along: bool) -> bool:
+        """Whether a slice lies in memory with the sum along its rows; `along`: that is how the operand lies."""
+        return True
 
     def sums(self, names: Names, total: DType) -> Buffer:
         return Buffer(names("acc"), total, (self.threads, self.high, self.wide), "thread")
@@ -83,7 +85,9 @@ class FmaTile:
     def column(self, t: DimLike, j: DimLike) -> DimLike:
         return self._line(dims.mod(t, self.across), self.across, self.wide, j)
 
-    def multiply(self, names: Names, left: Buffer, right: Buffer, sums: Buffer) -> tuple[Stmt, ...]:
+    def multiply(
+        self, names: Names, left: Buffer, right: Buffer, sums: Buffer, turned: Sequence[bool]
+    ) -> tuple[Stmt, ...]:
         """Thread loops that add a slice's products to the sums."""
         return threads(names, self.threads, lambda t: self._add(names, t, left, right, sums))
 
@@ -151,20 +155,31 @@ class MmaTile:
         return f"tile {self.rows}x{self.columns} on tensor cores, slices of {self.depth}, {warps}"
 
     def slices(
-        self, names: Names, left: DType, right: DType, total: DType, stages: int = 0
+        self,
+        names: Names,
+        left: DType,
+        right: DType,
+        total: DType,
+        turned: Sequence[bool],
+        stages: int = 0,
     ) -> tuple[Buffer, Buffer]:
         """With stages, that many slices of each, one after the other."""
         lead = (stages,) if stages else ()
+
+        def shape(across: int, is_turned: bool) -> tuple[int, ...]:
+            return (*lead, self.depth, across + 8) if is_turned else (*lead, across, self.depth + 8)
+
         return (
-            Buffer(names("left"), left, (*lead, self.rows, self.depth + 8), "shared"),
-            Buffer(names("right"), right, (*lead, self.columns, self.depth + 8), "shared"),
+            Buffer(names("left"), left, shape(self.rows, turned[0]), "shared"),
+            Buffer(names("right"), right, shape(self.columns, turned[1]), "shared"),
         )
 
     def slice_bytes(self, dtype: DType) -> int:
+        """The most that a slice of each takes."""
         return (self.rows + self.columns) * (self.depth + 8) * dtype.itemsize
 
-    def place(self, across: DimLike, depth: DimLike) -> tuple[DimLike, DimLike]:
-        return across, depth
+    def turned(self, along: bool) -> bool:
+        return along
 
     def sums(self, names: Names, total: DType) -> Buffer:
         return Buffer(names("acc"), dtypes.f32, (self.threads, self.high, self.wide, 4), "thread")
@@ -185,53 +200,38 @@ class MmaTile:
         return dims.mod(t, WARP), down * rows, across * columns
 
     def multiply(
-        self, names: Names, left: Buffer, right: Buffer, sums: Buffer, stage: tuple[DimLike, ...] = ()
+        self,
+        names: Names,
+        left: Buffer,
+        right: Buffer,
+        sums: Buffer,
+        turned: Sequence[bool],
+        stage: tuple[DimLike, ...] = (),
     ) -> tuple[Stmt, ...]:
         """Fragments are read in one thread loop and multiplied in the next: a product reads those of the whole warp."""
         a = Buffer(names("a"), left.dtype, (self.threads, self.high, 8), "thread")
         b = Buffer(names("b"), right.dtype, (self.threads, self.wide, 4), "thread")
 
+        def fragments(t: DimLike, k: DimLike) -> tuple[Stmt, ...]:
+            _, row, column = self._warp(t)
+
+            def read(own: Buffer, source: Buffer, start: DimLike, rows: int, side: int) -> list[Stmt]:
+                def one(i: DimLike) -> list[Stmt]:
+                    place = (start + i * rows, k * MMA_DEPTH)
+                    at = (*stage, *(place[::-1] if turned[side] else place))
+                    return [LoadFragment(Load(own, (t, i, 0)), Load(source, at), rows, turned[side])]
+
+                return list(unrolled(names, self.high if side == 0 else self.wide, one))
+
+            return (*read(a, left, row, MMA_ROWS, 0), *read(b, right, column, MMA_COLUMNS, 1))
+
         def step(k: DimLike) -> tuple[Stmt, ...]:
             return (
-                *threads(
-                    names, self.threads, lambda t: self._fragments(names, t, left, right, a, b, k, stage)
-                ),
+                *threads(names, self.threads, lambda t: fragments(t, k)),
                 *threads(names, self.threads, lambda t: self._products(names, t, a, b, sums)),
             )
 
         return unrolled(names, self.depth // MMA_DEPTH, step)
-
-    def _fragments(
-        self,
-        names: Names,
-        t: DimLike,
-        left: Buffer,
-        right: Buffer,
-        a: Buffer,
-        b: Buffer,
-        k: DimLike,
-        stage: tuple[DimLike, ...],
-    ) -> tuple[Stmt, ...]:
-        """The fragments of one step of 16 along the sum."""
-        lane, row, column = self._warp(t)
-        group, member = dims.floordiv(lane, 4), dims.mod(lane, 4)
-        start = k * MMA_DEPTH + member * 2
-
-        def a_element(i: DimLike, part: int, half: int, pair: int) -> Stmt:
-            where = (*stage, row + i * MMA_ROWS + group + 8 * half, start + 8 * part + pair)
-            return Store(a, (t, i, 4 * part + 2 * half + pair), Load(left, where))
-
-        def b_element(j: DimLike, part: int, pair: int) -> Stmt:
-            where = (*stage, column + j * MMA_COLUMNS + group, start + 8 * part + pair)
-            return Store(b, (t, j, 2 * part + pair), Load(right, where))
-
-        pairs = [(part, half, pair) for part in range(2) for half in range(2) for pair in range(2)]
-        return (
-            *unrolled(names, self.high, lambda i: [a_element(i, *p) for p in pairs]),
-            *unrolled(
-                names, self.wide, lambda j: [b_element(j, part, pair) for part in (0, 1) for pair in (0, 1)]
-            ),
-        )
 
     def _products(self, names: Names, t: DimLike, a: Buffer, b: Buffer, sums: Buffer) -> tuple[Stmt, ...]:
         def product(i: DimLike, j: DimLike) -> list[Stmt]:

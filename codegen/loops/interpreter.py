@@ -33,6 +33,7 @@ from .nodes import (
     Launch,
     Let,
     Load,
+    LoadFragment,
     MultiplyTile,
     Part,
     Program,
@@ -222,6 +223,8 @@ class _Interpreter:
                 return check
             case MultiplyTile():
                 return self.multiply(stmt)
+            case LoadFragment():
+                return self.load_fragment(stmt)
             case CopyAsync():
                 return self.copy(stmt)
             case CopyCommit() | CopyWait():
@@ -286,6 +289,25 @@ class _Interpreter:
                 product = left[row].astype(np.float64) @ right[line].astype(np.float64)
                 where = (*at[:-1], c)
                 total[where] = np.float64(total[where]) + product
+
+        return run
+
+    def load_fragment(self, stmt: LoadFragment) -> Callable[[Frame], None]:
+        own = stmt.fragment.index[0]
+        lane = dims.mod(own, WARP)
+        group, member = dims.floordiv(lane, 4), dims.mod(lane, 4)
+        *lead, row, column = stmt.source.index
+        steps = []
+        for e in range(stmt.rows // 2):
+            part, half = (e // 4, e // 2 % 2) if stmt.rows == 16 else (e // 2, 0)
+            i, k = group + 8 * half, member * 2 + 8 * part + e % 2
+            place = (row + k, column + i) if stmt.turned else (row + i, column + k)
+            source = Load(stmt.source.buffer, (*lead, *place))
+            steps.append(self.store(Store(stmt.fragment.buffer, (*stmt.fragment.index[:-1], e), source)))
+
+        def run(frame: Frame) -> None:
+            for step in steps:
+                step(frame)
 
         return run
 

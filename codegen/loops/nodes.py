@@ -223,6 +223,18 @@ class MultiplyTile:
 
 
 @dataclass(frozen=True)
+class LoadFragment:
+    """The own thread's elements of an operand of `MultiplyTile` out of shared memory. `source` is the first element of
+    the matrix: `rows` (16 for a left operand, 8 for a right one) by 16 along the sum, which run along the last index;
+    along the one before if the matrix is `turned`. A warp reads it together, so all threads take part."""
+
+    fragment: Load
+    source: Load
+    rows: int
+    turned: bool = False
+
+
+@dataclass(frozen=True)
 class CopyAsync:
     """Copies `count` neighbouring elements, 16 bytes, from global memory at `source` to shared memory at `target`; zeros
     where `condition` does not hold. A GPU does it on its own: the elements are there for the thread behind the
@@ -246,7 +258,7 @@ class CopyWait:
     pending: int
 
 
-Stmt = For | Let | Store | If | Check | MultiplyTile | CopyAsync | CopyCommit | CopyWait
+Stmt = For | Let | Store | If | Check | MultiplyTile | LoadFragment | CopyAsync | CopyCommit | CopyWait
 
 
 @dataclass(frozen=True, eq=False)

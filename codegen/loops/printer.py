@@ -34,6 +34,7 @@ from .nodes import (
     Launch,
     Let,
     Load,
+    LoadFragment,
     MultiplyTile,
     Part,
     Program,
@@ -171,6 +172,10 @@ def _stmt(stmt: Stmt, indent: str, lines: list[str]) -> None:
         case MultiplyTile():
             total, left, right = (print_expr(x) for x in (stmt.total, stmt.left, stmt.right))
             lines.append(f"{indent}{total} += {left} @ {right}")
+        case LoadFragment():
+            turned = ", turned" if stmt.turned else ""
+            places = f"{print_expr(stmt.fragment)} = {print_expr(stmt.source)}"
+            lines.append(f"{indent}fragment {places}, {stmt.rows} rows{turned}")
         case CopyAsync():
             test = "" if stmt.condition is None else f" if {_shared(stmt.condition, indent, lines)}"
             places = f"{print_expr(stmt.target)} = {print_expr(stmt.source)}"

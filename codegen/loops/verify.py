@@ -29,6 +29,7 @@ from .nodes import (
     Launch,
     Let,
     Load,
+    LoadFragment,
     MultiplyTile,
     Part,
     Program,
@@ -272,6 +273,8 @@ class _Verifier:
                     raise self.fail(f"check code {stmt.code}: codes are positive, 0 means success")
             case MultiplyTile():
                 self.multiply(stmt, scope)
+            case LoadFragment():
+                self.load_fragment(stmt, scope)
             case CopyAsync():
                 self.copy(stmt, scope)
             case CopyCommit() | CopyWait():
@@ -293,6 +296,23 @@ class _Verifier:
             raise self.fail("a product by a warp where not all its threads need be")
         if {stmt.left.buffer, stmt.right.buffer} & scope.stored:
             raise self.fail("a product of fragments that the same thread loop stores to")
+
+    def load_fragment(self, stmt: LoadFragment, scope: _Scope) -> None:
+        for load in (stmt.fragment, stmt.source):
+            self.access(load.buffer, load.index, scope)
+        fragment, source = stmt.fragment, stmt.source
+        if fragment.buffer.space != "thread" or stmt.rows not in (8, 16) or fragment.index[-1] != 0:
+            raise self.fail(f"{fragment.buffer} is no fragment of {stmt.rows} rows in registers")
+        if fragment.buffer.shape[-1] * 2 != stmt.rows:
+            raise self.fail(
+                f"a thread has {stmt.rows // 2} elements of {stmt.rows} rows, not {fragment.buffer}"
+            )
+        if source.buffer.space != "shared" or len(source.index) < 2 or source.dtype is not fragment.dtype:
+            raise self.fail(
+                f"a fragment of {fragment.buffer} is read from shared memory, not {source.buffer}"
+            )
+        if scope.diverged or self.kernel.threads % WARP:
+            raise self.fail("a fragment is read by a warp where not all its threads need be")
 
     def copy(self, stmt: CopyAsync, scope: _Scope) -> None:
         if scope.thread is None:
@@ -524,4 +544,5 @@ class _Verifier:
 
 
 def _stored(body: Sequence[Stmt]) -> frozenset[Buffer]:
-    return frozenset(s.buffer for s in statements(body) if isinstance(s, Store))
+    stores = {s.buffer for s in statements(body) if isinstance(s, Store)}
+    return frozenset(stores | {s.fragment.buffer for s in statements(body) if isinstance(s, LoadFragment)})

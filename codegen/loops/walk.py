@@ -16,6 +16,7 @@ from .nodes import (
     LaneReduce,
     Let,
     Load,
+    LoadFragment,
     MultiplyTile,
     Shuffle,
     Stmt,
@@ -54,6 +55,8 @@ def statement_expressions(stmt: Stmt) -> tuple[Expr, ...]:
             return (stmt.condition,)
         case MultiplyTile():
             return stmt.total, stmt.left, stmt.right
+        case LoadFragment():
+            return (stmt.source,)
         case CopyAsync():
             return (stmt.source,) if stmt.condition is None else (stmt.source, stmt.condition)
     return ()

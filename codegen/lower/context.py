@@ -36,6 +36,7 @@ from ..loops.nodes import (
     Launch,
     Let,
     Load,
+    LoadFragment,
     MultiplyTile,
     Repeat,
     Shuffle,
@@ -249,6 +250,9 @@ class Usage:
                 case MultiplyTile():
                     for load in (stmt.total, stmt.left, stmt.right):
                         self._expr(load)
+                case LoadFragment():
+                    self._expr(stmt.fragment)
+                    self._expr(stmt.source)
                 case CopyAsync():
                     self._expr(stmt.target)
                     for expr in statement_expressions(stmt):
@@ -303,7 +307,7 @@ class _Rename:
                 source = Load(self.renamed.get(stmt.source.buffer, stmt.source.buffer), stmt.source.index)
                 condition = None if stmt.condition is None else self.expr(stmt.condition)
                 return replace(stmt, source=source, condition=condition)
-            case MultiplyTile() | CopyCommit() | CopyWait():  # registers are never renamed
+            case MultiplyTile() | LoadFragment() | CopyCommit() | CopyWait():  # locals are never renamed
                 return stmt
 
     def expr(self, expr: Expr) -> Expr:

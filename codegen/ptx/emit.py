@@ -11,13 +11,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...ir import dtypes
+from ...ir import dims, dtypes
 from ..llvm.alias import MAX_ALIAS_CLASSES
 from ..llvm.emit import EmitOptions, KernelEmitter
 from ..llvm.expressions import ExpressionEmitter
 from ..llvm.text import Value, memory_type
 from ..loops.barriers import barriers
-from ..loops.nodes import Check, CopyAsync, CopyCommit, CopyWait, For, Kernel, Load, MultiplyTile, Stmt
+from ..loops.nodes import (
+    Check,
+    CopyAsync,
+    CopyCommit,
+    CopyWait,
+    For,
+    Kernel,
+    Load,
+    LoadFragment,
+    MultiplyTile,
+    Stmt,
+)
 from ..loops.walk import statements
 from ..target import GpuTarget
 
@@ -200,6 +211,8 @@ class _PtxEmitter(KernelEmitter):
         match stmt:
             case MultiplyTile():
                 self._multiply(stmt)
+            case LoadFragment():
+                self._load_fragment(stmt)
             case CopyAsync():
                 self._copy(stmt)
             case CopyCommit():
@@ -212,6 +225,38 @@ class _PtxEmitter(KernelEmitter):
     def _call(self, name: str, argument: str = "") -> None:
         self.w.declare(name, f"declare void {name}({argument.split()[0] if argument else ''})")
         self.w.line(f"call void {name}({argument})")
+
+    def _load_fragment(self, stmt: LoadFragment) -> None:
+        """ldmatrix: each lane gives the address of a row of 8 elements, the matrices in the order of the fragment's
+        registers."""
+        w, narrow = self.w, stmt.source.dtype
+        saved = self.index.env
+        thread = dims.symbol("thread", 0, self.kernel.threads - 1)
+        self.index.env = {**saved, "thread": self.thread}
+        line, matrix = dims.mod(thread, 8), dims.floordiv(dims.mod(thread, 32), 8)
+        if stmt.rows == 16:
+            row, depth = dims.mod(matrix, 2) * 8, dims.floordiv(matrix, 2) * 8
+        else:
+            row, depth = 0, dims.mod(matrix, 2) * 8
+        *lead, first, second = stmt.source.index
+        place = (first + depth + line, second + row) if stmt.turned else (first + row + line, second + depth)
+        pointer = self._address(Load(stmt.source.buffer, (*lead, *place)))
+        self.index.env = saved
+        cast = f"addrspacecast ptr {pointer.text} to ptr addrspace(3)"
+        shared = w.pure(cast, pointer.level, dtypes.i64, cheap=True)
+        count = stmt.rows // 4
+        made, words = w.fresh("%matrix"), "{ " + ", ".join(["i32"] * count) + " }"
+        turned = ".trans" if stmt.turned else ""
+        name = f"@llvm.nvvm.ldmatrix.sync.aligned.m8n8.x{count}{turned}.b16.p3"
+        w.declare(name, f"declare {words} {name}(ptr addrspace(3))")
+        w.line(f"{made} = call {words} {name}(ptr addrspace(3) {shared.text})")
+        pair = "<2 x half>" if narrow is dtypes.f16 else "<2 x i16>"
+        for i in range(count):
+            word, both = w.effect(f"extractvalue {words} {made}, {i}", dtypes.u32), w.fresh("%pair")
+            w.line(f"{both} = bitcast {word} to {pair}")
+            for e in range(2):
+                element = w.effect(f"extractelement {pair} {both}, i64 {e}", narrow)
+                self.memory.store(stmt.fragment.buffer, (*stmt.fragment.index[:-1], 2 * i + e), element)
 
     def _copy(self, stmt: CopyAsync) -> None:
         """cp.async of 16 bytes, of which none are read where the condition does not hold."""
