@@ -4,8 +4,8 @@
     python examples/read_text.py picture.png
 
 The nets are PaddleOCR's (v4, English and Chinese) as RapidOCR packs them: one marks text, one reads a line from left to
-right. Lines must be upright. One compile reads lines of every length; each size of picture has one of its own, kept in the
-disk cache.
+right. Lines must be upright. One compile reads lines of every length; each size of picture has one of its own, kept
+in the disk cache.
 """
 
 import sys
