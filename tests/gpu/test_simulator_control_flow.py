@@ -237,8 +237,8 @@ def test_generic_addresses_reach_every_space() -> None:
 def test_constants_and_variables_of_the_module() -> None:
     variables = """
 .const .align 4 .f32 table[4] = {1.5, 0f40000000, -3.0, 4.0};
-.global .align 8 .b64 pointer = counter;
 .global .align 4 .b32 counter = 7;
+.global .align 8 .b64 pointer = counter;
 """
     body = """
 	and.b32 %r1, %r0, 3;
