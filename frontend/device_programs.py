@@ -139,14 +139,14 @@ def view(op: Op, array: DeviceArray, attrs: Mapping[str, Any]) -> DeviceArray | 
         array.memory,
         seen.sizes,
         dtype.numpy,
-        tuple(int(s) * width for s in strides),  # type: ignore[arg-type]
-        array.offset + int(first) * width,  # type: ignore[arg-type]
+        tuple(int(s) * width for s in strides),
+        array.offset + int(first) * width,
     )
 
 
 def _reshaped(shape: Sequence[int], steps: Sequence[int], new: Sequence[int]) -> tuple[int, ...] | None:
     found = view_strides(shape, tuple(steps), new)
-    return None if found is None else tuple(int(s) for s in found)  # type: ignore[arg-type]
+    return None if found is None else tuple(int(s) for s in found)
 
 
 def write(target: DeviceArray, base: DeviceArray, views: Views, new: DeviceArray) -> None:

@@ -192,7 +192,7 @@ class Places:
     def __init__(self, input: Tensor, advanced: Advanced):
         dims = sorted(advanced)
         shape = tuple(input.shape)
-        parts = [transferred(advanced[d], gpu_under(input)) for d in dims]
+        parts = [_beside(advanced[d], input) for d in dims]
         try:
             self.index_shape = tuple(broadcast_shapes(*(tuple(p.shape) for p in parts)))
         except RuntimeError:
@@ -221,6 +221,18 @@ class Places:
         apart = flat if tuple(flat.shape) == self.arranged else reshape(flat, self.arranged)
         back = tuple(sorted(range(len(self.order)), key=self.order.__getitem__))
         return apart if back == tuple(range(len(back))) else permute(apart, back)
+
+
+def _beside(index: Tensor, input: Tensor) -> Tensor:
+    """The index where the indexed tensor is, to which one on the CPU is taken."""
+    gpu = gpu_under(input)
+    if gpu is not None:
+        return transferred(index, gpu)
+    if is_on_device(index) and input._array is not None:
+        raise RuntimeError(
+            "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
+        )
+    return index
 
 
 def wrapped_index(index: Tensor, dim: int, size: DimLike) -> Tensor:

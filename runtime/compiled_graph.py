@@ -20,7 +20,7 @@ import numpy as np
 from ..codegen.llvm import EmitOptions, assembly, compile_modules, emit_program
 from ..codegen.loops.nodes import Program
 from ..codegen.lower import LowerOptions, lower_graph
-from ..codegen.target import Target
+from ..codegen.target import GpuTarget, Target
 from ..ir import dims
 from ..ir.graph import Graph
 from ..ir.printer import to_text
@@ -207,7 +207,7 @@ def compile_graph(
     return found
 
 
-def cache_key(graph: Graph, target: Target, options: CompileOptions) -> str:
+def cache_key(graph: Graph, target: Target | GpuTarget, options: CompileOptions) -> str:
     """What decides the machine code, hashed."""
     import llvmlite
 

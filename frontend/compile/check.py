@@ -92,7 +92,12 @@ def check_call(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> CheckReport:
-    """Compare all ways of computing this call of `fn`, of which `trace` is the trace."""
+    """Compare all ways of computing this call of `fn`, of which `trace` is the trace. NotImplementedError for one on a
+    device."""
+    if trace.gpu is not None:
+        raise NotImplementedError(
+            f"{name}: check() tries native code group by group; call it with tensors on the CPU (these are on {trace.gpu})"
+        )
     leaves, _ = pytree.flatten((args, dict(kwargs)))
     inputs = [_copy(array_of(source, leaves, default_generator)) for source in trace.sources]
     eager: list[EagerDifference] = []

@@ -19,7 +19,7 @@ from ..passes.autodiff import Autodiff
 from ..passes.dce import DeadCodeElimination
 from ..passes.partition import partition
 from ..passes.reroll import Reroll
-from ..runtime.compiled_graph import CompiledGraph, CompileOptions
+from ..runtime.compiled_graph import CompileOptions
 from ..state import local
 from ..tape import FREED, Edge, Node, gradient_edge
 from ..tensor import Storage, Tensor, wrap
@@ -135,7 +135,7 @@ class DifferentiableSpecialization(Specialization):
         )
         super().__init__(trace, compile_for(trace.gpu, unaliased(self.partition.forward, trace), options), leaves)
 
-    def graphs(self) -> list[CompiledGraph]:
+    def graphs(self) -> list[Any]:
         return [self.compiled, self.backward]
 
     def _result_slots(self) -> Sequence[int]:

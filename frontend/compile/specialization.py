@@ -18,7 +18,6 @@ from ..generator import default_generator, device_generator
 from ..ir.interpreter import symbol_of
 from ..nn.modules.structure import structure_changes
 from ..placement import gpu_under
-from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.threads import get_num_threads
 from ..state import local
 from ..tensor import Storage, Tensor, data_changes, grad_accesses, new_storages_float, wrap
@@ -45,8 +44,9 @@ MISS = _Miss()
 class Specialization:
     """A trace and its compiled graph. `run` executes one call on flattened argument leaves."""
 
-    def __init__(self, trace: Trace, compiled: CompiledGraph, leaves: Sequence[Any]):
-        """`leaves`: the flattened arguments of the call that was traced."""
+    def __init__(self, trace: Trace, compiled: Any, leaves: Sequence[Any]):
+        """`compiled`: a CompiledGraph or a GpuGraph, by the trace's device; `leaves`: the flattened arguments of the call
+        that was traced."""
         self.trace = trace
         self.gpu = trace.gpu
         self.generator = default_generator if trace.gpu is None else device_generator(trace.gpu.index)
@@ -202,7 +202,7 @@ class Specialization:
         written = set(self.trace.writes.values())
         return tuple(t._storage for slot, t in self.tensor_sources if slot in written)
 
-    def graphs(self) -> list[CompiledGraph]:
+    def graphs(self) -> list[Any]:
         """The compiled graphs behind this specialization, forward first."""
         return [self.compiled]
 

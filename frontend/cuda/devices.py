@@ -85,9 +85,8 @@ class device:
         self.prev_idx = torch_device.current_index()
         set_device(self.idx)
 
-    def __exit__(self, type: Any, value: Any, traceback: Any) -> bool:
+    def __exit__(self, type: Any, value: Any, traceback: Any) -> None:
         set_device(self.prev_idx)
-        return False
 
 
 class device_of(device):

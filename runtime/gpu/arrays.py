@@ -243,8 +243,8 @@ def pinned_copy(gpu: Gpu, array: Array) -> Array:
     """A copy in page-locked host memory, which the device reads by itself; in ordinary memory where it has no such."""
     if not gpu.streamed:
         return array.copy()
-    memory = PinnedMemory(gpu, array.nbytes)
-    made = np.frombuffer(memory.buffer, array.dtype, array.size).reshape(array.shape)
+    memory: Any = PinnedMemory(gpu, array.nbytes).buffer
+    made: Array = np.ndarray(array.shape, array.dtype, memory)
     np.copyto(made, array)
     return made
 

@@ -211,6 +211,10 @@ class GpuGraph(StagedGraph):
         self.timings.measure("emit", start)
         return found
 
+    def arena_bytes(self, bindings: Mapping[str, int]) -> int:
+        """The arena's size for these values of the dims."""
+        return dims.evaluate(self.plan.arena_bytes, bindings)
+
     def llvm_text(self) -> str:
         """RuntimeError: what is kept of a program for a GPU is its PTX."""
         raise RuntimeError(f"{self.traced.name} was compiled for {self.gpu}; assembly() shows its PTX")
