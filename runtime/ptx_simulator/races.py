@@ -62,22 +62,25 @@ def note_read(
                 _check_written(f, item, shadow, cells, addresses)
             if not checks or relaxed:
                 continue
+            if constant:
+                shadow.readers[cells] = MANY_BLOCKS_TAG
             writers, racing = shadow.read(cells, tags)
+            if racing is None or writers is None:
+                continue
             racing = _not_fenced(f, racing, writers, chosen)
-            if racing is not None and racing.any():
+            if racing.any():
                 lane = int(np.flatnonzero(racing)[0])
                 who = tag_thread(int(writers[lane if writers.size > 1 else 0]))
                 raise _race(
                     f, item, space, chosen, lane, addresses, f"{who} wrote it, with no barrier between"
                 )
-            if constant:
-                shadow.readers[cells] = MANY_BLOCKS_TAG
 
 
 def note_written(f: Frame, positions: Array, nbytes: int) -> None:
     """Shared memory has been written; races are not looked for."""
     shadow = f.batch.shared_shadow
     shadow.prepare(nbytes)
+    shadow.has_writes = True
     for cells in shadow.granules(positions, nbytes):
         shadow.written[cells] = True
 
@@ -89,6 +92,7 @@ def note_write(
     write of what was there already races with nothing."""
     for shadow, places, chosen in _pieces(f, space, addresses, positions, nbytes):
         shadow.prepare(nbytes)
+        shadow.settle_reads()
         tags = f.tags() if chosen is None else f.tags()[chosen]
         matters = changed if chosen is None else changed[chosen]
         for cells in shadow.granules(places, nbytes):
@@ -100,9 +104,11 @@ def note_write(
                 (racing_writes, writers, "wrote another value"),
                 (racing_reads, readers, "read it"),
             ):
-                racing = _not_fenced(f, racing, tag_of, chosen)
-                if racing is not None and (racing & matters).any():
-                    lane = int(np.flatnonzero(racing & matters)[0])
+                if racing is None:
+                    continue
+                racing = _not_fenced(f, racing & matters, tag_of, chosen)
+                if racing.any():
+                    lane = int(np.flatnonzero(racing)[0])
                     how = f"{tag_thread(int(tag_of[lane]))} {did}, with no barrier between"
                     raise _race(f, item, space, chosen, lane, addresses, how)
 
@@ -137,10 +143,10 @@ def report_overwritten(f: Frame, item: Instruction, space: str, lane: int, addre
     )
 
 
-def _not_fenced(f: Frame, racing: Array | None, old: Array, chosen: Array | None) -> Array | None:
+def _not_fenced(f: Frame, racing: Array, old: Array, chosen: Array | None) -> Array:
     """The races without those between blocks that both executed a fence for the device, which may order them."""
     fenced = f.batch.launch.fenced
-    if racing is None or not fenced or not racing.any():
+    if not fenced or not racing.any():
         return racing
     known = np.array(sorted(fenced))
     mine = f.slots + f.batch.first
@@ -198,6 +204,8 @@ def _check_copying(f: Frame, item: Instruction, shadow: Shadow, cells: Array, ad
 
 
 def _check_written(f: Frame, item: Instruction, shadow: Shadow, cells: Array, addresses: Array) -> None:
+    if shadow.is_all_written:
+        return
     written = shadow.written.take(cells)
     if not written.all():
         lane = int(np.flatnonzero(~written)[0])

@@ -20,6 +20,7 @@ MANY = np.uint64(0xFFF)  # the thread of a tag: several of the block
 ATOMIC = np.uint64(0xFFE)  # the thread of a tag: atomic operations, which do not race with each other
 MANY_BLOCKS = np.uint64(0xFFFFFFFF)  # the block of a tag: several
 _LARGEST = 16  # bytes of a granule
+_DEFERRED = 256  # reads that wait to be worked out
 MANY_BLOCKS_TAG = (MANY_BLOCKS << BLOCK_SHIFT) | MANY
 
 
@@ -45,10 +46,14 @@ class Shadow:
         self.readers = np.zeros(count, np.uint64)
         self.written = np.zeros(count if is_shared else 0, np.bool_)  # at any time, of shared memory
         self.copying: Array | None = None  # granules that an asynchronous copy is on its way to
+        self.has_writes = False  # since `forget`
+        self.is_all_written = False  # shared memory, as far as `forget` has seen
+        self._reads: list[tuple[Array, Array]] = []  # granules and tags that are not in `readers` yet
 
     def prepare(self, size: int) -> None:
         """Have granules no larger than the access."""
         if size < self.granule:
+            self.settle_reads()
             times = self.granule // size
             self.writers = np.repeat(self.writers, times)
             self.readers = np.repeat(self.readers, times)
@@ -64,13 +69,31 @@ class Shadow:
 
     def forget(self) -> None:
         """All blocks passed a barrier: nothing before it races with anything behind it."""
-        self.writers.fill(0)
+        self._reads.clear()
         self.readers.fill(0)
+        if self.has_writes:
+            self.writers.fill(0)
+            self.has_writes = False
+            self.is_all_written = self.is_all_written or bool(self.written.all())
 
-    def read(self, cells: Array, tags: Array) -> tuple[Array, Array | None]:
-        """Note reads; the last writers, and where they race with these reads."""
+    def read(self, cells: Array, tags: Array) -> tuple[Array | None, Array | None]:
+        """Note reads; the last writers, and where they race with these reads. Who reads is worked out only when
+        somebody writes: most reads are between two barriers with nothing else."""
+        self._reads.append((cells, tags))
+        if len(self._reads) > _DEFERRED:
+            self.settle_reads()
+        if not self.has_writes:
+            return None, None
         writers = self.writers.take(cells)
-        racing = conflicts(writers, tags) if writers.any() else None
+        return writers, conflicts(writers, tags) if writers.any() else None
+
+    def settle_reads(self) -> None:
+        """Have `readers` up to date."""
+        reads, self._reads = self._reads, []
+        for cells, tags in reads:
+            self._settle(cells, tags)
+
+    def _settle(self, cells: Array, tags: Array) -> None:
         old = self.readers.take(cells)
         if cells.size < tags.size:  # one address, read by all
             blocks = tags >> BLOCK_SHIFT
@@ -79,16 +102,16 @@ class Shadow:
             if old[0] and old[0] >> BLOCK_SHIFT != mark[0] >> BLOCK_SHIFT:
                 mark = np.array([MANY_BLOCKS_TAG], np.uint64)
             self.readers[cells] = mark
-            return writers, racing
+            return
         seen = bool(old.any())
         if seen and old.min() >= MANY_BLOCKS_TAG:
-            return writers, racing
+            return
         if seen:
             differ = old ^ tags
             settled = (differ == _ZERO) | (old >= MANY_BLOCKS_TAG)
             settled |= (differ >> INTERVAL_SHIFT == _ZERO) & ((old & _THREAD) == MANY)
             if settled.all():
-                return writers, racing
+                return
             rest = np.flatnonzero(~settled)
             cells, tags, old = cells[rest], tags[rest], old[rest]
         self.readers[cells] = tags
@@ -98,7 +121,6 @@ class Shadow:
         if together.any():
             chosen = np.flatnonzero(together)
             self._read_together(cells[chosen], tags[chosen], old[chosen])
-        return writers, racing
 
     def _read_together(self, cells: Array, tags: Array, old: Array) -> None:
         """Readers of granules that other threads read in the same interval, or other blocks at any time."""
@@ -113,6 +135,8 @@ class Shadow:
 
     def write(self, cells: Array, tags: Array) -> tuple[Array | None, Array | None]:
         """Note writes; where they race with earlier writes, and where with earlier reads."""
+        self.settle_reads()
+        self.has_writes = True
         old, readers = self.writers.take(cells), self.readers.take(cells)
         racing_writes = conflicts(old, tags) if old.any() else None
         racing_reads = conflicts(readers, tags) if readers.any() else None
@@ -124,6 +148,8 @@ class Shadow:
     def atomic(self, cells: Array, tags: Array) -> Array:
         """Note atomic updates; where they race with plain uses."""
         marks = (tags & ~_THREAD) | ATOMIC
+        self.settle_reads()
+        self.has_writes = True
         old, readers = self.writers[cells], self.readers[cells]
         plain = (old & _THREAD) != ATOMIC
         racing = plain & conflicts(old, tags)
