@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH_BIN := .venv-bench/bin
 
-.PHONY: demo models test test-slow fuzz lint types bench references coverage clean
+.PHONY: demo models test test-slow test-gpu fuzz lint types bench references coverage clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,10 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow" tests
+
+# What there is for GPUs, all of it: on the simulator, or with VITRIFY_CUDA=driver on the GPU of this machine.
+test-gpu: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow" tests/gpu
 
 # Random graphs and models, longer than the tests: EXAMPLES of each kind.
 EXAMPLES ?= 500

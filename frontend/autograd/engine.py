@@ -12,11 +12,12 @@ from typing import Any
 
 from .. import dispatch
 from ..dispatch import TENSORS, op_named
+from ..placement import gpu_under, on_gpu
 from ..state import local
 from ..tape import AccumulateGrad, Edge, Node, ViewNode
 from ..tape_folded import FoldedNode
 from ..tape_ops import OpNode
-from ..tensor import Storage, Tensor
+from ..tensor import Storage, Tensor, new_storages_float
 from .anomaly_mode import check_nan, warn_of_origin
 
 _ADD, _CONVERT = map(op_named, ("add", "convert"))
@@ -169,9 +170,12 @@ class _Walk:
         capture = local.backend.capture
         if capture is not None:
             capture.differentiating(node)
-        found = (
-            node.run(TENSORS, grads, needs) if not local.detect_anomaly else self._watched(node, grads, needs)
-        )
+        if new_storages_float[0] and isinstance(node, _OUR_NODES):
+            # What a gradient rule makes on the way is made where the gradients are.
+            with on_gpu(next((gpu_under(g) for g in grads if g is not None), None)):
+                found = self._found(node, grads, needs)
+        else:
+            found = self._found(node, grads, needs)
         hooks = node._hooks
         if hooks is not None and hooks.post:
             found = _after(node, found, grads)
@@ -179,6 +183,13 @@ class _Walk:
             node.release()
         self._note_shared(node, found, given)
         return found
+
+    def _found(
+        self, node: Node, grads: Sequence[Tensor | None], needs: tuple[bool, ...]
+    ) -> Sequence[Tensor | None]:
+        if local.detect_anomaly:
+            return self._watched(node, grads, needs)
+        return node.run(TENSORS, grads, needs)
 
     def _watched(
         self, node: Node, grads: Sequence[Tensor | None], needs: tuple[bool, ...]

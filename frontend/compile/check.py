@@ -96,7 +96,8 @@ def check_call(
     device."""
     if trace.gpu is not None:
         raise NotImplementedError(
-            f"{name}: check() tries native code group by group; call it with tensors on the CPU (these are on {trace.gpu})"
+            f"{name}: check() tries native code group by group; call it with tensors on the CPU (these are on "
+            f"{trace.gpu})"
         )
     leaves, _ = pytree.flatten((args, dict(kwargs)))
     inputs = [_copy(array_of(source, leaves, default_generator)) for source in trace.sources]

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..eager import writeable
 from ..generator import default_generator, device_generator
-from ..ir.interpreter import symbol_of
+from ..ir.dims import evaluate, solved
 from ..nn.modules.structure import structure_changes
 from ..placement import gpu_under
 from ..runtime.threads import get_num_threads
@@ -45,8 +45,8 @@ class Specialization:
     """A trace and its compiled graph. `run` executes one call on flattened argument leaves."""
 
     def __init__(self, trace: Trace, compiled: Any, leaves: Sequence[Any]):
-        """`compiled`: a CompiledGraph or a GpuGraph, by the trace's device; `leaves`: the flattened arguments of the call
-        that was traced."""
+        """`compiled`: a CompiledGraph or a GpuGraph, by the trace's device; `leaves`: the flattened arguments of the
+        call that was traced."""
         self.trace = trace
         self.gpu = trace.gpu
         self.generator = default_generator if trace.gpu is None else device_generator(trace.gpu.index)
@@ -155,11 +155,14 @@ class Specialization:
             if leaf.dtype is not type_.dtype or len(leaf.shape) != type_.rank:
                 return f"argument {names[position]} was {type_}, now {have}"
             for dim, size in zip(type_.shape, leaf.shape):
-                symbol = symbol_of(dim)
-                if symbol is None:
+                found = solved(dim, size)
+                if found is None:
                     if dim != size:
                         return f"argument {names[position]} was {type_}, now {have}"
-                elif not symbol.low <= size <= symbol.high or bound.setdefault(symbol.name, size) != size:
+                    continue
+                symbol, number = found
+                fits_bounds = symbol.low <= number <= symbol.high
+                if not fits_bounds or bound.setdefault(symbol.name, number) != number or evaluate(dim, bound) != size:
                     return f"argument {names[position]} was {type_}, now {have}"
         for guard in self.trace.guards:
             if not guard.holds():
@@ -230,9 +233,9 @@ class Specialization:
         dims: dict[str, int] = {}
         for slot, position in self.argument_sources:
             for dim, size in zip(self.trace.graph.inputs[slot].type.shape, leaves[position].shape):
-                symbol = symbol_of(dim)
-                if symbol is not None:
-                    dims[symbol.name] = int(size)
+                found = solved(dim, int(size))
+                if found is not None:
+                    dims[found[0].name] = found[1]
         key = (get_num_threads(), *(dims[name] for name in sorted(dims)))
         binding = self._bindings.get(key)
         if binding is None:
