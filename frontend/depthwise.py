@@ -128,7 +128,8 @@ def _spread(x: Array, sizes: Sequence[int], start: Sequence[int], step: Sequence
     result = empty((*x.shape[:2], *sizes), x.dtype)
     result.fill(0)
     ends = [a + (n - 1) * s + 1 for a, n, s in zip(start, x.shape[2:], step)]
-    result[(..., *map(slice, start, ends, step))] = x
+    places: tuple[Any, ...] = (..., *map(slice, start, ends, step))
+    result[places] = x
     return result
 
 
@@ -190,7 +191,7 @@ def _taps_kernel(kernel: Ints, stride: Ints, dilation: Ints, bias: bool, dtype: 
 def _dots(kernel: Ints, dilation: Ints, dtype: DType) -> CompiledGraph:
     F = GraphBuilder("dots")
     channels, elements = Dim("channels", 0), Dim("elements", 1)
-    pitches = [*(Dim(f"pitch{i}", 1) for i in range(len(kernel) - 1)), 1]
+    pitches: list[DimLike] = [*(Dim(f"pitch{i}", 1) for i in range(len(kernel) - 1)), 1]
     offsets: list[DimLike] = []
     for position in every(*map(range, kernel)):
         offset: DimLike = 0

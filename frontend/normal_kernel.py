@@ -53,7 +53,7 @@ class _Scalars:
     def __init__(self, F: GraphBuilder):
         self.F = F
 
-    def number(self, value: float) -> Value:
+    def number(self, value: float | np.floating[Any]) -> Value:
         return self.F.constant(float(value), dtypes.f32)
 
     def integer(self, value: int) -> Value:

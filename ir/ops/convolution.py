@@ -311,10 +311,11 @@ def _input_grad_by_phase(
             taken.append(slice(first, None, s))
             bordered.append((-start, start + length + last - t))
             target.append(slice(phase, None, s))
+        places: tuple[Any, ...] = (..., *target)
         part = _bordered(dy, bordered)
         some = _reversed(w[(slice(None), slice(None), *taken)], groups)
-        if 0 not in dx[(..., *target)].shape:
-            dx[(..., *target)] = _conv_numpy(part, some, (1,) * rank, (0,) * rank, (1,) * rank, groups)
+        if 0 not in dx[places].shape:
+            dx[places] = _conv_numpy(part, some, (1,) * rank, (0,) * rank, (1,) * rank, groups)
     return dx
 
 
