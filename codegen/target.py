@@ -57,7 +57,8 @@ class Target:
 class GpuTarget:
     """An NVIDIA GPU to generate PTX for. `arch` is the architecture as LLVM and `ptxas` name it, `ptx` the version of
     the PTX text; a block has at most `max_threads` threads and `shared_bytes` of shared memory that need not be asked
-    for. `multiprocessors` says how many blocks it takes to fill the machine."""
+    for, `most_shared_bytes` if it asks (CUDA programming guide, "Technical Specifications"). `multiprocessors` says how
+    many blocks it takes to fill the machine."""
 
     name: str
     arch: str
@@ -65,6 +66,7 @@ class GpuTarget:
     warp: int = 32
     max_threads: int = 1024
     shared_bytes: int = 48 << 10
+    most_shared_bytes: int = 48 << 10
     multiprocessors: int = 108
     fma: bool = True
     isa: Literal["ptx"] = "ptx"
@@ -100,13 +102,13 @@ class GpuTarget:
 _GPUS = {
     t.name: t
     for t in (
-        GpuTarget("sm_70", "sm_70", multiprocessors=80),
-        GpuTarget("sm_75", "sm_75", multiprocessors=40),
-        GpuTarget("sm_80", "sm_80", multiprocessors=108),
-        GpuTarget("sm_86", "sm_86", multiprocessors=84),
-        GpuTarget("sm_89", "sm_89", multiprocessors=128),
-        GpuTarget("sm_90", "sm_90", multiprocessors=132),
-        GpuTarget("sm_90a", "sm_90a", multiprocessors=132),
+        GpuTarget("sm_70", "sm_70", most_shared_bytes=96 << 10, multiprocessors=80),
+        GpuTarget("sm_75", "sm_75", most_shared_bytes=64 << 10, multiprocessors=40),
+        GpuTarget("sm_80", "sm_80", most_shared_bytes=163 << 10, multiprocessors=108),
+        GpuTarget("sm_86", "sm_86", most_shared_bytes=99 << 10, multiprocessors=84),
+        GpuTarget("sm_89", "sm_89", most_shared_bytes=99 << 10, multiprocessors=128),
+        GpuTarget("sm_90", "sm_90", most_shared_bytes=227 << 10, multiprocessors=132),
+        GpuTarget("sm_90a", "sm_90a", most_shared_bytes=227 << 10, multiprocessors=132),
     )
 }
 

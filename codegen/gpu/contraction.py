@@ -126,8 +126,14 @@ class _Form:
         enough = getattr(self.ctx.target, "multiprocessors", 1)
         tiles = self._tiles()
         fitting = [t for t in tiles if t.rows < 2 * max(rows, 16) and t.columns < 2 * max(columns, 16)]
-        for tile in fitting:
-            if batch * -(-rows // tile.rows) * -(-columns // tile.columns) >= enough:
+        parts = max(1, min(MAX_PARTS, most(self.depth) // PART))
+        counts = [(t, batch * -(-rows // t.rows) * -(-columns // t.columns)) for t in fitting]
+        # Tiles that read an element often enough for each element they multiply; then such with the sum cut in parts.
+        for tile, count in counts:
+            if count >= enough and tile.high * tile.wide >= 8:
+                return tile
+        for tile, count in counts:
+            if count * parts >= enough:
                 return tile
         # Small ones, so that there are more of them; but not so small that a thread has one element.
         return next((t for t in reversed(fitting) if t.high * t.wide >= 4), (fitting or tiles)[-1])
@@ -209,6 +215,8 @@ class _Form:
         for copy, target in zip(copies, (left, right), strict=True):
             copy.hold(target.dtype)
 
+        slices = ceil_div(self.part, tile.depth)
+
         def fetch(at: DimLike) -> tuple[Stmt, ...]:
             return threads(names, tile.threads, lambda t: [s for copy in copies for s in copy.fetch(t, at)])
 
@@ -225,15 +233,15 @@ class _Form:
                 following = (If(below(k + 1, slices), (Let(after, Index(k + 1)), *fetched)),)
             return (*put, *following, *tile.multiply(names, left, right, self.acc, turned))
 
-        slices = ceil_div(self.part, tile.depth)
         var = names("k")
         return (*clear, *fetch(start), For(var, slices, step(loop_index(var, slices))))
 
     def _staged(self, tile: MmaTile, copies: Sequence[_Copy], start: DimLike) -> tuple[Stmt, ...]:
         """Slices go to shared memory on their own, several ahead of the one that is multiplied."""
         names, count = self.names, tile.threads
-        room = getattr(self.ctx.target, "shared_bytes", 0) // tile.slice_bytes(self.left.dtype)
-        stages = min(MAX_STAGES, room)
+        # Two blocks are to fit on a multiprocessor.
+        room = getattr(self.ctx.target, "most_shared_bytes", 0) // 2 // tile.slice_bytes(self.left.dtype)
+        stages = max(2, min(MAX_STAGES, room))
         turned = [copy.turned for copy in copies]
         left, right = tile.slices(
             names, self.left.dtype, self.right.dtype, self.problem.accumulator, turned, stages

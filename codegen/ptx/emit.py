@@ -18,6 +18,7 @@ from ..llvm.expressions import ExpressionEmitter
 from ..llvm.text import Value, memory_type
 from ..loops.barriers import barriers
 from ..loops.nodes import (
+    Buffer,
     Check,
     CopyAsync,
     CopyCommit,
@@ -50,7 +51,8 @@ _STOP = (
 
 @dataclass(frozen=True)
 class KernelText:
-    """A kernel's function, with `@KERNEL` for its name, its shared memory, and what the module must hold for it."""
+    """A kernel's function, with `@KERNEL` for its name, its shared memory, and what the module must hold for it.
+    `shared_bytes` is what a launch must ask for."""
 
     text: str
     shared: tuple[tuple[str, str], ...]
@@ -150,21 +152,35 @@ class _PtxEmitter(KernelEmitter):
             self.index.env[dim.name] = Value(f"%d{position}", dtypes.i64)
 
     def _bind_locals(self) -> None:
-        for number, buffer in enumerate(self.kernel.locals):
-            if buffer.space != "shared":
-                continue
-            size = buffer.numel
-            assert isinstance(size, int)
+        """Shared memory: variables of the kernel; if they are large, places in one array whose size the launch tells."""
+        offsets: dict[Buffer, int] = {}
+        total = 0
+        for buffer in self.kernel.locals:
+            if buffer.space == "shared":
+                size = buffer.nbytes
+                assert isinstance(size, int)
+                offsets[buffer] = total
+                total += -(-size // ALIGNMENT) * ALIGNMENT
+        assert isinstance(self.target, GpuTarget)
+        if total > self.target.most_shared_bytes:
+            raise ValueError(
+                f"kernel {self.kernel.name}: {total} bytes of shared memory, {self.target.name} has less"
+            )
+        asked = total > self.target.shared_bytes
+        if asked:
+            self.shared_bytes = total
+            whole = "@KERNEL_shared"
+            self.shared[whole] = f"{whole} = external addrspace(3) global [0 x i8], align {ALIGNMENT}"
+        for number, (buffer, offset) in enumerate(offsets.items()):
             name = f"@KERNEL_shared_{number}"
-            self.shared[name] = (
-                f"{name} = internal unnamed_addr addrspace(3) global [{size} x {memory_type(buffer.dtype)}] undef, "
-                f"align {ALIGNMENT}"
-            )
-            self.shared_bytes += -(-size * buffer.dtype.itemsize // ALIGNMENT) * ALIGNMENT
+            if not asked:
+                array = f"[{buffer.numel} x {memory_type(buffer.dtype)}]"
+                self.shared[name] = f"{name} = internal addrspace(3) global {array} undef, align {ALIGNMENT}"
+                place = f"ptr addrspace(3) {name}"
+            else:
+                place = f"ptr addrspace(3) getelementptr (i8, ptr addrspace(3) {whole}, i64 {offset})"
             self.memory.aligned[buffer] = ALIGNMENT
-            self.memory.pointers[buffer] = Value(
-                f"addrspacecast (ptr addrspace(3) {name} to ptr)", dtypes.i64
-            )
+            self.memory.pointers[buffer] = Value(f"addrspacecast ({place} to ptr)", dtypes.i64)
 
     def kernel_text(self, may_stop: bool) -> KernelText:
         grid = self.kernel.grid

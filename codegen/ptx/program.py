@@ -44,7 +44,7 @@ class PtxProgram:
 def emit_ptx(program: Program, target: GpuTarget) -> PtxProgram:
     """The program's PTX. A kernel that several launches share is emitted once."""
     names: dict[KernelText, str] = {}
-    emitted: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
+    emitted: dict[tuple[int, tuple[int, ...], tuple[int, ...]], KernelText] = {}
     launches: list[PtxLaunch | HostCall] = []
     for launch in program.launches:
         if isinstance(launch.kernel, HostCall):
@@ -55,10 +55,13 @@ def emit_ptx(program: Program, target: GpuTarget) -> PtxProgram:
         key = (id(launch.kernel), classes, aligned)
         if key not in emitted:
             kernel = emit_kernel(launch.kernel, target, classes, aligned, may_stop=bool(program.messages))
-            emitted[key] = names.setdefault(kernel, f"{_safe(launch.kernel.name)}_{len(names)}")
-        grid = launch.kernel.grid
+            names.setdefault(kernel, f"{_safe(launch.kernel.name)}_{len(names)}")
+            emitted[key] = kernel
+        kernel, grid = emitted[key], launch.kernel.grid
         assert grid is not None
-        launches.append(PtxLaunch(emitted[key], grid.extent, launch.kernel.threads, 0, launch))
+        launches.append(
+            PtxLaunch(names[kernel], grid.extent, launch.kernel.threads, kernel.shared_bytes, launch)
+        )
     text = compile_ptx(module_text(names, target), target) if names else ""
     return PtxProgram(text, tuple(launches), program, target)
 

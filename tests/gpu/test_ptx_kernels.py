@@ -103,6 +103,15 @@ GRAPHS = {
         lambda F, a, b, c: F.relu(F.add(F.matmul(a, F.permute(b, dims=(1, 0))), c)),
         *(TensorType(shape, dtypes.f16) for shape in ((70, 64), (96, 64), (96,))),
     ),
+    "matmul of bfloat16 columns": lambda: graph_of(
+        lambda F, a, b: F.matmul(F.permute(a, dims=(1, 0)), b), bf16(128, 64), bf16(128, 96)
+    ),
+    "matmul of ragged bfloat16": lambda: graph_of(
+        lambda F, a, b: F.matmul(a, F.permute(b, dims=(1, 0))), bf16(70, 200), bf16(51, 200)
+    ),
+    "conv in bfloat16": lambda: graph_of(
+        lambda F, x, w: F.conv(x, w, **{**CONV, "groups": 1}), bf16(2, 4, 9, 8), bf16(32, 4, 3, 3)
+    ),
     "conv": lambda: graph_of(lambda F, x, w: F.conv(x, w, **CONV), f32(2, 4, 9, 8), f32(6, 2, 3, 3)),
     "conv input gradient": lambda: graph_of(
         lambda F, dy, w: F.conv_input_grad(dy, w, input_size=(2, 4, 9, 8), **CONV),
@@ -132,17 +141,12 @@ GRAPHS = {
         lambda F, s: F.random_uniform(s, shape=(67,), dtype=dtypes.f32, stream=3), i64(2)
     ),
 }
-# What the loop interpreter takes seconds for.
+# What the loop interpreter takes seconds for. It runs "matmul in bfloat16" and "matmul of bfloat16 columns".
 LARGE = {
-    *(
-        "softmax of a block",
-        "softmax of ragged rows",
-        "full sum",
-        "matmul",
-        "matmul in tiles",
-        "matmul in parts",
-    ),
-    *("conv input gradient", "conv weight gradient"),
+    *("softmax of a block", "softmax of ragged rows", "full sum"),
+    *("matmul", "matmul in tiles", "matmul in parts", "matmul of a symbolic batch"),
+    *("matmul in float16 in tiles", "matmul of ragged bfloat16"),
+    *("conv", "conv in bfloat16", "conv input gradient"),
 }
 
 
@@ -192,9 +196,18 @@ def test_products_and_sums_are_rounded_as_on_the_cpu():
 def test_narrow_floats_are_multiplied_on_tensor_cores():
     graph = graph_of(lambda F, a, b: F.matmul(a, F.permute(b, dims=(1, 0))), bf16(256, 256), bf16(256, 256))
     text = emitted(graph, "sm_80").text
-    assert "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" in text
-    assert "ld.global.b16" not in text and "ld.shared.b16" not in text and "st.shared.b16" not in text
+    for word in ("mma.sync.aligned.m16n8k16", "ldmatrix.sync.aligned.m8n8.x4", "cp.async.cg.shared.global"):
+        assert word in text
+    assert "ld.global" not in text and "ld.shared" not in text
     assert "mma" not in emitted(graph, "sm_75").text
+
+
+def test_large_slices_are_asked_for_at_the_launch():
+    graph = graph_of(lambda F, a, b: F.matmul(a, F.permute(b, dims=(1, 0))), bf16(1536, 64), bf16(1536, 64))
+    made = emitted(graph)
+    (launch,) = made.launches
+    assert launch.shared_bytes == 4 * 2 * 128 * 40 * 2 and ".extern .shared" in made.text
+    check(graph, random_arrays(graph), interpret=False)
 
 
 def test_what_is_read_across_is_turned_in_shared_memory():
