@@ -620,6 +620,27 @@ def coefficient(value: DimLike, name: str) -> tuple[DimLike, DimLike] | None:
     return stride, rest
 
 
+def of_one_symbol(value: DimLike) -> tuple[Symbol, int, int] | None:
+    """(symbol, factor, plus) of a dim like batch, 2*batch or 2*batch + 1; None for another form."""
+    if not isinstance(value, Expr):
+        return None
+    terms = dict(value.terms)
+    plus = terms.pop((), 0)
+    if len(terms) != 1:
+        return None
+    ((monomial, factor),) = terms.items()
+    if len(monomial) != 1 or not isinstance(monomial[0], Symbol):
+        return None
+    return monomial[0], factor, plus
+
+
+def solved(value: DimLike, size: int) -> tuple[Symbol, int] | None:
+    """Of a dim that tells what its only symbol is: that symbol, and its value where the dim has this size, rounded down
+    (whoever evaluates the dim again finds out that it does not fit)."""
+    found = of_one_symbol(value)
+    return None if found is None else (found[0], (size - found[2]) // found[1])
+
+
 def to_data(value: DimLike) -> Any:
     """The value as nested lists of strings and ints, for JSON; `from_data` reads it back."""
     if isinstance(value, int):

@@ -88,16 +88,17 @@ def bind_symbols(graph: Graph, inputs: Sequence[Array]) -> dict[str, int]:
     for value, array in zip(graph.inputs, inputs):
         _check_dtype(value, array)
         for dim, size in _dims(value.type, array, value):
-            found = symbol_of(dim)
+            found = dims.solved(dim, size)
             if found is not None:
-                if not found.low <= size <= found.high:
+                known, number = found
+                if not known.low <= number <= known.high:
                     raise IRError(
-                        f"%{value.name}: {found.name} is {size}, outside its declared bounds "
-                        f"[{found.low}, {found.high}]"
+                        f"%{value.name}: {known.name} is {number}, outside its declared bounds "
+                        f"[{known.low}, {known.high}]"
                     )
-                if bound.setdefault(found.name, size) != size:
+                if bound.setdefault(known.name, number) != number:
                     raise IRError(
-                        f"%{value.name}: {found.name} is {size} here and {bound[found.name]} before"
+                        f"%{value.name}: {known.name} is {number} here and {bound[known.name]} before"
                     )
     for value, array in zip(graph.inputs, inputs):
         for dim, size in _dims(value.type, array, value):

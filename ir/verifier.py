@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from .dims import Expr, Symbol
+from .dims import Expr, Symbol, of_one_symbol
 from .graph import Graph, IRError, Node, Value, attr_equal, told_symbols
-from .interpreter import symbol_of
 from .printer import node_symbols, node_text, value_text
 from .types import TensorType
 
@@ -74,11 +73,11 @@ def _verify(graph: Graph, outer: Mapping[str, Symbol] | None) -> None:
 
 
 def plain_symbols(type_: TensorType) -> Iterator[Symbol]:
-    """The symbols that are a dim by themselves: an array of the type says what they are."""
+    """The symbols that an array of the type tells: those that are a dim, but for a factor and a number added."""
     for dim in type_.shape:
-        symbol = symbol_of(dim)
-        if symbol is not None:
-            yield symbol
+        found = of_one_symbol(dim)
+        if found is not None:
+            yield found[0]
 
 
 def _define(

@@ -162,7 +162,11 @@ class Specialization:
                     continue
                 symbol, number = found
                 fits_bounds = symbol.low <= number <= symbol.high
-                if not fits_bounds or bound.setdefault(symbol.name, number) != number or evaluate(dim, bound) != size:
+                if (
+                    not fits_bounds
+                    or bound.setdefault(symbol.name, number) != number
+                    or evaluate(dim, bound) != size
+                ):
                     return f"argument {names[position]} was {type_}, now {have}"
         for guard in self.trace.guards:
             if not guard.holds():

@@ -529,6 +529,9 @@ def static_or_symbolic(shape: Sequence[int], declared: Mapping[int, dims.Expr]) 
         low, high = dims.bounds(dim)
         if not low <= shape[at] <= high:
             raise ValueError(f"dim {axis} has size {shape[at]}, outside the bounds of {dim} [{low}, {high}]")
+        found = dims.solved(dim, shape[at])
+        if found is not None and dims.evaluate(dim, {found[0].name: found[1]}) != shape[at]:
+            raise ValueError(f"dim {axis} has size {shape[at]}, which is not {dim} for any {found[0].name}")
         result[at] = dim
     return tuple(result)
 

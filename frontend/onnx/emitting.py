@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.dims import DimLike, Expr, Minimum, Quotient, Remainder, Symbol
+from ..ir.dims import DimLike, Expr, Minimum, Quotient, Remainder, Symbol, of_one_symbol
 from ..ir.dtypes import DType, i64
 from ..ir.graph import Graph, Node, Value
 from ..passes.decompose import Decompose
@@ -87,9 +87,9 @@ class Writer:
 
     def knows_shape(self, name: str, value: Value) -> None:
         for axis, dim in enumerate(value.type.shape):
-            if isinstance(dim, Expr) and (found := _of_one_symbol(dim)) is not None:
+            if isinstance(dim, Expr) and (found := of_one_symbol(dim)) is not None:
                 symbol, factor, plus = found
-                self._symbols.setdefault(symbol, (name, axis, factor, plus))
+                self._symbols.setdefault(symbol.name, (name, axis, factor, plus))
 
     def node(self, op_type: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
         """Append a node; the name of its result, or a tuple of names."""
@@ -230,16 +230,6 @@ class Writer:
         apart = Decompose(tuple(name for name in EMITTERS if name != node.op.name)).run(inner)
         self.graph(apart)
         return [self.names[value] for value in apart.outputs]
-
-
-def _of_one_symbol(dim: Expr) -> tuple[str, int, int] | None:
-    """(symbol, factor, plus) of a size like 2*batch + 1."""
-    terms = dict(dim.terms)
-    plus = terms.pop((), 0)
-    if len(terms) != 1:
-        return None
-    ((atoms, factor),) = terms.items()
-    return (atoms[0].name, factor, plus) if len(atoms) == 1 and isinstance(atoms[0], Symbol) else None
 
 
 def attributes(node: Node, *names: str) -> list[Any]:
