@@ -53,7 +53,8 @@ def _walk(tensor: Tensor) -> tuple[Strides, DimLike]:
         type_ = storage.base_type
     elif storage.base_array is not None:
         type_ = TensorType(storage.base_array.shape, dtypes.from_numpy(storage.base_array.dtype))
-    shape, dtype, steps = type_.shape, type_.dtype, contiguous_strides(type_.shape)
+    shape: Sequence[DimLike] = type_.shape
+    dtype, steps = type_.dtype, contiguous_strides(type_.shape)
     offset: DimLike = 0
     for view in tensor._views:
         shape, dtype, steps, offset = after_view(view.op, view.attrs, shape, dtype, steps, offset)

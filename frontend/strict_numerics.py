@@ -85,7 +85,7 @@ class StrictBackend(EagerBackend):
             # NumPy too adds up in an order that depends on strides, of which compiled code has none.
             return super().apply(op, [_contiguous(t) for t in operands], attrs)
         given = operands[:1] if number else operands
-        arrays = [as_bound(t._array, type_) for t, type_ in zip(given, types)]  # type: ignore[arg-type]
+        arrays = [as_bound(t._array, type_) for t, type_ in zip(given, types)]
         record = binding.take()
         made = binding.call(record, arrays)
         binding.give_back(record)
