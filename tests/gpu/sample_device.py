@@ -20,17 +20,16 @@ RANDOM = re.compile(
 RANDOM_FAMILIES = frozenset({"random", "distributions", "training"})
 # What is about memory of the CPU, or a type that is there only.
 CPU_ONLY = re.compile(
-    r"numpy|np\.|storage|data_ptr|dlpack|frombuffer|pin_memory|torch\.asarray|\.type\(|Generator"
+    r"numpy|np\.|storage|data_ptr|dlpack|frombuffer|pin_memory|torch\.asarray|\.type\(|Generator|\brepr\(|\bstr\("
 )
 
 
 def on_device_too(sample: Sample) -> bool:
     """Whether the sample means the same on a device."""
-    return (
-        sample.family not in RANDOM_FAMILIES
-        and not RANDOM.search(sample.text)
-        and not CPU_ONLY.search(sample.text)
-    )
+    if sample.family in RANDOM_FAMILIES or RANDOM.search(sample.text) or CPU_ONLY.search(sample.text):
+        return False
+    # A module made on the way has random parameters.
+    return sample.kind == "module" or not re.search(r"\bnn\.[A-Z]", sample.text)
 
 
 @contextmanager
