@@ -69,7 +69,6 @@ def _inline(
     module: Module, kernel: Function
 ) -> tuple[list[Instruction | Label], dict[str, str], list[Variable]]:
     registers, variables = dict(kernel.registers), list(kernel.variables)
-    tables = {f"{label}": targets for label, targets in kernel.tables.items()}
     count = 0
     total = 0
 
@@ -92,9 +91,9 @@ def _inline(
                 found.append(replace(item, opcode=("bra",), operands=(Symbol(end),)))
             elif name == "brx":
                 label = item.operands[1]
-                assert isinstance(label, Symbol)
-                table = tables.get(label.name) or function.tables.get(label.name.rpartition("#")[2], ())
-                targets = tuple(Symbol(rename(x)) for x in table)
+                if not isinstance(label, Symbol) or label.name not in function.tables:
+                    raise PtxError(item.line, f"no branch targets of that name: {item}")
+                targets = tuple(Symbol(rename(x)) for x in function.tables[label.name])
                 found.append(replace(item, operands=(item.operands[0], Group(targets))))
             elif name == "call":
                 count += 1

@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from . import async_copy, atomics, bits, compare, convert, floating, integer, loads, tensor_core, warp
+from . import (
+    async_copy,
+    atomics,
+    bits,
+    compare,
+    convert,
+    floating,
+    integer,
+    loads,
+    tensor_core,
+    warp,
+    warpgroup,
+)
 from .barriers import Barriers
 from .errors import LaunchError, PtxError
 from .executor import Launch, run_launch
@@ -20,7 +32,19 @@ from .syntax import Function, Module
 Array = np.ndarray[Any, Any]
 
 # The instruction tables are filled by these imports.
-INSTRUCTIONS = (async_copy, atomics, bits, compare, convert, floating, integer, loads, tensor_core, warp)
+INSTRUCTIONS = (
+    async_copy,
+    atomics,
+    bits,
+    compare,
+    convert,
+    floating,
+    integer,
+    loads,
+    tensor_core,
+    warp,
+    warpgroup,
+)
 
 MAX_THREADS = 1024
 STATIC_SHARED = 48 << 10

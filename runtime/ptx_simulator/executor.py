@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .control_flow import EXIT
-from .errors import DivergentBarrier, KernelFault
+from .errors import KernelFault
 from .shadow import BLOCK_SHIFT, INTERVAL_SHIFT, Shadow
 from .syntax import Instruction
 from .types import Array
@@ -324,6 +324,3 @@ def run_launch(launch: Launch, barriers: type[Barriers]) -> None:
     with np.errstate(all="ignore"):
         for first in range(0, launch.blocks, together):
             Batch(launch, first, min(together, launch.blocks - first), barriers).run()
-
-
-__all__ = ["DivergentBarrier", "Frame", "Launch", "Registers", "Step", "run_launch"]
