@@ -77,9 +77,19 @@ class GpuTarget:
     registers: int = 255
 
     @property
+    def capability(self) -> int:
+        """As in sm_80: 80."""
+        return int("".join(c for c in self.arch if c.isdigit()))
+
+    @property
     def has_mma(self) -> bool:
         """Whether tensor cores multiply f16 and bf16 tiles of 16x8x16."""
-        return int("".join(c for c in self.arch if c.isdigit())) >= 80
+        return self.capability >= 80
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether there is an instruction that rounds to bfloat16."""
+        return self.capability >= 80
 
     @property
     def features(self) -> str:

@@ -76,6 +76,8 @@ class IndexEmitter:
         self.ops = ops
         self.env: dict[str, int | Value] = {}
         self.vector: VectorLoop | None = None
+        # Whether quotients of 32 bits are cheaper than of 64; a CPU does not mind.
+        self.narrow_quotients = False
 
     def decompose(self, expr: DimLike) -> Position:
         position = Position()
@@ -222,6 +224,9 @@ class IndexEmitter:
 
     def _divide(self, name: str, expr: dims.Expr, divisor: int) -> Value:
         x = self.value(expr)
+        if self.narrow_quotients and not x.lanes and dims.bounds(expr)[0] >= 0 and fits_i32(expr):
+            narrow = self.ops.convert(x, dtypes.i32)
+            return self.ops.convert(self._binary(f"u{name}", narrow, const(divisor, dtypes.i32)), dtypes.i64)
         by = const(divisor, x.dtype, x.lanes)
         if dims.bounds(expr)[0] >= 0:
             return self._binary(f"u{name}", x, by)

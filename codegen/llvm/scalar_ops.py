@@ -418,6 +418,9 @@ class ScalarOps:
         return self._bitcast([self.select(inexact, odd, bits)], dtypes.f32)
 
     def _round_to_bf16(self, x: Value) -> Value:
+        if isinstance(self.target, GpuTarget) and self.target.has_bf16:
+            narrow = self.w.pure(f"fptrunc {x} to bfloat", x.level, dtypes.bf16)
+            return self.w.pure(f"bitcast bfloat {narrow.text} to i16", x.level, dtypes.bf16)
         bits = self._bitcast([x], dtypes.u32)
         sixteen = self._like(bits, 16)
         lowest = self.instruction(

@@ -126,6 +126,7 @@ class _PtxEmitter(KernelEmitter):
         super().__init__(kernel, target, None, alias_class, EmitOptions())
         self.expressions = _Expressions(kernel.name, self.w, self.ops, self.index, self.memory)
         self.memory.zeros = f"addrspacecast (ptr addrspace(1) {ZEROS} to ptr)"
+        self.index.narrow_quotients = True
         self.thread = self._register("tid.x")
 
     def _register(self, name: str) -> Value:
