@@ -334,9 +334,7 @@ class _PtxEmitter(KernelEmitter):
         return name
 
     def _barrier(self) -> None:
-        name = "@llvm.nvvm.barrier.cta.sync.aligned.all"
-        self.w.declare(name, f"declare void {name}(i32) convergent")
-        self.w.line(f"call void {name}(i32 0)")
+        self._call("@llvm.nvvm.barrier0")
 
     def _check(self, stmt: Check) -> None:
         condition = self.expressions.value(stmt.condition)
