@@ -11,6 +11,7 @@ from .. import capture
 from ..autocast import DEVICES, state
 from ..ir import dtypes
 from ..ir.dtypes import DType
+from ..runtime.gpu.arrays import gpu_count
 from ..tensor import Tensor
 
 
@@ -31,8 +32,8 @@ class autocast:
     """While the block runs, matrix products and convolutions on `device_type` compute in `dtype` (bfloat16 on the CPU),
     losses in float32. As a decorator: while the function runs.
 
-    Regions nest; `enabled=False` turns autocast off inside one. "cuda" is accepted and, with a warning, does nothing:
-    there is no CUDA device in eager code.
+    Regions nest; `enabled=False` turns autocast off inside one. "cuda" does nothing, with a warning, where there is no
+    CUDA device, and is a NotImplementedError where there is one.
     """
 
     def __init__(
@@ -50,6 +51,10 @@ class autocast:
         self.device = device_type
         self.fast_dtype = settings.dtype[device_type] if dtype is None else dtype
         self._cache_enabled = settings.cache_enabled if cache_enabled is None else cache_enabled
+        if enabled and device_type == "cuda" and gpu_count():
+            raise NotImplementedError(
+                "torch.autocast('cuda') is not supported yet; convert the model and its inputs with .to(torch.bfloat16)"
+            )
         if enabled and device_type == "cuda":
             warnings.warn("CUDA is not available or torch_xla is imported. Disabling autocast.", stacklevel=2)
             enabled = False

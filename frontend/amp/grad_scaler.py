@@ -12,6 +12,7 @@ from ..autograd.grad_mode import no_grad
 from ..creation import full
 from ..ir import dtypes
 from ..optim import Optimizer
+from ..runtime.gpu.arrays import gpu_count
 from ..tensor import Tensor
 
 
@@ -46,7 +47,7 @@ class GradScaler:
     ):
         self._device = device
         self._enabled = enabled
-        if enabled and device == "cuda":
+        if enabled and device == "cuda" and not gpu_count():
             warnings.warn(
                 "torch.cuda.amp.GradScaler is enabled, but CUDA is not available.  Disabling.", stacklevel=2
             )
