@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 import struct
 import threading
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from ..ir import dtypes
 from ..ir.dtypes import DType
 
 Array = np.ndarray[Any, Any]
+
+_LINEAR = re.compile(r"(?:(?P<factor>\d+)\*)?(?P<name>[A-Za-z_]\w*)(?P<plus>[+-]\d+)?")
 
 
 class _TensorInfo(ctypes.Structure):
@@ -167,9 +170,7 @@ class ExportedLibrary:
         for info, array in zip(self.inputs, arrays):
             fits = array.ndim == len(info.shape) and array.dtype == info.dtype.numpy
             for size, declared in zip(array.shape, info.shape):
-                fits = fits and size == (
-                    declared if isinstance(declared, int) else bound.setdefault(declared, size)
-                )
+                fits = fits and _agrees(size, declared, bound)
             if not fits:
                 known = f" with {', '.join(f'{n} = {v}' for n, v in bound.items())}" if bound else ""
                 raise ValueError(
@@ -222,3 +223,15 @@ _forever: list[Array] = []
 def _addresses(arrays: Sequence[Array]) -> Any:
     # An empty array's address may be null, which the library takes for a mistake; nothing is read there.
     return (ctypes.c_void_p * max(1, len(arrays)))(*[a.ctypes.data or ALIGNMENT for a in arrays])
+
+
+def _agrees(size: int, declared: int | str, bound: dict[str, int]) -> bool:
+    """Whether a size is what was declared: a number, or a dim (`batch`, `2*n`, `n+1`), which `bound` learns."""
+    if isinstance(declared, int):
+        return size == declared
+    linear = _LINEAR.fullmatch(declared)
+    if linear is None:
+        return bound.setdefault(declared, size) == size
+    factor, plus = int(linear["factor"] or 1), int(linear["plus"] or 0)
+    value = bound.setdefault(linear["name"], (size - plus) // factor)
+    return size == factor * value + plus

@@ -170,3 +170,14 @@ def test_many_threads_may_call_and_compile_at_once():
         thread.join()
     assert not faults
     assert len(fast.report().compiles) == 1
+
+
+def test_one_compile_serves_every_multiple():
+    n = torch.Dim("n", 1, 6)
+    f = torch.compile(lambda x: x.reshape(-1, 4).sum(1).tanh(), dynamic_shapes={"x": {1: 4 * n}})
+    for size in (4, 8, 24):
+        x = torch.randn(3, size)
+        assert torch.allclose(f(x), x.reshape(-1, 4).sum(1).tanh(), atol=1e-6)
+    assert len(f.report().compiles) == 1
+    with pytest.raises(ValueError, match=r"dim 1 has size 9, which is not 4\*n for any n"):
+        f(torch.randn(3, 9))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrify.ir import dims
-from vitrify.ir.dims import Dim, Expr, symbol
+from vitrify.ir.dims import Dim, Expr, evaluate, of_one_symbol, solved, symbol
 
 NAMES = {"b": (1, 256), "i": (0, 24), "j": (-3, 4), "k": (0, 1000)}
 VALUES = st.fixed_dictionaries({name: st.integers(low, high) for name, (low, high) in NAMES.items()})
@@ -190,3 +190,11 @@ def test_bounds_of_a_dim_are_ints():
         dims.Dim("n", 1, float("inf"))
     with pytest.raises(ValueError, match="0 <= low <= high"):
         dims.Dim("n", 3, 2)
+
+
+def test_a_dim_of_one_symbol_tells_it():
+    n = Dim("n", 1, 40)
+    assert of_one_symbol(n)[1:] == (1, 0) and of_one_symbol(3 * n - 2)[1:] == (3, -2)
+    assert [of_one_symbol(d) for d in (7, n * n, n + Dim("m"), (n + 1) // 2)] == [None] * 4
+    assert solved(3 * n - 2, 19) == (solved(n, 7)[0], 7) and solved(5, 5) is None
+    assert evaluate(3 * n - 2, {"n": solved(3 * n - 2, 20)[1]}) != 20  # which is no such size

@@ -449,3 +449,19 @@ def test_bad_words_on_it(
     words = [w.replace("FILE", str(tmp_path / "model.py")) for w in words]
     assert main(["compile", *words, "-o", str(tmp_path / "x.so")]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_size_may_be_a_multiple_of_a_dim(tmp_path: Path) -> None:
+    n = torch.Dim("n", 1, 6)
+    torch.export(
+        lambda x: x.reshape(-1, 4).sum(1),
+        torch.ones(2, 8),
+        tmp_path / "f.so",
+        dynamic_shapes={"x": {1: 4 * n}},
+    )
+    run = torch.load_exported(tmp_path / "f.so")
+    assert str(run.inputs[0]) == "x: f32[2, 4*n]" and run(torch.ones(2, 20)).tolist() == [4.0] * 10
+    with pytest.raises(ValueError, match="takes x"):
+        run(torch.ones(2, 9))
+    with pytest.raises(ValueError, match="n = 7, not 1 to 6"):
+        run(torch.ones(2, 28))

@@ -124,7 +124,9 @@ def test_a_symbol_is_bound_by_an_input():
         verify(F.finish([F.full(shape=(n,), value=0.0, dtype=dtypes.f32)]))
     G = GraphBuilder("g")
     with pytest.raises(IRError, match="no input of the graph has n as a dim"):
-        verify(G.finish([G.input("x", f32(2 * n))]))
+        verify(G.finish([G.input("x", f32(n * n))]))
+    H = GraphBuilder("h")
+    verify(H.finish([H.input("x", f32(2 * n))]))  # half of its size
 
 
 FUSED = """\
