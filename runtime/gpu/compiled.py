@@ -9,7 +9,8 @@ node of its own, and `Gpu.host_copies` counts it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -36,6 +37,9 @@ from .plan import HostStep, KernelStep, Plan, plan_data
 FORMAT = 1
 # Plans that are kept for different values of the dims.
 MOST_PLANS = 64
+# A run with the same addresses as so many before it is captured, and is one launch from then on; so many are kept.
+CAPTURE_AFTER = 2
+MOST_CAPTURED = 8
 
 
 class Run:
@@ -46,6 +50,16 @@ class Run:
     def __init__(self) -> None:
         self.outputs: dict[int, DeviceArray] = {}
         self.sizes: dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A run of a program as one launch (`CudaDevice.capture`), with the memory that it uses."""
+
+    graph: Any
+    arena: DeviceMemory
+    status: int
+    checks: bool
 
 
 class UnwantedSizes(Exception):
@@ -79,6 +93,8 @@ class GpuGraph(StagedGraph):
         self._functions = {name: module.function(name) for name in self.plan.functions} if module else {}
         self.timings.measure("load", start)
         self._bound: dict[tuple[int, ...], list[KernelStep | HostStep]] = {}
+        self._captured: dict[Hashable, Captured] = {}
+        self._runs: dict[Hashable, int] = {}
         self.told = frozenset(name for call in self._calls for name in call.told)
         self.late_outputs = frozenset(number for call in self._calls for number, *_ in call.made)
 
@@ -97,6 +113,12 @@ class GpuGraph(StagedGraph):
         Raises what a failed check stands for, what a host call raised, UnwantedSizes.
         """
         known = dict(bindings or {})
+        captured = self._captured_run(inputs, outputs, known)
+        if captured is not None:
+            captured.graph.launch()
+            if captured.checks:
+                self._check(captured.status)
+            return Run()
         device = self.gpu.device
         result = Run()
         arena_bytes = dims.evaluate(self.plan.arena_bytes, known)
@@ -114,18 +136,54 @@ class GpuGraph(StagedGraph):
                 if checks:
                     self._check(status)
                 self._host_call(step, bases, known, result, held, accepts)
-            elif step.grid:
-                args = [bases[number] + offset for number, offset in step.places]
-                device.launch(
-                    self._functions[step.function],
-                    step.grid,
-                    step.threads,
-                    step.shared_bytes,
-                    (*args, *step.dims, status),
-                )
+            else:
+                self._launch(step, bases, status)
         if checks:
             self._check(status)
         return result
+
+    def _launch(self, step: KernelStep, bases: Sequence[int], status: int) -> None:
+        if step.grid:
+            args = [bases[number] + offset for number, offset in step.places]
+            function = self._functions[step.function]
+            self.gpu.device.launch(
+                function, step.grid, step.threads, step.shared_bytes, (*args, *step.dims, status)
+            )
+
+    def _captured_run(
+        self, inputs: Sequence[int], outputs: Sequence[int], known: dict[str, int]
+    ) -> Captured | None:
+        """The run as one launch, where the device can do that and there were runs like it before."""
+        if not self.gpu.streamed or self._calls:
+            return None
+        key = (self.gpu.stream, tuple(inputs), tuple(outputs), tuple(known[name] for name in self.symbols))
+        found = self._captured.get(key)
+        if found is None:
+            if len(self._runs) >= 64 * MOST_CAPTURED:
+                self._runs.clear()
+            before = self._runs.get(key, 0)
+            self._runs[key] = before + 1
+            if before < CAPTURE_AFTER:
+                return None
+            while len(self._captured) >= MOST_CAPTURED:
+                self._captured.pop(next(iter(self._captured)))
+            found = self._captured[key] = self._capture(inputs, outputs, known)
+        return found
+
+    def _capture(self, inputs: Sequence[int], outputs: Sequence[int], known: dict[str, int]) -> Captured:
+        device: Any = self.gpu.device
+        arena_bytes = dims.evaluate(self.plan.arena_bytes, known)
+        checks = bool(self.plan.messages)
+        arena = DeviceMemory(self.gpu, arena_bytes + (256 if checks else 0))
+        status = arena.address + arena_bytes if checks else self.gpu.status_word
+        steps = list(self._steps(known))
+        with device.capture() as graph:
+            if checks:
+                device.fill(status, 0, 4)
+            for step in steps:
+                assert isinstance(step, KernelStep)
+                self._launch(step, [*inputs, *outputs, arena.address], status)
+        return Captured(graph, arena, status, checks)
 
     def _steps(self, known: dict[str, int]) -> Iterable[KernelStep | HostStep]:
         if self.told:

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from fake_cuda import FakeCuda, fake_device
 
+from vitrify.ir import dtypes
+from vitrify.ir.builder import GraphBuilder
+from vitrify.ir.types import TensorType
+from vitrify.runtime.gpu import arrays, errors
 from vitrify.runtime.gpu import device as gpu_device
-from vitrify.runtime.gpu import errors
+from vitrify.runtime.gpu.compiled import compile_gpu_graph
 from vitrify.runtime.gpu.cuda_library import CudaLibrary
 from vitrify.runtime.gpu.driver import find_devices
 
@@ -153,3 +157,22 @@ def test_targets_by_capability():
     assert gpu_device.target_name((12, 0)) == "sm_90"
     with pytest.raises(errors.UnsupportedDeviceError, match=r"capability 6\.1 is not supported"):
         gpu_device.target_name((6, 1))
+
+
+def test_the_third_run_with_the_same_addresses_is_one_launch():
+    raw, device = fake_device()
+    gpu = arrays.Gpu(0, device)
+    builder = GraphBuilder("twice")
+    x = builder.input("x", TensorType((70000,), dtypes.f32))
+    total = builder.sum(x, dims=(0,), keepdim=False)
+    graph = builder.finish([builder.add(x, total)], {}, made_by="test")
+    compiled = compile_gpu_graph(graph, gpu)
+    for run in range(1, 5):
+        raw.calls.clear()
+        compiled.run([1 << 20], [2 << 20])
+        names = raw.names()
+        launches = names.count("cuLaunchKernel")
+        assert names.count("cuGraphLaunch") == (run >= 3) and (launches > 0) == (run <= 3)
+    raw.calls.clear()
+    compiled.run([1 << 20], [3 << 20])
+    assert "cuGraphLaunch" not in raw.names()

@@ -75,12 +75,12 @@ class PackedSequence(PackedSequence_):
 
     def cpu(self) -> PackedSequence:
         """The data on the CPU."""
-        return self
+        return self.to("cpu")
 
     def cuda(self, *args: Any, **kwargs: Any) -> PackedSequence:
         """The data on a CUDA device."""
-        self.data.cuda(*args, **kwargs)  # raises
-        return self
+        data = self.data.cuda(*args, **kwargs)
+        return self if data is self.data else self.with_data(data)
 
     def pin_memory(self) -> PackedSequence:
         """The data in page-locked memory."""
@@ -93,7 +93,7 @@ class PackedSequence(PackedSequence_):
     @property
     def is_cuda(self) -> bool:
         """Whether the data lies on a CUDA device."""
-        return False
+        return bool(self.data.is_cuda)
 
     def double(self) -> PackedSequence:
         """The data as float64."""
