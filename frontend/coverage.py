@@ -52,10 +52,10 @@ ON_PURPOSE = (
     (r"^chalf$|^complex32$", "a dtype that NumPy does not have"),
     (r"^dense_dim$|^to_padded_tensor$", "sparse and nested layouts"),
     (
-        r"^record_stream$|^set_override_stale_capture_stream$|^set_warn_on_accumulate_grad_stream_mismatch$",
-        "streams of a device: eager work is not queued",
+        r"^set_override_stale_capture_stream$|^set_warn_on_accumulate_grad_stream_mismatch$",
+        "streams of a device are those of torch.cuda",
     ),
-    (r"torch\.(Event|Stream)$", "streams of a device: eager work is not queued"),
+    (r"torch\.(Event|Stream)$", "streams of a device are those of torch.cuda"),
     (r"torch\.(ao|masked|library|export)$", "front ends to PyTorch's own kernels, graphs and prototypes"),
     (r"torch\.quasirandom$", "Sobol sequences, whose tables of direction numbers are 4 MB"),
     (
@@ -104,6 +104,12 @@ def sample_states() -> dict[str, str]:
     return dict(line.split() for line in lines if not line.startswith("#"))
 
 
+def cuda_states() -> frozenset[str]:
+    """The public names whose samples give PyTorch's values on a CUDA device (`tests/gpu/cuda_states.py`)."""
+    lines = (Path(__file__).parent / "cuda_states.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(line for line in lines if not line.startswith("#"))
+
+
 @dataclass(frozen=True)
 class Row:
     """One public name. `state` is the letters of its samples, or None where it is here without one."""
@@ -112,6 +118,7 @@ class Row:
     present: bool
     state: str | None
     reason: str | None
+    cuda: bool = False
 
     def cells(self) -> tuple[str, ...]:
         if not self.present:
@@ -119,31 +126,42 @@ class Row:
         if self.state is None:
             return (f"`{self.name}`", "here", "", "", "", "")
         yes = ["yes" if letter in self.state else "" for letter in "ecg"]
-        return (f"`{self.name}`", *yes, "", "")
+        return (f"`{self.name}`", *yes, "simulator" if self.cuda else "", "")
 
 
 def rows(where: str) -> list[Row]:
     """Every public name of a namespace."""
-    states = sample_states()
+    states, cuda = sample_states(), cuda_states()
     found = []
     for name in torch_names()[where]:
         present = has(where, name)
-        found.append(
-            Row(name, present, states.get(f"{where}.{name}"), None if present else reason(f"{where}.{name}"))
-        )
+        full = f"{where}.{name}"
+        why = None if present else reason(full)
+        found.append(Row(name, present, states.get(full), why, present and full in cuda))
     return found
 
 
 def coverage_text() -> str:
     """The whole document."""
     sections = []
-    summary = ["| namespace | names | here | eager | compiled | gradient | left out on purpose | not yet |"]
-    summary.append("|---|---|---|---|---|---|---|---|")
+    columns = (
+        "namespace",
+        "names",
+        "here",
+        "eager",
+        "compiled",
+        "gradient",
+        "CUDA",
+        "left out on purpose",
+        "not yet",
+    )
+    summary = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for where in torch_names():
         found = rows(where)
         here = [r for r in found if r.present]
         counts = [len(found), len(here)]
         counts += [sum(letter in (r.state or "") for r in here) for letter in "ecg"]
+        counts.append(sum(r.cuda for r in here))
         left_out = sum(r.reason is not None for r in found)
         counts += [left_out, len(found) - len(here) - left_out]
         summary.append(f"| [{where}](#{_anchor(where)}) | " + " | ".join(map(str, counts)) + " |")
@@ -162,7 +180,8 @@ Every public name of PyTorch 2.13.0 in these namespaces.
   and ordinary tests, or none, speak for it; `no` where it does not exist.
 - *compiled*: samples of it also run inside `torch.compile`, with the same values and gradients.
 - *gradient*: a gradient flows through it to an input in a sample, and is PyTorch's.
-- *CUDA*: nothing yet.
+- *CUDA*: `simulator` where the samples give the same values and gradients on the PTX simulator, eagerly
+  (`tests/gpu/cuda_states.py`). No GPU has run them yet.
 
 That a name is here does not say that it takes every argument PyTorch's takes; what is not taken raises an error.
 Made by `vitrify coverage > docs/coverage.md` from `frontend/torch_names.txt` and `frontend/sample_states.txt`.

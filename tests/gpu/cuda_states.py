@@ -41,14 +41,14 @@ def works(sample: Sample) -> bool:
 def main(families: list[str]) -> None:
     known = {line for line in FILE.read_text().splitlines() if line[:1] != "#"} if FILE.exists() else set()
     results: dict[str, bool] = {}
-    for sample in all_samples(families or family_names()):
-        if on_device_too(sample):
+    for name in families or family_names():
+        for sample in filter(on_device_too, all_samples([name])):
             good = works(sample)
-            for name in names_of(sample):
-                results[name] = results.get(name, True) and good
-    found = (known - set(results)) | {name for name, good in results.items() if good}
-    FILE.write_text(HEAD + "".join(f"{name}\n" for name in sorted(found)), encoding="utf-8")
-    print(f"{sum(results.values())} of {len(results)} names")
+            for each in names_of(sample):
+                results[each] = results.get(each, True) and good
+        found = (known - set(results)) | {each for each, good in results.items() if good}
+        FILE.write_text(HEAD + "".join(f"{each}\n" for each in sorted(found)), encoding="utf-8")
+        print(f"{name}: {sum(results.values())} of {len(results)} names so far", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ RANDOM_FAMILIES = frozenset({"random", "distributions", "training"})
 # What is about memory of the CPU, or a type that is there only.
 CPU_ONLY = re.compile(
     r"numpy|np\.|storage|data_ptr|dlpack|frombuffer|pin_memory|torch\.asarray|\.type\(|Generator|\brepr\(|\bstr\("
+    r"|is_cuda|is_cpu|get_device|typename"
 )
 
 
