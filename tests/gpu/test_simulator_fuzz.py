@@ -171,6 +171,81 @@ class Writer:
         return f"define i64 @f({arguments}) {{\n{body}\n}}\n" + "\n".join(sorted(self.declared)) + "\n"
 
 
+class Nest:
+    """A random function of nested branches and loops over four variables in memory: where threads part and meet."""
+
+    def __init__(self, seed: int):
+        self.random = random.Random(seed)
+        self.lines = [f"  %m{k} = alloca i64" for k in range(5)]
+        self.count = 0
+        for k in range(4):
+            self.lines.append(f"  store i64 %a{k}, ptr %m{k}")
+        self.lines.append("  store i64 0, ptr %m4")
+        self.block(3)
+
+    def name(self) -> str:
+        self.count += 1
+        return f"n{self.count}"
+
+    def value(self) -> str:
+        new = self.name()
+        self.lines.append(f"  %{new} = load i64, ptr %m{self.random.randrange(4)}")
+        return f"%{new}"
+
+    def emit(self, text: str) -> str:
+        new = self.name()
+        self.lines.append(f"  %{new} = {text}")
+        return f"%{new}"
+
+    def block(self, depth: int) -> None:
+        for _ in range(self.random.randrange(1, 4)):
+            kind = self.random.choice(["set", "if", "loop", "return"] if depth else ["set"])
+            if kind == "set" or (kind == "return" and depth == 3):
+                name = self.random.choice(["add", "sub", "mul", "xor", "and", "or"])
+                new = self.emit(f"{name} i64 {self.value()}, {self.value()}")
+                self.lines.append(f"  store i64 {new}, ptr %m{self.random.randrange(4)}")
+            elif kind == "if":
+                self.branch(depth)
+            elif kind == "loop":
+                self.loop(depth)
+            else:
+                then, on = self.name(), self.name()
+                rare = self.emit(f"icmp eq i64 {self.emit(f'and i64 {self.value()}, 7')}, 0")
+                self.lines += [f"  br i1 {rare}, label %{then}, label %{on}", f"{then}:"]
+                self.lines += [f"  ret i64 {self.value()}", f"{on}:"]
+
+    def branch(self, depth: int) -> None:
+        then, other, end = self.name(), self.name(), self.name()
+        condition = self.emit(f"icmp {self.random.choice(ICMP)} i64 {self.value()}, {self.value()}")
+        self.lines += [f"  br i1 {condition}, label %{then}, label %{other}", f"{then}:"]
+        self.block(depth - 1)
+        self.lines += [f"  br label %{end}", f"{other}:"]
+        self.block(depth - 1)
+        self.lines += [f"  br label %{end}", f"{end}:"]
+
+    def loop(self, depth: int) -> None:
+        """At most 7 times, as often as a variable's last bits say; all loops together end after 400 rounds."""
+        counter, head, body, end = (self.name() for _ in range(4))
+        limit = self.emit(f"and i64 {self.value()}, 7")
+        self.lines.insert(0, f"  %{counter} = alloca i64")
+        self.lines += [f"  store i64 0, ptr %{counter}", f"  br label %{head}", f"{head}:"]
+        now, rounds = self.emit(f"load i64, ptr %{counter}"), self.emit("load i64, ptr %m4")
+        more = self.emit(f"icmp ult i64 {now}, {limit}")
+        both = self.emit(f"and i1 {more}, {self.emit(f'icmp ult i64 {rounds}, 400')}")
+        self.lines += [f"  br i1 {both}, label %{body}, label %{end}", f"{body}:"]
+        self.lines.append(f"  store i64 {self.emit(f'add i64 {now}, 1')}, ptr %{counter}")
+        self.lines.append(f"  store i64 {self.emit(f'add i64 {rounds}, 1')}, ptr %m4")
+        self.block(depth - 1)
+        self.lines += [f"  br label %{head}", f"{end}:"]
+
+    def text(self) -> str:
+        total = self.value()
+        for _ in range(6):
+            total = self.emit(f"xor i64 {self.emit(f'mul i64 {total}, 6364136223846793005')}, {self.value()}")
+        arguments = ", ".join(f"i64 %a{k}" for k in range(4))
+        return f"define i64 @f({arguments}) {{\n" + "\n".join(self.lines) + f"\n  ret i64 {total}\n}}\n"
+
+
 def inputs(seed: int) -> np.ndarray:
     """Integers of all sizes and the bits of floats, four for each thread."""
     numbers = np.random.default_rng(seed)
@@ -216,10 +291,9 @@ def on_this_machine(function: str, arguments: np.ndarray) -> np.ndarray:
     return np.array([call(*(int(v) for v in row)) for row in arguments], np.uint64)
 
 
-def compare(seed: int) -> None:
+def compare(seed: int, function: str) -> None:
     if platform.machine() in ("x86_64", "AMD64") and not llvm.get_host_cpu_features().get("f16c"):
         pytest.skip("this machine has no conversions of float16, and LLVM's run-time library is not at hand")
-    function = Writer(seed, 30).text()
     arguments = inputs(seed)
     expected = on_this_machine(function, arguments)
     found = on_simulator(function, arguments, ("sm_80", "sm_90a")[seed % 2], (0, 1, 3)[seed % 3])
@@ -229,11 +303,24 @@ def compare(seed: int) -> None:
 @pytest.mark.parametrize("first", [0, 8])
 def test_random_functions(first: int) -> None:
     for seed in range(first, first + 8):
-        compare(seed)
+        compare(seed, Writer(seed, 30).text())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(1000, 2000, 100))
 def test_many_random_functions(first: int) -> None:
     for seed in range(first, first + 100):
-        compare(seed)
+        compare(seed, Writer(seed, 30).text())
+
+
+@pytest.mark.parametrize("first", [0, 8])
+def test_random_control_flow(first: int) -> None:
+    for seed in range(first, first + 8):
+        compare(seed, Nest(seed).text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(1000, 2000, 100))
+def test_much_random_control_flow(first: int) -> None:
+    for seed in range(first, first + 100):
+        compare(seed, Nest(seed).text())
