@@ -10,7 +10,7 @@ have rows of their own, and the threads of a row lie in different warps (`_acros
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...ir import dims, dtypes
@@ -43,6 +43,8 @@ PER_THREAD = 16
 # Elements of a chunk, where a few long rows are split among blocks; and chunks at most.
 CHUNK = 8192
 MAX_CHUNKS = 512
+
+Step = Callable[[dict[str, DimLike], DimLike], Sequence[Stmt]]
 
 
 def rows_on_gpu(ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
@@ -247,7 +249,7 @@ class _Form:
                 ],
             )
 
-            def step(bindings: Mapping[str, DimLike], u: DimLike) -> tuple[Stmt, ...]:
+            def step(bindings: dict[str, DimLike], u: DimLike) -> tuple[Stmt, ...]:
                 memo: dict[int, Expr] = {}
                 known = self._known(t)
                 stores: list[Stmt] = []
@@ -278,7 +280,7 @@ class _Form:
             statements += self._settle(b, number)
         return statements
 
-    def _threads(self, body) -> tuple[Stmt, ...]:  # type: ignore[no-untyped-def]
+    def _threads(self, body: Callable[[DimLike], Sequence[Stmt]]) -> tuple[Stmt, ...]:
         return threads(self.names, self.shape.threads, body)
 
     def _settle(self, b: DimLike, number: int) -> tuple[Stmt, ...]:
@@ -347,7 +349,7 @@ class _Form:
 
         return statements + self._threads(put_warp) + self._threads(take_all)
 
-    def _walk(self, t: DimLike, bound: dict[str, DimLike], step) -> tuple[Stmt, ...]:  # type: ignore[no-untyped-def]
+    def _walk(self, t: DimLike, bound: dict[str, DimLike], step: Step) -> tuple[Stmt, ...]:
         """`step(bindings, u)` at every element of the row that is this thread's; `u` counts neighbours."""
         shape, names = self.shape, self.names
         if self.length == 0:
@@ -411,7 +413,7 @@ class _Form:
             def along(t: DimLike) -> tuple[Stmt, ...]:
                 row, index = self._row(b, t)
 
-                def step(bindings: Mapping[str, DimLike], u: DimLike) -> tuple[Stmt, ...]:
+                def step(bindings: dict[str, DimLike], u: DimLike) -> tuple[Stmt, ...]:
                     memo: dict[int, Expr] = {}
                     known = self._known(t)
                     by = self._read(number, bindings, memo)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ...ir.dtypes import DType
 from ...ir.special_functions import FORMULAS
 from ..scalar import OPERATIONS
 from .nodes import (
-    WARP,
     Apply,
     Buffer,
     Check,
@@ -41,12 +38,13 @@ from .nodes import (
 )
 from .printer import print_expr, print_stmt
 from .repeats import Block, Step, program_steps
+from .scope import LoopError, Scope
+from .verify_gpu import GpuRules, stored_in
 from .walk import statements
 
 COMBINES = ("add", "mul", "max", "min", "and", "or")
 # A guarded vector load reads from a block of zeros of 1024 bytes instead (`codegen/llvm/memory.py`).
 MAX_LANES = 128
-MAX_THREADS = 1024
 _INTEGER_ONLY = {"shl", "shr", "umulhi"}
 _FLOAT_ONLY = {
     *("sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "erf"),
@@ -55,10 +53,6 @@ _FLOAT_ONLY = {
 }
 _BITWISE = {"and", "or", "xor", "not"}
 _NOT_BOOL = {"sub", "neg", "abs", "div", "floordiv", "mod", "fma", "pow", "floor", "ceil", "trunc", "round"}
-
-
-class LoopError(Exception):
-    """Loop IR breaks one of its rules."""
 
 
 def verify_program(program: Program) -> None:
@@ -160,33 +154,7 @@ def verify_kernel(kernel: Kernel) -> None:
     _Verifier(kernel).verify()
 
 
-@dataclass
-class _Scope:
-    """What is bound at a statement. `symbols` may stand in indices; `varying` names differ from lane to lane."""
-
-    symbols: dict[str, str] = field(default_factory=dict)  # name: "dim", "loop", "unroll", "vector" or "let"
-    variables: dict[str, DType] = field(default_factory=dict)
-    varying: set[str] = field(default_factory=set)
-    vector: str | None = None
-    lanes: int = 0
-    # Inside a thread loop: its variable, the names that differ from thread to thread, whether some threads may be
-    # elsewhere, and the buffers that the loop stores to.
-    thread: str | None = None
-    private: set[str] = field(default_factory=set)
-    diverged: bool = False
-    stored: frozenset[Buffer] = frozenset()
-
-    def inner(self) -> _Scope:
-        return replace(
-            self,
-            symbols=dict(self.symbols),
-            variables=dict(self.variables),
-            varying=set(self.varying),
-            private=set(self.private),
-        )
-
-
-class _Verifier:
+class _Verifier(GpuRules):
     def __init__(self, kernel: Kernel):
         self.kernel = kernel
         self.buffers = {*kernel.params, *kernel.locals}
@@ -219,7 +187,7 @@ class _Verifier:
         unknown = kernel.writes - {b.name for b in kernel.params}
         if unknown:
             raise self.fail(f"it is said to write {sorted(unknown)[0]!r}, which is no param")
-        scope = _Scope(symbols={s.name: "dim" for s in kernel.dims})
+        scope = Scope(symbols={s.name: "dim" for s in kernel.dims})
         for buffer in kernel.params:
             for d in buffer.shape:
                 self.index_symbols(d, scope)
@@ -234,17 +202,17 @@ class _Verifier:
         else:
             self.block(kernel.body, scope)
 
-    def bind(self, scope: _Scope, name: str, kind: str) -> None:
+    def bind(self, scope: Scope, name: str, kind: str) -> None:
         if name in scope.symbols or name in scope.variables:
             raise self.fail(f"the name {name!r} is already bound here")
         scope.symbols[name] = kind
 
-    def block(self, body: Sequence[Stmt], scope: _Scope) -> None:
+    def block(self, body: Sequence[Stmt], scope: Scope) -> None:
         for stmt in body:
             self.stmt = stmt
             self.statement(stmt, scope)
 
-    def statement(self, stmt: Stmt, scope: _Scope) -> None:
+    def statement(self, stmt: Stmt, scope: Scope) -> None:
         match stmt:
             case For():
                 self.loop(stmt, scope)
@@ -281,59 +249,12 @@ class _Verifier:
                 if scope.thread is None:
                     raise self.fail("threads wait for their copies inside thread loops")
 
-    def multiply(self, stmt: MultiplyTile, scope: _Scope) -> None:
-        narrow = stmt.left.dtype
-        wanted = ((stmt.total, dtypes.f32, 4), (stmt.left, narrow, 8), (stmt.right, narrow, 4))
-        for load, dtype, count in wanted:
-            self.access(load.buffer, load.index, scope)
-            if load.buffer.space != "thread" or load.dtype is not dtype or load.buffer.shape[-1] != count:
-                raise self.fail(f"{load.buffer} is no fragment of {count} {dtype.name} in registers")
-            if load.index[-1] != 0:
-                raise self.fail(f"a fragment is given by its first element, not {load.index[-1]}")
-        if narrow not in (dtypes.f16, dtypes.bf16):
-            raise self.fail(f"tensor cores multiply f16 and bf16 here, not {narrow.name}")
-        if scope.diverged or self.kernel.threads % WARP:
-            raise self.fail("a product by a warp where not all its threads need be")
-        if {stmt.left.buffer, stmt.right.buffer} & scope.stored:
-            raise self.fail("a product of fragments that the same thread loop stores to")
-
-    def load_fragment(self, stmt: LoadFragment, scope: _Scope) -> None:
-        for load in (stmt.fragment, stmt.source):
-            self.access(load.buffer, load.index, scope)
-        fragment, source = stmt.fragment, stmt.source
-        if fragment.buffer.space != "thread" or stmt.rows not in (8, 16) or fragment.index[-1] != 0:
-            raise self.fail(f"{fragment.buffer} is no fragment of {stmt.rows} rows in registers")
-        if fragment.buffer.shape[-1] * 2 != stmt.rows:
-            raise self.fail(
-                f"a thread has {stmt.rows // 2} elements of {stmt.rows} rows, not {fragment.buffer}"
-            )
-        if source.buffer.space != "shared" or len(source.index) < 2 or source.dtype is not fragment.dtype:
-            raise self.fail(
-                f"a fragment of {fragment.buffer} is read from shared memory, not {source.buffer}"
-            )
-        if scope.diverged or self.kernel.threads % WARP:
-            raise self.fail("a fragment is read by a warp where not all its threads need be")
-
-    def copy(self, stmt: CopyAsync, scope: _Scope) -> None:
-        if scope.thread is None:
-            raise self.fail("a GPU kernel copies inside thread loops only")
-        for load in (stmt.target, stmt.source):
-            self.access(load.buffer, load.index, scope)
-        if stmt.condition is not None:
-            self.condition(stmt.condition, scope)
-        if stmt.target.buffer.space != "shared" or stmt.source.buffer.space != "global":
-            raise self.fail("a copy goes from global to shared memory")
-        if stmt.source.buffer.name in self.kernel.writes:
-            raise self.fail(f"a copy of {stmt.source.buffer.name}, which the kernel writes")
-        if stmt.target.dtype is not stmt.source.dtype or stmt.count * stmt.source.dtype.itemsize != 16:
-            raise self.fail(f"a copy moves 16 bytes, not {stmt.count} of {stmt.source.dtype.name}")
-
-    def condition(self, condition: Expr, scope: _Scope) -> None:
+    def condition(self, condition: Expr, scope: Scope) -> None:
         self.expr(condition, scope)
         if condition.dtype is not dtypes.bool_:
             raise self.fail(f"the condition is {condition.dtype.name}, not bool")
 
-    def loop(self, loop: For, scope: _Scope) -> None:
+    def loop(self, loop: For, scope: Scope) -> None:
         if self.index_symbols(loop.extent, scope):
             raise self.fail(f"the extent {loop.extent} differs between the lanes of {scope.vector}")
         inner = scope.inner()
@@ -344,7 +265,7 @@ class _Verifier:
             raise self.fail(f"a {loop.kind} loop must be the kernel's whole body")
         if loop.kind == "thread":
             self.threads(loop, scope)
-            inner.thread, inner.private, inner.stored = loop.var, {loop.var}, _stored(loop.body)
+            inner.thread, inner.private, inner.stored = loop.var, {loop.var}, stored_in(loop.body)
             kind = "thread"
         if loop.kind == "unroll":
             if not isinstance(loop.extent, int):
@@ -366,19 +287,7 @@ class _Verifier:
         self.bind(inner, loop.var, kind)
         self.block(loop.body, inner)
 
-    def threads(self, loop: For, scope: _Scope) -> None:
-        if not self.on_gpu:
-            raise self.fail("a thread loop stands inside the block loop of a kernel")
-        if scope.thread is not None:
-            raise self.fail(f"it is inside the thread loop {scope.thread}")
-        if not isinstance(loop.extent, int) or not 1 <= loop.extent <= MAX_THREADS:
-            raise self.fail(f"a block has 1 to {MAX_THREADS} threads, a known number, not {loop.extent}")
-        if loop.extent != self.kernel.threads:
-            raise self.fail(
-                f"all thread loops of a kernel have one extent: {loop.extent}, {self.kernel.threads}"
-            )
-
-    def store(self, stmt: Store, scope: _Scope) -> None:
+    def store(self, stmt: Store, scope: Scope) -> None:
         buffer = stmt.buffer
         if self.on_gpu and scope.thread is None:
             raise self.fail("a GPU kernel stores inside thread loops only")
@@ -393,7 +302,7 @@ class _Verifier:
                 f"every lane of {scope.vector} writes its own value to one element of {buffer.name}"
             )
 
-    def access(self, buffer: Buffer, index: tuple[DimLike, ...], scope: _Scope) -> bool:
+    def access(self, buffer: Buffer, index: tuple[DimLike, ...], scope: Scope) -> bool:
         """Whether the element differs from lane to lane."""
         if buffer not in self.buffers:
             raise self.fail(f"{buffer} is neither a param nor a local of the kernel")
@@ -411,19 +320,7 @@ class _Verifier:
             raise self.fail(f"{buffer.name} may change, so it is read inside thread loops only")
         return any(varying)
 
-    def own_register(self, buffer: Buffer, index: tuple[DimLike, ...], scope: _Scope) -> None:
-        if scope.thread is None or index[0] != dims.symbol(scope.thread, 0, self.kernel.threads - 1):
-            raise self.fail(f"the first index of {buffer.name} must be the thread's number, not {index[0]}")
-        if buffer.shape[0] != self.kernel.threads:
-            raise self.fail(f"{buffer} has not one row for each of {self.kernel.threads} threads")
-        for i in index[1:]:
-            for symbol in dims.symbols(i):
-                if scope.symbols.get(symbol.name) != "unroll":
-                    raise self.fail(
-                        f"{buffer.name} is in registers: its index {i} must be a constant once unrolled"
-                    )
-
-    def register(self, buffer: Buffer, index: tuple[DimLike, ...], scope: _Scope) -> None:
+    def register(self, buffer: Buffer, index: tuple[DimLike, ...], scope: Scope) -> None:
         for axis, i in enumerate(index):
             last = axis == len(index) - 1
             for symbol in dims.symbols(i):
@@ -441,7 +338,7 @@ class _Verifier:
                         f"{buffer.name} is in registers: its index {i} must be a constant once unrolled"
                     )
 
-    def index_symbols(self, value: DimLike, scope: _Scope) -> bool:
+    def index_symbols(self, value: DimLike, scope: Scope) -> bool:
         """Check that every symbol is bound; whether the value differs from lane to lane."""
         varying = False
         for symbol in dims.symbols(value):
@@ -452,16 +349,16 @@ class _Verifier:
             varying = varying or symbol.name in scope.varying
         return varying
 
-    def expr(self, expr: Expr, scope: _Scope) -> bool:
+    def expr(self, expr: Expr, scope: Scope) -> bool:
         """Check the expression; whether its value differs from lane to lane."""
         return self._expr(expr, scope, {})
 
-    def _expr(self, expr: Expr, scope: _Scope, seen: dict[int, bool]) -> bool:
+    def _expr(self, expr: Expr, scope: Scope, seen: dict[int, bool]) -> bool:
         if id(expr) not in seen:
             seen[id(expr)] = self._check(expr, scope, seen)
         return seen[id(expr)]
 
-    def _check(self, expr: Expr, scope: _Scope, seen: dict[int, bool]) -> bool:
+    def _check(self, expr: Expr, scope: Scope, seen: dict[int, bool]) -> bool:
         match expr:
             case Const():
                 return False
@@ -483,20 +380,7 @@ class _Verifier:
                 self.operation(expr)
                 return any(varying)
 
-    def shuffle(self, expr: Shuffle, scope: _Scope) -> None:
-        buffer = expr.load.buffer
-        if buffer.space != "thread":
-            raise self.fail(f"a shuffle reads registers of other threads, not {buffer}")
-        if not 0 < expr.mask < WARP or self.kernel.threads % WARP:
-            raise self.fail(
-                f"a shuffle by {expr.mask} among {self.kernel.threads} threads: warps have {WARP}"
-            )
-        if scope.diverged:
-            raise self.fail("a shuffle where not all threads need be")
-        if buffer in scope.stored:
-            raise self.fail(f"a shuffle of {buffer.name}, which the same thread loop stores to")
-
-    def lane_reduce(self, expr: LaneReduce, scope: _Scope) -> bool:
+    def lane_reduce(self, expr: LaneReduce, scope: Scope) -> bool:
         if self.on_gpu:
             raise self.fail("a GPU kernel has no lane reductions")
         if scope.vector is not None:
@@ -541,8 +425,3 @@ class _Verifier:
             raise self.fail(f"{expr.op} has no meaning on {first.name}: {print_expr(expr)}")
         if expr.op == "bitcast" and first.itemsize != expr.dtype.itemsize:
             raise self.fail(f"bitcast from {first.name} to {expr.dtype.name}: the sizes differ")
-
-
-def _stored(body: Sequence[Stmt]) -> frozenset[Buffer]:
-    stores = {s.buffer for s in statements(body) if isinstance(s, Store)}
-    return frozenset(stores | {s.fragment.buffer for s in statements(body) if isinstance(s, LoadFragment)})

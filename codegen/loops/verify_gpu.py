@@ -1,0 +1,131 @@
+"""The rules of GPU kernels: threads, their registers, and what warps do together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...ir import dims, dtypes
+from ...ir.dims import DimLike
+from .nodes import (
+    WARP,
+    Buffer,
+    CopyAsync,
+    Expr,
+    For,
+    Kernel,
+    LoadFragment,
+    MultiplyTile,
+    Shuffle,
+    Stmt,
+    Store,
+)
+from .scope import LoopError, Scope
+from .walk import statements
+
+MAX_THREADS = 1024
+
+
+class GpuRules:
+    """Part of the verifier, which has what the first three names stand for."""
+
+    kernel: Kernel
+    on_gpu: bool
+
+    def fail(self, rule: str) -> LoopError:
+        raise NotImplementedError
+
+    def access(self, buffer: Buffer, index: tuple[DimLike, ...], scope: Scope) -> bool:
+        raise NotImplementedError
+
+    def condition(self, condition: Expr, scope: Scope) -> None:
+        raise NotImplementedError
+
+    def threads(self, loop: For, scope: Scope) -> None:
+        if not self.on_gpu:
+            raise self.fail("a thread loop stands inside the block loop of a kernel")
+        if scope.thread is not None:
+            raise self.fail(f"it is inside the thread loop {scope.thread}")
+        if not isinstance(loop.extent, int) or not 1 <= loop.extent <= MAX_THREADS:
+            raise self.fail(f"a block has 1 to {MAX_THREADS} threads, a known number, not {loop.extent}")
+        if loop.extent != self.kernel.threads:
+            raise self.fail(
+                f"all thread loops of a kernel have one extent: {loop.extent}, {self.kernel.threads}"
+            )
+
+    def own_register(self, buffer: Buffer, index: tuple[DimLike, ...], scope: Scope) -> None:
+        if scope.thread is None or index[0] != dims.symbol(scope.thread, 0, self.kernel.threads - 1):
+            raise self.fail(f"the first index of {buffer.name} must be the thread's number, not {index[0]}")
+        if buffer.shape[0] != self.kernel.threads:
+            raise self.fail(f"{buffer} has not one row for each of {self.kernel.threads} threads")
+        for i in index[1:]:
+            for symbol in dims.symbols(i):
+                if scope.symbols.get(symbol.name) != "unroll":
+                    raise self.fail(
+                        f"{buffer.name} is in registers: its index {i} must be a constant once unrolled"
+                    )
+
+    def shuffle(self, expr: Shuffle, scope: Scope) -> None:
+        buffer = expr.load.buffer
+        if buffer.space != "thread":
+            raise self.fail(f"a shuffle reads registers of other threads, not {buffer}")
+        if not 0 < expr.mask < WARP or self.kernel.threads % WARP:
+            raise self.fail(
+                f"a shuffle by {expr.mask} among {self.kernel.threads} threads: warps have {WARP}"
+            )
+        if scope.diverged:
+            raise self.fail("a shuffle where not all threads need be")
+        if buffer in scope.stored:
+            raise self.fail(f"a shuffle of {buffer.name}, which the same thread loop stores to")
+
+    def multiply(self, stmt: MultiplyTile, scope: Scope) -> None:
+        narrow = stmt.left.dtype
+        wanted = ((stmt.total, dtypes.f32, 4), (stmt.left, narrow, 8), (stmt.right, narrow, 4))
+        for load, dtype, count in wanted:
+            self.access(load.buffer, load.index, scope)
+            if load.buffer.space != "thread" or load.dtype is not dtype or load.buffer.shape[-1] != count:
+                raise self.fail(f"{load.buffer} is no fragment of {count} {dtype.name} in registers")
+            if load.index[-1] != 0:
+                raise self.fail(f"a fragment is given by its first element, not {load.index[-1]}")
+        if narrow not in (dtypes.f16, dtypes.bf16):
+            raise self.fail(f"tensor cores multiply f16 and bf16 here, not {narrow.name}")
+        if scope.diverged or self.kernel.threads % WARP:
+            raise self.fail("a product by a warp where not all its threads need be")
+        if {stmt.left.buffer, stmt.right.buffer} & scope.stored:
+            raise self.fail("a product of fragments that the same thread loop stores to")
+
+    def copy(self, stmt: CopyAsync, scope: Scope) -> None:
+        if scope.thread is None:
+            raise self.fail("a GPU kernel copies inside thread loops only")
+        for load in (stmt.target, stmt.source):
+            self.access(load.buffer, load.index, scope)
+        if stmt.condition is not None:
+            self.condition(stmt.condition, scope)
+        if stmt.target.buffer.space != "shared" or stmt.source.buffer.space != "global":
+            raise self.fail("a copy goes from global to shared memory")
+        if stmt.source.buffer.name in self.kernel.writes:
+            raise self.fail(f"a copy of {stmt.source.buffer.name}, which the kernel writes")
+        if stmt.target.dtype is not stmt.source.dtype or stmt.count * stmt.source.dtype.itemsize != 16:
+            raise self.fail(f"a copy moves 16 bytes, not {stmt.count} of {stmt.source.dtype.name}")
+
+    def load_fragment(self, stmt: LoadFragment, scope: Scope) -> None:
+        for load in (stmt.fragment, stmt.source):
+            self.access(load.buffer, load.index, scope)
+        fragment, source = stmt.fragment, stmt.source
+        if fragment.buffer.space != "thread" or stmt.rows not in (8, 16) or fragment.index[-1] != 0:
+            raise self.fail(f"{fragment.buffer} is no fragment of {stmt.rows} rows in registers")
+        if fragment.buffer.shape[-1] * 2 != stmt.rows:
+            raise self.fail(
+                f"a thread has {stmt.rows // 2} elements of {stmt.rows} rows, not {fragment.buffer}"
+            )
+        if source.buffer.space != "shared" or len(source.index) < 2 or source.dtype is not fragment.dtype:
+            raise self.fail(
+                f"a fragment of {fragment.buffer} is read from shared memory, not {source.buffer}"
+            )
+        if scope.diverged or self.kernel.threads % WARP:
+            raise self.fail("a fragment is read by a warp where not all its threads need be")
+
+
+def stored_in(body: Sequence[Stmt]) -> frozenset[Buffer]:
+    """The buffers that the statements store to."""
+    stores = {s.buffer for s in statements(body) if isinstance(s, Store)}
+    return frozenset(stores | {s.fragment.buffer for s in statements(body) if isinstance(s, LoadFragment)})
