@@ -114,6 +114,22 @@ def test_short_weights(options, worst):
     )
 
 
+def test_exported_files_are_small(tmp_path):
+    net = nn.Sequential(nn.Linear(500, 400), nn.ReLU(), nn.Linear(400, 4)).eval()
+    x = r(1, 500)
+    fast = torch.optimize_for_inference(net, x, precision="int8")
+    torch.export(fast, x, tmp_path / "net.so")
+    assert (tmp_path / "net.so").stat().st_size < 300_000  # 806 kB in float32
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            torch.load_exported(tmp_path / "net.so")(x).numpy(), fast(x).numpy(), atol=1e-5
+        )
+        pytest.importorskip("onnx", reason="the onnx package is not installed")
+        proto = torch.onnx.export(fast, x)
+        assert len(proto.SerializeToString()) < 220_000
+        np.testing.assert_allclose(torch.onnx.load(proto)(x).numpy(), fast(x).numpy(), atol=1e-5)
+
+
 def test_layers_that_share_a_weight():
     words = nn.Embedding(30, 16)
     head = nn.Linear(16, 30, bias=False)
