@@ -16,25 +16,22 @@ them.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import product as every
 from math import prod
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from .ir import dims
+from .eager_kernels import call, compiled
 from .ir.builder import GraphBuilder
 from .ir.dims import Dim, DimLike
 from .ir.dtypes import DType, from_numpy
-from .ir.graph import Graph, Value
+from .ir.graph import Value
 from .ir.types import TensorType
 from .runtime.allocator import empty
-from .runtime.compiled_graph import CompiledGraph, compile_graph
-from .runtime.threads import get_num_threads
+from .runtime.compiled_graph import CompiledGraph
 from .tensor import Array
 
 Ints = tuple[int, ...]
@@ -44,7 +41,6 @@ FEWEST_PRODUCTS = 1 << 18
 # Sums made in one pass: each is kept in four vectors, and there are 32 registers.
 TOGETHER = 5
 DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
-_lock = Lock()
 
 
 def run(name: str, operands: Sequence[Array], attrs: Mapping[str, Any]) -> Array | None:
@@ -139,9 +135,9 @@ def _taps(x: Array, w: Array, bias: Array | None, stride: Ints, dilation: Ints) 
     for i, (n, k, s, d) in enumerate(zip(x.shape[2:], kernel, stride, dilation)):
         length, found[f"rest{i}"] = divmod(n - d * (k - 1) - 1, s)
         found[f"size{i}"] = length + 1
-    compiled = _taps_kernel(kernel, stride, dilation, bias is not None, from_numpy(x.dtype))
+    kernel_of = _taps_kernel(kernel, stride, dilation, bias is not None, from_numpy(x.dtype))
     operands = (x, w.reshape(w.shape[0], -1), *(() if bias is None else (bias,)))
-    return call(compiled, operands, found)[0]
+    return call(kernel_of, operands, found)[0]
 
 
 # The graphs
@@ -152,7 +148,7 @@ def _border(low: Ints, high: Ints, dtype: DType) -> CompiledGraph:
     F = GraphBuilder("border")
     sizes = [Dim(f"size{i}", 1) for i in range(len(low))]
     x = F.input("x", TensorType((Dim("images", 0), *sizes), dtype))
-    return _compiled(F.finish([F.pad(x, low=(0, *low), high=(0, *high), value=0.0)]))
+    return compiled(F.finish([F.pad(x, low=(0, *low), high=(0, *high), value=0.0)]))
 
 
 @cache
@@ -184,7 +180,7 @@ def _taps_kernel(kernel: Ints, stride: Ints, dilation: Ints, bias: bool, dtype: 
         term = F.mul(taken, per_channel(weight))
         total = term if total is None else F.add(total, term)
     assert total is not None
-    return _compiled(F.finish([total]))
+    return compiled(F.finish([total]))
 
 
 @cache
@@ -212,40 +208,4 @@ def _dots(kernel: Ints, dilation: Ints, dtype: DType) -> CompiledGraph:
         for part in others:
             total = F.add(total, part)
         joined.append(total)
-    return _compiled(F.finish([*found, *joined]))
-
-
-def _compiled(graph: Graph) -> CompiledGraph:
-    with _lock:
-        return compile_graph(graph)
-
-
-def call(compiled: CompiledGraph, operands: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
-    """Run native code on arrays, for these sizes of its dims."""
-    arrays = [np.ascontiguousarray(a) for a in operands]
-    results = [
-        empty([dims.evaluate(d, sizes) for d in type_.shape], type_.dtype.numpy)
-        for type_ in compiled.output_types
-    ]
-    values = (ctypes.c_int64 * len(compiled.symbols))(*(sizes[name] for name in compiled.symbols))
-    memory, arena = compiled.arena(sizes)  # noqa: RUF059  (the memory lives as long as the call)
-    status = _native(compiled)(
-        _addresses(arrays), _addresses(results), arena, ctypes.addressof(values), get_num_threads()
-    )
-    if status:
-        compiled.raise_status(status)
-    return results
-
-
-_PROTOTYPE = ctypes.CFUNCTYPE(
-    ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64
-)
-
-
-@cache
-def _native(compiled: CompiledGraph) -> Any:
-    return _PROTOTYPE(compiled.entry)
-
-
-def _addresses(arrays: Sequence[Array]) -> Any:
-    return (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+    return compiled(F.finish([*found, *joined]))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .depthwise import call
+from .eager_kernels import call, compiled
 from .ir import dtypes
 from .ir.builder import GraphBuilder
 from .ir.dims import Dim
@@ -28,7 +28,7 @@ from .normal_transform import (
     SQRT_HALF,
     TWO_PI,
 )
-from .runtime.compiled_graph import CompiledGraph, compile_graph
+from .runtime.compiled_graph import CompiledGraph
 
 Array = np.ndarray[Any, Any]
 
@@ -127,4 +127,4 @@ def _kernel(scaled: bool) -> CompiledGraph:
     if scaled:
         std, mean = (F.input(name, TensorType((), dtypes.f32)) for name in ("std", "mean"))
         results = [scalars.fma(x, std, mean) for x in results]
-    return compile_graph(F.finish(results))
+    return compiled(F.finish(results))
