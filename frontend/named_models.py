@@ -98,7 +98,9 @@ class NamedModel:
 def find_model(text: str, variants: bool = True) -> NamedModel:
     """The model of that name; ScriptFailed where a script raises an error, ValueError, TypeError and OSError for
     others."""
-    name, _, variant = text.rpartition("@") if variants and "@" in text else (text, "", "")
+    name, at, variant = text.rpartition("@")
+    if not variants or not at or not variant.isalnum():  # folders may have an @ in their names
+        name, variant = text, ""
     if variant and variant not in ("eager", *PRECISIONS):
         raise ValueError(f"{text!r}: after @ comes eager, {', '.join(PRECISIONS)}")
     path = Path(name)

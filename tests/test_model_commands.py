@@ -43,6 +43,13 @@ def test_run_model(folder, capsys):
     assert "output: float32[300, 5], " in capsys.readouterr().out
 
 
+def test_folders_with_an_at_sign(folder, capsys):
+    (folder / "a@b").mkdir()
+    (folder / "a@b" / "net.py").write_text(SCRIPT)
+    assert main(["run-model", "a@b/net.py:net@eager", "f32[3, 20]"]) == 0
+    assert main(["run-model", "a@b/net.py:double", "f32[3]"]) == 0
+
+
 def test_compare(folder, capsys):
     assert main(["compare", "net.py:net", "net.py:net@eager", "f32[3, 20]"]) == 0
     printed = capsys.readouterr().out
