@@ -22,6 +22,7 @@ from ..ir.dims import DimLike
 from ..ir.graph import Graph, Node
 from ..ir.half_precision import widens
 from .fusion_build import Group, build_fused
+from .fusion_columns import join_column_sums, sums_columns
 from .fusion_index import Space, needs_memory, normal
 from .fusion_loops import join_concatenations, joins, merge_dependent_loops
 from .fusion_partition import PURE_VIEWS, Partition, Reason, Refusal, is_operand_view
@@ -152,6 +153,8 @@ class _Fuser:
         self._join_producers(anchored)
         self._merge_reductions()
         self._join_consumers()
+        self._space_reads.clear()
+        join_column_sums(self.partition, self._why_not_hold, lambda a, b: bool(self._links([a, b])))
 
     def _unplaced(self) -> list[Node]:
         p = self.partition
@@ -299,7 +302,8 @@ class _Fuser:
             else:
                 return False
             for value, where in reads:
-                if p.producer.get(value) in members and space.natural(value) != where:
+                source = p.producer.get(value)
+                if source in members and (space.natural(value) != where or sums_columns(source, space)):
                     return False
         return True
 

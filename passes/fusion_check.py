@@ -140,27 +140,50 @@ def _check_reduce(node: Node, body: Graph) -> None:
     _only_elementwise(node, _others(body, reductions))
     if not reductions:
         raise IRError(f"{node}: a reduce group without a reduction")
-    shape, over = reductions[0].inputs[0].type.shape, _reduced(reductions[0])
+    shape = reductions[0].inputs[0].type.shape
+    # Where there are sums over columns too, rows are what ends with the last dim.
+    first = next((n for n in reductions if len(shape) - 1 in _reduced(n)), reductions[0])
+    over = _reduced(first)
+    columns = []
     for member in reductions:
-        if member.inputs[0].type.shape != shape or _reduced(member) != over:
-            raise IRError(f"{node}: {member} reduces another shape or other dims than {reductions[0]}")
+        if member.inputs[0].type.shape != shape:
+            raise IRError(f"{node}: {member} reduces another shape or other dims than {first}")
+        if _reduced(member) == over:
+            continue
+        columns.append(member)
+        if _reduced(member) != tuple(d for d in range(len(shape)) if d not in over):
+            raise IRError(f"{node}: {member} reduces another shape or other dims than {first}")
+    _check_column_sums(node, body, columns)
     point = _point(shape)
     row = tuple(i for d, i in enumerate(point) if d not in over)
     kept = tuple(n for d, n in enumerate(shape) if d not in over)
     held = {}
+    sums = {n.outputs[0] for n in columns}
     for member in reductions:
         (value,) = member.outputs
+        if value in sums:
+            continue
         held[value] = point if member.attrs["keepdim"] else row
     walk = _Walk(node, body, held)
     for member in reductions:
         walk.visit(member.inputs[0], point)
     for value in body.outputs:
+        if value in sums:
+            continue
         if value.type.numel == dims.product(kept) and value.type.shape != shape:
             walk.visit(value, _reindexed(row, kept, value.type.shape))
         elif value.type.numel == dims.product(shape):
             walk.visit(value, _reindexed(point, shape, value.type.shape))
         else:
             raise IRError(f"{node}: %{value.name} is shaped neither as before nor as after reducing")
+
+
+def _check_column_sums(node: Node, body: Graph, columns: Iterable[Node]) -> None:
+    """They are known when all rows are done: nothing in the kernel can read them."""
+    for member in columns:
+        (value,) = member.outputs
+        if value not in body.outputs or any(value in n.inputs for n in body.nodes):
+            raise IRError(f"{node}: %{value.name} sums over rows, and can only be a result")
 
 
 def _reduced(node: Node) -> tuple[int, ...]:

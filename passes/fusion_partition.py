@@ -104,6 +104,11 @@ class Partition:
         self.group_of[node] = group
         self._stretch(group)
 
+    def displace(self, node: Node) -> None:
+        """Take a node out of its group, which keeps others."""
+        group = self.group_of.pop(node)
+        group.nodes = [n for n in group.nodes if n is not node]
+
     def merge(self, into: Group, other: Group) -> None:
         into.nodes = sorted([*into.nodes, *other.nodes], key=self.position.__getitem__)
         for node in other.nodes:

@@ -121,6 +121,38 @@ def test_layer_norm_is_one_kernel():
     assert len(groups(graph_of(make, f32(16, 100), f32(100), f32(100)))) == 1
 
 
+def norm_gradients(F, x, w, b, dy):
+    """A layer norm's gradients with respect to x, w and b."""
+    op = op_named("standardize")
+    context = VJPContext((x, w, b), (None,), op.normalise_attrs({"dims": (1,)}), (True,) * 3)
+    dx, dw, db = op.vjp(F, context, dy)
+    return dx, F.sum(dw, dims=(0,)), F.sum(db, dims=(0,))
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (BATCH, 512)], ids=str)
+def test_sums_over_rows_are_made_with_the_rows(shape):
+    types = f32(*shape), f32(shape[1]), f32(shape[1]), f32(*shape)
+    (kind,) = groups(graph_of(norm_gradients, *types))
+    assert kind.startswith("reduce") and kind.count("sum") == 6
+
+
+def test_sums_over_rows_of_small_arrays_are_kernels_of_their_own():
+    assert len(groups(graph_of(norm_gradients, f32(64, 100), f32(100), f32(100), f32(64, 100)))) == 3
+
+
+@pytest.mark.parametrize("size", [256, 300])
+def test_what_follows_sums_over_rows_waits_for_all_rows(size):
+    """Of a square array too, whose columns and rows have one shape."""
+
+    def make(F, x, w, b, dy):
+        dx, dw, db = norm_gradients(F, x, w, b, dy)
+        return dx, F.sub(w, F.mul(dw, 0.1)), F.add(F.sum(dx, dims=(1,)), F.exp(db))
+
+    first, *rest = groups(graph_of(make, f32(size, size), f32(size), f32(size), f32(size, size)))
+    assert first.startswith("reduce") and first.count("sum") == 7
+    assert rest and all(kind.startswith("loop") for kind in rest)
+
+
 def test_an_optimizer_step_is_one_kernel():
     shapes = tuple((n, 3) for n in range(1, 9))
     assert groups(sgd_graph(shapes)) == ["loop: " + " ".join(["mul sub"] * 8)]

@@ -42,9 +42,22 @@ def test_kinds_hold_what_they_may():
 
 def test_reductions_of_a_group_agree():
     def other_dims(F, x):
+        return F.sum(x, dims=(0,)), F.sum(x, dims=(2,))
+
+    assert "reduces another shape or other dims" in refused("reduce", other_dims, f32(3, 3, 3))
+
+
+def test_sums_over_rows_are_known_last():
+    def sums(F, x):
         return F.sum(x, dims=(0,)), F.sum(x, dims=(1,))
 
-    assert "reduces another shape or other dims" in refused("reduce", other_dims, f32(3, 3))
+    check_group(group("reduce", sums, f32(3, 3)).nodes[0])
+
+    def read_early(F, x):
+        total = F.sum(x, dims=(0,))
+        return total, F.sum(F.sub(x, total), dims=(1,))
+
+    assert "sums over rows, and can only be a result" in refused("reduce", read_early, f32(3, 3))
 
 
 def test_a_row_knows_only_its_own_result():

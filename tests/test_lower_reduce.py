@@ -10,6 +10,7 @@ from vitrify.codegen.loops.printer import print_kernel
 from vitrify.ir import dtypes, interpreter
 from vitrify.ir.dims import Dim
 from vitrify.ir.types import TensorType
+from vitrify.passes import fusion_columns
 from vitrify.runtime.execute import run_program
 
 BATCH = Dim("batch", 1, 64)
@@ -140,3 +141,51 @@ def test_results_no_worse_than_float32_numpy():
     exact = x.astype(np.float64).sum(1)
     assert np.abs(got - exact).max() <= 2 * np.abs(want - exact).max()
     close(got, want)
+
+
+@pytest.fixture
+def small_column_sums(monkeypatch):
+    """Sums over rows join the rows' kernel for small arrays too."""
+    for name in ("MIN_ELEMENTS", "MIN_ROWS", "MIN_COLUMNS"):
+        monkeypatch.setattr(fusion_columns, name, 1)
+
+
+def standardized(F, x, dy):
+    """Rows in stages, elements along them, one result a row, two sums over rows and an extreme."""
+    last = x.type.rank - 1
+    centred = F.sub(x, F.mean(x, dims=(last,), keepdim=True))
+    normal = F.mul(centred, F.rsqrt(F.add(F.mean(F.mul(centred, centred), dims=(last,), keepdim=True), 0.1)))
+    product = F.mul(normal, dy)
+    over = tuple(range(last))
+    totals = F.sum(product, dims=over), F.sum(dy, dims=over, keepdim=True), F.amax(product, dims=over)
+    return F.mul(normal, F.sum(product, dims=(last,), keepdim=True)), F.sum(product, dims=(last,)), *totals
+
+
+@pytest.mark.parametrize("options", [None, SHARED], ids=["serial", "shared"])
+@pytest.mark.parametrize("shape", [(37, 33), (5, 7, 16), (3, 50), (1, 40), (600, 70)], ids=str)
+def test_sums_over_rows_in_the_pass_over_rows(small_column_sums, shape, options):
+    graph = graph_of(standardized, f32(*shape), f32(*shape))
+    program = check(graph, random_arrays(graph), options=options, interpret=shape[0] < 100, scale=4)
+    assert [x.kernel.name for x in program.launches] == ["fused_0", "fused_0_columns"]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_sums_over_rows_of_a_symbolic_batch(small_column_sums, batch):
+    graph = graph_of(standardized, f32(BATCH, 3, 20), f32(BATCH, 3, 20))
+    check(graph, random_arrays(graph, batch), options=SHARED, interpret=batch == 7, scale=4)
+
+
+def test_sums_over_rows_that_lie_transposed_and_narrow(small_column_sums):
+    def make(F, x, dy):
+        return standardized(F, F.permute(x, dims=(1, 0, 2)), dy)
+
+    graph = graph_of(make, f32(6, 5, 20), f32(5, 6, 20))
+    check(graph, random_arrays(graph), options=SHARED, scale=4)
+
+    def halves(F, x):
+        y = F.mul(x, F.sum(x, dims=(1,), keepdim=True))
+        return y, F.sum(y, dims=(0,))
+
+    for dtype in (dtypes.f16, dtypes.bf16, dtypes.f64):
+        graph = graph_of(halves, TensorType((50, 24), dtype))
+        check(graph, random_arrays(graph), options=SHARED, scale=4)

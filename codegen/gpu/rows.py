@@ -17,6 +17,7 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ..loops.nodes import WARP, Apply, Buffer, Expr, If, Index, Load, Shuffle, Stmt, Store
+from ..lower.column_sums import without_column_sums
 from ..lower.context import LowerContext, Names
 from ..lower.nests import serial_loop
 from ..lower.reduce_nest import tree, vector_axis
@@ -48,7 +49,11 @@ Step = Callable[[dict[str, DimLike], DimLike], Sequence[Stmt]]
 
 
 def rows_on_gpu(ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
-    """One kernel; two where too few long rows would leave most of the machine idle."""
+    """One kernel; two where too few long rows would leave most of the machine idle, or where columns are summed too."""
+    if rows.columns:
+        for number, alone in enumerate(without_column_sums(ctx, names, rows)):
+            rows_on_gpu(ctx, f"{name}_columns" if number else name, names, alone)
+        return
     split = _split(ctx, rows)
     if split is None:
         _launch(ctx, name, names, rows)

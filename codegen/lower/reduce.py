@@ -36,10 +36,14 @@ def _rows(ctx: LowerContext, names: Names, body: Graph, args: Args) -> Rows:
     reduces = [n for n in body.nodes if n.op.lowering == "reduce"]
     if not reduces:
         raise IRError(f"{body.name}: a reduce group without a reduction")
-    shape, over = reduces[0].inputs[0].type.shape, reduced_dims(reduces[0])
+    shape = reduces[0].inputs[0].type.shape
+    # Where there are sums over columns too, rows are what ends with the last dim.
+    first = next((n for n in reduces if len(shape) - 1 in reduced_dims(n)), reduces[0])
+    over = reduced_dims(first)
+    across = tuple(d for d in range(len(shape)) if d not in over)
     for node in reduces:
-        if node.inputs[0].type.shape != shape or reduced_dims(node) != over:
-            raise IRError(f"{node} reduces another shape or other dims than {reduces[0]}")
+        if node.inputs[0].type.shape != shape or reduced_dims(node) not in (over, across):
+            raise IRError(f"{node} reduces another shape or other dims than {first}")
     axes = make_axes(names, shape)
     kept = [a for d, a in enumerate(axes) if d not in over]
     index = tuple(a.index for a in axes)
@@ -54,6 +58,8 @@ def _rows(ctx: LowerContext, names: Names, body: Graph, args: Args) -> Rows:
         flatten=ctx.flat,
         extents={a.var: a.extent for a in axes},
     )
+    summed = [n for n in reduces if reduced_dims(n) != over]
+    reduces = [n for n in reduces if reduced_dims(n) == over]
     stages: list[Stage] = [Stage([]) for _ in range(1 + max(levels[n.outputs[0]] for n in reduces))]
     for node in reduces:
         (value,) = node.outputs
@@ -68,8 +74,22 @@ def _rows(ctx: LowerContext, names: Names, body: Graph, args: Args) -> Rows:
     along: list[Element] = []
     once: list[Element] = []
     row_numel, numel = dims.product(row_shape), dims.product(shape)
+    columns: dict[Value, Reduction] = {}
+    for node in summed:
+        (value,) = node.outputs
+        dtype = accumulator_type(value.type.dtype)
+        element = SCALAR.cast(evaluator.at(node.inputs[0], index), dtype)
+        assert node.op.combine is not None
+        columns[value] = Reduction(names("r"), node.op.combine, dtype, element)
+    column_shape = tuple(shape[d] for d in over)
+    column_elements: list[Element] = []
     for value in body.outputs:
         buffer = ctx.flat(args[value])
+        if value in columns:
+            result = SCALAR.cast(Var(columns[value].name, columns[value].dtype), value.type.dtype)
+            offset = linear(tuple(index[d] for d in over), column_shape)
+            column_elements.append(Element(buffer, offset, result))
+            continue
         size = value.type.numel
         if size == row_numel and (size != numel or value in results):
             own = reindex(row_index, row_shape, value.type.shape)
@@ -79,7 +99,8 @@ def _rows(ctx: LowerContext, names: Names, body: Graph, args: Args) -> Rows:
             along.append(Element(buffer, linear(index, shape), evaluator.at(value, own)))
         else:
             raise IRError(f"%{value.name}: a reduce group's outputs are shaped as before or after reducing")
-    return Rows(kept, [axes[d] for d in over], stages, along, once)
+    reduced = [axes[d] for d in over]
+    return Rows(kept, reduced, stages, along, once, list(columns.values()), column_elements)
 
 
 def _result_at(

@@ -63,9 +63,20 @@ def lower_rows(ctx: LowerContext, names: Names, rows: Rows) -> tuple[tuple[Stmt,
     return body, rows_cost(replace(rows, kept=[a for a in rows.kept if a not in shared]))
 
 
-def vector_axis(rows: Rows) -> Axis | None:
-    """The axis along which most accesses are contiguous or constant; None where there is no axis at all."""
-    axes = [*rows.kept, *rows.reduced]
+def chunk_of_rows(
+    ctx: LowerContext, names: Names, rows: Rows, outer: Sequence[Axis], bound: dict[str, DimLike]
+) -> tuple[Stmt, ...]:
+    """The rows at all points of the `outer` axes, one after the other, vectors along each; `bound` are the other
+    kept ones."""
+    axis = vector_axis(rows, rows.reduced)
+    form = _RowForm(ctx, names, with_stashes(ctx, names, rows), axis)
+    return axis_loops(names, outer, bound, form.emit)
+
+
+def vector_axis(rows: Rows, axes: Sequence[Axis] | None = None) -> Axis | None:
+    """The axis, of these or of all, along which most accesses are contiguous or constant; None where there is no axis
+    at all."""
+    axes = [*rows.kept, *rows.reduced] if axes is None else axes
     values = [v for p in rows.pass_values() for v in p]
     indices = index_values(values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...ir import dims, dtypes
 from ..loops.nodes import Load, Var
 from ..scalar import SCALAR
+from .column_sums import with_column_sums
 from .context import LowerContext, Names
 from .indexing import condition
 from .reduce_nest import lower_rows
@@ -15,6 +16,9 @@ from .template import Axis, Element
 
 def rows_on_cpu(ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
     """One kernel, or two where a few large reductions are worth sharing among threads."""
+    if rows.columns:
+        with_column_sums(ctx, name, names, rows)
+        return
     axis = split_axis(ctx, rows)
     if axis is None:
         statements, cost = lower_rows(ctx, names, rows)

@@ -78,7 +78,8 @@ class Stage:
 class Rows:
     """For each point of `kept`: the stages in order, then `along` at each point of `reduced`, and `once`.
 
-    Values of later stages and of the elements name the results of earlier stages.
+    Values of later stages and of the elements name the results of earlier stages. `columns` are reductions over `kept`,
+    for each point of `reduced`, made in the pass that stores `along`; `column_elements` name their results.
     """
 
     kept: list[Axis]
@@ -86,13 +87,16 @@ class Rows:
     stages: list[Stage]
     along: list[Element]
     once: list[Element]
+    columns: list[Reduction] = field(default_factory=list)
+    column_elements: list[Element] = field(default_factory=list)
     stashes: list[list[tuple[Buffer, Expr]]] = field(default_factory=list)
     settled: list[list[tuple[str, Expr]]] = field(default_factory=list)
 
     def pass_values(self) -> list[list[Expr]]:
         """What each pass over the row computes: the stages', then the elements along the row."""
         passes = [[r.value for r in stage.reductions] for stage in self.stages]
-        return [*passes, [e.value for e in self.along]] if self.along else passes
+        last = [e.value for e in self.along] + [r.value for r in self.columns]
+        return [*passes, last] if last else passes
 
 
 def rows_cost(rows: Rows) -> DimLike:
@@ -104,8 +108,8 @@ def rows_cost(rows: Rows) -> DimLike:
 
 
 def collapsed(rows: Rows) -> Rows:
-    elements = [*rows.along, *rows.once]
-    values = [v for p in rows.pass_values() for v in p] + [e.value for e in rows.once]
+    elements = [*rows.along, *rows.once, *rows.column_elements]
+    values = [v for p in rows.pass_values() for v in p] + [e.value for e in elements[len(rows.along) :]]
     indices = [*index_values(values), *(e.offset for e in elements)]
     # Where one axis' extent depends on another, that one has to stay itself.
     indices += [a.extent for a in [*rows.kept, *rows.reduced]]
@@ -122,6 +126,8 @@ def collapsed(rows: Rows) -> Rows:
         ],
         [e.at(bindings, memo) for e in rows.along],
         [e.at(bindings, memo) for e in rows.once],
+        [r.with_value(instantiate(r.value, bindings, memo)) for r in rows.columns],
+        [e.at(bindings, memo) for e in rows.column_elements],
     )
 
 

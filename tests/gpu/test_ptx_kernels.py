@@ -14,6 +14,7 @@ from vitrify.ir import dtypes, interpreter
 from vitrify.ir.builder import GraphBuilder
 from vitrify.ir.dims import Dim
 from vitrify.ir.types import TensorType
+from vitrify.passes import fusion_columns
 
 BATCH = Dim("batch", 1, 64)
 POOL = {"kernel": (3, 2), "stride": (2, 2), "padding": (1, 0), "ceil_mode": False}
@@ -215,6 +216,21 @@ def test_what_is_read_across_is_turned_in_shared_memory():
     (launch,) = made.program.launches
     assert [b.shape for b in launch.kernel.locals] == [(32, 33)]
     assert made.text.count("bar.sync") == 1
+
+
+def test_sums_over_rows_read_what_the_rows_found(monkeypatch):
+    """The group is two kernels here: rows side by side have no sum in common."""
+    for name in ("MIN_ELEMENTS", "MIN_ROWS", "MIN_COLUMNS"):
+        monkeypatch.setattr(fusion_columns, name, 1)
+
+    def make(F, x, dy):
+        product = F.mul(F.softmax(x, dim=1), dy)
+        return F.sum(product, dims=(1,)), F.sum(product, dims=(0,))
+
+    graph = graph_of(make, f32(BATCH, 40), f32(BATCH, 40))
+    check(graph, random_arrays(graph, 9))
+    names = [launch.kernel.name for launch in emitted(graph).program.launches]
+    assert names == ["fused_0", "fused_0_columns"]
 
 
 def test_a_row_that_fits_is_read_once():
