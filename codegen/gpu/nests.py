@@ -19,7 +19,7 @@ THREADS = 256
 # Nests in one kernel.
 MAX_TOGETHER = 8
 # Operations in one thread's code; more are not repeated for neighbours.
-MAX_OPERATIONS = 512
+MAX_OPERATIONS = 256
 
 
 def nests_on_gpu(ctx: LowerContext, name: str, nests: Sequence[Nest]) -> None:
