@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from lowering import f32, graph_of, random_arrays
 from ptx_checks import assemble, check, emitted, simulate
+from training_graphs import lenet_step, step_inputs
 
 from vitrify.codegen.loops.nodes import Kernel
 from vitrify.codegen.loops.printer import print_kernel
@@ -267,3 +268,10 @@ def test_a_reduction_has_one_order():
     kernels = [x.kernel for x in made.program.launches]
     assert all(isinstance(k, Kernel) and k.grid is not None for k in kernels)
     assert "of thread ^ 16" in print_kernel(kernels[0])
+
+
+def test_a_training_step_of_lenet():
+    """30 kernels on one arena: forward, loss, gradients, momentum, new parameters."""
+    graph = lenet_step(4)
+    made = check(graph, step_inputs(graph, 4), interpret=False, scale=4)
+    assert all(isinstance(x.kernel, Kernel) for x in made.program.launches)
