@@ -69,16 +69,21 @@ def trained(
     return [float(loss) for loss in losses], [t.detach().cpu().numpy() for t in model.state_dict().values()]
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+LENET = (LeNet, (4, 1, 16, 16), torch.optim.SGD, {"lr": 0.05, "momentum": 0.9})
+PERCEPTRON = (perceptron, (4, 6), torch.optim.AdamW, {"lr": 0.01})
+
+
 @pytest.mark.parametrize(
-    "make, shape, optimizer, options",
+    "case, compiled",
     [
-        (LeNet, (4, 1, 16, 16), torch.optim.SGD, {"lr": 0.05, "momentum": 0.9}),
-        (perceptron, (4, 6), torch.optim.AdamW, {"lr": 0.01}),
+        pytest.param(LENET, False, id="lenet, eager"),
+        pytest.param(LENET, True, id="lenet, compiled"),
+        pytest.param(PERCEPTRON, False, id="perceptron, eager", marks=pytest.mark.slow),
+        pytest.param(PERCEPTRON, True, id="perceptron, compiled"),
     ],
-    ids=["lenet", "perceptron"],
 )
-def test_three_steps(make, shape, optimizer, options, compiled):
+def test_three_steps(case, compiled):
+    make, shape, optimizer, options = case
     x = data(*shape)
     want = trained(make, x, "cpu", False, optimizer, **options)
     got = trained(make, x, "cuda", compiled, optimizer, **options)
