@@ -67,7 +67,8 @@ def _standardize_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     def input_gradient() -> Any:
         dn = F.mul(dy, ctx.inputs[1]) if len(ctx.inputs) > 1 else dy
         centred = F.sub(dn, F.mean(dn, dims=dims, keepdim=True))
-        along = F.mean(F.mul(dn, normal), dims=dims, keepdim=True)
+        # The scale comes after the sum, so that the pass over a row that finds the variance makes this sum too.
+        along = F.mul(scale, F.mean(F.mul(dn, deviation), dims=dims, keepdim=True))
         return F.mul(scale, F.sub(centred, F.mul(normal, along)))
 
     return needed(ctx, input_gradient, lambda: F.mul(dy, normal), lambda: dy)
@@ -127,7 +128,7 @@ def _rms_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
 
     def input_gradient() -> Any:
         dn = F.mul(dy, ctx.inputs[1]) if len(ctx.inputs) > 1 else dy
-        along = F.mean(F.mul(dn, normal), dims=dims, keepdim=True)
+        along = F.mul(scale, F.mean(F.mul(dn, x), dims=dims, keepdim=True))
         return F.mul(scale, F.sub(dn, F.mul(normal, along)))
 
     return needed(ctx, input_gradient, lambda: F.mul(dy, normal))
