@@ -25,8 +25,8 @@ ALIASING = frozenset(
 # Families where NumPy itself refuses what the shape rule refuses; the rule then only words the error.
 _NUMPY_CHECKS = frozenset({"pointwise", "view", "reduce", "constant"})
 _NO_ARITHMETIC = frozenset({"view", "constant", "gather"})
-# Large depthwise ones are computed by our own compiler's kernels. That module brings the compiler with it: it is imported
-# when it is needed, so that `import vitrify` stays short.
+# Large depthwise ones are computed by our own compiler's kernels. That module brings the compiler with it: it is
+# imported when it is needed, so that `import vitrify` stays short.
 _NATIVE = frozenset({"conv", "convolution", "conv_input_grad", "conv_weight_grad"})
 
 _ndarray = np.ndarray

@@ -34,7 +34,9 @@ def _exportable(tensor: Tensor) -> Array:
     if tensor.requires_grad:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
     if is_on_device(tensor):
-        raise BufferError(f"DLPack export of tensors on {device_of(tensor)} is not supported; use tensor.cpu()")
+        raise BufferError(
+            f"DLPack export of tensors on {device_of(tensor)} is not supported; use tensor.cpu()"
+        )
     return host_array(tensor, "DLPack export")
 
 

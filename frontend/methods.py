@@ -122,7 +122,9 @@ _property("device", placement.device_of, "Where the memory is.")
 _property("retains_grad", own.retains_grad, "Whether `retain_grad` was called.")
 _property("layout", lambda self: formats.strided, "How the elements are stored: by strides.")
 _property("is_cpu", lambda self: placement.device_of(self).type == "cpu", "Whether the memory is the CPU's.")
-_property("is_cuda", lambda self: placement.device_of(self).type == "cuda", "Whether the memory is a CUDA device's.")
+_property(
+    "is_cuda", lambda self: placement.device_of(self).type == "cuda", "Whether the memory is a CUDA device's."
+)
 for _name in ("is_sparse", "is_quantized", "is_meta", "is_mps", "is_xpu"):
     _property(_name, lambda self: False, "False: tensors are dense, on the CPU or a CUDA device.")
 _property("itemsize", own.element_size, "Bytes per element.")

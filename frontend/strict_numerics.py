@@ -41,8 +41,9 @@ def numerics(mode: str) -> Iterator[None]:
 
     "strict": floating results are to the bit those of the same code compiled with `options={"numerics": "strict"}`, for
     any number of threads. Each new combination of an op and types is compiled when it is first met. "fast": NumPy, the
-    default. What NumPy computes in compiled code too (linear algebra, FFT, complex numbers) is NumPy's either way, with no
-    promise about its last bit; random numbers in compiled functions are another stream (`torch.random.counter_based`).
+    default. What NumPy computes in compiled code too (linear algebra, FFT, complex numbers) is NumPy's either way, with
+    no promise about its last bit; random numbers in compiled functions are another stream
+    (`torch.random.counter_based`).
     """
     if mode not in ("strict", "fast"):
         raise ValueError(f"numerics are 'strict' or 'fast', not {mode!r}")

@@ -80,7 +80,9 @@ def _rounded(F: OpBuilder, value: Any, dtype: DType) -> Any:
 
 def widens(node: Node) -> bool:
     """A conversion of a sixteen-bit type to float32."""
-    return node.op.name == "convert" and node.inputs[0].type.dtype in HALF and node.attrs["dtype"] is dtypes.f32
+    return (
+        node.op.name == "convert" and node.inputs[0].type.dtype in HALF and node.attrs["dtype"] is dtypes.f32
+    )
 
 
 def _is_arithmetic(op: Op) -> bool:

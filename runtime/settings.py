@@ -3,8 +3,8 @@
 VITRIFY_CACHE_DIR   folder of the disk cache of compiled programs (default ~/.cache/vitrify); empty: no cache
 VITRIFY_CACHE_MB    its size bound in megabytes (default 512)
 VITRIFY_DUMP        folder that receives a text file for every stage of all that is compiled (default: none)
-VITRIFY_CUDA        the CUDA device: `simulator` for the PTX simulator, `off` for none, `driver` (the default) for what the
-                    driver has
+VITRIFY_CUDA        the CUDA device: `simulator` for the PTX simulator, `off` for none, `driver` (the default) for what
+                    the driver has
 OMP_NUM_THREADS     the default thread count, as for other numerical libraries
 """
 

@@ -133,7 +133,9 @@ class DifferentiableSpecialization(Specialization):
         self.read_tensors = tuple(
             tensors[at] for kind, at in self.partition.saved if kind == "input" and at in tensors
         )
-        super().__init__(trace, compile_for(trace.gpu, unaliased(self.partition.forward, trace), options), leaves)
+        super().__init__(
+            trace, compile_for(trace.gpu, unaliased(self.partition.forward, trace), options), leaves
+        )
 
     def graphs(self) -> list[Any]:
         return [self.compiled, self.backward]

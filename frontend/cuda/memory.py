@@ -62,7 +62,9 @@ def max_memory_reserved(device: Device = None) -> int:
 def memory_cached(device: Device = None) -> int:
     """`memory_reserved`, under an old name."""
     warnings.warn(
-        "`torch.cuda.memory_cached` has been renamed to `torch.cuda.memory_reserved`", FutureWarning, stacklevel=2
+        "`torch.cuda.memory_cached` has been renamed to `torch.cuda.memory_reserved`",
+        FutureWarning,
+        stacklevel=2,
     )
     return memory_reserved(device)
 
@@ -120,7 +122,7 @@ def get_per_process_memory_fraction(device: Device = None) -> float:
 
 
 def get_allocator_backend() -> str:
-    """"native": the caching allocator."""
+    """ "native": the caching allocator."""
     return "native"
 
 
@@ -152,7 +154,10 @@ def memory_summary(device: Device = None, abbreviated: bool = False) -> str:
         rows.append("|" + "-" * 75 + "|")
         for pool in pools:
             label = title if pool == "all" else f"      from {pool.replace('_', ' ')}"
-            values = [int(stats.get(f"{name}.{pool}.{kind}", 0)) for kind in ("current", "peak", "allocated", "freed")]
+            values = [
+                int(stats.get(f"{name}.{pool}.{kind}", 0))
+                for kind in ("current", "peak", "allocated", "freed")
+            ]
             cells = [size_text(v) if is_size else str(v) for v in values]
             rows.append(f"| {label:<21} | " + " | ".join(f"{cell:>10}" for cell in cells) + " |")
     return "\n".join([*rows, line, ""])

@@ -209,6 +209,8 @@ def _overlapping(flat: Tensor, offset: int, size: tuple[int, ...], stride: tuple
     array = flat._array
     assert array is not None
     if is_on_device(flat):
-        raise RuntimeError("torch.load: a tensor whose elements share places in memory can only be loaded to the CPU")
+        raise RuntimeError(
+            "torch.load: a tensor whose elements share places in memory can only be loaded to the CPU"
+        )
     step = array.itemsize
     return wrap(np.lib.stride_tricks.as_strided(array[offset:], size, [s * step for s in stride]))
