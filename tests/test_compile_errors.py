@@ -174,3 +174,49 @@ def test_a_numpy_argument_is_refused_by_name():
 def test_dynamic_shapes_must_name_an_argument():
     with pytest.raises(ValueError, match="names 'z'"):
         torch.compile(lambda x: x, dynamic_shapes={"z": {0: torch.Dim("n")}})
+
+
+def test_the_line_that_stores_something_is_named():
+    """An attribute's assignment by its own line, a tensor by the line that computed it."""
+
+    class Keeping(nn.Module):
+        def forward(self, x):
+            self.last = x * 2
+            return x
+
+    with pytest.raises(TraceError, match=r"errors\.py:\d+.*attribute of a Module was assigned while Keeping"):
+        torch.compile(Keeping())(torch.ones(1))
+    seen = []
+    with pytest.raises(TraceError, match=r"f32\[1\], at \S*test_compile_errors\.py:\d+\) was stored outside"):
+        torch.compile(lambda x: (seen.append(x * 2), x + 1)[1])(torch.ones(1))
+
+
+def test_a_number_with_a_format_is_refused_by_its_line():
+    with pytest.raises(
+        TraceError, match=r"test_compile_errors\.py:\d+: the code asks for the value of a tensor"
+    ):
+        torch.compile(lambda x: f"{x.mean():.3f}" and x)(torch.ones(2))
+    assert torch.compile(lambda x: f"{x.mean()}" and x)(torch.ones(2)).tolist() == [1, 1]
+
+
+def test_a_size_outside_its_bounds_names_the_argument():
+    f = torch.compile(lambda x: x * 2, dynamic_shapes={"x": {0: torch.Dim("b", 1, 8)}})
+    with pytest.raises(
+        ValueError, match=r"<lambda>: argument x: dim 0 has size 9, outside the bounds of b \[1, 8\]"
+    ):
+        f(torch.ones(9))
+
+
+def test_what_scripts_ask_of_the_compiler_of_pytorch():
+    f = torch.compile(lambda x: x * 2, backend="inductor", mode="reduce-overhead", dynamic=False)
+    assert f(torch.ones(2)).tolist() == [2, 2]
+    net = nn.Linear(2, 2)
+    assert torch.compile(net, disable=True) is net and torch.compile(disable=True)(net) is net
+    with pytest.raises(RuntimeError, match=r"Invalid backend: 'tensorrt'.*leave backend out"):
+        torch.compile(net, backend="tensorrt")
+    with pytest.raises(RuntimeError, match="Unrecognized mode=fast, should be one of: default, lite"):
+        torch.compile(net, mode="fast")
+    with pytest.raises(RuntimeError, match="Either mode or options"):
+        torch.compile(net, mode="default", options={})
+    with pytest.raises(NotImplementedError, match="dynamic_shapes="):
+        torch.compile(net, dynamic=True)

@@ -27,7 +27,7 @@ from .check import CheckReport, check_call
 from .device_call import compile_for
 from .differentiable import DifferentiableSpecialization
 from .explain import Explanation
-from .options import compile_options, with_checks
+from .options import check_hints, compile_options, with_checks
 from .report import Report
 from .specialization import MISS, Specialization, watched
 from .trace import Trace, check_nothing_escaped, trace_call, unaliased
@@ -233,7 +233,7 @@ class CompiledFunction:
             trace, created = trace_call(
                 self._fn, args, kwargs, self._name, self._signature, describe, self._dynamic
             )
-        check_nothing_escaped(created, self._name)
+        check_nothing_escaped(created, self._name, trace.graph)
         return trace
 
     # -- looking inside -----------------------------------------------------------------------------------------------
@@ -372,8 +372,12 @@ def compile(
     model: Any = None,
     *,
     fullgraph: bool = True,
-    dynamic_shapes: DynamicShapes | None = None,
+    dynamic: bool | None = None,
+    backend: str | None = None,
+    mode: str | None = None,
     options: CompileOptions | Mapping[str, Any] | None = None,
+    disable: bool = False,
+    dynamic_shapes: DynamicShapes | None = None,
     dump: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Compile a function or a Module; also a decorator, with or without arguments.
@@ -389,15 +393,26 @@ def compile(
     `{"progress": callback}` calls it with a `Progress` at each step of compiling (`runtime/progress.py`); a terminal is
     shown a line where compiling takes longer than two seconds.
     fullgraph: only True is supported: code that cannot be captured as one graph raises a TraceError at its line.
+    backend, mode: what PyTorch's scripts say ("inductor"; "default", "reduce-overhead", ...) is accepted and changes
+    nothing: there is one compiler, and it makes the fastest code it knows. dynamic: not True; sizes that change are
+    named with `dynamic_shapes`. disable: the model or function comes back as it is.
     """
+    check_hints(backend, mode, dynamic, options)
     if not fullgraph:
         raise NotImplementedError(
             "torch.compile(fullgraph=False): graph breaks are not supported; the whole call is one graph"
         )
     if model is None:
         return functools.partial(
-            compile, fullgraph=fullgraph, dynamic_shapes=dynamic_shapes, options=options, dump=dump
+            compile,
+            fullgraph=fullgraph,
+            options=options,
+            disable=disable,
+            dynamic_shapes=dynamic_shapes,
+            dump=dump,
         )
+    if disable:
+        return model
     if isinstance(model, Module):
         return CompiledModule(model, dynamic_shapes=dynamic_shapes, options=options, dump=dump)
     if not callable(model):

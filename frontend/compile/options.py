@@ -32,6 +32,27 @@ def compile_options(given: CompileOptions | Mapping[str, Any] | None) -> Compile
     return with_checks(CompileOptions(pipeline, progress=given.get("progress")), CHECKS[check])
 
 
+BACKENDS = (None, "inductor")
+MODES = ("default", "lite", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
+
+
+def check_hints(backend: Any, mode: str | None, dynamic: bool | None, options: Any) -> None:
+    """Raise where a script asks PyTorch's compiler for what would come out otherwise here."""
+    if backend not in BACKENDS:
+        raise RuntimeError(f"Invalid backend: {backend!r}: vitrify compiles by itself; leave backend out")
+    if mode is not None and options is not None:
+        raise RuntimeError(
+            "Either mode or options can be specified, but both can't be specified at the same time."
+        )
+    if mode is not None and mode not in MODES:
+        raise RuntimeError(f"Unrecognized mode={mode}, should be one of: {', '.join(MODES)}")
+    if dynamic:
+        raise NotImplementedError(
+            "torch.compile(dynamic=True): name the dims that change instead, for instance "
+            'dynamic_shapes={"input": {0: torch.Dim("batch", 1, 256)}}'
+        )
+
+
 def with_checks(options: CompileOptions, check: Any) -> CompileOptions:
     """The options, with the results of kernels tested."""
     return replace(options, lower=replace(options.lower, check_finite=check))

@@ -13,15 +13,16 @@ import numpy as np
 from ..capture import TraceAgain
 from ..dispatch import use_backend
 from ..ir import dims
-from ..ir.graph import Graph, Value
+from ..ir.graph import Graph, Location, Value
 from ..ir.types import TensorType
 from ..nn.modules.paths import tracked_module_paths
-from ..nn.modules.structure import structure_version
+from ..nn.modules.structure import structure_version, watched_structure
 from ..runtime.gpu.arrays import Gpu
+from ..state import local
 from ..tensor import Storage, Tensor
 from . import pytree
 from .capture_names import Describer
-from .locations import error_location
+from .locations import error_location, user_location
 from .sources import ArgumentSource, Guard, Source, TensorSource
 from .tape_gradients import append_tape, has_own_gradients
 from .tracer import Condition, TraceError, Tracer, array_type, static_or_symbolic
@@ -122,7 +123,8 @@ def trace_call(
         if isinstance(leaf, Tensor):
             type_ = array_type(leaf._array) if leaf._array is not None else leaf._type
             declared = dynamic.get(paths[position], {})
-            shape = static_or_symbolic([int(s) for s in type_.shape], declared)
+            what = f"{name}: argument {paths[position]}"
+            shape = static_or_symbolic([int(s) for s in type_.shape], declared, what)
             tracer.bindings.update(
                 (str(d), int(n)) for d, n in zip(shape, type_.shape) if not isinstance(d, int)
             )
@@ -132,13 +134,20 @@ def trace_call(
     stand_ins = [placeholders.get(i, leaf) for i, leaf in enumerate(leaves)]
     traced_args, traced_kwargs = pytree.unflatten(structure, stand_ins)
     version = structure_version()
+    assigned: list[Location | None] = []
+
+    def note_assignment() -> None:
+        if local.backend is tracer:
+            assigned.append(user_location())
+
     try:
-        with use_backend(tracer), tracked_module_paths():
+        with use_backend(tracer), tracked_module_paths(), watched_structure(note_assignment):
             result = fn(*traced_args, **traced_kwargs)
             if structure_version() != version:
+                where: Location | str = next(filter(None, assigned), name)
                 raise TraceError(
-                    f"{name}: an attribute of a Module was assigned while the function was being compiled. The compiled "
-                    "code would not repeat that; keep such state in a buffer and change it in place, or outside."
+                    f"{where}: an attribute of a Module was assigned while {name} was being compiled. The compiled code "
+                    "would not repeat that; keep such state in a buffer and change it in place, or outside."
                 )
             trace = _finish(tracer, result, placeholders, structure, leaves, paths)
             return trace, list(tracer.created)
@@ -161,7 +170,7 @@ def unaliased(graph: Graph, trace: Trace) -> Graph:
     return replace(graph, aliases={}) if trace.conditions else graph
 
 
-def check_nothing_escaped(created: Sequence[weakref.ref[Tensor]], name: str) -> None:
+def check_nothing_escaped(created: Sequence[weakref.ref[Tensor]], name: str, graph: Graph) -> None:
     """TraceError if a traced tensor is still alive after the trace: the code stored it somewhere (appended to a list,
     kept in an attribute), which a compiled call would not repeat."""
     if any(ref() is not None for ref in created):
@@ -169,9 +178,12 @@ def check_nothing_escaped(created: Sequence[weakref.ref[Tensor]], name: str) -> 
         for ref in created:
             tensor = ref()
             if tensor is not None:
+                value = tensor._value and tensor._value[1]
+                place = next((n.location for n in graph.nodes if value in n.outputs and n.location), None)
                 raise TraceError(
-                    f"{name}: a tensor computed inside ({tensor._type}) was stored outside the compiled function, for "
-                    "instance appended to a list. Return it instead: compiled calls do not repeat such side effects."
+                    f"{name}: a tensor computed inside ({tensor._type}{f', at {place}' if place else ''}) was stored "
+                    "outside the compiled function, for instance appended to a list. Return it instead: compiled calls "
+                    "do not repeat such side effects."
                 )
 
 

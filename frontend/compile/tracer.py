@@ -519,19 +519,27 @@ def _gpu_of(arguments: Sequence[Any]) -> Gpu | None:
     return found
 
 
-def static_or_symbolic(shape: Sequence[int], declared: Mapping[int, dims.Expr]) -> tuple[dims.DimLike, ...]:
-    """The shape with declared dims in place of their sizes; ValueError when a size is outside the declared bounds."""
+def static_or_symbolic(
+    shape: Sequence[int], declared: Mapping[int, dims.Expr], what: str
+) -> tuple[dims.DimLike, ...]:
+    """The shape with declared dims in place of their sizes; ValueError when a size is outside the declared bounds.
+    `what`: whose shape it is, for errors."""
     result: list[dims.DimLike] = list(shape)
     for axis, dim in declared.items():
         at = axis + len(shape) if axis < 0 else axis
         if not 0 <= at < len(shape):
-            raise ValueError(f"dynamic_shapes names dim {axis} of a {len(shape)}-d tensor")
+            raise ValueError(f"{what}: dynamic_shapes names dim {axis} of a {len(shape)}-d tensor")
         low, high = dims.bounds(dim)
         if not low <= shape[at] <= high:
-            raise ValueError(f"dim {axis} has size {shape[at]}, outside the bounds of {dim} [{low}, {high}]")
+            raise ValueError(
+                f"{what}: dim {axis} has size {shape[at]}, outside the bounds of {dim} [{low}, {high}]; what "
+                "dynamic_shapes declares must hold for every call"
+            )
         found = dims.solved(dim, shape[at])
         if found is not None and dims.evaluate(dim, {found[0].name: found[1]}) != shape[at]:
-            raise ValueError(f"dim {axis} has size {shape[at]}, which is not {dim} for any {found[0].name}")
+            raise ValueError(
+                f"{what}: dim {axis} has size {shape[at]}, which is not {dim} for any {found[0].name}"
+            )
         result[at] = dim
     return tuple(result)
 

@@ -6,12 +6,15 @@ on every call, each change of an attribute, hook, parameter or child of any modu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ...hooks import RemovableHandle
 
 structure_changes = [0]
+# Called at each change: who compiles a function wants to know the line.
+watchers: list[Callable[[], None]] = []
 
 
 def structure_version() -> int:
@@ -21,6 +24,18 @@ def structure_version() -> int:
 
 def changed() -> None:
     structure_changes[0] += 1
+    for watcher in tuple(watchers):
+        watcher()
+
+
+@contextmanager
+def watched_structure(watcher: Callable[[], None]) -> Iterator[None]:
+    """Inside the block `watcher` is called at each change, in the thread that makes it."""
+    watchers.append(watcher)
+    try:
+        yield
+    finally:
+        watchers.remove(watcher)
 
 
 class ModuleHookHandle(RemovableHandle):
