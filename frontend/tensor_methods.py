@@ -247,7 +247,8 @@ def __contains__(self: Tensor, element: Any) -> bool:
 def __format__(self: Tensor, spec: str) -> str:
     # Without a spec a traced tensor prints like any object; with one its number is asked for, which is an error.
     if not self.ndim and type(self) is Tensor and (spec or self._array is not None):
-        return format(host.host_array(self, "format()").item(), spec)
+        known = self._array is not None
+        return format(host.host_array(self, "format()").item() if known else item(self), spec)
     return object.__format__(self, spec)
 
 
