@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from ..codegen.llvm import EmitOptions, assembly, compile_modules, emit_program
-from ..codegen.loops.nodes import Program
+from ..codegen.loops.nodes import Check, Kernel, Program
+from ..codegen.loops.walk import statements
 from ..codegen.lower import LowerOptions, lower_graph
 from ..codegen.target import GpuTarget, Target
 from ..ir import dims
@@ -157,7 +158,27 @@ class CompiledGraph(StagedGraph):
             raise finite_error(
                 self.program, self.program.finite_checks[code], self.traced.name, nan_only, memory
             )
-        raise IndexError(text)
+        failed = IndexError(text)
+        places = ", ".join(self._places_of_check(code))
+        failed.add_note(f"in compiled {self.traced.name}" + (f", at {places}" if places else ""))
+        raise failed
+
+    def _places_of_check(self, code: int) -> list[str]:
+        """The user's lines of the groups whose kernels have this check: of the nodes that are not pointwise or views."""
+        groups = {
+            launch.source
+            for launch in self.program.launches
+            if isinstance(launch.kernel, Kernel)
+            and any(isinstance(s, Check) and s.code == code for s in statements(launch.kernel.body))
+        }
+        nodes = [
+            inner
+            for node in self.stages[-1].nodes
+            if node.regions and node.attrs.get("name") in groups
+            for inner in node.regions[0].nodes
+            if inner.op.lowering not in ("pointwise", "view", "constant")
+        ]
+        return list(dict.fromkeys(str(node.location) for node in nodes if node.location))
 
     # -- looking inside --------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -142,8 +143,10 @@ def test_a_failed_check_leaves_the_parameters_alone():
     x = torch.randn(2, 4)
     step(x, torch.tensor([0, 1]))
     before = net.weight.detach().clone()
-    with pytest.raises(IndexError, match="Target is out of bounds"):
+    with pytest.raises(IndexError, match="Target is out of bounds") as failed:
         step(x, torch.tensor([0, 3]))
+    (note,) = failed.value.__notes__
+    assert re.fullmatch(r"in compiled step, at \S*test_compile_errors\.py:\d+", note)
     np.testing.assert_array_equal(net.weight.detach().numpy(), before.numpy())
     step(x, torch.tensor([2, 1]))
     assert not np.array_equal(net.weight.detach().numpy(), before.numpy())
