@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -49,6 +50,20 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `vitrify argv...`."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["run"]:
+        options = parser().parse_args(words)
+        return run_script(options.script, options.arguments)
+    try:
+        status = _command(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `vitrify dump script.py | head`: who reads has enough; what is still buffered goes nowhere, quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _command(words: list[str]) -> int:
     if words[:1] in (["report"], ["dump"], ["bisect"]):
         # argparse would not let the script's arguments and ours stand in any order; `--` tells them apart.
         end = words.index("--") if "--" in words else len(words)
@@ -63,9 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ir_command(options)
     if options.command == "compile":
         return compile_model(options)
-    if options.command in ("run-model", "compare", "bench-model"):
-        return model_command(options)
-    return run_script(options.script, options.arguments)
+    return model_command(options)
 
 
 if __name__ == "__main__":

@@ -549,3 +549,13 @@ def test_screenshots_are_light_or_dark_and_not_empty(compiled, tmp_path, width, 
     pixels = pixels_of((tmp_path / "shot.png").read_bytes())
     assert len({p for row in pixels for p in row}) > 20
     assert (sum(pixels[600][2]) < 200) is dark
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    with subprocess.Popen(
+        [sys.executable, "-m", "vitrify", "coverage"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as command:
+        assert command.stdout is not None and command.stderr is not None
+        command.stdout.close()
+        assert command.stderr.read() == b""
+    assert command.returncode == 1
