@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import struct
 from collections.abc import Sequence
 from functools import cache
+from itertools import count
 from typing import TYPE_CHECKING
 
 from ..codegen.llvm.compile import compile_module, target_machine
@@ -19,35 +21,39 @@ if TYPE_CHECKING:
     from llvmlite import binding
 
 
+_numbers = count()
+# ELF: the type of a symbol table, the binding of a name that others may use, and the first fields of a symbol.
+_SYMBOLS, _GLOBAL, _SYMBOL = 2, 1, struct.Struct("<IBBH16x")
+
+
 class LoadedCode:
     """Linked object files. Their code stays in memory as long as this object lives."""
 
-    def __init__(self, engine: binding.ExecutionEngine):
-        self._engine = engine
+    def __init__(self, linked: binding.ResourceTracker):
+        self._linked = linked
 
     def address(self, name: str) -> int:
         """The address of a function; KeyError if the objects do not define it."""
-        found = int(self._engine.get_function_address(name))
-        if not found:
-            raise KeyError(f"the object code has no function {name!r}")
-        return found
+        return self._find("function", name)
 
     def variable(self, name: str) -> int:
         """The address of a global variable; KeyError if the objects do not define it."""
-        found = int(self._engine.get_global_value_address(name))
-        if not found:
-            raise KeyError(f"the object code has no variable {name!r}")
-        return found
+        return self._find("variable", name)
+
+    def _find(self, what: str, name: str) -> int:
+        try:
+            return int(self._linked[name])
+        except KeyError:
+            raise KeyError(f"the object code has no {what} {name!r}") from None
 
     def keep_forever(self) -> None:
         """Never unload the code; this object can give no more addresses."""
-        self._engine.detach()
+        self._linked.detach()
 
 
 def load_objects(objects: Sequence[bytes]) -> LoadedCode:
     """Link a program's object files against each other, the thread pool and this process."""
-    _pool()
-    return LoadedCode(_link(objects))
+    return LoadedCode(_link(objects, **{POOL_RUN: _pool()[POOL_RUN]}))
 
 
 def load_llvm_text(text: str) -> LoadedCode:
@@ -65,27 +71,53 @@ def load_llvm_text(text: str) -> LoadedCode:
     return LoadedCode(_link([data]))
 
 
-def _link(objects: Sequence[bytes]) -> binding.ExecutionEngine:
+def _link(objects: Sequence[bytes], **known: int) -> binding.ResourceTracker:
+    """Link object files against each other, this process, and what lies at the `known` addresses."""
+    from llvmlite import binding
+
+    library = binding.JITLibraryBuilder().add_current_process()
+    for data in objects:
+        library.add_object_img(data)
+        for name in defined_symbols(data):
+            library.export_symbol(name)
+    for name, address in known.items():
+        library.import_symbol(name, address)
+    return library.link(_linker(), f"program {next(_numbers)}")
+
+
+def defined_symbols(data: bytes) -> list[str]:
+    """The names that an object file defines for others (ELF-64: System V ABI, "Symbol Table")."""
+    (start,) = struct.unpack_from("<Q", data, 0x28)
+    size, count = struct.unpack_from("<HH", data, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQII", data, start + size * i) for i in range(count)]
+    found = []
+    for _, kind, _, _, offset, length, link, _ in sections:
+        if kind != _SYMBOLS:
+            continue
+        names = sections[link][4]
+        for at in range(offset, offset + length, _SYMBOL.size):
+            name, info, _, section = _SYMBOL.unpack_from(data, at)
+            if info >> 4 == _GLOBAL and section:
+                found.append(data[names + name : data.index(b"\0", names + name)].decode())
+    return found
+
+
+@cache
+def _linker() -> binding.LLJIT:
+    """LLVM's JITLink. It keeps the sections of an object together: where big mappings fill the address space, those that
+    lie apart are further from each other than machine code reaches, and the older MCJIT ends the process."""
     from llvmlite import binding
 
     machine = target_machine(Target.host())
-    empty = binding.parse_assembly("", binding.create_context())
-    engine = binding.create_mcjit_compiler(empty, machine)
-    for data in objects:
-        engine.add_object_file(binding.ObjectFileRef.from_data(data))
-    engine.finalize_object()
-    return engine
+    return binding.create_lljit_compiler(machine, use_jit_link=True, suppress_errors=True)
 
 
 @cache
 def _pool() -> dict[str, int]:
     """Load the thread pool, once; the addresses of its functions. Its code is never unloaded: its workers run in it
     until the process ends."""
-    from llvmlite import binding
-
     code = load_llvm_text(pool_module(Target.host()))
     addresses = {name: code.address(name) for name in (POOL_RUN, POOL_WORKERS)}
-    binding.add_symbol(POOL_RUN, addresses[POOL_RUN])
     code.keep_forever()
     return addresses
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,40 @@ def test_a_helper_module_is_compiled_once(folder: Path, monkeypatch: pytest.Monk
 def test_text_that_is_no_module_says_where() -> None:
     with pytest.raises(RuntimeError, match="LLVM IR parsing error"):
         llvm_compile.compile_module("define i64 @f() { ret i32 0 }", loading.Target.host())
+
+
+FAR_APART = """
+import ctypes
+import vitrify as torch
+
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+PAGE, FAR = 4096, 4 << 30
+x = torch.randn(20, 30)
+
+
+def reserve(size):
+    return libc.mmap(None, size, 0, 0x4022, -1, 0)  # no access, private, anonymous, nothing reserved
+
+
+def check(factor):
+    f = torch.compile(lambda x: ((x @ x.T) * factor).softmax(1).sum(0) + x.std())
+    torch.testing.assert_close(f(x), ((x @ x.T) * factor).softmax(1).sum(0) + x.std())
+
+
+check(100.0)
+for pages in range(1, 13):
+    hole = reserve(PAGE * pages)
+    bottom = reserve(FAR)
+    while reserve(PAGE) > bottom:  # no other place is left above
+        pass
+    libc.munmap(hole, PAGE * pages)
+    check(float(pages))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux' mmap")
+def test_code_and_its_constants_lie_together_in_a_full_address_space() -> None:
+    subprocess.run([sys.executable, "-c", FAR_APART], check=True, timeout=120)
