@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from ..runtime.host_calls import UNWANTED
 from ..runtime.native_call import native_call
 from ..runtime.threads import get_num_threads
 from ..tensor import Tensor, wrap
-from .sizes import SizeQuestion
+from .sizes import SizeQuestion, accepted
 
 Array = np.ndarray[Any, Any]
 
@@ -188,17 +189,12 @@ class Binding:
             self.graph.raise_status(status, record.run_memory(self))
         return made
 
-    def _accepts(self, sizes: Mapping[str, int]) -> bool:
-        """Whether questions about sizes come out as in the trace, as far as the sizes are known. Code after them may
-        rely on the answers, so they are asked before it runs."""
-        known = {**self.dims, **sizes}
-        return all(question.answer(known) in (None, wanted) for question, wanted in self.size_answers)
-
     def _call_late(self, record: CallRecord, made: list[Array]) -> list[Array] | None:
         """The call of a graph that tells sizes: some results are made on the way."""
         hosts = self.graph.host_calls
         assert hosts is not None
-        with hosts.late_memory(self._accepts if self.size_answers else None) as late:
+        accepts = partial(accepted, self.size_answers, self.dims) if self.size_answers else None
+        with hosts.late_memory(accepts) as late:
             status = self._invoke(record.address, record.objects_address)
         if status in (call_shim.MISMATCH, UNWANTED):
             return None

@@ -7,6 +7,7 @@ There is no call shim: launching takes Python calls anyway, and the device runs 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..runtime.gpu.compiled import GpuGraph, UnwantedSizes, compile_gpu_graph
 from ..runtime.threads import get_num_threads
 from ..tensor import Tensor, wrap
 from .call import Binding
-from .sizes import SizeQuestion
+from .sizes import SizeQuestion, accepted
 
 Array = Any  # of NumPy, or a device's
 
@@ -140,7 +141,8 @@ class GpuBinding:
         for (slot, _), array in zip(self.kept_slots, record.kept_arrays):
             outputs[slot] = array.address
         try:
-            run = self.graph.run(inputs, outputs, self.dims, self._accepts if self.size_answers else None)
+            accepts = partial(accepted, self.size_answers, self.dims) if self.size_answers else None
+            run = self.graph.run(inputs, outputs, self.dims, accepts)
         except UnwantedSizes:
             return None
         for array, written in back:
@@ -169,11 +171,6 @@ class GpuBinding:
             device.to_device(record.random_memory.address, record.random)
             for slot in self.random_slots:
                 inputs[slot] = record.random_memory.address
-
-    def _accepts(self, sizes: Mapping[str, int]) -> bool:
-        """Whether questions about sizes come out as in the trace, as far as the sizes are known."""
-        known = {**self.dims, **sizes}
-        return all(question.answer(known) in (None, wanted) for question, wanted in self.size_answers)
 
 
 def _empty(gpu: Gpu, type_: TensorType) -> DeviceArray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,15 @@ def comparison(builder: Any, how: str, a: dims.DimLike, b: dims.DimLike) -> Valu
         for v in (a, b)
     )
     return builder.apply(op_named(how), (left, right), {})
+
+
+def accepted(
+    answers: Iterable[tuple[SizeQuestion, bool]], dims: Mapping[str, int], told: Mapping[str, int]
+) -> bool:
+    """Whether questions about sizes come out as in the trace, as far as the sizes are known: the `dims` of the call, and
+    those that the run has told so far. Code after them may rely on the answers, so they are asked before it runs."""
+    known = {**dims, **told}
+    return all(question.answer(known) in (None, wanted) for question, wanted in answers)
 
 
 ORACLE = Questions()
