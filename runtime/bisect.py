@@ -189,8 +189,10 @@ class _Case:
     def native(self, fused: Graph, inputs: Sequence[Array], threads: int) -> float | None:
         """How far the machine code of a fused graph is from the case's results."""
         try:
-            program = lower_graph(fused, self.options.target or Target.host(), self.options.lower)
-            return _most(self.differences(run_program(program, inputs, self.bindings, threads)))
+            target = self.options.target or Target.host()
+            program = lower_graph(fused, target, self.options.lower)
+            results = run_program(program, inputs, self.bindings, threads, target)
+            return _most(self.differences(results))
         except ARITHMETIC_ERRORS as error:
             self.errors.append(f"{type(error).__name__}: {error}")
             return float("inf")

@@ -1,13 +1,17 @@
 """Random programs, longer than the tests run them: `make fuzz`, or `python tests/fuzz.py --examples 500 [NAME ...]`.
 
-Each is run by the interpreter at every stage of the pipeline and by compiled code with one thread and with two
-(`vitrify.runtime.bisect`). Hypothesis makes the choices, so a program that fails is shrunk; it is printed with where it
-fails, and becomes a test in `test_fuzz_finds.py`.
+Graphs are run by the interpreter at every stage of the pipeline and by compiled code, with one thread and with two, for
+each instruction set of this machine (`vitrify.runtime.bisect`); as PTX, in the simulator; and with strict numerics,
+where compiled and eager code agree to the bit. Modules are called and trained, eagerly and compiled. Hypothesis makes the
+choices, so a program that fails is shrunk; it is printed with where it fails, and becomes a test in
+`test_fuzz_finds.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import platform
 import random
 import sys
 import time
@@ -17,28 +21,52 @@ from typing import Any
 
 import numpy as np
 from graphs import random_graph, random_inputs
-from hypothesis import HealthCheck, Verbosity, assume, given, note, settings
+from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
+from random_modules import RandomModule, draw_module
 
 import vitrify as torch
-from vitrify import nn
 from vitrify.codegen.lower import LowerOptions, lower_graph
 from vitrify.codegen.target import Target
+from vitrify.compile.tracer import TraceError
+from vitrify.dispatch import active_backend
 from vitrify.ir import dtypes, interpreter
 from vitrify.ir.graph import Graph
 from vitrify.ir.parser import parse
 from vitrify.ir.printer import to_text
 from vitrify.passes.autodiff import Autodiff
-from vitrify.passes.pipeline import default_pipeline, run_pipeline
+from vitrify.passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
+from vitrify.runtime.agreement import difference, values_of, wide_values
 from vitrify.runtime.bisect import examine
 from vitrify.runtime.compiled_graph import CompileOptions
 from vitrify.runtime.execute import compile_program, run_program
+from vitrify.runtime.gpu.arrays import Gpu, empty, from_host
+from vitrify.runtime.gpu.compiled import compile_gpu_graph
+from vitrify.runtime.ptx_simulator.device import SimulatorDevice
+from vitrify.tensor import wrap
 
+Arrays = list[np.ndarray[Any, Any]]
+STRICT = CompileOptions(PipelineOptions(strict=True))
 # Small works shared among threads as large ones are.
 SHARED = LowerOptions(serial_below=8, reduce_chunks=4)
+
+
+def machines() -> list[Target]:
+    """This machine, and the lesser x86-64 ones that it can stand in for."""
+    host = Target.host()
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return [host]
+    lesser = [Target.named(f"x86-64-{isa}") for isa in ("avx512", "avx2", "sse2")]
+    return [host, *(t for t in lesser if t.vector_bytes <= host.vector_bytes)]
+
+
 choices = st.randoms(note_method_calls=False, use_true_random=False)
-options = st.sampled_from([CompileOptions(), CompileOptions(lower=SHARED)])
-Arrays = list[np.ndarray[Any, Any]]
+options = st.builds(
+    lambda lower, target: CompileOptions(lower=lower, target=target),
+    st.sampled_from([LowerOptions(), SHARED]),
+    st.sampled_from(machines()),
+)
+GPUS = {capability: Gpu(0, SimulatorDevice(capability=capability)) for capability in ((9, 0), (8, 0), (7, 0))}
 
 
 def must_agree(graph: Graph, inputs: Arrays, how: CompileOptions) -> None:
@@ -69,11 +97,16 @@ def symbolic(rng: random.Random, nodes: int, seed: int, batch: int, how: Compile
 def gradients(rng: random.Random, nodes: int, seed: int, how: CompileOptions) -> None:
     """Graphs with their gradients."""
     graph = random_graph(rng, nodes=nodes, tame=True)
+    joint = with_gradients(graph)
+    must_agree(joint, random_inputs(joint, seed), how)
+
+
+def with_gradients(graph: Graph) -> Graph:
+    """The graph with the gradients of what is floating."""
     floats = tuple(v.name for v in graph.inputs if v.type.dtype.is_floating_point)
     outputs = tuple(i for i, v in enumerate(graph.outputs) if v.type.dtype.is_floating_point)
     assume(floats and outputs)
-    joint = Autodiff(wrt=floats, outputs=outputs, seed="ones").run(graph)
-    must_agree(joint, random_inputs(joint, seed), how)
+    return Autodiff(wrt=floats, outputs=outputs, seed="ones").run(graph)
 
 
 @given(choices, st.integers(1, 12), st.integers(0, 99))
@@ -90,61 +123,149 @@ def threads(rng: random.Random, nodes: int, seed: int) -> None:
             assert a.tobytes() == b.tobytes(), to_text(graph)
 
 
-LAYERS: dict[str, Callable[[int, int], nn.Module]] = {
-    "linear": nn.Linear,
-    "relu": lambda n, _: nn.ReLU(),
-    "gelu": lambda n, _: nn.GELU(),
-    "tanh": lambda n, _: nn.Tanh(),
-    "softmax": lambda n, _: nn.Softmax(-1),
-    "norm": lambda n, _: nn.LayerNorm(n),
-    "batch norm": lambda n, _: nn.BatchNorm1d(n),
-    "dropout": lambda n, _: nn.Dropout(0.3),
-    "residual": lambda n, _: Residual(n),
-}
+@given(
+    choices,
+    st.integers(1, 12),
+    st.integers(0, 99),
+    st.sampled_from(sorted(GPUS, reverse=True)),
+    st.sampled_from([dtypes.f32, dtypes.f64, dtypes.bf16]),
+    st.booleans(),
+    st.booleans(),
+)
+def simulated(
+    rng: random.Random,
+    nodes: int,
+    seed: int,
+    capability: tuple[int, int],
+    dtype: dtypes.DType,
+    symbolic: bool,
+    differentiated: bool,
+) -> None:
+    """Graphs and their gradients as PTX, in the simulator, which also looks for races and accesses out of bounds."""
+    graph = random_graph(rng, nodes=nodes, tame=True, symbolic=symbolic, dtype=dtype)
+    if differentiated:
+        graph = with_gradients(graph)
+    inputs = random_inputs(graph, seed)
+    bindings = interpreter.bind_symbols(graph, inputs)
+    note(to_text(graph))
+    note(f"inputs: {[a.tolist() for a in inputs]}")
+    results = simulate(graph, inputs, GPUS[capability])
+    values, wide = values_of(graph, inputs, bindings), wide_values(graph, inputs, bindings)
+    for value, result in zip(graph.outputs, results, strict=True):
+        apart = difference(values[value], result, wide[value] if wide else None)
+        assert apart is None, f"%{value.name} differs by {apart:.3g} on sm_{capability[0]}{capability[1]}"
 
 
-layer_lists = st.lists(st.sampled_from(sorted(LAYERS)), min_size=1, max_size=6)
+def simulate(graph: Graph, inputs: Arrays, gpu: Gpu) -> Arrays:
+    """The graph's results by its program for the GPU."""
+    bindings = interpreter.bind_symbols(graph, inputs)
+    compiled = compile_gpu_graph(graph, gpu, CompileOptions(cache=False))
+    given = [from_host(gpu, a) for a in inputs]
+    types = [v.type.bind(bindings) for v in graph.outputs]
+    made = [empty(gpu, t.sizes, t.dtype.numpy) for t in types]
+    compiled.run([a.address for a in given], [a.address for a in made], bindings)
+    return [a.to_host() for a in made]
 
 
-class Residual(nn.Module):
-    def __init__(self, width: int):
-        super().__init__()
-        self.inner = nn.Linear(width, width)
+@given(
+    choices, st.integers(1, 12), st.integers(0, 99), st.sampled_from([dtypes.f32, dtypes.f64]), st.booleans()
+)
+def strict(rng: random.Random, nodes: int, seed: int, dtype: dtypes.DType, differentiated: bool) -> None:
+    """With strict numerics a graph gives the bits of its ops one after the other, for any number of threads."""
+    graph = random_graph(rng, nodes=nodes, tame=True, dtype=dtype)
+    if differentiated:
+        graph = with_gradients(graph)
+    must_agree_to_the_bit(graph, random_inputs(graph, seed))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + torch.sigmoid(self.inner(x))
+
+def must_agree_to_the_bit(graph: Graph, inputs: Arrays) -> None:
+    with torch.numerics("strict"):
+        backend = active_backend()
+        env = {v: wrap(a) for v, a in zip(graph.inputs, inputs)}
+        for node in graph.nodes:
+            env.update(zip(node.outputs, backend.apply(node.op, [env[v] for v in node.inputs], node.attrs)))
+    program = lower_graph(
+        run_pipeline(graph, default_pipeline(STRICT.pipeline))[-1], Target.host(), STRICT.lower
+    )
+    loaded = compile_program(program)
+    for count in (1, 2):
+        for value, result in zip(graph.outputs, run_program(program, inputs, threads=count, loaded=loaded)):
+            assert np.array_equal(env[value].numpy(), result, equal_nan=True), (
+                f"%{value.name}\n{to_text(graph)}"
+            )
 
 
-@given(layer_lists, st.integers(2, 9), st.integers(1, 9), st.booleans())
-def models(layers: list[str], rows: int, width: int, step: bool) -> None:
-    """Models and training steps: eager code takes part."""
+@given(choices, st.integers(1, 6), st.booleans(), st.booleans())
+def modules(rng: random.Random, length: int, train: bool, training: bool) -> None:
+    """Modules and training steps, in calls of compiled code and stage by stage."""
     torch.manual_seed(0)
-    widths = [width]
-    made = []
-    for name in layers:
-        widths.append(width + 3 if name == "linear" and widths[-1] == width else widths[-1])
-        made.append(LAYERS[name](widths[-2], widths[-1]))
-    net = nn.Sequential(*made)
-    x = torch.randn(rows, width)
-    if not step:
-        report = torch.compile(net).check(x)
-    else:
-        parameters = list(net.parameters())
-        assume(parameters)
-        optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
-
-        def train(x: torch.Tensor) -> torch.Tensor:
-            optimizer.zero_grad()
-            loss = net(x).pow(2).mean()
-            loss.backward()
-            optimizer.step()
-            return loss
-
-        report = torch.compile(train).check(x)
+    net, x = draw_module(rng, length)
+    net.train(training)
+    note(f"{net}\nof {tuple(x.shape)}")
+    eager = copy.deepcopy(net)
+    call, expected = (step_of(m, train) for m in (net, eager))
+    compiled = torch.compile(call)
+    report = compiled.check(x)
     assert report.ok, str(report)
+    with torch.random.counter_based():
+        for i in range(3):
+            given = x * (1.0 + i) if i else x
+            net.load_state_dict(eager.state_dict())
+            torch.manual_seed(i)
+            want = expected(given)
+            torch.manual_seed(i)
+            try:
+                got = compiled(given)
+            except TraceError as error:
+                assume("equal up to rounding" not in str(error))
+                raise
+            close(want, got)
+            for a, b in zip(eager.state_dict().values(), net.state_dict().values(), strict=True):
+                close(a, b)
 
 
-KINDS = {f.__name__: f for f in (graphs, symbolic, gradients, threads, models)}
+@given(choices, st.integers(1, 6), st.booleans())
+def strict_modules(rng: random.Random, length: int, train: bool) -> None:
+    """With strict numerics a module's results, gradients and updated parameters are eager code's, to the bit."""
+    torch.manual_seed(0)
+    net, x = draw_module(rng, length)
+    note(f"{net}\nof {tuple(x.shape)}")
+    eager = copy.deepcopy(net)
+    with torch.random.counter_based():
+        torch.manual_seed(1)
+        with torch.numerics("strict"):
+            want = step_of(eager, train)(x)
+        torch.manual_seed(1)
+        got = torch.compile(step_of(net, train), options={"numerics": "strict"})(x)
+    assert torch.equal(want, got) or bool(want.isnan().any())
+    for name, value in eager.state_dict().items():
+        assert torch.equal(value, net.state_dict()[name]), name
+
+
+def step_of(net: RandomModule, train: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A call of the module, or a step of training it."""
+    parameters = list(net.parameters())
+    if not train or not parameters:
+        return lambda x: net(x).detach()
+    optimizer = torch.optim.SGD(parameters, lr=0.1, weight_decay=0.01)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = net(x).pow(2).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def close(want: torch.Tensor, got: torch.Tensor) -> None:
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+KINDS = {
+    f.__name__: f for f in (graphs, symbolic, gradients, threads, simulated, strict, modules, strict_modules)
+}
 
 
 def main() -> int:
@@ -160,7 +281,6 @@ def main() -> int:
             max_examples=given_options.examples,
             deadline=None,
             database=None,
-            verbosity=Verbosity.quiet,
             suppress_health_check=list(HealthCheck),
         )(KINDS[name])
         try:

@@ -79,6 +79,26 @@ def test_a_module_attribute_is_guarded():
     assert "an attribute of a Module changed" in reasons(compiled)[1]
 
 
+def test_an_augmented_assignment_to_a_buffer_is_a_change_in_place():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            self.calls += 1
+            with torch.no_grad():
+                self.scale *= 2
+            return x * self.calls
+
+    net = Counting()
+    compiled = torch.compile(net)
+    assert [compiled(torch.ones(())).item() for _ in range(3)] == [1, 2, 3]
+    assert (net.calls.item(), net.scale.item()) == (3, 8)
+    assert len(compiled.report().compiles) == 1 and compiled.report().retraces == 0
+
+
 def test_a_change_elsewhere_traces_again_but_compiles_nothing():
     net, other = nn.Linear(2, 2), nn.Linear(2, 2)
     compiled = torch.compile(net)

@@ -69,11 +69,12 @@ def add_hook(
 
 class CountedDict(dict[Any, Any]):
     """A dict of a module's parameters, buffers or children; writing to it directly counts as a change as
-    well."""
+    well. Storing what is there already, as `self.calls += 1` does, is none."""
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
-        super().__setitem__(key, value)
-        changed()
+        if key not in self or self[key] is not value:
+            super().__setitem__(key, value)
+            changed()
 
     def __delitem__(self, key: Hashable) -> None:
         super().__delitem__(key)
@@ -84,8 +85,10 @@ class CountedDict(dict[Any, Any]):
         changed()
 
     def pop(self, *args: Any) -> Any:
+        before = len(self)
         found = super().pop(*args)
-        changed()
+        if len(self) != before:
+            changed()
         return found
 
     def update(self, *args: Any, **kwargs: Any) -> None:
