@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH_BIN := .venv-bench/bin
 
-.PHONY: demo models test test-slow test-gpu fuzz lint types bench references coverage clean
+.PHONY: demo models test test-slow test-gpu fuzz lint types bench bench-models references coverage clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,10 @@ bench: .venv-bench/.installed
 	$(TORCH_BIN)/python benchmarks/models.py
 	$(TORCH_BIN)/python benchmarks/kernels.py
 	$(TORCH_BIN)/python benchmarks/eager_overhead.py --torch $(TORCH_BIN)/python
+
+# Trained models (after `make models`) beside PyTorch, torch.compile, ONNX Runtime and OpenVINO: half an hour.
+bench-models: .venv-bench/.installed
+	$(TORCH_BIN)/python benchmarks/trained_models.py
 
 references: .venv-bench/.installed
 	for script in tests/references/make_*.py; do $(TORCH_BIN)/python $$script || exit 1; done
