@@ -44,7 +44,7 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         # Before anything that makes one turn of a loop different from the next, as CSE does; after dead code, which
         # does too.
         *([Reroll()] if options.reroll and not options.strict else []),
-        Simplify(),
+        Simplify(options.strict),
         CommonSubexpressions(),
         # Everything below here knows primitives only.
         Decompose(options.keep_composites),
@@ -53,7 +53,7 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         # A decomposition is written for every case and leaves constants and no-ops in the case at hand.
         # Folding goes first: simplify's rules look for constants. It computes by NumPy, whose exp is not ours.
         *([] if options.strict else [ConstantFolding()]),
-        Simplify(),
+        Simplify(options.strict),
         # Forward and backward decompose into the same statistics (softmax's maximum and sum): one copy
         # each. After simplify, which makes equal what was written differently.
         CommonSubexpressions(),

@@ -29,13 +29,15 @@ Number = float | int | bool
 
 @dataclass(frozen=True)
 class Simplify:
-    """One sweep in execution order, so that a rule finds its operands simplified already."""
+    """One sweep in execution order, so that a rule finds its operands simplified already. `strict`: no product is
+    turned round, since its kernel may add up in another order then."""
 
+    strict: bool = False
     name: ClassVar[str] = "simplify"
 
     def run(self, graph: Graph) -> Graph:
         graph = with_bodies(graph, self.run)
-        builder = Simplifier(graph)
+        builder = Simplifier(graph, self.strict)
         for node in graph.nodes:
             builder.location = node.location
             simpler = None
@@ -62,8 +64,9 @@ class Call:
 class Simplifier(Rewriter):
     """A builder that simplifies what it builds, and answers the questions that rules ask."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, strict: bool = False):
         super().__init__(graph)
+        self.strict = strict
         self._uses = Counter(v for node in graph.nodes for v in dict.fromkeys(node.inputs))
         self._uses.update(graph.outputs)
 
@@ -369,7 +372,7 @@ def transposed_product(s: Simplifier, call: Call) -> Value | None:
     inner = s.made_by(call.inputs[0], "matmul")
     rank = call.type.rank
     swapped = (*range(rank - 2), rank - 1, rank - 2)
-    if inner is None or call.attrs["dims"] != swapped or not s.is_used_once(call.inputs[0]):
+    if s.strict or inner is None or call.attrs["dims"] != swapped or not s.is_used_once(call.inputs[0]):
         return None
     a, b = inner.inputs
     if a.type.rank != rank or b.type.rank != rank:

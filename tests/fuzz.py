@@ -2,8 +2,8 @@
 
 Graphs are run by the interpreter at every stage of the pipeline and by compiled code, with one thread and with two, for
 each instruction set of this machine (`vitrify.runtime.bisect`); as PTX, in the simulator; and with strict numerics,
-where compiled and eager code agree to the bit. Modules are called and trained, eagerly and compiled. Hypothesis makes the
-choices, so a program that fails is shrunk; it is printed with where it fails, and becomes a test in
+where compiled and eager code agree to the bit. Modules are called and trained, eagerly and compiled. Hypothesis makes
+the choices, so a program that fails is shrunk; it is printed with where it fails, and becomes a test in
 `test_fuzz_finds.py`.
 """
 
@@ -24,18 +24,18 @@ from graphs import random_graph, random_inputs
 from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 from random_modules import RandomModule, draw_module
+from strict_graphs import not_the_same_bits
 
 import vitrify as torch
 from vitrify.codegen.lower import LowerOptions, lower_graph
 from vitrify.codegen.target import Target
 from vitrify.compile.tracer import TraceError
-from vitrify.dispatch import active_backend
 from vitrify.ir import dtypes, interpreter
 from vitrify.ir.graph import Graph
 from vitrify.ir.parser import parse
 from vitrify.ir.printer import to_text
 from vitrify.passes.autodiff import Autodiff
-from vitrify.passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
+from vitrify.passes.pipeline import default_pipeline, run_pipeline
 from vitrify.runtime.agreement import difference, values_of, wide_values
 from vitrify.runtime.bisect import examine
 from vitrify.runtime.compiled_graph import CompileOptions
@@ -43,10 +43,8 @@ from vitrify.runtime.execute import compile_program, run_program
 from vitrify.runtime.gpu.arrays import Gpu, empty, from_host
 from vitrify.runtime.gpu.compiled import compile_gpu_graph
 from vitrify.runtime.ptx_simulator.device import SimulatorDevice
-from vitrify.tensor import wrap
 
 Arrays = list[np.ndarray[Any, Any]]
-STRICT = CompileOptions(PipelineOptions(strict=True))
 # Small works shared among threads as large ones are.
 SHARED = LowerOptions(serial_below=8, reduce_chunks=4)
 
@@ -175,24 +173,8 @@ def strict(rng: random.Random, nodes: int, seed: int, dtype: dtypes.DType, diffe
     graph = random_graph(rng, nodes=nodes, tame=True, dtype=dtype)
     if differentiated:
         graph = with_gradients(graph)
-    must_agree_to_the_bit(graph, random_inputs(graph, seed))
-
-
-def must_agree_to_the_bit(graph: Graph, inputs: Arrays) -> None:
-    with torch.numerics("strict"):
-        backend = active_backend()
-        env = {v: wrap(a) for v, a in zip(graph.inputs, inputs)}
-        for node in graph.nodes:
-            env.update(zip(node.outputs, backend.apply(node.op, [env[v] for v in node.inputs], node.attrs)))
-    program = lower_graph(
-        run_pipeline(graph, default_pipeline(STRICT.pipeline))[-1], Target.host(), STRICT.lower
-    )
-    loaded = compile_program(program)
-    for count in (1, 2):
-        for value, result in zip(graph.outputs, run_program(program, inputs, threads=count, loaded=loaded)):
-            assert np.array_equal(env[value].numpy(), result, equal_nan=True), (
-                f"%{value.name}\n{to_text(graph)}"
-            )
+    different = not_the_same_bits(graph, random_inputs(graph, seed))
+    assert not different, f"{different}\n{to_text(graph)}"
 
 
 @given(choices, st.integers(1, 6), st.booleans(), st.booleans())

@@ -119,8 +119,11 @@ def draw_module(rng: random.Random, length: int = 6) -> tuple[RandomModule, Tens
     probe = x
     for _ in range(rng.randint(1, length)):
         name, step = _draw(rng, tuple(probe.shape))
-        with torch.no_grad():
-            after = step(probe)
+        try:
+            with torch.no_grad():
+                after = step(probe)
+        except ValueError:  # batch norm of one value per channel
+            continue
         if after.numel() == 0 or after.numel() > 4096 or after.dim() == 0:
             continue
         steps.append((name, step))

@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graphs import random_graph, random_inputs
 from networks import digits, lenet
 from samples.store import all_samples, family
 from samples.table import Array, Sample, encode, note, run
+from strict_graphs import not_the_same_bits
 from test_compile_step import OPTIMIZERS, make_step
 
 import vitrify as torch
 import vitrify.nn.functional as F
 from vitrify import nn
+from vitrify.ir.parser import parse
 
 STRICT = {"numerics": "strict"}
 # One sample in this many is checked by default; `make test-slow` checks all.
@@ -37,9 +40,9 @@ def chosen_samples() -> Iterator[Any]:
 def test_samples(sample: Sample) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with torch.numerics("strict"):
+        with torch.numerics("strict"):  # for both: what makes a module may compute its parameters
             eager = run(torch, family(sample.family), sample)
-        compiled = run(torch, family(sample.family), sample, compile=True, options=STRICT)
+            compiled = run(torch, family(sample.family), sample, compile=True, options=STRICT)
     assert "error" not in eager, eager["error"]
     ours: list[Array] = []
     theirs: list[Array] = []
@@ -79,6 +82,25 @@ def test_training_steps(optimizer: str) -> None:
 def test_bits_do_not_depend_on_threads() -> None:
     assert train("adam", compiled=True, threads=1) == train("adam", compiled=True, threads=2)
     assert train("adam", compiled=False, threads=1) == train("adam", compiled=False, threads=2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_graphs(seed: int) -> None:
+    """`make fuzz` runs more of them, and their gradients."""
+    graph = random_graph(seed, nodes=8, tame=True)
+    assert not not_the_same_bits(graph, random_inputs(graph, seed))
+
+
+def test_a_product_is_not_turned_round() -> None:
+    """The transposed product of a tall operand would be another kind of kernel, with another order of sums."""
+    graph = parse(
+        "graph g(%x: f32[4,4], %dy: f32[4,1]) -> (f32[1,4]) {\n"
+        "  %0: f32[4,4] = permute(%x) {dims=[1,0]}\n"
+        "  %1: f32[4,1] = matmul(%0, %dy)\n"
+        "  %2: f32[1,4] = permute(%1) {dims=[1,0]}\n"
+        "  return %2\n}"
+    )
+    assert not not_the_same_bits(graph, random_inputs(graph))
 
 
 class Tagger(nn.Module):

@@ -13,8 +13,10 @@ from typing import Any
 
 from ..autograd import engine
 from ..autograd.function import BackwardNode
+from ..func.levels import LevelInput
 from ..func.vmap_function import GeneratedNode
 from ..ir.graph import Value
+from ..state import local
 from ..tape import Edge, Node, gradient_edge
 from ..tape_folded import NotImplementedNode, ReplaceNode
 from ..tape_ops import OpNode, PackedTensor
@@ -43,6 +45,8 @@ def has_own_gradients(results: Sequence[Tensor], placeholders: Mapping[int, Tens
 def _is_own(node: Node) -> bool:
     if isinstance(node, BackwardNode | GeneratedNode | NotImplementedNode):
         return True
+    if isinstance(node, LevelInput) and local.strict:
+        return True  # adds up by itself what the transform's input gets: another order than the graph's
     if isinstance(node, ReplaceNode) and type(node).__name__ != "CopyBackwards":
         return True  # zeros to what a fill_ or zero_ replaced, which the graph does not read
     hooks = node._hooks
