@@ -60,8 +60,10 @@ def encoder(lib: Any) -> Any:
     return Classifier()
 
 
-def gpt(lib: Any) -> Any:
-    """GPT-2's architecture: 6 layers, d 384, 6 heads, 128 tokens."""
+def gpt(
+    lib: Any, layers: int = 6, width: int = 384, heads: int = 6, length: int = 128, words: int = 5000
+) -> Any:
+    """GPT-2's architecture. GPT-2 small is 12 layers of 768 with 12 heads, 1024 tokens of 50257."""
     nn, F = lib.nn, lib.nn.functional
 
     class Block(nn.Module):
@@ -83,18 +85,18 @@ def gpt(lib: Any) -> Any:
     class GPT(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.tokens, self.places = nn.Embedding(5000, 384), nn.Embedding(128, 384)
-            self.blocks = nn.Sequential(*(Block(384, 6) for _ in range(6)))
-            self.norm, self.head = nn.LayerNorm(384), nn.Linear(384, 5000, bias=False)
+            self.tokens, self.places = nn.Embedding(words, width), nn.Embedding(length, width)
+            self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
+            self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, words, bias=False)
 
         def forward(self, tokens: Any) -> Any:
-            x = self.tokens(tokens) + self.places(lib.arange(tokens.shape[1]))
+            x = self.tokens(tokens) + self.places(lib.arange(tokens.shape[1], device=tokens.device))
             return self.head(self.norm(self.blocks(x)))
 
     return GPT()
 
 
-def resnet18(lib: Any) -> Any:
+def resnet18(lib: Any, width: int = 64, classes: int = 1000) -> Any:
     """K. He and others, "Deep Residual Learning for Image Recognition", 2016."""
     nn, F = lib.nn, lib.nn.functional
 
@@ -114,16 +116,17 @@ def resnet18(lib: Any) -> Any:
             y = F.relu(self.norm1(self.conv1(x)))
             return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
-    widths = ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2))
+    stages = ((1, 1, 1), (1, 2, 2), (2, 4, 2), (4, 8, 2))
+    widths = tuple((a * width, b * width, stride) for a, b, stride in stages)
     return nn.Sequential(
-        nn.Conv2d(3, 64, 7, 2, 3, bias=False),
-        nn.BatchNorm2d(64),
+        nn.Conv2d(3, width, 7, 2, 3, bias=False),
+        nn.BatchNorm2d(width),
         nn.ReLU(),
         nn.MaxPool2d(3, 2, 1),
         *(block for a, b, stride in widths for block in (Block(a, b, stride), Block(b, b, 1))),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(512, 1000),
+        nn.Linear(8 * width, classes),
     )
 
 
