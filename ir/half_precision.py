@@ -20,7 +20,7 @@ from .op import Op, VJPContext, op_named
 from .types import TensorType
 
 HALF = frozenset({dtypes.f16, dtypes.bf16})
-_ARITHMETIC = frozenset({"pointwise", "reduce", "window", "none"})  # "none": composites
+_ARITHMETIC = frozenset({"pointwise", "reduce", "window", "attention", "none"})  # "none": composites
 _MOVING = frozenset({"view", "gather", "scatter"})
 
 

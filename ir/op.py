@@ -75,6 +75,7 @@ Lowering = Literal[
     "reduce",  # an associative combination over dims; has `combine`
     "contraction",  # sums of products: matmul and convolutions
     "window",  # pooling: a reduction over a small window of each element
+    "attention",  # products, the softmax between them, and their gradients, block by block
     "gather",  # an operand element at an index read from another operand
     "scatter",  # operand elements added or written at indices that are read or computed
     "check",  # its operand, after a test that may fail at run time

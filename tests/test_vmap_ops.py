@@ -30,6 +30,8 @@ SLOW_WITH_STATES = {
     "random_uniform",
     "random_draw",
     "dropout",
+    "attention",
+    "attention_grad",
 }  # a random state per sample, which no program has
 SIZED = {"nonzero", "unique", "unique_consecutive", "repeated_positions"}
 

@@ -1,6 +1,7 @@
 """The op declarations, by family. Importing this package fills the registry of `ir/op.py`."""
 
 from . import (
+    attention,
     comparing,
     complex_numbers,
     constants,
@@ -44,6 +45,7 @@ from . import (
 )
 
 __all__ = [
+    "attention",
     "comparing",
     "complex_numbers",
     "constants",

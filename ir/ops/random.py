@@ -59,7 +59,7 @@ def _uniform_infer(state: TensorType, shape: Shape, dtype: DType, stream: int) -
     return TensorType(shape, dtype)
 
 
-def _uniform_numpy(state: Array, shape: tuple[int, ...], dtype: DType, stream: int) -> Array:
+def uniform_numbers(state: Array, shape: tuple[int, ...], dtype: DType, stream: int) -> Array:
     seed, call = int(state[0]), int(state[1]) + stream
     count = int(np.prod(shape, dtype=np.int64))
     blocks = np.arange(-(-count // 4), dtype=np.uint64)
@@ -83,7 +83,7 @@ declare(
         "32, f16: 11, bf16: 8) are the fraction. A program that draws n times gives the draws the streams 0 "
         "to n - 1 and advances the call number by n, so it draws what the same calls one by one would.",
         infer=_uniform_infer,
-        numpy=_uniform_numpy,
+        numpy=uniform_numbers,
         attrs={"shape": Attr("dims"), "dtype": Attr("dtype", dtypes.f32), "stream": Attr("int", 0)},
         lowering="random",
         samples=(
@@ -117,7 +117,7 @@ def _scale(p: float) -> float:
 
 def _dropout_numpy(x: Array, state: Array, p: float, stream: int) -> Array:
     dtype = _random_dtype(dtypes.from_numpy(x.dtype))
-    keep = _uniform_numpy(state, x.shape, dtype, stream) >= dtype.numpy.type(p)
+    keep = uniform_numbers(state, x.shape, dtype, stream) >= dtype.numpy.type(p)
     return x * np.where(keep, x.dtype.type(_scale(p)), x.dtype.type(0))
 
 
