@@ -21,7 +21,7 @@ from .ir.dtypes import DType
 from .memory_layout import dims_as_they_lie, is_contiguous
 from .nested_data import PYTHON_TYPES, array_of, dtype_or
 from .placement import default_gpu, device_of, gpu_of, makes_tensors, on_gpu, transferred
-from .tensor import Array, Tensor, cxx_name, wrap
+from .tensor import Array, Tensor, cxx_name, exposed, wrap
 
 _FULL, _IOTA, _CONVERT = map(op_named, ("full", "iota", "convert"))
 
@@ -125,7 +125,7 @@ def from_numpy(array: Array) -> Tensor:
             UserWarning,
             stacklevel=3,  # a wrapper of `placement.py` lies between
         )
-    return wrap(array.view(np.ndarray))
+    return exposed(array.view(np.ndarray))
 
 
 # Filled

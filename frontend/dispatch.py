@@ -21,7 +21,7 @@ from .ir.dtypes import DType
 from .ir.op import Op, op_named
 from .ir.types import TensorType
 from .state import local
-from .tensor import Tensor
+from .tensor import Tensor, untracked_writes
 from .views import Views, ViewStep
 
 EMPTY: Mapping[str, Any] = {}
@@ -168,6 +168,8 @@ def write(target: Tensor, new: Tensor) -> None:
     extra = target._extra
     if extra is None or not extra.untracked:
         target._storage.version += 1
+    else:
+        untracked_writes[0] += 1
 
 
 def constant(value: float | int | bool | complex, dtype: DType) -> Tensor:

@@ -12,7 +12,7 @@ from .functional_host import host_array
 from .ir.dtypes import DType
 from .placement import device_of, is_on_device
 from .promotion import get_default_dtype
-from .tensor import Array, Tensor, wrap
+from .tensor import Array, Tensor, exposed, wrap
 
 _CPU = (1, 0)  # kDLCPU
 
@@ -37,7 +37,9 @@ def _exportable(tensor: Tensor) -> Array:
         raise BufferError(
             f"DLPack export of tensors on {device_of(tensor)} is not supported; use tensor.cpu()"
         )
-    return host_array(tensor, "DLPack export")
+    array = host_array(tensor, "DLPack export")
+    tensor._storage.expose()
+    return array
 
 
 def dlpack(
@@ -72,14 +74,14 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     """A tensor over the memory of an object with `__dlpack__` (an array of another library), or of a capsule."""
     if isinstance(ext_tensor, Tensor):
         source = _exportable(ext_tensor)
-        return wrap(source.copy() if copy else source.view())
+        return wrap(source.copy()) if copy else exposed(source.view())
     given = ext_tensor if hasattr(ext_tensor, "__dlpack__") else _Capsule(ext_tensor)
     if given.__dlpack_device__()[0] != _CPU[0]:
         raise RuntimeError(
             f"from_dlpack: the memory is on device {given.__dlpack_device__()}, not on the CPU"
         )
     array = np.from_dlpack(given)
-    return wrap(array.copy() if copy else array)
+    return wrap(array.copy()) if copy else exposed(array)
 
 
 def frombuffer(
@@ -111,7 +113,7 @@ def frombuffer(
             f"requested buffer length ({count} * {item} bytes) after offset ({offset} bytes) must not be greater than "
             f"actual buffer length ({size} bytes)"
         )
-    return leaf(wrap(np.frombuffer(memory, dtype.numpy, count, offset)), requires_grad)
+    return leaf(exposed(np.frombuffer(memory, dtype.numpy, count, offset)), requires_grad)
 
 
 def from_file(
@@ -132,7 +134,7 @@ def from_file(
         mapped = np.memmap(path, kind.numpy, "r+" if shared else "c", shape=(count,))
     except ValueError as error:
         raise RuntimeError(f"from_file: file {path} does not hold {count} elements of {kind.name}") from error
-    return leaf(wrap(mapped.view(np.ndarray)), requires_grad)
+    return leaf(exposed(mapped.view(np.ndarray)), requires_grad)
 
 
 # The names of `torch` that are defined here.

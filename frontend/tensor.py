@@ -38,9 +38,13 @@ class Storage:
     function.
 
     `floating`: on the CPU only because nobody said where; it follows what it meets to a device (`placement.py`).
+    `exposed`: code outside may write to the memory without a new version: a NumPy array shares it, say. `prepared`:
+    a compiled function keeps what it computed from the memory (`compile/prepared.py`).
     """
 
-    __slots__ = ("__weakref__", "base_array", "base_type", "epoch", "floating", "version")
+    __slots__ = (
+        "__weakref__", "base_array", "base_type", "epoch", "exposed", "floating", "prepared", "version"
+    )  # fmt: skip
 
     def __init__(self, base_array: Array | None, base_type: TensorType | None = None):
         self.base_array = base_array
@@ -48,6 +52,13 @@ class Storage:
         self.version = 0
         self.epoch = _storage_epoch[0]
         self.floating = new_storages_float[0]
+        self.exposed = self.prepared = False
+
+    def expose(self) -> None:
+        """The memory is handed out, or came from outside."""
+        if self.prepared and not self.exposed:
+            data_changed()
+        self.exposed = True
 
 
 _storage_epoch = [0]
@@ -78,6 +89,9 @@ def data_changed() -> None:
     """An existing tensor has been given other memory."""
     data_changes[0] += 1
 
+
+# Moves with every write through a tensor made by `.data`, which counts as no new version.
+untracked_writes = [0]
 
 # Moves when any tensor's `.grad` is read or set from outside: then someone may hold a gradient tensor that a compiled
 # step made and would like to write over.
@@ -424,6 +438,13 @@ def wrap(array: Array) -> Tensor:
     tensor._output_nr = 0
     tensor._extra = None
     tensor._view_version = 0
+    return tensor
+
+
+def exposed(array: Array) -> Tensor:
+    """A tensor over the array's memory, to which code outside may write."""
+    tensor = wrap(array)
+    tensor._storage.exposed = True
     return tensor
 
 

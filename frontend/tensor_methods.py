@@ -182,7 +182,9 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
         if not force:
             return np.asarray(self._array)  # which says what to do
         return numpy(self.detach().cpu(), force=True)
-    return host.host_array(self, "numpy()")
+    array = host.host_array(self, "numpy()")
+    self._storage.expose()
+    return array
 
 
 def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:

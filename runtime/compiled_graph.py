@@ -34,7 +34,7 @@ from .progress import Callback, watched
 from .staged import StagedGraph
 from .threads import default_num_threads
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class CompileOptions:
 class CompiledGraph(StagedGraph):
     """Native code for a graph. Made by `compile_graph`.
 
-    `entry`: the address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr dims, i64 threads)`.
+    `entry`: the address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr dims, i64 threads)`. The
+    address of the memory that is kept between calls stands after those of the inputs.
     """
 
     def __init__(
@@ -91,6 +92,8 @@ class CompiledGraph(StagedGraph):
                 disk_cache.store(key, self._facts, objects)
                 start = self.timings.measure("write cache", start)
         self._arena_bytes = dims.from_data(self._facts["arena_bytes"])
+        self.prepared_bytes = self._facts["prepared_bytes"]
+        self.prepared_inputs = self._facts["prepared_inputs"]
         stored = self._facts["host_calls"]
         self._code = LoadedProgram(objects, HostCalls(stored, self.symbols) if stored else None)
         self.timings.measure("load", start)
@@ -107,6 +110,8 @@ class CompiledGraph(StagedGraph):
         facts = {
             "format": FORMAT,
             "arena_bytes": dims.to_data(program.arena_bytes),
+            "prepared_bytes": program.prepared_bytes,
+            "prepared_inputs": program.prepared_inputs,
             "messages": {str(code): text for code, text in program.messages.items()},
             "host_calls": host_calls_data(program),
         }

@@ -69,12 +69,13 @@ def run_program(
             arrays[buffer] = np.empty(_shape(buffer, bound), buffer.dtype.numpy)
     arena = np.empty(dims.evaluate(program.arena_bytes, bound) + 64, np.uint8)
     start = -(-arena.ctypes.data // 64) * 64
+    prepared = np.zeros(program.prepared_bytes + 64, np.uint8)
     values = (ctypes.c_int64 * max(1, len(program.dims)))(*[bound.get(d.name, 0) for d in program.dims])
     native = loaded or compile_program(program, target)
     missing = np.empty(0)
     with native.host_calls.late_memory() if native.host_calls else nullcontext(LateMemory()) as late:
         code = native.run(
-            _addresses([arrays[b] for b in program.inputs]),
+            _addresses([*(arrays[b] for b in program.inputs), prepared[-prepared.ctypes.data % 64 :]]),
             _addresses([arrays.get(b, missing) for b in program.outputs]),
             start,
             ctypes.addressof(values),

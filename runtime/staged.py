@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,8 +34,12 @@ class StagedGraph:
     """A traced graph, and what the compiler makes of it, each stage when it is asked for.
 
     input_types/output_types: the graph's; `symbols`: names of its dims in the order code takes them; `timings`: what
-    took how long; `requests`: how often this compilation was asked for.
+    took how long; `requests`: how often this compilation was asked for; `prepared_bytes`, `prepared_inputs`: how much
+    memory the code wants kept between calls, and from which inputs it fills that (`loops.Program.prepared`).
     """
+
+    prepared_bytes = 0
+    prepared_inputs: Sequence[int] = ()
 
     def __init__(self, graph: Graph, options: Any):
         """`options`: a `CompileOptions`."""

@@ -6,6 +6,9 @@
 `arena_bytes` of scratch memory; `dims` to the symbolic dims' values as i64, in the program's order. The result is 0 or
 the code of the first check that failed.
 
+Where the program prepares something (`Program.prepared`), one more entry of `inputs` points to the block of that memory,
+and the launches that fill it run only if the block's first word is 0.
+
 A host call is a function like a kernel, which calls Python through the pointer in `HOST_SLOT`; the loader puts it there:
 
     i32 host(i64 which, ptr args, ptr dims)
@@ -200,6 +203,9 @@ class _EntryEmitter:
             base, number = place
             slot = self.w.pure(f"getelementptr ptr, ptr {base}, i64 {number}", 0, dtypes.i64)
             return self.w.pure(f"load ptr, ptr {slot.text}, align 8", 0, dtypes.i64)
+        if buffer in self.program.prepared:
+            at = self.program.prepared[buffer]
+            return self.w.pure(f"getelementptr i8, ptr {self.prepared.text}, i64 {at}", 0, dtypes.i64)
         try:
             offset = self.index.value(self.program.offsets[buffer.name])
         except KeyError:
@@ -212,6 +218,22 @@ class _EntryEmitter:
             word = self.w.pure(f"getelementptr ptr, ptr %late, i64 {number}", 0, dtypes.i64)
             base = self.w.pure(f"load ptr, ptr {word.text}, align 8", 0, dtypes.i64).text
         return self.w.pure(f"getelementptr i8, ptr {base}, i64 {offset.text}", 0, dtypes.i64)
+
+    @property
+    def prepared(self) -> Value:
+        """The address of the block of prepared memory."""
+        slot = f"getelementptr ptr, ptr %inputs, i64 {len(self.program.inputs)}"
+        address = self.w.pure(slot, 0, dtypes.i64)
+        return self.w.pure(f"load ptr, ptr {address.text}, align 8", 0, dtypes.i64)
+
+    def program_steps(self, names: Sequence[str]) -> None:
+        """All launches, each of the function of that name; the first ones only where what they prepare is not there."""
+        steps, first = program_steps(self.program), self.program.preparing
+        if first:
+            filled = self.w.effect(f"load i64, ptr {self.prepared.text}, align 8", dtypes.i64)
+            with self.w.branch_if(self.ops.compare("eq", filled, const(0, dtypes.i64))):
+                self.steps(steps[:first], names)
+        self.steps(steps[first:], names)
 
     def argument(self, launch: Launch, buffer: Buffer) -> Value:
         """The buffer's address, null where the launch itself is to find a place for it."""
@@ -327,7 +349,7 @@ def _entry(program: Program, names: list[str], target: Target, measure: bool) ->
     if measure:
         e.w.entry += START
         e.w.declarations.update(DECLARATIONS)
-    e.steps(program_steps(program), names)
+    e.program_steps(names)
     body = "\n".join(e.w.lines())
     header = f"define i32 @{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena, ptr %dims, i64 %threads) nounwind"
     end = "%result = load i32, ptr %status, align 4\nret i32 %result\n}\n"

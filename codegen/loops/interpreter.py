@@ -82,6 +82,8 @@ def run_program(
         start = dims.evaluate(program.offsets[buffer.name], bound)
         stop = start + dims.evaluate(buffer.nbytes, bound)
         arrays[buffer] = memory[start:stop].view(buffer.dtype.numpy).reshape(_shape(buffer, bound))
+    for buffer in program.prepared:
+        arrays[buffer] = np.full(_shape(buffer, bound), 0xA5, np.uint8).astype(buffer.dtype.numpy)
     status = _run_steps(program_steps(program), arrays, bound)
     return [arrays[b] for b in program.outputs], status
 

@@ -18,7 +18,7 @@ is a constant in each copy. `vector` is one group of at most `lanes` iterations 
 provably between 0 and `lanes`, lanes past the extent are masked, and iterations must be independent. `parallel` may
 only be the outermost loop of a kernel; its iterations are independent and are shared among threads in chunks.
 
-Spaces. `global`: memory the program owns (an input, an output, a place in the arena). `stack`: a small per-call
+Spaces. `global`: memory of the program (an input, an output, a place in the arena, prepared). `stack`: a small per-call
 scratch array. `register`: never in memory; every index but the one of the innermost vector loop must be a constant once
 unroll loops are expanded, and where a vector loop indexes it, that must be the last index, alone.
 
@@ -49,6 +49,8 @@ from ...passes.memory_plan import Interval
 Space = Literal["global", "stack", "register", "shared", "thread"]
 LoopKind = Literal["serial", "parallel", "vector", "unroll", "block", "thread"]
 
+# Bytes of a program's prepared block before its first buffer: the word that tells whether it is filled.
+PREPARED_HEADER = 64
 # Threads that run in step on a GPU, and can read each other's registers.
 WARP = 32
 
@@ -385,13 +387,17 @@ class FiniteCheck:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What one native call does. Every buffer of a launch is an input, an output or in the arena.
+    """What one native call does. Every buffer of a launch is an input, an output, in the arena or prepared.
 
     `offsets` gives each arena buffer's byte offset; `arena_bytes` is the arena's size; both may depend on dims.
     `late` gives the number of the host call that allocates a buffer, for the outputs and arena buffers whose size is not
     known before; the offsets of those in the arena are offsets in the `late_bytes` of that call.
     `messages` gives the text of each `Check` code, `finite_checks` what the codes of tests for NaN stand for;
     `lifetimes` is what the memory plan was made from.
+
+    `prepared` are buffers that outlive a call, at these bytes of a block of `prepared_bytes`. The first `preparing`
+    launches write them, and need not run again while the inputs that they read are as they were: they run where the
+    block's first word (i64) is 0, which is for the host to set.
     """
 
     name: str
@@ -408,6 +414,15 @@ class Program:
     late: Mapping[Buffer, int] = field(default_factory=dict)
     late_bytes: Mapping[int, DimLike] = field(default_factory=dict)
     finite_checks: Mapping[int, FiniteCheck] = field(default_factory=dict)
+    prepared: Mapping[Buffer, int] = field(default_factory=dict)
+    prepared_bytes: int = 0
+    preparing: int = 0
+
+    @cached_property
+    def prepared_inputs(self) -> list[int]:
+        """The numbers of the inputs that the launches read which prepare."""
+        read = {whole(b) for launch in self.launches[: self.preparing] for b in launch.args}
+        return [number for number, buffer in enumerate(self.inputs) if buffer in read]
 
     @cached_property
     def host_calls(self) -> tuple[HostCall, ...]:

@@ -55,10 +55,19 @@ def print_program(program: Program) -> str:
     for buffer in program.arena:
         lines.append(f"  arena {_buffer(buffer)} at {program.offsets[buffer.name]}{_late(program, buffer)}")
     lines.append(f"  arena_bytes {program.arena_bytes}")
+    for buffer, offset in program.prepared.items():
+        lines.append(f"  prepared {_buffer(buffer)} at {offset}")
+    if program.prepared:
+        lines.append(f"  prepared_bytes {program.prepared_bytes}")
     for code, message in sorted(program.messages.items()):
         lines.append(f"  message {code} {message!r}")
     names = kernel_names(program)
-    _steps(program_steps(program), names, "  ", lines)
+    steps = program_steps(program)
+    if program.preparing:
+        lines.append("  once {")
+        _steps(steps[: program.preparing], names, "    ", lines)
+        lines.append("  }")
+    _steps(steps[program.preparing :], names, "  ", lines)
     lines.append("}")
     texts = [print_kernel(kernel, name) for kernel, name in names.items()]
     return "\n".join(lines) + "\n\n" + "\n".join(texts)

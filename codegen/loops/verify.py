@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.special_functions import FORMULAS
 from ..scalar import OPERATIONS
 from .nodes import (
+    PREPARED_HEADER,
     Apply,
     Buffer,
     Check,
@@ -57,7 +59,7 @@ _NOT_BOOL = {"sub", "neg", "abs", "div", "floordiv", "mod", "fma", "pow", "floor
 
 def verify_program(program: Program) -> None:
     """Check the program's buffers and launches, and every kernel."""
-    known = {*program.inputs, *program.outputs, *program.arena}
+    known = {*program.inputs, *program.outputs, *program.arena, *program.prepared}
     where = f"program {program.name}"
     names: dict[str, Buffer] = {}
     for buffer in known:
@@ -74,6 +76,7 @@ def verify_program(program: Program) -> None:
             raise LoopError(
                 f"{where}: {buffer} at {program.offsets[buffer.name]} reaches past the arena's end"
             )
+    _verify_prepared(program)
     free = {s.name for s in program.dims}
     _verify_steps(program, program_steps(program), known, free)
     for host in program.host_calls:
@@ -83,6 +86,35 @@ def verify_program(program: Program) -> None:
         for stmt in statements(kernel.body):
             if isinstance(stmt, Check) and stmt.code not in program.messages:
                 raise LoopError(f"kernel {kernel.name}: check code {stmt.code} has no message in the program")
+
+
+def _verify_prepared(program: Program) -> None:
+    """What is prepared has a place of its own, and only the leading launches write it, from nothing that changes."""
+    where = f"program {program.name}"
+    end = PREPARED_HEADER
+    for buffer, offset in sorted(program.prepared.items(), key=itemgetter(1)):
+        if not isinstance(buffer.nbytes, int) or not end <= offset <= program.prepared_bytes - buffer.nbytes:
+            raise LoopError(
+                f"{where}: {buffer} at {offset} of the prepared block overlaps another or the end"
+            )
+        end = offset + buffer.nbytes
+    written: set[Buffer] = set()
+    for number, launch in enumerate(program.launches):
+        early = number < program.preparing
+        stored = {
+            whole(b) for p, b in zip(launch.kernel.params, launch.args) if p.name in launch.kernel.writes
+        }
+        if early and (
+            isinstance(launch.kernel, HostCall) or launch.kernel.dims or stored & {*program.outputs}
+        ):
+            raise LoopError(f"{where}, launch of {launch.kernel.name}: it cannot be prepared")
+        if early and not {*map(whole, launch.args)} - stored <= {*program.inputs, *written}:
+            raise LoopError(f"{where}, launch of {launch.kernel.name}: what it reads is not there yet")
+        if not early and stored & {*program.prepared}:
+            raise LoopError(f"{where}, launch of {launch.kernel.name}: it writes what was prepared")
+        written |= stored
+    if any(repeat.first < program.preparing for repeat in program.repeats):
+        raise LoopError(f"{where}: a repeat begins among the launches that prepare")
 
 
 def _verify_host(host: HostCall) -> None:

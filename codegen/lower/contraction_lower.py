@@ -94,7 +94,8 @@ def _launch(
     plan, times = choice.plan, choice.times
     operands = list(problem.operands)
     for operand, axis in plan.packed.items():
-        operands[operand] = panels(ctx, problem, operands[operand], axis, plan.tile(axis), times)
+        often = 1 if operand in problem.resident else times
+        operands[operand] = panels(ctx, problem, operands[operand], axis, plan.tile(axis), often)
     problem = problem.with_operands(*operands)
     row = dims.product(problem.shape)
     parts = ctx.scratch("parts", problem.accumulator, (plan.parts, row)) if plan.parts > 1 else None

@@ -75,6 +75,8 @@ def materialize(operands: Operands, value: Value) -> Buffer:
     found = BodyEvaluator(operands.body, operands.args, flatten=ctx.flat).at(value, index)
     element = Element(ctx.flat(target), linear(index, shape), found)
     launch_nests(ctx, "copy_operand", [Nest(names, axes, [element])])
+    if ctx.fixed.issuperset({*ctx.launches[-1].args} - {target}):
+        ctx.fixed.add(target)
     return target
 
 

@@ -22,6 +22,7 @@ from .finite import check_group
 from .inplace import reads_before_writing
 from .kinds import lowering_of
 from .lifetimes import memory_intervals, used, written
+from .preparing import Prepared, prepare
 from .reuse import group_key, operands_of, record
 from .same_memory import Piece, pieces_for_scans, reshaped
 from .scan import lower_scan
@@ -46,8 +47,12 @@ def lower_graph(
     for value in graph.outputs:
         if value not in buffers:
             buffers[value] = Buffer(ctx.fresh(value.name), value.type.dtype, value.type.shape)
-    lower_nodes(ctx, graph, buffers)
-    return shown(_Placement(ctx, graph, inputs, buffers).program(), names)
+    steady = frozenset(inputs[graph.inputs[n]] for n in ctx.options.steady_inputs)
+    with ctx.repeated(steady):
+        lower_nodes(ctx, graph, buffers)
+    outside = {ctx.storage(b) for b in (*inputs.values(), *(buffers[v] for v in graph.outputs))}
+    prepared = prepare(ctx, steady, outside)
+    return shown(_Placement(ctx, graph, inputs, buffers, prepared).program(), names)
 
 
 def lower_nodes(ctx: LowerContext, graph: Graph, buffers: dict[Value, Buffer]) -> None:
@@ -137,8 +142,16 @@ class _Copy:
 class _Placement:
     """Decides which memory each value lives in, after the launches are known."""
 
-    def __init__(self, ctx: LowerContext, graph: Graph, inputs: Mapping[Value, Buffer], buffers: Args):
+    def __init__(
+        self,
+        ctx: LowerContext,
+        graph: Graph,
+        inputs: Mapping[Value, Buffer],
+        buffers: Args,
+        prepared: Prepared,
+    ):
         self.ctx = ctx
+        self.prepared = prepared
         self.graph = graph
         self.inputs = inputs
         self.buffers = buffers
@@ -163,7 +176,8 @@ class _Placement:
         self._append_copies()
         ctx, graph = self.ctx, self.graph
         launches = tuple(self._rebound(launch) for launch in ctx.launches)
-        outside = {*self.inputs.values(), *self.outputs}
+        prepared = self.prepared
+        outside = {*self.inputs.values(), *self.outputs, *prepared.offsets}
         intervals = list(memory_intervals(launches, outside, ctx.repeats))
         arena = tuple(dict.fromkeys(b for launch in launches for b in used(launch) if b not in outside))
         late = _late([*arena, *self.outputs], launches)
@@ -188,6 +202,9 @@ class _Placement:
             late=late,
             late_bytes={number: plan.arena_bytes for number, plan in plans.items()},
             finite_checks=dict(ctx.finite_checks),
+            prepared=prepared.offsets,
+            prepared_bytes=prepared.nbytes,
+            preparing=prepared.launches,
         )
 
     def _place_outputs(self) -> None:

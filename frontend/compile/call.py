@@ -42,7 +42,8 @@ class CallRecord:
 
     def __init__(self, binding: Binding):
         graph = binding.graph
-        inputs = (ctypes.c_int64 * max(1, len(graph.input_types)))()
+        inputs = (ctypes.c_int64 * (len(graph.input_types) + 1))()
+        inputs[len(graph.input_types)] = binding.prepared
         outputs = (ctypes.c_int64 * max(1, len(graph.output_types)))()
         dims = (ctypes.c_int64 * max(1, len(graph.symbols)))(*(binding.dims.get(s, 0) for s in graph.symbols))
         self.arena, arena_address = graph.arena(binding.dims)
@@ -147,6 +148,7 @@ class Binding:
         self.size_answers = tuple(size_answers)
         self.tells_sizes = any(name not in self.dims for name in graph.symbols)
         self.threads = get_num_threads()
+        self.prepared = 0  # the address of the program's block that is kept between calls
         self.told: Mapping[str, int] = {}  # the dims that the latest run told
         self._idle: list[CallRecord] = []
         self.give_back: Callable[[CallRecord], None] = self._idle.append  # the record's call is over

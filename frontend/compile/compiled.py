@@ -28,6 +28,7 @@ from .device_call import compile_for
 from .differentiable import DifferentiableSpecialization
 from .explain import Explanation
 from .options import check_hints, compile_options, with_checks
+from .prepared import with_preparing
 from .report import Report
 from .specialization import MISS, Specialization, watched
 from .trace import Trace, check_nothing_escaped, trace_call, unaliased
@@ -190,6 +191,7 @@ class CompiledFunction:
         if trace.requires_grad:
             specialization = DifferentiableSpecialization(trace, leaves, options)
         else:
+            options = with_preparing(options, trace)
             compiled = compile_for(trace.gpu, unaliased(trace.graph, trace), options)
             specialization = Specialization(trace, compiled, leaves)
         for known in self._specializations:

@@ -162,6 +162,14 @@ def _graph(graph: CompiledGraph) -> Json:
             for node in groups
         ],
         "refusals": refusals(graph),
+        "prepared": {
+            "bytes": graph.prepared_bytes,
+            "inputs": [traced.inputs[n].name for n in graph.prepared_inputs],
+            "launches": [
+                {"group": launch.source, "kernel": launch.kernel.name}
+                for launch in graph.program.launches[: graph.program.preparing]
+            ],
+        },
         "choices": [
             {"group": launch.source, "kernel": launch.kernel.name, "plan": launch.kernel.comment}
             for launch in graph.program.launches
@@ -233,6 +241,12 @@ def _graph_text(graph: Json) -> Iterator[str]:
     ]
     more = [f"and {len(kept_apart) - SHOWN} more (to_dict)"] if len(kept_apart) > SHOWN else []
     yield from _section("not fused", [*kept_apart[:SHOWN], *more])
+    prepared = graph["prepared"]
+    unless = f"while {len(prepared['inputs'])} parameters stay as they are"
+    yield from _section(
+        f"computed once and kept ({prepared['bytes']:,} bytes) {unless}",
+        (f"{launch['group']}: {launch['kernel']}" for launch in prepared["launches"]),
+    )
     yield from _section("contractions", (f"{c['group']}: {c['plan']}" for c in graph["choices"]))
 
 

@@ -317,6 +317,8 @@ const detailLoops = () => textPerLaunch(launchTitle, (launch) => state.index.ker
 const detailCode = (what) =>
   textPerLaunch((launch) => `${launchTitle(launch)} · ${launch.function}`, (launch) => state.index.code.get(launch.function)[what]);
 
+const placeOf = (role) => (role === "prepared" ? "kept between calls" : `caller's ${role}`);
+
 function detailMemory() {
   const launches = selectedLaunches();
   const touched = new Map();
@@ -328,7 +330,7 @@ function detailMemory() {
   const caller = new Map(state.graph.memory.caller.map((buffer) => [buffer.name, buffer]));
   const rows = [...touched].map(([name, how]) => {
     const slot = arena.get(name);
-    return [name, [...how].join(", "), slot ? `arena ${number(slot.offset)}` : `caller's ${caller.get(name)?.role || "memory"}`,
+    return [name, [...how].join(", "), slot ? `arena ${number(slot.offset)}` : placeOf(caller.get(name)?.role || "memory"),
       number((slot || caller.get(name))?.bytes ?? 0), slot ? `${slot.first} – ${slot.last}` : "", slot?.group || ""];
   });
   if (!rows.length) return [];
@@ -379,7 +381,7 @@ function showLaunches() {
   const [key, direction] = state.sort;
   const rows = state.graph.launches.map((launch) => {
     const group = state.index.group.get(launch.group);
-    return { ...launch, ...measuredOf(launch), kind: group ? group.kind : "copy", ops: group ? opsText(group) : "", from: group ? placeText(group) : "" };
+    return { ...launch, ...measuredOf(launch), kind: group ? group.kind : "copy", ops: (group ? opsText(group) : "") + (launch.once ? " · once, kept" : ""), from: group ? placeText(group) : "" };
   });
   rows.sort((a, b) => direction * (NUMERIC.has(key) ? (a[key] ?? -1) - (b[key] ?? -1) : String(a[key]).localeCompare(String(b[key]))) || a.index - b.index);
   const columns = columnsOf(state.graph.launches);
@@ -415,11 +417,13 @@ function showLaunches() {
 function showArena() {
   const { memory, launches } = state.graph;
   const kindOf = (buffer) => state.index.group.get(buffer.group)?.kind;
-  const room = memory.caller.reduce((sum, buffer) => sum + (buffer.role === "output" ? 0 : buffer.bytes), 0);
+  const bytesOf = (...roles) => memory.caller.reduce((sum, buffer) => sum + (roles.includes(buffer.role) ? buffer.bytes : 0), 0);
+  const room = bytesOf("input", "updated input"), kept = bytesOf("prepared");
   byId("arena-facts").textContent =
     `Launches from left to right, byte offsets from bottom to top; a rectangle is a buffer from its first to its last launch. ` +
     `${bytesText(memory.arena_bytes)} arena, ${bytesText(memory.lower_bound)} alive at once at most, for ${memory.buffers.length} ` +
-    `buffers; inputs (${bytesText(room)}) are the caller's memory.`;
+    `buffers; inputs (${bytesText(room)}) are the caller's memory.` +
+    (kept ? ` ${bytesText(kept)} that depend on parameters alone are kept between calls.` : "");
   if (!memory.buffers.length) {
     byId("arena").replaceChildren(make("p", {}, "No arena: every result is an output."));
     byId("legend").replaceChildren();

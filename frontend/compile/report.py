@@ -32,12 +32,14 @@ LINES_SHOWN = 12
 
 @dataclass(frozen=True)
 class KernelLine:
-    """One launch: its kernel, the fused group it computes, floating-point operations and least bytes moved."""
+    """One launch: its kernel, the fused group it computes, floating-point operations and least bytes moved; whether it
+    runs once for many calls, since it reads nothing but parameters."""
 
     kernel: str
     source: str
     flops: int
     bytes: int
+    once: bool = False
 
     @property
     def intensity(self) -> float:
@@ -113,9 +115,10 @@ class Report:
                 launch.source,
                 dims.evaluate(launch.flops, self.dims),
                 dims.evaluate(launch.bytes, self.dims),
+                number < graph.program.preparing,
             )
             for graph in self.graphs
-            for launch in graph.program.launches
+            for number, launch in enumerate(graph.program.launches)
         ]
 
     def launch_times(self) -> list[LaunchTime | None]:
@@ -173,7 +176,7 @@ class Report:
         for line, time_ in zip(self.kernels(), self.launch_times()):
             lines.append(
                 f"    {line.kernel[:30]:30} {line.source[:22]:22} {line.flops:10,} {line.bytes:10,}"
-                f" {line.intensity:7.2f}" + self._measured_text(time_)
+                f" {line.intensity:7.2f}" + ("  once" if line.once else self._measured_text(time_))
             )
         if self.machine:
             lines.append(
@@ -184,6 +187,9 @@ class Report:
         bound = self.arena_lower_bound
         ratio = f", {self.arena_bytes / bound:.3f} of it" if bound else ""
         lines += ["", f"  arena {self.arena_bytes:,} bytes (lower bound {bound:,}{ratio})"]
+        kept = sum(g.prepared_bytes for g in self.graphs)
+        if kept:
+            lines.append(f"  prepared {kept:,} bytes: what depends on parameters alone is kept between calls")
         if self.dims:
             lines.append("  at " + ", ".join(f"{name}={size}" for name, size in sorted(self.dims.items())))
         return "\n".join(lines)

@@ -79,7 +79,7 @@ def _graph(graph: CompiledGraph, bindings: Mapping[str, int]) -> Json:
     names = kernel_names(program)
     stages = [stage_data(name, stage) for name, stage in zip(graph.stage_names(), graph.stages)]
     launches = [
-        _launch(number, launch, names[launch.kernel], function, bindings)
+        _launch(number, launch, names[launch.kernel], function, bindings, number < program.preparing)
         for number, (launch, function) in enumerate(zip(program.launches, functions))
     ]
     return {
@@ -199,7 +199,9 @@ def _group(node: Node, launches: Iterable[Json]) -> Json:
     }
 
 
-def _launch(number: int, launch: Launch, kernel: str, function: str, bindings: Mapping[str, int]) -> Json:
+def _launch(
+    number: int, launch: Launch, kernel: str, function: str, bindings: Mapping[str, int], once: bool
+) -> Json:
     flops, moved = dims.evaluate(launch.flops, bindings), dims.evaluate(launch.bytes, bindings)
     return {
         "index": number,
@@ -207,6 +209,7 @@ def _launch(number: int, launch: Launch, kernel: str, function: str, bindings: M
         "group": launch.source or None,
         "kernel": kernel,
         "function": function,
+        "once": once,
         "flops": flops,
         "bytes": moved,
         "intensity": flops / moved if moved else 0.0,
@@ -311,8 +314,8 @@ def _memory(program: Program, bindings: Mapping[str, int]) -> Json:
 
 
 def _roles(program: Program) -> dict[Buffer, str]:
-    """What the caller's memory is for: an updated input, such as a parameter, is written where it was read."""
-    roles = dict.fromkeys(program.inputs, "input")
+    """What memory outside the arena is for: an updated input, such as a parameter, is written where it was read."""
+    roles = {**dict.fromkeys(program.inputs, "input"), **dict.fromkeys(program.prepared, "prepared")}
     for buffer in program.outputs:
         roles[buffer] = "updated input" if buffer in program.inputs else "output"
     return roles

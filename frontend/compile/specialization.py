@@ -24,6 +24,7 @@ from ..tensor import Storage, Tensor, data_changes, grad_accesses, new_storages_
 from . import pytree
 from .call import Binding, CallRecord, as_bound, fits
 from .device_call import bind, fits_device, host_values, put, put_base
+from .prepared import Prepared
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 from .trace import FromArgument, FromOutput, Trace
 from .tracer import array_type
@@ -100,6 +101,7 @@ class Specialization:
         self._bindings: dict[tuple[int, ...], Binding] = {}
         self._binding: Binding | None = None
         self.only_result = self._only_result()
+        self.prepared = Prepared(compiled, self._prepared_from()) if compiled.prepared_bytes else None
 
     # -- does it fit? ----------------------------------------------------------------------------------------
 
@@ -177,6 +179,8 @@ class Specialization:
             now = array_type(_base_array(tensor))
             if now != type_:
                 return f"a captured tensor was {type_}, now {now}"
+        if self.prepared is not None and self.prepared.exposed:
+            return "a parameter's memory was handed out, so that what depends on it is computed by every call"
         if self.structure_version != structure_changes[0]:
             return "an attribute of a Module changed"
         return None
@@ -198,6 +202,8 @@ class Specialization:
         self.data_version = data_changes[0]
         self.rebind()
         self.written_tensors = self._written_storages()
+        if self.prepared is not None:
+            self.prepared.follow(self._prepared_from())
 
     def rebind(self) -> None:
         """Have the next call decide anew which program runs, on which memory."""
@@ -208,6 +214,10 @@ class Specialization:
         """The memory of the captured tensors that a call writes to."""
         written = set(self.trace.writes.values())
         return tuple(t._storage for slot, t in self.tensor_sources if slot in written)
+
+    def _prepared_from(self) -> list[Tensor]:
+        """The captured tensors that the program's leading launches read, where it has such."""
+        return [tensor for slot, tensor in self.tensor_sources if slot in self.compiled.prepared_inputs]
 
     def graphs(self) -> list[Any]:
         """The compiled graphs behind this specialization, forward first."""
@@ -270,7 +280,11 @@ class Specialization:
             owners = () if untouched else self._owners(leaves)
             if owners:
                 self._free_kept(binding, record, owners)
-            results = binding.call(record, arrays)
+            prepared = self.prepared
+            if prepared is None or prepared.is_current():
+                results = binding.call(record, arrays)
+            else:
+                results = prepared.filling(lambda: binding.call(record, arrays))
             if results is None or (self.trace.conditions and not self._commit(results, leaves)):
                 return MISS
             for storage in self.written_tensors:
@@ -330,7 +344,7 @@ class Specialization:
         fixed = [(slot, _native_base(t)) for slot, t in self.tensor_sources]
         in_place = {} if self.trace.conditions else self.output_of_slot
         written = [(in_place[slot], writeable(a)) for slot, a in fixed if slot in in_place]
-        return bind(
+        binding = bind(
             self.compiled,
             dims,
             arguments,
@@ -343,6 +357,9 @@ class Specialization:
             in_place,
             [(c.size, c.outcome) for c in self.trace.conditions.values() if c.size is not None],
         )
+        if self.prepared is not None:
+            binding.prepared = self.prepared.address
+        return binding
 
     def _free_kept(self, binding: Binding, record: CallRecord, owners: Sequence[Tensor]) -> None:
         """Gradients of the last call with this record are written over, unless someone besides their owner holds the
