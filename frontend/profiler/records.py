@@ -9,16 +9,17 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 from ..compile.compiled import measuring
 from ..compile.locations import is_own_file
 from ..eager import ALIASING, EAGER
 from ..ir.op import Op
-from ..nn.modules.paths import current_module_path, tracked_module_paths
+from ..nn.modules.paths import module_stack, tracked_module_paths
 from ..runtime.kernel_times import LaunchTime, Session
 from ..tensor import Tensor
 
@@ -97,7 +98,7 @@ class Recorder:
         self._open.close()
         assert self.session is not None, "start comes first"
         session = self.session
-        found.records += [_record(*noted) for noted in self._noted]
+        found.records += _records(self._noted)
         found.records.sort(key=lambda r: r.end)
         found.launches = [line for line in session.launch_times() if line.calls]
         found.records += [
@@ -118,14 +119,11 @@ class Recorder:
 
     def _hooks(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """What stands in for `EAGER.apply` and `EAGER.write`. An op takes some microseconds, so a hook looks up as
-        little as it can and leaves a tuple, from which `_record` makes a `Record` in the end."""
+        little as it can and leaves a tuple (the user's line as code and instruction), from which `_records` makes
+        `Record`s in the end."""
         compute, copy = EAGER.apply, EAGER.write
-        append, clock, thread, shapes = (
-            self._noted.append,
-            time.perf_counter_ns,
-            threading.get_ident,
-            self.shapes,
-        )
+        append, clock, thread = self._noted.append, time.perf_counter_ns, threading.get_ident
+        shapes, own, frame_at, modules = self.shapes, _own_files, sys._getframe, module_stack
 
         def apply(op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
             begin = clock()
@@ -135,44 +133,36 @@ class Recorder:
             if op.name not in ALIASING:
                 for result in results:
                     size += result._array.nbytes  # type: ignore[union-attr]
-            frame: Any = sys._getframe(1)
-            while frame is not None and _is_own(frame.f_code.co_filename):
+            frame: Any = frame_at(2)  # the caller is our own
+            code = frame.f_code
+            while own[code.co_filename]:
                 frame = frame.f_back
-            place = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-            append(
-                (
-                    op.name,
-                    begin,
-                    end,
-                    thread(),
-                    place,
-                    current_module_path(),
-                    size,
-                    _shapes(operands) if shapes else (),
-                )
-            )
+                if frame is None:
+                    break
+                code = frame.f_code
+            at = -1 if frame is None else frame.f_lasti
+            paths = modules.paths
+            path = paths[-1] if paths else ""
+            given = _shapes(operands) if shapes else ()
+            append((op.name, begin, end, thread(), code, at, path, size, given))
             return results
 
         def write(target: Tensor, new: Tensor) -> None:
             begin = clock()
             copy(target, new)
             end = clock()
-            frame: Any = sys._getframe(1)
-            while frame is not None and _is_own(frame.f_code.co_filename):
+            frame: Any = frame_at(2)  # the caller is our own
+            code = frame.f_code
+            while own[code.co_filename]:
                 frame = frame.f_back
-            place = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-            append(
-                (
-                    "write",
-                    begin,
-                    end,
-                    thread(),
-                    place,
-                    current_module_path(),
-                    0,
-                    _shapes((target, new)) if shapes else (),
-                )
-            )
+                if frame is None:
+                    break
+                code = frame.f_code
+            at = -1 if frame is None else frame.f_lasti
+            paths = modules.paths
+            path = paths[-1] if paths else ""
+            given = _shapes((target, new)) if shapes else ()
+            append(("write", begin, end, thread(), code, at, path, 0, given))
 
         return apply, write
 
@@ -185,24 +175,25 @@ class _Own(dict[str, bool]):
         return found
 
 
-_is_own = _Own().__getitem__
+_own_files = _Own()
 
 
 def _shapes(tensors: Sequence[Tensor]) -> Shapes:
     return tuple(tuple(map(int, t.shape)) for t in tensors)
 
 
-def _record(
-    name: str,
-    begin: int,
-    end: int,
-    thread: int,
-    place: tuple[str, int],
-    module: str,
-    size: int,
-    shapes: Shapes,
-) -> Record:
-    return Record("op", name, begin, end, thread, *place, module, size, shapes)
+def _records(noted: Iterable[tuple[Any, ...]]) -> Iterator[Record]:
+    """Records of what the hooks noted."""
+    lines: dict[CodeType, list[int | None]] = {}
+    for name, begin, end, thread, code, at, module, size, shapes in noted:
+        place = ("", 0)
+        if at >= 0:
+            known = lines.get(code)
+            if known is None:
+                # Each instruction is two bytes long.
+                known = lines[code] = [start for start, *_ in code.co_positions()]
+            place = (code.co_filename, known[at // 2] or 0)
+        yield Record("op", name, begin, end, thread, *place, module, size, shapes)
 
 
 _active: Recorder | None = None
@@ -217,7 +208,7 @@ def user_place() -> tuple[str, int]:
     """File and line of the innermost frame that is the user's, ("", 0) where none is. As `locations.user_location`, for
     the price of a look-up for each frame."""
     frame: Any = sys._getframe(1)
-    while frame is not None and _is_own(frame.f_code.co_filename):
+    while frame is not None and _own_files[frame.f_code.co_filename]:
         frame = frame.f_back
     return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 

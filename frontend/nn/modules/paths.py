@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from .structure import structure_version
+
 if TYPE_CHECKING:
     from .module import Module
 
@@ -20,44 +22,62 @@ recording = [0]
 
 
 class _Stack(threading.local):
+    """`paths`: the running submodules' names, the innermost last; `names` of the outermost module's submodules by
+    their ids; `known`: such dicts, with the module, of modules that were called since the structure had that version."""
+
     enabled = False
 
     def __init__(self) -> None:
         self.names: dict[int, str] = {}
         self.paths: list[str] = []
+        self.version = -1
+        self.known: dict[int, tuple[Module, dict[int, str]]] = {}
 
 
-_stack = _Stack()
+module_stack = _Stack()
 
 
 @contextlib.contextmanager
 def tracked_module_paths() -> Iterator[None]:
     """Follow module calls in this thread for the length of the block."""
-    outer = _stack.enabled, _stack.names, _stack.paths
-    _stack.enabled, _stack.names, _stack.paths = True, {}, []
+    outer = module_stack.enabled, module_stack.names, module_stack.paths
+    module_stack.enabled, module_stack.names, module_stack.paths = True, {}, []
     recording[0] += 1
     try:
         yield
     finally:
         recording[0] -= 1
-        _stack.enabled, _stack.names, _stack.paths = outer
+        module_stack.known.clear()
+        module_stack.enabled, module_stack.names, module_stack.paths = outer
+
+
+def _names(module: Module) -> dict[int, str]:
+    version = structure_version()
+    if module_stack.version != version:
+        module_stack.version = version
+        module_stack.known.clear()
+    found = module_stack.known.get(id(module))
+    if found is None:
+        names = {id(child): name for name, child in module.named_modules()}
+        found = module_stack.known[id(module)] = module, names
+    return found[1]
 
 
 def current_module_path() -> str:
     """The running submodule's name within the outermost called module; "" in that one itself or outside
     any."""
-    return _stack.paths[-1] if _stack.paths else ""
+    return module_stack.paths[-1] if module_stack.paths else ""
 
 
 def call_with_path(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call the module's implementation with its path on the stack."""
-    if not _stack.enabled:
+    if not module_stack.enabled:
         return module._call_impl(*args, **kwargs)
-    if not _stack.paths:
-        _stack.names = {id(child): name for name, child in module.named_modules()}
-    inherited = _stack.paths[-1] if _stack.paths else ""
-    _stack.paths.append(_stack.names.get(id(module), inherited))
+    if not module_stack.paths:
+        module_stack.names = _names(module)
+    inherited = module_stack.paths[-1] if module_stack.paths else ""
+    module_stack.paths.append(module_stack.names.get(id(module), inherited))
     try:
         return module._call_impl(*args, **kwargs)
     finally:
-        _stack.paths.pop()
+        module_stack.paths.pop()
