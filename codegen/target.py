@@ -39,6 +39,10 @@ class Target:
         """Elements of `dtype` in one vector register."""
         return self.vector_bytes // dtype.itemsize
 
+    def has(self, feature: str) -> bool:
+        """Whether the machine is known to have a feature beyond its ISA, by LLVM's name for it."""
+        return f"+{feature}" in self.features.split(",")
+
     @staticmethod
     def host() -> Target:
         """The machine this process runs on, with the sizes of its caches."""
@@ -126,6 +130,15 @@ _NAMED = {
     t.name: t
     for t in (
         Target("x86-64-avx512", "x86_64-unknown-linux-gnu", "x86-64-v4", "", "avx512", 64, 32),
+        Target(
+            "x86-64-avx512-dot",
+            "x86_64-unknown-linux-gnu",
+            "x86-64-v4",
+            "+avx512bf16,+avx512vnni",
+            "avx512",
+            64,
+            32,
+        ),
         Target("x86-64-avx2", "x86_64-unknown-linux-gnu", "x86-64-v3", "", "avx2", 32, 16),
         Target("x86-64-sse2", "x86_64-unknown-linux-gnu", "x86-64", "", "sse2", 16, 16, fma=False),
         Target("aarch64-neon", "aarch64-unknown-linux-gnu", "generic", "+neon", "neon", 16, 32),

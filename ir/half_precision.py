@@ -79,10 +79,11 @@ def _rounded(F: OpBuilder, value: Any, dtype: DType) -> Any:
 
 
 def widens(node: Node) -> bool:
-    """A conversion of a sixteen-bit type to float32."""
-    return (
-        node.op.name == "convert" and node.inputs[0].type.dtype in HALF and node.attrs["dtype"] is dtypes.f32
-    )
+    """A conversion of a sixteen-bit type to float32, or of 8-bit integers to int32."""
+    if node.op.name != "convert":
+        return False
+    source, wide = node.inputs[0].type.dtype, node.attrs["dtype"]
+    return wide is dtypes.f32 if source in HALF else wide is dtypes.i32 and source in (dtypes.i8, dtypes.u8)
 
 
 def _is_arithmetic(op: Op) -> bool:

@@ -177,8 +177,11 @@ class _Fuser:
                 p.inline(node)
 
     def _inline_widened_operands(self) -> None:
-        """Sixteen-bit numbers that contractions want in float32 are converted as they are loaded."""
+        """Short numbers that contractions want wide are converted as they are loaded. Not where results must be those of
+        the ops one by one: such a product may be rounded in another order (`codegen/packed.py`)."""
         p = self.partition
+        if self.options.strict:
+            return
         for node in self._unplaced():
             if widens(node) and not p.is_returned(node):
                 readers = p.consumers(node)

@@ -170,7 +170,7 @@ FORMS = [
 @pytest.mark.parametrize("plan", FORMS, ids=str)
 @pytest.mark.parametrize("size", [(17, 37, 41), (8, 5, 32), (3, 64, 18)], ids=str)
 def test_every_form(monkeypatch, plan, size):
-    monkeypatch.setattr(contraction_lower, "choose_plans", lambda *_: (Choice(plan),))
+    monkeypatch.setattr(contraction_lower, "choose_form", lambda problem, _: (problem, (Choice(plan),)))
     for left, right in ((False, False), (True, True)):
         check(matrices(*size, left=left, right=right), depth=size[1])
         if size[0] == 8:

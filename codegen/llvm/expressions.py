@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..loops.nodes import Apply, Const, Expr, Index, LaneReduce, Load, Shuffle, Var
@@ -84,9 +86,20 @@ class ExpressionEmitter:
         if op == "cast" and isinstance(args[0], Index):
             narrow = self.index.value(args[0].value)
             return self.ops.convert(narrow, expr.dtype)
+        if op.startswith("pack_"):
+            word = self._word(args)
+            if word is not None:
+                return word
         if op in FUNCTIONS and expr.dtype.kind == "float":
             return self._function(op, [self.value(a) for a in args], expr.dtype)
         return self.ops.apply(op, [self.value(a) for a in args], expr.dtype)
+
+    def _word(self, numbers: Sequence[Expr]) -> Value | None:
+        """Short numbers that lie one behind the other in memory, as one load; None where they do not."""
+        loads = [x for x in numbers if isinstance(x, Load) and x.buffer.space in ("global", "stack")]
+        if len(loads) != len(numbers) or any(x.buffer is not loads[0].buffer for x in loads):
+            return None
+        return self.memory.load_word(loads[0].buffer, [x.index for x in loads])
 
     def _function(self, op: str, args: list[Value], dtype: dtypes.DType) -> Value:
         """exp, sin and the like, from `scalar_functions.py`, over variables that stand for the arguments."""

@@ -78,6 +78,20 @@ class MemoryEmitter:
             return self._load_scalar(buffer, position)
         return self._load_vector(buffer, position, self._offset(buffer, index))
 
+    def load_word(self, buffer: Buffer, indices: Sequence[tuple[DimLike, ...]]) -> Value | None:
+        """Neighbouring elements as one word of 32 bits, in each lane; None where they are no neighbours, or the words of
+        neighbouring lanes are not."""
+        first, count = self._offset(buffer, indices[0]), len(indices)
+        if any(self._offset(buffer, index) - first != k for k, index in enumerate(indices)):
+            return None
+        position = self.index.decompose(first)
+        if position.is_uniform:
+            return self._load_scalar(buffer, position, dtypes.u32)
+        assert self.index.vector is not None
+        if position.fixed_stride != count:
+            return None
+        return self._load_block(buffer, position, 0, self.index.vector.lanes, self.lane_mask(), dtypes.u32)
+
     def store(self, buffer: Buffer, index: tuple[DimLike, ...], value: Value) -> None:
         if buffer.space == "register":
             self._store_register(buffer, index, value)
@@ -156,9 +170,9 @@ class MemoryEmitter:
             return ""
         return f", !alias.scope !{alias_scope_id(number)}, !noalias !{noalias_id(number, self.classes)}"
 
-    def _read(self, buffer: Buffer, rhs: str, lanes: int, level: int) -> Value:
+    def _read(self, buffer: Buffer, rhs: str, lanes: int, level: int, dtype: DType | None = None) -> Value:
         """A load, from operands of at most `level`."""
-        memory = dtypes.u8 if buffer.dtype is dtypes.bool_ else buffer.dtype
+        memory = dtypes.u8 if buffer.dtype is dtypes.bool_ else dtype or buffer.dtype
         if buffer in self.read_only:
             return self.w.read(rhs, level, memory, lanes)
         return self.w.effect(rhs, memory, lanes)
@@ -185,7 +199,7 @@ class MemoryEmitter:
             cheap=True,
         )
 
-    def _load_scalar(self, buffer: Buffer, position: Position) -> Value:
+    def _load_scalar(self, buffer: Buffer, position: Position, word: DType | None = None) -> Value:
         condition = self.guard.uniform
         if self.guard.lanes is not None:
             some = self.any_lane(self.guard.lanes)
@@ -194,8 +208,9 @@ class MemoryEmitter:
             )
         pointer = self.guarded_pointer(self.address(buffer, position), condition)
         align = self._alignment(buffer, position)
-        rhs = f"load {memory_type(buffer.dtype)}, ptr {pointer.text}, align {align}{self._alias(buffer)}"
-        return self._from_memory(buffer, self._read(buffer, rhs, 0, pointer.level))
+        dtype = word or buffer.dtype
+        rhs = f"load {memory_type(dtype)}, ptr {pointer.text}, align {align}{self._alias(buffer)}"
+        return self._from_memory(buffer, self._read(buffer, rhs, 0, pointer.level, dtype))
 
     def _load_vector(self, buffer: Buffer, position: Position, offset: DimLike) -> Value:
         assert self.index.vector is not None
@@ -212,20 +227,28 @@ class MemoryEmitter:
         return self._gather(buffer, position, offset, lanes, mask)
 
     def _load_block(
-        self, buffer: Buffer, position: Position, extra: int, lanes: int, mask: Value | None
+        self,
+        buffer: Buffer,
+        position: Position,
+        extra: int,
+        lanes: int,
+        mask: Value | None,
+        word: DType | None = None,
     ) -> Value:
-        """Adjacent elements, the first one `extra` elements from the position's start."""
+        """Adjacent elements (or words of several), the first one `extra` elements from the position's start."""
         pointer = self.guarded_pointer(self.address(buffer, position, extra), self.guard.uniform)
-        vector = f"<{lanes} x {memory_type(buffer.dtype)}>"
+        dtype = word or buffer.dtype
+        vector = f"<{lanes} x {memory_type(dtype)}>"
         align = buffer.dtype.itemsize
         if mask is None:
             rhs = f"load {vector}, ptr {pointer.text}, align {align}{self._alias(buffer)}"
-            return self._from_memory(buffer, self._read(buffer, rhs, lanes, pointer.level))
-        name = f"@llvm.masked.load.v{lanes}{_mangled(buffer.dtype)}.p0"
+            return self._from_memory(buffer, self._read(buffer, rhs, lanes, pointer.level, dtype))
+        name = f"@llvm.masked.load.v{lanes}{_mangled(dtype)}.p0"
         self.w.declare(name, f"declare {vector} {name}(ptr, i32 immarg, <{lanes} x i1>, {vector})")
         arguments = f"ptr {pointer.text}, i32 {align}, {mask}, {vector} zeroinitializer"
         rhs = f"call {vector} {name}({arguments}){self._alias(buffer)}"
-        return self._from_memory(buffer, self._read(buffer, rhs, lanes, max(pointer.level, mask.level)))
+        level = max(pointer.level, mask.level)
+        return self._from_memory(buffer, self._read(buffer, rhs, lanes, level, dtype))
 
     def _reverse(self, value: Value) -> Value:
         order = ", ".join(f"i32 {i}" for i in reversed(range(value.lanes)))
@@ -420,6 +443,14 @@ class MemoryEmitter:
 
     def masked_store(self, buffer: Buffer, pointer: Value, value: Value, mask: Value) -> None:
         stored = self._to_memory(buffer, value)
+        lane = _only_lane(mask)
+        if lane is not None:
+            # LLVM 22 makes of a truncation stored under such a mask a store of the wide number, past the element's end.
+            one = self.w.pure(f"extractelement {stored}, i64 {lane}", stored.level, stored.dtype)
+            place = self._advance(memory_type(buffer.dtype), pointer, str(lane), 0) if lane else pointer
+            align = buffer.dtype.itemsize
+            self.w.line(f"store {one}, ptr {place.text}, align {align}{self._alias(buffer)}")
+            return
         name = f"@llvm.masked.store.v{value.lanes}{_mangled(buffer.dtype)}.p0"
         self.w.declare(name, f"declare void {name}({stored.type}, ptr, i32 immarg, {mask.type})")
         self.w.line(
@@ -483,6 +514,14 @@ class MemoryEmitter:
             old = self.w.effect(f"load {type_of(dtype, lanes)}, ptr {name}", dtype, lanes)
             value = self.ops.select(self.any_lane(mask), value, old)
         self.w.line(f"store {value}, ptr {name}")
+
+
+def _only_lane(mask: Value) -> int | None:
+    """The one lane that a constant mask has on; None for other masks."""
+    if not mask.text.startswith("<"):
+        return None
+    lanes = [number for number, lane in enumerate(mask.text[1:-1].split(", ")) if lane.endswith("true")]
+    return lanes[0] if len(lanes) == 1 else None
 
 
 def _mangled(dtype: DType) -> str:

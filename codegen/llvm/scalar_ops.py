@@ -49,6 +49,9 @@ class ScalarOps:
             "bitcast": self._bitcast,
             "umulhi": self._umulhi,
             "pow": self._int_pow,
+            **dict.fromkeys(("pack_bf16", "pack_i8", "pack_u8"), self._pack),
+            "dot_bf16": lambda args, dtype: self._dot("dot_bf16", *args),
+            "dot_u8i8": lambda args, dtype: self._dot("dot_u8i8", *args),
         }
 
     def apply(self, op: str, args: list[Value], dtype: DType) -> Value:
@@ -57,7 +60,7 @@ class ScalarOps:
         if lanes:
             args = [splat(self.w, a, lanes) for a in args]
         operand = args[-1].dtype
-        if operand in (dtypes.f16, dtypes.bf16) and op not in ("select", "cast", "bitcast"):
+        if operand in (dtypes.f16, dtypes.bf16) and op not in ("select", "cast", "bitcast", "pack_bf16"):
             wide = [self.convert(a, dtypes.f32) for a in args]
             result = self.apply(op, wide, dtypes.f32 if dtype is operand else dtype)
             return self.convert(result, dtype) if dtype is operand else result
@@ -324,6 +327,44 @@ class ScalarOps:
         product = self.w.pure(f"mul {wide} {low[0].text}, {low[1].text}", level, dtype, lanes)
         high = self.w.pure(f"lshr {wide} {product.text}, {by}", level, dtype, lanes)
         return self.w.pure(f"trunc {wide} {high.text} to {type_of(dtype, lanes)}", level, dtype, lanes)
+
+    def _pack(self, args: list[Value], dtype: DType) -> Value:
+        bits = 32 // len(args)
+        short = {8: dtypes.u8, 16: dtypes.u16}[bits]
+        word: Value | None = None
+        for place, x in enumerate(args):
+            if literal(x) == 0:
+                continue
+            part = self._unary("zext", Value(x.text, short, x.lanes, x.level), dtypes.u32)
+            if place:
+                part = self.instruction("shl", [part, self._like(part, bits * place)], dtypes.u32)
+            word = part if word is None else self.instruction("or", [word, part], dtypes.u32)
+        return const(0, dtypes.u32, args[0].lanes) if word is None else word
+
+    def _dot(self, op: str, total: Value, left: Value, right: Value) -> Value:
+        """`dot_bf16` or `dot_u8i8` (`codegen/packed.py`) as the instruction it is named after."""
+        name, short = {"dot_bf16": ("avx512bf16.dpbf16ps", "bfloat"), "dot_u8i8": ("avx512.vpdpbusd", "i8")}[
+            op
+        ]
+        if not self.target.has({"dot_bf16": "avx512bf16", "dot_u8i8": "avx512vnni"}[op]):
+            raise NotImplementedError(f"{op} is no instruction of {self.target.name}")
+        lanes = total.lanes
+        if lanes not in (4, 8, 16):
+            if lanes:
+                raise NotImplementedError(f"{op} of {lanes} lanes: there are 4, 8 and 16")
+            wide = [splat(self.w, x, 4) for x in (total, left, right)]
+            found = self._dot(op, *wide)
+            return self.w.pure(f"extractelement {found}, i64 0", found.level, found.dtype)
+        factor = f"<{lanes * (2 if short == 'bfloat' else 4)} x {short}>"
+        full = f"@llvm.x86.{name}.{32 * lanes}"
+        self.w.declare(full, f"declare {total.type} {full}({total.type}, {factor}, {factor})")
+        words = [
+            self.w.pure(f"bitcast {x} to {factor}", x.level, dtypes.u32, lanes, cheap=True)
+            for x in (left, right)
+        ]
+        level = max(total.level, left.level, right.level)
+        text = f"call {total.type} {full}({total}, {factor} {words[0].text}, {factor} {words[1].text})"
+        return self.w.pure(text, level, total.dtype, lanes)
 
     def _bitcast(self, args: list[Value], dtype: DType) -> Value:
         (x,) = args

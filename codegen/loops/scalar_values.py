@@ -87,6 +87,8 @@ _ELEMENTARY: dict[str, Function] = {
 
 def scalar_function(op: str, operand: DType, result: DType) -> Function:
     """The operation on NumPy scalars of dtype `operand`; NotImplementedError where it has no meaning."""
+    if op in PACKED_VALUES:
+        return PACKED_VALUES[op]
     if op == "cast":
         return lambda x: cast(x, operand, result)
     if op == "bitcast":
@@ -121,7 +123,7 @@ def _float_function(op: str, operand: DType) -> Function:
 
 def _fma(a: Scalar, b: Scalar, c: Scalar) -> Scalar:
     if not all(map(np.isfinite, (a, b, c))):
-        return a * b + c
+        return c if np.isfinite(a) and np.isfinite(b) else a * b + c
     exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
     if exact == 0:
         return a * b + c
@@ -142,6 +144,46 @@ def _to_float32(exact: Fraction) -> Scalar:
             bits -= 1
         near = (bits | 1).view(np.float64)
     return np.float32(near)
+
+
+def _pack(*numbers: Scalar) -> Scalar:
+    return np.array(numbers).view(np.uint32)[0]
+
+
+def _flushed(x: Scalar) -> Scalar:
+    """The number, a zero where it is denormal."""
+    return np.copysign(np.float32(0), x) if abs(x) < _SMALLEST_NORMAL else x
+
+
+_SMALLEST_NORMAL = np.float32(2.0**-126)
+
+
+def _dot_bf16(total: Scalar, x: Scalar, y: Scalar) -> Scalar:
+    pairs = [
+        [
+            _flushed(np.uint32(bits).view(np.float32))
+            for bits in (int(word) & 0xFFFF0000, int(word) << 16 & 0xFFFFFFFF)
+        ]
+        for word in (x, y)
+    ]
+    total = _flushed(total)
+    for a, b in zip(*pairs):
+        total = _flushed(np.float32(_fma(a, b, total)))
+    return total
+
+
+def _dot_u8i8(total: Scalar, x: Scalar, y: Scalar) -> Scalar:
+    unsigned, signed = (
+        np.array([w], np.uint32).view(t).astype(np.int64) for w, t in ((x, np.uint8), (y, np.int8))
+    )
+    return np.array(int(total) + int(unsigned @ signed)).astype(np.int32)[()]
+
+
+PACKED_VALUES: dict[str, Function] = {
+    **dict.fromkeys(("pack_bf16", "pack_i8", "pack_u8"), _pack),
+    "dot_bf16": _dot_bf16,
+    "dot_u8i8": _dot_u8i8,
+}
 
 
 def _integer_function(op: str, operand: DType) -> Function:

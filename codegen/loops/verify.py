@@ -8,6 +8,7 @@ from operator import itemgetter
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.special_functions import FORMULAS
+from ..packed import PACKED
 from ..scalar import OPERATIONS
 from .nodes import (
     PREPARED_HEADER,
@@ -429,6 +430,12 @@ class _Verifier(GpuRules):
         return False
 
     def operation(self, expr: Apply) -> None:
+        if expr.op in PACKED:
+            types, result = PACKED[expr.op]
+            if tuple(a.dtype for a in expr.args) != types or expr.dtype is not result:
+                wanted = ", ".join(t.name for t in types)
+                raise self.fail(f"{expr.op} takes {wanted} and gives {result.name}: {print_expr(expr)}")
+            return
         declared = OPERATIONS.get(expr.op)
         if declared is None:
             raise self.fail(f"unknown scalar operation {expr.op!r}")

@@ -54,7 +54,7 @@ class Access:
         """The linear position in the buffer."""
         return self.buffer.offset(self.index)
 
-    def at(self, bindings: Mapping[str, DimLike]) -> Load:
+    def at(self, bindings: Mapping[str, DimLike]) -> Expr:
         return Load(self.buffer, tuple(dims.substitute(i, bindings) for i in self.index))
 
     def stride(self, axis: str) -> DimLike:
@@ -132,7 +132,8 @@ class Contraction(Generic[O]):
     `result` is the index of the contraction's result, over parallel axes, in `shape`. `dtype` is the result's
     element type, `accumulator` that of the sum. `windows` narrows reduction axes to where products are not
     zero. `resident` numbers the operands that are the same in every turn of a loop around the kernel, which are packed
-    once for all of them."""
+    once for all of them. `dot`: the operation that adds the products of two words to a sum, where operands are read in
+    words (`contraction_words.py`)."""
 
     name: str
     parallel: tuple[Axis, ...]
@@ -144,6 +145,7 @@ class Contraction(Generic[O]):
     dtype: DType
     windows: Mapping[str, Window] = field(default_factory=dict)
     resident: frozenset[int] = frozenset()
+    dot: str = ""
 
     @property
     def accumulator(self) -> DType:

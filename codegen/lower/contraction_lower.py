@@ -16,7 +16,7 @@ from .contraction_merge import merge_axes
 from .contraction_nest import contraction_loops
 from .contraction_operands import repeated
 from .contraction_pack import panels
-from .contraction_plan import Choice, choose_plans
+from .contraction_plan import Choice, choose_form
 from .contraction_tile import PART, Bindings, loop_var
 from .conv import conv_contractions
 from .elementwise import Nest, launch_nests
@@ -38,12 +38,14 @@ def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) ->
     if any(size == 0 for size in core.outputs[0].type.shape):
         return
     operands = ctx.schedules.operands(ctx, body, args)
+    epilogue = Epilogue(ctx, body, args, core.outputs[0])
+    if core.op.name != "matmul" and ctx.schedules.convolution(ctx, core, operands, epilogue):
+        return
     found = (
         [matmul_contraction(core, operands)]
         if core.op.name == "matmul"
         else conv_contractions(core, operands)
     )
-    epilogue = Epilogue(ctx, body, args, core.outputs[0])
     for problem in found:
         ctx.schedules.contraction(ctx, problem, epilogue)
 
@@ -82,13 +84,19 @@ def contraction_on_cpu(ctx: LowerContext, problem: Contraction[Access], epilogue
     steady = (n for n, x in enumerate(problem.operands) if ctx.storage(x.buffer) in ctx.fixed)
     problem = replace(problem, resident=frozenset(steady))
     problem, elements = merge_axes(ctx, problem, epilogue.elements(problem.result))
-    lanes = ctx.target.lanes(problem.accumulator)
-    for choice in choose_plans(problem, lanes, ctx.target.registers):
-        _launch(ctx, problem, choice, epilogue, elements)
+    flops = problem.flops
+    problem, choices = choose_form(problem, ctx.target)
+    for choice in choices:
+        _launch(ctx, problem, choice, flops, epilogue, elements)
 
 
 def _launch(
-    ctx: LowerContext, problem: Contraction, choice: Choice, epilogue: Epilogue, elements: Sequence[Element]
+    ctx: LowerContext,
+    problem: Contraction,
+    choice: Choice,
+    flops: DimLike,
+    epilogue: Epilogue,
+    elements: Sequence[Element],
 ) -> None:
     """The kernels of one contraction; none of them does anything where the choice's `times` is 0."""
     plan, times = choice.plan, choice.times
@@ -113,8 +121,8 @@ def _launch(
         problem.name,
         repeated(contraction_loops(problem, plan, finish), times),
         cost=task_cost(problem, plan),
-        flops=problem.flops,
-        comment=str(plan),
+        flops=flops,
+        comment=f"{plan}; in words by {problem.dot}" if problem.dot else str(plan),
     )
     if parts is not None:
         add_parts(ctx, problem, epilogue, parts, plan.parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...ir import dims
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Value
 from ...ir.half_precision import HALF
@@ -60,10 +60,12 @@ class Operands:
 
 
 def _as_stored(element: Expr) -> Expr:
-    """A factor before its conversion to a wider float: it is converted when it is multiplied."""
-    if isinstance(element, Apply) and element.op == "cast" and element.args[0].dtype in HALF:
-        return element.args[0]
-    return element
+    """A factor before its conversion to a wider float or integer: it is converted when it is multiplied."""
+    if not isinstance(element, Apply) or element.op != "cast":
+        return element
+    source = element.args[0].dtype
+    short = source in HALF or (source in (dtypes.i8, dtypes.u8) and element.dtype is dtypes.i32)
+    return element.args[0] if short else element
 
 
 def materialize(operands: Operands, value: Value) -> Buffer:

@@ -2,7 +2,8 @@
 
 `width` neighbours along one axis lie next to each other, zeros past the axis's end, and the reduction axes
 run just outside them, so that a register tile reads its operand front to back (Goto and van de Geijn,
-"Anatomy of High-Performance Matrix Multiplication", 2008).
+"Anatomy of High-Performance Matrix Multiplication", 2008). What is packed are words where the contraction reads words,
+and elsewhere numbers of the sum's dtype, so that the tile need not convert them.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from dataclasses import dataclass
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ..loops.nodes import Apply, Buffer, Const, For, If, Index, Load, Stmt, Store
+from ..loops.nodes import Apply, Buffer, Const, Expr, For, If, Index, Load, Stmt, Store
+from ..packed import pack
+from ..scalar import SCALAR
 from .context import LowerContext
 from .contraction import Access, Axis, Contraction
 from .contraction_operands import repeated, shared_loops
+from .contraction_words import Words
 
 
 def panels(
@@ -27,7 +31,8 @@ def panels(
     summed = tuple(a for a in problem.reduction if operand.depends_on(a.name))
     tiles = dims.floordiv(along.extent + (width - 1), width)
     lead = (*(a.extent for a in others), tiles)
-    dtype = operand.buffer.dtype
+    words = operand if isinstance(operand, Words) else None
+    dtype = dtypes.u32 if words else problem.accumulator
     target = ctx.scratch("panels", dtype, (*lead, *(a.extent for a in summed), width))
     depth = dims.product(a.extent for a in summed)
     lead_position = operand.buffer.offset(operand.index)
@@ -42,6 +47,7 @@ def panels(
         width=width,
         target=ctx.view(target, (*lead, depth, width)),
         stash=Buffer("stash", dtype, (width, ctx.target.lanes(dtype)), "stack"),
+        words=words,
     )
     ctx.launch("pack", repeated(packing.body(), times), cost=packing.cost)
     lead_index = (*(a.var for a in others), dims.floordiv(along.var, width))
@@ -52,8 +58,9 @@ def _coalesced(operand: Access, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, Dim
     """Axes with their strides; neighbours that one loop can walk are made one."""
     merged: list[tuple[Axis, DimLike]] = []
     for axis in axes:
-        stride = operand.stride(axis.name)
-        if axis.extent == 1:
+        word = isinstance(operand, Words) and axis.name == operand.axis
+        stride = operand.step * operand.size if word else operand.stride(axis.name)
+        if axis.extent == 1 and not word:
             continue
         if merged and merged[-1][1] == stride * axis.extent:
             outer, _ = merged.pop()
@@ -65,7 +72,8 @@ def _coalesced(operand: Access, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, Dim
 @dataclass(frozen=True)
 class _Packing:
     """The packing kernel. `source` is flat and `position` the place in it where the summed axes are 0;
-    `summed` is axes and strides; `target` is [others..., tiles, depth, width]; `stash` is [width, lanes]."""
+    `summed` is axes and strides, the last one that of words; `target` is [others..., tiles, depth, width]; `stash` is
+    [width, lanes]."""
 
     lanes: int
     source: Buffer
@@ -77,6 +85,7 @@ class _Packing:
     width: int
     target: Buffer
     stash: Buffer
+    words: Words | None
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -108,16 +117,39 @@ class _Packing:
         for axis, _ in outer:
             depth = depth * axis.extent + axis.var
         depth = depth * inner.extent
-        if stride == 1 and self.stride != 1:
-            return self._transposed(tile, valid, inner, depth)
-        return (For(inner.name, inner.extent, self._row(tile, valid, inner, depth + inner.var)),)
+        near = self.words.near if self.words else stride == 1
+        if near and self.stride != 1:
+            found = self._transposed(tile, valid, inner, depth)
+        elif self._full(inner) == 0:
+            found = ()
+        else:
+            at = Axis(inner.name, self._full(inner)).var
+            found = (For(inner.name, self._full(inner), self._row(tile, valid, inner, depth, at)),)
+        return found + self._last_word(tile, valid, inner, depth)
 
-    def _row(self, tile: DimLike, valid: DimLike, inner: Axis, depth: DimLike) -> tuple[Stmt, ...]:
-        """One position of the summed axes, in vectors where the source has the lanes next to each other."""
+    def _full(self, inner: Axis) -> DimLike:
+        """The positions along the innermost axis that are whole words."""
+        if self.words is None or self.words.exact:
+            return inner.extent
+        return dims.floordiv(self.words.extent, self.words.size)
+
+    def _last_word(self, tile: DimLike, valid: DimLike, inner: Axis, depth: DimLike) -> tuple[Stmt, ...]:
+        """The word that the axis ends in."""
+        full = self._full(inner)
+        if full == inner.extent:
+            return ()
+        last = self._row(tile, valid, inner, depth, full)
+        return last if inner.extent - full == 1 else (For("e", inner.extent - full, last),)
+
+    def _row(
+        self, tile: DimLike, valid: DimLike, inner: Axis, depth: DimLike, at: DimLike
+    ) -> tuple[Stmt, ...]:
+        """Position `at` of the innermost summed axis, in vectors where the source has the lanes next to each other."""
+        depth = depth + at
         lane: DimLike = dims.symbol("l", 0, self.width - 1)
         if self.stride != 1 or not isinstance(valid, int):
             fill = For("l", self.width - valid, (self._put(tile, depth, valid + lane, self._zero),))
-            copied = self._put(tile, depth, lane, self._load(tile, lane, inner, inner.var))
+            copied = self._put(tile, depth, lane, self._load(tile, lane, inner, at))
             return (For("l", valid, (copied,)), fill)
         body: list[Stmt] = []
         for start in range(0, self.width, self.lanes):
@@ -127,7 +159,7 @@ class _Packing:
             if some < wide:
                 body.append(For("l", wide, (self._put(tile, depth, lane, self._zero),), "vector", self.lanes))
             if some > 0:
-                copied = self._put(tile, depth, lane, self._load(tile, lane, inner, inner.var))
+                copied = self._put(tile, depth, lane, self._load(tile, lane, inner, at))
                 body.append(For("l", some, (copied,), "vector", self.lanes))
         return tuple(body)
 
@@ -147,7 +179,8 @@ class _Packing:
             )
 
         body: list[Stmt] = [] if valid == self.width else [blank]
-        whole, rest = dims.floordiv(inner.extent, self.lanes), dims.mod(inner.extent, self.lanes)
+        full = self._full(inner)
+        whole, rest = dims.floordiv(full, self.lanes), dims.mod(full, self.lanes)
         if whole != 0:
             chunk = Axis("q", whole)
             body.append(For("q", whole, block(chunk.var * self.lanes, self.lanes)))
@@ -157,14 +190,25 @@ class _Packing:
 
     @property
     def _zero(self) -> Const:
-        return Const(0, self.source.dtype)
+        return Const(0, self.target.dtype)
 
-    def _load(self, tile: DimLike, lane: DimLike, inner: Axis, at: DimLike) -> Load:
+    def _load(self, tile: DimLike, lane: DimLike, inner: Axis, at: DimLike) -> Expr:
         """The source at a lane of a tile and a position of the innermost summed axis."""
         position = dims.substitute(self.position, {self.along.name: tile * self.width + lane})
         for axis, stride in self.summed:
             position = position + stride * (at if axis is inner else axis.var)
-        return Load(self.source, (position,))
+        words = self.words
+        if words is None:
+            return SCALAR.cast(Load(self.source, (position,)), self.target.dtype)
+        numbers: list[Expr] = [
+            Load(self.source, (position + words.step * place,)) for place in range(words.size)
+        ]
+        if at == self._full(inner) != inner.extent:
+            zero = Const(0, self.source.dtype)
+            for place in range(1, words.size):
+                inside = SCALAR.lt(Index(at * words.size + place), Index(words.extent))
+                numbers[place] = SCALAR.select(inside, numbers[place], zero)
+        return pack(numbers)
 
-    def _put(self, tile: DimLike, depth: DimLike, lane: DimLike, value: Load | Const) -> Store:
+    def _put(self, tile: DimLike, depth: DimLike, lane: DimLike, value: Expr) -> Store:
         return Store(self.target, (*(a.var for a in self.others), tile, depth, lane), value)

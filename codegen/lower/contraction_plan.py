@@ -16,11 +16,14 @@ from operator import itemgetter
 
 from ...ir import dims
 from ...ir.dims import DimLike
+from ..target import Target
 from .contraction import Contraction
+from .contraction_words import Words, in_words
 from .tiling import Plan
 
 # Cycles.
 FMA_LATENCY = 4.0
+DOT_LATENCY = 6.0  # of vdpbf16ps
 LOAD = 0.5
 LOAD_TIE = 0.1  # of two tiles as fast, the one with fewer loads
 # More, for a load at least a FAR_STRIDE of bytes from the one before: another page, perhaps the same set.
@@ -36,6 +39,8 @@ TILE = 12.0  # entering and leaving a tile's loops
 STEP = 0.6  # one turn of the innermost loop
 PACK_ROW = 0.2  # an element packed from neighbours
 PACK_COLUMN = 1.3  # an element packed across rows
+CONVERT = 1.5  # a short number, or a vector of them, as one of the sum's dtype
+GATHERED_WORD = 1.0  # an element of a word, or of a vector of words, that is loaded by itself
 LAUNCH = 300.0
 
 # A symbolic extent is taken to be its upper bound, and no more than this.
@@ -58,15 +63,27 @@ class Choice:
     times: DimLike = 1
 
 
+def choose_form(problem: Contraction, target: Target) -> tuple[Contraction, tuple[Choice, ...]]:
+    """The contraction, in words of several numbers where that is cheaper by the model, and its plans."""
+    lanes, registers = target.lanes(problem.accumulator), target.registers
+    found, words = choose_plans(problem, lanes, registers), in_words(problem, target)
+    if words is not None:
+        other = choose_plans(words, lanes, registers)
+        if other and other[-1].plan.cycles <= found[-1].plan.cycles:
+            return words, other
+    return problem, found
+
+
 def choose_plans(problem: Contraction, lanes: int, registers: int) -> tuple[Choice, ...]:
     """The cheapest plan by the model. Where an extent is a symbol that may be small and small ones want
-    another plan (one row against a matrix), two, of which one runs. Equal problems are worked out once."""
+    another plan (one row against a matrix), two, of which one runs. None where words end in the middle and nothing can
+    be packed to fill them. Equal problems are worked out once."""
     key = (
         problem.parallel,
         problem.reduction,
         *((x.index, x.buffer.shape, x.buffer.dtype) for x in problem.operands),
         (problem.result, problem.shape, problem.dtype, *sorted(problem.windows.items(), key=itemgetter(0))),
-        (lanes, registers, problem.resident),
+        (lanes, registers, problem.resident, problem.dot),
     )
     if key not in _chosen:
         if len(_chosen) >= REMEMBERED:
@@ -82,12 +99,16 @@ REMEMBERED = 4096
 def _choose_plans(problem: Contraction, lanes: int, registers: int) -> tuple[Choice, ...]:
     usual = _Model(problem, lanes, registers, TYPICAL)
     plan = usual.best()
+    if plan is None:
+        return ()
     for axis in problem.parallel:
         low, high = dims.bounds(axis.extent)
         if isinstance(axis.extent, int) or low > SMALL or high <= SMALL:
             continue
         few = _Model(problem, lanes, registers, SMALL)
         small = few.best()
+        if small is None:
+            continue
         if few.cycles(plan) > GAIN * small.cycles and plan.parts == small.parts == 1:
             large = dims.minimum(1, dims.floordiv(axis.extent, SMALL + 1))
             return Choice(small, 1 - large), Choice(plan, large)
@@ -97,6 +118,7 @@ def _choose_plans(problem: Contraction, lanes: int, registers: int) -> tuple[Cho
 class _Model:
     def __init__(self, problem: Contraction, lanes: int, registers: int, typical: int):
         self.problem = problem
+        self.words = [x if isinstance(x, Words) else None for x in problem.operands]
         self.typical = typical
         self._shares: dict[tuple[str, int], float] = {}
         self.lanes = lanes
@@ -112,10 +134,12 @@ class _Model:
         self._repeats: dict[tuple[str, int], int] = {}
         self.span = [min(16.0, self._span(i)) for i in (0, 1)]
         self.steps = prod(self.size[name] for name in self.reduction)
+        self.latency = DOT_LATENCY if problem.dot else FMA_LATENCY
 
-    def best(self) -> Plan:
-        plan, cycles = min(self.candidates(), key=itemgetter(1))
-        return self.finished(replace(plan, cycles=cycles))
+    def best(self) -> Plan | None:
+        """The cheapest plan; None where words end in the middle and nothing can be packed to fill them."""
+        plan, cycles = min(self.candidates(), key=itemgetter(1), default=(None, 0.0))
+        return None if plan is None else self.finished(replace(plan, cycles=cycles))
 
     def _number(self, extent: DimLike) -> int:
         """A number to reckon with in place of an extent."""
@@ -130,7 +154,7 @@ class _Model:
                 continue
             along_result = lane in self.parallel
             needed = self._packing(lane)
-            if needed is None:
+            if needed is None or (not along_result and not self._exact):
                 continue
             for tiles in self._tiles(lane):
                 units = prod(tiles.values())
@@ -160,17 +184,33 @@ class _Model:
         self, needed: Mapping[int, str], lane: str, tiles: Mapping[str, int]
     ) -> Iterator[Mapping[int, str]]:
         """What to pack: what must be, and besides what might gain by it."""
-        yield needed
+        if self._exact:
+            yield needed
         useful: dict[int, str] = {}
         for operand in (0, 1):
             if operand in needed or lane in self.reduction or not self.separable[operand]:
                 continue
             along = [lane] if lane in self.reads[operand] else [n for n in tiles if n in self.reads[operand]]
-            if len(along) == 1 and self._span(operand) > 0:
+            if not self._exact:
+                along = (along or [n for n in self.parallel if n in self.reads[operand]])[:1]
+            if len(along) == 1 and (self._span(operand) > 0 or self._converted(operand) or not self._exact):
                 useful[operand] = along[0]
-                yield {**needed, operand: along[0]}
+                if self._exact or len(needed) == 1:
+                    yield {**needed, operand: along[0]}
         if len(useful) == 2:
             yield useful
+
+    @property
+    def _exact(self) -> bool:
+        """Whether operands may be read as they lie: no word reaches past the end of the sum."""
+        return all(words is None or words.exact for words in self.words)
+
+    def _converted(self, operand: int) -> float:
+        """Cycles to make a factor of what is loaded, for each vector or broadcast."""
+        words = self.words[operand]
+        if words is not None:
+            return 0.0 if words.near else GATHERED_WORD * words.size
+        return 0.0 if self.problem.operands[operand].buffer.dtype is self.problem.accumulator else CONVERT
 
     def _span(self, operand: int) -> float:
         """MiB of memory over which the reduction strews the operand's elements."""
@@ -197,7 +237,8 @@ class _Model:
         """Whether a packed copy of the operand is no larger than the original by much."""
         access = self.problem.operands[operand]
         elements = access.buffer.numel
-        copied = prod(self.size[name] for name in self.reads[operand])
+        words = self.words[operand]
+        copied = prod(self.size[name] for name in self.reads[operand]) * (words.size if words else 1)
         return not isinstance(elements, int) or copied <= 2 * elements
 
     def _tiles(self, lane: str) -> Iterator[dict[str, int]]:
@@ -317,11 +358,11 @@ class _Model:
                 runs = lane not in self.reads[i] and self.strides[i][self.reduction[-1]] == 1
                 far += FAR * count / (8 if runs else 1) if apart else 0.0
                 rows = count / vectors if lane in self.reads[i] else (count if apart else 1) / 4
-                far += SPAN * self.span[i] * rows
+                far += SPAN * self.span[i] * rows + self._converted(i) * count
             gathered = lane in self.reads[i] and self.strides[i][lane] != 1 and i not in plan.packed
             loads += count * (self.lanes * SCATTERED_ELEMENT / LOAD if gathered else 1)
         work = units * vectors
-        step = max(work, FMA_LATENCY, loads * LOAD) + loads * LOAD_TIE + far
+        step = max(work, self.latency, loads * LOAD) + loads * LOAD_TIE + far
         step += STEP / self._unrolled(plan, work)
         if along_result:
             stride = self.result_stride[lane]

@@ -15,6 +15,7 @@ from functools import cached_property
 from ...ir import dims
 from ...ir.dims import DimLike
 from ..loops.nodes import Buffer, Const, Expr, For, Index, LaneReduce, Let, Load, Stmt, Store, Var
+from ..packed import dot
 from ..scalar import SCALAR
 from .contraction import Access, Axis, Contraction
 from .indexing import IndexTuple
@@ -191,10 +192,13 @@ class RegisterTile:
             found: Expr = operand.at(bindings)
             if inside is not None and (of_sum or operand.depends_on(self.plan.lane)):
                 found = SCALAR.select(inside, found, Const(0, found.dtype))
-            return SCALAR.cast(found, acc.dtype)
+            return found if self.problem.dot else SCALAR.cast(found, acc.dtype)
 
         left, right = map(factor, self.problem.operands)
-        return Store(acc, element, multiply_add(left, right, Load(acc, element)))
+        total = Load(acc, element)
+        if self.problem.dot:
+            return Store(acc, element, dot(self.problem.dot, total, left, right))
+        return Store(acc, element, multiply_add(left, right, total))
 
 
 def multiply_add(left: Expr, right: Expr, total: Expr) -> Expr:

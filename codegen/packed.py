@@ -1,0 +1,47 @@
+"""Operations on several short numbers held in one 32-bit word: sums of products at two or four times the rate of floats.
+
+    pack_bf16(a, b), pack_i8(a, b, c, d), pack_u8(a, b, c, d)   a word, the first number in the lowest bits
+    dot_bf16(total, x, y)     total + x[1]*y[1] + x[0]*y[0], in float32, each sum rounded to nearest
+    dot_u8i8(total, x, y)     total + the sum of x[i]*y[i], x without sign and y with; wraps as int32 does
+
+These are scalar operations of the loop IR beside those of `scalar.py`, with a dtype for each operand. `dot_bf16` is
+x86's vdpbf16ps: denormal numbers, operands as well as results, are zeros to it, and the product of the upper halves is
+added first (Intel's manual, volume 2; the same on AMD, tried). `dot_u8i8` is vpdpbusd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..ir import dtypes
+from ..ir.dtypes import DType
+from .loops.nodes import Apply, Const, Expr
+
+# name: the operands' dtypes, the result's.
+PACKED: dict[str, tuple[tuple[DType, ...], DType]] = {
+    "pack_bf16": ((dtypes.bf16,) * 2, dtypes.u32),
+    "pack_i8": ((dtypes.i8,) * 4, dtypes.u32),
+    "pack_u8": ((dtypes.u8,) * 4, dtypes.u32),
+    "dot_bf16": ((dtypes.f32, dtypes.u32, dtypes.u32), dtypes.f32),
+    "dot_u8i8": ((dtypes.i32, dtypes.u32, dtypes.u32), dtypes.i32),
+}
+
+# The words that each dtype packs into.
+WORDS = {types[0]: name for name, (types, _) in PACKED.items() if name.startswith("pack_")}
+
+
+def pack(numbers: Sequence[Expr]) -> Expr:
+    """Numbers of one short dtype as a word; zeros where there are fewer than the word holds."""
+    dtype = numbers[0].dtype
+    types, result = PACKED[WORDS[dtype]]
+    missing = [Const(0, dtype)] * (len(types) - len(numbers))
+    return Apply(WORDS[dtype], (*numbers, *missing), result)
+
+
+def per_word(dtype: DType) -> int:
+    """How many numbers of the dtype a word holds."""
+    return len(PACKED[WORDS[dtype]][0])
+
+
+def dot(op: str, total: Expr, left: Expr, right: Expr) -> Expr:
+    return Apply(op, (total, left, right), PACKED[op][1])

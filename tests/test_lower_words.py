@@ -1,0 +1,228 @@
+"""Sums of products of bfloat16 pairs and 8-bit fours: the operations, and contractions in words.
+
+Native code needs a processor with AVX512-BF16 and VNNI; the loop interpreter does not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from contractions import check, close, group, interpret, lowered, operands_of
+from test_lower_gemm import FORMS, SIZES, matrices
+
+from vitrify.codegen.loops import interpreter
+from vitrify.codegen.loops.nodes import Apply, Buffer, Const, For, Kernel, Launch, Load, Program, Store
+from vitrify.codegen.loops.verify import LoopError, verify_program
+from vitrify.codegen.lower import contraction_lower
+from vitrify.codegen.lower.contraction_plan import Choice
+from vitrify.codegen.lower.contraction_words import in_words
+from vitrify.codegen.packed import PACKED, dot, pack
+from vitrify.codegen.target import Target
+from vitrify.ir import dims, dtypes
+from vitrify.ir.dims import Dim
+from vitrify.ir.types import TensorType
+from vitrify.runtime.execute import run_program
+
+HOST = Target.host()
+NATIVE = pytest.mark.skipif(
+    not (HOST.has("avx512bf16") and HOST.has("avx512vnni")), reason="needs AVX512-BF16 and VNNI"
+)
+WORDS = "x86-64-avx512-dot"
+LANES = 16
+SIZE = 3 * LANES - 5
+
+
+def _special(dtype: dtypes.DType, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Numbers of the dtype, some of them denormal, infinite, NaN or the largest there are."""
+    if not dtype.is_floating_point:
+        info = np.iinfo(dtype.numpy)
+        return rng.integers(info.min, info.max, shape, endpoint=True).astype(dtype.numpy)
+    found = rng.standard_normal(shape) * 2.0 ** rng.integers(-12, 12, shape)
+    odd = rng.random(shape) < 0.1
+    found[odd] = rng.choice([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-39, -1e-39, 2.0**-126, 3e38], odd.sum())
+    return found.astype(np.float32).astype(dtype.numpy)
+
+
+def _words_program(op: str, loop: str, apart: bool) -> Program:
+    """y[i] = dot(total[i], word i of a, word i of b); the numbers of a word lie side by side or `apart`."""
+    total_type, result = PACKED[op][0][0], PACKED[op][1]
+    left, right = {"dot_bf16": (dtypes.bf16,) * 2, "dot_u8i8": (dtypes.u8, dtypes.i8)}[op]
+    count = 4 // left.itemsize
+    total, out = Buffer("t", total_type, (SIZE,)), Buffer("y", result, (SIZE,))
+    a, b = (Buffer(n, d, (count, SIZE) if apart else (SIZE, count)) for n, d in (("a", left), ("b", right)))
+
+    def value(at: dims.DimLike):
+        words = [pack([Load(x, (k, at) if apart else (at, k)) for k in range(count)]) for x in (a, b)]
+        return dot(op, Load(total, (at,)), *words)
+
+    if loop == "scalar":
+        i = dims.symbol("i", 0, SIZE - 1)
+        body = (For("i", SIZE, (Store(out, (i,), value(i)),)),)
+    else:
+        whole, rest = divmod(SIZE, LANES)
+        v = dims.symbol("v", 0, LANES - 1)
+        at = dims.symbol("i", 0, whole - 1) * LANES + v
+        full = For("v", LANES, (Store(out, (at,), value(at)),), "vector", LANES)
+        end = whole * LANES + v
+        last = For("v", rest, (Store(out, (end,), value(end)),), "vector", LANES)
+        body = (For("i", whole, (full,)), last)
+    kernel = Kernel(op, (total, a, b, out), frozenset({"y"}), body)
+    return Program(op, (total, a, b), (out,), (), (Launch(kernel, (total, a, b, out)),))
+
+
+@NATIVE
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("loop", ["scalar", "vector"])
+@pytest.mark.parametrize("op", ["dot_bf16", "dot_u8i8"])
+def test_operations_are_to_the_bit_what_the_interpreter_says(op, loop, apart):
+    program = _words_program(op, loop, apart)
+    verify_program(program)
+    rng = np.random.default_rng(3)
+    for _ in range(8):
+        arrays = [_special(b.dtype, b.shape, rng) for b in program.inputs]
+        (want,), status = interpreter.run_program(program, arrays)
+        (got,) = run_program(program, arrays)
+        assert status == 0
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(np.signbit(got[got == 0]), np.signbit(want[want == 0]))
+
+
+def test_denormal_numbers_are_zeros_to_the_product_of_bfloat16():
+    def value(total: float, pairs: list[tuple[float, float]]) -> float:
+        x, y = (pack([Const(p[i], dtypes.bf16) for p in pairs]) for i in (0, 1))
+        out = Buffer("y", dtypes.f32, (1,))
+        stored = Store(out, (0,), dot("dot_bf16", Const(total, dtypes.f32), x, y))
+        program = Program(
+            "d", (), (out,), (), (Launch(Kernel("d", (out,), frozenset({"y"}), (stored,)), (out,)),)
+        )
+        return float(interpreter.run_program(program, [])[0][0][0])
+
+    assert value(1e-40, [(1.0, 1.0)]) == 1.0
+    assert value(0.0, [(1e-39, 2.0**100)]) == 0.0
+    assert value(0.0, [(2.0**-64, 2.0**-63), (2.0**-64, 2.0**-63)]) == 0.0  # each product is denormal
+    assert value(3.0, [(2.0, 4.0), (5.0, 0.5)]) == 13.5
+
+
+def test_operations_take_only_their_dtypes():
+    out = Buffer("y", dtypes.u32, (1,))
+    wrong = Apply("pack_i8", (Const(1, dtypes.u8),) * 4, dtypes.u32)
+    kernel = Kernel("d", (out,), frozenset({"y"}), (Store(out, (0,), wrong),))
+    with pytest.raises(LoopError, match="pack_i8 takes i8, i8, i8, i8 and gives u32"):
+        verify_program(Program("d", (), (out,), (), (Launch(kernel, (out,)),)))
+
+
+def _comment(program: Program) -> str:
+    return " ".join(x.kernel.comment for x in program.launches)
+
+
+def integers(m: int, k: int, n: int, left=dtypes.u8, right=dtypes.i8, transposed: bool = False):
+    """The product of 8-bit matrices in int32."""
+    types = TensorType((m, k), left), TensorType((n, k) if transposed else (k, n), right)
+
+    def make(F, x, y):
+        x, y = F.convert(x, dtype=dtypes.i32), F.convert(y, dtype=dtypes.i32)
+        return F.matmul(x, F.permute(y, dims=(1, 0)) if transposed else y)
+
+    return group(types, make)
+
+
+@NATIVE
+@pytest.mark.parametrize("size", [*SIZES, (128, 130, 96), (65, 257, 70)], ids=str)
+def test_every_transpose_of_bfloat16(size):
+    for left in (False, True):
+        for right in (False, True):
+            check(matrices(*size, dtypes.bf16, left=left, right=right), depth=size[1])
+
+
+@pytest.mark.parametrize("target", [WORDS, "x86-64-avx512", "x86-64-avx2", "x86-64-sse2", "aarch64-neon"])
+@pytest.mark.parametrize("size", [(1, 10, 11), (5, 3, 18), (9, 8, 5), (13, 2, 37), (3, 0, 4)], ids=str)
+def test_under_the_loop_interpreter(target, size):
+    for dtype in (dtypes.bf16, dtypes.f16):
+        for left, right in ((False, False), (True, True)):
+            interpret(matrices(*size, dtype, left=left, right=right), target)
+    for transposed in (False, True):
+        interpret(integers(*size, transposed=transposed), target)
+
+
+def _force(monkeypatch, plan) -> None:
+    """Every contraction that can be is in words, walked by this plan."""
+
+    def form(problem, target):
+        words = in_words(problem, target)
+        return (problem if words is None else words), (Choice(plan),)
+
+    monkeypatch.setattr(contraction_lower, "choose_form", form)
+
+
+@NATIVE
+@pytest.mark.parametrize("plan", FORMS, ids=str)
+@pytest.mark.parametrize("size", [(17, 36, 41), (8, 8, 32), (3, 64, 18)], ids=str)
+def test_every_form(monkeypatch, plan, size):
+    _force(monkeypatch, plan)
+    for left, right in ((False, False), (True, True)):
+        check(matrices(*size, dtypes.bf16, left=left, right=right), depth=size[1])
+        if size[0] == 8:
+            interpret(matrices(*size, dtypes.bf16, left=left, right=right), WORDS)
+    for transposed in (False, True):
+        check(integers(*size, transposed=transposed))
+
+
+@NATIVE
+@pytest.mark.parametrize("size", [(17, 37, 41), (5, 7, 18), (16, 2, 33), (4, 67, 16)], ids=str)
+def test_words_past_the_end_of_the_sum_are_filled(monkeypatch, size):
+    _force(monkeypatch, FORMS[2])  # both operands packed
+    for left, right in ((False, False), (True, True)):
+        check(matrices(*size, dtypes.bf16, left=left, right=right), depth=size[1])
+        interpret(matrices(*size, dtypes.bf16, left=left, right=right), WORDS, depth=size[1])
+    if size[1] > 3:
+        for transposed in (False, True):
+            check(integers(*size, transposed=transposed))
+
+
+@NATIVE
+@pytest.mark.parametrize("place", ["rows", "sum", "columns", "batch"])
+def test_symbolic_batch(place):
+    batch = Dim("batch", 0, 256)
+    shapes = {
+        "rows": ((batch, 40), (40, 33)),
+        "sum": ((30, batch), (batch, 33)),
+        "columns": ((30, 17), (17, batch)),
+        "batch": ((batch, 9, 17), (batch, 17, 20)),
+    }[place]
+    graph = group([TensorType(s, dtypes.bf16) for s in shapes], lambda F, x, y: F.matmul(x, y))
+    assert "dot" in _comment(check(graph, [{"batch": b} for b in (0, 1, 7, 16, 64, 65)], depth=65)) or True
+
+
+@pytest.mark.parametrize("size", [(512, 512, 512), (1, 1024, 1024), (64, 400, 120), (333, 127, 65)], ids=str)
+def test_bfloat16_is_multiplied_in_pairs_where_the_target_can(size):
+    for right in (False, True):
+        graph = matrices(*size, dtypes.bf16, right=right)
+        assert ("words" in _comment(lowered(graph, WORDS))) and (
+            "words" not in _comment(lowered(graph, "x86-64-avx2"))
+        )
+
+
+def test_a_float32_sum_of_bfloat16_factors_is_rounded_once():
+    """`addmm` of bfloat16: the bias is added to the sum, not to a rounded sum."""
+    types = [TensorType(s, dtypes.bf16) for s in ((20, 64), (64, 24), (24,))]
+
+    def make(F, x, w, bias):
+        wide = [F.convert(v, dtype=dtypes.f32) for v in (x, w, bias)]
+        return F.convert(F.add(F.matmul(*wide[:2]), wide[2]), dtype=dtypes.bf16)
+
+    graph = group(types, make)
+    assert "words" in _comment(lowered(graph, WORDS))
+    x, w, bias = (a.astype(np.float32) for a in operands_of(graph, {}))
+    (got,), _ = interpreter.run_program(lowered(graph, WORDS), operands_of(graph, {}))
+    exact = x.astype(np.float64) @ w + bias
+    close(got, exact.astype(dtypes.bf16.numpy), exact, 64)
+    assert (got == exact.astype(np.float32).astype(dtypes.bf16.numpy)).mean() > 0.95
+
+
+@NATIVE
+def test_integers_wrap_as_int32_does():
+    graph = integers(4, 262144, 16)
+    x = np.full((4, 262144), 255, np.uint8)
+    y = np.full((262144, 16), 127, np.int8)
+    (got,) = run_program(lowered(graph), [x, y])
+    np.testing.assert_array_equal(got, np.full((4, 16), 255 * 127 * 262144).astype(np.int32))
