@@ -98,8 +98,9 @@ def _export(
     options: CompileOptions,
     watch: Watch,
 ) -> Exported:
-    variants = _variants(graph, targets, options, watch)
     places, total = _place(constants)
+    room = MOST_INSIDE - (total if weights is None else 0)
+    variants = _variants(graph, targets, options, watch, tuple(constants), room)
     if weights is None and total > MOST_INSIDE:
         raise ExportError(
             f"{name}: {total >> 20} MiB of weights do not fit in a library; give the file for them: weights=..."
@@ -181,7 +182,12 @@ def named_targets(names: str | Sequence[str] | None) -> tuple[Target, ...]:
 
 
 def _variants(
-    graph: Graph, targets: Sequence[Target], options: CompileOptions, watch: Watch
+    graph: Graph,
+    targets: Sequence[Target],
+    options: CompileOptions,
+    watch: Watch,
+    constants: tuple[int, ...],
+    room: int,
 ) -> tuple[tuple[Target, Program], ...]:
     watch.step("passes")
     final = run_pipeline(graph, default_pipeline(options.pipeline), verify=options.verify)[-1]
@@ -193,7 +199,10 @@ def _variants(
             "Write these parts with other ops, or compute them before the call"
         )
     watch.step("lower")
-    variants = tuple((target, lower_graph(final, target, options.lower)) for target in targets)
+    steady = replace(options.lower, steady_inputs=() if options.pipeline.strict else constants)
+    variants = tuple((target, lower_graph(final, target, steady)) for target in targets)
+    if any(program.prepared_bytes > room for _, program in variants):
+        variants = tuple((target, lower_graph(final, target, options.lower)) for target in targets)
     # Checks are numbered in the order of the graph, whatever the target.
     assert all(program.messages == variants[0][1].messages for _, program in variants)
     return variants

@@ -117,6 +117,21 @@ def test_narrow_dtypes_and_empty_batches(tmp_path: Path) -> None:
     assert [tuple(r.shape) for r in loaded(torch.ones(0, 3))] == [(0, 3)] * 3
 
 
+@needs_linker
+def test_weights_are_packed_by_the_first_runs_only(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Linear(70, 90).eval(), torch.randn(48, 70)
+    torch.export(model, x, tmp_path / "inside.so")
+    torch.export(model, x, tmp_path / "outside.so", weights=tmp_path / "outside.bin", target="portable")
+    for name in ("inside.so", "outside.so"):
+        run = torch.load_exported(tmp_path / name)
+        with ThreadPoolExecutor(4) as pool:  # the first runs, all at once
+            found = list(pool.map(lambda _: run(x), range(16)))
+        for each in [*found, run(x)]:
+            assert torch.equal(each, found[0])
+        torch.testing.assert_close(found[0], model(x).detach())
+
+
 def test_callers_in_several_threads_do_not_disturb_each_other(folder: Path) -> None:
     loaded, net = torch.load_exported(folder / "mlp.so"), mlp()
     inputs = [torch.randn(1 + i % 64, 20) for i in range(100)]

@@ -3,8 +3,8 @@
 Around the entries of one or more variants of a program (the same graph lowered for several ISAs) stand functions that
 describe inputs, outputs and dims, evaluate the closed forms of the arena's size and of shapes, check what the caller
 hands over, and choose the variant that the processor can run. docs/export.md documents them; `runtime/export_header.py`
-declares them in C. Nothing here is allocated and nothing but `set_weights` and the choice of the variant, both
-atomic, is written: any number of threads may call in.
+declares them in C. Nothing here is allocated, and nothing is written but `set_weights`, the choice of the variant, both
+atomic, and what the first runs prepare of the weights, the same in all of them: any number of threads may call in.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ from .index import IndexEmitter
 from .program import ENTRY, emit_program
 from .scalar_ops import ScalarOps
 from .text import Writer
+
+
+# What all runs share that depends on the weights alone (`Program.prepared`).
+PREPARED = "@prepared"
 
 
 def variant_text(program: Program, target: Target, number: int, options: EmitOptions = EmitOptions()) -> str:
@@ -387,6 +391,11 @@ ret i64 %bytes
                 value = f"%weight{i}"
                 lines.append(f"{value} = getelementptr i8, ptr %weights, i64 {offset}")
             lines.append(f"store ptr {value}, ptr %all{i}, align 8")
+        prepared = max(program.prepared_bytes for _, program in library.variants)
+        if prepared:
+            self.add(f"{PREPARED} = internal global [{prepared} x i8] zeroinitializer, align {ALIGNMENT}")
+            lines.append(f"%all{total} = getelementptr ptr, ptr %all, i64 {total}")
+            lines.append(f"store ptr {PREPARED}, ptr %all{total}, align 8")
         lines += [
             "%some = icmp sgt i32 %threads, 1",
             "%count32 = select i1 %some, i32 %threads, i32 1",
@@ -398,12 +407,17 @@ ret i64 %bytes
             entry = f"@{prefix(i)}{ENTRY}"
             self.add(f"declare i32 {entry}(ptr, ptr, ptr, ptr, i64)")
             lines.append(
-                f"case{i}:\n%status{i} = call i32 {entry}(ptr %all, ptr %outputs, ptr %memory, ptr %dims, i64 %count)\n"
-                f"ret i32 %status{i}"
+                f"case{i}:\n%status{i} = call i32 {entry}(ptr %all, ptr %outputs, ptr %memory, ptr %dims, i64 %count)"
             )
+            if prepared:
+                lines.append(
+                    f"%good{i} = icmp eq i32 %status{i}, 0\nbr i1 %good{i}, label %filled{i}, label %done{i}\n"
+                    f"filled{i}:\nstore atomic i64 1, ptr {PREPARED} release, align 8\nbr label %done{i}\ndone{i}:"
+                )
+            lines.append(f"ret i32 %status{i}")
         self.add(
             f"define i32 @{self.name}_run(ptr %inputs, ptr %outputs, ptr %dims, ptr %arena, i64 %arena_bytes, "
-            f"i32 %threads) nounwind {{\nentry:\n%all = alloca [{max(total, 1)} x ptr], align 16\n"
+            f"i32 %threads) nounwind {{\nentry:\n%all = alloca [{total + 1} x ptr], align 16\n"
             + "\n".join(lines)
             + "\n}"
         )

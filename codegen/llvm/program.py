@@ -230,7 +230,7 @@ class _EntryEmitter:
         """All launches, each of the function of that name; the first ones only where what they prepare is not there."""
         steps, first = program_steps(self.program), self.program.preparing
         if first:
-            filled = self.w.effect(f"load i64, ptr {self.prepared.text}, align 8", dtypes.i64)
+            filled = self.w.effect(f"load atomic i64, ptr {self.prepared.text} acquire, align 8", dtypes.i64)
             with self.w.branch_if(self.ops.compare("eq", filled, const(0, dtypes.i64))):
                 self.steps(steps[:first], names)
         self.steps(steps[first:], names)
