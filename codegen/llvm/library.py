@@ -40,7 +40,6 @@ from .program import ENTRY, emit_program
 from .scalar_ops import ScalarOps
 from .text import Writer
 
-
 # What all runs share that depends on the weights alone (`Program.prepared`).
 PREPARED = "@prepared"
 
