@@ -29,6 +29,19 @@ class LastStep(nn.Module):
         return self.head(self.layer(x)[0][:, -1])
 
 
+class Packed(nn.Module):
+    """Sequences of 5, 4 and 2 steps, which ONNX's own layers cannot tell apart: loops."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        packed = nn.utils.rnn.pack_padded_sequence(x, [5, 4, 2], batch_first=True)
+        y, state = self.layer(packed)
+        return nn.utils.rnn.pad_packed_sequence(y, batch_first=True)[0], state
+
+
 class WithState(nn.Module):
     def __init__(self):
         super().__init__()
@@ -94,6 +107,8 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[Any, ...], dict[str, Any]]] = {
     "gru without bias": (lambda: LastStep(nn.GRU(3, 4, bias=False, batch_first=True)), (r(2, 5, 3),), {}),
     "rnn": (lambda: LastStep(nn.RNN(3, 4, nonlinearity="relu", batch_first=True)), (r(2, 5, 3),), {}),
     "state": (WithState, (r(5, 2, 3), r(2, 2, 4), r(2, 2, 4)), {}),
+    "packed": (lambda: Packed(nn.LSTM(3, 4, proj_size=2, batch_first=True)), (r(3, 5, 3),), {}),
+    "packed both ways": (lambda: Packed(nn.GRU(3, 4, bidirectional=True, batch_first=True)), (r(3, 5, 3),), {}),
     "decoder": (
         lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1, output_padding=1), nn.InstanceNorm2d(4),
                               nn.GroupNorm(2, 4), nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), nn.Tanh()),
@@ -136,6 +151,12 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
                       torch.zeros(3, 3).scatter(0, i[None, :3], x[:1, :3]), x.topk(2, dim=1), x.sort(1, descending=True),
                       F.one_hot(i, 4), F.embedding(i, x)),
         (r(3, 4), torch.tensor([0, 2, 1])),
+    ),
+    "searching": (
+        lambda x, i: (torch.searchsorted(x[0].sort().values, x), torch.bucketize(i, torch.arange(3), right=True),
+                      torch.unique(i, return_inverse=True, return_counts=True), torch.unique(i), torch.atan2(x, -x[0]),
+                      torch.linalg.det(x[:, :3]), F.max_pool1d(x[None], 2, return_indices=True), (i << i, i - 9 >> 1)),
+        (r(3, 4), torch.tensor([[0, 2, 1, 2], [70, 0, 0, 1]])),
     ),
     "writing": (lambda x: _written(x), (r(4, 5),)),
     "pools": (

@@ -11,7 +11,8 @@ ONNX nodes on int64 tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,17 @@ class Writer:
         self.names[value] = self.fresh(name)
         self.knows_shape(self.names[value], value)
         return self.names[value]
+
+    @contextmanager
+    def inside(self) -> Iterator[list[Any]]:
+        """The nodes that are written meanwhile are those of a body: they go into this list. What they compute of sizes
+        is not to be seen outside."""
+        nodes, symbols, dims = self.nodes, self._symbols, self._dims
+        self.nodes, self._symbols, self._dims = [], dict(symbols), dict(dims)
+        try:
+            yield self.nodes
+        finally:
+            self.nodes, self._symbols, self._dims = nodes, symbols, dims
 
     def knows_shape(self, name: str, value: Value) -> None:
         for axis, dim in enumerate(value.type.shape):
@@ -230,6 +242,12 @@ class Writer:
         apart = Decompose(tuple(name for name in EMITTERS if name != node.op.name)).run(inner)
         self.graph(apart)
         return [self.names[value] for value in apart.outputs]
+
+
+def value_info(name: str, value: Value) -> Any:
+    """An input or output of a graph, with its type."""
+    shape = [str(d) if isinstance(d, Expr) else d for d in value.type.shape]
+    return import_onnx().helper.make_tensor_value_info(name, element_type(value.type.dtype), shape)
 
 
 def attributes(node: Node, *names: str) -> list[Any]:

@@ -6,22 +6,28 @@ import inspect
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..compile.compiled import DynamicShapes
-from ..ir.dims import Dim, Expr
-from ..ir.graph import Graph, Value
+from ..ir.dims import Dim
+from ..ir.graph import Graph
 from ..native_export import ExportError, captured
 from ..passes.cse import CommonSubexpressions
 from ..passes.dce import DeadCodeElimination
 from ..passes.pipeline import run_pipeline
 from ..passes.simplify import Simplify
 from ..tensor import Tensor
-from . import emitting_elementwise, emitting_layers, emitting_shapes  # noqa: F401  (fill the table)
-from .emitting import Writer, element_type
+from . import (  # noqa: F401  (fill the table)
+    emitting_elementwise,
+    emitting_layers,
+    emitting_loops,
+    emitting_search,
+    emitting_shapes,
+)
+from .emitting import Writer, value_info
 from .reading import import_onnx
 from .table import ONNXError
 
@@ -105,8 +111,8 @@ def export(
     proto = onnx.helper.make_graph(
         nodes,
         name,
-        [_info(writer.name(graph.inputs[i]), graph.inputs[i]) for i in inputs],
-        [_info(output, value) for output, value in zip(outputs, graph.outputs)],
+        [value_info(writer.name(graph.inputs[i]), graph.inputs[i]) for i in inputs],
+        [value_info(output, value) for output, value in zip(outputs, graph.outputs)],
         [_tensor(key, array) for key, array in writer.initializers.items() if key in used],
     )
     model_proto = onnx.helper.make_model(
@@ -179,10 +185,25 @@ def _renamed(writer: Writer, graph: Graph, outputs: Sequence[str]) -> list[Any]:
             extra.append(
                 helper.make_node("Identity", [new.get(name, name)], [output], name=writer.fresh("/Identity"))
             )
-    for node in writer.nodes:
+    _rename(writer.nodes, new)
+    return [*writer.nodes, *extra]
+
+
+def _rename(nodes: Iterable[Any], new: Mapping[str, str]) -> None:
+    for node in nodes:
         for names in (node.input, node.output):
             names[:] = [new.get(n, n) for n in names]
-    return [*writer.nodes, *extra]
+        for body in _bodies(node):
+            _rename(body.node, new)
+
+
+def _bodies(node: Any) -> list[Any]:
+    return [a.g for a in node.attribute if a.HasField("g")]
+
+
+def _read(node: Any) -> set[str]:
+    """What the node reads, its bodies too."""
+    return {*node.input, *(name for body in _bodies(node) for inner in body.node for name in _read(inner))}
 
 
 def _needed(nodes: Sequence[Any], outputs: Sequence[str]) -> tuple[list[Any], set[str]]:
@@ -192,13 +213,8 @@ def _needed(nodes: Sequence[Any], outputs: Sequence[str]) -> tuple[list[Any], se
     for node in reversed(nodes):
         if used & set(node.output):
             kept.append(node)
-            used.update(node.input)
+            used |= _read(node)
     return kept[::-1], used
-
-
-def _info(name: str, value: Value) -> Any:
-    shape = [str(d) if isinstance(d, Expr) else d for d in value.type.shape]
-    return import_onnx().helper.make_tensor_value_info(name, element_type(value.type.dtype), shape)
 
 
 def _tensor(name: str, array: np.ndarray[Any, Any]) -> Any:
