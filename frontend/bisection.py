@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .compile.check import CheckReport
 from .compile.watch import before_compiling
 from .inspection import exit_status
+from .ir.graph import IRError
 from .run import run_script
 from .runtime.bisect import replay
 
@@ -36,7 +37,11 @@ def bisect_script(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Check every call that needs a compile. The exit status: 1 where results part, 2 where nothing was compiled, else
     the script's."""
     if options.replay:
-        stage, apart = replay(options.replay)
+        try:
+            stage, apart = replay(options.replay)
+        except (OSError, IRError, KeyError, ValueError) as error:
+            print(f"vitrify bisect: {options.replay}: {error}", file=sys.stderr)
+            return 2
         print(f"{stage}: " + ("results agree" if apart is None else f"results differ by {apart:.3g}"))
         return int(apart is not None)
     if not options.script:
@@ -56,8 +61,16 @@ def bisect_script(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             status = run_script(options.script, arguments)
         except SystemExit as leaving:
             status = exit_status(leaving.code)
+    if not reports and not status:
+        print(
+            f"vitrify bisect: nothing to check: {options.script} called no function compiled with torch.compile. Wrap "
+            "the function or model in question, as in `step = torch.compile(step)`, and have the script call it.",
+            file=sys.stderr,
+        )
+        return 2
     bad = sum(not report.ok for report in reports)
-    print(f"vitrify bisect: {len(reports)} calls checked, {bad} where results part", file=sys.stderr)
+    calls = "1 call" if len(reports) == 1 else f"{len(reports)} calls"
+    print(f"vitrify bisect: {calls} checked, {bad} where results part", file=sys.stderr)
     if bad:
         return 1
-    return status or (0 if reports else 2)
+    return status

@@ -25,6 +25,7 @@ from .functional_pointwise import (
 from .inplace import finish, into
 from .ir import dtypes
 from .promotion import convert
+from .result_types import named_tuple
 from .tape_folded import folded, without_gradient
 from .tensor import Tensor
 
@@ -75,15 +76,15 @@ def _frac(x: Tensor) -> Tensor:
 frac = composed("frac", "What `trunc` takes away.", _frac, float_only=False)
 
 
-class frexp_result(NamedTuple):
+class _Parts(NamedTuple):
     mantissa: Tensor
     exponent: Tensor
 
 
-frexp_result.__name__ = frexp_result.__qualname__ = "torch.return_types.frexp"
+frexp_result: type[_Parts] = named_tuple("frexp", _Parts)
 
 
-def frexp(input: Tensor, *, out: tuple[Tensor, Tensor] | None = None) -> frexp_result:
+def frexp(input: Tensor, *, out: tuple[Tensor, Tensor] | None = None) -> _Parts:
     """m and e (int32) with input = m 2^e and 1/2 <= |m| < 1."""
     if tensor_argument(input, "frexp").dtype.kind != "float":
         raise RuntimeError("torch.frexp() only supports floating-point dtypes")

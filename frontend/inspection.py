@@ -129,7 +129,9 @@ def exit_status(code: Any) -> int:
 
 def _nothing(script: str) -> int:
     print(
-        f"vitrify: {script} called no function compiled with torch.compile: nothing to show", file=sys.stderr
+        f"vitrify: {script} called no function compiled with torch.compile: nothing to show. Wrap the function or model "
+        "in question, as in `step = torch.compile(step)`, and have the script call it.",
+        file=sys.stderr,
     )
     return 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from test_compile_step import OPTIMIZERS, make_step
 
 import vitrify as torch
 from vitrify import nn
+from vitrify.__main__ import main
 from vitrify.ir.op import op_named
 from vitrify.runtime.bisect import replay
 
@@ -94,7 +96,7 @@ def test_bisect_runs_a_script(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "4.0\n"
-    assert "check of f: all agree" in done.stderr and "1 calls checked, 0 where results part" in done.stderr
+    assert "check of f: all agree" in done.stderr and "1 call checked, 0 where results part" in done.stderr
     assert not (tmp_path / "found").exists()
 
 
@@ -113,3 +115,12 @@ def test_bisect_finds_and_replays(tmp_path):
     again = [sys.executable, "-m", "vitrify", "bisect", "--replay", str(text)]
     good = subprocess.run(again, capture_output=True, text=True)
     assert good.returncode == 0 and good.stdout == "lowering: results agree\n", good.stderr
+
+
+def test_bisect_says_what_to_do_where_nothing_was_compiled(tmp_path, capsys):
+    (tmp_path / "script.py").write_text("print('done')\n")
+    command = [sys.executable, "-m", "vitrify", "bisect", "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "torch.compile. Wrap the function" in done.stderr
+    assert main(["bisect", "--replay", str(tmp_path / "none.ir")]) == 2
+    assert re.fullmatch(r"vitrify bisect: .*none\.ir: .*No such file.*\n", capsys.readouterr().err)

@@ -453,6 +453,10 @@ def test_the_command_line(tmp_path: Path) -> None:
         (["none.py:net"], "can't open file 'none.py'"),
         (["FILE:net", "f33[2]"], "is not a type"),
         (["FILE:net", "f32[2;3]"], "is not a size"),
+        (
+            ["FILE:net", "f32[2, 21]"],
+            "mat1 and mat2 shapes cannot be multiplied (2x21 and 20x32)\n  while compiling x",
+        ),
         (["FILE:net", "f32[a=1:2]", "f32[a=1:3]"], "a has other bounds"),
     ],
 )

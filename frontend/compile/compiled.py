@@ -373,7 +373,7 @@ def _parameter_names(fn: Callable[..., Any]) -> list[str]:
 def compile(
     model: Any = None,
     *,
-    fullgraph: bool = True,
+    fullgraph: bool = False,
     dynamic: bool | None = None,
     backend: str | None = None,
     mode: str | None = None,
@@ -394,16 +394,13 @@ def compile(
     and the first index where a number is NaN or infinite ("nan": where one is NaN); the parameters then stay as before.
     `{"progress": callback}` calls it with a `Progress` at each step of compiling (`runtime/progress.py`); a terminal is
     shown a line where compiling takes longer than two seconds.
-    fullgraph: only True is supported: code that cannot be captured as one graph raises a TraceError at its line.
+    fullgraph: a call is one graph either way; code that cannot be captured raises a TraceError at its line, also where
+    PyTorch would break the graph.
     backend, mode: what PyTorch's scripts say ("inductor"; "default", "reduce-overhead", ...) is accepted and changes
     nothing: there is one compiler, and it makes the fastest code it knows. dynamic: not True; sizes that change are
     named with `dynamic_shapes`. disable: the model or function comes back as it is.
     """
     check_hints(backend, mode, dynamic, options)
-    if not fullgraph:
-        raise NotImplementedError(
-            "torch.compile(fullgraph=False): graph breaks are not supported; the whole call is one graph"
-        )
     if model is None:
         return functools.partial(
             compile,

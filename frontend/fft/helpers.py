@@ -16,12 +16,19 @@ from ..tensor import Tensor
 
 
 def _made(
-    points: Tensor, scale: float, dtype: DType | None, requires_grad: bool, out: Tensor | None
+    name: str, points: Tensor, scale: float, dtype: DType | None, requires_grad: bool, out: Tensor | None
 ) -> Tensor:
-    made = mul(convert(points, dtype or get_default_dtype()), scale)
+    given = dtype or (out.dtype if out is not None else get_default_dtype())
+    if given.kind not in ("float", "complex"):
+        raise RuntimeError(f"{name} requires a floating point or complex dtype")
+    if out is not None and out.dtype is not given:
+        raise RuntimeError(
+            f"dtype {given.scalar_type} does not match dtype of out parameter ({out.dtype.scalar_type})"
+        )
+    made = mul(convert(points, given), scale)
     if requires_grad:
         made.requires_grad_()
-    return finish(made, out, "fft_fftfreq")
+    return finish(made, out, name)
 
 
 def fftfreq(
@@ -37,7 +44,7 @@ def fftfreq(
     """The frequencies of `fft`'s points for a sample spacing of `d`: 0, 1, ..., then the negative ones, over n d."""
     points = arange(n)
     points = where(ge(points, (n + 1) // 2), sub(points, n), points)
-    return _made(points, 1.0 / (n * d) if n else 1.0, dtype, requires_grad, out)
+    return _made("fftfreq", points, 1.0 / (n * d) if n else 1.0, dtype, requires_grad, out)
 
 
 def rfftfreq(
@@ -51,7 +58,7 @@ def rfftfreq(
     requires_grad: bool = False,
 ) -> Tensor:
     """The frequencies of `rfft`'s points."""
-    return _made(arange(n // 2 + 1), 1.0 / (n * d) if n else 1.0, dtype, requires_grad, out)
+    return _made("rfftfreq", arange(n // 2 + 1), 1.0 / (n * d) if n else 1.0, dtype, requires_grad, out)
 
 
 def fftshift(input: Tensor, dim: Any = None) -> Tensor:
