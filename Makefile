@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH_BIN := .venv-bench/bin
 
-.PHONY: demo models test test-slow test-gpu fuzz lint types bench bench-models references coverage clean
+.PHONY: demo models test test-slow test-gpu fuzz lint types bench bench-gpu bench-models references coverage clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,8 +31,15 @@ test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow" tests
 
 # What there is for GPUs, all of it: on the simulator, or with VITRIFY_CUDA=driver on the GPU of this machine.
-test-gpu: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow" tests/gpu
+# On a machine without a network, here and for bench-gpu: `python3 -m pip install --no-deps --no-build-isolation -e .`, then
+# GPU_PYTHON=python3.
+GPU_PYTHON ?=
+test-gpu: $(if $(GPU_PYTHON),,$(VENV)/.installed)
+	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest -n 2 -m "slow or not slow" tests/gpu
+
+# The GPU of this machine beside PyTorch on it; writes docs/performance-gpu.md.
+bench-gpu: $(if $(GPU_PYTHON),,.venv-bench/.installed)
+	$(or $(GPU_PYTHON),$(TORCH_BIN)/python) benchmarks/gpu.py --write
 
 # Random graphs and models, longer than the tests: EXAMPLES of each kind.
 EXAMPLES ?= 500

@@ -30,7 +30,7 @@ from .errors import (
 )
 
 # CUdevice_attribute
-_MULTIPROCESSORS, _MAJOR, _MINOR, _MAX_SHARED = 16, 75, 76, 97
+_MULTIPROCESSORS, _MAJOR, _MINOR, _MAX_SHARED, _KILOHERTZ = 16, 75, 76, 97, 13
 # CUjit_option
 _INFO_BUFFER, _INFO_SIZE, _ERROR_BUFFER, _ERROR_SIZE = 3, 4, 5, 6
 _LOG_BYTES = 1 << 14
@@ -80,6 +80,7 @@ class CudaDevice:
         self.multiprocessors = self._attribute(_MULTIPROCESSORS)
         self.capability = (self._attribute(_MAJOR), self._attribute(_MINOR))
         self.shared_bytes = self._attribute(_MAX_SHARED)
+        self.clock_rate = self._attribute(_KILOHERTZ) * 1000  # at most, in Hz
         version = int(library.get("asking for the driver's version", c_int, "cuDriverGetVersion"))
         self.driver_version = (version // 1000, version % 1000 // 10)
         self._context: int | None = None
