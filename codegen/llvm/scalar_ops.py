@@ -346,7 +346,8 @@ class ScalarOps:
         name, short = {"dot_bf16": ("avx512bf16.dpbf16ps", "bfloat"), "dot_u8i8": ("avx512.vpdpbusd", "i8")}[
             op
         ]
-        if not self.target.has({"dot_bf16": "avx512bf16", "dot_u8i8": "avx512vnni"}[op]):
+        feature = {"dot_bf16": "avx512bf16", "dot_u8i8": "avx512vnni"}[op]
+        if isinstance(self.target, GpuTarget) or not self.target.has(feature):
             raise NotImplementedError(f"{op} is no instruction of {self.target.name}")
         lanes = total.lanes
         if lanes not in (4, 8, 16):

@@ -431,10 +431,10 @@ class _Verifier(GpuRules):
 
     def operation(self, expr: Apply) -> None:
         if expr.op in PACKED:
-            types, result = PACKED[expr.op]
-            if tuple(a.dtype for a in expr.args) != types or expr.dtype is not result:
+            types, given = PACKED[expr.op]
+            if tuple(a.dtype for a in expr.args) != types or expr.dtype is not given:
                 wanted = ", ".join(t.name for t in types)
-                raise self.fail(f"{expr.op} takes {wanted} and gives {result.name}: {print_expr(expr)}")
+                raise self.fail(f"{expr.op} takes {wanted} and gives {given.name}: {print_expr(expr)}")
             return
         declared = OPERATIONS.get(expr.op)
         if declared is None:

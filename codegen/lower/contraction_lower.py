@@ -10,6 +10,7 @@ from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node, Value
 from ..loops.nodes import Buffer, Expr, Load, Stmt, Store, Var
 from ..scalar import SCALAR
+from ..target import Target
 from .context import Args, LowerContext, Names
 from .contraction import Access, Contraction, contraction_node
 from .contraction_merge import merge_axes
@@ -84,6 +85,7 @@ def contraction_on_cpu(ctx: LowerContext, problem: Contraction[Access], epilogue
     steady = (n for n, x in enumerate(problem.operands) if ctx.storage(x.buffer) in ctx.fixed)
     problem = replace(problem, resident=frozenset(steady))
     problem, elements = merge_axes(ctx, problem, epilogue.elements(problem.result))
+    assert isinstance(ctx.target, Target)
     flops = problem.flops
     problem, choices = choose_form(problem, ctx.target)
     for choice in choices:

@@ -15,10 +15,11 @@ from ...ir.dims import DimLike
 from ..loops.nodes import Apply, Buffer, Const, Expr, For, If, Index, Load, Stmt, Store
 from ..packed import pack
 from ..scalar import SCALAR
-from .context import LowerContext
+from .context import LowerContext, Names
 from .contraction import Access, Axis, Contraction
 from .contraction_operands import repeated, shared_loops
 from .contraction_words import Words
+from .transpose import Tile
 
 
 def panels(
@@ -58,9 +59,10 @@ def _coalesced(operand: Access, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, Dim
     """Axes with their strides; neighbours that one loop can walk are made one."""
     merged: list[tuple[Axis, DimLike]] = []
     for axis in axes:
-        word = isinstance(operand, Words) and axis.name == operand.axis
-        stride = operand.step * operand.size if word else operand.stride(axis.name)
-        if axis.extent == 1 and not word:
+        stride = operand.stride(axis.name)
+        if isinstance(operand, Words) and axis.name == operand.axis:
+            stride = operand.step * operand.size
+        elif axis.extent == 1:
             continue
         if merged and merged[-1][1] == stride * axis.extent:
             outer, _ = merged.pop()
@@ -182,10 +184,24 @@ class _Packing:
         full = self._full(inner)
         whole, rest = dims.floordiv(full, self.lanes), dims.mod(full, self.lanes)
         if whole != 0:
-            chunk = Axis("q", whole)
-            body.append(For("q", whole, block(chunk.var * self.lanes, self.lanes)))
+            start = Axis("q", whole).var * self.lanes
+            square = valid == self.width and self.width % self.lanes == 0
+            turned = self._turned(tile, inner, depth, start) if square else block(start, self.lanes)
+            body.append(For("q", whole, turned))
         if rest != 0:
             body += block(whole * self.lanes, rest)
+        return tuple(body)
+
+    def _turned(self, tile: DimLike, inner: Axis, depth: DimLike, start: DimLike) -> tuple[Stmt, ...]:
+        """As many positions as there are lanes, from `start` on, of a whole tile: squares turned in vectors."""
+        names = Names({"t", "q", "w", "l", *(a.name for a in self.axes), inner.name})
+        square = Tile(names, Load(self.stash, (0, 0)), self.lanes)
+        body: list[Stmt] = []
+        for first in range(0, self.width, self.lanes):
+            body += square.fill(lambda i, l, first=first: self._load(tile, first + i, inner, start + l))  # type: ignore[misc]
+            row, lane = dims.symbol("w", 0, self.lanes - 1), dims.symbol("l", 0, self.lanes - 1)
+            copied = self._put(tile, depth + start + row, first + lane, square.at(row, lane))
+            body.append(For("w", self.lanes, (For("l", self.lanes, (copied,), "vector", self.lanes),)))
         return tuple(body)
 
     @property

@@ -50,7 +50,7 @@ class Words(Access):
         """Whether a word lies in memory as it is multiplied."""
         return self.step == 1
 
-    def at(self, bindings: Mapping[str, DimLike]) -> Expr:  # type: ignore[override]
+    def at(self, bindings: Mapping[str, DimLike]) -> Expr:
         first = bindings[self.axis] * self.size
         return pack([super(Words, self).at({**bindings, self.axis: first + k}) for k in range(self.size)])
 
