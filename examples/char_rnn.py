@@ -8,6 +8,7 @@ time steps, cross entropy, backward, gradient clipping and Adam are one graph an
 
 import argparse
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -107,4 +108,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:  # no such text
+        sys.exit(str(error))

@@ -177,7 +177,7 @@ def detect(nets, photo, smallest=40):
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     photo = np.asarray(Image.open(sys.argv[1]).convert("RGB"))
     some = {"x": {0: torch.Dim("crops", 1, 4096)}}
@@ -199,4 +199,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:  # no such picture, not one, or no model files
+        sys.exit(str(error))

@@ -129,7 +129,8 @@ def main():
     width = max(len(value) for _, value, _ in rows)
     for name, value, note in rows:
         print(f"{name:14} {value:>{width}}   {note}")
-    if score < 0.965:
+    # What the whole demonstration reaches; fewer epochs need not.
+    if options.epochs >= parser.get_default("epochs") and score < 0.965:
         raise SystemExit(f"test accuracy {score:.2%} is under 96.5 %")
 
 

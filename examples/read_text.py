@@ -67,7 +67,7 @@ class Reader:
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     picture = Image.open(sys.argv[1]).convert("RGB")
     reader = Reader()
@@ -79,4 +79,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:  # no such picture, not one, or no model files
+        sys.exit(str(error))

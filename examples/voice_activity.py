@@ -53,7 +53,7 @@ def stretches(chances, on=0.5, off=0.35):
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     with wave.open(sys.argv[1]) as file:
         rate = file.getframerate()
@@ -72,4 +72,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, EOFError, wave.Error) as error:  # no such recording, not one, or no model files
+        sys.exit(str(error) or "the recording is empty")

@@ -84,7 +84,7 @@ def read(path):
 
 
 def main():
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     encode = torch.compile(load(), dynamic_shapes={"mels": {0: torch.Dim("pieces", 1, 256)}})
     with torch.no_grad():
@@ -95,4 +95,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, EOFError, wave.Error) as error:  # no such recording, not one, or no model files
+        sys.exit(str(error) or "the recording is empty")
