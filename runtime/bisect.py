@@ -29,7 +29,7 @@ from ..passes.base import Pass
 from ..passes.fusion import Fusion
 from ..passes.fusion_check import unfuse
 from ..passes.pipeline import default_pipeline
-from .agreement import ARITHMETIC_ERRORS, Values, difference, values_of, wide_values
+from .agreement import ARITHMETIC_ERRORS, Reference, Values, difference, values_of, wide_values
 from .compiled_graph import CompileOptions
 from .execute import run_program
 
@@ -151,7 +151,7 @@ def _name(passes: Sequence[Pass], number: int) -> str:
 
 @dataclass(frozen=True)
 class _Case:
-    """A graph with inputs, and its results by the interpreter, as they are and in float64."""
+    """A graph with inputs, and what it means."""
 
     graph: Graph
     inputs: Sequence[Array]
@@ -159,24 +159,20 @@ class _Case:
     threads: int
     passes: tuple[Pass, ...]
     bindings: Mapping[str, int]
-    values: Values
-    wide: Values | None
+    reference: Reference
     errors: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, graph: Graph, inputs: Sequence[Array], options: CompileOptions, threads: int) -> _Case:
         bindings = bind_symbols(graph, inputs)
-        values = values_of(graph, inputs, bindings)
         passes = default_pipeline(options.pipeline)
-        wide = wide_values(graph, inputs, bindings)
-        return cls(graph, inputs, options, threads, passes, bindings, values, wide)
+        reference = Reference(graph, inputs, bindings)
+        _ = reference.values  # what the graph itself raises is no fault
+        return cls(graph, inputs, options, threads, passes, bindings, reference)
 
     def differences(self, found: Sequence[Array]) -> list[float | None]:
         """Of each of the graph's outputs."""
-        return [
-            difference(self.values[v], array, self.wide[v] if self.wide is not None else None)
-            for v, array in zip(self.graph.outputs, found, strict=True)
-        ]
+        return [self.reference.apart(v, array) for v, array in zip(self.graph.outputs, found, strict=True)]
 
     def apart(self, after: Graph, values: Values) -> float | None:
         return _most(self.differences([values[v] for v in after.outputs]))
@@ -208,7 +204,7 @@ class _Case:
         bad = [
             i
             for i, (a, b) in enumerate(zip(before.outputs, opened.outputs))
-            if difference(old[a], new[b], wide[a] if wide else None) is not None
+            if self.reference.apart(self.graph.outputs[i], new[b]) is not None
         ]
         wanted = _behind(opened, [opened.outputs[i] for i in bad])
         found, makers = opened.producers(), before.producers()

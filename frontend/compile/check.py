@@ -22,7 +22,7 @@ from ..generator import default_generator
 from ..ir.graph import Graph
 from ..ir.interpreter import bind_symbols
 from ..random import counter_based
-from ..runtime.agreement import difference, values_of, wide_values
+from ..runtime.agreement import Reference, values_of
 from ..runtime.bisect import Examination, Fault, examine
 from ..runtime.compiled_graph import CompileOptions
 from ..runtime.threads import get_num_threads
@@ -104,13 +104,11 @@ def check_call(
     eager: list[EagerDifference] = []
     graph = unaliased(trace.graph, trace)
     graphs: list[tuple[Graph, list[Array]]] = [(graph, inputs)]
-    bindings = bind_symbols(graph, inputs)
-    values, wide = values_of(graph, inputs, bindings), wide_values(graph, inputs, bindings)
+    reference = Reference(graph, inputs, bind_symbols(graph, inputs))
     with _restored(trace, leaves), counter_based():
         result = fn(*args, **kwargs)
         for what, index, array in _eager_outputs(trace, leaves, result):
-            value = graph.outputs[index]
-            apart = difference(values[value], array, wide[value] if wide else None)
+            apart = reference.apart(graph.outputs[index], array)
             if apart is not None:
                 eager.append(EagerDifference(what, apart))
         if trace.requires_grad:
@@ -140,9 +138,7 @@ def _both_ways(
     cotangents = [np.asarray(rng.standard_normal(a.shape)).astype(a.dtype) for a in shapes]
     given = [*saved, *cotangents]
     backward = parts.backward
-    bindings = bind_symbols(backward, given)
-    exact = wide_values(backward, given, bindings)
-    expected = values_of(backward, given, bindings)
+    reference = Reference(backward, given, bind_symbols(backward, given))
     flat, _ = pytree.flatten(result)
     outputs = {leaf.index: t for leaf, t in zip(trace.leaves, flat) if isinstance(leaf, FromOutput)}
     found = gradients(
@@ -152,8 +148,8 @@ def _both_ways(
         allow_unused=True,
     )
     for slot, tensor, value in zip(specialization.wrt, found, backward.outputs):
-        if tensor is not None and tuple(tensor.shape) == expected[value].shape:
-            apart = difference(expected[value], _numpy(tensor), exact[value] if exact else None)
+        if tensor is not None and tuple(tensor.shape) == reference.values[value].shape:
+            apart = reference.apart(value, _numpy(tensor))
             if apart is not None:
                 eager.append(EagerDifference(f"the gradient of {trace.sources[slot].path}", apart))
     return [(forward, inputs), (backward, given)]
