@@ -364,6 +364,37 @@ def test_fixed_inputs():
         load(proto, fixed={"rate": 0.5})
 
 
+def test_weights_of_four_bits():
+    """Blocks of 4, each with its scale: a buffer of 8 bits, compiled and exported as others."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    steps = np.arange(-8, 8).reshape(8, 2)
+    scale = np.array([[0.5, 1.0], [2.0, 0.25]], np.float32)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "scale"], ["wide"], axis=0, block_size=4),
+        helper.make_node("MatMul", ["x", "wide"], ["y"]),
+    ]
+    short = steps.astype(ml_dtypes.int4)
+    net = load(model(nodes, [info("x", (3, 8))], [info("y", (3, 2))], opset=21, w=short, scale=scale))
+    assert net.w.dtype is torch.int8
+    x = torch.randn(3, 8)
+    wanted = x.numpy() @ (steps * scale.repeat(4, 0)).astype(np.float32)
+    with torch.no_grad():
+        for run in (net, torch.compile(net), load(torch.onnx.export(net, x))):
+            np.testing.assert_allclose(run(x).numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_elements_that_no_tensor_has():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=onnx.TensorProto.FLOAT8E4M3FN)]
+    output = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT8E4M3FN, [3])
+    net = load(model(nodes, [info("x", (3,))], [output], opset=19))
+    found = net(torch.tensor([0.3, 500.0, -1.0]))
+    assert found.dtype == ml_dtypes.float8_e4m3fn
+    assert found.astype(np.float32).tolist() == [0.3125, 448.0, -1.0]
+    with pytest.raises(RuntimeError, match="numpy"):
+        torch.compile(net)(torch.ones(3))
+
+
 def test_without_the_package():
     code = (
         "import sys; sys.modules['onnx'] = None\n"

@@ -12,8 +12,10 @@ import numpy as np
 import vitrify as torch
 import vitrify.nn.functional as F
 
+from ..ir.dtypes import DType
 from ..tensor import Tensor
-from .table import Call, ONNXError, dtype_of, rule
+from .narrow import is_narrow, narrow_type, narrowed, widened
+from .table import Call, ONNXError, Value, as_tensor, dtype_of, rule
 
 _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "Abs": torch.abs, "Acos": torch.acos, "Acosh": torch.acosh, "Asin": torch.asin, "Asinh": torch.asinh,
@@ -210,17 +212,29 @@ def thresholded_relu(call: Call) -> Tensor:
     return torch.where(x > call.attr("alpha", 1.0), x, torch.zeros_like(x))
 
 
+def _cast(call: Call, narrow: np.dtype[Any] | None, dtype: DType | None) -> Value:
+    if narrow is not None:
+        saturate = bool(call.attr("saturate", 1))
+        return narrowed(call.value(0), narrow, saturate, call.attr("round_mode", "up"))
+    assert dtype is not None
+    return as_tensor(widened(call.value(0))).to(dtype)
+
+
 @rule("Cast")
-def cast(call: Call) -> Tensor:
-    return call.tensor(0).to(dtype_of(call.required("to")))
+def cast(call: Call) -> Value:
+    to = call.required("to")
+    narrow = narrow_type(to)
+    return _cast(call, narrow, None if narrow is not None else dtype_of(to))
 
 
 @rule("CastLike")
-def cast_like(call: Call) -> Tensor:
+def cast_like(call: Call) -> Value:
     like = call.value(1)
     if isinstance(like, np.ndarray) and like.dtype == object:
         return call.tensor(0).to(torch.int64)
-    return call.tensor(0).to(like.dtype if isinstance(like, Tensor) else call.tensor(1).dtype)
+    if is_narrow(like):
+        return _cast(call, like.dtype, None)
+    return _cast(call, None, like.dtype if isinstance(like, Tensor) else call.tensor(1).dtype)
 
 
 @rule("BitCast")
@@ -240,3 +254,9 @@ def dropout(call: Call) -> tuple[Tensor, Tensor]:
         kept = torch.rand(x.shape) >= ratio
         return torch.where(kept, x / (1 - ratio), torch.zeros_like(x)), kept
     return x, kept
+
+
+@rule("Binarizer", domain="ai.onnx.ml")
+def binarizer(call: Call) -> Tensor:
+    x = call.tensor(0)
+    return (x > call.attr("threshold", 0.0)).to(x.dtype)

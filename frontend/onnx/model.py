@@ -23,15 +23,18 @@ from . import (  # noqa: F401  (fill the table)
     elementwise,
     indexing,
     normalizations,
+    optimizers,
     quantization,
     recurrent,
     reductions,
+    regions,
     resizing,
     shapes,
     signals,
 )
 from .hoisting import SMALL, hoist
 from .interpreter import Interpreter, fold, names_inside
+from .narrow import is_narrow, only_dequantized, widened
 from .reading import GraphPlan, Reader, read_model
 from .table import DTYPES, ONNXError, Value, as_tensor, tensor_of
 
@@ -69,10 +72,17 @@ class GraphModule(Module):
         self._places: dict[str, tuple[Module, str]] = {}
         self._arrays: dict[str, Value] = {}
         static, state, floats = _uses(plan)
+        weights = only_dequantized(plan)
         used = {name for node in plan.nodes for name in node.inputs} | names_inside(plan) | set(plan.outputs)
         for name, array in plan.constants.items():
-            if name in used:
-                self._enter(name, array, name in static, name in state or name not in floats)
+            if name not in used:
+                continue
+            if is_narrow(array):
+                if name not in weights:
+                    self._arrays[name] = array
+                    continue
+                array, state = widened(array), state | {name}
+            self._enter(name, array, name in static, name in state or name not in floats)
         for name, value in constants.items():
             if name in used:
                 self._enter_constant(name, value)
@@ -257,7 +267,7 @@ def _identifier(name: str) -> str:
 def _given(value: Any) -> Value:
     if isinstance(value, list | tuple):
         return [_given(v) for v in value]
-    if value is None or isinstance(value, Tensor):
+    if value is None or isinstance(value, Tensor) or is_narrow(value):
         return value
     return tensor_of(np.array(value))
 
@@ -265,4 +275,4 @@ def _given(value: Any) -> Value:
 def _result(value: Value) -> Any:
     if isinstance(value, list):
         return [_result(v) for v in value]
-    return None if value is None else as_tensor(value)
+    return value if value is None or is_narrow(value) else as_tensor(value)

@@ -10,7 +10,8 @@ import vitrify as torch
 from ..ir.dtypes import DType
 from ..tensor import Tensor
 from .convolutions import conv
-from .table import Call, ONNXError, dtype_of, rule
+from .narrow import is_narrow, narrow_type, quantized, widened
+from .table import Call, ONNXError, Value, as_array, as_tensor, dtype_of, rule
 
 
 def _spread(parameter: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
@@ -19,7 +20,10 @@ def _spread(parameter: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
     if parameter.numel() == 1:
         return parameter.reshape([1] * x.ndim)
     if block:
-        return torch.narrow(parameter.repeat_interleave(block, dim=axis), axis, 0, x.shape[axis])
+        axis %= x.ndim
+        shape = [*parameter.shape[: axis + 1], block, *parameter.shape[axis + 1 :]]
+        blocks = parameter.unsqueeze(axis + 1).expand(shape).flatten(axis, axis + 1)
+        return torch.narrow(blocks, axis, 0, x.shape[axis])
     if parameter.ndim != 1:
         raise ONNXError(f"a scale of shape {list(parameter.shape)} without a block size")
     shape = [1] * x.ndim
@@ -36,22 +40,32 @@ def _quantized(x: Tensor, scale: Tensor, zero: Tensor | None, dtype: DType) -> T
 
 
 @rule("QuantizeLinear")
-def quantize_linear(call: Call) -> Tensor:
-    x, scale, zero = call.tensor(0), call.tensor(1), call.optional(2)
+def quantize_linear(call: Call) -> Value:
+    x, scale = call.tensor(0), call.tensor(1)
     axis, block = call.attr("axis", 1), call.attr("block_size", 0)
+    zero = as_tensor(widened(call.value(2))) if call.has(2) else None
+    spread = None if zero is None else _spread(zero, x, axis, block)
+    narrow = call.value(2).dtype if call.has(2) and is_narrow(call.value(2)) else None
+    number = call.attr("output_dtype", 0)
+    if narrow is None and zero is None and number:
+        narrow = narrow_type(number)
+    if narrow is not None:
+        steps = x.to(torch.float32) / _spread(scale, x, axis, block).to(torch.float32)
+        whole = None if spread is None else as_array(spread)
+        return quantized(as_array(steps), whole, narrow, bool(call.attr("saturate", 1)))
     if zero is not None:
         dtype: DType = zero.dtype
     else:
-        dtype = dtype_of(call.attrs["output_dtype"]) if call.attr("output_dtype", 0) else torch.uint8
+        dtype = dtype_of(number) if number else torch.uint8
     if dtype.is_floating_point:
         raise ONNXError(f"quantizing to {dtype.torch_name} is not supported")
-    spread = None if zero is None else _spread(zero, x, axis, block)
     return _quantized(x, _spread(scale, x, axis, block), spread, dtype).reshape(x.shape)
 
 
 @rule("DequantizeLinear")
 def dequantize_linear(call: Call) -> Tensor:
-    x, scale, zero = call.tensor(0), call.tensor(1), call.optional(2)
+    x, scale = as_tensor(widened(call.value(0))), call.tensor(1)
+    zero = as_tensor(widened(call.value(2))) if call.has(2) else None
     axis, block = call.attr("axis", 1), call.attr("block_size", 0)
     dtype = dtype_of(call.attrs["output_dtype"]) if call.attr("output_dtype", 0) else scale.dtype
     y = x.to(torch.float32)

@@ -1,4 +1,4 @@
-"""Rules of ops that sample images: Resize, Upsample, GridSample, RoiAlign.
+"""Rules of ops that sample images: Resize, Upsample, GridSample.
 
 A resize is separable: along each axis an element of the result is a sum of a few elements of the input with weights that
 depend on its place alone. https://onnx.ai/onnx/operators/onnx__Resize.html
@@ -220,34 +220,3 @@ def grid_sample(call: Call) -> Tensor:
         call.tensor(0), call.tensor(1), _GRID_MODES[mode], call.attr("padding_mode", "zeros"),
         bool(call.attr("align_corners", 0)),
     )  # fmt: skip
-
-
-@rule("RoiAlign")
-def roi_align(call: Call) -> Tensor:
-    """Means of bilinear samples in the cells of each region: along each axis a matrix of weights, as for a resize."""
-    x, rois, batch = call.tensor(0), call.tensor(1), call.tensor(2)
-    if call.attr("mode", "avg") != "avg":
-        raise ONNXError(f"mode {call.attrs['mode']!r} is not supported")
-    rows, columns = call.attr("output_height", 1), call.attr("output_width", 1)
-    samples = call.attr("sampling_ratio", 0)
-    if samples <= 0:
-        raise ONNXError("a sampling_ratio that depends on the size of the regions is not supported")
-    half = call.version >= 16 and call.attr("coordinate_transformation_mode", "half_pixel") == "half_pixel"
-    corners = rois * call.attr("spatial_scale", 1.0) - (0.5 if half else 0.0)
-    vertical = _cells(corners[:, 1], corners[:, 3], rows, samples, x.shape[2], half)
-    horizontal = _cells(corners[:, 0], corners[:, 2], columns, samples, x.shape[3], half)
-    images = torch.index_select(x, 0, batch.to(torch.int64))
-    return torch.matmul(
-        torch.matmul(vertical.unsqueeze(1), images), horizontal.unsqueeze(1).transpose(-1, -2)
-    )
-
-
-def _cells(start: Tensor, end: Tensor, cells: int, samples: int, size: Any, half: bool) -> Tensor:
-    """[region, cell, position]: the weight of each position in each cell's mean."""
-    length = end - start if half else torch.clamp(end - start, min=1)
-    fractions = torch.from_numpy((np.arange(cells * samples) + 0.5) / (cells * samples)).to(start.dtype)
-    places = start.unsqueeze(1) + length.unsqueeze(1) * fractions
-    inside = (places >= -1) & (places <= size)
-    distance = torch.clamp(places, 0, size - 1).unsqueeze(-1) - torch.arange(size)
-    weights = torch.clamp(1 - torch.abs(distance), min=0) * inside.unsqueeze(-1).to(start.dtype)
-    return torch.mean(weights.reshape(start.shape[0], cells, samples, size), dim=2)
