@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..codegen.llvm import EmitOptions, assembly, compile_modules, emit_program
+from ..codegen.llvm import MODULE_INSTRUCTIONS, EmitOptions, assembly, compile_modules, emit_program
 from ..codegen.loops.nodes import Check, Kernel, Program
 from ..codegen.loops.walk import statements
 from ..codegen.lower import LowerOptions, lower_graph
@@ -30,7 +30,7 @@ from . import allocator, disk_cache
 from .finite_checks import Memory, finite_error
 from .host_calls import FAILED, HostCalls, host_calls_data
 from .loading import LoadedProgram
-from .progress import Callback, watched
+from .progress import Callback, Watch, watched
 from .staged import StagedGraph
 from .threads import default_num_threads
 
@@ -102,11 +102,20 @@ class CompiledGraph(StagedGraph):
         with watched(self.traced.name, self.options.progress) as watch:
             program = self.program
             start = time.perf_counter()
-            modules = self.llvm_modules
-            start = self.timings.measure("emit", start)
-            watch.step("llvm")
-            objects = compile_modules(modules, self.target, default_num_threads())
+            modules: list[str] = []
+
+            def emitted() -> Iterator[str]:
+                """The modules, which are compiled meanwhile: the step "llvm" is what is left of that at their end."""
+                nonlocal start
+                for text in self._emit(watch):
+                    modules.append(text)
+                    yield text
+                start = self.timings.measure("emit", start)
+                watch.step("llvm")
+
+            objects = compile_modules(emitted(), self.target, default_num_threads())
         self.timings.measure("llvm", start)
+        self.__dict__["llvm_modules"] = modules
         facts = {
             "format": FORMAT,
             "arena_bytes": dims.to_data(program.arena_bytes),
@@ -190,18 +199,20 @@ class CompiledGraph(StagedGraph):
     def _lower(self, fused: Graph) -> Program:
         return lower_graph(fused, self.target, self.options.lower)
 
+    def _emit(self, watch: Watch) -> Iterator[str]:
+        return emit_program(
+            self.program,
+            self.target,
+            self.options.emit,
+            MODULE_INSTRUCTIONS,
+            lambda done, total: watch.step("emit", done, total),
+        )
+
     @cached_property
     def llvm_modules(self) -> list[str]:
-        """The LLVM text, in as many modules as there are cores to compile them."""
-        program = self.program
+        """The LLVM text, in modules; the entry is in the last."""
         with watched(self.traced.name, self.options.progress) as watch:
-            return emit_program(
-                program,
-                self.target,
-                self.options.emit,
-                default_num_threads(),
-                lambda done, total: watch.step("emit", done, total),
-            )
+            return list(self._emit(watch))
 
     def llvm_text(self) -> str:
         return "\n".join(self.llvm_modules)

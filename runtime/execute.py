@@ -11,7 +11,7 @@ import numpy as np
 
 from ..codegen.llvm.compile import compile_modules
 from ..codegen.llvm.emit import EmitOptions
-from ..codegen.llvm.program import emit_program
+from ..codegen.llvm.program import MODULE_INSTRUCTIONS, emit_program
 from ..codegen.loops.nodes import Buffer, Program
 from ..codegen.target import Target
 from ..ir import dims
@@ -30,12 +30,14 @@ class CheckError(RuntimeError):
 
 
 def compile_program(
-    program: Program, target: Target | None = None, options: EmitOptions = EmitOptions(), modules: int = 2
+    program: Program,
+    target: Target | None = None,
+    options: EmitOptions = EmitOptions(),
+    instructions: int = MODULE_INSTRUCTIONS,
 ) -> LoadedProgram:
     """The program compiled for the host and loaded."""
     target = target or Target.host()
-    emitted = emit_program(program, target, options, modules)
-    objects = compile_modules(emitted, target, len(emitted))
+    objects = compile_modules(emit_program(program, target, options, instructions), target, 2)
     stored = host_calls_data(program)
     return LoadedProgram(objects, HostCalls(stored, [d.name for d in program.dims]) if stored else None)
 

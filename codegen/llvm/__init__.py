@@ -2,10 +2,11 @@
 
 from .compile import assembly, compile_modules, optimized
 from .emit import EmitOptions
-from .program import ENTRY, emit_program, launched_functions
+from .program import ENTRY, MODULE_INSTRUCTIONS, emit_program, launched_functions
 
 __all__ = [
     "ENTRY",
+    "MODULE_INSTRUCTIONS",
     "EmitOptions",
     "assembly",
     "compile_modules",

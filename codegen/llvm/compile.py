@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING
@@ -93,9 +93,10 @@ def optimized(text: str, target: Target) -> str:
     return str(optimize(text, target_machine(target)))
 
 
-def compile_modules(texts: Sequence[str], target: Target, workers: int) -> list[bytes]:
-    """Object code of several modules, compiled by up to `workers` threads (LLVM releases the GIL)."""
-    if workers <= 1 or len(texts) <= 1:
+def compile_modules(texts: Iterable[str], target: Target, workers: int) -> list[bytes]:
+    """Object code of several modules, compiled by up to `workers` threads (LLVM releases the GIL) while more come."""
+    if workers <= 1:
         return [compile_module(text, target) for text in texts]
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda text: compile_module(text, target), texts))
+        begun = [pool.submit(compile_module, text, target) for text in texts]
+        return [each.result() for each in begun]

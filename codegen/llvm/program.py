@@ -22,7 +22,7 @@ output; for results that have no place yet it holds null.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
@@ -50,19 +50,25 @@ CHUNK_WORK = 16 << 10
 CHUNKS_PER_THREAD = 4
 
 
+# How many instructions of kernels make a module: small enough for threads to share a program's modules evenly.
+MODULE_INSTRUCTIONS = 2048
+
+
 def emit_program(
     program: Program,
     target: Target,
     options: EmitOptions = EmitOptions(),
-    modules: int = 1,
+    instructions: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[str]:
-    """The program's LLVM text, its kernels spread over at most `modules` modules of about equal cost to compile; the
-    entry is in the first. `progress` is told before each launch how many are done, and how many there are."""
+) -> Iterator[str]:
+    """The program's LLVM text, in modules of about so many `instructions` (None: in one), each as soon as it is
+    written, so that it can be compiled while the next one is; the entry is in the last. `progress` is told before each
+    launch how many are done, and how many there are."""
     texts: dict[KernelText, str] = {}
     names: list[str] = []
     emitted: dict[tuple[int, tuple[int, ...]], str] = {}
     hosts: list[str] = []
+    pending: list[KernelText] = []
     for number, launch in enumerate(program.launches):
         if progress is not None:
             progress(number, len(program.launches))
@@ -74,28 +80,38 @@ def emit_program(
         key = (id(launch.kernel), classes)
         if key not in emitted:
             text = emit_kernel(launch.kernel, target, program.dims, classes, options)
-            emitted[key] = texts.setdefault(text, f"kernel_{len(texts)}")
+            if text not in texts:
+                texts[text] = f"kernel_{len(texts)}"
+                pending.append(text)
+            emitted[key] = texts[text]
         names.append(emitted[key])
-    entry, entry_declarations = _entry(program, names, target, options.measure)
-    parts = _balance(texts, modules)
-    out = []
-    for number, part in enumerate(parts):
-        here = {texts[k] for k in part}
-        functions = [k.text.replace("@KERNEL", f"@{texts[k]}", 1) for k in part]
-        declarations = dict(d for k in part for d in k.declarations)
-        if number == 0:
-            if options.measure:
-                functions += measure_functions(len(program.launches))
-            functions += [*hosts, entry]
-            if hosts:
-                declarations[f"@{HOST_SLOT}"] = f"@{HOST_SLOT} = global ptr null, align 8"
-            declarations.update(entry_declarations)
-            for name in dict.fromkeys(names):
-                if name not in here and not name.startswith("host_"):
-                    declarations[f"@{name}"] = f"declare void @{name}(ptr, ptr, i64, i64, ptr)"
-            declarations[f"@{POOL_RUN}"] = f"declare void @{POOL_RUN}(ptr, ptr, ptr, i64, i64, i64, ptr)"
-        out.append(module_text(target, functions, declarations, part))
-    return out
+        if instructions is not None and sum(k.instructions for k in pending) >= instructions:
+            yield _kernels_module(target, pending, texts)
+            pending = []
+    entry, declarations = _entry(program, names, target, options.measure)
+    functions = [*measure_functions(len(program.launches))] if options.measure else []
+    functions += [*hosts, entry]
+    if hosts:
+        declarations[f"@{HOST_SLOT}"] = f"@{HOST_SLOT} = global ptr null, align 8"
+    here = {texts[k] for k in pending}
+    for name in dict.fromkeys(names):
+        if name not in here and not name.startswith("host_"):
+            declarations[f"@{name}"] = f"declare void @{name}(ptr, ptr, i64, i64, ptr)"
+    declarations[f"@{POOL_RUN}"] = f"declare void @{POOL_RUN}(ptr, ptr, ptr, i64, i64, i64, ptr)"
+    yield _kernels_module(target, pending, texts, functions, declarations)
+
+
+def _kernels_module(
+    target: Target,
+    kernels: Sequence[KernelText],
+    names: Mapping[KernelText, str],
+    functions: Sequence[str] = (),
+    declarations: Mapping[str, str] | None = None,
+) -> str:
+    """A module of these kernels and other functions."""
+    own = [k.text.replace("@KERNEL", f"@{names[k]}", 1) for k in kernels]
+    declared = {**dict(d for k in kernels for d in k.declarations), **(declarations or {})}
+    return module_text(target, [*own, *functions], declared, kernels)
 
 
 def _host_call(name: str, number: int) -> str:
@@ -108,7 +124,7 @@ def _host_call(name: str, number: int) -> str:
 
 
 def module_text(
-    target: Target, functions: list[str], declarations: Mapping[str, str], kernels: list[KernelText]
+    target: Target, functions: Sequence[str], declarations: Mapping[str, str], kernels: Sequence[KernelText]
 ) -> str:
     """A module of these functions, with the metadata and constants that kernels refer to."""
     lines = [f'target triple = "{target.triple}"']
@@ -124,21 +140,9 @@ def module_text(
 
 
 def launched_functions(entry: str) -> list[str]:
-    """The function that each launch of a program runs, in order; `entry` is the first text of `emit_program`."""
+    """The function that each launch of a program runs, in order; `entry` is the last text of `emit_program`."""
     # What `_EntryEmitter.launch` writes: once for every launch, also for one that may be shared among threads.
     return re.findall(r"call void @(\w+)\(ptr %args, ptr %dims,", entry)
-
-
-def _balance(texts: Mapping[KernelText, str], modules: int) -> list[list[KernelText]]:
-    """The kernels in groups of about equal size: largest first, each into the emptiest group."""
-    count = max(1, min(modules, len(texts)))
-    groups: list[list[KernelText]] = [[] for _ in range(count)]
-    sizes = [0] * count
-    for kernel in sorted(texts, key=lambda k: -k.instructions):
-        least = sizes.index(min(sizes))
-        groups[least].append(kernel)
-        sizes[least] += kernel.instructions + 20
-    return groups
 
 
 def alias_classes(program: Program, launch: Launch) -> tuple[int, ...]:

@@ -71,7 +71,7 @@ def report_data(report: Report) -> Json:
 
 def _graph(graph: CompiledGraph, bindings: Mapping[str, int]) -> Json:
     program = graph.program
-    functions = launched_functions(graph.llvm_modules[0])
+    functions = launched_functions(graph.llvm_modules[-1])
     if len(functions) != len(program.launches):
         raise RuntimeError(
             f"{program.name}: {len(program.launches)} launches, but the entry calls {len(functions)} functions"
