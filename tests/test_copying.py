@@ -146,3 +146,17 @@ def test_optimizers_and_schedulers(make):
         step(net, optimizer, schedule)
         step(*made)
     assert torch.equal(made[0].weight, net.weight) and made[2].get_last_lr() == schedule.get_last_lr()
+
+
+def test_a_copy_of_a_compiled_module_compiles_anew() -> None:
+    model, x = torch.nn.Linear(7, 5), torch.randn(3, 7)
+    compiled = torch.compile(model)
+    compiled(x)
+    for other in (copy.deepcopy(compiled), pickle.loads(pickle.dumps(compiled))):
+        torch.testing.assert_close(other(x), model(x))
+        with torch.no_grad():
+            other._orig_mod.weight.zero_()
+        torch.testing.assert_close(other(x), model.bias.expand(3, 5))
+    average = torch.optim.swa_utils.AveragedModel(compiled)
+    average.update_parameters(compiled)
+    torch.testing.assert_close(average(x), model(x))

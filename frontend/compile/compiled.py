@@ -121,6 +121,10 @@ class CompiledFunction:
         self._history = History()
         _compiled.add(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or what was pickled, compiles anew."""
+        return CompiledFunction, (self._fn, self._dynamic, self._options, self._dump, self._name)
+
     def reset(self) -> None:
         """Forget what has been compiled."""
         self._specializations, self._last, self._history = [], None, History()
