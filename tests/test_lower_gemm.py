@@ -7,6 +7,8 @@ import pytest
 from contractions import check, group, interpret, lowered
 
 from vitrify.codegen.lower import contraction_lower
+from vitrify.codegen.lower.contraction_forms import Chosen
+from vitrify.codegen.lower.contraction_merge import merge_axes
 from vitrify.codegen.lower.contraction_plan import Choice
 from vitrify.codegen.lower.tiling import Plan
 from vitrify.ir import dtypes
@@ -170,7 +172,11 @@ FORMS = [
 @pytest.mark.parametrize("plan", FORMS, ids=str)
 @pytest.mark.parametrize("size", [(17, 37, 41), (8, 5, 32), (3, 64, 18)], ids=str)
 def test_every_form(monkeypatch, plan, size):
-    monkeypatch.setattr(contraction_lower, "choose_form", lambda problem, _: (problem, (Choice(plan),)))
+    def form(ctx, problem, elements, target):
+        merged, stored = merge_axes(ctx, problem, elements)
+        return Chosen(merged, stored, (), (Choice(plan),))
+
+    monkeypatch.setattr(contraction_lower, "choose_form", form)
     for left, right in ((False, False), (True, True)):
         check(matrices(*size, left=left, right=right), depth=size[1])
         if size[0] == 8:

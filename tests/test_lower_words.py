@@ -14,6 +14,8 @@ from vitrify.codegen.loops import interpreter
 from vitrify.codegen.loops.nodes import Apply, Buffer, Const, For, Kernel, Launch, Load, Program, Store
 from vitrify.codegen.loops.verify import LoopError, verify_program
 from vitrify.codegen.lower import contraction_lower
+from vitrify.codegen.lower.contraction_forms import Chosen
+from vitrify.codegen.lower.contraction_merge import merge_axes
 from vitrify.codegen.lower.contraction_plan import Choice
 from vitrify.codegen.lower.contraction_words import in_words
 from vitrify.codegen.packed import PACKED, dot, pack
@@ -147,9 +149,10 @@ def test_under_the_loop_interpreter(target, size):
 def _force(monkeypatch, plan) -> None:
     """Every contraction that can be is in words, walked by this plan."""
 
-    def form(problem, target):
-        words = in_words(problem, target)
-        return (problem if words is None else words), (Choice(plan),)
+    def form(ctx, problem, elements, target):
+        words = in_words(ctx, problem, target)
+        merged, stored = merge_axes(ctx, problem if words is None else words, elements)
+        return Chosen(merged, stored, (), (Choice(plan),))
 
     monkeypatch.setattr(contraction_lower, "choose_form", form)
 
@@ -226,3 +229,59 @@ def test_integers_wrap_as_int32_does():
     y = np.full((262144, 16), 127, np.int8)
     (got,) = run_program(lowered(graph), [x, y])
     np.testing.assert_array_equal(got, np.full((4, 16), 255 * 127 * 262144).astype(np.int32))
+
+
+# x, weight, stride, padding, dilation, groups.
+CONVOLUTIONS = [
+    ((2, 4, 9, 7), (6, 4, 3, 3), 1, 1, 1, 1),
+    ((1, 3, 8, 8), (5, 3, 3, 3), 1, 1, 1, 1),  # words do not fill three channels
+    ((2, 8, 6, 6), (10, 8, 1, 1), 1, 0, 1, 1),
+    ((1, 8, 9, 9), (8, 4, 3, 3), 2, 1, 1, 2),
+    ((2, 6, 10, 5), (4, 6, 3, 2), 1, 0, 2, 1),
+    ((1, 4, 7, 6), (4, 1, 3, 3), 1, 1, 1, 4),
+]
+
+
+def convolution(case, kind: str = "conv", dtype: dtypes.DType = dtypes.bf16):
+    x, w, stride, padding, dilation, groups = case
+    attrs = {
+        "stride": (stride,) * 2,
+        "padding": (padding,) * 2,
+        "dilation": (dilation,) * 2,
+        "groups": groups,
+    }
+    space = [
+        (n + 2 * padding - (k - 1) * dilation - 1) // stride + 1 for n, k in zip(x[2:], w[2:], strict=True)
+    ]
+    y = (x[0], w[0], *space)
+    shapes = {"conv": (x, w), "conv_input_grad": (y, w), "conv_weight_grad": (x, y)}[kind]
+
+    def make(F, a, b):
+        size = {"conv_input_grad": {"input_size": x}, "conv_weight_grad": {"weight_size": w}}.get(kind, {})
+        return getattr(F, kind)(a, b, **attrs, **size)
+
+    return group([TensorType(s, dtype) for s in shapes], make)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_convolutions(case):
+    for dtype in (dtypes.bf16, dtypes.f16):
+        for kind in ("conv", "conv_input_grad", "conv_weight_grad"):
+            check(convolution(case, kind, dtype), depth=200)
+
+
+@pytest.mark.parametrize("target", [WORDS, "x86-64-avx2"])
+@pytest.mark.parametrize(
+    "case", [((1, 2, 5, 4), (3, 2, 3, 3), 1, 1, 1, 1), ((2, 4, 4, 3), (2, 4, 2, 1), 1, 0, 1, 1)]
+)
+def test_convolutions_under_the_loop_interpreter(target, case):
+    for kind in ("conv", "conv_input_grad", "conv_weight_grad"):
+        interpret(convolution(case, kind), target)
+
+
+def test_an_image_is_woven_where_its_channels_are_apart():
+    graph = convolution(((1, 64, 28, 28), (64, 64, 3, 3), 1, 1, 1, 1))
+    names = [launch.kernel.name for launch in lowered(graph, WORDS).launches]
+    assert any(name.startswith("woven") for name in names) and "words" in _comment(lowered(graph, WORDS))
+    names = [launch.kernel.name for launch in lowered(graph, "x86-64-avx2").launches]
+    assert any(name.startswith("widened") for name in names)

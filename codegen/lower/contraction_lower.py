@@ -13,11 +13,11 @@ from ..scalar import SCALAR
 from ..target import Target
 from .context import Args, LowerContext, Names
 from .contraction import Access, Contraction, contraction_node
-from .contraction_merge import merge_axes
+from .contraction_forms import choose_form, launch_copies
 from .contraction_nest import contraction_loops
 from .contraction_operands import repeated
 from .contraction_pack import panels
-from .contraction_plan import Choice, choose_form
+from .contraction_plan import Choice
 from .contraction_tile import PART, Bindings, loop_var
 from .conv import conv_contractions
 from .elementwise import Nest, launch_nests
@@ -84,12 +84,11 @@ def contraction_on_cpu(ctx: LowerContext, problem: Contraction[Access], epilogue
     """Launches a contraction in register tiles, walked as the cheapest plans say."""
     steady = (n for n, x in enumerate(problem.operands) if ctx.storage(x.buffer) in ctx.fixed)
     problem = replace(problem, resident=frozenset(steady))
-    problem, elements = merge_axes(ctx, problem, epilogue.elements(problem.result))
     assert isinstance(ctx.target, Target)
-    flops = problem.flops
-    problem, choices = choose_form(problem, ctx.target)
-    for choice in choices:
-        _launch(ctx, problem, choice, flops, epilogue, elements)
+    chosen = choose_form(ctx, problem, epilogue.elements(problem.result), ctx.target)
+    launch_copies(ctx, chosen.copies)
+    for choice in chosen.choices:
+        _launch(ctx, chosen.problem, choice, problem.flops, epilogue, chosen.elements)
 
 
 def _launch(

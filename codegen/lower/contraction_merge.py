@@ -30,7 +30,8 @@ def merge_axes(
     bindings |= more
 
     def walked(operand: Access) -> Access:
-        return Access(ctx.flat(operand.buffer), (dims.substitute(operand.position, bindings),))
+        position = dims.substitute(operand.position, bindings)
+        return replace(operand, buffer=ctx.flat(operand.buffer), index=(position,))
 
     memo: dict[int, template.Expr] = {}
     merged = replace(

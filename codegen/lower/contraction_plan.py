@@ -16,9 +16,8 @@ from operator import itemgetter
 
 from ...ir import dims
 from ...ir.dims import DimLike
-from ..target import Target
 from .contraction import Contraction
-from .contraction_words import Words, in_words
+from .contraction_words import Words
 from .tiling import Plan
 
 # Cycles.
@@ -39,9 +38,14 @@ TILE = 12.0  # entering and leaving a tile's loops
 STEP = 0.6  # one turn of the innermost loop
 PACK_ROW = 0.2  # an element packed from neighbours
 PACK_COLUMN = 1.3  # an element packed across rows
+PACK_TURNED = 0.5  # the same, in whole squares of vectors
+PACK_WORD = 0.4  # a word packed of elements of different rows
 CONVERT = 1.5  # a short number, or a vector of them, as one of the sum's dtype
 GATHERED_WORD = 1.0  # an element of a word, or of a vector of words, that is loaded by itself
 LAUNCH = 300.0
+L2_LOAD = 2.0  # a vector from the second-level cache
+L1_BYTES = 32 << 10
+VECTOR_BYTES = 64
 
 # A symbolic extent is taken to be its upper bound, and no more than this.
 TYPICAL = 64
@@ -61,17 +65,6 @@ class Choice:
 
     plan: Plan
     times: DimLike = 1
-
-
-def choose_form(problem: Contraction, target: Target) -> tuple[Contraction, tuple[Choice, ...]]:
-    """The contraction, in words of several numbers where that is cheaper by the model, and its plans."""
-    lanes, registers = target.lanes(problem.accumulator), target.registers
-    found, words = choose_plans(problem, lanes, registers), in_words(problem, target)
-    if words is not None:
-        other = choose_plans(words, lanes, registers)
-        if other and other[-1].plan.cycles <= found[-1].plan.cycles:
-            return words, other
-    return problem, found
 
 
 def choose_plans(problem: Contraction, lanes: int, registers: int) -> tuple[Choice, ...]:
@@ -115,6 +108,11 @@ def _choose_plans(problem: Contraction, lanes: int, registers: int) -> tuple[Cho
     return (Choice(plan),)
 
 
+def typical(extent: DimLike, most: int = TYPICAL) -> int:
+    """A number to reckon with in place of an extent: its symbols taken to be their bounds, but `most` at most."""
+    return max(1, dims.evaluate(extent, {s.name: min(most, s.high) for s in dims.symbols(extent)}))
+
+
 class _Model:
     def __init__(self, problem: Contraction, lanes: int, registers: int, typical: int):
         self.problem = problem
@@ -143,9 +141,7 @@ class _Model:
 
     def _number(self, extent: DimLike) -> int:
         """A number to reckon with in place of an extent."""
-        return max(
-            1, dims.evaluate(extent, {s.name: min(self.typical, s.high) for s in dims.symbols(extent)})
-        )
+        return typical(extent, self.typical)
 
     def candidates(self) -> Iterator[tuple[Plan, float]]:
         """Plans and their cycles."""
@@ -311,9 +307,16 @@ class _Model:
             if operand in self.problem.resident:
                 continue
             elements = prod(self.size[name] for name in self.reads[operand])
-            rows = self.strides[operand][axis] == 1
-            total += elements * (PACK_ROW if rows else PACK_COLUMN) + LAUNCH
+            total += elements * self._pack_cycles(operand, axis, plan.tile(axis)) + LAUNCH
         return total
+
+    def _pack_cycles(self, operand: int, axis: str, width: int) -> float:
+        """Cycles to pack an element, or a word, in panels of this width."""
+        words = self.words[operand]
+        if self.strides[operand][axis] == 1:
+            return PACK_WORD if words is not None and not words.near else PACK_ROW
+        turned = self.strides[operand][self.reduction[-1]] == 1 and width % self.lanes == 0
+        return PACK_TURNED if turned else PACK_COLUMN
 
     def _windows(self, plan: Plan) -> list[str]:
         """The reduction axes whose windows the plan can use: not the one whose loop is unrolled, and not
@@ -362,7 +365,8 @@ class _Model:
             gathered = lane in self.reads[i] and self.strides[i][lane] != 1 and i not in plan.packed
             loads += count * (self.lanes * SCATTERED_ELEMENT / LOAD if gathered else 1)
         work = units * vectors
-        step = max(work, self.latency, loads * LOAD) + loads * LOAD_TIE + far
+        stream = max((vectors * self._panel_load(plan, i, vectors, steps) for i in plan.packed), default=0.0)
+        step = max(work, self.latency, loads * LOAD, stream) + loads * LOAD_TIE + far
         step += STEP / self._unrolled(plan, work)
         if along_result:
             stride = self.result_stride[lane]
@@ -371,6 +375,13 @@ class _Model:
         else:
             store = work * LANE_SUM
         return steps * step + store + TILE
+
+    def _panel_load(self, plan: Plan, operand: int, vectors: int, steps: float) -> float:
+        """Cycles for a vector of a panel that each tile reads anew: more where the panel does not stay near the core."""
+        if plan.lane not in self.reads[operand]:
+            return 0.0
+        nbytes = steps * vectors * VECTOR_BYTES
+        return L2_LOAD if nbytes > L1_BYTES else LOAD
 
     def _unrolled(self, plan: Plan, work: int) -> int:
         key = plan.lane, work

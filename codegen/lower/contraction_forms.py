@@ -1,0 +1,153 @@
+"""The forms that a contraction of short numbers may take, and the choice among them.
+
+As it stands; in words (`contraction_words.py`); with operands copied first, in words or in the sum's dtype. Of each
+form the plan's cycles are reckoned, and those of the copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TypeVar
+
+from ..loops.nodes import Buffer, Expr, Load
+from ..scalar import SCALAR
+from ..target import Target
+from .context import LowerContext, Names
+from .contraction import Access, Contraction
+from .contraction_merge import merge_axes
+from .contraction_plan import LAUNCH, Choice, choose_plans, typical
+from .contraction_words import Words, Woven, in_words, woven
+from .elementwise import Nest, launch_nests
+from .indexing import IndexTuple
+from .spaces import linear
+from .template import Element, make_axes
+
+# Cycles for an element, or a word of several, that is copied from neighbours.
+COPY = 0.15
+WEAVE = 0.4
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Widened:
+    """A copy of an operand in another dtype."""
+
+    source: Buffer
+    place: Buffer
+    stem: str = "widened"
+
+    def element(self, row: Buffer, index: IndexTuple) -> Expr:
+        """What `place` holds at an index; `row` is the source as one row."""
+        return SCALAR.cast(Load(row, (self.source.offset(index),)), self.place.dtype)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A contraction, and the copies that it reads."""
+
+    problem: Contraction[Access]
+    copies: tuple[Widened | Woven, ...] = ()
+
+    @property
+    def cycles(self) -> float:
+        """Those of the copies."""
+        return sum(
+            LAUNCH + typical(c.place.numel) * (WEAVE if isinstance(c, Woven) else COPY) for c in self.copies
+        )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The form that is cheapest, its axes merged: the contraction, what its epilogue stores, the copies it reads, and
+    its plans."""
+
+    problem: Contraction[Access]
+    elements: Sequence[Element]
+    copies: tuple[Widened | Woven, ...]
+    choices: tuple[Choice, ...]
+
+
+def choose_form(
+    ctx: LowerContext, problem: Contraction[Access], elements: Sequence[Element], target: Target
+) -> Chosen:
+    """The form and plans that are cheapest by the model."""
+    lanes, registers = target.lanes(problem.accumulator), target.registers
+    best: Chosen | None = None
+    least = 0.0
+    for form in forms(ctx, problem, target):
+        merged, stored = merge_axes(ctx, form.problem, elements)
+        choices = choose_plans(merged, lanes, registers)
+        if not choices:
+            continue
+        cycles = choices[-1].plan.cycles + form.cycles
+        if best is None or cycles < least:
+            best, least = Chosen(merged, stored, form.copies, choices), cycles
+    assert best is not None
+    return best
+
+
+def forms(ctx: LowerContext, problem: Contraction[Access], target: Target) -> Iterator[Form]:
+    """In words first: of forms as cheap, that one."""
+    words = in_words(ctx, problem, target)
+    exact = isinstance(words and words.left, Words) and words.left.exact
+    if words is not None:
+        yield Form(words)
+    if words is not None and exact:
+        yield from _woven(ctx, problem, words)
+    yield Form(problem)
+    if not exact:
+        yield from _widened(ctx, problem)
+
+
+def _woven(ctx: LowerContext, problem: Contraction[Access], words: Contraction[Access]) -> Iterator[Form]:
+    """The operands woven whose words are apart: one, or both."""
+    sources = (
+        problem.operands if words.left.buffer.dtype is problem.left.buffer.dtype else problem.operands[::-1]
+    )
+    found: list[tuple[int, Woven, Access]] = []
+    for number, (source, operand) in enumerate(zip(sources, words.operands, strict=True)):
+        assert isinstance(operand, Words)
+        made = None if operand.near else woven(ctx, source, operand)
+        if made is not None:
+            found.append((number, *made))
+    for chosen in _some(found):
+        operands = list(words.operands)
+        for number, _, access in chosen:
+            operands[number] = access
+        yield Form(words.with_operands(*operands), tuple(copy for _, copy, _ in chosen))
+
+
+def _widened(ctx: LowerContext, problem: Contraction[Access]) -> Iterator[Form]:
+    """The operands that are short copied in the sum's dtype: one, or both."""
+    wide = problem.accumulator
+    found: list[tuple[int, Widened]] = []
+    for number, operand in enumerate(problem.operands):
+        if operand.buffer.dtype is not wide:
+            place = Buffer(ctx.fresh("widened"), wide, operand.buffer.shape)
+            found.append((number, Widened(operand.buffer, place)))
+    for chosen in _some(found):
+        operands = list(problem.operands)
+        for number, copy in chosen:
+            operands[number] = Access(copy.place, operands[number].index)
+        yield Form(problem.with_operands(*operands), tuple(copy for _, copy in chosen))
+
+
+def _some(found: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Each alone, and both together."""
+    for count in range(1, len(found) + 1):
+        yield from combinations(found, count)
+
+
+def launch_copies(ctx: LowerContext, copies: Sequence[Widened | Woven]) -> None:
+    """Make the copies that a form reads."""
+    for copy in copies:
+        ctx.scratches.append((copy.stem, copy.place))
+        names = Names()
+        axes = make_axes(names, copy.place.shape)
+        index = tuple(a.index for a in axes)
+        value = copy.element(ctx.flat(copy.source), index)
+        element = Element(ctx.flat(copy.place), linear(index, copy.place.shape), value)
+        launch_nests(ctx, f"{copy.stem}_operand", [Nest(names, axes, [element])])
