@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...ir.graph import Graph
+from ...ir.graph import Graph, Node
 from ..lower.context import Args, LowerContext, Names
 from ..lower.contraction import Contraction
 from ..lower.contraction_lower import Epilogue
@@ -37,6 +37,9 @@ class GpuSchedules:
 
     def operands(self, ctx: LowerContext, body: Graph, args: Args) -> GuardedOperands:
         return GuardedOperands(ctx, body, args)
+
+    def convolution(self, ctx: LowerContext, node: Node, operands: Any, epilogue: Epilogue) -> bool:
+        return False
 
     def contraction(self, ctx: LowerContext, problem: Contraction[Any], epilogue: Epilogue) -> None:
         contraction_on_gpu(ctx, problem, epilogue)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ...ir.graph import Graph
+from ...ir.graph import Graph, Node
 from .context import Args, LowerContext, Names
 from .contraction import Contraction, Reader
 from .contraction_lower import Epilogue, contraction_on_cpu
@@ -20,6 +20,7 @@ from .nest_loops import nests_on_cpu
 from .row_split import rows_on_cpu
 from .rows import Rows
 from .scatter import Scatter, scatter_on_cpu
+from .winograd_lower import winograd_on_cpu
 
 
 class Schedules(Protocol):
@@ -35,6 +36,10 @@ class Schedules(Protocol):
     def scatter(self, ctx: LowerContext, name: str, scatter: Scatter) -> None: ...
 
     def operands(self, ctx: LowerContext, body: Graph, args: Args) -> Reader[Any]: ...
+
+    def convolution(self, ctx: LowerContext, node: Node, operands: Any, epilogue: Epilogue) -> bool:
+        """Launches a convolution in a way of its own, where that is better than as contractions; whether it did."""
+        ...
 
     def contraction(self, ctx: LowerContext, problem: Contraction[Any], epilogue: Epilogue) -> None: ...
 
@@ -56,6 +61,9 @@ class CpuSchedules:
 
     def operands(self, ctx: LowerContext, body: Graph, args: Args) -> Operands:
         return Operands(ctx, body, args)
+
+    def convolution(self, ctx: LowerContext, node: Node, operands: Any, epilogue: Epilogue) -> bool:
+        return winograd_on_cpu(ctx, node, operands, epilogue)
 
     def contraction(self, ctx: LowerContext, problem: Contraction[Any], epilogue: Epilogue) -> None:
         contraction_on_cpu(ctx, problem, epilogue)

@@ -66,6 +66,7 @@ def _evaluated_always(values: Sequence[Expr]) -> set[int]:
     return seen
 
 
+Element = Callable[[DimLike, DimLike], Expr]
 Point = Callable[[dict[str, DimLike], Mapping[int, Expr]], Sequence[Stmt]]
 
 
@@ -120,38 +121,40 @@ class Tile:
         """An element of the turned tile."""
         return Load(self.turned, (row * self.lanes + lane,))
 
-    def fill(self, source: Callable[[DimLike, DimLike], Expr]) -> tuple[Stmt, ...]:
+    def fill(self, source: Element) -> tuple[Stmt, ...]:
         """Read `source(row, lane)` and turn it."""
-        lanes = self.lanes
-        read = source
-        statements: tuple[Stmt, ...] = ()
-        radices = [4] * ((lanes.bit_length() - 1) // 2) + [2] * ((lanes.bit_length() - 1) % 2)
-        for number, radix in enumerate(radices):
-            # The last pass ends in the first buffer.
-            target = self.buffers[(len(radices) - 1 - number) % 2]
-            var = self.names("r")
-            row = loop_index(var, lanes // radix)
-            rows = _interleaved(target, read, row, lanes, radix)
-            body = vector_block(self.names, lanes, lanes, rows)
-            statements += (For(var, lanes // radix, body, "unroll"),)
-            read = _reader(target, lanes)
-        return statements
+        return turned_tile(self.names, source, self.lanes, self.turned, 0, self.buffers[1])
 
 
-Element = Callable[[DimLike, DimLike], Expr]
+def turned_tile(
+    names: Names, source: Element, lanes: int, target: Buffer, start: DimLike, spare: Buffer
+) -> tuple[Stmt, ...]:
+    """`target[start + lane * lanes + row] = source(row, lane)` for a square tile; `spare` holds as many elements."""
+    read = source
+    statements: tuple[Stmt, ...] = ()
+    radices = [4] * ((lanes.bit_length() - 1) // 2) + [2] * ((lanes.bit_length() - 1) % 2)
+    for left, radix in zip(reversed(range(len(radices))), radices, strict=True):
+        # The last pass ends in the target.
+        into, first = (spare, 0) if left % 2 else (target, start)
+        var = names("r")
+        row = loop_index(var, lanes // radix)
+        body = vector_block(names, lanes, lanes, _interleaved(into, first, read, row, lanes, radix))
+        statements += (For(var, lanes // radix, body, "unroll"),)
+        read = _reader(into, first, lanes)
+    return statements
 
 
-def _reader(buffer: Buffer, lanes: int) -> Element:
-    return lambda row, lane: Load(buffer, (row * lanes + lane,))
+def _reader(buffer: Buffer, start: DimLike, lanes: int) -> Element:
+    return lambda row, lane: Load(buffer, (start + row * lanes + lane,))
 
 
 def _interleaved(
-    target: Buffer, read: Element, row: DimLike, lanes: int, radix: int
+    target: Buffer, start: DimLike, read: Element, row: DimLike, lanes: int, radix: int
 ) -> Callable[[DimLike], list[Stmt]]:
     """An element from each of `radix` rows in turn, evenly spaced from `row` on."""
 
     def stores(lane: DimLike) -> list[Stmt]:
-        place = (row * lanes + lane) * radix
+        place = start + (row * lanes + lane) * radix
         apart = lanes // radix
         return [Store(target, (place + k,), read(row + k * apart, lane)) for k in range(radix)]
 

@@ -1,0 +1,106 @@
+"""From a convolution in a group's body to Winograd's kernels, where they are cheaper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ...ir import dims, dtypes
+from ...ir.dims import DimLike
+from ...ir.graph import Node, Value
+from ..loops.nodes import Buffer, Load
+from .context import LowerContext
+from .contraction import Access, Axis, is_linear
+from .contraction_lower import SUM, Epilogue
+from .contraction_operands import Operands
+from .contraction_plan import choose_plans
+from .conv import conv_contractions
+from .indexing import BodyEvaluator, IndexTuple
+from .winograd import Winograd, launch_winograd
+from .winograd_matrices import TAPS
+from .winograd_plan import Sizes, choose_winograd
+
+
+def winograd_on_cpu(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilogue) -> bool:
+    """Launches the convolution (its input gradient) by Winograd's filtering and returns True, if it has a 3x3 kernel and
+    stride 1 and the model finds it cheaper so."""
+    problem = _problem(ctx, node, operands, epilogue)
+    if problem is None:
+        return False
+    steady = ctx.storage(problem.weight.buffer) in ctx.fixed
+    (contraction,) = conv_contractions(node, _Unlaunched(operands))
+    contraction = replace(contraction, resident=frozenset({1} if steady else ()))
+    *_, choice = choose_plans(contraction, ctx.target.lanes(dtypes.f32), ctx.target.registers)
+    direct = choice.plan.cycles
+    plan = choose_winograd(problem.sizes, ctx.target, direct, steady)
+    if plan is None:
+        return False
+    launch_winograd(ctx, problem, plan)
+    return True
+
+
+def _problem(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilogue) -> Winograd | None:
+    if node.op.name not in ("conv", "conv_input_grad"):
+        return None
+    image, weight = node.inputs
+    (result,) = node.outputs
+    attrs = node.attrs
+    ones, kernel = (1, 1), (TAPS, TAPS)
+    fits = (
+        all(v.type.dtype is dtypes.f32 for v in (image, weight, result))
+        and weight.type.shape[2:] == kernel
+        and (attrs["stride"], attrs["dilation"], attrs["groups"]) == (ones, ones, 1)
+    )
+    sides = (*image.type.shape[1:], *result.type.shape[1:])
+    if not fits or not all(isinstance(size, int) for size in sides):
+        return None
+    flipped = node.op.name == "conv_input_grad"
+    padding = tuple(TAPS - 1 - p if flipped else p for p in attrs["padding"])
+    if min(padding) < 0:
+        return None
+    channels, height, width, outputs, out_height, out_width = sides
+    sizes = Sizes(result.type.shape[0], channels, outputs, height, width, padding, out_height, out_width)
+    n, c, o = Axis("n", sizes.batch), Axis("c", channels), Axis("o", outputs)
+    y, x, ky, kx = Axis("y", height), Axis("x", width), Axis("ky", TAPS), Axis("kx", TAPS)
+    read = _view(operands, image, (n.var, c.var, y.var, x.var))
+    kernels = _view(
+        operands, weight, (c.var, o.var, ky.var, kx.var) if flipped else (o.var, c.var, ky.var, kx.var)
+    )
+    rows_of_image = read is not None and (width == 1 or read.stride("x") == 1)
+    if not rows_of_image or kernels is None or (kernels.stride("kx"), kernels.stride("ky")) != (1, TAPS):
+        return None
+    to = (n.var, o.var, Axis("y", out_height).var, Axis("x", out_width).var)
+    flops = 2 * dims.product(result.type.shape) * channels * TAPS * TAPS
+    return Winograd(node.op.name, sizes, read, kernels, flipped, epilogue.elements(to), SUM, flops)
+
+
+def _view(operands: Operands, value: Value, index: IndexTuple) -> Access | None:
+    """The operand where its elements lie as float32, at a linear index; None where they must be copied first."""
+    for flatten in (None, operands.ctx.flat):
+        found = BodyEvaluator(operands.body, operands.args, flatten=flatten).at(value, index)
+        if isinstance(found, Load) and all(map(is_linear, found.index)):
+            return Access(found.buffer, found.index)
+    return None
+
+
+@dataclass(frozen=True)
+class _Unlaunched:
+    """Operands as the direct way would read them, without the copies, to reckon with."""
+
+    operands: Operands
+
+    def read(self, value: Value, index: IndexTuple) -> Access:
+        return _view(self.operands, value, index) or Access(self._buffer(value, value.type.shape), index)
+
+    def bordered(
+        self,
+        value: Value,
+        low: Sequence[int],
+        step: Sequence[int],
+        space: Sequence[DimLike],
+        index: IndexTuple,
+    ) -> Access:
+        return Access(self._buffer(value, (*value.type.shape[:2], *space)), index)
+
+    def _buffer(self, value: Value, shape: Sequence[DimLike]) -> Buffer:
+        return Buffer("operand", value.type.dtype, tuple(shape))

@@ -1,0 +1,200 @@
+"""How to walk a convolution by Winograd's filtering, and whether to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import ceil
+from operator import attrgetter
+
+from ...ir import dims, dtypes
+from ...ir.dims import DimLike
+from ..target import Target
+from .contraction_plan import FMA_LATENCY, LAUNCH, LOAD, LOAD_TIE, STEP, TILE, TYPICAL
+from .winograd_matrices import POINTS
+
+FLOAT = 4
+MOST_STRIPS = 32
+
+# Cycles, measured on AMD Zen 4 by the kernels' own clocks.
+TURN = 90.0  # a square of a vector's width, turned
+IMAGE_STRIP = 1000.0  # a strip of the image, one vector of channels: what does not depend on its size
+IMAGE_COLUMN = 7.5  # an element of it, transformed both ways
+RESULT_PLACE = 3.0  # a place of a tile of products, transformed both ways
+RESULT_ROW = 3.0  # a vector of the result, with its epilogue
+WEIGHT_PLACE = 10.0  # a vector of transformed weights
+# A byte to the core.
+L2_BYTE = 0.0
+L3_BYTE = 0.06
+MEMORY_BYTE = 0.17
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a 3x3 convolution with stride 1: `padding` zeros above and on the left, `out_height` and `out_width` the size
+    of the result. Only the batch may be a symbol."""
+
+    batch: DimLike
+    channels: int
+    outputs: int
+    height: int
+    width: int
+    padding: tuple[int, int]
+    out_height: int
+    out_width: int
+
+
+@dataclass(frozen=True)
+class WinogradPlan:
+    """m: a tile of the result is m x m.
+    strips: rows of tiles in a block.
+    rows, vectors: a register tile holds `rows` tiles by `vectors` vectors of outputs.
+    outputs_first: a task's neighbours have the same outputs, not the same tiles.
+    cycles: the model's estimate."""
+
+    m: int
+    lanes: int
+    strips: int
+    rows: int
+    vectors: int
+    unroll: int = 4
+    outputs_first: bool = False
+    cycles: float = 0.0
+
+    @property
+    def width(self) -> int:
+        """Outputs in a register tile."""
+        return self.vectors * self.lanes
+
+    @property
+    def places(self) -> int:
+        """Products for each tile, channel and output."""
+        return (self.m + 2) ** 2
+
+    def across(self, sizes: Sizes) -> int:
+        """Tiles in a strip."""
+        return -(-sizes.out_width // self.m)
+
+    def down(self, sizes: Sizes) -> int:
+        """Strips of an image."""
+        return -(-sizes.out_height // self.m)
+
+    def strip_count(self, sizes: Sizes) -> DimLike:
+        return sizes.batch * self.down(sizes)
+
+    def exact(self, sizes: Sizes) -> bool:
+        """Whether no block has fewer strips than others."""
+        return dims.mod(self.strip_count(sizes), self.strips) == 0
+
+    def blocks(self, sizes: Sizes) -> DimLike:
+        return dims.floordiv(self.strip_count(sizes) + (self.strips - 1), self.strips)
+
+    def tiles(self, sizes: Sizes) -> int:
+        """Of a block."""
+        return self.strips * self.across(sizes)
+
+    def output_blocks(self, sizes: Sizes) -> int:
+        return -(-sizes.outputs // self.width)
+
+    def __str__(self) -> str:
+        order = "outputs, blocks" if self.outputs_first else "blocks, outputs"
+        return (
+            f"Winograd F({self.m}x{self.m}, 3x3), {self.places} products; blocks of {self.strips} strips; "
+            f"tile {self.rows} x {self.vectors}x{self.lanes}; tasks of {order}; about {self.cycles:.0f} cycles"
+        )
+
+
+def choose_winograd(sizes: Sizes, target: Target, direct: float, steady: bool) -> WinogradPlan | None:
+    """The cheapest plan, None where the direct way's `direct` cycles are fewer. `steady`: the weights are transformed
+    once for many runs."""
+    model = _Model(sizes, target, steady)
+    plans = list(model.plans())
+    if not plans:
+        return None
+    plan = min(plans, key=attrgetter("cycles"))
+    return plan if plan.cycles < direct else None
+
+
+@dataclass(frozen=True)
+class _Model:
+    sizes: Sizes
+    target: Target
+    steady: bool
+
+    def plans(self) -> Iterator[WinogradPlan]:
+        lanes, registers = self.target.lanes(dtypes.f32), self.target.registers
+        if min(self.sizes.channels, self.sizes.outputs) < lanes:
+            return
+        for m in sorted(POINTS):
+            for vectors in (1, 2, 3, 4):
+                if vectors * lanes >= self.sizes.outputs + lanes:
+                    continue
+                # What is multiplied with a row is broadcast to a register, or by the instruction itself.
+                most = (registers - vectors - (self.target.isa != "avx512")) // vectors
+                for strips in range(1, MOST_STRIPS + 1):
+                    plan = WinogradPlan(m, lanes, strips, most, vectors)
+                    tiles = plan.tiles(self.sizes)
+                    if strips > 1 and self._sums(plan) > self.target.l2 // 2:
+                        break
+                    plan = replace(plan, rows=ceil(tiles / ceil(tiles / most)))
+                    static = isinstance(self.sizes.batch, int)
+                    for outputs_first in (False, True) if static else (False,):
+                        plan = replace(plan, outputs_first=outputs_first)
+                        yield replace(plan, cycles=self.cycles(plan))
+
+    def _sums(self, plan: WinogradPlan) -> int:
+        """Bytes of the products of a block."""
+        return plan.places * plan.tiles(self.sizes) * plan.width * FLOAT
+
+    def cycles(self, plan: WinogradPlan) -> float:
+        sizes, lanes = self.sizes, plan.lanes
+        batch = typical(sizes.batch)
+        strips = batch * plan.down(sizes)
+        blocks = ceil(strips / plan.strips)
+        channel_blocks, outputs = ceil(sizes.channels / lanes), plan.output_blocks(sizes)
+        # The products, against what it takes to bring their operands to the core.
+        steps = channel_blocks * lanes
+        tiles = plan.tiles(sizes)
+        whole, rest = divmod(tiles, plan.rows)
+        tile = whole * _tile_cycles(plan, plan.rows, steps) + (
+            _tile_cycles(plan, rest, steps) if rest else 0.0
+        )
+        products = blocks * outputs * plan.places * tile
+        weights = plan.places * steps * outputs * plan.width * FLOAT
+        image = blocks * plan.places * steps * tiles * FLOAT
+        outer, inner = (image, weights) if plan.outputs_first else (weights, image)
+        turns_outer, turns_inner = (outputs, blocks) if plan.outputs_first else (blocks, outputs)
+        # What the inner loop runs over anew is read again in each turn of the outer one; a part of the other stays.
+        moved = self._moved(outer, turns_outer, outer) + self._moved(inner, 1, outer / turns_inner)
+        found = max(products, moved) + moved / 4
+        # Of the image, turned and transformed, and of the result.
+        columns, pieces = plan.across(sizes) * plan.m + 2, ceil(sizes.width / lanes)
+        strip = IMAGE_STRIP + (plan.m + 2) * (pieces * TURN + columns * IMAGE_COLUMN)
+        found += strips * channel_blocks * strip
+        row = ceil(sizes.out_width / lanes) * (TURN + lanes * RESULT_ROW)
+        strip = plan.across(sizes) * plan.places * RESULT_PLACE + plan.m * row
+        found += strips * ceil(sizes.outputs / lanes) * strip
+        if not self.steady:
+            found += weights / FLOAT / lanes * WEIGHT_PLACE + self._moved(2 * weights, 1, weights)
+        return found + 3 * LAUNCH
+
+    def _moved(self, total: float, times: float, working_set: float) -> float:
+        """Cycles to read `total` bytes `times` times, of which a working set is held in a cache."""
+        rate = (
+            L2_BYTE
+            if working_set <= self.target.l2 / 2
+            else L3_BYTE
+            if total <= self.target.l3 / 4
+            else MEMORY_BYTE
+        )
+        return total * times * rate
+
+
+def _tile_cycles(plan: WinogradPlan, rows: int, steps: int) -> float:
+    work, loads = rows * plan.vectors, rows + plan.vectors
+    step = max(work, FMA_LATENCY, loads * LOAD) + loads * LOAD_TIE + STEP / plan.unroll
+    return steps * step + work + TILE
+
+
+def typical(batch: DimLike) -> int:
+    return dims.evaluate(batch, {s.name: min(TYPICAL, s.high) for s in dims.symbols(batch)})
