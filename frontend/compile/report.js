@@ -39,7 +39,7 @@ const milliseconds = (seconds) => (seconds * 1e3).toFixed(2);
 const placeKey = (thing) => (thing.file == null ? "" : `${thing.file}\n${thing.line}`);
 const valueKey = (node) => `${node.outputs[0].name}\n${placeKey(node)}`;
 const baseName = (file) => file.split(/[\\/]/).pop();
-const colorOf = (kind) => `var(--${kind || "copy"})`;
+const colorOf = (kind) => `var(--${kind || "copy"}, var(--copy))`;
 
 function placeText(thing) {
   if (thing.file == null) return "";
@@ -183,6 +183,16 @@ function isVisible(element, pane) {
   return inner.top >= outer.top && inner.bottom <= outer.bottom;
 }
 
+/** A number of operations, in the unit that leaves it at least 1. */
+function flopText(count) {
+  const units = ["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP"];
+  let unit = 0;
+  while (count >= 1000 && unit < units.length - 1) { count /= 1000; unit++; }
+  return `${unit ? count.toFixed(count < 10 ? 2 : 1) : count} ${units[unit]}`;
+}
+
+const secondsText = (seconds) => (seconds < 1 ? `${milliseconds(seconds)} ms` : `${seconds.toFixed(2)} s`);
+
 // -- header ---------------------------------------------------------------------------------------------------------------
 
 function showFacts() {
@@ -191,10 +201,10 @@ function showFacts() {
   const total = (key) => launches.reduce((sum, launch) => sum + launch[key], 0);
   const last = report.compiles.at(-1);
   const facts = [
-    [milliseconds(last.seconds) + " ms", last.from_cache ? "latest compile, machine code from disk" : "latest compile, cold"],
+    [secondsText(last.seconds), last.from_cache ? "latest compile, machine code from disk" : "latest compile, cold"],
     [`${graph.stages[0].nodes.length} → ${graph.groups.length}`, "ops traced → groups"],
     [number(launches.length), `launches of ${graph.kernels.length} kernels`],
-    [`${(total("flops") / 1e6).toFixed(2)} MFLOP`, "per call, computed"],
+    [flopText(total("flops")), "per call, computed"],
     [bytesText(total("bytes")), "least bytes moved per call"],
     ...(launches.some((launch) => launch.measured)
       ? [[`${(launches.reduce((sum, { measured }) => sum + (measured ? measured.seconds : 0), 0) / callsMeasured() * 1e3).toFixed(3)} ms`,
@@ -209,7 +219,7 @@ function showFacts() {
   byId("compiles").replaceChildren(
     make("summary", {}, `${counted(report.compiles.length, "compile")}${again}`),
     make("ol", {}, ...report.compiles.map((compile) => make("li", {},
-      `${milliseconds(compile.seconds)} ms, ${compile.from_cache ? "machine code from disk" : "cold"}: ${compile.reason}`))),
+      `${secondsText(compile.seconds)}, ${compile.from_cache ? "machine code from disk" : "cold"}: ${compile.reason}`))),
     make("p", { class: "hint" }, "Of the graph shown: " + graph.steps.map((s) => `${s.name} ${milliseconds(s.seconds)} ms`).join(", ")),
   );
 }

@@ -2,7 +2,7 @@
 // Part of report.js: a stage drawn in layers. The places come with the data (drawing.py), in boxes; here they become pixels.
 
 const BOX = { width: 152, height: 34, across: 172, down: 62, margin: 20 };
-const drawn = { stage: "", scope: "", view: null, whole: null };
+const drawn = { stage: "", scope: "", view: null, whole: null, height: 0 };
 
 // Ops that say little about a group beside others.
 const PLAIN = new Set(["full", "iota", "reshape", "permute", "expand", "slice", "convert"]);
@@ -20,6 +20,7 @@ function showDrawingChoices() {
     return;
   }
   byId("drawing-controls").hidden = false;
+  drawn.height = 0;
   enterScope(names[0], "");
 }
 
@@ -112,6 +113,9 @@ function showDrawing() {
   }
   const last = (key) => Math.max(0, ...scope.boxes.map((box) => box[key]), ...scope.edges.flatMap((edge) => edge.points.map((p) => p[key === "x" ? 0 : 1])));
   drawn.whole = { x: 0, y: 0, width: x(last("x")) + BOX.width / 2 + BOX.margin, height: y(last("y")) + half + BOX.margin };
+  // A small graph needs no more; what is below does not move up again when a box is opened.
+  drawn.height = Math.max(drawn.height, Math.ceil(drawn.whole.height), 160);
+  svg.style.height = `min(70vh, ${drawn.height}px)`;
   byId("drawing").replaceChildren(svg);
   drawn.view = startView(svg);
   setView();

@@ -100,6 +100,7 @@ class Specialization:
         self.flat_arguments = len(positional.children) if flat else -1
         self._bindings: dict[tuple[int, ...], Binding] = {}
         self._binding: Binding | None = None
+        self._dims_before: dict[str, int] = {}
         self.only_result = self._only_result()
         self.prepared = Prepared(compiled, self._prepared_from()) if compiled.prepared_bytes else None
 
@@ -207,6 +208,7 @@ class Specialization:
 
     def rebind(self) -> None:
         """Have the next call decide anew which program runs, on which memory."""
+        self._dims_before = self.current_dims()
         self._bindings.clear()
         self._binding = None
 
@@ -225,7 +227,7 @@ class Specialization:
 
     def current_dims(self) -> dict[str, int]:
         """The symbolic dims of the latest call, those it told included."""
-        return {**self._binding.dims, **self._binding.told} if self._binding is not None else {}
+        return {**self._binding.dims, **self._binding.told} if self._binding is not None else self._dims_before
 
     # -- running ---------------------------------------------------------------------------------------------
 
