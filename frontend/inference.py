@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -89,7 +89,7 @@ class Optimization:
 
 
 def optimize_for_inference(
-    model: Module, samples: Samples, *, precision: str = "fp32", activations: str = "float"
+    model: Module, samples: Samples, *, precision: str = "fp32", activations: str | None = None
 ) -> Module:
     """A copy of the model in eval mode, without gradients, made for inference; the model stays as it is.
 
@@ -100,8 +100,8 @@ def optimize_for_inference(
         "fp32": batch norms are folded into the convolutions and linear layers before them, dropout is taken out.
         "bf16": the same, and linear layers compute in bfloat16, convolutions and embeddings store it.
         "int8": the same, and their weights are int8 with a scale for each output channel.
-    activations: "int8" (with precision="int8") also rounds the rows that go into linear layers, each by its own
-    range.
+    activations: with precision="int8" the rows that go into linear layers are rounded to 8 bits too, each by its own
+    range, and multiplied as integers; "float" leaves them, and widens the weights instead.
 
     What was done and the error are in `.optimization` of the result, which prints as a table. A layer stays as it
     is where its weight is read by other code than the layer's own. ValueError for another precision; TypeError for
@@ -111,6 +111,8 @@ def optimize_for_inference(
         raise TypeError(f"optimize_for_inference takes a Module, got {type(model).__name__}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision={precision!r}: there are {', '.join(PRECISIONS)}")
+    if activations is None:
+        activations = "int8" if precision == "int8" else "float"
     if activations not in ("float", "int8") or (activations == "int8" and precision != "int8"):
         raise ValueError(f"activations={activations!r}: 'float', or with precision='int8' also 'int8'")
     calls = _calls(samples)
@@ -119,14 +121,22 @@ def optimize_for_inference(
         found = copy.deepcopy(reference).requires_grad_(False)
         if type(found) in _SHORT:  # so that every layer has a place of its own in a module
             found = Sequential(found)
+        found, graphs = _with_graphs(found, precision)
         trace, ran = _traced(found, calls[0])
         folded = _fold(found, trace, ran)
         _drop_dropout(found)
         readers = _readers(found, trace)
-        replaced, left = _replace(found, readers, precision, activations == "int8", folded)
+        replaced, left = _replace(found, readers, precision, activations == "int8", folded, graphs.paths)
         errors = _errors(reference, found, calls)
     found.optimization = Optimization(
-        precision, folded, replaced, left, _bytes(reference), _bytes(found), len(calls), errors
+        precision,
+        graphs.folded | folded,
+        graphs.replaced | replaced,
+        graphs.left | left,
+        _bytes(reference),
+        _bytes(found),
+        len(calls),
+        errors,
     )
     return found
 
@@ -140,6 +150,36 @@ def _calls(samples: Samples) -> list[tuple[Any, ...]]:
     if not calls:
         raise ValueError("optimize_for_inference needs at least one sample: the error is measured on them")
     return calls
+
+
+@dataclass
+class _Graphs:
+    """Modules of ONNX files, optimized as graphs: their paths, and what was done to their nodes and weights."""
+
+    paths: set[str] = field(default_factory=set)
+    folded: dict[str, str] = field(default_factory=dict)
+    replaced: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+
+
+def _with_graphs(model: Module, precision: str) -> tuple[Module, _Graphs]:
+    done = _Graphs()
+    for path, module in list(model.named_modules()):
+        optimize = getattr(module, "optimized_for_inference", None)
+        if optimize is None:
+            continue
+        new, found = optimize(precision)
+        new.requires_grad_(False)
+        scope = f"{path}." if path else ""
+        done.paths.add(path)
+        done.folded |= {scope + name: scope + layer for name, layer in found.folded.items()}
+        done.replaced |= {scope + name: kind for name, kind in found.replaced.items()}
+        done.left |= {scope + name: why for name, why in found.left.items()}
+        if path:
+            model.set_submodule(path, new)
+        else:
+            model = new
+    return model, done
 
 
 def _traced(model: Module, call: tuple[Any, ...]) -> tuple[Trace, Mapping[str, int]]:
@@ -208,7 +248,12 @@ def _readers(model: Module, trace: Trace) -> dict[int, set[str]]:
 
 
 def _replace(
-    model: Module, readers: Mapping[int, set[str]], precision: str, dynamic: bool, folded: Mapping[str, str]
+    model: Module,
+    readers: Mapping[int, set[str]],
+    precision: str,
+    dynamic: bool,
+    folded: Mapping[str, str],
+    graphs: set[str],
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Put short layers in the places of float ones: (what stands where, what was left and why)."""
     replaced: dict[str, str] = {}
@@ -224,7 +269,8 @@ def _replace(
     for path, module in modules:
         make = _SHORT.get(type(module))
         if make is None:
-            if _holds_matrix(module):
+            in_graph = any(path == g or not g or path.startswith(f"{g}.") for g in graphs)
+            if _holds_matrix(module) and not in_graph:
                 left[path] = f"there is no short form of {type(module).__name__}"
             continue
         if path not in folded.values():

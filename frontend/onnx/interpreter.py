@@ -156,15 +156,17 @@ def _type_proto(value: Value) -> bytes:
     return text
 
 
-def fold(plan: GraphPlan) -> tuple[GraphPlan, dict[str, Value]]:
+def fold(plan: GraphPlan, floats: bool = False) -> tuple[GraphPlan, dict[str, Value]]:
     """The graph without the nodes that depend on nothing but integer constants and `Constant` nodes, and what these
-    give. Initializers that are floats may be trained, so what depends on them stays."""
-    known: Environment = {n: a for n, a in plan.constants.items() if a.dtype.kind not in "fV"}
+    give. Initializers that are floats may be trained, so what depends on them stays; with `floats` it goes, but for
+    weights that are stored short."""
+    known: Environment = {n: a for n, a in plan.constants.items() if floats or a.dtype.kind not in "fV"}
+    kept = _MAY_GROW | {"DequantizeLinear"} if floats else _MAY_GROW
     given = frozenset(known)
     interpreter = Interpreter(plan)
     rest = []
     for node in plan.nodes:
-        folds = node.rule is not None and node.rule.folds and node.op_type not in _MAY_GROW
+        folds = node.rule is not None and node.rule.folds and node.op_type not in kept
         if folds and all(not name or name in known for name in node.inputs) and not _has_graph(node.attrs):
             inputs = [known[n] if n else None for n in node.inputs]
             try:

@@ -35,8 +35,9 @@ from . import (  # noqa: F401  (fill the table)
 from .hoisting import SMALL, hoist
 from .interpreter import Interpreter, fold, names_inside
 from .narrow import is_narrow, only_dequantized, widened
+from .optimizing import Optimizing, optimized
 from .reading import GraphPlan, Reader, read_model
-from .table import DTYPES, ONNXError, Value, as_tensor, tensor_of
+from .table import DTYPES, ONNXError, Value, as_array, as_tensor, tensor_of
 
 
 class Scope(Module):
@@ -163,6 +164,18 @@ class GraphModule(Module):
         environment.update((name, getattr(owner, key)) for name, (owner, key) in self._places.items())
         results = [_result(v) for v in self._interpreter.run(environment)]
         return results[0] if len(results) == 1 else tuple(results)
+
+    def optimized_for_inference(self, precision: str) -> tuple[Module, Optimizing]:
+        """A Module without batch norms behind known weights, and with short weights if the precision is one, and what
+        was done. `optimize_for_inference` calls it."""
+        constants = {n: v for n, v in self._arrays.items() if isinstance(v, np.ndarray)}
+        constants.update((n, as_array(getattr(owner, key))) for n, (owner, key) in self._places.items())
+        plan, done = optimized(replace(self._interpreter.plan, constants=constants), precision)
+        assert self._interpreter.reader is not None
+        found = GraphModule(plan, self._interpreter.reader, self.metadata)
+        lists = {n: v for n, v in self._arrays.items() if not isinstance(v, np.ndarray)}
+        found._arrays.update(lists)
+        return found.eval(), done
 
     @contextmanager
     def observed(self, observe: Callable[[str, Value], None]) -> Iterator[None]:
