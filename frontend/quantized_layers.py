@@ -3,7 +3,8 @@
 An int8 weight has a scale for each output channel, the largest element divided by 127, symmetric around 0 (Jacob et
 al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only inference"). With
 float activations the weight is widened where it is used; `dynamic` also rounds each row of activations to 255
-steps, found from that row, and the products are those of integers.
+steps, found from that row, and the products are those of integers: uint8 rows, in which 128 stands for zero, with int8
+columns, as processors multiply them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from .autograd.grad_mode import no_grad
 from .creation import full_like
 from .functional_pointwise import where
-from .ir.dtypes import bf16, f32, i8
+from .ir.dtypes import bf16, f32, i8, i32, u8
 from .nn import functional as F
 from .nn.modules.conv import _ConvNd
 from .nn.modules.linear import Linear
@@ -32,19 +33,25 @@ def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
         return steps.to(i8).reshape(weight.shape), scale
 
 
+ZERO = 128
+
+
 def rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row (the last dim) as whole numbers from -127 to 127, which stay floats, and the rows' scales."""
-    largest = x.abs().amax(-1, keepdim=True)
+    """Each row (the last dim) in steps of its largest element's 127th part, as uint8 around 128, and those parts."""
+    wide = x.to(f32)
+    largest = wide.abs().amax(-1, keepdim=True)
     scale = where(largest == 0, full_like(largest, 1.0), largest / _STEPS)
-    return (x / scale).round(), scale
+    return ((wide / scale).round() + ZERO).to(u8), scale
 
 
 class Int8Linear(Module):
-    """A linear layer of int8 weights. Of one row it is one sum for each output, which reads the int8 weight only;
-    of several it widens the weight first."""
+    """A linear layer of int8 weights. With float activations it is, of one row, one sum for each output, which reads the
+    int8 weight only; of several it widens the weight first. `shift`, where activations are rounded, is what their zero of
+    128 adds to each sum."""
 
     weight: Tensor
     scale: Tensor
+    shift: Tensor | None
     bias: Tensor | None
 
     def __init__(self, layer: Linear, dynamic: bool = False):
@@ -53,15 +60,22 @@ class Int8Linear(Module):
         weight, scale = quantized(layer.weight)
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
+        self.register_buffer("shift", weight.to(i32).sum(1, dtype=i32) * ZERO if dynamic else None)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
 
     def forward(self, input: Tensor) -> Tensor:
-        x, rows = rounded_rows(input) if self.dynamic else (input, None)
+        y = self._of_floats(input) if self.shift is None else self._of_integers(input, self.shift)
+        return y if self.bias is None else y + self.bias
+
+    def _of_floats(self, x: Tensor) -> Tensor:
         one_row = all(isinstance(n, int) and n == 1 for n in x.shape[:-1])
         wide = self.weight.to(x.dtype)
-        y = (x.unsqueeze(-2) * wide).sum(-1) if one_row else F.linear(x, wide)
-        y = y * self.scale if rows is None else y * (rows * self.scale)
-        return y if self.bias is None else y + self.bias
+        return ((x.unsqueeze(-2) * wide).sum(-1) if one_row else F.linear(x, wide)) * self.scale
+
+    def _of_integers(self, input: Tensor, shift: Tensor) -> Tensor:
+        x, rows = rounded_rows(input)
+        sums = F.linear(x.to(i32), self.weight.to(i32)) - shift
+        return (sums.to(f32) * (rows * self.scale)).to(input.dtype)
 
     def extra_repr(self) -> str:
         kind = ", activations=int8" if self.dynamic else ""

@@ -72,6 +72,16 @@ def adjoint(F: Any, x: Any) -> Any:
     return F.conj(transposed(F, x))
 
 
+def _matmul_numpy(a: Any, b: Any) -> Any:
+    """Integers by way of float64, for which there is a fast product, where no sum can be rounded in it."""
+    if a.dtype.kind not in "iu" or not a.size or not b.size:
+        return np.matmul(a, b)
+    largest = [max(abs(int(x.min())), abs(int(x.max()))) for x in (a, b)]
+    if largest[0] * largest[1] * a.shape[-1] >= 1 << 53:
+        return np.matmul(a, b)
+    return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64).astype(a.dtype)
+
+
 def _matmul_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     a, b = ctx.inputs
     a_shape, b_shape = shape_of(F, a), shape_of(F, b)
@@ -101,7 +111,7 @@ declare(
         "[..., m, k] times [..., k, n], leading dims broadcast. "
         "https://docs.pytorch.org/docs/stable/generated/torch.matmul.html (operands of 2 dims or more)",
         infer=_matmul_infer,
-        numpy=wide(np.matmul),
+        numpy=wide(_matmul_numpy),
         arity=(2, 2),
         lowering="contraction",
         vjp=_matmul_vjp,
