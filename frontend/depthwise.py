@@ -3,12 +3,12 @@
 With one channel to a group a convolution is a few multiply-adds on each element: no matrix product, and NumPy writes
 every one of them to memory. The best of three ways to do it in NumPy (shifted products added up in blocks that stay in
 the cache, the same on channel-last images, matrix products with banded matrices) took 3 to 20 times PyTorch's time;
-kernels that keep the sums in registers take 0.5 to 2.5 times (`docs/performance.md`). Three small graphs with symbolic
-sizes serve all shapes, so that few are ever compiled, and the disk cache keeps them:
+kernels that keep the sums in registers take 0.3 to 2 times (`docs/performance.md`). Small graphs with symbolic sizes
+serve all shapes, so that few are ever compiled, and the disk cache keeps them. Narrow images, and all gradients of
+weights, are computed on flat images (`depthwise_flat.py`), the others row by row:
 
     border   an image with zeros around it
     taps     y[n, c, t] = sum over k of x[n, c, t * stride + k * dilation] * w[c, k]
-    dots     dw[c, k] = sum over n, t of x[c, n, t + k * dilation] * dy[c, n, t], on images laid out as one row
 
 The rules in `ir/ops/convolution.py` say what is meant; small convolutions, and all that do not fit here, are computed by
 them.
@@ -17,16 +17,19 @@ them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import product as every
 from math import prod
+from operator import gt
 from typing import Any
 
 import numpy as np
 
+from . import depthwise_flat as flat
 from .eager_kernels import call, compiled
 from .ir.builder import GraphBuilder
-from .ir.dims import Dim, DimLike
+from .ir.dims import Dim
 from .ir.dtypes import DType, from_numpy
 from .ir.graph import Value
 from .ir.types import TensorType
@@ -38,8 +41,9 @@ Ints = tuple[int, ...]
 
 # Below this many multiply-adds NumPy's rules are not worth replacing: about a third of a millisecond.
 FEWEST_PRODUCTS = 1 << 18
-# Sums made in one pass: each is kept in four vectors, and there are 32 registers.
-TOGETHER = 5
+# Rows of more elements are long enough for a loop each. Measured on Zen 4: with a stride the flat way has more to copy,
+# 56 wide it takes 1.2 to 1.5 times as long; without, 0.8 to 1 times up to 56, 1.1 times at 112.
+WIDEST_FLAT = 32
 DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 
@@ -49,62 +53,63 @@ def run(name: str, operands: Sequence[Array], attrs: Mapping[str, Any]) -> Array
     first, second = operands[:2]
     if groups == 1 or first.dtype not in DTYPES or second.dtype != first.dtype:
         return None
-    kernel: Ints
+    w_shape = attrs["weight_size"] if name == "conv_weight_grad" else second.shape
+    channels = attrs["input_size"][1] if name == "conv_input_grad" else first.shape[1]
+    if not groups == channels == w_shape[0]:
+        return None
+    kernel, padding, dilation = tuple(w_shape[2:]), tuple(attrs["padding"]), tuple(attrs["dilation"])
+    windows = flat.Windows(kernel, tuple(attrs["stride"]), padding, dilation)
     match name:
         case "conv" | "convolution":
-            channels, w_shape, kernel = first.shape[1], second.shape, second.shape[2:]
-            outputs = first.shape[0] * prod(_lengths(first.shape[2:], kernel, attrs))
+            products = first.shape[0] * channels * prod(windows.lengths(first.shape[2:])) * prod(kernel)
         case "conv_input_grad":
-            channels, w_shape, kernel = attrs["input_size"][1], second.shape, second.shape[2:]
-            outputs = prod(first.shape) // groups
-            if any(d * (k - 1) < p for d, k, p in zip(attrs["dilation"], kernel, attrs["padding"])):
+            products = first.size * prod(kernel)
+            if any(d * (k - 1) < p for d, k, p in zip(dilation, kernel, padding)):
                 return None  # windows that lie in the padding alone
         case _:
-            channels, w_shape, kernel = first.shape[1], attrs["weight_size"], attrs["weight_size"][2:]
-            outputs = prod(second.shape) // groups
-    if not groups == channels == w_shape[0] or outputs * groups * prod(kernel) < FEWEST_PRODUCTS:
+            products = second.size * prod(kernel)
+    if not products or products < FEWEST_PRODUCTS:
         return None
-    geometry = (attrs["stride"], attrs["padding"], attrs["dilation"])
     if name == "conv_input_grad":
-        return _input_grad(first, second, tuple(attrs["input_size"]), *geometry)
+        return _input_grad(first, second, tuple(attrs["input_size"][2:]), windows)
     if name == "conv_weight_grad":
-        return _weight_grad(first, second, tuple(w_shape), *geometry)
-    bias = operands[2] if len(operands) == 3 else None
-    padding = attrs["padding"]
-    return _taps(_bordered(first, padding, padding), second, bias, geometry[0], geometry[2])
+        return _weight_grad(first, second, windows)
+    return _conv(first, second, operands[2] if len(operands) == 3 else None, windows)
 
 
-def _lengths(sizes: Ints, kernel: Ints, attrs: Mapping[str, Any]) -> Ints:
-    rows = zip(sizes, kernel, attrs["stride"], attrs["padding"], attrs["dilation"])
-    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in rows)
+def _conv(x: Array, w: Array, bias: Array | None, windows: flat.Windows) -> Array:
+    sizes = x.shape[2:]
+    whole = all(n % s == 0 for n, s in zip(sizes, windows.stride))
+    if whole and sizes[-1] <= WIDEST_FLAT and windows.lengths(sizes) == windows.grid(sizes):
+        return flat.taps(x, w, bias, windows)
+    x = _bordered(x, windows.padding, windows.padding)
+    return _taps(x, w, bias, windows.stride, windows.dilation)
 
 
-def _input_grad(dy: Array, w: Array, size: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Array:
+def _input_grad(dy: Array, w: Array, sizes: Ints, windows: flat.Windows) -> Array:
     """With zeros between dy's elements where the windows moved by more than one, a convolution with the reversed
     kernels."""
-    low = [d * (k - 1) - p for k, p, d in zip(w.shape[2:], padding, dilation)]
-    sizes = [n + d * (k - 1) for n, k, d in zip(size[2:], w.shape[2:], dilation)]
+    kernel, stride, dilation = windows.kernel, windows.stride, windows.dilation
+    low = tuple(d * (k - 1) - p for k, p, d in zip(kernel, windows.padding, dilation))
+    ones = (1,) * len(stride)
+    backwards = w[(slice(None), slice(None), *(slice(None, None, -1) for _ in stride))]
+    reversed_ = flat.Windows(kernel, ones, low, dilation)
+    if sizes[-1] <= WIDEST_FLAT and reversed_.lengths(sizes) == sizes:
+        spread = dy if max(stride) == 1 else _spread(dy, sizes, (0,) * len(stride), stride)
+        return flat.taps(spread, backwards, None, reversed_)
+    whole = [n + d * (k - 1) for n, k, d in zip(sizes, kernel, dilation)]
     if max(stride) == 1:
-        spread = _bordered(dy, low, [n - a - t for n, a, t in zip(sizes, low, dy.shape[2:])])
+        spread = _bordered(dy, low, [n - a - t for n, a, t in zip(whole, low, dy.shape[2:])])
     else:
-        spread = _spread(dy, sizes, low, stride)
-    backwards = (slice(None), slice(None), *(slice(None, None, -1) for _ in stride))
-    return _taps(spread, w[backwards], None, (1,) * len(stride), dilation)
+        spread = _spread(dy, whole, low, stride)
+    return _taps(spread, backwards, None, ones, dilation)
 
 
-def _weight_grad(x: Array, dy: Array, size: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Array:
-    """Products of whole rows: all images of a channel one after another, dy spread to where its windows begin and zero
-    elsewhere, so that what a window reads beyond its image counts for nothing."""
-    sizes = [n + 2 * p for n, p in zip(x.shape[2:], padding)]
-    images = _spread(x.swapaxes(0, 1), sizes, padding, (1,) * len(stride))
-    spread = _spread(dy.swapaxes(0, 1), sizes, (0,) * len(stride), stride)
-    rows = images.reshape(size[0], -1), spread.reshape(size[0], -1)
-    pitches = [prod(sizes[i + 1 :]) for i in range(len(sizes))]
-    reach = sum(d * (k - 1) * pitch for d, k, pitch in zip(dilation, size[2:], pitches))
-    found = {"channels": size[0], "elements": rows[0].shape[1] - reach}
-    found.update((f"pitch{i}", pitch) for i, pitch in enumerate(pitches[:-1]))
-    parts = call(_dots(size[2:], dilation, from_numpy(x.dtype)), rows, found)
-    return np.stack(parts[: prod(size[2:])], 1).reshape(size)
+def _weight_grad(x: Array, dy: Array, windows: flat.Windows) -> Array:
+    if any(map(gt, dy.shape[2:], windows.grid(x.shape[2:]))):  # windows begin before and behind the image
+        x = _bordered(x, windows.padding, windows.padding)
+        windows = replace(windows, padding=(0,) * len(windows.padding))
+    return flat.dots(x, dy, windows)
 
 
 def _bordered(x: Array, low: Sequence[int], high: Sequence[int]) -> Array:
@@ -181,31 +186,3 @@ def _taps_kernel(kernel: Ints, stride: Ints, dilation: Ints, bias: bool, dtype: 
         total = term if total is None else F.add(total, term)
     assert total is not None
     return compiled(F.finish([total]))
-
-
-@cache
-def _dots(kernel: Ints, dilation: Ints, dtype: DType) -> CompiledGraph:
-    F = GraphBuilder("dots")
-    channels, elements = Dim("channels", 0), Dim("elements", 1)
-    pitches: list[DimLike] = [*(Dim(f"pitch{i}", 1) for i in range(len(kernel) - 1)), 1]
-    offsets: list[DimLike] = []
-    for position in every(*map(range, kernel)):
-        offset: DimLike = 0
-        for k, d, pitch in zip(position, dilation, pitches):
-            offset = offset + k * d * pitch
-        offsets.append(offset)
-    row = TensorType((channels, elements + offsets[-1]), dtype)
-    x, dy = F.input("x", row), F.input("dy", row)
-    begun = F.slice(dy, starts=(0, 0), stops=(channels, elements), steps=(1, 1))
-    found = []
-    for offset in offsets:
-        moved = F.slice(x, starts=(0, offset), stops=(channels, offset + elements), steps=(1, 1))
-        found.append(F.sum(F.mul(moved, begun), dims=(1,), keepdim=False))
-    # A value that needs several of them makes those one kernel, which reads each row once.
-    joined = []
-    for start in range(0, len(found), TOGETHER):
-        total, *others = found[start : start + TOGETHER]
-        for part in others:
-            total = F.add(total, part)
-        joined.append(total)
-    return compiled(F.finish([*found, *joined]))

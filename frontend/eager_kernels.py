@@ -30,13 +30,19 @@ def compiled(graph: Graph) -> CompiledGraph:
         return compile_graph(graph)
 
 
-def call(kernel: CompiledGraph, operands: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
-    """Run native code on arrays, for these sizes of its dims."""
+def call(
+    kernel: CompiledGraph,
+    operands: Sequence[Array],
+    sizes: Mapping[str, int],
+    results: Sequence[Array] | None = None,
+) -> Sequence[Array]:
+    """Run native code on arrays, for these sizes of its dims; `results`: contiguous arrays to write to."""
     arrays = [np.ascontiguousarray(a) for a in operands]
-    results = [
-        empty([dims.evaluate(d, sizes) for d in type_.shape], type_.dtype.numpy)
-        for type_ in kernel.output_types
-    ]
+    if results is None:
+        results = [
+            empty([dims.evaluate(d, sizes) for d in type_.shape], type_.dtype.numpy)
+            for type_ in kernel.output_types
+        ]
     values = (ctypes.c_int64 * len(kernel.symbols))(*(sizes[name] for name in kernel.symbols))
     memory, arena = kernel.arena(sizes)  # noqa: RUF059  (the memory lives as long as the call)
     status = _native(kernel)(
@@ -58,4 +64,4 @@ def _native(kernel: CompiledGraph) -> Any:
 
 
 def _addresses(arrays: Sequence[Array]) -> Any:
-    return (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+    return (ctypes.c_void_p * len(arrays))(*[a.__array_interface__["data"][0] for a in arrays])

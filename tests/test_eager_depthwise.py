@@ -20,6 +20,14 @@ CASES = [
     ((4, 6, 23), (9,), (1,), (4,), (1,)),
     ((2, 6, 23), (4,), (3,), (1,), (2,)),
     ((2, 3, 5, 6, 7), (3, 2, 3), (1, 2, 1), (1, 1, 0), (1, 1, 2)),
+    # As many windows as places for them: on flat images.
+    ((2, 3, 7, 7), (7, 7), (1, 1), (3, 3), (1, 1)),
+    ((3, 2, 8, 6), (3, 3), (2, 2), (1, 1), (1, 1)),
+    ((2, 3, 9, 8), (5, 3), (3, 2), (2, 2), (1, 2)),
+    ((2, 5, 12), (3,), (2,), (1,), (1,)),
+    ((2, 3, 4, 6, 4), (3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1)),
+    # More windows than places.
+    ((2, 3, 5, 6), (4, 3), (1, 1), (3, 2), (1, 1)),
 ]
 
 
@@ -105,6 +113,19 @@ def test_padding_beyond_the_kernel(compiled):
     F.conv2d(x, vitrify.ones(2, 1, 1, 1), padding=1, groups=2).sum().backward()
     assert (x.grad == 1).all()
     assert compiled == ["convolution"]
+
+
+def test_what_lies_beyond_an_image_counts_for_nothing(compiled):
+    x = vitrify.ones(2, 3, 6, 6)
+    x[1, 1] = float("inf")
+    w = vitrify.ones(3, 1, 3, 3, requires_grad=True)
+    for stride in (1, 2):
+        y = F.conv2d(x, w, padding=1, stride=stride, groups=3)
+        others = [y[0], y[1, 0], y[1, 2]]
+        assert all(vitrify.isfinite(t).all() for t in others)
+        (grad,) = vitrify.autograd.grad(y, w, vitrify.ones_like(y))
+        assert vitrify.isfinite(grad[[0, 2]]).all() and vitrify.isinf(grad[1]).all()
+    assert compiled == ["convolution", "conv_weight_grad"] * 2
 
 
 def test_small_ones_are_not_compiled():
