@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from .passes.text import PASSES, PassSyntaxError, parse_passes
 from .runtime.execute import CheckError, run_program
 
 Array = np.ndarray[Any, Any]
+# What the rules of ops raise for values that they do not take.
+_OF_OPS = (ArithmeticError, IndexError, TypeError, ValueError, RuntimeError, MemoryError)
 
 
 def add_command(commands: Any) -> None:
@@ -94,7 +96,13 @@ def _run(options: argparse.Namespace) -> int:
         except ValueError as error:  # not an archive, or one of Python objects
             raise IRError(f"{options.inputs} cannot be read as arrays: {error}") from None
     inputs = chosen_inputs(graph, stored)
-    found = run_native(graph, inputs) if options.native else interpreter.run(graph, inputs)
+    try:
+        found = run_native(graph, inputs) if options.native else interpreter.run(graph, inputs)
+    except (CheckError, IRError):
+        raise
+    except _OF_OPS as error:
+        where = "" if options.native else f", in {_first_to_fail(graph, inputs)}"
+        raise IRError(f"{options.file}: {error or type(error).__name__}{where}") from None
     if options.output:
         arrays: dict[str, Any] = {v.name: array for v, array in zip(graph.outputs, found)}
         np.savez(options.output, **arrays)
@@ -102,6 +110,20 @@ def _run(options: argparse.Namespace) -> int:
     for value, array in zip(graph.outputs, found):
         print(f"%{value.name}: {value.type} =\n{array}")
     return 0
+
+
+def _first_to_fail(graph: Graph, inputs: Sequence[Array]) -> str:
+    """The node that raises, as text."""
+    bound = dict(interpreter.bind_symbols(graph, inputs))
+    env = dict(zip(graph.inputs, inputs))
+    for node in graph.nodes:
+        try:
+            results = interpreter.evaluate_node(node, [env[v] for v in node.inputs], bound)
+        except _OF_OPS:
+            return repr(node)
+        bound.update(interpreter.told_sizes(node, results))
+        env.update(zip(node.outputs, results))
+    return graph.name
 
 
 def chosen_inputs(graph: Graph, stored: Mapping[str, Array]) -> list[Array]:

@@ -157,3 +157,15 @@ def test_a_graph_becomes_a_drawing():
     renderer = shutil.which("dot")
     if renderer:
         subprocess.run([renderer, "-Tsvg"], input=fused.to_dot(), text=True, check=True, capture_output=True)
+
+
+def test_a_value_that_an_op_refuses_is_one_line(tmp_path, capsys):
+    (tmp_path / "g.ir").write_text(
+        "graph g(%x: f32[4], %i: i64[2]) -> (f32[2]) {\n  %0: f32[2] = index_select(%x, %i) {dim=0}\n  return %0\n}\n"
+    )
+    np.savez(tmp_path / "x.npz", x=np.zeros(4, np.float32), i=np.array([0, 9]))
+    for native in ([], ["--native"]):
+        words = ["ir", "run", str(tmp_path / "g.ir"), "--inputs", str(tmp_path / "x.npz"), *native]
+        assert main(words) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("vitrify: ") and "out of range" in line

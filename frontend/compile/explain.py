@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 FORMAT = 1
-# Reasons against fusing that the text shows; `to_dict` has all.
+# Reasons against fusing, and captured tensors, that the text shows; `to_dict` has all.
 SHOWN = 12
+CAPTURED = "captured tensor"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _inputs(specialization: Specialization) -> Iterator[Json]:
             case ArgumentSource():
                 origin = "argument"
             case TensorSource():
-                origin = "captured tensor"
+                origin = CAPTURED
             case NumberSource():
                 origin = "number, read again by each call"
             case RandomSource():
@@ -204,11 +205,25 @@ def _text(facts: Json) -> Iterator[str]:
         yield f"  compile {number}: {compile_['seconds'] * 1e3:.1f} ms, {FOUND[compile_['found']]}: {compile_['reason']}"
         for older in compile_["against"][1:]:
             yield f"      and against an older one: {older}"
+    which = f"the latest call (specialization {facts['current']}; there are {facts['specializations']})"
+    captured = [i["path"] for i in facts["inputs"] if i["from"] == CAPTURED]
+    named = set(captured[:SHOWN])
+    inputs = [i for i in facts["inputs"] if i["from"] != CAPTURED or i["path"] in named]
+    guards = [g for g in facts["guards"] if g["name"] not in captured or g["name"] in named]
     yield from _section(
-        f"inputs of specialization {facts['current']} of {facts['specializations']}",
-        (f"{i['path']}: {i['type']} ({i['from']})" for i in facts["inputs"]),
+        f"inputs of {which}",
+        [
+            *(f"{i['path']}: {i['type']} ({i['from']})" for i in inputs),
+            *_more(len(captured), "captured tensors"),
+        ],
     )
-    yield from _section("guards", (f"{g['name']}: {g['value']}" for g in facts["guards"]))
+    yield from _section(
+        "guards",
+        [
+            *(f"{g['name']}: {g['value']}" for g in guards),
+            *_more(len(captured), "captured tensors, each its type"),
+        ],
+    )
     yield from _section(
         "branches that depend on data",
         (f"{b['place']}: {b['outcome']}{' (of a size)' * b['size']}" for b in facts["branches"]),
@@ -216,7 +231,7 @@ def _text(facts: Json) -> Iterator[str]:
     random = facts["random"]
     if random["draws_a_call"] or random["nodes"]:
         yield from _section(
-            f"random numbers: {random['draws_a_call']} draws a call",
+            f"random numbers, draws in a call: {random['draws_a_call']}; by",
             (f"{n['op']}, stream {n['stream']}{_at(n)}" for n in random["nodes"]),
         )
     for graph in facts["graphs"]:
@@ -235,12 +250,10 @@ def _graph_text(graph: Json) -> Iterator[str]:
         "groups", (f"{g['name']} ({g['kind']}): {_ops(Counter(g['ops']))}{_at(g)}" for g in graph["groups"])
     )
     kept_apart = [
-        f"{r['producer']['op']} %{r['producer']['name']} and {r['consumer']['op']} %{r['consumer']['name']}: "
-        f"{r['reason'].replace('_', ' ')}"
+        f"{_made(r['producer'])} and {_made(r['consumer'])}: {r['reason'].replace('_', ' ')}"
         for r in graph["refusals"]
     ]
-    more = [f"and {len(kept_apart) - SHOWN} more (to_dict)"] if len(kept_apart) > SHOWN else []
-    yield from _section("not fused", [*kept_apart[:SHOWN], *more])
+    yield from _section("not fused", [*kept_apart[:SHOWN], *_more(len(kept_apart), "pairs")])
     prepared = graph["prepared"]
     unless = f"while {len(prepared['inputs'])} parameters stay as they are"
     yield from _section(
@@ -248,6 +261,15 @@ def _graph_text(graph: Json) -> Iterator[str]:
         (f"{launch['group']}: {launch['kernel']}" for launch in prepared["launches"]),
     )
     yield from _section("contractions", (f"{c['group']}: {c['plan']}" for c in graph["choices"]))
+
+
+def _more(count: int, what: str) -> list[str]:
+    return [f"and {count - SHOWN} more {what} (to_dict)"] if count > SHOWN else []
+
+
+def _made(value: Json) -> str:
+    at = f" ({os.path.basename(value['file'])}:{value['line']})" if value["file"] else ""
+    return f"{value['op']} %{value['name']}{at}"
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:

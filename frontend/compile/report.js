@@ -431,8 +431,8 @@ function showArena() {
   const room = bytesOf("input", "updated input"), kept = bytesOf("prepared");
   byId("arena-facts").textContent =
     `Launches from left to right, byte offsets from bottom to top; a rectangle is a buffer from its first to its last launch. ` +
-    `${bytesText(memory.arena_bytes)} arena, ${bytesText(memory.lower_bound)} alive at once at most, for ${memory.buffers.length} ` +
-    `buffers; inputs (${bytesText(room)}) are the caller's memory.` +
+    `${bytesText(memory.arena_bytes)} arena, ${bytesText(memory.lower_bound)} alive at once at most, for ${counted(memory.buffers.length, "buffer")}; ` +
+    `inputs (${bytesText(room)}) are the caller's memory.` +
     (kept ? ` ${bytesText(kept)} that depend on parameters alone are kept between calls.` : "");
   if (!memory.buffers.length) {
     byId("arena").replaceChildren(make("p", {}, "No arena: every result is an output."));

@@ -154,7 +154,7 @@ class Specialization:
         bound: dict[str, int] = {}
         for slot, position in self.argument_sources:
             type_, leaf = types[slot].type, leaves[position]
-            have = f"{leaf.dtype!r} {list(leaf.shape)}"
+            have = leaf._type
             if leaf.dtype is not type_.dtype or len(leaf.shape) != type_.rank:
                 return f"argument {names[position]} was {type_}, now {have}"
             for dim, size in zip(type_.shape, leaf.shape):
