@@ -6,7 +6,7 @@ give what an infinitely wide shift would. float16 and bfloat16 compute in float3
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ...ir import dtypes
 from ...ir.dtypes import DType
@@ -24,6 +24,8 @@ _FLOAT_UNARY = {
     "round": "roundeven",
     "abs": "fabs",
 }
+# Of a bfloat16 number these give one.
+_EXACT = {"max", "min", "abs", "neg", "floor", "ceil", "trunc", "round"}
 # What bool arithmetic means: add is or, mul is and, and the order is False < True.
 _BOOL_BINARY = {"add": "or", "mul": "and", "max": "or", "min": "and", "and": "and", "or": "or", "xor": "xor"}
 _BOOL_COMPARE = {"lt": "ult", "le": "ule", "gt": "ugt", "ge": "uge", "eq": "eq", "ne": "ne"}
@@ -63,6 +65,8 @@ class ScalarOps:
         if operand in (dtypes.f16, dtypes.bf16) and op not in ("select", "cast", "bitcast", "pack_bf16"):
             wide = [self.convert(a, dtypes.f32) for a in args]
             result = self.apply(op, wide, dtypes.f32 if dtype is operand else dtype)
+            if dtype is dtypes.bf16 and op in _EXACT:
+                return self._upper_half(result)
             return self.convert(result, dtype) if dtype is operand else result
         if op in _FLOAT_COMPARE:
             return self._compare(op, args)
@@ -463,6 +467,66 @@ class ScalarOps:
         if isinstance(self.target, GpuTarget) and self.target.has_bf16:
             narrow = self.w.pure(f"fptrunc {x} to bfloat", x.level, dtypes.bf16)
             return self.w.pure(f"bitcast bfloat {narrow.text} to i16", x.level, dtypes.bf16)
+        if isinstance(self.target, Target) and self.target.has("avx512bf16") and x.lanes in (8, 16, 32):
+            return self._round_by_instruction(x)
+        return self._round_bits_to_bf16(x)
+
+    def _round_by_instruction(self, x: Value) -> Value:
+        """vcvtneps2bf16, to which denormal numbers are zeros: where there are some, the bits are rounded one by one."""
+        halves = [x] if x.lanes < 32 else [self._lanes_of(x, start, 16) for start in (0, 16)]
+        lanes, level = halves[0].lanes, x.level
+        name = self._declared(
+            f"avx512bf16.cvtneps2bf16.{32 * lanes}", f"<{lanes} x bfloat>", (halves[0].type,)
+        )
+        test = self._declared(
+            f"avx512.fpclass.ps.{32 * lanes}", f"<{lanes} x i1>", (halves[0].type, "i32 immarg")
+        )
+        some = self._declared(f"vector.reduce.or.v{lanes}i1", "i1", (f"<{lanes} x i1>",))
+        near: list[Value] = []
+        denormal: Value | None = None
+        for half in halves:
+            short = self.w.pure(f"call <{lanes} x bfloat> {name}({half})", level, dtypes.bf16, lanes)
+            bits = f"bitcast <{lanes} x bfloat> {short.text} to <{lanes} x i16>"
+            near.append(self.w.pure(bits, level, dtypes.bf16, lanes))
+            found = self.w.pure(f"call <{lanes} x i1> {test}({half}, i32 32)", level, dtypes.bool_, lanes)
+            denormal = found if denormal is None else self.instruction("or", [denormal, found], dtypes.bool_)
+        any_lane = self.w.pure(f"call i1 {some}({denormal})", level, dtypes.bool_)
+        found = near[0] if len(near) == 1 else self._joined(*near)
+        slot = f"%{self.w.fresh('near')}"
+        self.w.entry.append(f"{slot} = alloca {found.type}")
+        self.w.line(f"store {found}, ptr {slot}")
+        with self.w.branch_if(any_lane):
+            self.w.line(f"store {self._round_bits_to_bf16(x)}, ptr {slot}")
+        return self.w.effect(f"load {found.type}, ptr {slot}", dtypes.bf16, x.lanes)
+
+    def _declared(self, name: str, result: str, arguments: Sequence[str]) -> str:
+        """An intrinsic's full name: of x86, unless it is one of vectors in general."""
+        full = f"@llvm.{name}" if name.startswith("vector.") else f"@llvm.x86.{name}"
+        return self.w.declare(full, f"declare {result} {full}({', '.join(arguments)})")
+
+    def _joined(self, a: Value, b: Value) -> Value:
+        picks = ", ".join(f"i32 {i}" for i in range(2 * a.lanes))
+        return self.w.pure(
+            f"shufflevector {a}, {b}, <{2 * a.lanes} x i32> <{picks}>",
+            max(a.level, b.level),
+            a.dtype,
+            2 * a.lanes,
+        )
+
+    def _lanes_of(self, x: Value, start: int, count: int) -> Value:
+        picks = ", ".join(f"i32 {start + i}" for i in range(count))
+        return self.w.pure(
+            f"shufflevector {x}, {x.type} poison, <{count} x i32> <{picks}>", x.level, x.dtype, count
+        )
+
+    def _upper_half(self, x: Value) -> Value:
+        """A float32 that is a bfloat16 number, as one."""
+        bits = self._bitcast([x], dtypes.u32)
+        high = self.instruction("lshr", [bits, self._like(bits, 16)], dtypes.u32)
+        narrow = self._unary("trunc", high, dtypes.u16)
+        return Value(narrow.text, dtypes.bf16, x.lanes, narrow.level)
+
+    def _round_bits_to_bf16(self, x: Value) -> Value:
         bits = self._bitcast([x], dtypes.u32)
         sixteen = self._like(bits, 16)
         lowest = self.instruction(
