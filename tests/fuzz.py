@@ -2,21 +2,25 @@
 
 Graphs are run by the interpreter at every stage of the pipeline and by compiled code, with one thread and with two, for
 each instruction set of this machine (`vitrify.runtime.bisect`); as PTX, in the simulator; and with strict numerics,
-where compiled and eager code agree to the bit. Modules are called and trained, eagerly and compiled. Hypothesis makes
-the choices, so a program that fails is shrunk; it is printed with where it fails, and becomes a test in
-`test_fuzz_finds.py`.
+where compiled and eager code agree to the bit. Modules are called and trained, eagerly and compiled; damaged IR files go
+through `vitrify ir`. Hypothesis makes the choices, so a program that fails is shrunk; it is printed with where it
+fails, and becomes a test in `test_fuzz_finds.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import io
 import platform
 import random
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,17 +29,20 @@ from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 from random_modules import RandomModule, draw_module
 from strict_graphs import not_the_same_bits
+from test_untrusted_ir import LARGE, changed, filled, texts, values
 
 import vitrify as torch
+from vitrify.__main__ import main as main_of_vitrify
 from vitrify.codegen.lower import LowerOptions, lower_graph
 from vitrify.codegen.target import Target
 from vitrify.compile.tracer import TraceError
 from vitrify.ir import dtypes, interpreter
-from vitrify.ir.graph import Graph
+from vitrify.ir.graph import Graph, IRError
 from vitrify.ir.parser import parse
 from vitrify.ir.printer import to_text
 from vitrify.passes.autodiff import Autodiff
 from vitrify.passes.pipeline import default_pipeline, run_pipeline
+from vitrify.passes.text import PASSES
 from vitrify.runtime.agreement import Reference
 from vitrify.runtime.bisect import examine
 from vitrify.runtime.compiled_graph import CompileOptions
@@ -241,12 +248,41 @@ def step_of(net: RandomModule, train: bool) -> Callable[[torch.Tensor], torch.Te
     return step
 
 
+@given(choices, st.integers(0, 99), st.sampled_from([None, *PASSES, "decompose, simplify, fusion"]))
+def ir_files(rng: random.Random, seed: int, passes: str | None) -> None:
+    """Changed texts of graphs through `vitrify ir`: they run or are refused in a few lines, and nothing crashes."""
+    text = changed(rng.choice(texts()), rng)
+    with tempfile.TemporaryDirectory() as folder:
+        file, arrays = Path(folder, "g.ir"), Path(folder, "x.npz")
+        file.write_text(text, encoding="utf-8")
+        try:
+            graph = parse(text)
+        except IRError:
+            commands = [["verify", str(file)]]
+        else:
+            assume(sum(float(np.prod([int(d) for d in v.type.shape])) for v in values(graph)) <= LARGE)
+            numbers = np.random.default_rng(seed)
+            np.savez(arrays, **{v.name: filled(v, numbers) for v in graph.inputs})  # type: ignore[arg-type]
+            run = ["run", str(file), "--inputs", str(arrays)]
+            commands = [run, [*run, "--native"], ["opt", str(file), *(["-p", passes] if passes else [])]]
+        for words in commands:
+            said = io.StringIO()
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+                status = main_of_vitrify(["ir", *words])
+            lines = said.getvalue().splitlines()
+            # An error in a graph is shown with the nodes around it.
+            assert status == 0 or (lines[0].startswith("vitrify: ") and len(lines) < 9), "\n".join(
+                [text, *lines]
+            )
+
+
 def close(want: torch.Tensor, got: torch.Tensor) -> None:
     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
 KINDS = {
-    f.__name__: f for f in (graphs, symbolic, gradients, threads, simulated, strict, modules, strict_modules)
+    f.__name__: f
+    for f in (graphs, symbolic, gradients, threads, simulated, strict, modules, strict_modules, ir_files)
 }
 
 
