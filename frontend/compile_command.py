@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from .exported import ExportedModel
 from .ir.dims import Expr
-from .named_models import ScriptFailed, example, find_model, parsed_type, told
+from .named_models import (
+    ScriptFailed,
+    add_fixed_option,
+    example,
+    models_of,
+    parsed_type,
+    random_examples,
+    told,
+)
 from .native_export import ExportError, export
+from .onnx import GraphModule
 
 
 def add_compile_command(commands: Any) -> None:
@@ -21,11 +31,16 @@ def add_compile_command(commands: Any) -> None:
     command.add_argument(
         "model",
         metavar="MODEL",
-        help="net.onnx, or script.py:name, a Python file and the name of a Module or function in it",
+        help="net.onnx, or script.py:name, a Python file and the name of a Module or function in it; @fp32, @bf16 or "
+        "@int8 may follow",
     )
     command.add_argument(
-        "types", metavar="TYPE", nargs="*", help="of each argument: f32[8, 784], i64[batch=1:64, 10], f32[]"
+        "types",
+        metavar="TYPE",
+        nargs="*",
+        help="of each argument: f32[8, 784], i64[batch=1:64, 10], f32[]; .onnx says them, if its dims have names",
     )
+    add_fixed_option(command)
     command.add_argument("-o", "--output", required=True, help="the library; the header is written beside it")
     command.add_argument("--name", help="what its functions begin with (default: the name of the file)")
     command.add_argument(
@@ -49,9 +64,11 @@ def compile_model(options: argparse.Namespace) -> int:
 def _compile(options: argparse.Namespace) -> int:
     dims: dict[str, Expr] = {}
     shapes = [parsed_type(text, dims) for text in options.types]
-    found = find_model(options.model, variants=False)
+    (found,) = models_of([options.model], options.fixed)
     if isinstance(found.model, ExportedModel):
         raise TypeError(f"{options.model} is compiled already")
+    if not shapes and isinstance(found.model, GraphModule):
+        shapes = found.types({}, dims)
     parameters = found.parameters
     if len(parameters) < len(shapes):
         raise TypeError(f"{options.model} takes {len(parameters)} arguments, got {len(shapes)} types")
@@ -59,9 +76,16 @@ def _compile(options: argparse.Namespace) -> int:
         parameter: {axis: d for axis, d in enumerate(shape) if isinstance(d, Expr)}
         for parameter, (_, shape) in zip(parameters, shapes)
     }
+    args = [example(dtype, shape) for dtype, shape in shapes]
+    model = found.model
+    if found.variant == "eager":
+        raise ValueError(f"{options.model}: a library is compiled, so it has no @eager")
+    if found.variant:
+        model = found.optimized(random_examples(shapes))
+        print(model.optimization, file=sys.stderr)
     exported = export(
-        found.model,
-        [example(dtype, shape) for dtype, shape in shapes],
+        model,
+        args,
         options.output,
         dynamic_shapes={p: axes for p, axes in dynamic.items() if axes},
         name=options.name,

@@ -225,7 +225,7 @@ def _fold(model: Module, trace: Trace, ran: Mapping[str, int]) -> dict[str, str]
         else:
             fused = fuse_conv_bn_eval(layer, norm, isinstance(layer, _ConvTransposeNd))
         model.set_submodule(path, fused.requires_grad_(False))
-        model.set_submodule(norm_path, Identity())
+        model.set_submodule(norm_path, Identity().eval())
         folded[norm_path] = path
     return folded
 
@@ -233,7 +233,7 @@ def _fold(model: Module, trace: Trace, ran: Mapping[str, int]) -> dict[str, str]
 def _drop_dropout(model: Module) -> None:
     for path, module in list(model.named_modules()):
         if isinstance(module, _DropoutNd) and path:
-            model.set_submodule(path, Identity())
+            model.set_submodule(path, Identity().eval())
 
 
 def _readers(model: Module, trace: Trace) -> dict[int, set[str]]:

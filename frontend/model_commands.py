@@ -14,7 +14,7 @@ import numpy as np
 
 from .autograd.grad_mode import no_grad
 from .compile import pytree
-from .named_models import NamedModel, ScriptFailed, add_input_options, arguments, find_model, told
+from .named_models import NamedModel, ScriptFailed, add_input_options, arguments, models_of, told
 from .native_export import ExportError
 from .nn.modules.module import Module
 from .onnx import GraphModule
@@ -68,7 +68,7 @@ def model_command(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    model = find_model(options.model)
+    (model,) = models_of([options.model], options.fixed)
     args = arguments(model, options)
     outputs = _outputs(model.runnable(args)(*args))
     for name, array in outputs.items():
@@ -119,7 +119,7 @@ def difference(a: Array, b: Array) -> Difference:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    models = find_model(options.model), find_model(options.other)
+    models = models_of([options.model, options.other], options.fixed)
     try:
         args = arguments(models[0], options)
     except ValueError:
@@ -190,7 +190,7 @@ def layer_outputs(module: Module, args: Sequence[Tensor]) -> dict[str, list[Arra
 
 def _bench(options: argparse.Namespace) -> int:
     began = time.perf_counter()
-    models = [find_model(text) for text in [options.model, *options.against]]
+    models = models_of([options.model, *options.against], options.fixed)
     args = arguments(models[0], options)
     threads = [int(n) for n in options.threads.split(",")] if options.threads else [get_num_threads()]
     print(f"{'model':40} threads   first call     median    fastest")

@@ -68,44 +68,45 @@ class NamedModel:
         called = self.model.forward if isinstance(self.model, Module) else self.model
         return list(inspect.signature(called).parameters)
 
-    def types(self, dims: Mapping[str, int]) -> list[TensorShape]:
-        """The arguments' types, where the model says them; ValueError naming a dim that `dims` does not."""
+    def types(self, dims: Mapping[str, int], open_dims: dict[str, Expr] | None = None) -> list[TensorShape]:
+        """The arguments' types, where the model says them; ValueError naming a dim that `dims` does not, unless it
+        may go into `open_dims`."""
         if isinstance(self.model, ExportedModel):
             return [(info.dtype, [_size(d, dims) for d in info.shape]) for info in self.model.inputs]
         if isinstance(self.model, GraphModule):
-            return [_onnx_type(name, text, dims) for name, text in self.model.input_types.items()]
+            return [_onnx_type(name, text, dims, open_dims) for name, text in self.model.input_types.items()]
         raise ValueError(f"{self.text} does not say what its arguments are: give their types, f32[8, 784]")
 
     def runnable(self, args: Sequence[Any]) -> Callable[..., Any]:
         """The model as its variant says: compiled, unless it is eager or a library."""
         if isinstance(self.model, ExportedModel) or self.variant == "eager":
             return self.model
-        if self.variant:
-            if not isinstance(self.model, Module):
-                raise TypeError(f"{self.text}: only a Module can be optimized for inference")
-            return compile(optimize_for_inference(self.model, tuple(args), precision=self.variant))
-        return compile(self.model)
+        return compile(self.optimized(args) if self.variant else self.model)
+
+    def optimized(self, args: Sequence[Any]) -> Module:
+        """The Module as its variant says."""
+        if not isinstance(self.model, Module):
+            raise TypeError(f"{self.text}: only a Module can be optimized for inference")
+        return optimize_for_inference(self.model, tuple(args), precision=self.variant)
 
     def module(self, args: Sequence[Any]) -> Module | None:
         """The Module that runs, not compiled; None if it is no Module."""
         if not isinstance(self.model, Module):
             return None
-        if self.variant in PRECISIONS:
-            return optimize_for_inference(self.model, tuple(args), precision=self.variant)
-        return self.model
+        return self.optimized(args) if self.variant in PRECISIONS else self.model
 
 
-def find_model(text: str, variants: bool = True) -> NamedModel:
-    """The model of that name; ScriptFailed where a script raises an error, ValueError, TypeError and OSError for
-    others."""
+def find_model(text: str, fixed: Sequence[str] = ()) -> NamedModel:
+    """The model of that name; `fixed`: NAME=VALUE for inputs that never change, if it is an ONNX file. ScriptFailed
+    where a script raises an error, ValueError, TypeError and OSError for others."""
     name, at, variant = text.rpartition("@")
-    if not variants or not at or not variant.isalnum():  # folders may have an @ in their names
+    if not at or not variant.isalnum():  # folders may have an @ in their names
         name, variant = text, ""
     if variant and variant not in ("eager", *PRECISIONS):
         raise ValueError(f"{text!r}: after @ comes eager, {', '.join(PRECISIONS)}")
     path = Path(name)
     if path.suffix == ".onnx":
-        return NamedModel(text, load_onnx(path).eval(), variant)
+        return NamedModel(text, load_onnx(path, dict(map(_fixed, fixed))), variant)
     if path.suffix == ".so":
         if variant:
             raise ValueError(f"{text!r}: a library is what it was compiled to; it has no @{variant}")
@@ -151,10 +152,30 @@ def add_input_options(command: Any) -> None:
         default=[],
         help="the size of a dim that a .onnx or .so leaves open",
     )
+    add_fixed_option(command)
     command.add_argument(
         "--high", type=int, default=10, help="random integers are below this (default: %(default)s)"
     )
     command.add_argument("--seed", type=int, default=0)
+
+
+def add_fixed_option(command: Any) -> None:
+    """Declare what `find_model` fixes."""
+    command.add_argument(
+        "--fixed",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="an input of a .onnx that never changes, as a whole number, true or false",
+    )
+
+
+def models_of(texts: Sequence[str], fixed: Sequence[str]) -> list[NamedModel]:
+    """`find_model` for each; ValueError where something is fixed and none of them is an ONNX file."""
+    found = [find_model(text, fixed) for text in texts]
+    if fixed and not any(isinstance(model.model, GraphModule) for model in found):
+        raise ValueError(f"--fixed {fixed[0]} is for ONNX files; {', '.join(texts)} is none")
+    return found
 
 
 def arguments(model: NamedModel, options: argparse.Namespace) -> list[Tensor]:
@@ -204,6 +225,12 @@ def example(dtype: dtypes.DType, shape: Sequence[int | Expr]) -> Tensor:
     return zeros([_size(size, {}) for size in shape], dtype=dtype)
 
 
+def random_examples(types: Sequence[TensorShape]) -> list[Tensor]:
+    """Random numbers of the types, sizes as in `example`."""
+    rng = np.random.default_rng(0)
+    return [_random(rng, dtype, shape, 2, {}) for dtype, shape in types]
+
+
 def _size(size: Any, dims: Mapping[str, int]) -> int:
     if isinstance(size, Expr):
         if str(size) in dims:
@@ -217,6 +244,15 @@ def _size(size: Any, dims: Mapping[str, int]) -> int:
     return int(size)
 
 
+def _fixed(text: str) -> tuple[str, int | bool]:
+    name, _, value = text.rpartition("=")
+    if name and value in ("true", "false"):
+        return name, value == "true"
+    if not name or not re.fullmatch(r"-?\d+", value):
+        raise ValueError(f"--fixed {text!r} is not NAME=VALUE, a whole number, true or false")
+    return name, int(value)
+
+
 def _named_size(text: str) -> tuple[str, int]:
     name, _, size = text.rpartition("=")
     if not name or not size.isdigit():
@@ -224,13 +260,23 @@ def _named_size(text: str) -> tuple[str, int]:
     return name, int(size)
 
 
-def _onnx_type(name: str, text: str, dims: Mapping[str, int]) -> TensorShape:
+def _onnx_type(
+    name: str, text: str, dims: Mapping[str, int], open_dims: dict[str, Expr] | None
+) -> TensorShape:
     match = _TYPE.fullmatch(text)
     dtype = _LONG_NAMES.get(match[1]) if match else None
     sizes = [p.strip() for p in match[2].split(",")] if match and match[2].strip() else []
     if dtype is None or any(s in ("?", "...") or s.startswith("-") for s in sizes):
         raise ValueError(f"the file says of {name} only {text}: give the types of all arguments, f32[8, 784]")
-    return dtype, [int(s) if s.isdigit() else _size(s, dims) for s in sizes]
+    shape: list[int | Expr] = []
+    for size in sizes:
+        if size.isdigit():
+            shape.append(int(size))
+        elif open_dims is None:
+            shape.append(_size(size, dims))
+        else:
+            shape.append(open_dims.setdefault(size, Dim(re.sub(r"\W", "_", size))))
+    return dtype, shape
 
 
 def _random(

@@ -85,6 +85,11 @@ def test_libraries_and_onnx_files(folder, capsys):
     assert "the dim batch is open: give its size with --dim batch=1" in capsys.readouterr().err
     assert main(["compile", "net.onnx", "f32[2, 20]", "-o", "again.so"]) == 0
     assert main(["compare", "again.so", "net.so", "--dim", "batch=2"]) == 0
+    assert main(["compile", "net.onnx@int8", "-o", "small.so"]) == 0  # the file says the types, dims by name
+    assert "layers replaced     2 int8 weight" in capsys.readouterr().err
+    assert main(["compare", "small.so", "net.so", "--dim", "batch=5", "--tolerance", "0.03"]) == 0
+    assert main(["compile", "net.onnx", "f32[2, 20]", "-o", "x.so", "--fixed", "flag=true"]) == 1
+    assert "'flag' is no input of the graph; they are input" in capsys.readouterr().err
 
 
 def test_bench_model(folder, capsys):
@@ -115,6 +120,7 @@ def test_bench_model(folder, capsys):
         (["net.py:net"], "does not say what its arguments are"),
         (["net.py:net", "f32[3, 20]", "--dim", "batch"], "is not NAME=SIZE"),
         (["net.py:double@int8", "f32[3, 20]"], "only a Module can be optimized"),
+        (["net.py:net", "f32[3, 20]", "--fixed", "x=1"], "--fixed x=1 is for ONNX files; net.py:net is none"),
         (["net.py:net", "--inputs", "x.npz"], "'z' is no argument; they are input"),
         (["net.py:broken", "f32[3, 3]"], "shapes cannot be multiplied"),
     ],
