@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..loops.nodes import Buffer, Const, Expr, For, If, Index, Let, Load, Stmt, Store, Var
+from ..loops.nodes import Buffer, Const, Expr, If, Index, Let, Load, Stmt, Store, Var
 from ..scalar import SCALAR
 from . import template
 from .context import LowerContext
@@ -36,7 +36,7 @@ from .nests import parallel_loop, serial_loop, vector_block
 from .template import Element
 from .tiling import Plan
 from .transpose import turned_tile
-from .winograd_matrices import TAPS, Matrices, matrices, transformed
+from .winograd_matrices import TAPS, Matrices, combined, matrices, transformed
 from .winograd_plan import Sizes, WinogradPlan
 
 # Of the products: names that no loop around them may have.
@@ -117,75 +117,87 @@ class _Kernels:
 
     def weight_transform(self) -> Buffer:
         """U, with zeros where channels or outputs fill up a vector."""
-        sizes, plan, lanes, places = self.sizes, self.plan, self.lanes, self.n * self.n
-        channels = self.channel_blocks * lanes
-        target = self.ctx.scratch(
-            "kernels", self.dtype, (plan.output_blocks(sizes), places, channels, plan.width)
-        )
+        sizes, plan, lanes, n = self.sizes, self.plan, self.lanes, self.n
+        shape = (plan.output_blocks(sizes), n * n, self.channel_blocks * lanes, plan.width)
+        target = self.ctx.scratch("kernels", self.dtype, shape)
         names = Names(_AXES)
         taps = TAPS * TAPS
-        pieces = -(-taps // lanes)
-        spare, turned = self._stack("spare", lanes * lanes), self._stack("turned", pieces * lanes * lanes)
-        given = Access(self.ctx.flat(self.problem.weight.buffer), (self.problem.weight.position,))
+        # The kernels of `lanes` channels, of each for `lanes` outputs; turned squares may reach past the last.
+        kernels = self._stack("taps", (lanes * taps + -(-taps // lanes) * lanes) * lanes)
+        spare = self._stack("spare", lanes * lanes)
 
         def body(bound: dict[str, DimLike]) -> list[Stmt]:
-            block, channel = bound["ob"], bound["c"]
-            first = block * plan.width + bound["v"] * lanes
+            block, first = bound["ob"], bound["cb"] * lanes
+            output = bound["v"] * lanes
 
-            def turned_piece(start: int) -> tuple[Stmt, ...]:
-                def source(row: DimLike, lane: DimLike) -> Expr:
-                    # A kernel's taps follow each other.
-                    value: Expr = given.at({"o": first + row, "c": channel, "ky": 0, "kx": start + lane})
-                    if start + lanes > taps:
-                        inside = SCALAR.lt(Index(start + lane), Index(taps))
-                        value = SCALAR.select(inside, value, Const(0, self.dtype))
-                    if sizes.outputs % plan.width:
-                        inside = SCALAR.lt(Index(first + row), Index(sizes.outputs))
-                        value = SCALAR.select(inside, value, Const(0, self.dtype))
-                    return value
+            def transform(i: int, channel: DimLike) -> tuple[Stmt, ...]:
+                """A row of the transformed kernels: few places at a time, which are far from each other."""
 
-                return turned_tile(names, source, lanes, turned, start * lanes, spare)
+                def emit(lane: DimLike) -> list[Stmt]:
+                    lets = _Lets(names, self.dtype)
+                    tap = [Load(kernels, ((channel * taps + k) * lanes + lane,)) for k in range(taps)]
+                    row = self.matrices.weight[i]
+                    half = [lets.bind(combined(row, tap[j::TAPS], self.dtype)) for j in range(TAPS)]
+                    found = lets.one(self.matrices.weight, half)
+                    index = (first + channel, output + lane)
+                    return lets.stores(
+                        target, [((block, i * n + j, *index), value) for j, value in enumerate(found)]
+                    )
 
-            def store(lane: DimLike) -> list[Stmt]:
-                lets = _Lets(names, self.dtype)
-                kernel = [
-                    [lets.bind(Load(turned, ((i * TAPS + j) * lanes + lane,))) for i in range(TAPS)]
-                    for j in range(TAPS)
-                ]
-                found = lets.both(self.matrices.weight, kernel)
-                index = bound["v"] * lanes + lane
-                return lets.stores(
-                    target,
-                    [
-                        ((block, i * self.n + j, channel, index), value)
-                        for i, row in enumerate(found)
-                        for j, value in enumerate(row)
-                    ],
-                )
+                return vector_block(names, lanes, lanes, emit)
 
-            some = [
-                *(s for k in range(pieces) for s in turned_piece(k * lanes)),
-                *vector_block(names, lanes, lanes, store),
-            ]
-            if sizes.channels == channels:
-                return some
-
-            def blank(lane: DimLike) -> list[Stmt]:
-                index = bound["v"] * lanes + lane
-                place = dims.symbol("place", 0, places - 1)
-                return [Store(target, (block, place, channel, index), Const(0, self.dtype))]
-
-            none = For("place", places, vector_block(names, lanes, lanes, blank))
-            return [If(SCALAR.lt(Index(channel), Index(sizes.channels)), tuple(some), (none,))]
+            found = list(self._turned_kernels(names, kernels, spare, block * plan.width + output, first))
+            for i in range(n):
+                found += serial_loop(names, lanes, lambda c, i=i: transform(i, c), "channel")  # type: ignore[misc]
+            return found
 
         axes = [
             template.Axis("ob", plan.output_blocks(sizes)),
-            template.Axis("c", channels),
+            template.Axis("cb", self.channel_blocks),
             template.Axis("v", plan.vectors),
         ]
         statements = _parallel(names, axes, body)
-        self.ctx.launch("winograd_weight", statements, cost=places * lanes * 4, comment=str(plan))
+        self.ctx.launch("winograd_weight", statements, cost=n * n * lanes * lanes * 4, comment=str(plan))
         return target
+
+    def _turned_kernels(
+        self, names: Names, target: Buffer, spare: Buffer, output: DimLike, channel: DimLike
+    ) -> tuple[Stmt, ...]:
+        """Kernels from an output and a channel on, `lanes` of each: `target[(channel * 9 + tap) * lanes + output]`."""
+        sizes, lanes, taps = self.sizes, self.lanes, TAPS * TAPS
+        weight = self.problem.weight
+        given = Access(self.ctx.flat(weight.buffer), (weight.position,))
+
+        def turned(channel: DimLike, tap: DimLike, start: DimLike, count: int) -> tuple[Stmt, ...]:
+            """Elements from a tap of a channel on, which follow each other, up to `count`."""
+
+            def source(row: DimLike, lane: DimLike) -> Expr:
+                value: Expr = given.at({"o": output + row, "c": channel, "ky": 0, "kx": tap + lane})
+                inside = []
+                if sizes.outputs % self.plan.width:
+                    inside.append((output + row, sizes.outputs))
+                if sizes.channels % lanes:
+                    inside.append((channel * taps + tap + lane, sizes.channels * taps))
+                if count < lanes:
+                    inside.append((lane, count))
+                for i, size in inside:
+                    value = SCALAR.select(SCALAR.lt(Index(i), Index(size)), value, Const(0, self.dtype))
+                return value
+
+            return turned_tile(names, source, lanes, target, start, spare)
+
+        if weight.stride("c") == taps:
+            return serial_loop(
+                names, taps, lambda k: turned(channel, k * lanes, k * lanes * lanes, lanes), "k"
+            )
+
+        def one(c: DimLike) -> tuple[Stmt, ...]:
+            found: tuple[Stmt, ...] = ()
+            for tap in range(0, taps, lanes):
+                found += turned(channel + c, tap, (c * taps + tap) * lanes, min(lanes, taps - tap))
+            return found
+
+        return serial_loop(names, lanes, one, "c")
 
     def input_transform(self) -> Buffer:
         """V, with zeros where channels fill up a vector; tiles past the last are left as they are."""

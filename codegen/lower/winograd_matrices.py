@@ -86,12 +86,12 @@ def transformed(matrix: Sequence[Row], values: Sequence[Expr], bind: Bind, dtype
         mirrored = tuple(-f if k % 2 else f for k, f in enumerate(row))
         twin = next((j for j in range(i + 1, rows) if matrix[j] == mirrored), None)
         if twin is None:
-            found[i] = bind(_combined(row, values, dtype))
+            found[i] = bind(combined(row, values, dtype))
             continue
-        even = bind(_combined([f if k % 2 == 0 else Fraction(0) for k, f in enumerate(row)], values, dtype))
+        even = bind(combined([f if k % 2 == 0 else Fraction(0) for k, f in enumerate(row)], values, dtype))
         odd_row = [f if k % 2 else Fraction(0) for k, f in enumerate(row)]
         scale = next(f for f in reversed(odd_row) if f)
-        odd = bind(_combined([f / scale for f in odd_row], values, dtype))
+        odd = bind(combined([f / scale for f in odd_row], values, dtype))
         found[i], found[twin] = (bind(_plus(even, s, odd, dtype)) for s in (scale, -scale))
     return [f for f in found if f is not None]
 
@@ -113,10 +113,10 @@ def _by_columns(matrix: Sequence[Row], values: Sequence[Expr], bind: Bind, dtype
         for k, f in enumerate(column):
             if f:
                 rows[k].append((f, halves[k % 2]))
-    return [bind(_combined([f for f, _ in row], [v for _, v in row], dtype)) for row in rows]
+    return [bind(combined([f for f, _ in row], [v for _, v in row], dtype)) for row in rows]
 
 
-def _combined(row: Sequence[Fraction], values: Sequence[Expr], dtype: DType) -> Expr:
+def combined(row: Sequence[Fraction], values: Sequence[Expr], dtype: DType) -> Expr:
     """The sum of products, beginning with a factor of 1 where there is one."""
     terms = [(f, v) for f, v in zip(row, values, strict=True) if f]
     terms.sort(key=lambda term: (term[0] != 1, abs(term[0]) != 1))

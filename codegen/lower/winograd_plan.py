@@ -22,7 +22,7 @@ IMAGE_STRIP = 1000.0  # a strip of the image, one vector of channels: what does 
 IMAGE_COLUMN = 7.5  # an element of it, transformed both ways
 RESULT_PLACE = 3.0  # a place of a tile of products, transformed both ways
 RESULT_ROW = 3.0  # a vector of the result, with its epilogue
-WEIGHT_PLACE = 10.0  # a vector of transformed weights
+WEIGHT_PLACE = 5.0  # a vector of transformed weights
 # A byte to the core.
 L2_BYTE = 0.0
 L3_BYTE = 0.06
