@@ -3,12 +3,14 @@ are one, what several passes need is kept between them, what a whole row shares 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
+from ...ir.half_precision import HALF
 from ..loops.nodes import Apply, Buffer, Const, Expr, Load, Var
 from .context import LowerContext, Names
 from .template import (
@@ -24,6 +26,8 @@ from .template import (
 
 # What a kernel may take of a thread's stack for rows: half of a usual second-level cache, and a small part of a stack.
 STASH_BYTES = 1 << 18
+# Of a row of sixteen-bit numbers: converting them costs less than a store and two loads.
+WIDENED_PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -146,11 +150,14 @@ def with_stashes(ctx: LowerContext, names: Names, rows: Rows) -> Rows:
     left = STASH_BYTES
     variables = {a.var for a in rows.reduced}
     replaced: dict[int, Expr] = {}
+    reads = _widened_reads(passes)
     for number, values in enumerate(passes[1:], 1):
         earlier = [{id(e) for e in walk(p)} for p in passes[:number]]
         for expr in _costly(values, variables):
             first = next((i for i, seen in enumerate(earlier) if id(expr) in seen), None)
             if first is None or id(expr) in replaced or left < capacity * expr.dtype.itemsize:
+                continue
+            if 0 < reads[id(expr)] < WIDENED_PASSES:
                 continue
             left -= capacity * expr.dtype.itemsize
             buffer = Buffer(names("row"), expr.dtype, (capacity,), "stack")
@@ -224,10 +231,38 @@ def _costly(values: Sequence[Expr], variables: set[str]) -> list[Expr]:
             continue
         seen.add(id(expr))
         own = OPERATION_COST.get(expr.op, 1)
-        if own >= 8 and _varies(expr, variables):
+        if (own >= 8 or _is_widened(expr)) and _varies(expr, variables):
             found.append(expr)
         stack.extend(expr.args)
     return found
+
+
+def _widened_reads(passes: Sequence[Sequence[Expr]]) -> Counter[int]:
+    """In how many passes each sixteen-bit number is converted, if what is costly is computed once."""
+    found: Counter[int] = Counter()
+    known: set[int] = set()
+    for values in passes:
+        seen: set[int] = set()
+        stack = list(values)
+        while stack:
+            expr = stack.pop()
+            if id(expr) in seen or id(expr) in known or not isinstance(expr, Apply):
+                continue
+            seen.add(id(expr))
+            found[id(expr)] += _is_widened(expr)
+            stack.extend(expr.args)
+        known |= {id(e) for e in walk(values) if isinstance(e, Apply) and OPERATION_COST.get(e.op, 1) >= 8}
+    return found
+
+
+def _is_widened(expr: Expr) -> bool:
+    """Whether it is a sixteen-bit number read as float32."""
+    return (
+        isinstance(expr, Apply)
+        and expr.op == "cast"
+        and isinstance(expr.args[0], Load)
+        and expr.args[0].dtype in HALF
+    )
 
 
 def _replace(expr: Expr, by: Mapping[int, Expr], memo: dict[int, Expr] | None = None) -> Expr:
