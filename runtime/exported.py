@@ -24,6 +24,8 @@ from ..ir.dtypes import DType
 
 Array = np.ndarray[Any, Any]
 
+_MOST_CALLS = 256  # kinds of calls that are remembered
+
 _LINEAR = re.compile(r"(?:(?P<factor>\d+)\*)?(?P<name>[A-Za-z_]\w*)(?P<plus>[+-]\d+)?")
 
 
@@ -62,6 +64,22 @@ class DimInfo:
     high: int
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What calls with the same shapes share: the dims, each output's shape and dtype, the arena's size."""
+
+    dims: Any
+    outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
+    arena_bytes: int
+
+
+@dataclass(frozen=True)
+class _Arena:
+    memory: Array
+    address: int
+    nbytes: int
+
+
 class ExportedLibrary:
     """A library that `export_graph` wrote. May be called from several threads at once.
 
@@ -91,6 +109,7 @@ class ExportedLibrary:
         self._output_shape = self._function("output_shape", i32, i32, pointer, pointer)
         self._error = self._function("error", ctypes.c_char_p, i32)
         self._arenas = threading.local()
+        self._calls: dict[Any, _Call] = {}
         self._mapped: Array | None = None
         file_name = self._function("weights_file", ctypes.c_char_p)()
         if file_name is not None:
@@ -148,19 +167,34 @@ class ExportedLibrary:
     def run(self, arrays: Sequence[Array], threads: int = 1) -> list[Array]:
         """The outputs for these inputs, as new arrays. TypeError or ValueError where an input does not fit, IndexError
         where a check of the program fails."""
+        key = tuple([(a.shape, a.dtype) for a in arrays])
+        call = self._calls.get(key)
+        if call is None:
+            if len(self._calls) >= _MOST_CALLS:
+                self._calls.clear()
+            call = self._calls[key] = self._prepared(arrays)
+        given = [a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays]
+        results = [np.empty(shape, dtype) for shape, dtype in call.outputs]
+        arena = self._arena(call.arena_bytes)
+        status = self._run(
+            _addresses(given), _addresses(results), call.dims, arena.address, arena.nbytes, threads
+        )
+        if status:
+            self._raise(status)
+        return results
+
+    def _prepared(self, arrays: Sequence[Array]) -> _Call:
         values = self._values(arrays)
-        given = [np.ascontiguousarray(a) for a in arrays]
         dims = (ctypes.c_int64 * max(1, len(values)))(*values)
-        results = []
+        outputs = []
         for i, output in enumerate(self.outputs):
             shape = (ctypes.c_int64 * max(1, len(output.shape)))()
             self._raise(self._output_shape(i, dims, shape))
-            results.append(np.empty(tuple(shape[: len(output.shape)]), output.dtype.numpy))
-        arena = self._arena(self._arena_bytes(dims))
-        self._raise(
-            self._run(_addresses(given), _addresses(results), dims, arena.ctypes.data, arena.nbytes, threads)
-        )
-        return results
+            outputs.append((tuple(shape[: len(output.shape)]), output.dtype.numpy))
+        nbytes = self._arena_bytes(dims)
+        if nbytes < 0:
+            self._raise(nbytes)
+        return _Call(dims, tuple(outputs), nbytes)
 
     def _values(self, arrays: Sequence[Array]) -> list[int]:
         """The dims of a call; TypeError or ValueError says which input does not fit."""
@@ -183,13 +217,12 @@ class ExportedLibrary:
                 )
         return [bound[d.name] for d in self.dims]
 
-    def _arena(self, nbytes: int) -> Array:
+    def _arena(self, nbytes: int) -> _Arena:
         """Scratch memory of this thread, kept from call to call."""
-        if nbytes < 0:
-            self._raise(nbytes)
-        kept: Array | None = getattr(self._arenas, "memory", None)
+        kept: _Arena | None = getattr(self._arenas, "memory", None)
         if kept is None or kept.nbytes < nbytes:
-            kept = self._arenas.memory = np.empty(nbytes, np.uint8)
+            memory = np.empty(nbytes, np.uint8)
+            kept = self._arenas.memory = _Arena(memory, memory.ctypes.data, nbytes)
         return kept
 
     def _raise(self, status: int) -> None:

@@ -26,6 +26,7 @@ def path(tmp_path_factory):
     writer.add_tensor("plain.weight", WEIGHT)
     writer.add_tensor("half", WEIGHT.astype(np.float16))
     writer.add_tensor("whole", np.arange(6, dtype=np.int32))
+    writer.add_tensor("double", WEIGHT.astype(np.float64))
     for name in ("Q4_0", "Q4_1", "Q8_0", "BF16"):
         blocks = gguf.quants.quantize(WEIGHT, KINDS[name])
         writer.add_tensor(name, blocks, raw_dtype=KINDS[name])
@@ -45,8 +46,40 @@ def test_tensors_and_metadata(path):
     for name, error in (("half", 2e-3), ("BF16", 2e-2), ("Q8_0", 2e-2), ("Q4_0", 0.5), ("Q4_1", 0.3)):
         assert tensors[name].dtype is torch.float32 and tensors[name].shape == (6, 64)
         assert np.abs(tensors[name].numpy() - WEIGHT).max() < error
+    assert tensors["double"].dtype is torch.float64 and tensors["double"].tolist() == WEIGHT.tolist()
     tensors["plain.weight"].add_(1)  # the file is not written to
     assert load_gguf(path)[0]["plain.weight"].tolist() == WEIGHT.tolist()
+
+
+FORMATS = [
+    "Q5_0",
+    "Q5_1",
+    "Q2_K",
+    "Q3_K",
+    "Q4_K",
+    "Q5_K",
+    "Q6_K",
+    "IQ4_NL",
+    "IQ4_XS",
+    "IQ2_XXS",
+    "IQ3_S",
+    "TQ2_0",
+]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_blocks_of_other_formats(tmp_path, name):
+    kind = KINDS[name]
+    elements, nbytes = gguf.GGML_QUANT_SIZES[kind]
+    blocks = RNG.integers(0, 60, (3, 512 // elements * nbytes), dtype=np.uint8)
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
+    writer.add_tensor("x", blocks, raw_shape=blocks.shape, raw_dtype=kind)
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+        write()
+    writer.close()
+    found = load_gguf(tmp_path / "x.gguf")[0]["x"]
+    assert found.shape == (3, 512)
+    assert np.array_equal(found.numpy(), gguf.quants.dequantize(blocks, kind).reshape(3, 512), equal_nan=True)
 
 
 @pytest.mark.parametrize(

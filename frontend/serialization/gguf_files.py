@@ -24,8 +24,9 @@ _HEADER = struct.Struct("<4sIQQ")
 def load_gguf(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a file by name, and what the file says about the model (sizes, the tokenizer's vocabulary) by key.
 
-    Dims are in PyTorch's order: the weight of a linear layer is [outputs, inputs]. Quantized and half-precision blocks
-    give float32 tensors, integers stay what they are. RuntimeError for a file that is damaged or of another format.
+    Dims are in PyTorch's order: the weight of a linear layer is [outputs, inputs]. Half-precision numbers and quantized
+    blocks, of all formats that the `gguf` package dequantizes, give float32 tensors; integers and float64 stay what they
+    are. RuntimeError for a file that is damaged or of another format.
     """
     gguf = _library()
     _check_header(path)
@@ -37,7 +38,7 @@ def load_gguf(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             if entry.name in tensors:
                 raise ValueError(f"two tensors named {entry.name!r}")
             array = entry.data
-            if array.dtype.kind != "i":
+            if array.dtype.kind != "i" and array.dtype != np.float64:
                 array = gguf.quants.dequantize(array, entry.tensor_type)
             shape = tuple(int(n) for n in reversed(entry.shape))
             tensors[entry.name] = wrap(np.array(array).reshape(shape))
