@@ -20,7 +20,7 @@ import vitrify as torch
 from vitrify.codegen.llvm import assembly, emit_program, launched_functions
 from vitrify.codegen.lower import lower_graph
 from vitrify.codegen.target import Target
-from vitrify.compile.report_data import split_assembly, split_llvm
+from vitrify.compile.report_code import split_assembly, split_llvm
 from vitrify.compile.report_page import SCRIPTS, page
 from vitrify.passes.memory_plan import Interval, Plan, check_plan
 

@@ -33,12 +33,14 @@ class PtxLaunch:
 
 @dataclass(frozen=True)
 class PtxProgram:
-    """One PTX module, and the program's launches in order; repeats are run by the host (`loops/repeats.py`)."""
+    """One PTX module, and the program's launches in order; repeats are run by the host (`loops/repeats.py`). `llvm` is
+    the text that the PTX was made of."""
 
     text: str
     launches: tuple[PtxLaunch | HostCall, ...]
     program: Program
     target: GpuTarget
+    llvm: str = ""
 
 
 def emit_ptx(program: Program, target: GpuTarget) -> PtxProgram:
@@ -62,8 +64,9 @@ def emit_ptx(program: Program, target: GpuTarget) -> PtxProgram:
         launches.append(
             PtxLaunch(names[kernel], grid.extent, launch.kernel.threads, kernel.shared_bytes, launch)
         )
-    text = compile_ptx(module_text(names, target), target) if names else ""
-    return PtxProgram(text, tuple(launches), program, target)
+    llvm = module_text(names, target) if names else ""
+    text = compile_ptx(llvm, target) if names else ""
+    return PtxProgram(text, tuple(launches), program, target, llvm)
 
 
 def module_text(kernels: dict[KernelText, str], target: GpuTarget) -> str:

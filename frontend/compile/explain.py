@@ -260,7 +260,9 @@ def _graph_text(graph: Json) -> Iterator[str]:
         f"computed once and kept ({prepared['bytes']:,} bytes) {unless}",
         (f"{launch['group']}: {launch['kernel']}" for launch in prepared["launches"]),
     )
-    yield from _section("contractions", (f"{c['group']}: {c['plan']}" for c in graph["choices"]))
+    yield from _section(
+        "loops, tiles and layouts chosen", (f"{c['group']}: {c['plan']}" for c in graph["choices"])
+    )
 
 
 def _more(count: int, what: str) -> list[str]:

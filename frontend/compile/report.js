@@ -280,7 +280,7 @@ const TABS = { ops: "Ops", loops: "Loop IR", llvm: "LLVM", assembly: "Assembly",
 function showDetail() {
   byId("tabs").replaceChildren(...Object.entries(TABS).map(([tab, title]) => make("button", {
     role: "tab", "aria-selected": String(tab === state.tab), onclick: () => { state.tab = tab; showDetail(); },
-  }, title)));
+  }, tab === "assembly" && state.graph.machine_code === "PTX" ? "PTX" : title)));
   const detail = byId("detail");
   if (!state.selection) {
     detail.replaceChildren(make("p", { class: "hint" }, "Select a line, an op, a kernel, or a buffer."));

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..codegen.target import GpuTarget, Target
 from ..ir import dims
 from ..passes.memory_plan import lower_bound
 from ..passes.regions import group_nodes
-from ..runtime.compiled_graph import CompiledGraph
+from ..runtime.compiled_graph import CompiledGraph, cache_key
+from ..runtime.gpu.compiled import GpuGraph
 from ..runtime.kernel_times import LaunchTime, Session
 from ..runtime.peaks import Peaks, peaks
 from .line_times import LineTime, line_times
@@ -56,7 +58,7 @@ class Report:
     """
 
     name: str
-    graphs: tuple[CompiledGraph, ...]
+    graphs: tuple[CompiledGraph | GpuGraph, ...]
     compiles: tuple[Recompile, ...]
     retraces: int
     dims: dict[str, int]
@@ -90,11 +92,21 @@ class Report:
         """Whether the latest compile found its machine code on disk."""
         return self.compiles[-1].from_cache
 
+    @property
+    def target(self) -> str:
+        """The processor, or the GPU's architecture."""
+        target: Target | GpuTarget = self.graphs[0].target
+        return target.arch if isinstance(target, GpuTarget) else target.cpu
+
     def warm_seconds(self) -> float:
         """Time, measured now, to get the same graphs again with the machine code on disk (after tracing)."""
         start = time.perf_counter()
         for graph in self.graphs:
-            CompiledGraph(graph.traced, graph.options)
+            if isinstance(graph, GpuGraph):
+                key = cache_key(graph.traced, graph.target, graph.options)
+                GpuGraph(graph.traced, graph.options, graph.gpu, key)
+            else:
+                CompiledGraph(graph.traced, graph.options)
         return time.perf_counter() - start
 
     @property
@@ -129,7 +141,7 @@ class Report:
             found += known if known is not None else [None] * len(graph.program.launches)
         return found
 
-    def line_times(self, graph: CompiledGraph) -> list[LineTime]:
+    def line_times(self, graph: CompiledGraph | GpuGraph) -> list[LineTime]:
         """The lines that a graph's measured time fell to, those with most first; none where nothing was measured."""
         number = self.graphs.index(graph)
         times: dict[str, list[LaunchTime]] = {}

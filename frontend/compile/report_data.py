@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import linecache
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..codegen.llvm import ENTRY, launched_functions
 from ..codegen.loops.nodes import Buffer, Launch, Program
 from ..codegen.loops.printer import kernel_names, print_kernel
 from ..ir import dims
@@ -27,9 +25,11 @@ from ..passes.memory_plan import lower_bound
 from ..passes.pipeline import default_pipeline
 from ..passes.regions import group_nodes
 from ..runtime.compiled_graph import CompiledGraph
+from ..runtime.gpu.compiled import GpuGraph
 from ..runtime.kernel_times import LaunchTime
 from ..runtime.peaks import Peaks
 from .drawing import drawing, layout_library
+from .report_code import code_of
 
 if TYPE_CHECKING:
     from .report import Report
@@ -55,7 +55,7 @@ def report_data(report: Report) -> Json:
     return {
         "format": FORMAT,
         "function": report.name,
-        "target": str(report.graphs[0].target.cpu),
+        "target": report.target,
         "dims": dict(sorted(report.dims.items())),
         "compiles": [
             {"reason": c.reason, "seconds": c.seconds, "from_cache": c.from_cache} for c in report.compiles
@@ -69,13 +69,11 @@ def report_data(report: Report) -> Json:
     }
 
 
-def _graph(graph: CompiledGraph, bindings: Mapping[str, int]) -> Json:
+def _graph(graph: CompiledGraph | GpuGraph, bindings: Mapping[str, int]) -> Json:
     program = graph.program
-    functions = launched_functions(graph.llvm_modules[-1])
+    functions, code = code_of(graph)
     if len(functions) != len(program.launches):
-        raise RuntimeError(
-            f"{program.name}: {len(program.launches)} launches, but the entry calls {len(functions)} functions"
-        )
+        raise RuntimeError(f"{program.name}: {len(program.launches)} launches of {len(functions)} functions")
     names = kernel_names(program)
     stages = [stage_data(name, stage) for name, stage in zip(graph.stage_names(), graph.stages)]
     launches = [
@@ -94,7 +92,8 @@ def _graph(graph: CompiledGraph, bindings: Mapping[str, int]) -> Json:
             {"name": name, "text": print_kernel(kernel, name), "parallel": kernel.parallel is not None}
             for kernel, name in names.items()
         ],
-        "functions": _functions(graph, functions),
+        "machine_code": "PTX" if isinstance(graph, GpuGraph) else "assembly",
+        "functions": code,
         "memory": _memory(program, bindings),
         "refusals": refusals(graph),
     }
@@ -237,51 +236,6 @@ def _measured(found: LaunchTime | None, machine: Peaks | None) -> Json | None:
     }
 
 
-def _functions(graph: CompiledGraph, launched: Iterable[str]) -> list[Json]:
-    names = [*dict.fromkeys(launched), ENTRY]
-    llvm: dict[str, str] = {}
-    for text in graph.llvm_modules:
-        llvm.update(split_llvm(text))
-    machine = split_assembly(graph.assembly_text(), names)
-    return [{"name": name, "llvm": llvm[name], "assembly": machine[name]} for name in names]
-
-
-def split_llvm(module: str) -> dict[str, str]:
-    """The text of each function that a module defines."""
-    found = re.finditer(r"^define [^@\n]*@([\w.]+)\(.*?^}$", module, re.MULTILINE | re.DOTALL)
-    return {match[1]: match[0] for match in found}
-
-
-def split_assembly(text: str, names: Iterable[str]) -> dict[str, str]:
-    """The text of each named function: from its label to the next one's directives, with the constants before it.
-
-    Labels may have the underscore before them that Mach-O wants.
-    """
-    wanted = set(names)
-    found: dict[str, str] = {}
-    constants: list[str] = []
-    lines: list[str] = []
-    name = ""
-    for line in text.splitlines():
-        label = re.match(r"_?([\w.$]+):", line)
-        if label and label[1] in wanted and label[1] not in found:
-            name, lines = label[1], [*constants, line]
-            constants = []
-        elif name and re.match(r"(\.?Lfunc_end\d+:|\t\.(globl|section|size)\b)", line):
-            found[name] = "\n".join(lines)
-            name = ""
-        elif name:
-            lines.append(line)
-        elif re.match(r"\.?L?CPI\w*:|\.LCPI\w*:|\t\.(long|quad|short|byte|zero|ascii|asciz)\b", line):
-            constants.append(line)
-    if name:
-        found[name] = "\n".join(lines)
-    missing = wanted - found.keys()
-    if missing:
-        raise RuntimeError(f"the assembly has no function {', '.join(sorted(missing))}")
-    return found
-
-
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
@@ -344,7 +298,7 @@ def _occupied(buffers: Iterable[Json], launch: int) -> int:
 # -- why not fused, and where from ------------------------------------------------------------------------------------
 
 
-def refusals(graph: CompiledGraph) -> list[Json]:
+def refusals(graph: CompiledGraph | GpuGraph) -> list[Json]:
     """Pairs of values that fusion kept apart; fusion runs once more to find them."""
     stages = graph.stages
     for before, step in zip(stages, default_pipeline(graph.options.pipeline)):

@@ -274,15 +274,15 @@ class GpuGraph(StagedGraph):
         return dims.evaluate(self.plan.arena_bytes, bindings)
 
     def llvm_text(self) -> str:
-        """RuntimeError: what is kept of a program for a GPU is its PTX."""
-        raise RuntimeError(f"{self.traced.name} was compiled for {self.gpu}; assembly() shows its PTX")
+        """The LLVM text that the PTX was made of."""
+        return self.ptx.llvm
 
     def assembly_text(self) -> str:
         """The PTX."""
         return self._text
 
     def _code_texts(self) -> Iterable[tuple[str, str]]:
-        return [("program.ptx", self._text)]
+        return [("program.ll", self.llvm_text()), ("program.ptx", self._text)]
 
 
 class HostCallOnDevice:

@@ -213,3 +213,16 @@ def _key(graph: GpuGraph) -> str:
     from vitrify.runtime.compiled_graph import cache_key
 
     return cache_key(graph.traced, graph.target, graph.options)
+
+
+def test_a_report_shows_ptx(cuda, tmp_path):
+    compiled = torch.compile(lambda x: torch.sort(torch.relu(x @ x))[0])
+    compiled(torch.ones(4, 4).cuda())
+    data = compiled.report().to_json()
+    (graph,) = data["graphs"]
+    assert data["target"] == "sm_90a" and graph["machine_code"] == "PTX"
+    functions = {f["name"]: f for f in graph["functions"]}
+    kernels = [functions[launch["function"]] for launch in graph["launches"] if launch["group"] != "host_1"]
+    assert all("define ptx_kernel" in f["llvm"] and ".visible .entry" in f["assembly"] for f in kernels)
+    assert "copied to the host" in functions["(on the host)"]["assembly"]
+    assert compiled.report().save(tmp_path / "out.html").stat().st_size > 10_000
