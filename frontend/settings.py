@@ -8,6 +8,7 @@ from typing import Any
 from .device import CPU, device
 from .placement import cuda_device, gpu_of
 from .state import local
+from .tensor import data_changed
 
 _PRECISIONS = ("highest", "high", "medium")
 _DEBUG_MODES = {"default": 0, "warn": 1, "error": 2}
@@ -71,7 +72,9 @@ def get_deterministic_debug_mode() -> int:
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """How precise products of float32 matrices need to be. They are computed in float32 whatever is said."""
+    """How precise products of float32 matrices need to be. With "medium" compiled code multiplies them in bfloat16 and
+    adds up in float32, on processors that have an instruction for it (AVX512-BF16) and where strict numerics are not
+    asked for; otherwise, and eagerly, they are computed in float32."""
     if precision not in _PRECISIONS:
         warnings.warn(
             f"{precision} is not one of 'highest', 'high', or 'medium'; the current setFloat32MatmulPrecision call has "
@@ -80,7 +83,9 @@ def set_float32_matmul_precision(precision: str) -> None:
             stacklevel=2,
         )
         return
-    _settings.matmul_precision = precision
+    if precision != _settings.matmul_precision:
+        _settings.matmul_precision = precision
+        data_changed()  # compiled functions look again whether they fit
 
 
 def get_float32_matmul_precision() -> str:

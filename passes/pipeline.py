@@ -14,6 +14,7 @@ from .cse import CommonSubexpressions
 from .dce import DeadCodeElimination
 from .decompose import Decompose
 from .fusion import Fusion
+from .precision import RoundMatmulOperands
 from .reroll import Reroll
 from .scan_motion import ScanMotion
 from .simplify import Simplify
@@ -23,13 +24,15 @@ from .simplify import Simplify
 class PipelineOptions:
     """What a compile may choose. `keep_composites`: ops that codegen takes whole; `fuse=False` leaves every
     node a kernel of its own, to find out whether a fault lies in fusion; `reroll=False` leaves Python's loops as
-    they were traced. `strict`: results are to the bit those of the same ops as programs of their own, one after the
-    other: no pass changes what is computed or in what order."""
+    they were traced. `bf16_products`: matmuls of float32 round their operands to bfloat16. `strict`: results are to the
+    bit those of the same ops as programs of their own, one after the other: no pass changes what is computed or in what
+    order."""
 
     keep_composites: tuple[str, ...] = ()
     fuse: bool = True
     reroll: bool = True
     strict: bool = False
+    bf16_products: bool = False
 
 
 def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass, ...]:
@@ -53,6 +56,8 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         # A decomposition is written for every case and leaves constants and no-ops in the case at hand.
         # Folding goes first: simplify's rules look for constants. It computes by NumPy, whose exp is not ours.
         *([] if options.strict else [ConstantFolding()]),
+        # On the matmuls that are left; what rounds a weight and its transpose is one by CSE.
+        *([RoundMatmulOperands()] if options.bf16_products and not options.strict else []),
         Simplify(options.strict),
         # Forward and backward decompose into the same statistics (softmax's maximum and sum): one copy
         # each. After simplify, which makes equal what was written differently.

@@ -19,6 +19,7 @@ from ..ir.graph import Graph
 from ..nn.modules.module import Module
 from ..runtime import kernel_times, progress, settings
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions
+from ..settings import get_float32_matmul_precision
 from ..state import local, strictly
 from ..tensor import Tensor
 from . import pytree, watch
@@ -27,7 +28,7 @@ from .check import CheckReport, check_call
 from .device_call import compile_for
 from .differentiable import DifferentiableSpecialization
 from .explain import Explanation
-from .options import check_hints, compile_options, with_checks
+from .options import check_hints, compile_options, with_checks, with_matmul_precision
 from .prepared import with_preparing
 from .report import Report
 from .specialization import MISS, Specialization, watched
@@ -192,6 +193,8 @@ class CompiledFunction:
         options = self._options
         if watched() and not options.lower.check_finite:
             options = with_checks(options, "nan")
+        if trace.gpu is None:
+            options = with_matmul_precision(options, get_float32_matmul_precision())
         if trace.requires_grad:
             specialization = DifferentiableSpecialization(trace, leaves, options)
         else:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..codegen.target import Target
 from ..passes.pipeline import PipelineOptions
 from ..runtime.compiled_graph import CompileOptions
 
@@ -56,3 +57,11 @@ def check_hints(backend: Any, mode: str | None, dynamic: bool | None, options: A
 def with_checks(options: CompileOptions, check: Any) -> CompileOptions:
     """The options, with the results of kernels tested."""
     return replace(options, lower=replace(options.lower, check_finite=check))
+
+
+def with_matmul_precision(options: CompileOptions, precision: str) -> CompileOptions:
+    """The options, where "medium" is asked for and the machine multiplies bfloat16 faster than float32."""
+    target = options.target or Target.host()
+    if precision != "medium" or not target.has("avx512bf16"):
+        return options
+    return replace(options, pipeline=replace(options.pipeline, bf16_products=True))

@@ -19,6 +19,7 @@ from ..ir.dims import evaluate, solved
 from ..nn.modules.structure import structure_changes
 from ..placement import gpu_under
 from ..runtime.threads import get_num_threads
+from ..settings import get_float32_matmul_precision
 from ..state import local
 from ..tensor import Storage, Tensor, data_changes, grad_accesses, new_storages_float, wrap
 from . import pytree
@@ -52,6 +53,7 @@ class Specialization:
         self.gpu = trace.gpu
         self.generator = default_generator if trace.gpu is None else device_generator(trace.gpu.index)
         self.watched = watched()
+        self.matmul_precision = get_float32_matmul_precision()
         self.compiled = compiled
         self.grad_enabled = local.grad_enabled
         self.structure_version = structure_changes[0]
@@ -140,6 +142,8 @@ class Specialization:
             return f"grad mode was {'on' if self.grad_enabled else 'off'}"
         if self.watched is not watched():
             return f"detect_anomaly was {'on' if self.watched else 'off'}"
+        if self.matmul_precision != get_float32_matmul_precision():
+            return f"the precision of float32 matmuls was {self.matmul_precision}"
         for i, constant in self.constants:
             if not _same(leaves[i], constant):
                 return f"argument {names[i]} was {constant!r}, now {leaves[i]!r}"
@@ -227,7 +231,9 @@ class Specialization:
 
     def current_dims(self) -> dict[str, int]:
         """The symbolic dims of the latest call, those it told included."""
-        return {**self._binding.dims, **self._binding.told} if self._binding is not None else self._dims_before
+        return (
+            {**self._binding.dims, **self._binding.told} if self._binding is not None else self._dims_before
+        )
 
     # -- running ---------------------------------------------------------------------------------------------
 
