@@ -40,7 +40,8 @@ FORMAT = 3
 @dataclass(frozen=True)
 class CompileOptions:
     """How a graph is compiled. `target` None is this machine; `cache` False neither reads nor writes the disk cache;
-    `verify` checks the IR after every pass; `progress` is told what the compiler is doing (`progress.py`)."""
+    `verify` checks the IR after every pass; `prepare` lets inference keep what depends on parameters alone, such as
+    packed weights, at the price of that memory; `progress` is told what the compiler is doing (`progress.py`)."""
 
     pipeline: PipelineOptions = PipelineOptions()
     lower: LowerOptions = LowerOptions()
@@ -48,6 +49,7 @@ class CompileOptions:
     target: Target | None = None
     cache: bool = True
     verify: bool = False
+    prepare: bool = True
     progress: Callback | None = field(default=None, compare=False)
 
 

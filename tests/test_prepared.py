@@ -150,7 +150,7 @@ def test_a_gradient_or_strict_numerics_keep_nothing(model, x):
         compiled = torch.compile(model)
         compiled(x)
         assert specialization(compiled).prepared is None
-    for options in ({"numerics": "strict"}, {"check_finite": True}):
+    for options in ({"numerics": "strict"}, {"check_finite": True}, {"prepare": False}):
         compiled = torch.compile(model, options=options)
         agree(model, compiled, x)
         assert specialization(compiled).prepared is None

@@ -399,6 +399,8 @@ def compile(
     `backward()` inside the function comes back without one.
     options: `{"check_finite": True}` tests what the kernels compute, and raises an error that names the op, the line
     and the first index where a number is NaN or infinite ("nan": where one is NaN); the parameters then stay as before.
+    `{"prepare": False}` has inference pack its weights in every call: else the packed ones are kept while the weights
+    stay as they are, which takes as much memory again (3×3 convolutions four times as much).
     `{"progress": callback}` calls it with a `Progress` at each step of compiling (`runtime/progress.py`); a terminal is
     shown a line where compiling takes longer than two seconds.
     fullgraph: a call is one graph either way; code that cannot be captured raises a TraceError at its line, also where

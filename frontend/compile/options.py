@@ -10,18 +10,19 @@ from ..codegen.target import Target
 from ..passes.pipeline import PipelineOptions
 from ..runtime.compiled_graph import CompileOptions
 
+NAMES = ("check_finite", "numerics", "prepare", "progress")
 # Of the option `check_finite`: True looks for NaN and for infinite numbers, "nan" for the former.
 CHECKS = {True: "finite", "nan": "nan", False: ""}
 
 
 def compile_options(given: CompileOptions | Mapping[str, Any] | None) -> CompileOptions:
-    """The options as they are, or from a dict of those that have a name: `check_finite`, `numerics`, `progress`."""
+    """The options as they are, or from a dict of those that have a name."""
     if given is None or isinstance(given, CompileOptions):
         return given or CompileOptions()
-    unknown = [name for name in given if name not in ("check_finite", "numerics", "progress")]
+    unknown = [name for name in given if name not in NAMES]
     if unknown:
         raise RuntimeError(
-            f"torch.compile: unexpected option {unknown[0]!r}; there are check_finite, numerics and progress"
+            f"torch.compile: unexpected option {unknown[0]!r}; there are {', '.join(NAMES[:-1])} and {NAMES[-1]}"
         )
     numerics = given.get("numerics", "fast")
     if numerics not in ("fast", "strict"):
@@ -30,7 +31,10 @@ def compile_options(given: CompileOptions | Mapping[str, Any] | None) -> Compile
     if check not in CHECKS:
         raise RuntimeError(f"torch.compile: the option check_finite is True, False or 'nan', not {check!r}")
     pipeline = PipelineOptions(strict=numerics == "strict")
-    return with_checks(CompileOptions(pipeline, progress=given.get("progress")), CHECKS[check])
+    options = CompileOptions(
+        pipeline, progress=given.get("progress"), prepare=bool(given.get("prepare", True))
+    )
+    return with_checks(options, CHECKS[check])
 
 
 BACKENDS = (None, "inductor")

@@ -36,7 +36,7 @@ def steady_inputs(trace: Trace) -> tuple[int, ...]:
 def with_preparing(options: CompileOptions, trace: Trace) -> CompileOptions:
     """The options with which the trace's graph keeps what its steady inputs give. Strict numerics and tests of values
     want every launch in every call, in the order of its group."""
-    if trace.gpu is not None or options.pipeline.strict or options.lower.check_finite:
+    if trace.gpu is not None or not options.prepare or options.pipeline.strict or options.lower.check_finite:
         return options
     return replace(options, lower=replace(options.lower, steady_inputs=steady_inputs(trace)))
 
