@@ -14,7 +14,7 @@ from .codegen.lower import lower_graph
 from .codegen.target import Target
 from .ir import interpreter
 from .ir import ops as _ops  # noqa: F401  (fills the registry)
-from .ir.graph import Graph, IRError
+from .ir.graph import Graph, IRError, Value
 from .ir.parser import parse
 from .ir.printer import to_text
 from .passes.pipeline import default_pipeline, run_pipeline
@@ -92,7 +92,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.inputs:
         try:
             with np.load(options.inputs) as archive:
-                stored = dict(archive)
+                # What bisection saves says beside the inputs which stage they are for.
+                stored = {name: archive[name] for name in archive if archive[name].dtype.kind != "U"}
         except ValueError as error:  # not an archive, or one of Python objects
             raise IRError(f"{options.inputs} cannot be read as arrays: {error}") from None
     inputs = chosen_inputs(graph, stored)
@@ -135,14 +136,25 @@ def chosen_inputs(graph: Graph, stored: Mapping[str, Array]) -> list[Array]:
             raise IRError(
                 f"{graph.name} takes {len(names)} inputs ({', '.join(names)}), the file has {len(stored)}"
             )
-        return list(stored.values())
+        return [_as_declared(v, a) for v, a in zip(graph.inputs, stored.values())]
     missing = [name for name in names if name not in stored]
     unknown = [name for name in stored if name not in names]
     if missing or unknown:
         what = [f"{', '.join(missing)} missing"] if missing else []
         what += [f"{', '.join(unknown)} unknown"] if unknown else []
         raise IRError(f"{graph.name} takes the inputs {', '.join(names) or '(none)'}: {'; '.join(what)}")
-    return [stored[name] for name in names]
+    return [_as_declared(v, stored[v.name]) for v in graph.inputs]
+
+
+def _as_declared(value: Value, array: Array) -> Array:
+    """Elements of a type that is not NumPy's own (bfloat16), which its files hold as bytes or as unsigned integers."""
+    wanted = value.type.dtype.numpy
+    own = wanted.kind == "V"
+    return (
+        array.view(wanted)
+        if own and array.dtype.kind in "Vu" and array.itemsize == wanted.itemsize
+        else array
+    )
 
 
 def run_native(graph: Graph, inputs: list[Array]) -> list[Array]:

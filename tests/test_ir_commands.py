@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -169,3 +170,15 @@ def test_a_value_that_an_op_refuses_is_one_line(tmp_path, capsys):
         assert main(words) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("vitrify: ") and "out of range" in line
+
+
+def test_types_that_are_not_numpys_own(tmp_path, capsys):
+    (tmp_path / "g.ir").write_text(
+        "graph g(%x: bf16[2]) -> (bf16[2]) {\n  %0: bf16[2] = neg(%x)\n  return %0\n}\n"
+    )
+    x = np.array([1.5, -3], ml_dtypes.bfloat16)
+    for stored in (x, x.view(np.uint16)):
+        np.savez(tmp_path / "x.npz", x=stored, stage=np.array("fusion"))
+        words = ["ir", "run", str(tmp_path / "g.ir"), "--inputs", str(tmp_path / "x.npz")]
+        assert main(words) == 0
+        assert "[-1.5 3]" in capsys.readouterr().out
