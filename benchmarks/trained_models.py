@@ -177,6 +177,21 @@ def reading() -> Callable[[], object]:
     return lambda: total(block)
 
 
+def with_int8(model: Trained, net: Any) -> tuple[Any, Callable[[], object]]:
+    """The net with int8 weights, and what runs it, compiled. Its results are others, so nothing compares them."""
+    given = tuple(vitrify.from_numpy(a) for a in model.inputs())
+    short = vitrify.optimize_for_inference(net, given, precision="int8")
+    fast = vitrify.compile(short, dynamic_shapes=model.dynamic_shapes())
+    return short, lambda: fast(*given)
+
+
+def read_each_call(net: Any) -> int:
+    """Bytes of its weights, those that layers share counted once; of embeddings only some rows are read."""
+    modules = [m for m in net.modules() if not type(m).__name__.endswith("Embedding")]
+    tensors = [t for m in modules for t in [*m.parameters(recurse=False), *m.buffers(recurse=False)]]
+    return sum({id(t): t.numel() * t.element_size() for t in tensors}.values())
+
+
 def measure(case: str, threads: int, options: argparse.Namespace) -> None:
     """Prints the row of one model."""
     model = CASES[case]
@@ -185,12 +200,24 @@ def measure(case: str, threads: int, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder, vitrify.no_grad(), torch.no_grad():
         library = Path(folder) / "model.so"
         runs, firsts, net = runs_of(model, threads, not options.no_torch_compile, Path(folder))
+        nets = {"vitrify": net}
         if model.each_token:
+            nets["int8"], runs["int8"] = with_int8(model, net)
             runs["reading"] = reading()
         times = interleaved(runs, options.rounds, options.seconds)
-        rate = _READ / times.pop("reading") if model.each_token else 0.0
         load = load_time(library)
-    weights = sum({id(p): p.numel() * p.element_size() for p in net.parameters()}.values())
+    note = ""
+    if model.each_token:
+        rate = _READ / times.pop("reading")
+        told = []
+        for name, each in nets.items():
+            seconds = times["vitrify"] if name == "vitrify" else times.pop(name)
+            read = read_each_call(each)
+            told.append(
+                f"{name} {1 / seconds:.1f} tokens/s x {read / 1e6:.0f} MB: {read / seconds / 1e9:.1f} of "
+                f"{rate / 1e9:.1f} GB/s ({read / seconds / rate:.2f})"
+            )
+        note = ", ".join(told)
     own = {name: times.pop(name) for name in OWN}
     best = min(times, key=times.__getitem__)
     ms = lambda found: ", ".join(f"{name} {seconds * 1e3:.3g}" for name, seconds in found.items())
@@ -199,13 +226,6 @@ def measure(case: str, threads: int, options: argparse.Namespace) -> None:
         f"{own['exported'] * 1e3:.3g}, {own['optimized'] * 1e3:.3g}", ms(times), f"{own['vitrify'] / times[best]:.2f}",
         ", ".join(f"{who} {seconds:.1f}" for who, seconds in firsts.items()), f"{load * 1e3:.1f}",
     ]  # fmt: skip
-    note = ""
-    if model.each_token:
-        moved = weights / own["vitrify"]
-        note = (
-            f"{1 / own['vitrify']:.1f} tokens/s x {weights / 1e6:.0f} MB: {moved / 1e9:.1f} of {rate / 1e9:.1f} GB/s"
-            f" ({moved / rate:.2f})"
-        )
     print("|", " | ".join(map(str, [*row, note])), "|", flush=True)
 
 

@@ -148,7 +148,7 @@ CASES = {
     ),
     "tiny-decode": Trained(
         "glassllm", "1 token after 64", lambda lib: program("llama", lib).tiny()[0], lambda: _text(*TINY, 1, 64),
-        dims=(("past", 0, "past", 1, 128),), each_token=True,
+        dims=(("past", 0, "past", 1, 128),),
     ),
     "smollm-decode": Trained(
         "SmolLM2 135M", "1 token after 128", lambda lib: program("llama", lib).smollm()[0],

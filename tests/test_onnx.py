@@ -395,6 +395,25 @@ def test_elements_that_no_tensor_has():
         torch.compile(net)(torch.ones(3))
 
 
+def test_outputs_that_are_wanted():
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("MatMul", ["h", "b"], ["y"]),
+        helper.make_node("Add", ["h", "other"], ["z"]),
+    ]
+    arrays = {"a": np.eye(3, dtype=np.float32), "b": np.full((3, 2), 2, np.float32)}
+    source = model(nodes, [info("x", (1, 3)), info("other", (1, 3))], [info("y"), info("z")], **arrays)
+    x = torch.tensor([[1.0, 2.0, 3.0]])
+    net = load(source, outputs=["y"])
+    assert net.input_names == ("x",) and net(x).tolist() == [[12.0, 12.0]]
+    inner = load(source, outputs=["h", "z"])
+    assert [name for name, _ in inner.named_parameters()] == ["a"] and inner(x, x)[1].tolist() == [
+        [2.0, 4.0, 6.0]
+    ]
+    with pytest.raises(ValueError, match="outputs: 'x' is given by no node"):
+        load(source, outputs=["x"])
+
+
 def test_without_the_package():
     code = (
         "import sys; sys.modules['onnx'] = None\n"

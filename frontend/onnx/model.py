@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -198,12 +198,16 @@ class GraphModule(Module):
         return "\n".join(lines + _tensor_lines(self))
 
 
-def load(source: Any, fixed: Mapping[str, Any] | None = None) -> GraphModule:
+def load(
+    source: Any, fixed: Mapping[str, Any] | None = None, outputs: Sequence[str] | None = None
+) -> GraphModule:
     """The Module for an ONNX model: a path, bytes, an open binary file, or an `onnx.ModelProto`. It is in eval
     mode, though the mode changes nothing: the file says what is training.
 
     fixed: values for inputs that never change (a sampling rate), whole numbers or bools. They are no arguments of
     the Module then, and what branches on them is decided.
+    outputs: names of those that are wanted, any values of the graph that nodes give; what they do not need goes, with
+    its weights and inputs. The file's outputs by default.
 
     ONNXError: the file is damaged, or has ops without a rule; all of them are listed.
     """
@@ -213,6 +217,8 @@ def load(source: Any, fixed: Mapping[str, Any] | None = None) -> GraphModule:
     reader.refuse()
     if fixed:
         plan = _with_fixed(plan, fixed)
+    if outputs is not None:
+        plan = _with_outputs(plan, outputs)
     module = GraphModule(plan, reader, {p.key: p.value for p in model.metadata_props})
     return module.eval()
 
@@ -230,6 +236,24 @@ def _with_fixed(plan: GraphPlan, fixed: Mapping[str, Any]) -> GraphPlan:
             raise TypeError(f"fixed: {name} is {plan.types[name]}, not {array.dtype}")
         constants[name] = array.astype(dtype)
     return replace(plan, inputs=tuple(n for n in plan.inputs if n not in fixed), constants=constants)
+
+
+def _with_outputs(plan: GraphPlan, outputs: Sequence[str]) -> GraphPlan:
+    made = {name for node in plan.nodes for name in node.outputs if name}
+    unknown = [name for name in outputs if name not in made]
+    if unknown or not outputs:
+        raise ValueError(
+            f"outputs: {unknown[0]!r} is given by no node" if unknown else "outputs: none is named"
+        )
+    needed = set(outputs)
+    nodes = []
+    for node in reversed(plan.nodes):
+        if needed & set(node.outputs):
+            nodes.append(node)
+            needed |= {*node.inputs, *names_inside(replace(plan, nodes=(node,)))}
+    types = {name: plan.types.get(name, "unknown") for name in (*plan.inputs, *outputs)}
+    inputs = tuple(name for name in plan.inputs if name in needed)
+    return replace(plan, inputs=inputs, outputs=tuple(outputs), nodes=tuple(nodes[::-1]), types=types)
 
 
 def _tensor_lines(module: Module) -> list[str]:
