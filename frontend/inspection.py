@@ -56,7 +56,12 @@ def add_commands(commands: Any) -> None:
 
 
 def report_script(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Run the script, save the report; the script's exit status, or 1 where there is nothing to report."""
+    """Run the script, save the report; the script's exit status, or 1 where there is nothing to report or no place for
+    it."""
+    for file in (options.output, options.json):
+        if file and not Path(file).absolute().parent.is_dir():  # rather than after the script's hour
+            print(f"vitrify: no folder {Path(file).absolute().parent} to save {file} in", file=sys.stderr)
+            return 1
     with nullcontext() if options.no_measure else measuring(log=False) as session:
         status, found = _run(options.script, arguments)
     if not found:

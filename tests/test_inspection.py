@@ -17,6 +17,7 @@ from png import pixels_of
 from test_compile_step import OPTIMIZERS, make_step
 
 import vitrify as torch
+from vitrify.__main__ import main
 from vitrify.codegen.llvm import assembly, emit_program, launched_functions
 from vitrify.codegen.lower import lower_graph
 from vitrify.codegen.target import Target
@@ -559,3 +560,8 @@ def test_a_reader_that_has_enough_is_no_error():
         command.stdout.close()
         assert command.stderr.read() == b""
     assert command.returncode == 1
+
+
+def test_a_report_needs_a_folder_before_the_script_runs(tmp_path, capsys):
+    assert main(["report", "nothing.py", "-o", str(tmp_path / "none" / "out.html")]) == 1
+    assert capsys.readouterr().err.startswith(f"vitrify: no folder {tmp_path / 'none'} to save")
