@@ -100,7 +100,8 @@ def _export(
 ) -> Exported:
     places, total = _place(constants)
     room = MOST_INSIDE - (total if weights is None else 0)
-    variants = _variants(graph, targets, options, watch, tuple(constants), room)
+    names = tuple(graph.inputs[number].name for number in constants)
+    variants = _variants(graph, targets, options, watch, names, room)
     if weights is None and total > MOST_INSIDE:
         raise ExportError(
             f"{name}: {total >> 20} MiB of weights do not fit in a library; give the file for them: weights=..."
@@ -186,7 +187,7 @@ def _variants(
     targets: Sequence[Target],
     options: CompileOptions,
     watch: Watch,
-    constants: tuple[int, ...],
+    constants: tuple[str, ...],
     room: int,
 ) -> tuple[tuple[Target, Program], ...]:
     watch.step("passes")

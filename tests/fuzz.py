@@ -260,7 +260,9 @@ def ir_files(rng: random.Random, seed: int, passes: str | None) -> None:
         except IRError:
             commands = [["verify", str(file)]]
         else:
-            assume(sum(float(np.prod([max(1.0, int(d)) for d in v.type.shape])) for v in values(graph)) <= LARGE)
+            assume(
+                sum(float(np.prod([max(1.0, int(d)) for d in v.type.shape])) for v in values(graph)) <= LARGE
+            )
             numbers = np.random.default_rng(seed)
             np.savez(arrays, **{v.name: filled(v, numbers) for v in graph.inputs})  # type: ignore[arg-type]
             run = ["run", str(file), "--inputs", str(arrays)]

@@ -60,7 +60,7 @@ class LowerOptions:
     """serial_below: element operations under which a kernel is not worth sharing among threads.
     stash_limit: longest row, in elements, that a reduction keeps on the stack between its passes.
     reduce_chunks: into how many partial results a full reduction is split, whatever the thread count.
-    steady_inputs: numbers of inputs whose contents change less often than programs run: what depends on them alone is
+    steady_inputs: names of inputs whose contents change less often than programs run: what depends on them alone is
     computed once and kept (`preparing.py`).
     check_finite: "nan" or "finite" has every group's floating results tested, and the program stop where one is NaN, or
     infinite too (`finite.py`)."""
@@ -69,7 +69,7 @@ class LowerOptions:
     stash_limit: int = 32768
     reduce_chunks: int = 16
     check_finite: Literal["", "nan", "finite"] = ""
-    steady_inputs: tuple[int, ...] = ()
+    steady_inputs: tuple[str, ...] = ()
 
 
 class LowerContext:

@@ -47,7 +47,7 @@ def lower_graph(
     for value in graph.outputs:
         if value not in buffers:
             buffers[value] = Buffer(ctx.fresh(value.name), value.type.dtype, value.type.shape)
-    steady = frozenset(inputs[graph.inputs[n]] for n in ctx.options.steady_inputs)
+    steady = frozenset(b for v, b in inputs.items() if v.name in ctx.options.steady_inputs)
     with ctx.repeated(steady):
         lower_nodes(ctx, graph, buffers)
     outside = {ctx.storage(b) for b in (*inputs.values(), *(buffers[v] for v in graph.outputs))}

@@ -29,6 +29,7 @@ from ..runtime.threads import get_num_threads
 from ..tensor import Tensor, wrap
 from . import pytree
 from .differentiable import DifferentiableSpecialization
+from .prepared import with_preparing
 from .sources import ArgumentSource, TensorSource, array_of
 from .trace import FromOutput, Trace, unaliased
 
@@ -114,6 +115,8 @@ def check_call(
         if trace.requires_grad:
             graphs = _both_ways(trace, leaves, options, inputs, result, eager)
     threads = max(2, get_num_threads())
+    if not trace.requires_grad:
+        options = with_preparing(options, trace)
     found = tuple(examine(g, given, options, threads) for g, given in graphs)
     return CheckReport(name, tuple(eager), found)
 

@@ -22,12 +22,12 @@ from .trace import Trace
 T = TypeVar("T")
 
 
-def steady_inputs(trace: Trace) -> tuple[int, ...]:
-    """The graph's inputs that may be expected to hold the same in many calls: captured tensors that the trace does not
+def steady_inputs(trace: Trace) -> tuple[str, ...]:
+    """The names of the graph's inputs that may be expected to hold the same in many calls: captured tensors that the trace does not
     write to, and that nobody writes to unseen."""
     written = set(trace.writes.values())
     return tuple(
-        slot
+        trace.graph.inputs[slot].name
         for slot, source in enumerate(trace.sources)
         if isinstance(source, TensorSource) and slot not in written and not source.tensor._storage.exposed
     )
