@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..ir.dtypes import i64
 from ..ir.graph import Node
 from .emitting import Emitted, Writer, element_type, emits, value_info
@@ -17,7 +19,7 @@ def _scan(w: Writer, node: Node) -> Emitted:
     if not scanned:  # ONNX counts the steps by what is scanned
         scanned = [w.filled([node.attrs["length"]], 0, i64)]
     with w.inside() as nodes:
-        inputs = []
+        inputs: list[Any] = []
         for value, outer in zip(body.inputs, names, strict=True):
             if len(inputs) < carries + sequences:
                 inputs.append(value_info(w.input("element", value), value))

@@ -6,6 +6,8 @@ the variables come their new states.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import vitrify as torch
 
 from ..tensor import Tensor
@@ -23,7 +25,7 @@ def _grouped(call: Call, kinds: int) -> list[list[Tensor]]:
     return [rest[i::count] for i in range(count)]
 
 
-def _turned(updated: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+def _turned(updated: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     """All variables, then all states of a kind, and so on."""
     return tuple(value for kind in zip(*updated) for value in kind)
 
