@@ -28,6 +28,7 @@ import numpy as np
 
 from . import depthwise_flat as flat
 from .eager_kernels import call, compiled
+from .flat_images import Windows, windows_of
 from .ir.builder import GraphBuilder
 from .ir.dims import Dim
 from .ir.dtypes import DType, from_numpy
@@ -57,14 +58,14 @@ def run(name: str, operands: Sequence[Array], attrs: Mapping[str, Any]) -> Array
     channels = attrs["input_size"][1] if name == "conv_input_grad" else first.shape[1]
     if not groups == channels == w_shape[0]:
         return None
-    kernel, padding, dilation = tuple(w_shape[2:]), tuple(attrs["padding"]), tuple(attrs["dilation"])
-    windows = flat.Windows(kernel, tuple(attrs["stride"]), padding, dilation)
+    windows = windows_of(w_shape, attrs)
+    kernel = windows.kernel
     match name:
         case "conv" | "convolution":
             products = first.shape[0] * channels * prod(windows.lengths(first.shape[2:])) * prod(kernel)
         case "conv_input_grad":
             products = first.size * prod(kernel)
-            if any(d * (k - 1) < p for d, k, p in zip(dilation, kernel, padding)):
+            if any(d * (k - 1) < p for d, k, p in zip(windows.dilation, kernel, windows.padding)):
                 return None  # windows that lie in the padding alone
         case _:
             products = second.size * prod(kernel)
@@ -77,7 +78,7 @@ def run(name: str, operands: Sequence[Array], attrs: Mapping[str, Any]) -> Array
     return _conv(first, second, operands[2] if len(operands) == 3 else None, windows)
 
 
-def _conv(x: Array, w: Array, bias: Array | None, windows: flat.Windows) -> Array:
+def _conv(x: Array, w: Array, bias: Array | None, windows: Windows) -> Array:
     sizes = x.shape[2:]
     whole = all(n % s == 0 for n, s in zip(sizes, windows.stride))
     if whole and sizes[-1] <= WIDEST_FLAT and windows.lengths(sizes) == windows.grid(sizes):
@@ -86,14 +87,14 @@ def _conv(x: Array, w: Array, bias: Array | None, windows: flat.Windows) -> Arra
     return _taps(x, w, bias, windows.stride, windows.dilation)
 
 
-def _input_grad(dy: Array, w: Array, sizes: Ints, windows: flat.Windows) -> Array:
+def _input_grad(dy: Array, w: Array, sizes: Ints, windows: Windows) -> Array:
     """With zeros between dy's elements where the windows moved by more than one, a convolution with the reversed
     kernels."""
     kernel, stride, dilation = windows.kernel, windows.stride, windows.dilation
     low = tuple(d * (k - 1) - p for k, p, d in zip(kernel, windows.padding, dilation))
     ones = (1,) * len(stride)
     backwards = w[(slice(None), slice(None), *(slice(None, None, -1) for _ in stride))]
-    reversed_ = flat.Windows(kernel, ones, low, dilation)
+    reversed_ = Windows(kernel, ones, low, dilation)
     if sizes[-1] <= WIDEST_FLAT and reversed_.lengths(sizes) == sizes:
         spread = dy if max(stride) == 1 else _spread(dy, sizes, (0,) * len(stride), stride)
         return flat.taps(spread, backwards, None, reversed_)
@@ -105,7 +106,7 @@ def _input_grad(dy: Array, w: Array, sizes: Ints, windows: flat.Windows) -> Arra
     return _taps(spread, backwards, None, ones, dilation)
 
 
-def _weight_grad(x: Array, dy: Array, windows: flat.Windows) -> Array:
+def _weight_grad(x: Array, dy: Array, windows: Windows) -> Array:
     if any(map(gt, dy.shape[2:], windows.grid(x.shape[2:]))):  # windows begin before and behind the image
         x = _bordered(x, windows.padding, windows.padding)
         windows = replace(windows, padding=(0,) * len(windows.padding))

@@ -25,7 +25,7 @@ ALIASING = frozenset(
 # Families where NumPy itself refuses what the shape rule refuses; the rule then only words the error.
 _NUMPY_CHECKS = frozenset({"pointwise", "view", "reduce", "constant"})
 _NO_ARITHMETIC = frozenset({"view", "constant", "gather"})
-# Large depthwise ones are computed by our own compiler's kernels. That module brings the compiler with it: it is
+# Large grouped ones are computed by our own compiler's kernels. That module brings the compiler with it: it is
 # imported when it is needed, so that `import vitrify` stays short.
 _NATIVE = frozenset({"conv", "convolution", "conv_input_grad", "conv_weight_grad"})
 
@@ -58,7 +58,7 @@ class EagerBackend:
                 try:
                     found = None
                     if op.name in _NATIVE and attrs.get("groups", 1) > 1:
-                        found = import_module(".depthwise", __package__).run(op.name, arrays, attrs)
+                        found = import_module(".grouped", __package__).run(op.name, arrays, attrs)
                     if found is None:
                         found = op.numpy(*arrays, **attrs)
                 finally:
