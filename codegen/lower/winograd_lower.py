@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Node, Value
-from ..loops.nodes import Buffer, Load
+from ..loops.nodes import Buffer, Expr, Load, Var
 from .context import LowerContext
 from .contraction import Access, Axis, is_linear
+from .contraction_forms import choose_form, launch_copies, widened
 from .contraction_lower import SUM, Epilogue
-from .contraction_operands import Operands
-from .contraction_plan import choose_plans
+from .contraction_operands import Operands, as_stored
 from .conv import conv_contractions
 from .indexing import BodyEvaluator, IndexTuple
 from .winograd import Winograd, launch_winograd
@@ -30,13 +30,22 @@ def winograd_on_cpu(ctx: LowerContext, node: Node, operands: Operands, epilogue:
     steady = ctx.storage(problem.weight.buffer) in ctx.fixed
     (contraction,) = conv_contractions(node, _Unlaunched(operands))
     contraction = replace(contraction, resident=frozenset({1} if steady else ()))
-    *_, choice = choose_plans(contraction, ctx.target.lanes(dtypes.f32), ctx.target.registers)
-    direct = choice.plan.cycles
+    direct = choose_form(ctx, contraction, (), ctx.target).cycles
     plan = choose_winograd(problem.sizes, ctx.target, direct, steady)
     if plan is None:
         return False
-    launch_winograd(ctx, problem, plan)
+    launch_winograd(ctx, _in_float32(ctx, problem), plan)
     return True
+
+
+def _in_float32(ctx: LowerContext, problem: Winograd) -> Winograd:
+    """The convolution with sixteen-bit operands copied as float32."""
+    found = {"image": problem.image, "weight": problem.weight}
+    for name, operand in found.items():
+        if operand.buffer.dtype is not dtypes.f32:
+            copy, found[name] = widened(ctx, operand, dtypes.f32)
+            launch_copies(ctx, [copy])
+    return replace(problem, **found)
 
 
 def _problem(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilogue) -> Winograd | None:
@@ -47,7 +56,7 @@ def _problem(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilog
     attrs = node.attrs
     ones, kernel = (1, 1), (TAPS, TAPS)
     fits = (
-        all(v.type.dtype is dtypes.f32 for v in (image, weight, result))
+        result.type.dtype in (dtypes.f32, dtypes.f16, dtypes.bf16)
         and weight.type.shape[2:] == kernel
         and (attrs["stride"], attrs["dilation"], attrs["groups"]) == (ones, ones, 1)
     )
@@ -59,6 +68,8 @@ def _problem(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilog
     if min(padding) < 0:
         return None
     channels, height, width, outputs, out_height, out_width = sides
+    if width == 1 or out_width == 1:  # no row for vectors to run along
+        return None
     sizes = Sizes(result.type.shape[0], channels, outputs, height, width, padding, out_height, out_width)
     n, c, o = Axis("n", sizes.batch), Axis("c", channels), Axis("o", outputs)
     y, x, ky, kx = Axis("y", height), Axis("x", width), Axis("ky", TAPS), Axis("kx", TAPS)
@@ -66,18 +77,22 @@ def _problem(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilog
     kernels = _view(
         operands, weight, (c.var, o.var, ky.var, kx.var) if flipped else (o.var, c.var, ky.var, kx.var)
     )
-    rows_of_image = read is not None and (width == 1 or read.stride("x") == 1)
-    if not rows_of_image or kernels is None or (kernels.stride("kx"), kernels.stride("ky")) != (1, TAPS):
+    if read is None or read.stride("x") != 1:
+        return None
+    if kernels is None or (kernels.stride("kx"), kernels.stride("ky")) != (1, TAPS):
         return None
     to = (n.var, o.var, Axis("y", out_height).var, Axis("x", out_width).var)
     flops = 2 * dims.product(result.type.shape) * channels * TAPS * TAPS
-    return Winograd(node.op.name, sizes, read, kernels, flipped, epilogue.elements(to), SUM, flops)
+    memo: dict[int, Expr] = {}
+    known = epilogue.known(Var(SUM, dtypes.f32))
+    elements = [e.at({}, memo, known) for e in epilogue.elements(to)]
+    return Winograd(node.op.name, sizes, read, kernels, flipped, elements, SUM, flops)
 
 
 def _view(operands: Operands, value: Value, index: IndexTuple) -> Access | None:
-    """The operand where its elements lie as float32, at a linear index; None where they must be copied first."""
+    """The operand where its elements lie, at a linear index; None where they must be copied first."""
     for flatten in (None, operands.ctx.flat):
-        found = BodyEvaluator(operands.body, operands.args, flatten=flatten).at(value, index)
+        found = as_stored(BodyEvaluator(operands.body, operands.args, flatten=flatten).at(value, index))
         if isinstance(found, Load) and all(map(is_linear, found.index)):
             return Access(found.buffer, found.index)
     return None
