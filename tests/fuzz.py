@@ -47,6 +47,7 @@ from vitrify.runtime.agreement import Reference
 from vitrify.runtime.bisect import examine
 from vitrify.runtime.compiled_graph import CompileOptions
 from vitrify.runtime.execute import compile_program, run_program
+from vitrify.runtime.gpu import device as devices
 from vitrify.runtime.gpu.arrays import Gpu, empty, from_host
 from vitrify.runtime.gpu.compiled import compile_gpu_graph
 from vitrify.runtime.ptx_simulator.device import SimulatorDevice
@@ -231,6 +232,27 @@ def strict_modules(rng: random.Random, length: int, train: bool) -> None:
         assert torch.equal(value, net.state_dict()[name]), name
 
 
+@given(choices, st.integers(1, 4), st.booleans())
+def device_modules(rng: random.Random, length: int, train: bool) -> None:
+    """Modules and training steps on a simulated GPU give what they give on the CPU, eagerly and compiled."""
+    torch.manual_seed(0)
+    net, x = draw_module(rng, length)
+    note(f"{net}\nof {tuple(x.shape)}")
+    assume("dropout" not in net.names)  # a device draws other numbers
+    before = devices.install([SimulatorDevice()])
+    try:
+        copies = [copy.deepcopy(net).cuda() for _ in range(2)]
+        want = step_of(net, train)(x)
+        for made, there in zip(
+            (step_of(copies[0], train), torch.compile(step_of(copies[1], train))), copies, strict=True
+        ):
+            close(want, made(x.cuda()).cpu())
+            for a, b in zip(net.state_dict().values(), there.state_dict().values(), strict=True):
+                close(a, b.cpu())
+    finally:
+        devices.install(before)
+
+
 def step_of(net: RandomModule, train: bool) -> Callable[[torch.Tensor], torch.Tensor]:
     """A call of the module, or a step of training it."""
     parameters = list(net.parameters())
@@ -284,7 +306,18 @@ def close(want: torch.Tensor, got: torch.Tensor) -> None:
 
 KINDS = {
     f.__name__: f
-    for f in (graphs, symbolic, gradients, threads, simulated, strict, modules, strict_modules, ir_files)
+    for f in (
+        graphs,
+        symbolic,
+        gradients,
+        threads,
+        simulated,
+        strict,
+        modules,
+        strict_modules,
+        device_modules,
+        ir_files,
+    )
 }
 
 

@@ -86,7 +86,7 @@ class CellLoop(nn.Module):
         self.cell = nn.GRUCell(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        state = torch.zeros(x.shape[0], x.shape[2])
+        state = torch.zeros(x.shape[0], x.shape[2], device=x.device)
         found = []
         for i in range(x.shape[1]):
             state = self.cell(x[:, i], state)
@@ -214,9 +214,9 @@ def _bag(rng: random.Random, shape: Shape) -> Step:
     rows = torch.randint(0, shape[0], (rng.choice((1, 4, 7)),))
 
     def pick(x: Tensor) -> Tensor:
-        return x.index_select(0, rows) + torch.zeros(len(rows), x.shape[1]).index_add(
-            0, rows % len(rows), x[rows]
-        )
+        at = rows.to(x.device)
+        found = torch.zeros(len(rows), x.shape[1], device=x.device).index_add(0, at % len(rows), x[at])
+        return x.index_select(0, at) + found
 
     return pick
 

@@ -7,9 +7,10 @@ computes with it but compiled programs; NumPy, asked to, gets PyTorch's error.
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -97,9 +98,9 @@ class DeviceMemory:
         """0 where there are no bytes."""
         return self.block.address if self.block is not None else 0
 
-    def __del__(self) -> None:
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         block = getattr(self, "block", None)
-        if block is not None:
+        if block is not None and not ending():  # at the end of the process all of it goes anyway
             self.gpu.allocator.free(block)
 
 
