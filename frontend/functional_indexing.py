@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .arguments import tensor_argument, wrap_dim
 from .autocast import widest
 from .capture import active
-from .creation import counted, full
+from .creation import counted
 from .dispatch import apply, constant, op_named
 from .functional_arithmetic import floor_divide, mul, remainder
 from .functional_host import nonzero, repeated_positions
 from .functional_pointwise import logical_and, lt, ne, where
 from .functional_shape import broadcast_shapes, expand, reshape, shape_text, stack
+from .functional_tensor import clone
 from .indexing import gather_at, in_order, wrapped_index
 from .inplace import finish
 from .ir import dtypes
-from .ir.dims import answer
+from .ir.dims import Expr, answer
 from .placement import is_on_device
 from .promotion import as_operand, convert
 from .tape_folded import folded
@@ -390,16 +393,32 @@ def repeat_interleave(
         input, dim = reshape(input, (-1,)), 0
     at = wrap_dim(dim, input.ndim)
     size = input.shape[at]
-    if isinstance(repeats, Tensor):
-        counts = expand(reshape(repeats, (-1,)), (size,)) if repeats._type.numel == 1 else repeats
-        if counts.ndim == 1 and counts.shape[0] != size:
-            raise RuntimeError(
-                "repeats must have the same size as input along dim, but got repeats.size(0) = "
-                f"{counts.shape[0]} and input.size({at}) = {size}"
-            )
-    else:
-        counts = full((size,), repeats, dtype=dtypes.i64)
+    if not isinstance(repeats, Tensor):
+        return _each_repeated(input, at, repeats, output_size)
+    counts = expand(reshape(repeats, (-1,)), (size,)) if repeats._type.numel == 1 else repeats
+    if counts.ndim == 1 and counts.shape[0] != size:
+        raise RuntimeError(
+            "repeats must have the same size as input along dim, but got repeats.size(0) = "
+            f"{counts.shape[0]} and input.size({at}) = {size}"
+        )
     return index_select(input, at, _repeated(counts, output_size))
+
+
+def _each_repeated(input: Tensor, dim: int, repeats: Any, total: int | None) -> Tensor:
+    """As often everywhere: a view with one more dim, which one copy makes part of `dim`."""
+    if isinstance(repeats, bool) or not isinstance(repeats, int | Expr | np.integer):
+        raise TypeError(
+            f"repeat_interleave(): argument 'repeats' must be Tensor or int, not {type(repeats).__name__}"
+        )
+    if answer("lt", repeats, 0) is True:
+        raise RuntimeError("Repeats must be non-negative")
+    shape = tuple(input.shape) or (1,)
+    size = shape[dim] * repeats
+    if total is not None and (answer("le", size, total) is False or answer("ge", size, total) is False):
+        raise RuntimeError(f"repeat_interleave: Invalid output_size, expected {size} but got {total}")
+    column = reshape(input, (*shape[: dim + 1], 1, *shape[dim + 1 :]))
+    spread = expand(column, (*shape[: dim + 1], repeats, *shape[dim + 1 :]))
+    return reshape(clone(spread), (*shape[:dim], size, *shape[dim + 1 :]))
 
 
 def _repeated(counts: Tensor, total: int | None) -> Tensor:
