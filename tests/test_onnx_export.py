@@ -155,7 +155,8 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "searching": (
         lambda x, i: (torch.searchsorted(x[0].sort().values, x), torch.bucketize(i, torch.arange(3), right=True),
                       torch.unique(i, return_inverse=True, return_counts=True), torch.unique(i), torch.atan2(x, -x[0]),
-                      torch.linalg.det(x[:, :3]), F.max_pool1d(x[None], 2, return_indices=True), (i << i, i - 9 >> 1)),
+                      torch.linalg.det(x[:, :3]), F.max_pool1d(x[None], 2, return_indices=True), (i << i, i - 9 >> 1),
+                      x.repeat_interleave(2, 1), x.repeat_interleave(i[0, :3], 0)),
         (r(3, 4), torch.tensor([[0, 2, 1, 2], [70, 0, 0, 1]])),
     ),
     "writing": (lambda x: _written(x), (r(4, 5),)),

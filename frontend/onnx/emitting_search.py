@@ -82,6 +82,17 @@ def _unique(w: Writer, node: Node) -> Emitted:
     return found, inverse if dim is not None else w.reshape(inverse, x.type.shape), counts
 
 
+@emits("repeated_positions")
+def _repeated_positions(w: Writer, node: Node) -> Emitted:
+    """Of each place in the result how many positions end before it."""
+    counts = w.cast(w.name(node.inputs[0]), dtypes.i64)
+    ends = w.node("CumSum", counts, w.scalar(0, dtypes.i64))
+    total = w.node("ReduceSum", counts, keepdims=0)
+    places = w.node("Range", w.scalar(0, dtypes.i64), total, w.scalar(1, dtypes.i64))
+    before = w.node("LessOrEqual", ends, w.node("Unsqueeze", places, w.ints([1])))
+    return str(w.node("ReduceSum", w.cast(str(before), dtypes.i64), w.ints([1]), keepdims=0))
+
+
 @emits("max_pool_gather")
 def _max_pool_gather(w: Writer, node: Node) -> Emitted:
     """`MaxPool` says where in the whole tensor each maximum is."""
