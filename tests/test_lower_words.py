@@ -280,8 +280,16 @@ def test_convolutions_under_the_loop_interpreter(target, case):
 
 
 def test_an_image_is_woven_where_its_channels_are_apart():
-    graph = convolution(((1, 64, 28, 28), (64, 64, 3, 3), 1, 1, 1, 1))
+    graph = convolution(((1, 64, 28, 28), (64, 64, 5, 5), 1, 2, 1, 1))
     names = [launch.kernel.name for launch in lowered(graph, WORDS).launches]
     assert any(name.startswith("woven") for name in names) and "words" in _comment(lowered(graph, WORDS))
     names = [launch.kernel.name for launch in lowered(graph, "x86-64-avx2").launches]
     assert any(name.startswith("widened") for name in names)
+
+
+def test_convolutions_by_winograd_read_short_numbers():
+    for dtype in (dtypes.bf16, dtypes.f16):
+        graph = convolution(((2, 64, 28, 27), (64, 64, 3, 3), 1, 1, 1, 1), dtype=dtype)
+        program = check(graph, depth=576)
+        if HOST.isa == "avx512":
+            assert any(x.kernel.name.startswith("winograd") for x in program.launches)

@@ -61,13 +61,14 @@ class Form:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The form that is cheapest, its axes merged: the contraction, what its epilogue stores, the copies it reads, and
-    its plans."""
+    """The form that is cheapest, its axes merged: the contraction, what its epilogue stores, the copies it reads, its
+    plans, and the cycles of all that."""
 
     problem: Contraction[Access]
     elements: Sequence[Element]
     copies: tuple[Widened | Woven, ...]
     choices: tuple[Choice, ...]
+    cycles: float = 0.0
 
 
 def choose_form(
@@ -76,15 +77,14 @@ def choose_form(
     """The form and plans that are cheapest by the model."""
     lanes, registers = target.lanes(problem.accumulator), target.registers
     best: Chosen | None = None
-    least = 0.0
     for form in forms(ctx, problem, target):
         merged, stored = merge_axes(ctx, form.problem, elements)
         choices = choose_plans(merged, lanes, registers)
         if not choices:
             continue
         cycles = choices[-1].plan.cycles + form.cycles
-        if best is None or cycles < least:
-            best, least = Chosen(merged, stored, form.copies, choices), cycles
+        if best is None or cycles < best.cycles:
+            best = Chosen(merged, stored, form.copies, choices, cycles)
     assert best is not None
     return best
 

@@ -36,10 +36,10 @@ class Operands:
     def read(self, value: Value, index: IndexTuple) -> Access:
         """The operand at an index that is linear in the axes. Views fold into the index; where one does not
         (a reshape that splits a dimension unevenly, padding), the operand is copied to scratch first."""
-        found = _as_stored(BodyEvaluator(self.body, self.args).at(value, index))
+        found = as_stored(BodyEvaluator(self.body, self.args).at(value, index))
         if isinstance(found, Load) and all(is_linear(i) for i in found.index):
             return Access(found.buffer, found.index)
-        row = _as_stored(BodyEvaluator(self.body, self.args, flatten=self.ctx.flat).at(value, index))
+        row = as_stored(BodyEvaluator(self.body, self.args, flatten=self.ctx.flat).at(value, index))
         if isinstance(row, Load) and is_linear(row.index[0]):
             return Access(row.buffer, row.index)
         return Access(materialize(self, value), index)
@@ -59,7 +59,7 @@ class Operands:
         return Access(self.copies[key], index)
 
 
-def _as_stored(element: Expr) -> Expr:
+def as_stored(element: Expr) -> Expr:
     """A factor before its conversion to a wider float or integer: it is converted when it is multiplied."""
     if not isinstance(element, Apply) or element.op != "cast":
         return element

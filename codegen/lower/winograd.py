@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ...ir import dims
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ..loops.nodes import Buffer, Const, Expr, If, Index, Let, Load, Stmt, Store, Var
@@ -78,7 +78,8 @@ class _Kernels:
 
     @property
     def dtype(self) -> DType:
-        return self.problem.image.buffer.dtype
+        """What is computed in; shorter operands are converted as they are read."""
+        return dtypes.f32
 
     @property
     def lanes(self) -> int:
@@ -172,7 +173,8 @@ class _Kernels:
             """Elements from a tap of a channel on, which follow each other, up to `count`."""
 
             def source(row: DimLike, lane: DimLike) -> Expr:
-                value: Expr = given.at({"o": output + row, "c": channel, "ky": 0, "kx": tap + lane})
+                at = {"o": output + row, "c": channel, "ky": 0, "kx": tap + lane}
+                value = SCALAR.cast(given.at(at), self.dtype)
                 inside = []
                 if sizes.outputs % self.plan.width:
                     inside.append((output + row, sizes.outputs))
@@ -241,7 +243,7 @@ class _Kernels:
 
                     def source(channel: DimLike, lane: DimLike) -> Expr:
                         at = {"n": bound["n"], "c": first + channel, "y": y, "x": x + lane}
-                        value: Expr = self.problem.image.at(at)
+                        value = SCALAR.cast(self.problem.image.at(at), self.dtype)
                         inside = []
                         if sizes.channels % lanes:
                             inside.append(SCALAR.lt(Index(first + channel), Index(sizes.channels)))

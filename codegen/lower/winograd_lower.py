@@ -11,7 +11,7 @@ from ...ir.graph import Node, Value
 from ..loops.nodes import Buffer, Expr, Load, Var
 from .context import LowerContext
 from .contraction import Access, Axis, is_linear
-from .contraction_forms import choose_form, launch_copies, widened
+from .contraction_forms import choose_form
 from .contraction_lower import SUM, Epilogue
 from .contraction_operands import Operands, as_stored
 from .conv import conv_contractions
@@ -34,18 +34,8 @@ def winograd_on_cpu(ctx: LowerContext, node: Node, operands: Operands, epilogue:
     plan = choose_winograd(problem.sizes, ctx.target, direct, steady)
     if plan is None:
         return False
-    launch_winograd(ctx, _in_float32(ctx, problem), plan)
+    launch_winograd(ctx, problem, plan)
     return True
-
-
-def _in_float32(ctx: LowerContext, problem: Winograd) -> Winograd:
-    """The convolution with sixteen-bit operands copied as float32."""
-    found = {"image": problem.image, "weight": problem.weight}
-    for name, operand in found.items():
-        if operand.buffer.dtype is not dtypes.f32:
-            copy, found[name] = widened(ctx, operand, dtypes.f32)
-            launch_copies(ctx, [copy])
-    return replace(problem, **found)
 
 
 def _problem(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilogue) -> Winograd | None:
