@@ -1,4 +1,4 @@
-"""The node tests that ship with the `onnx` package, against `vitrify.onnx.load`.
+"""The node tests that ship with the `onnx` package, against our backend class (`vitrify.onnx.backend`).
 
 `onnx_passing.txt` lists those that pass; `pytest tests/test_onnx_nodes.py --update-golden` adds to it. Every other one
 is covered by a reason in EXCLUDED.
@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import vitrify as torch
-
 onnx = pytest.importorskip("onnx", reason="the onnx package is not installed")
 
-from vitrify.onnx import load  # noqa: E402
-from vitrify.onnx.narrow import is_narrow, widened  # noqa: E402
-from vitrify.onnx.table import RULES, as_array, tensor_of  # noqa: E402
+from vitrify.onnx import backend  # noqa: E402
+from vitrify.onnx.narrow import widened  # noqa: E402
+from vitrify.onnx.table import RULES  # noqa: E402
 
 LISTED = Path(__file__).parent / "onnx_passing.txt"
 
@@ -51,16 +49,6 @@ def listed() -> list[str]:
     return LISTED.read_text(encoding="utf-8").split()
 
 
-def given(value: Any) -> Any:
-    if isinstance(value, list):
-        return [given(v) for v in value]
-    if isinstance(value, onnx.TensorProto):
-        value = onnx.numpy_helper.to_array(value)
-    if value is None or is_narrow(np.asarray(value)):
-        return value
-    return tensor_of(np.array(value))
-
-
 def check(actual: Any, expected: Any, rtol: float, atol: float) -> None:
     if isinstance(expected, list):
         assert isinstance(actual, list) and len(actual) == len(expected)
@@ -72,7 +60,7 @@ def check(actual: Any, expected: Any, rtol: float, atol: float) -> None:
         return
     if isinstance(expected, onnx.TensorProto):
         expected = onnx.numpy_helper.to_array(expected)
-    expected, actual = np.asarray(expected), as_array(actual)
+    expected = np.asarray(expected)
     assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
     actual, expected = widened(actual), widened(expected)
     loose = HALF.get(expected.dtype.name)
@@ -83,13 +71,12 @@ def check(actual: Any, expected: Any, rtol: float, atol: float) -> None:
 
 
 def run(case: Any) -> None:
-    compare(case, load(case.model), case.data_sets)
+    compare(case, backend.prepare(case.model), case.data_sets)
 
 
-def compare(case: Any, call: Any, data_sets: Any) -> None:
+def compare(case: Any, prepared: Any, data_sets: Any) -> None:
     for inputs, outputs in data_sets:
-        results = call(*map(given, inputs))
-        results = results if isinstance(results, tuple) else (results,)
+        results = prepared.run(inputs)
         assert len(results) == len(outputs)
         for actual, expected in zip(results, outputs):
             check(actual, expected, case.rtol, case.atol)
@@ -115,7 +102,7 @@ def run_compiled(case: Any) -> None:
             model.graph.input.remove(info)
         else:
             rest.append(value)
-    compare(case, torch.compile(load(model)), [(rest, outputs)])
+    compare(case, backend.prepare(model, compiled=True), [(rest, outputs)])
 
 
 def failures(cases: Sequence[Any], run: Callable[[Any], None] = run) -> dict[str, str]:
@@ -162,3 +149,25 @@ def test_a_sample_compiles(cases):
             by_op.setdefault(case.model.graph.node[-1].op_type, case)
     chosen = random.Random(5).sample(sorted(by_op), min(40, len(by_op)))
     assert failures([by_op[op] for op in chosen], run_compiled) == {}
+
+
+def test_the_backend_of_the_onnx_package():
+    node = onnx.helper.make_node("Split", ["x"], ["a", "b"], num_outputs=2)
+    x = np.arange(4, dtype=np.float32)
+    found = backend.run_node(node, [x], opset_version=18)
+    assert found["b"].tolist() == [2.0, 3.0] and found[0].tolist() == [0.0, 1.0]
+    assert backend.supports_device("CPU") and not backend.supports_device("CUDA")
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Sub", ["x", "y"], ["z"])],
+        "net",
+        [info("x", 1, [4]), info("y", 1, [4])],
+        [info("z", 1, [4])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    assert backend.prepare(model, compiled=True).run({"y": x, "x": 2 * x}).z.tolist() == x.tolist()
+    assert backend.is_compatible(model)
+    graph.node[0].op_type = "StringConcat"
+    assert not backend.is_compatible(onnx.helper.make_model(graph))
+    with pytest.raises(ValueError, match="runs on the CPU"):
+        backend.prepare(model, "CUDA")
