@@ -52,6 +52,9 @@ def add_commands(commands: Any) -> None:
     dump.add_argument("--diff", nargs=2, metavar=("A", "B"), help="what changed from stage A to stage B")
     dump.add_argument("--json", action="store_true", help="as data: a list with an object for each graph")
     dump.add_argument("--function", metavar="NAME", help="only the function of this name")
+    dump.add_argument(
+        "--graph", metavar="NAME", help="only the graph of this name, such as forward or backward"
+    )
     dump.add_argument("--color", choices=("auto", "always", "never"), default="auto")
 
 
@@ -93,9 +96,15 @@ def dump_script(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             return 2
     colors = options.color == "always" or (options.color == "auto" and sys.stdout.isatty())
     data = []
+    names = [graph.traced.name for function in found for graph in function.graphs()]
+    if options.graph and not any(_is_called(name, options.graph) for name in names):
+        print(f"vitrify: no graph {options.graph!r}; there are {', '.join(names)}", file=sys.stderr)
+        return 2
     for function in found:
         graphs = function.graphs()
         for graph in graphs:
+            if options.graph and not _is_called(graph.traced.name, options.graph):
+                continue
             title = function.name if len(graphs) == 1 else f"{function.name}, {graph.traced.name}"
             try:
                 if options.json:
@@ -113,6 +122,10 @@ def dump_script(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(data, allow_nan=False, indent=1))
     return status
+
+
+def _is_called(name: str, wanted: str) -> bool:
+    return name == wanted or name.endswith(f".{wanted}")
 
 
 def _run(script: str, arguments: Sequence[str], quiet: bool = False) -> tuple[int, list[CompiledFunction]]:

@@ -23,6 +23,7 @@ from vitrify.codegen.lower import lower_graph
 from vitrify.codegen.target import Target
 from vitrify.compile.report_code import split_assembly, split_llvm
 from vitrify.compile.report_page import SCRIPTS, page
+from vitrify.ir.parser import parse
 from vitrify.passes.memory_plan import Interval, Plan, check_plan
 
 STAGES = ("traced", "decompose", "fusion")
@@ -376,6 +377,10 @@ def test_dump_prints_a_stage_alone(script, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("# scaled: fusion\ngraph scaled(") and "fused(" in done.stdout
     assert "shifted" not in done.stdout and "sums" in done.stderr
+    done = vitrify("dump", script, "--stage", "traced", "--graph", "shifted", cwd=tmp_path)
+    assert parse(done.stdout).name == "shifted"
+    done = vitrify("dump", script, "--graph", "backward", cwd=tmp_path)
+    assert done.returncode == 2 and "no graph 'backward'; there are scaled, shifted" in done.stderr
 
 
 def test_the_data_can_go_elsewhere_and_times_be_left_out(script, tmp_path):
