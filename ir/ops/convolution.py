@@ -18,8 +18,11 @@ from numpy.lib.stride_tricks import as_strided
 from ..dims import DimLike, bounds, floordiv, product
 from ..op import Attr, Op, declare
 from ..types import TensorType
+from . import convolution_batch as batched
 from . import convolution_flat as flat
 from .common import FLOATING, Array, Shape, check_dtype, needed, shape_of, shape_text, strided, uniform, wide
+from .convolution_flat import products, with_border
+from .scratch import Scratch
 
 Ints = tuple[int, ...]
 
@@ -119,49 +122,61 @@ def _chunks(batch: int, groups: int, elements_per_group: int) -> Iterator[tuple[
             yield slice(image, min(batch, image + images)), slice(group, min(groups, group + some))
 
 
+def _windows(
+    x: Array, kernel: Ints, lengths: Ints, stride: Ints, dilation: Ints, writeable: bool = False
+) -> Array:
+    """The windows of x as they lie in its memory: [images, channels, kernel..., windows...]."""
+    steps = x.strides[2:]
+    moves = (*(t * d for t, d in zip(steps, dilation)), *(t * s for t, s in zip(steps, stride)))
+    shape = (*x.shape[:2], *kernel, *lengths)
+    return as_strided(x, shape, (*x.strides[:2], *moves), writeable=writeable)
+
+
 class _Columns:
     """im2col, part by part: [images, groups, channels per group * kernel, windows]."""
 
     def __init__(
-        self, x: Array, kernel: Ints, lengths: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
+        self,
+        x: Array,
+        kernel: Ints,
+        lengths: Ints,
+        stride: Ints,
+        padding: Ints,
+        dilation: Ints,
+        groups: int,
+        scratch: Scratch,
     ):
-        if any(padding):
-            x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
-        batch, channels = x.shape[:2]
-        steps = x.strides[2:]
-        self.each = channels // groups
+        x = with_border(x, padding, scratch)
+        self.each = x.shape[1] // groups
         self.shape = (self.each * int(np.prod(kernel)), int(np.prod(lengths)))
-        self.windows = as_strided(
-            x,
-            (batch, channels, *kernel, *lengths),
-            (
-                *x.strides[:2],
-                *(t * d for t, d in zip(steps, dilation)),
-                *(t * s for t, s in zip(steps, stride)),
-            ),
-            writeable=False,
-        )
-        self.memory = np.empty(0, x.dtype)
+        self.windows = _windows(x, kernel, lengths, stride, dilation)
+        self.scratch, self.memory = scratch, np.empty(0, x.dtype)
 
     def of(self, images: slice, groups: slice) -> Array:
         """The columns of these images and groups, until the next are asked for."""
         part = self.windows[images, groups.start * self.each : groups.stop * self.each]
-        if part.size > self.memory.size:
-            self.memory = np.empty(part.size, part.dtype)
-        found = self.memory[: part.size].reshape(part.shape)
-        np.copyto(found, part)
+        if part.flags.c_contiguous:  # kernels of one element
+            found = part
+        else:
+            if part.size > self.memory.size:
+                self.memory = self.scratch.empty((part.size,), part.dtype)
+            found = self.memory[: part.size].reshape(part.shape)
+            np.copyto(found, part)
         return found.reshape(part.shape[0], groups.stop - groups.start, *self.shape)
 
 
 def _conv_numpy(x: Array, w: Array, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Array:
     lengths = _static(_lengths(x.shape[2:], w.shape[2:], stride, padding, dilation))
+    if batched.applies(x.shape[0], w.shape, lengths, stride, groups):
+        return batched.conv(x, w, lengths, stride, padding, dilation)
     if flat.applies(x.shape, w.shape, lengths, stride, padding, groups):
         return flat.conv(x, w, lengths, padding, dilation)
     rows = w.reshape(groups, w.shape[0] // groups, int(np.prod(w.shape[1:])))
     y = np.empty((x.shape[0], groups, rows.shape[1], int(np.prod(lengths))), x.dtype)
-    columns = _Columns(x, w.shape[2:], lengths, stride, padding, dilation, groups)
-    for images, some in _chunks(x.shape[0], groups, rows.shape[2] * y.shape[3]):
-        np.matmul(rows[some], columns.of(images, some), out=y[images, some])
+    with Scratch() as scratch:
+        columns = _Columns(x, w.shape[2:], lengths, stride, padding, dilation, groups, scratch)
+        for images, some in _chunks(x.shape[0], groups, rows.shape[2] * y.shape[3]):
+            np.matmul(rows[some], columns.of(images, some), out=y[images, some])
     return y.reshape(x.shape[0], w.shape[0], *lengths)
 
 
@@ -277,7 +292,10 @@ def _input_grad_numpy(
     if max(stride) == 1 and min(around) >= 0 and w.shape[0] <= 2 * input_size[1]:
         # Windows that move by one: the same as convolving dy with the reversed kernels, which adds up in the product.
         return _conv_numpy(dy, _reversed(w, groups), stride, around, dilation, groups)
-    if max(dilation) == 1 and all(s <= k for s, k in zip(stride, kernel)):
+    if batched.applies_to_gradient(dy.shape[0], w.shape, lengths, groups):
+        return batched.input_grad(dy, w, input_size, stride, padding, dilation)
+    apart = all(s >= d * (k - 1) + 1 for s, k, d in zip(stride, kernel, dilation))
+    if not apart and max(dilation) == 1 and all(s <= k for s, k in zip(stride, kernel)):
         return _input_grad_by_phase(dy, w, input_size, stride, padding, groups)
     rows = w.reshape(groups, w.shape[0] // groups, int(np.prod(w.shape[1:]))).swapaxes(1, 2)
     images_dy = _grouped(dy, groups)
@@ -286,6 +304,9 @@ def _input_grad_numpy(
     for images, some in _chunks(dy.shape[0], groups, rows.shape[1] * images_dy.shape[3]):
         target = padded[images, some.start * each : some.stop * each]
         columns = np.matmul(rows[some], images_dy[images, some]).reshape(*target.shape[:2], *kernel, *lengths)
+        if apart:
+            _windows(target, kernel, lengths, stride, dilation, writeable=True)[...] = columns
+            continue
         for offset in every(*map(range, kernel)):
             window = _window_slices(offset, lengths, stride, dilation)
             target[window] += columns[(slice(None), slice(None), *offset)]
@@ -375,17 +396,20 @@ def _weight_grad_numpy(
     x: Array, dy: Array, weight_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
 ) -> Array:
     kernel, lengths = weight_size[2:], dy.shape[2:]
+    if batched.applies(x.shape[0], weight_size, lengths, stride, groups):
+        return batched.weight_grad(x, dy, weight_size, stride, padding, dilation)
     few = weight_size[1] <= flat.MOST_INNER_FOR_WEIGHT
     if few and flat.applies(x.shape, weight_size, lengths, stride, padding, groups):
         return flat.weight_grad(x, dy, weight_size, padding, dilation)
     images_dy = _grouped(dy, groups)
     rows = int(np.prod(weight_size[1:]))
-    total = np.zeros((groups, weight_size[0] // groups, rows), x.dtype)
-    # The products of a chunk, one per image, are of the weight's size each: bounded like the columns.
-    columns = _Columns(x, kernel, lengths, stride, padding, dilation, groups)
-    for images, some in _chunks(x.shape[0], groups, rows * max(images_dy.shape[3], total.shape[1])):
-        total[some] += np.matmul(images_dy[images, some], columns.of(images, some).swapaxes(2, 3)).sum(0)
-    return total.reshape(weight_size)
+    total = np.zeros((groups, rows, weight_size[0] // groups), x.dtype)
+    with Scratch() as scratch:
+        columns = _Columns(x, kernel, lengths, stride, padding, dilation, groups, scratch)
+        # The products of a chunk, one per image, are of the weight's size each: bounded like the columns.
+        for images, some in _chunks(x.shape[0], groups, rows * max(images_dy.shape[3], total.shape[2])):
+            total[some] += products(columns.of(images, some), images_dy[images, some]).sum(0)
+    return total.swapaxes(1, 2).reshape(weight_size)
 
 
 def _weight_grad_vjp(F: Any, ctx: Any, g: Any) -> list[Any]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .common import Array
+from .scratch import Scratch
 
 Ints = tuple[int, ...]
 # Columns are made for as many images at a time as keep them about this many elements, so that they stay in the cache.
@@ -34,6 +35,24 @@ def _at(*index: Any) -> Any:
     return index
 
 
+def with_border(x: Array, padding: Ints, scratch: Scratch) -> Array:
+    """x with so many zeros before and behind it in each dim."""
+    if not any(padding):
+        return x
+    found = scratch.empty((*x.shape[:2], *(n + 2 * p for n, p in zip(x.shape[2:], padding))), x.dtype)
+    found.fill(0)
+    found[_at(..., *(slice(p, p + n) for n, p in zip(x.shape[2:], padding)))] = x
+    return found
+
+
+def products(first: Array, second: Array) -> Array:
+    """[..., m, n] times the transpose of [..., k, n]. The factor of more rows comes first: 1.2 to 1.7 times as fast on
+    one core of an x86-64 server."""
+    if first.shape[-2] >= second.shape[-2]:
+        return np.matmul(first, second.swapaxes(-1, -2))
+    return np.matmul(second, first.swapaxes(-1, -2)).swapaxes(-1, -2)
+
+
 class FlatWindows:
     """Where windows of stride 1 lie in flat padded images of `sizes` + 2 `padding` elements."""
 
@@ -48,28 +67,27 @@ class FlatWindows:
         self.outer = list(every(*map(range, kernel[:-1])))
         self.starts = [sum(o * s for o, s in zip(offset, steps)) for offset in self.outer]
 
-    def columns(self, x: Array) -> Array:
+    def columns(self, x: Array, scratch: Scratch) -> Array:
         """[images, channels * last kernel dim, elements]."""
         images, channels = x.shape[:2]
-        if any(self.padding):
-            padded = np.zeros((images, channels, *self.padded), x.dtype)
-            padded[_at(..., *(slice(p, n - p) for p, n in zip(self.padding, self.padded)))] = x
-            x = padded
+        x = with_border(x, self.padding, scratch)
         flat = np.ascontiguousarray(x).reshape(images, channels, -1)
         last, length = self.kernel[-1], self.starts[-1] + self.reach
         strides = (*flat.strides[:2], self.step * flat.itemsize, flat.itemsize)
         windows = as_strided(flat, (images, channels, last, length), strides, writeable=False)
-        return windows.reshape(images, channels * last, length)
+        columns = scratch.empty(windows.shape, x.dtype)
+        columns[...] = windows
+        return columns.reshape(images, channels * last, length)
 
     def pieces(self, columns: Array) -> Iterator[tuple[Ints, Array]]:
         """For each kernel position along all dims but the last, its index and what it takes of the columns."""
         for offset, start in zip(self.outer, self.starts):
             yield offset, columns[..., start : start + self.reach]
 
-    def results(self, batch: Ints, dtype: Any) -> tuple[Array, Array, Array]:
+    def results(self, batch: Ints, dtype: Any, scratch: Scratch) -> tuple[Array, Array, Array]:
         """Memory for results: whole, as flat rows [*batch, reach], and as images [*batch, *lengths]."""
         shape = (self.lengths[0], *self.padded[1:])
-        memory = np.empty((*batch, prod(shape)), dtype)
+        memory = scratch.empty((*batch, prod(shape)), dtype)
         return (
             memory,
             memory[..., : self.reach],
@@ -101,14 +119,15 @@ def conv(x: Array, w: Array, lengths: Ints, padding: Ints, dilation: Ints) -> Ar
     ]
     y = np.empty((x.shape[0], outer, *lengths), x.dtype)
     for images in _chunks(x.shape[0], inner * kernel[-1] * prod(windows.padded)):
-        columns = windows.columns(x[images])
-        _, total, inside = windows.results((columns.shape[0], outer), x.dtype)
-        product = np.empty_like(total)
-        for number, (_, piece) in enumerate(windows.pieces(columns)):
-            np.matmul(rows[number], piece, out=product if number else total)
-            if number:
-                total += product
-        y[images] = inside
+        with Scratch() as scratch:
+            columns = windows.columns(x[images], scratch)
+            _, total, inside = windows.results((columns.shape[0], outer), x.dtype, scratch)
+            product = scratch.empty(total.shape, x.dtype)
+            for number, (_, piece) in enumerate(windows.pieces(columns)):
+                np.matmul(rows[number], piece, out=product if number else total)
+                if number:
+                    total += product
+            y[images] = inside
     return y
 
 
@@ -118,11 +137,12 @@ def weight_grad(x: Array, dy: Array, weight_size: Ints, padding: Ints, dilation:
     windows = FlatWindows(x.shape[2:], tuple(kernel), dy.shape[2:], padding, dilation)
     total = np.zeros(weight_size, x.dtype)
     for images in _chunks(x.shape[0], inner * kernel[-1] * prod(windows.padded)):
-        columns = windows.columns(x[images])
-        memory, rows, inside = windows.results((columns.shape[0], outer), dy.dtype)
-        memory.fill(0)
-        inside[...] = dy[images]
-        for offset, piece in windows.pieces(columns):
-            found = np.matmul(rows, piece.swapaxes(1, 2)).sum(0)
-            total[_at(ALL, ALL, *offset)] += found.reshape(outer, inner, kernel[-1])
+        with Scratch() as scratch:
+            columns = windows.columns(x[images], scratch)
+            memory, rows, inside = windows.results((columns.shape[0], outer), dy.dtype, scratch)
+            memory.fill(0)
+            inside[...] = dy[images]
+            for offset, piece in windows.pieces(columns):
+                found = products(piece, rows).sum(0)
+                total[_at(ALL, ALL, *offset)] += found.T.reshape(outer, inner, kernel[-1])
     return total
