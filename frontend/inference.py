@@ -121,7 +121,7 @@ def optimize_for_inference(
         found = copy.deepcopy(reference).requires_grad_(False)
         if type(found) in _SHORT:  # so that every layer has a place of its own in a module
             found = Sequential(found)
-        found, graphs = _with_graphs(found, precision)
+        found, graphs = _with_graphs(found, precision, activations == "int8")
         trace, ran = _traced(found, calls[0])
         folded = _fold(found, trace, ran)
         _drop_dropout(found)
@@ -162,13 +162,13 @@ class _Graphs:
     left: dict[str, str] = field(default_factory=dict)
 
 
-def _with_graphs(model: Module, precision: str) -> tuple[Module, _Graphs]:
+def _with_graphs(model: Module, precision: str, dynamic: bool) -> tuple[Module, _Graphs]:
     done = _Graphs()
     for path, module in list(model.named_modules()):
         optimize = getattr(module, "optimized_for_inference", None)
         if optimize is None:
             continue
-        new, found = optimize(precision)
+        new, found = optimize(precision, dynamic)
         new.requires_grad_(False)
         scope = f"{path}." if path else ""
         done.paths.add(path)

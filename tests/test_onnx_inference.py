@@ -94,12 +94,15 @@ def test_batch_norms_and_constants():
     assert fast.input_names == net.input_names and fast.output_types == net.output_types
 
 
-@pytest.mark.parametrize("precision, part", [("bf16", 0.6), ("int8", 0.5)])
-def test_short_weights(precision, part, tmp_path):
+@pytest.mark.parametrize(
+    "precision, activations, part", [("bf16", "float", 0.6), ("int8", "float", 0.5), ("int8", "int8", 0.5)]
+)
+def test_short_weights(precision, activations, part, tmp_path):
     net, x = load(convolutions()), torch.from_numpy(numbers(2, 3, 6, 6))
-    fast = torch.optimize_for_inference(net, x, precision=precision)
+    fast = torch.optimize_for_inference(net, x, precision=precision, activations=activations)
     about = fast.optimization
-    assert set(about.replaced.values()) == {f"{precision} weight"} and len(about.replaced) >= 4
+    kinds = {f"{precision} weight"} | ({"int8 weight and rows"} if activations == "int8" else set())
+    assert set(about.replaced.values()) == kinds and len(about.replaced) >= 4
     assert all(0 < e.relative < 0.05 for e in about.errors)
     assert about.bytes_after < part * about.bytes_before
     close(torch.compile(fast)(x), fast(x))

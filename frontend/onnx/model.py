@@ -165,12 +165,12 @@ class GraphModule(Module):
         results = [_result(v) for v in self._interpreter.run(environment)]
         return results[0] if len(results) == 1 else tuple(results)
 
-    def optimized_for_inference(self, precision: str) -> tuple[Module, Optimizing]:
-        """A Module without batch norms behind known weights, and with short weights if the precision is one, and what
-        was done. `optimize_for_inference` calls it."""
+    def optimized_for_inference(self, precision: str, dynamic: bool = False) -> tuple[Module, Optimizing]:
+        """A Module without batch norms behind known weights, with short weights if the precision is one, products of
+        integers if `dynamic`; and what was done. `optimize_for_inference` calls it."""
         constants = {n: v for n, v in self._arrays.items() if isinstance(v, np.ndarray)}
         constants.update((n, as_array(getattr(owner, key))) for n, (owner, key) in self._places.items())
-        plan, done = optimized(replace(self._interpreter.plan, constants=constants), precision)
+        plan, done = optimized(replace(self._interpreter.plan, constants=constants), precision, dynamic)
         assert self._interpreter.reader is not None
         found = GraphModule(plan, self._interpreter.reader, self.metadata)
         lists = {n: v for n, v in self._arrays.items() if not isinstance(v, np.ndarray)}

@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.dtypes import bf16
+import vitrify.nn.functional as F
+
+from ..ir.dtypes import bf16, f32, i32
+from ..quantized_layers import ZERO, rounded_rows
+from ..tensor import Tensor
 from .interpreter import fold, names_inside
 from .reading import Array, GraphPlan, NodePlan
-from .table import RULES
+from .table import RULES, Call, Rule
 
 _FOLDED_INTO = ("Conv", "ConvTranspose", "Gemm")
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -36,14 +40,15 @@ class Optimizing:
     left: dict[str, str] = field(default_factory=dict)
 
 
-def optimized(plan: GraphPlan, precision: str) -> tuple[GraphPlan, Optimizing]:
-    """The graph (its constants are in it) with the same results, or with `bf16` or `int8` weights nearly the same."""
+def optimized(plan: GraphPlan, precision: str, dynamic: bool = False) -> tuple[GraphPlan, Optimizing]:
+    """The graph (its constants are in it) with the same results, or with `bf16` or `int8` weights nearly the same;
+    `dynamic` rounds the rows that `MatMul` and `Gemm` multiply with int8 weights."""
     plan, known = fold(_decided(plan, plan.constants), floats=True)
     constants = {**plan.constants, **{n: v for n, v in known.items() if isinstance(v, np.ndarray)}}
     done = Optimizing(constants)
     plan = _without_batch_norms(plan, done)
     if precision != "fp32":
-        plan = _shortened(plan, precision, done)
+        plan = _shortened(plan, precision, dynamic, done)
     plan = replace(plan, constants={n: np.require(a, requirements="C") for n, a in done.constants.items()})
     return plan, done
 
@@ -155,15 +160,19 @@ def _fresh(constants: Mapping[str, Array], name: str) -> str:
 # -- short weights ----------------------------------------------------------------------------------------------------
 
 
-def _shortened(plan: GraphPlan, precision: str, done: Optimizing) -> GraphPlan:
+def _shortened(plan: GraphPlan, precision: str, dynamic: bool, done: Optimizing) -> GraphPlan:
     """Weights in bfloat16, or in int8 with a scale for each output channel, and a node before each use that widens
     them."""
     nodes: list[NodePlan] = []
     for whole in plan.nodes:
-        node = _inside(whole, lambda g: _shortened(g, precision, done))
+        node = _inside(whole, lambda g: _shortened(g, precision, dynamic, done))
         name = node.inputs[1] if len(node.inputs) > 1 else ""
         weight = done.constants.get(name)
         if node.op_type in _WEIGHTED and not node.domain and weight is not None and _is_long(weight):
+            if dynamic and (integer := _of_integers(node, name, weight, done.constants)) is not None:
+                nodes.append(integer)
+                done.replaced[name] = "int8 weight and rows"
+                continue
             wide = f"{name}_wide_{len(done.replaced)}_{len(nodes)}"
             nodes.append(_widening(node, name, weight, wide, precision, done.constants))
             node = replace(node, inputs=(node.inputs[0], wide, *node.inputs[2:]))
@@ -173,6 +182,41 @@ def _shortened(plan: GraphPlan, precision: str, done: Optimizing) -> GraphPlan:
             if other in done.constants and _is_long(done.constants[other]):
                 done.left[other] = f"there is no short form of {node.op_type}"
     return replace(plan, nodes=tuple(nodes))
+
+
+def _of_integers(node: NodePlan, name: str, weight: Array, constants: dict[str, Array]) -> NodePlan | None:
+    """The node that rounds its rows and multiplies integers; None where the node is not of that form."""
+    if weight.ndim != 2 or node.op_type not in ("MatMul", "Gemm"):
+        return None
+    plain = all(node.attrs.get(key, 1) == 1 for key in ("alpha", "beta"))
+    if node.attrs.get("transA", 0) or not plain:
+        return None
+    columns = weight if node.attrs.get("transB", 0) else weight.T  # [outputs, inputs]
+    short, scale = _rounded(columns, 0)
+    parts = {
+        f"{name}_int8": short,
+        f"{name}_int8_scale": scale,
+        f"{name}_int8_shift": short.astype(np.int32).sum(1, dtype=np.int32) * ZERO,
+    }
+    constants.update(parts)
+    inputs = (node.inputs[0], *parts, *node.inputs[2:])
+    return replace(node, domain="vitrify", inputs=inputs, attrs={}, rule=Rule(_integer_product))
+
+
+def _integer_product(call: Call) -> Tensor:
+    x, short, scale, shift = (call.tensor(i) for i in range(4))
+    rows, steps = rounded_rows(x)
+    sums = F.linear(rows.to(i32), short.to(i32)) - shift
+    y = (sums.to(f32) * (steps * scale)).to(x.dtype)
+    return y + call.tensor(4) if call.has(4) else y
+
+
+def _rounded(weight: Array, axis: int) -> tuple[Array, Array]:
+    """The weight in int8, and the scale of each index of an axis."""
+    largest = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
+    scale = np.where(largest == 0, 1, largest / _STEPS).astype(np.float32)
+    spread = scale.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
+    return np.clip(np.rint(weight / spread), -_STEPS, _STEPS).astype(np.int8), scale
 
 
 def _is_long(weight: Array) -> bool:
@@ -191,11 +235,7 @@ def _widening(
         constants[short] = weight.astype(bf16.numpy)
         return made("Cast", (short,), {"to": _FLOAT})
     axis = _channels(node, weight)
-    largest = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
-    scale = np.where(largest == 0, 1, largest / _STEPS).astype(np.float32)
-    spread = scale.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
-    constants[short] = np.clip(np.rint(weight / spread), -_STEPS, _STEPS).astype(np.int8)
-    constants[f"{short}_scale"] = scale
+    constants[short], constants[f"{short}_scale"] = _rounded(weight, axis)
     return made("DequantizeLinear", (short, f"{short}_scale"), {"axis": axis})
 
 
