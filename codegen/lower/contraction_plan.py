@@ -33,6 +33,8 @@ FAR_STRIDE = 1024
 SPAN = 0.4
 SCATTERED_ELEMENT = 1.5  # an element of a vector loaded from or stored to places that are not neighbours
 FAR_STORE = 8.0  # such an element in another page than the one before
+TURN = 90.0  # a square of vectors, turned on the stack
+TURNED_ROW = 2.0  # a row of it, stored
 LANE_SUM = 10.0  # adding the lanes of one vector
 TILE = 12.0  # entering and leaving a tile's loops
 STEP = 0.6  # one turn of the innermost loop
@@ -159,8 +161,19 @@ class _Model:
                     if vectors > most or not self._fits(tiles, lane, units, vectors):
                         continue
                     for packed in self._packings(needed, lane, tiles):
-                        plan = Plan(lane, self.lanes, vectors, tiles, packed=packed)
+                        turned = self._turned(lane, tiles)
+                        plan = Plan(lane, self.lanes, vectors, tiles, packed=packed, turned=turned)
                         yield plan, self.cycles(plan)
+
+    def _turned(self, lane: str, tiles: Mapping[str, int]) -> str:
+        """The axis of a tile along which to store it, where elements of a vector would go to places far apart."""
+        if lane in self.reduction or self.lanes < 4 or not self._stores_far(lane):
+            return ""
+        return next((n for n, count in tiles.items() if count > 1 and self.result_stride[n] == 1), "")
+
+    def _stores_far(self, lane: str) -> bool:
+        stride = self.result_stride[lane]
+        return not isinstance(stride, int) or abs(stride) * self.problem.dtype.itemsize >= FAR_STRIDE
 
     @property
     def _has_lanes(self) -> bool:
@@ -351,7 +364,7 @@ class _Model:
     def _tile_cycles(
         self, plan: Plan, tiles: Mapping[str, int], units: int, vectors: int, steps: float, along_result: bool
     ) -> float:
-        lane, itemsize = plan.lane, self.problem.dtype.itemsize
+        lane = plan.lane
         loads = far = 0.0
         for i in (0, 1):
             count = self._loads(i, tiles, lane, vectors)
@@ -369,9 +382,12 @@ class _Model:
         step = max(work, self.latency, loads * LOAD, stream) + loads * LOAD_TIE + far
         step += STEP / self._unrolled(plan, work)
         if along_result:
-            stride = self.result_stride[lane]
-            near = isinstance(stride, int) and abs(stride) * itemsize < FAR_STRIDE
-            store = work * (1.0 if stride == 1 else self.lanes * (SCATTERED_ELEMENT if near else FAR_STORE))
+            if self.result_stride[lane] == 1:
+                store = work * 1.0
+            elif tiles.get(plan.turned, 1) > 1:
+                store = work / tiles[plan.turned] * (TURN + self.lanes * TURNED_ROW)
+            else:
+                store = work * self.lanes * (FAR_STORE if self._stores_far(lane) else SCATTERED_ELEMENT)
         else:
             store = work * LANE_SUM
         return steps * step + store + TILE

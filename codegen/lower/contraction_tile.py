@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from ...ir import dims
 from ...ir.dims import DimLike
@@ -19,7 +20,10 @@ from ..packed import dot
 from ..scalar import SCALAR
 from .contraction import Access, Axis, Contraction
 from .indexing import IndexTuple
+from .names import Names
+from .spaces import linear
 from .tiling import Plan
+from .transpose import turned_tile
 
 Bindings = dict[str, DimLike]
 # From where a point lies along the parallel axes, and its sum.
@@ -109,7 +113,61 @@ class RegisterTile:
 
         yield from each_vector(lambda v, _: [Store(acc, element(v), Const(0, acc.dtype))])
         yield from self._sum(self._summed, {}, added)
-        yield from each_vector(lambda v, _: self.finish(place(v), Load(acc, element(v))), masked=True)
+        if self.plan.turned in self.units:
+            yield from self._turned(acc, whole, rest)
+        else:
+            yield from each_vector(lambda v, _: self.finish(place(v), Load(acc, element(v))), masked=True)
+
+    def _turned(self, acc: Buffer, whole: int, rest: DimLike) -> Iterator[Stmt]:
+        """Hands the tile on in vectors along `plan.turned`, not its lanes: squares of it are turned on the stack."""
+        lanes, axis = self.plan.lanes, self.plan.turned
+        count, vectors = self.units[axis], whole + (rest != 0)
+        names = Names(("l", "v"))
+        others = {name: size for name, size in self.units.items() if name != axis}
+        row, lane = loop_var("l", lanes), names("l")
+        shape = (*others.values(), vectors, count, lanes)
+        kept = Buffer(f"{self.name}_rows", acc.dtype, (prod(shape),), "stack")
+        spare, turned = (
+            Buffer(f"{self.name}_{what}", acc.dtype, (lanes * lanes,), "stack")
+            for what in ("spare", "turned")
+        )
+        unit = {name: loop_var(f"{name}_u", size) for name, size in self.units.items()}
+        outer = tuple(unit[name] for name in others)
+
+        def keep(vector: DimLike) -> Stmt:
+            place = linear((*outer, vector, unit[axis], row), shape)
+            value = Load(acc, (*self.unit, vector, row))
+            return For("l", lanes, (Store(kept, (place,), value),), "vector", lanes)
+
+        number = loop_var("v", vectors)
+        yield from self._each_unit([For("v", vectors, (keep(number),), "unroll")])
+
+        def square(vector: DimLike, valid: DimLike) -> tuple[Stmt, ...]:
+            def source(row: DimLike, lane: DimLike) -> Expr:
+                # Rows past the tile's are turned with the others, and not stored.
+                return Load(kept, (linear((*outer, vector, dims.minimum(row, count - 1), lane), shape),))
+
+            at = loop_var(f"{self.plan.lane}_l", lanes)
+            along = dims.symbol(lane, 0, lanes - 1)
+            place = self.point | {
+                self.plan.lane: self.starts[self.plan.lane] + vector * lanes + at,
+                axis: self.starts[axis] + along,
+            }
+            stored = self.finish(place, Load(turned, (at * lanes + along,)))
+            out = For(lane, count, tuple(stored), "vector", lanes)
+            return (
+                *turned_tile(names, source, lanes, turned, 0, spare),
+                For(f"{self.plan.lane}_l", valid, (out,)),
+            )
+
+        found: tuple[Stmt, ...] = ()
+        if whole:
+            found = (For("v", whole, square(loop_var("v", whole), lanes)),)
+        if rest != 0:
+            found += square(whole, rest)
+        for name, size in reversed(others.items()):
+            found = (For(f"{name}_u", size, found),)
+        yield from found
 
     def _lanes_of_sum(self) -> Iterator[Stmt]:
         lanes, lane = self.plan.lanes, loop_var("l", self.plan.lanes)

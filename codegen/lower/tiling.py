@@ -20,6 +20,7 @@ class Plan:
     unroll: reduction axes with the number of positions repeated in the code.
     packed: operands (0 left, 1 right) packed first, with the axis that their panels run along.
     padded: lanes past the end of the lane axis may be computed with (their operand is packed, with zeros).
+    turned: an axis of the tile along which the result is stored in vectors, the tile turned for it; "" for none.
     windows: reduction axes walked only where a window of the problem says that products are not zero.
     split, parts: the reduction axis shared among tasks, in how many parts; 1 for none.
     cycles: the model's estimate."""
@@ -33,6 +34,7 @@ class Plan:
     unroll: Mapping[str, int] = field(default_factory=dict)
     packed: Mapping[int, str] = field(default_factory=dict)
     padded: bool = False
+    turned: str = ""
     windows: frozenset[str] = frozenset()
     split: str = ""
     parts: int = 1
@@ -58,6 +60,8 @@ class Plan:
                 parts.append(f"{title} " + " ".join(f"{a}={n}" for a, n in pairs.items()))
         for operand, axis in self.packed.items():
             parts.append(f"{('left', 'right')[operand]} packed along {axis}")
+        if self.turned:
+            parts.append(f"stored along {self.turned}")
         if self.windows:
             parts.append(f"{' '.join(sorted(self.windows))} inside borders")
         if self.parts > 1:

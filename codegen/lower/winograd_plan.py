@@ -10,14 +10,13 @@ from operator import attrgetter
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..target import Target
-from .contraction_plan import FMA_LATENCY, LAUNCH, LOAD, LOAD_TIE, STEP, TILE, TYPICAL
+from .contraction_plan import FMA_LATENCY, LAUNCH, LOAD, LOAD_TIE, STEP, TILE, TURN, TYPICAL
 from .winograd_matrices import POINTS
 
 FLOAT = 4
 MOST_STRIPS = 32
 
 # Cycles, measured on AMD Zen 4 by the kernels' own clocks.
-TURN = 90.0  # a square of a vector's width, turned
 IMAGE_STRIP = 1000.0  # a strip of the image, one vector of channels: what does not depend on its size
 IMAGE_COLUMN = 7.5  # an element of it, transformed both ways
 RESULT_PLACE = 3.0  # a place of a tile of products, transformed both ways
