@@ -168,3 +168,20 @@ def test_a_pointwise_kernel_walks_an_image_as_one_row():
     graph = group((x, w, b, y), lambda F, x, w, b, r: F.add(F.add(F.conv(x, w, **geometry(2)), b), r))
     (launch,) = [k for k in check(graph).launches if k.kernel.name == "conv"]
     assert " y" not in launch.kernel.comment
+
+
+@pytest.mark.parametrize("dtype", [dtypes.f32, dtypes.f64])
+def test_tiles_across_the_result_are_turned_on_their_way_out(dtype):
+    """Lanes along the outputs, of which each has its own image: rows of the image are stored."""
+    x, w, b = (TensorType(s, dtype) for s in ((2, 24, 33, 35), (40, 24, 3, 3), (40, 1, 1)))
+    y = TensorType((2, 40, 17, 18), dtype)
+    attrs = geometry(2, stride=2, padding=1)
+    graph = group((x, w, b, y), lambda F, x, w, b, r: F.mul(F.add(F.conv(x, w, **attrs), b), r))
+    program = check(graph, depth=9 * 24)
+    assert any("stored along x" in launch.kernel.comment for launch in program.launches)
+
+
+@pytest.mark.parametrize("target", ["x86-64-avx2", "aarch64-neon"])
+def test_turned_tiles_under_the_loop_interpreter(target):
+    x, w = TensorType((1, 1, 35, 33), dtypes.f32), TensorType((18, 1, 3, 3), dtypes.f32)
+    interpret(group((x, w), lambda F, x, w: F.conv(x, w, **geometry(2, stride=2, padding=1))), target)

@@ -385,7 +385,8 @@ class _Model:
             if self.result_stride[lane] == 1:
                 store = work * 1.0
             elif tiles.get(plan.turned, 1) > 1:
-                store = work / tiles[plan.turned] * (TURN + self.lanes * TURNED_ROW)
+                squares = work / tiles[plan.turned] * ceil(tiles[plan.turned] / self.lanes)
+                store = squares * (TURN + self.lanes * TURNED_ROW)
             else:
                 store = work * self.lanes * (FAR_STORE if self._stores_far(lane) else SCATTERED_ELEMENT)
         else:

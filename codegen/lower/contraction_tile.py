@@ -142,29 +142,35 @@ class RegisterTile:
         number = loop_var("v", vectors)
         yield from self._each_unit([For("v", vectors, (keep(number),), "unroll")])
 
-        def square(vector: DimLike, valid: DimLike) -> tuple[Stmt, ...]:
+        def square(vector: DimLike, valid: DimLike, first: int) -> tuple[Stmt, ...]:
+            """`valid` lanes of the positions along the axis from `first` on, at most as many as lanes."""
+
             def source(row: DimLike, lane: DimLike) -> Expr:
                 # Rows past the tile's are turned with the others, and not stored.
-                return Load(kept, (linear((*outer, vector, dims.minimum(row, count - 1), lane), shape),))
+                position = dims.minimum(first + row, count - 1)
+                return Load(kept, (linear((*outer, vector, position, lane), shape),))
 
             at = loop_var(f"{self.plan.lane}_l", lanes)
             along = dims.symbol(lane, 0, lanes - 1)
             place = self.point | {
                 self.plan.lane: self.starts[self.plan.lane] + vector * lanes + at,
-                axis: self.starts[axis] + along,
+                axis: self.starts[axis] + first + along,
             }
             stored = self.finish(place, Load(turned, (at * lanes + along,)))
-            out = For(lane, count, tuple(stored), "vector", lanes)
+            out = For(lane, min(lanes, count - first), tuple(stored), "vector", lanes)
             return (
                 *turned_tile(names, source, lanes, turned, 0, spare),
                 For(f"{self.plan.lane}_l", valid, (out,)),
             )
 
+        def squares(vector: DimLike, valid: DimLike) -> tuple[Stmt, ...]:
+            return tuple(s for first in range(0, count, lanes) for s in square(vector, valid, first))
+
         found: tuple[Stmt, ...] = ()
         if whole:
-            found = (For("v", whole, square(loop_var("v", whole), lanes)),)
+            found = (For("v", whole, squares(loop_var("v", whole), lanes)),)
         if rest != 0:
-            found += square(whole, rest)
+            found += squares(whole, rest)
         for name, size in reversed(others.items()):
             found = (For(f"{name}_u", size, found),)
         yield from found
