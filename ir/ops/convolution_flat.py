@@ -9,7 +9,7 @@ share, in long runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product as every
 from math import prod
 from typing import Any
@@ -36,12 +36,24 @@ def _at(*index: Any) -> Any:
 
 
 def with_border(x: Array, padding: Ints, scratch: Scratch) -> Array:
-    """x with so many zeros before and behind it in each dim."""
-    if not any(padding):
+    """x with so many zeros before and behind it in each spatial dim."""
+    return bordered(x, [(p, p) for p in padding], scratch)
+
+
+def bordered(x: Array, borders: Sequence[tuple[int, int]], scratch: Scratch) -> Array:
+    """x with so many zeros before and behind it in each spatial dim, or without as many elements where a number is
+    negative."""
+    if not any(map(any, borders)):
         return x
-    found = scratch.empty((*x.shape[:2], *(n + 2 * p for n, p in zip(x.shape[2:], padding))), x.dtype)
-    found.fill(0)
-    found[_at(..., *(slice(p, p + n) for n, p in zip(x.shape[2:], padding)))] = x
+    sizes = x.shape[2:]
+    taken = [slice(max(0, -low), n + min(0, high)) for n, (low, high) in zip(sizes, borders)]
+    found = scratch.empty(
+        (*x.shape[:2], *(low + n + high for n, (low, high) in zip(sizes, borders))), x.dtype
+    )
+    if any(max(border) > 0 for border in borders):
+        found.fill(0)
+    places = [slice(max(0, low), low + n + min(0, high)) for n, (low, high) in zip(sizes, borders)]
+    found[_at(..., *places)] = x[_at(..., *taken)]
     return found
 
 
