@@ -92,7 +92,7 @@ class ExportedLibrary:
         if not self.path.is_file():
             raise FileNotFoundError(f"no library {os.fspath(path)}")
         _check_file(self.path)
-        self._library = ctypes.CDLL(str(self.path))
+        self._library = ctypes.CDLL(_name_to_load(self.path))
         self.name = self._own_name()
         version = self._function("abi_version", ctypes.c_int32)()
         if version != ABI_VERSION:
@@ -249,6 +249,19 @@ def _check_file(path: Path) -> None:
         raise OSError(f"{path} is cut off: it has {size} bytes, and says {place + entry * count}")
 
 
+def _name_to_load(path: Path) -> str:
+    """A name for the file that the system has not loaded another file by. It knows libraries by the names they were
+    opened by, and keeps ours for good; so one that was written anew gets `/.` in its name, once more each time."""
+    about = path.stat()
+    files = _loaded.setdefault(path, [])
+    identity = about.st_dev, about.st_ino
+    if identity not in files:
+        files.append(identity)
+    return os.path.join(path.parent, *["."] * files.index(identity), path.name)
+
+
+# The files that were loaded by a path, by device and number; a loaded file's number is not given to another one.
+_loaded: dict[Path, list[tuple[int, int]]] = {}
 _OWN = [f"{name}_" if name == "bool" else name for name in DTYPES]
 _forever: list[Array] = []
 

@@ -140,6 +140,16 @@ def test_callers_in_several_threads_do_not_disturb_each_other(folder: Path) -> N
             np.testing.assert_allclose(found, right, atol=1e-6)
 
 
+def test_a_library_written_anew_is_the_one_that_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "f.so"
+    found = []
+    for factor in (2.0, 3.0, 5.0):
+        torch.export(lambda x, factor=factor: x * factor, torch.ones(2), path)
+        found.append(torch.load_exported(path))
+    found.append(torch.load_exported(path))
+    assert [run(torch.ones(2)).tolist()[0] for run in found] == [2.0, 3.0, 5.0, 5.0]
+
+
 def test_loading_needs_no_compiler(folder: Path) -> None:
     code = (
         "import sys, numpy as np, vitrify\n"
