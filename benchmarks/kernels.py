@@ -1,11 +1,12 @@
 """Matrix products, convolutions and fused loops side by side with PyTorch (MKL and oneDNN), one kernel at a time.
 
-    python benchmarks/kernels.py [--threads 1,2] [--only gemm,lenet,conv,batch1,loops] [--seconds 0.5]
+    python benchmarks/kernels.py [--threads 1,2] [--only gemm,lenet,conv,batch1,loops,bf16,int8] [--seconds 0.5]
 
 Each row compiles one op as a graph of its own and calls its native entry; PyTorch runs the same op on the
 same arrays in the same process, in turn with it, block by block. Figures are medians: GFLOP/s of useful work,
 and the ratio of PyTorch's time to vitrify's. PyTorch's calls include its dispatcher (a few µs), so rows of
-the `batch1` table say more about vitrify's µs than about the ratio.
+the `batch1` table say more about vitrify's µs than about the ratio. `bf16` is `gemm` and more in bfloat16,
+`bf16loops` is `loops` in it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import ctypes
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,6 +41,10 @@ class Row:
     flops: int
     graph: Callable[..., Value]
     reference: Callable[..., torch.Tensor]
+    dtypes: tuple[dtypes.DType, ...] = ()  # of the operands; float32 where none are given
+
+    def typed(self, *types: dtypes.DType) -> Row:
+        return replace(self, dtypes=types if len(types) > 1 else types * len(self.shapes))
 
 
 def matmul(name: str, m: int, k: int, n: int, left: bool = False, right: bool = False) -> Row:
@@ -68,7 +73,7 @@ def convolution(
     def backward(dy, x, w, wanted):
         geometry = ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups)
         mask = [wanted == "input", wanted == "weight", False]
-        found = torch.ops.aten.convolution_backward(dy, x, w, None, *geometry, mask)
+        found = torch.ops.aten.convolution_backward(dy, x.to(dy), w.to(dy), None, *geometry, mask)
         return found[mask.index(True)]
 
     any_x, any_w = torch.zeros(x), torch.zeros(w)
@@ -163,12 +168,39 @@ def loop_rows() -> Iterator[Row]:
     yield row("sum over 0", lambda F, x: F.sum(x, dims=(0,), keepdim=False), lambda x: x.sum(0), (8192, 768))
 
 
+def bf16_rows() -> Iterator[Row]:
+    """Products and convolutions of bfloat16, PyTorch's by oneDNN."""
+    rows = [*gemm_rows()]
+    rows += [matmul(f"linear {m}x1024x1024", m, 1024, 1024, right=True) for m in (1, 32, 128)]
+    rows += convolution("3x3 64 on 56", (1, 64, 56, 56), (64, 64, 3, 3), padding=1)
+    rows += convolution("3x3/2 128 on 56", (4, 128, 56, 56), (128, 128, 3, 3), stride=2, padding=1)
+    rows += convolution("1x1 64 on 56", (4, 256, 56, 56), (64, 256, 1, 1))
+    yield from (row.typed(dtypes.bf16) for row in rows)
+
+
+def integer_rows() -> Iterator[Row]:
+    """uint8 by int8, sums in int32; PyTorch's of int8 by int8 (`torch._int_mm`)."""
+
+    def graph(F, a, b):
+        return F.matmul(F.convert(a, dtype=dtypes.i32), F.convert(b, dtype=dtypes.i32))
+
+    def reference(a, b):
+        return torch._int_mm(a, b)
+
+    for m, k, n in ((512,) * 3, (1024,) * 3, (2048,) * 3, (32, 1024, 1024), (128, 1024, 1024)):
+        row = Row(f"{m}x{k}x{n}", ((m, k), (k, n)), 2 * m * k * n, graph, reference)
+        yield row.typed(dtypes.u8, dtypes.i8)
+
+
 TABLES: dict[str, Callable[[], Iterator[Row]]] = {
     "gemm": gemm_rows,
     "lenet": lenet_rows,
     "conv": conv_rows,
     "batch1": lambda: lenet_rows(1, gradients=False),
     "loops": loop_rows,
+    "bf16": bf16_rows,
+    "bf16loops": lambda: (row.typed(dtypes.bf16) for row in loop_rows()),
+    "int8": integer_rows,
 }
 
 
@@ -177,11 +209,13 @@ class Native:
 
     def __init__(self, row: Row, operands: Sequence[np.ndarray], threads: int):
         builder = GraphBuilder("kernel")
-        inputs = [builder.input(f"x{i}", TensorType(s, dtypes.f32)) for i, s in enumerate(row.shapes)]
+        types = row.dtypes or (dtypes.f32,) * len(row.shapes)
+        inputs = [builder.input(f"x{i}", TensorType(s, t)) for i, (s, t) in enumerate(zip(row.shapes, types))]
         started = time.perf_counter()
         self.code = compile_graph(builder.finish([row.graph(builder, *inputs)]), CompileOptions(cache=False))
         self.seconds = time.perf_counter() - started
-        self.result = np.empty(self.code.output_types[0].shape, np.float32)
+        result = self.code.output_types[0]
+        self.result = np.empty(result.shape, result.dtype.numpy)
         self.kept = (operands, self.code.arena({}))
         pointers = ctypes.c_void_p * max(1, len(operands))
         self.inputs = pointers(*[a.ctypes.data for a in operands])
@@ -192,17 +226,30 @@ class Native:
         self.call: Callable[[], int] = lambda: entry(*where)
 
 
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """PyTorch's tensor of the same numbers; of unsigned bytes below 128 the signed ones, which `_int_mm` takes."""
+    if array.dtype == dtypes.bf16.numpy:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array.view(np.int8) if array.dtype == np.uint8 else array)
+
+
 def measure(row: Row, threads: int, seconds: float) -> tuple[float, float, float]:
     """Median seconds of a call, vitrify's and PyTorch's, and to compile; ValueError where results differ."""
     rng = np.random.default_rng(0)
-    operands = [rng.standard_normal(s, dtype=np.float32) for s in row.shapes]
+    types = row.dtypes or (dtypes.f32,) * len(row.shapes)
+    operands = [
+        (rng.standard_normal(s, dtype=np.float32) if t.is_floating_point else rng.integers(0, 127, s)).astype(
+            t.numpy
+        )
+        for s, t in zip(row.shapes, types)
+    ]
     native = Native(row, operands, threads)
-    tensors = [torch.from_numpy(a) for a in operands]
+    tensors = [_tensor(a) for a in operands]
     torch.set_num_threads(threads)
     native.call()
-    want = row.reference(*tensors).numpy()
-    error = np.abs(native.result - want).max() / np.abs(want).max()
-    if not error < 1e-4:
+    want = row.reference(*tensors).to(torch.float64).numpy()
+    error = np.abs(native.result.astype(np.float64) - want).max() / np.abs(want).max()
+    if not error < (2e-2 if dtypes.bf16 in types else 1e-4):
         raise ValueError(f"{row.name}: results differ by {error:.1e} of the largest")
     repeat = max(1, int(20e-6 / max(1e-7, row.flops / 100e9)))
 

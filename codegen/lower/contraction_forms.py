@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import prod
 from typing import TypeVar
 
 from ..loops.nodes import Buffer, Expr, Load
@@ -27,6 +28,8 @@ from .template import Element, make_axes
 # Cycles for an element, or a word of several, that is copied from neighbours.
 COPY = 0.15
 WEAVE = 0.4
+# A form that cannot be faster by more than this is not reckoned.
+ENOUGH = 1.15
 
 T = TypeVar("T")
 
@@ -78,6 +81,8 @@ def choose_form(
     lanes, registers = target.lanes(problem.accumulator), target.registers
     best: Chosen | None = None
     for form in forms(ctx, problem, target):
+        if best is not None and best.cycles <= ENOUGH * _least(form.problem, lanes):
+            continue
         merged, stored = merge_axes(ctx, form.problem, elements)
         choices = choose_plans(merged, lanes, registers)
         if not choices:
@@ -89,17 +94,30 @@ def choose_form(
     return best
 
 
+def _least(problem: Contraction[Access], lanes: int) -> float:
+    """Cycles of the multiply-adds alone."""
+    return prod(typical(axis.extent) for axis in problem.axes.values()) / lanes
+
+
 def forms(ctx: LowerContext, problem: Contraction[Access], target: Target) -> Iterator[Form]:
     """In words first: of forms as cheap, that one."""
     words = in_words(ctx, problem, target)
-    exact = isinstance(words and words.left, Words) and words.left.exact
+    first = None if words is None else words.left
+    exact = isinstance(first, Words) and first.exact
     if words is not None:
-        yield Form(words)
-    if words is not None and exact:
-        yield from _woven(ctx, problem, words)
+        copies = list(_woven(ctx, problem, words)) if exact else []
+        again = any(_is_read_again(problem, operand) for operand in problem.operands)
+        yield from (*copies, Form(words)) if again else (Form(words), *copies)
     yield Form(problem)
     if not exact:
         yield from _widened(ctx, problem)
+
+
+def _is_read_again(problem: Contraction[Access], operand: Access) -> bool:
+    """Whether the sum reads elements at many points, as a convolution reads its image, so that a packed copy would be
+    larger than the operand."""
+    copied = prod(typical(a.extent) for a in problem.axes.values() if operand.depends_on(a.name))
+    return copied > 2 * typical(operand.buffer.numel)
 
 
 def _woven(ctx: LowerContext, problem: Contraction[Access], words: Contraction[Access]) -> Iterator[Form]:
