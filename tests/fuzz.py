@@ -72,6 +72,7 @@ options = st.builds(
     st.sampled_from([LowerOptions(), SHARED]),
     st.sampled_from(machines()),
 )
+floats = st.sampled_from([dtypes.f32, dtypes.f64, dtypes.bf16, dtypes.f16])
 GPUS = {capability: Gpu(0, SimulatorDevice(capability=capability)) for capability in ((9, 0), (8, 0), (7, 0))}
 
 
@@ -85,7 +86,7 @@ def must_agree(graph: Graph, inputs: Arrays, how: CompileOptions) -> None:
         raise AssertionError(f"{found.fault}\n{to_text(graph)}")
 
 
-@given(choices, st.integers(1, 16), st.integers(0, 99), st.sampled_from([dtypes.f32, dtypes.f64]), options)
+@given(choices, st.integers(1, 16), st.integers(0, 99), floats, options)
 def graphs(rng: random.Random, nodes: int, seed: int, dtype: dtypes.DType, how: CompileOptions) -> None:
     """Graphs of ops that neither overflow nor magnify rounding."""
     graph = random_graph(rng, nodes=nodes, tame=True, dtype=dtype)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from ...ir import dtypes
 from ...ir.dtypes import DType
 from ..target import GpuTarget, Target
+from .half_bits import half_of_f32, half_to_f32
 from .text import Value, Writer, const, element_type, literal, splat, type_of
 
 _FLOAT_COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
@@ -392,7 +393,7 @@ class ScalarOps:
         if source is dtype:
             return x
         if dtype is dtypes.bool_:
-            if source is dtypes.bf16:
+            if source in (dtypes.f16, dtypes.bf16):
                 return self._cast([self._cast([x], dtypes.f32)], dtype)
             return self._compare("ne", [x, self._like(x, 0)])
         if source is dtypes.bool_:
@@ -440,12 +441,19 @@ class ScalarOps:
             return self._float_to_float(self._bitcast([shifted], dtypes.f32), dtype)
         if source is dtype:
             return x
+        if source is dtypes.f16 and self._without_halves:
+            return self._float_to_float(half_to_f32(self, x), dtype)
         if dtype is dtypes.bf16:
             return self._round_to_bf16(self._to_f32_for_rounding(x))
         if dtype is dtypes.f16:
             x = self._to_f32_for_rounding(x)
-            return self._unary("fptrunc", x, dtype)
+            return half_of_f32(self, x) if self._without_halves else self._unary("fptrunc", x, dtype)
         return self._unary("fpext" if dtype.itemsize > source.itemsize else "fptrunc", x, dtype)
+
+    @property
+    def _without_halves(self) -> bool:
+        """Whether the machine has no instructions that convert float16."""
+        return self.target.isa == "sse2" and isinstance(self.target, Target) and not self.target.has("f16c")
 
     def _to_f32_for_rounding(self, x: Value) -> Value:
         """float64 to float32 rounded to odd, so that rounding again to 16 bits rounds only once
