@@ -1,4 +1,8 @@
-"""The CUDA device of these tests: the simulator, unless VITRIFY_CUDA=driver asks for a real one."""
+"""The CUDA device of these tests.
+
+VITRIFY_CUDA unset or `simulator`: the simulator. `driver`: the first GPU of the driver; where there is none, tests that
+take a device are skipped. `VITRIFY_TEST_DRIVER=simulated` puts the driver layer over the simulator.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from simulated_cuda import simulated_device
 
 from vitrify.eager import EAGER, EagerBackend
 from vitrify.runtime.gpu import device as gpu_device
@@ -16,10 +21,25 @@ from vitrify.tensor import new_storages_float
 @pytest.fixture(scope="module")
 def cuda() -> Iterator[gpu_device.Device]:
     """A device for the tests of the module; afterwards there is none, as before."""
-    if os.environ.get("VITRIFY_CUDA") == "driver":
+    if os.environ.get("VITRIFY_TEST_DRIVER") == "simulated":
+        yield from _installed(simulated_device()[1])
+    elif os.environ.get("VITRIFY_CUDA") != "driver":
+        yield from _installed(SimulatorDevice())
+    elif gpu_device.devices():
         yield gpu_device.devices()[0]
-        return
-    device = SimulatorDevice()
+    else:
+        pytest.skip("VITRIFY_CUDA=driver, and there is no CUDA driver here, or no GPU")
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[gpu_device.Device]:
+    """The driver layer over the simulator; `device.raw` is the library under it."""
+    raw, device = simulated_device()
+    device.raw = raw
+    yield from _installed(device)
+
+
+def _installed(device: gpu_device.Device) -> Iterator[gpu_device.Device]:
     before = gpu_device.install([device])
     yield device
     gpu_device.install(before)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from vitrify.codegen.ptx import PtxLaunch, PtxProgram, emit_ptx
 from vitrify.codegen.target import GpuTarget
 from vitrify.ir import dims, interpreter
 from vitrify.ir.graph import Graph
+from vitrify.runtime.gpu.tensor_maps import BoundMap, map_data, map_plan
 from vitrify.runtime.ptx_simulator.device import SimulatorDevice
 
 Array = np.ndarray[Any, Any]
@@ -32,7 +34,7 @@ Array = np.ndarray[Any, Any]
 def emitted(graph: Graph, arch: str = "sm_90a", fuse: bool = True) -> PtxProgram:
     """The graph's program and its PTX, both as they would run."""
     target = GpuTarget.named(arch)
-    program = gpu.lower_graph(fused(graph, fuse), target)
+    program = gpu.lower_graph(fused(graph, fuse, keep=()), target)
     verify_program(program)
     return emit_ptx(program, target)
 
@@ -113,7 +115,11 @@ class _Run:
         grid = dims.evaluate(launch.grid, bound)
         if grid:
             assert self.module is not None
-            args = [self.address(a, bound) for a in launch.launch.args]
+            args: list[int | BoundMap] = [self.address(a, bound) for a in launch.launch.args]
+            kernel = launch.launch.kernel
+            for seen in kernel.maps:
+                number, found = map_plan(map_data(seen, kernel.params.index(seen.buffer))).bound(bound)
+                args.append(replace(found, address=args[number] + found.address))
             args += [bound[s.name] for s in launch.launch.kernel.dims]
             function = self.module.function(launch.function)
             self.device.launch(function, grid, launch.threads, launch.shared_bytes, [*args, self.status])
@@ -127,13 +133,14 @@ class _Run:
 
 @cache
 def ptxas() -> Path | None:
-    """The assembler of the package nvidia-cuda-nvcc."""
+    """The assembler of the package nvidia-cuda-nvcc, or of a CUDA toolkit on this machine."""
     try:
         files = importlib.metadata.files("nvidia-cuda-nvcc") or []
     except importlib.metadata.PackageNotFoundError:
-        return None
-    found = [f for f in files if f.name == "ptxas"]
-    return Path(str(found[0].locate())) if found else None
+        files = []
+    found = [str(f.locate()) for f in files if f.name == "ptxas"]
+    toolkit = shutil.which("ptxas") or shutil.which("ptxas", path="/usr/local/cuda/bin")
+    return Path(found[0]) if found else Path(toolkit) if toolkit else None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,85 @@
+"""Programs through the driver layer, its library over the simulator: captured graphs, streams, pinned memory, memory that
+the allocator gives out again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import vitrify as torch
+import vitrify.nn.functional as F
+from vitrify import nn
+
+pytestmark = pytest.mark.usefixtures("driver")
+
+
+def steps(device: str, count: int) -> list[float]:
+    torch.manual_seed(0)
+    with torch.device("cpu"):
+        model = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 3)).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+
+    @torch.compile
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = torch.from_numpy(np.random.RandomState(0).randn(5, 6).astype(np.float32)).to(device)
+    y = torch.tensor([0, 2, 1, 1, 0], device=device)
+    return [float(step(x, y)) for _ in range(count)]
+
+
+def test_captured_steps_train_as_the_cpu_does(driver):
+    np.testing.assert_allclose(steps("cuda", 6), steps("cpu", 6), rtol=1e-5)
+
+
+def test_a_repeated_call_is_one_captured_graph(driver):
+    calls = driver.raw.calls
+    run = torch.compile(lambda x: (x @ x).softmax(1).sum(0))
+    x = torch.from_numpy(np.random.RandomState(1).randn(9, 9).astype(np.float32))
+    want, d = run(x), x.cuda()
+    for _ in range(6):
+        calls.clear()
+        got = run(d)
+        torch.testing.assert_close(got.cpu(), want)
+        del got
+    names = [name for name, _ in calls]
+    assert "cuGraphLaunch" in names and "cuLaunchKernel" not in names
+    d.mul_(0.5)  # the graph reads what is there now
+    torch.testing.assert_close(run(d).cpu(), run(x * 0.5))
+
+
+def test_a_check_that_fails_in_a_captured_graph_is_raised():
+    loss = torch.compile(lambda x, y: F.nll_loss(x, y))
+    x, y = torch.zeros(2, 3, device="cuda"), torch.tensor([0, 2], device="cuda")
+    for _ in range(4):
+        assert loss(x, y).item() == 0
+    y[1] = 3
+    with pytest.raises(IndexError, match="Target is out of bounds"):
+        loss(x, y)
+    y[1] = 1
+    assert loss(x, y).item() == 0
+
+
+def test_results_are_not_written_again_while_somebody_holds_them():
+    double = torch.compile(lambda x: x * 2)
+    x = torch.ones(3, device="cuda")
+    held = []
+    for i in range(6):
+        held.append(double(x * i))
+    assert [t.tolist() for t in held] == [[2.0 * i] * 3 for i in range(6)]
+
+
+def test_work_on_streams_and_pinned_memory():
+    stream = torch.cuda.Stream()
+    x = torch.arange(6.0).pin_memory()
+    assert x.is_pinned()
+    with torch.cuda.stream(stream):
+        d = x.to("cuda", non_blocking=True)
+        y = (d * 2).sum()
+        done = stream.record_event()
+    torch.cuda.current_stream().wait_event(done)
+    assert y.item() == 30.0
