@@ -30,8 +30,8 @@ from .host import placed_lowering, runs_on_host
 from .regions import own_results, with_bodies, with_group_names
 
 # Groups of one node, which nothing joins.
-ALONE = ("single", "host", "scan")
-ANCHORS = {"reduce": "reduce", "contraction": "contraction", "window": "window"}
+ALONE = ("single", "host", "scan", "attention")
+ANCHORS = {name: name for name in ("reduce", "contraction", "window", "attention")}
 
 
 @dataclass(frozen=True)
@@ -519,7 +519,7 @@ class _Fuser:
             return False
         if group.kind == "contraction" and consumer in self._operand_path(group):
             return is_operand_view(node) and not needs_memory(node)
-        if group.kind in ("single", "host"):
+        if group.kind in ("single", "host", "attention"):
             is_random = group.anchor.op.lowering == "random"
             return not is_random and (node.op.lowering == "constant" or node.op.name in PURE_VIEWS)
         return True

@@ -246,6 +246,16 @@ def _check_single(node: Node, body: Graph) -> None:
         raise IRError(f"{node}: a single group's result is that of its {own[0].op.name}")
 
 
+def _check_attention(node: Node, body: Graph) -> None:
+    """One op, its operands perhaps through views."""
+    own = _one(node, body, "attention")
+    for member in _others(body, [own]):
+        if member.op.lowering not in ("view", "constant"):
+            raise IRError(f"{node}: an attention group cannot hold {member.op.name}")
+    if not set(body.outputs) <= set(own.outputs):
+        raise IRError(f"{node}: an attention group's results are those of its {own.op.name}")
+
+
 def _check_host(node: Node, body: Graph) -> None:
     """One node, through views and fills, which NumPy makes on the way."""
     producers = body.producers()
@@ -265,6 +275,7 @@ RULES: dict[str, Callable[[Node, Graph], None]] = {
     "contraction": _check_contraction,
     "window": _check_window,
     "single": _check_single,
+    "attention": _check_attention,
     "host": _check_host,
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..ir.graph import Graph, IRError
 from ..ir.verifier import verify as verify_graph
+from .attention import ChooseAttention
 from .base import Pass
 from .constant_folding import ConstantFolding
 from .cse import CommonSubexpressions
@@ -28,7 +29,7 @@ class PipelineOptions:
     bit those of the same ops as programs of their own, one after the other: no pass changes what is computed or in what
     order."""
 
-    keep_composites: tuple[str, ...] = ()
+    keep_composites: tuple[str, ...] = ("attention",)
     fuse: bool = True
     reroll: bool = True
     strict: bool = False
@@ -49,8 +50,10 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         *([Reroll()] if options.reroll and not options.strict else []),
         Simplify(options.strict),
         CommonSubexpressions(),
+        # While composites are whole: which of the kept attentions are worth their kernel.
+        ChooseAttention(() if options.strict else options.keep_composites),
         # Everything below here knows primitives only.
-        Decompose(options.keep_composites),
+        Decompose(() if options.strict else options.keep_composites),
         # On the matmuls that composites were made of; what it leaves behind is simplified and dies below.
         *([] if options.strict else [ScanMotion()]),
         # A decomposition is written for every case and leaves constants and no-ops in the case at hand.

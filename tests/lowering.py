@@ -28,9 +28,9 @@ SHARED = LowerOptions(serial_below=8, reduce_chunks=4)
 TOLERANCE = {"f16": 4e-3, "bf16": 3e-2, "f32": 2e-5, "f64": 1e-12}
 
 
-def fused(graph: Graph, fuse: bool = True) -> Graph:
+def fused(graph: Graph, fuse: bool = True, keep: tuple[str, ...] = PipelineOptions.keep_composites) -> Graph:
     """The graph after the default pipeline, its fusion checked."""
-    *_, before, after = run_pipeline(graph, default_pipeline(PipelineOptions(fuse=fuse)))
+    *_, before, after = run_pipeline(graph, default_pipeline(PipelineOptions(keep, fuse)))
     check_fusion(before, after)
     return after
 

@@ -34,10 +34,12 @@ class Segment:
     size: DimLike
 
 
-def contraction_loops(problem: Contraction, plan: Plan, finish: Finish) -> tuple[Stmt, ...]:
+def contraction_loops(
+    problem: Contraction, plan: Plan, finish: Finish, names: Names | None = None
+) -> tuple[Stmt, ...]:
     """The kernel's body. `finish(index, value)` stores the sum at an index of the result; with a plan of
-    several parts the index leads with the part's number."""
-    return _Nest(problem, plan, finish, Names()).body()
+    several parts the index leads with the part's number. `names`: those of a kernel of which this is a part."""
+    return _Nest(problem, plan, finish, names or Names()).body()
 
 
 @dataclass

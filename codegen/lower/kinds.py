@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...ir.graph import Graph, IRError, Node
+from .attention_lower import lower_attention
 from .context import Args, LowerContext
 from .contraction_lower import lower_contraction
 from .host import lower_host
@@ -20,6 +21,7 @@ LOWERINGS: dict[str, GroupLowering] = {
     "reduce": lower_reduce,
     "contraction": lower_contraction,
     "window": lower_window,
+    "attention": lower_attention,
     "single": lower_single,
     "host": lower_host,
 }

@@ -63,12 +63,48 @@ def scaled_dot_product_attention(
         raise RuntimeError(
             "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"
         )
+    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    if dropout_p == 0.0:
+        found = _whole(query, key, value, attn_mask, is_causal, factor, enable_gqa)
+        if found is not None:
+            return found
     if enable_gqa:
         key, value = _grouped(key, query.shape[-3]), _grouped(value, query.shape[-3])
-    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = query.matmul(key.transpose(-2, -1)) * factor
     weights = _safe_softmax(scores, attn_mask, is_causal)
     return dropout(weights, dropout_p).matmul(value)
+
+
+def _whole(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    is_causal: bool,
+    scale: float,
+    enable_gqa: bool,
+) -> Tensor | None:
+    """The same by the op `attention`, where it takes such operands: of one rank, with the same leading dims."""
+    shapes = [tuple(t.shape) for t in (query, key, value)]
+    q, k, v = shapes
+    one_dtype = len({t.dtype for t in (query, key, value)}) == 1 and query.dtype.is_floating_point
+    if not one_dtype or not 3 <= len(q) == len(k) == len(v) or k[:-1] != v[:-1] or q[-1] != k[-1]:
+        return None
+    if q[:-3] != k[:-3] or not (q[-3] == k[-3] or enable_gqa):
+        return None
+    if q[-3] != k[-3] and (not k[-3] or q[-3] % k[-3]):
+        return None
+    if mask is not None:
+        if mask.dtype is not dtypes.bool_ and mask.dtype is not query.dtype:
+            return None
+        scores = (*q[:-1], k[-2])
+        wide = (*(1,) * (len(scores) - mask.ndim), *mask.shape)
+        if mask.ndim > len(scores) or any(n not in (1, m) for n, m in zip(wide, scores)):
+            return None
+    attrs = {"scale": float(scale), "causal": is_causal, "safe": mask is not None}
+    operands = (query, key, value) if mask is None else (query, key, value, mask)
+    found: Tensor = apply(op_named("attention"), operands, attrs)[0]
+    return found
 
 
 def _safe_softmax(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:

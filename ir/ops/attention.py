@@ -23,7 +23,7 @@ from ..types import TensorType
 from .by_decomposition import vjp_by_decomposition
 from .common import FLOAT, Array, Shape, broadcast, check_dtype, check_same_dtype, shape_of
 from .contraction import transposed
-from .random import uniform_numbers
+from .random import dropout_scale, uniform_numbers
 
 INF = math.inf
 ATTRS = {
@@ -112,7 +112,7 @@ def _kept(state: Array | None, shape: tuple[int, ...], dtype: Any, p: float, str
     if state is None:
         return None
     draw = uniform_numbers(state, shape, dtypes.from_numpy(dtype), stream)
-    return np.where(draw >= draw.dtype.type(p), dtype.type(1.0 / (1.0 - p) if p < 1 else 0.0), dtype.type(0))
+    return np.where(draw >= draw.dtype.type(p), dtype.type(dropout_scale(p)), dtype.type(0))
 
 
 def _wide(arrays: Sequence[Array]) -> list[Array]:

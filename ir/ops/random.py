@@ -111,20 +111,20 @@ def _random_dtype(dtype: DType) -> DType:
     return dtypes.f64 if dtype is dtypes.f64 else dtypes.f32
 
 
-def _scale(p: float) -> float:
+def dropout_scale(p: float) -> float:
     return 1.0 / (1.0 - p) if p < 1 else 0.0
 
 
 def _dropout_numpy(x: Array, state: Array, p: float, stream: int) -> Array:
     dtype = _random_dtype(dtypes.from_numpy(x.dtype))
     keep = uniform_numbers(state, x.shape, dtype, stream) >= dtype.numpy.type(p)
-    return x * np.where(keep, x.dtype.type(_scale(p)), x.dtype.type(0))
+    return x * np.where(keep, x.dtype.type(dropout_scale(p)), x.dtype.type(0))
 
 
 def _dropout_decompose(F: Any, x: Any, state: Any, p: float, stream: int) -> Any:
     type_ = F.type_of(x)
     draw = F.random_uniform(state, shape=shape_of(F, x), dtype=_random_dtype(type_.dtype), stream=stream)
-    factor = F.where(F.ge(draw, p), F.constant(_scale(p), type_.dtype), F.constant(0.0, type_.dtype))
+    factor = F.where(F.ge(draw, p), F.constant(dropout_scale(p), type_.dtype), F.constant(0.0, type_.dtype))
     return F.mul(x, factor)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -34,7 +34,7 @@ from . import arrays
 from .arrays import DeviceArray, DeviceMemory, Gpu
 from .plan import HostStep, KernelStep, Plan, plan_data
 
-FORMAT = 1
+FORMAT = 2
 # Plans that are kept for different values of the dims.
 MOST_PLANS = 64
 # A run with the same addresses as so many before it is captured, and is one launch from then on; so many are kept.
@@ -70,7 +70,8 @@ class GpuGraph(StagedGraph):
     """A graph's program on one device. Made by `compile_gpu_graph`."""
 
     def __init__(self, graph: Graph, options: CompileOptions, gpu: Gpu, key: str):
-        super().__init__(graph, options)
+        # The kernel of `attention` is the CPU's.
+        super().__init__(graph, replace(options, pipeline=replace(options.pipeline, keep_composites=())))
         self.gpu = gpu
         self.target = gpu.target
         start = time.perf_counter()
@@ -144,10 +145,9 @@ class GpuGraph(StagedGraph):
 
     def _launch(self, step: KernelStep, bases: Sequence[int], status: int) -> None:
         if step.grid:
-            args = [bases[number] + offset for number, offset in step.places]
             function = self._functions[step.function]
             self.gpu.device.launch(
-                function, step.grid, step.threads, step.shared_bytes, (*args, *step.dims, status)
+                function, step.grid, step.threads, step.shared_bytes, (*step.arguments(bases), status)
             )
 
     def _captured_run(

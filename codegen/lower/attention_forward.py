@@ -1,0 +1,224 @@
+"""The kernel of `attention`: a running softmax over blocks of keys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ...ir.dims import DimLike
+from ...ir.graph import Graph, Node
+from ..loops.nodes import Expr, For, Let, Load, Stmt, Store, Var
+from ..scalar import SCALAR
+from .attention import Attention, Place, zeros
+from .context import Args, LowerContext
+from .contraction import Access
+from .contraction_tile import loop_var
+from .nests import serial_loop
+
+
+def lower_attention_forward(ctx: LowerContext, name: str, body: Graph, args: Args, node: Node) -> None:
+    q, k, v, *rest = node.inputs
+    if any(size == 0 for size in node.outputs[0].type.shape):
+        return
+    attention = Attention(ctx, body, args, node, q, k, v, rest)
+    kernel = _Forward(attention, args, node)
+    flops = node.op.flops(*(x.type for x in node.inputs), **node.attrs) if node.op.flops else 0
+    per_key = 2 * (q.type.shape[-1] + v.type.shape[-1]) + 32
+    work = attention.block * attention.columns * per_key
+    ctx.launch(
+        name,
+        attention.tasks(True, kernel.task),
+        cost=work,
+        flops=flops,
+        comment=f"{attention.block} queries by {attention.keys} keys",
+    )
+
+
+class _Forward:
+    def __init__(self, a: Attention, args: Args, node: Node):
+        self.a = a
+        self.size = _static(a.q.type.shape[-1])
+        self.width = _static(a.v.type.shape[-1])
+        self.query, self.key, self.value = a.read(a.q), a.read(a.k), a.read(a.v)
+        out, log_sum = node.outputs
+        self.out = args.get(out)
+        self.log_sum = args.get(log_sum)
+        # For a query: its largest score, its sum of powers, by how much its result shrinks; for a block: its weights.
+        self.most, self.total, self.shrunk = (a.stack(n, a.block) for n in ("most", "total", "shrunk"))
+        self.weights = a.stack("weights", a.keys, a.block)
+        self.result = a.stack("result", a.block, self.width)
+
+    def task(self, place: Place, block: DimLike) -> Sequence[Stmt]:
+        a = self.a
+        start = block * a.block
+        turned = a.turned(lambda row, at: self.query(place.of_query, row, at), self.size, start)
+        statements = [*a.drawn(), *turned.body, *zeros(a, self.result)]
+
+        def reset(vector: DimLike, lane: DimLike) -> Sequence[Stmt]:
+            m = vector * a.lanes + lane
+            return [
+                Store(self.most, (m,), a.number(-math.inf)),
+                Store(self.total, (m,), a.number(0.0)),
+            ]
+
+        statements += a.each_vector(reset)
+
+        def keys(first: DimLike, count: DimLike) -> Sequence[Stmt]:
+            n, m, e = a.axis("n", count), a.axis("m", a.block), a.axis("e", self.size)
+            scores = a.product(
+                n,
+                m,
+                e,
+                self.key(place.of_key, first + n.var, e.var),
+                turned.at(e.var, m.var),
+                lambda at, value: [
+                    Store(
+                        self.weights,
+                        (at[n.name], at[m.name]),
+                        a.scored(place, start, first + at[n.name], at[m.name], value),
+                    )
+                ],
+            )
+            return [*scores, *self._softmax(place, start, first, count), *self._average(place, first, count)]
+
+        statements += a.key_blocks(start, keys)
+        return [*statements, *self._store(place, start)]
+
+    def _softmax(self, place: Place, start: DimLike, first: DimLike, count: DimLike) -> tuple[Stmt, ...]:
+        """The block's scores become powers; the rows' maxima and sums go on."""
+        a = self.a
+        vectors = a.block // a.lanes
+        copies = 4 if isinstance(count, int) and count % 4 == 0 else 1
+        top, base, add = (a.registers(n, copies, vectors, a.lanes) for n in ("top", "base", "add"))
+
+        def over_keys(emit: object) -> tuple[Stmt, ...]:
+            """`emit(key, copy, vector, lane)`: neighbouring keys in copies, so that no chain of operations waits."""
+            if copies == 1:
+                return serial_loop(
+                    a.names,
+                    count,
+                    lambda i: a.each_vector(lambda v, l: emit(i, 0, v, l)),
+                    "j",  # type: ignore[operator]
+                )
+            groups = count // copies  # type: ignore[operator]
+
+            def group(i: DimLike) -> tuple[Stmt, ...]:
+                var = a.names("u")
+                u = loop_var(var, copies)
+                inner = a.each_vector(lambda v, l: emit(i * copies + u, u, v, l))  # type: ignore[operator]
+                return (For(var, copies, inner, "unroll"),)
+
+            return serial_loop(a.names, groups, group, "j")
+
+        def start_with(v: DimLike, l: DimLike) -> list[Stmt]:
+            found: list[Stmt] = [Store(top, (0, v, l), Load(self.most, (v * a.lanes + l,)))]
+            found += [Store(top, (u, v, l), a.number(-math.inf)) for u in range(1, copies)]
+            return found
+
+        def larger(n: DimLike, u: DimLike, v: DimLike, l: DimLike) -> list[Stmt]:
+            score, so_far = Load(self.weights, (n, v * a.lanes + l)), Load(top, (u, v, l))
+            # A NaN is left out here, and makes the sum of powers one.
+            return [Store(top, (u, v, l), SCALAR.select(SCALAR.gt(score, so_far), score, so_far))]
+
+        def shrink(v: DimLike, l: DimLike) -> list[Stmt]:
+            best: Expr = Load(top, (0, v, l))
+            for u in range(1, copies):
+                best = SCALAR.max(best, Load(top, (u, v, l)))
+            m = v * a.lanes + l
+            name, low = a.names("best"), a.names("low")
+            best_so_far = Var(name, a.dtype)
+            # Where nothing was looked at yet, the powers of -inf are zeros.
+            least = SCALAR.select(SCALAR.eq(best_so_far, -math.inf), 0.0, best_so_far)
+            return [
+                Let(name, best),
+                Let(low, least),
+                Store(base, (0, v, l), Var(low, a.dtype)),
+                Store(self.shrunk, (m,), SCALAR.exp(SCALAR.sub(Load(self.most, (m,)), Var(low, a.dtype)))),
+                Store(self.most, (m,), best_so_far),
+                *(Store(add, (u, v, l), a.number(0.0)) for u in range(copies)),
+            ]
+
+        def power(n: DimLike, u: DimLike, v: DimLike, l: DimLike) -> list[Stmt]:
+            m = v * a.lanes + l
+            name = a.names("power")
+            value = SCALAR.exp(SCALAR.sub(Load(self.weights, (n, m)), Load(base, (0, v, l))))
+            kept = a.kept(place, start + m, first + n)
+            power: Expr = Var(name, a.dtype)
+            used = power if kept is None else SCALAR.mul(power, kept)
+            return [
+                Let(name, value),
+                Store(add, (u, v, l), SCALAR.add(Load(add, (u, v, l)), power)),
+                Store(self.weights, (n, m), used),
+            ]
+
+        def total(v: DimLike, l: DimLike) -> list[Stmt]:
+            m = v * a.lanes + l
+            found: Expr = Load(add, (0, v, l))
+            for u in range(1, copies):
+                found = SCALAR.add(found, Load(add, (u, v, l)))
+            before = SCALAR.mul(Load(self.total, (m,)), Load(self.shrunk, (m,)))
+            return [Store(self.total, (m,), SCALAR.add(before, found))]
+
+        return (
+            *a.each_vector(start_with),
+            *over_keys(larger),
+            *a.each_vector(shrink),
+            *over_keys(power),
+            *a.each_vector(total),
+        )
+
+    def _average(self, place: Place, first: DimLike, count: DimLike) -> tuple[Stmt, ...]:
+        """The block's values, weighted, added to the rows' results."""
+        a = self.a
+        m, f, n = a.axis("m", a.block), a.axis("f", self.width), a.axis("n", count)
+
+        def finish(at: dict[str, DimLike], value: Expr) -> Sequence[Stmt]:
+            where = (at[m.name], at[f.name])
+            before, factor = Load(self.result, where), Load(self.shrunk, (at[m.name],))
+            return [Store(self.result, where, SCALAR.fma(before, factor, value))]
+
+        return a.product(
+            m,
+            f,
+            n,
+            Access(self.weights, (n.var, m.var)),
+            self.value(place.of_key, first + n.var, f.var),
+            finish,
+        )
+
+    def _store(self, place: Place, start: DimLike) -> tuple[Stmt, ...]:
+        a = self.a
+        valid = a.valid(start)
+        safe = a.attrs["safe"]
+        found: tuple[Stmt, ...] = ()
+        out, log_sum = self.out, self.log_sum
+        if out is not None:
+
+            def row(m: DimLike) -> tuple[Stmt, ...]:
+                name = a.names("factor")
+                total = Load(self.total, (m,))
+                factor = SCALAR.div(a.number(1.0), total)
+                if safe:
+                    factor = SCALAR.select(SCALAR.eq(total, 0.0), 0.0, factor)
+
+                def element(f: DimLike) -> Sequence[Stmt]:
+                    value = SCALAR.mul(Load(self.result, (m, f)), Var(name, a.dtype))
+                    return [Store(out, (*place.of_query, start + m, f), value)]
+
+                return (Let(name, factor), *a.along(self.width, element))
+
+            found += serial_loop(a.names, valid, row, "r")
+        if log_sum is not None:
+
+            def log(m: DimLike) -> Sequence[Stmt]:
+                value = SCALAR.add(Load(self.most, (m,)), SCALAR.log(Load(self.total, (m,))))
+                return [Store(log_sum, (*place.of_query, start + m), value)]
+
+            found += a.along(valid, log)
+        return found
+
+
+def _static(size: DimLike) -> int:
+    if not isinstance(size, int):
+        raise ValueError(f"attention: rows of symbolic size {size} have no kernel")
+    return size
