@@ -39,6 +39,9 @@ FEWEST_PRODUCTS = 1 << 22
 # Columns are made for as many images, or groups of an image, at a time as keep them within this many elements: they
 # stay in the cache (a megabyte of float32).
 COLUMN_ELEMENTS = 1 << 18
+# The columns of a group's image are made at once. If they are more, NumPy's rules, which take groups one by one, are as
+# fast or faster.
+MOST_COLUMN_ELEMENTS = 1 << 19
 DTYPES = depthwise.DTYPES
 
 
@@ -58,6 +61,9 @@ def run(name: str, operands: Sequence[Array], attrs: Mapping[str, Any]) -> Array
     if prod(windows.kernel) == 1 or not whole or windows.lengths(size[2:]) != places:
         return None
     if size[0] * prod(places) * prod(w_shape) < max(1, FEWEST_PRODUCTS):
+        return None
+    channels = w_shape[0] // attrs["groups"] if name == "conv_input_grad" else w_shape[1]
+    if channels * prod(windows.kernel) * prod(places) > MOST_COLUMN_ELEMENTS:
         return None
     if name == "conv_input_grad":
         return _input_grad(first, second, size[2:], windows, attrs["groups"])
@@ -102,12 +108,14 @@ def _input_grad(dy: Array, w: Array, sizes: Ints, windows: Windows, groups: int)
     before, behind = max(part.before for part in layouts), max(part.behind for part in layouts)
     memory = planes(dy, (1,) * len(stride), before, behind)
     dx = empty((dy.shape[0], groups, each, *sizes), dy.dtype)
+    whole = slice(None)
     for phase, found, taken in parts:
-        places = (..., *(slice(start, None, s) for start, s in zip(phase, stride)))
+        places: tuple[Any, ...] = (..., *(slice(start, None, s) for start, s in zip(phase, stride)))
         if found is None:
             dx[places] = 0
             continue
-        rows = backwards[(slice(None), slice(None), slice(None), *np.ix_(*taken))].reshape(groups, each, -1)
+        read: tuple[Any, ...] = (whole, whole, whole, *np.ix_(*taken))
+        rows = backwards[read].reshape(groups, each, -1)
         columns = _Columns(memory, before, dy.shape[:2], found, lengths, lengths, groups)
         for images, some, column in columns:
             part = np.matmul(rows[some], column)

@@ -51,6 +51,16 @@ def _chunks(batch: int, groups: int, elements_per_group: int) -> Iterator[tuple[
             yield slice(image, min(batch, image + images)), slice(group, min(groups, group + some))
 
 
+def _large(w: Ints, lengths: Ints, groups: int) -> bool:
+    """Whether one group's columns of one image are already more than are made at a time: groups are then better taken
+    one by one, by rules that make fewer columns."""
+    return groups > 1 and int(np.prod(w[1:])) * int(np.prod(lengths)) > COLUMN_ELEMENTS
+
+
+def _group(channels: int, number: int) -> slice:
+    return slice(channels * number, channels * (number + 1))
+
+
 def _windows(
     x: Array, kernel: Ints, lengths: Ints, stride: Ints, dilation: Ints, writeable: bool = False
 ) -> Array:
@@ -101,6 +111,12 @@ def conv(x: Array, w: Array, stride: Ints, padding: Ints, dilation: Ints, groups
         return batched.conv(x, w, lengths, stride, padding, dilation)
     if flat.applies(x.shape, w.shape, lengths, stride, padding, groups):
         return flat.conv(x, w, lengths, padding, dilation)
+    if _large(w.shape, lengths, groups):
+        y = np.empty((x.shape[0], w.shape[0], *lengths), x.dtype)
+        for group in range(groups):
+            ours, theirs = _group(w.shape[1], group), _group(w.shape[0] // groups, group)
+            y[:, theirs] = conv(x[:, ours], w[theirs], stride, padding, dilation, 1)
+        return y
     rows = w.reshape(groups, w.shape[0] // groups, int(np.prod(w.shape[1:])))
     y = np.empty((x.shape[0], groups, rows.shape[1], int(np.prod(lengths))), x.dtype)
     with Scratch() as scratch:
@@ -185,6 +201,13 @@ def weight_grad(
     few = weight_size[1] <= flat.MOST_INNER_FOR_WEIGHT
     if few and flat.applies(x.shape, weight_size, lengths, stride, padding, groups):
         return flat.weight_grad(x, dy, weight_size, padding, dilation)
+    if _large(weight_size, lengths, groups):
+        size = (weight_size[0] // groups, *weight_size[1:])
+        parts = []
+        for group in range(groups):
+            ours, theirs = _group(size[1], group), _group(size[0], group)
+            parts.append(weight_grad(x[:, ours], dy[:, theirs], size, stride, padding, dilation, 1))
+        return np.concatenate(parts)
     images_dy = _grouped(dy, groups)
     rows = int(np.prod(weight_size[1:]))
     total = np.zeros((groups, rows, weight_size[0] // groups), x.dtype)
