@@ -59,6 +59,7 @@ bench: .venv-bench/.installed
 	$(TORCH_BIN)/python benchmarks/lenet.py
 	$(TORCH_BIN)/python benchmarks/models.py
 	$(TORCH_BIN)/python benchmarks/kernels.py
+	$(TORCH_BIN)/python benchmarks/short_layers.py
 	$(TORCH_BIN)/python benchmarks/eager_overhead.py --torch $(TORCH_BIN)/python
 
 # Trained models (after `make models`) beside PyTorch, torch.compile, ONNX Runtime and OpenVINO: half an hour.
