@@ -174,9 +174,7 @@ def simulate(graph: Graph, inputs: Arrays, gpu: Gpu) -> Arrays:
     return [a.to_host() for a in made]
 
 
-@given(
-    choices, st.integers(1, 12), st.integers(0, 99), st.sampled_from([dtypes.f32, dtypes.f64]), st.booleans()
-)
+@given(choices, st.integers(1, 12), st.integers(0, 99), floats, st.booleans())
 def strict(rng: random.Random, nodes: int, seed: int, dtype: dtypes.DType, differentiated: bool) -> None:
     """With strict numerics a graph gives the bits of its ops one after the other, for any number of threads."""
     graph = random_graph(rng, nodes=nodes, tame=True, dtype=dtype)
