@@ -15,6 +15,9 @@ from .winograd_matrices import POINTS
 
 FLOAT = 4
 MOST_STRIPS = 32
+# Bytes of products on a thread's stack.
+MOST_STACK = 512 << 10
+THREADS = 4
 
 # Cycles, measured on AMD Zen 4 by the kernels' own clocks.
 IMAGE_STRIP = 1000.0  # a strip of the image, one vector of channels: what does not depend on its size
@@ -22,10 +25,9 @@ IMAGE_COLUMN = 7.5  # an element of it, transformed both ways
 RESULT_PLACE = 3.0  # a place of a tile of products, transformed both ways
 RESULT_ROW = 3.0  # a vector of the result, with its epilogue
 WEIGHT_PLACE = 5.0  # a vector of transformed weights
-# A byte to the core.
-L2_BYTE = 0.0
+# A byte to the core, from where other cores read too.
 L3_BYTE = 0.06
-MEMORY_BYTE = 0.17
+MEMORY_BYTE = 0.12
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class _Model:
                 for strips in range(1, MOST_STRIPS + 1):
                     plan = WinogradPlan(m, lanes, strips, most, vectors)
                     tiles = plan.tiles(self.sizes)
-                    if strips > 1 and self._sums(plan) > self.target.l2 // 2:
+                    if self._sums(plan) > min(self.target.l2 // 2, MOST_STACK):
                         break
                     plan = replace(plan, rows=ceil(tiles / ceil(tiles / most)))
                     static = isinstance(self.sizes.batch, int)
@@ -161,11 +163,14 @@ class _Model:
         products = blocks * outputs * plan.places * tile
         weights = plan.places * steps * outputs * plan.width * FLOAT
         image = blocks * plan.places * steps * tiles * FLOAT
-        outer, inner = (image, weights) if plan.outputs_first else (weights, image)
-        turns_outer, turns_inner = (outputs, blocks) if plan.outputs_first else (blocks, outputs)
-        # What the inner loop runs over anew is read again in each turn of the outer one; a part of the other stays.
-        moved = self._moved(outer, turns_outer, outer) + self._moved(inner, 1, outer / turns_inner)
+        if plan.outputs_first:
+            moved = self._moved(weights, weights / outputs, blocks) + self._moved(image, image, outputs)
+        else:
+            moved = self._moved(image, image / blocks, outputs) + self._moved(weights, weights, blocks)
         found = max(products, moved) + moved / 4
+        # Half of the loss where a few threads share the tasks, all the same size, unevenly.
+        tasks = blocks * outputs
+        found *= (1 + ceil(tasks / THREADS) * THREADS / tasks) / 2
         # Of the image, turned and transformed, and of the result.
         columns, pieces = plan.across(sizes) * plan.m + 2, ceil(sizes.width / lanes)
         strip = IMAGE_STRIP + (plan.m + 2) * (pieces * TURN + columns * IMAGE_COLUMN)
@@ -174,19 +179,16 @@ class _Model:
         strip = plan.across(sizes) * plan.places * RESULT_PLACE + plan.m * row
         found += strips * ceil(sizes.outputs / lanes) * strip
         if not self.steady:
-            found += weights / FLOAT / lanes * WEIGHT_PLACE + self._moved(2 * weights, 1, weights)
+            found += weights / FLOAT / lanes * WEIGHT_PLACE + self._moved(2 * weights, 2 * weights, 1)
         return found + 3 * LAUNCH
 
-    def _moved(self, total: float, times: float, working_set: float) -> float:
-        """Cycles to read `total` bytes `times` times, of which a working set is held in a cache."""
-        rate = (
-            L2_BYTE
-            if working_set <= self.target.l2 / 2
-            else L3_BYTE
-            if total <= self.target.l3 / 4
-            else MEMORY_BYTE
-        )
-        return total * times * rate
+    def _moved(self, total: float, again: float, times: int) -> float:
+        """Cycles to bring `total` bytes to the core, `again` of them at a time, each for `times` uses in a row: once if
+        they stay in the second-level cache meanwhile."""
+        first = MEMORY_BYTE if total > self.target.l3 / 8 else L3_BYTE if total > self.target.l2 / 2 else 0.0
+        if again <= self.target.l2 / 2:
+            return total * first
+        return total * (first + (times - 1) * (L3_BYTE if again <= self.target.l3 / 2 else MEMORY_BYTE))
 
 
 def _tile_cycles(plan: WinogradPlan, rows: int, steps: int) -> float:
