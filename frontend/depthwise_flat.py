@@ -18,6 +18,7 @@ from .ir.builder import GraphBuilder
 from .ir.dims import Dim, DimLike
 from .ir.dtypes import DType, from_numpy
 from .ir.graph import Value
+from .ir.ops.scratch import Scratch
 from .ir.types import TensorType
 from .runtime.compiled_graph import CompiledGraph
 from .tensor import Array
@@ -32,10 +33,11 @@ def taps(x: Array, w: Array, bias: Array | None, windows: Windows) -> Array:
     layout = layout_of(windows, x.shape[2:])
     kernel = _taps(windows, bias is not None, from_numpy(x.dtype))
     mask = masks(windows, x.shape[2:], layout.grid)
-    operands = [planes(x, windows.stride, layout.before, layout.behind), w.reshape(w.shape[0], -1), mask]
-    operands += [] if bias is None else [bias]
     sizes = {"images": x.shape[0], "channels": x.shape[1], "elements": layout.image, **layout.sizes}
-    return call(kernel, operands, sizes)[0].reshape(*x.shape[:2], *layout.grid)
+    with Scratch() as scratch:
+        memory = planes(x, windows.stride, layout.before, layout.behind, scratch)
+        operands = [memory, w.reshape(w.shape[0], -1), mask, *([] if bias is None else [bias])]
+        return call(kernel, operands, sizes)[0].reshape(*x.shape[:2], *layout.grid)
 
 
 def dots(x: Array, dy: Array, windows: Windows) -> Array:
@@ -45,16 +47,17 @@ def dots(x: Array, dy: Array, windows: Windows) -> Array:
     if dy.shape[2:] != layout.grid:
         dy = at_the_start(dy, layout.grid)
     rows = np.ascontiguousarray(dy).reshape(*dy.shape[:2], -1)
-    memory = planes(x, windows.stride, layout.before, layout.behind)
-    starts = [layout.before + phase * rows.size + move for phase, move in layout.moves]
-    sizes = {"images": x.shape[0], "channels": x.shape[1], "elements": layout.image}
-    kernel = _dots(from_numpy(x.dtype))
     found: list[Array] = []
-    for number, mask in enumerate(words):
-        some = starts[number * TOGETHER : (number + 1) * TOGETHER]
-        pieces = [memory[start : start + rows.size] for start in some]
-        pieces += [rows] * (TOGETHER - len(some))  # bits that are not set: these count for nothing
-        found += call(kernel, [*pieces, rows, mask], sizes)[: len(some)]
+    with Scratch() as scratch:
+        memory = planes(x, windows.stride, layout.before, layout.behind, scratch)
+        starts = [layout.before + phase * rows.size + move for phase, move in layout.moves]
+        sizes = {"images": x.shape[0], "channels": x.shape[1], "elements": layout.image}
+        kernel = _dots(from_numpy(x.dtype))
+        for number, mask in enumerate(words):
+            some = starts[number * TOGETHER : (number + 1) * TOGETHER]
+            pieces = [memory[start : start + rows.size] for start in some]
+            pieces += [rows] * (TOGETHER - len(some))  # bits that are not set: these count for nothing
+            found += call(kernel, [*pieces, rows, mask], sizes)[: len(some)]
     return np.stack(found, 1).reshape(x.shape[1], 1, *windows.kernel)
 
 

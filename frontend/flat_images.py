@@ -22,8 +22,9 @@ from .eager_kernels import call, compiled
 from .ir.builder import GraphBuilder
 from .ir.dims import Dim, DimLike, evaluate
 from .ir.dtypes import DType, from_numpy
+from .ir.ops.scratch import Scratch
 from .ir.types import TensorType
-from .runtime.allocator import empty
+from .runtime.allocator import empty, is_small
 from .runtime.compiled_graph import CompiledGraph
 from .tensor import Array
 
@@ -115,14 +116,15 @@ def at_the_start(x: Array, sizes: Ints) -> Array:
     return result
 
 
-def planes(x: Array, stride: Ints, before: int, behind: int) -> Array:
+def planes(x: Array, stride: Ints, before: int, behind: int, scratch: Scratch) -> Array:
     """The phases of x one after another, behind `before` and before `behind` elements that count for nothing: so many
-    as windows reach beyond them."""
+    as windows reach beyond them. In `scratch`, or in recycled memory."""
     grid = tuple(-(-n // s) for n, s in zip(x.shape[2:], stride))
     whole = tuple(n * s for n, s in zip(grid, stride))
     if x.shape[2:] != whole:
         x = at_the_start(x, whole)
-    memory = empty((before + x.size + behind,), x.dtype)
+    shape = (before + x.size + behind,)
+    memory = scratch.empty(shape, x.dtype) if is_small(shape, x.dtype) else empty(shape, x.dtype)
     inside = memory[before : before + x.size]
     memory[:before] = 0  # no numbers that are slow to add
     memory[before + x.size :] = 0

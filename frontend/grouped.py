@@ -27,6 +27,8 @@ from .ir import dtypes
 from .ir.builder import GraphBuilder
 from .ir.dims import Dim
 from .ir.dtypes import DType, from_numpy
+from .ir.ops.convolution_flat import products
+from .ir.ops.scratch import Scratch
 from .ir.types import TensorType
 from .runtime.allocator import empty
 from .runtime.compiled_graph import CompiledGraph
@@ -77,24 +79,25 @@ def run(name: str, operands: Sequence[Array], attrs: Mapping[str, Any]) -> Array
 
 def _conv(x: Array, w: Array, windows: Windows, groups: int) -> Array:
     layout = layout_of(windows, x.shape[2:])
-    memory = planes(x, windows.stride, layout.before, layout.behind)
     rows = w.reshape(groups, w.shape[0] // groups, -1)
     y = empty((x.shape[0], groups, rows.shape[1], layout.image), x.dtype)
-    columns = _Columns(memory, layout.before, x.shape[:2], windows, layout.grid, x.shape[2:], groups)
-    for images, some, found in columns:
-        np.matmul(rows[some], found, out=y[images, some])
+    with Scratch() as scratch:
+        memory = planes(x, windows.stride, layout.before, layout.behind, scratch)
+        columns = _Columns(memory, layout.before, x.shape[:2], windows, x.shape[2:], groups, scratch)
+        for images, some, found in columns:
+            np.matmul(rows[some], found, out=y[images, some])
     return y.reshape(x.shape[0], w.shape[0], *layout.grid)
 
 
 def _weight_grad(x: Array, dy: Array, w_shape: Ints, windows: Windows, groups: int) -> Array:
     layout = layout_of(windows, x.shape[2:])
-    memory = planes(x, windows.stride, layout.before, layout.behind)
     images_dy = np.ascontiguousarray(dy).reshape(x.shape[0], groups, w_shape[0] // groups, layout.image)
     total = np.zeros((groups, prod(w_shape[1:]), images_dy.shape[2]), x.dtype)
-    columns = _Columns(memory, layout.before, x.shape[:2], windows, layout.grid, x.shape[2:], groups)
-    for images, some, found in columns:
-        # The more rows the first factor has, the faster.
-        total[some] += np.matmul(found, images_dy[images, some].swapaxes(2, 3)).sum(0)
+    with Scratch() as scratch:
+        memory = planes(x, windows.stride, layout.before, layout.behind, scratch)
+        columns = _Columns(memory, layout.before, x.shape[:2], windows, x.shape[2:], groups, scratch)
+        for images, some, found in columns:
+            total[some] += products(found, images_dy[images, some]).sum(0)
     return total.swapaxes(1, 2).reshape(w_shape)
 
 
@@ -106,20 +109,24 @@ def _input_grad(dy: Array, w: Array, sizes: Ints, windows: Windows, groups: int)
     parts = [(phase, *_phase(windows, phase)) for phase in every(*map(range, stride))]
     layouts = [layout_of(found, lengths) for _, found, _ in parts if found is not None]
     before, behind = max(part.before for part in layouts), max(part.behind for part in layouts)
-    memory = planes(dy, (1,) * len(stride), before, behind)
     dx = empty((dy.shape[0], groups, each, *sizes), dy.dtype)
     whole = slice(None)
-    for phase, found, taken in parts:
-        places: tuple[Any, ...] = (..., *(slice(start, None, s) for start, s in zip(phase, stride)))
-        if found is None:
-            dx[places] = 0
-            continue
-        read: tuple[Any, ...] = (whole, whole, whole, *np.ix_(*taken))
-        rows = backwards[read].reshape(groups, each, -1)
-        columns = _Columns(memory, before, dy.shape[:2], found, lengths, lengths, groups)
-        for images, some, column in columns:
-            part = np.matmul(rows[some], column)
-            dx[images, some][places] = part.reshape(*part.shape[:3], *lengths)
+    with Scratch() as scratch:
+        memory = planes(dy, (1,) * len(stride), before, behind, scratch)
+        for phase, found, taken in parts:
+            places: tuple[Any, ...] = (..., *(slice(start, None, s) for start, s in zip(phase, stride)))
+            if found is None:
+                dx[places] = 0
+                continue
+            read: tuple[Any, ...] = (whole, whole, whole, *np.ix_(*taken))
+            rows = backwards[read].reshape(groups, each, -1)
+            with Scratch() as inner:
+                columns = _Columns(memory, before, dy.shape[:2], found, lengths, groups, inner)
+                for images, some, column in columns:
+                    with Scratch() as innermost:
+                        part = innermost.empty((*column.shape[:2], each, column.shape[3]), dy.dtype)
+                        np.matmul(rows[some], column, out=part)
+                        dx[images, some][places] = part.reshape(*part.shape[:3], *lengths)
     return dx.reshape(dy.shape[0], -1, *sizes)
 
 
@@ -150,21 +157,22 @@ class _Columns:
     before: int
     shape: tuple[int, int]
     windows: Windows
-    grid: Ints
     sizes: Ints
     groups: int
+    scratch: Scratch
 
     def __iter__(self) -> Iterator[tuple[slice, slice, Array]]:
         (batch, channels), groups = self.shape, self.groups
-        each, image, count = channels // groups, prod(self.grid), prod(self.windows.kernel)
-        mask = masks(self.windows, self.sizes, self.grid)
+        grid = self.windows.grid(self.sizes)
+        each, image, count = channels // groups, prod(grid), prod(self.windows.kernel)
+        mask = masks(self.windows, self.sizes, grid)
         moves = layout_of(self.windows, self.sizes).moves
         starts = [self.before + phase * batch * channels * image + move for phase, move in moves]
         dtype = from_numpy(self.memory.dtype)
         as_they_are = count == 1 and bool((mask == 1).all())
         room = max(1, COLUMN_ELEMENTS // (each * count * image))
         step, some = max(1, room // groups), min(groups, room)
-        columns = empty((step * some * each * count * image,), self.memory.dtype)
+        columns = self.scratch.empty((min(step, batch) * some * each * count * image,), self.memory.dtype)
         for first in range(0, batch, step):
             for group in range(0, groups, some):
                 images, taken = min(step, batch - first), min(some, groups - group)

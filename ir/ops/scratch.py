@@ -17,7 +17,7 @@ import numpy as np
 
 from .common import Array
 
-BYTES = 8 << 20
+BYTES = 16 << 20
 ALIGNMENT = 64
 
 
