@@ -87,6 +87,7 @@ def r(*shape: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32))
 
 
+WAVE = torch.complex(r(5), r(5))
 TOKENS = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0], [7, 8, 9, 0]])
 BOTH = {0: torch.Dim("batch", 1, 16), 1: torch.Dim("length", 2, 10)}
 
@@ -158,6 +159,19 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
                       torch.linalg.det(x[:, :3]), F.max_pool1d(x[None], 2, return_indices=True), (i << i, i - 9 >> 1),
                       x.repeat_interleave(2, 1), x.repeat_interleave(i[0, :3], 0)),
         (r(3, 4), torch.tensor([[0, 2, 1, 2], [70, 0, 0, 1]])),
+    ),
+    "transforms": (
+        lambda x, v: (torch.fft.rfft(x).abs(), torch.fft.irfft(torch.fft.rfft(x, norm="ortho") * WAVE, 8, norm="ortho"),
+                      torch.fft.ifft(torch.fft.fft(x, dim=0), norm="forward").real, torch.fft.irfft2(torch.fft.rfft2(x)),
+                      torch.stft(v, 8, 2, window=torch.hann_window(8), return_complex=True).abs().log1p(),
+                      torch.istft(torch.stft(v, 8, return_complex=True), 8), torch.fft.irfft(torch.fft.rfft(v[:7]), 7)),
+        (r(2, 3, 8), r(24)),
+    ),
+    "complex numbers": (
+        lambda x: (torch.view_as_real(torch.complex(x, x + 1) * torch.polar(x.abs(), x).conj() / (2 + 1j)),
+                   torch.view_as_real(torch.cat([torch.complex(x, x), torch.complex(x, -x).flip(1)], 1)[:, 1:].sum(0)),
+                   torch.complex(x, -x).angle(), torch.view_as_real(torch.complex(x, x + 1) @ torch.complex(x, x).mT)),
+        (r(3, 4),),
     ),
     "writing": (lambda x: _written(x), (r(4, 5),)),
     "pools": (
@@ -301,6 +315,10 @@ def test_what_cannot_be_written_is_listed_at_once():
         torch.compiler.ExportError if hasattr(torch.compiler, "ExportError") else RuntimeError, match="eval"
     ):
         torch.onnx.export(nn.Dropout(), r(3))
+    with pytest.raises(ONNXError, match=r"output is complex, .*view_as_real"):
+        torch.onnx.export(torch.fft.fft, r(4))
+    with pytest.raises(ONNXError, match=r"linalg_inv of complex numbers"):
+        torch.onnx.export(lambda x: torch.linalg.inv(torch.fft.fft(x)).abs(), r(3, 3))
     with pytest.raises(ValueError, match="18 to 23"):
         torch.onnx.export(nn.Identity().eval(), r(3), opset_version=24)
     with pytest.raises(NotImplementedError, match="with their parameters"):

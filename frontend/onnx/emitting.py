@@ -28,6 +28,7 @@ Emitted = str | tuple[str, ...] | None
 Rule = Callable[["Writer", Node], Emitted]
 
 EMITTERS: dict[str, Rule] = {}
+COMPLEX_EMITTERS: dict[str, Rule] = {}
 
 _NUMBERS = {name: number for number, name in ELEMENT_TYPES.items()}
 _INLINE = 1 << 16  # elements; larger constants are computed by nodes
@@ -46,6 +47,16 @@ def emits(*names: str) -> Callable[[Rule], Rule]:
     return enter
 
 
+def emits_complex(*names: str) -> Callable[[Rule], Rule]:
+    """Enter a rule for nodes that have to do with complex numbers."""
+
+    def enter(rule: Rule) -> Rule:
+        COMPLEX_EMITTERS.update(dict.fromkeys(names, rule))
+        return rule
+
+    return enter
+
+
 def element_type(dtype: DType) -> int:
     """The number of TensorProto.DataType; ONNXError for a dtype that ONNX does not have."""
     if dtype.numpy.name not in _NUMBERS:
@@ -59,7 +70,8 @@ class Writer:
     `names` leads from values of our graph to names in the file; `unsupported` collects what has no rule.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, opset: int) -> None:
+        self.opset = opset
         self.nodes: list[Any] = []
         self.initializers: dict[str, np.ndarray[Any, Any]] = {}
         self.names: dict[Value, str] = {}
@@ -189,6 +201,17 @@ class Writer:
     def cast(self, name: str, dtype: DType) -> str:
         return str(self.node("Cast", name, to=element_type(dtype)))
 
+    def angle(self, y: str, x: str, dtype: DType) -> str:
+        """The angle of y / x, turned by half a circle where x is negative; of points on an axis what PyTorch gives, but
+        for the signs of zeros."""
+        zero, number = self.scalar(0, dtype), lambda value: self.scalar(value, dtype)
+        flat = self.node("Equal", x, zero)
+        slope = self.node("Atan", self.node("Div", y, self.node("Where", flat, number(1), x)))
+        half = self.node("Where", self.node("Less", y, zero), number(-math.pi), number(math.pi))
+        turned = self.node("Where", self.node("Less", x, zero), self.node("Add", slope, half), slope)
+        upright = self.node("Mul", self.node("Sign", y), number(math.pi / 2))
+        return str(self.node("Where", flat, upright, turned))
+
     def filled(self, shape: Sequence[DimLike], value: Any, dtype: DType) -> str:
         """Every element `value`."""
         if not shape:
@@ -223,8 +246,9 @@ class Writer:
             self._stem = before
 
     def _emitted(self, node: Node) -> Sequence[str]:
-        rule = EMITTERS.get(node.op.name)
-        missing = node.op.name
+        is_complex = any(v.type.dtype.is_complex for v in (*node.inputs, *node.outputs))
+        rule = (COMPLEX_EMITTERS if is_complex else EMITTERS).get(node.op.name)
+        missing = f"{node.op.name} of complex numbers" if is_complex else node.op.name
         if rule is not None:
             try:
                 found = rule(self, node)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from ..ir import dtypes
 from ..ir.graph import Node
 from .emitting import Emitted, Writer, attributes, emits
@@ -44,17 +42,8 @@ def _shift(w: Writer, node: Node) -> Emitted:
 
 @emits("atan2")
 def _atan2(w: Writer, node: Node) -> Emitted:
-    """The angle of y / x, turned by half a circle where x is negative; of points on an axis what PyTorch gives, but for
-    the signs of zeros."""
     y, x = map(w.name, node.inputs)
-    dtype = node.outputs[0].type.dtype
-    zero, number = w.scalar(0, dtype), lambda value: w.scalar(value, dtype)
-    flat = w.node("Equal", x, zero)
-    angle = w.node("Atan", w.node("Div", y, w.node("Where", flat, number(1), x)))
-    half = w.node("Where", w.node("Less", y, zero), number(-math.pi), number(math.pi))
-    turned = w.node("Where", w.node("Less", x, zero), w.node("Add", angle, half), angle)
-    upright = w.node("Mul", w.node("Sign", y), number(math.pi / 2))
-    return str(w.node("Where", flat, upright, turned))
+    return w.angle(y, x, node.outputs[0].type.dtype)
 
 
 @emits("linalg_det")

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..compile.compiled import DynamicShapes
 from ..ir.dims import Dim
-from ..ir.graph import Graph
+from ..ir.graph import Graph, Value
 from ..native_export import ExportError, captured
 from ..passes.cse import CommonSubexpressions
 from ..passes.dce import DeadCodeElimination
@@ -21,6 +21,7 @@ from ..passes.pipeline import run_pipeline
 from ..passes.simplify import Simplify
 from ..tensor import Tensor
 from . import (  # noqa: F401  (fill the table)
+    emitting_complex,
     emitting_elementwise,
     emitting_layers,
     emitting_loops,
@@ -90,7 +91,12 @@ def export(
     inputs = [i for i in range(len(graph.inputs)) if i not in found.constants]
     given = _names("input_names", input_names, [found.inputs[i] for i in inputs])
     outputs = _names("output_names", output_names, found.outputs)
-    writer = Writer()
+    for title, value in zip([*given, *outputs], [*(graph.inputs[i] for i in inputs), *graph.outputs]):
+        if value.type.dtype.is_complex:
+            raise ONNXError(
+                f"{name}: {title} is complex, which ONNX's ops are not: take torch.view_as_real or view_as_complex"
+            )
+    writer = Writer(opset)
     for output in outputs:
         writer.fresh(output)
     read = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
@@ -98,9 +104,7 @@ def export(
         if number in found.constants:
             if value in read:
                 stored = writer.input(found.inputs[number], value)
-                writer.initializers[stored] = np.ascontiguousarray(found.constants[number]).reshape(
-                    value.type.sizes
-                )
+                writer.initializers[stored] = _stored(found.constants[number], value)
         else:
             writer.input(given[inputs.index(number)], value)
     writer.graph(graph)
@@ -120,6 +124,14 @@ def export(
     )
     model_proto.ir_version = onnx.helper.find_min_ir_version_for(model_proto.opset_import)
     return _written(model_proto, f, external_data)
+
+
+def _stored(array: np.ndarray[Any, Any], value: Value) -> np.ndarray[Any, Any]:
+    """An initializer; complex numbers are pairs."""
+    array = np.ascontiguousarray(array)
+    if value.type.dtype.is_complex:
+        return array.reshape(-1).view(array.real.dtype).reshape(*value.type.sizes, 2)
+    return array.reshape(value.type.sizes)
 
 
 def _dynamic(
