@@ -279,6 +279,30 @@ def test_convolutions_under_the_loop_interpreter(target, case):
         interpret(convolution(case, kind), target)
 
 
+def test_converted_factors_are_bordered_and_copied_as_they_are_stored():
+    """Convolutions of bfloat16 with a bias convert to float32 first (`ir/half_precision.py`)."""
+    types = [TensorType(s, dtypes.bf16) for s in ((1, 32, 12, 12), (48, 32, 5, 5), (48, 1, 1))]
+    attrs = {"stride": (2, 2), "padding": (2, 2), "dilation": (1, 1), "groups": 1}
+
+    def make(F, x, w, bias):
+        wide = [F.convert(v, dtype=dtypes.f32) for v in (x, w, bias)]
+        return F.convert(F.add(F.conv(*wide[:2], **attrs), wide[2]), dtype=dtypes.bf16)
+
+    graph = group(types, make)
+    assert "words" in _comment(lowered(graph, WORDS))
+    check(graph, depth=800)
+    odd = [TensorType(s, dtypes.bf16) for s in ((64, 36), (48, 48))]
+    turned = group(
+        odd,
+        lambda F, x, w: F.matmul(
+            F.convert(F.reshape(F.permute(x, dims=(1, 0)), shape=(48, 48)), dtype=dtypes.f32),
+            F.convert(w, dtype=dtypes.f32),
+        ),
+    )
+    assert "words" in _comment(lowered(turned, WORDS))
+    check(turned, depth=48)
+
+
 def test_an_image_is_woven_where_its_channels_are_apart():
     graph = convolution(((1, 64, 28, 28), (64, 64, 5, 5), 1, 2, 1, 1))
     names = [launch.kernel.name for launch in lowered(graph, WORDS).launches]

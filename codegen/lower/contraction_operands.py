@@ -71,10 +71,10 @@ def as_stored(element: Expr) -> Expr:
 def materialize(operands: Operands, value: Value) -> Buffer:
     """A scratch buffer holding the value of a body's view or pointwise expression."""
     ctx, shape, names = operands.ctx, value.type.shape, Names()
-    target = ctx.scratch("operand", value.type.dtype, shape)
     axes = make_axes(names, shape)
     index = tuple(a.index for a in axes)
-    found = BodyEvaluator(operands.body, operands.args, flatten=ctx.flat).at(value, index)
+    found = as_stored(BodyEvaluator(operands.body, operands.args, flatten=ctx.flat).at(value, index))
+    target = ctx.scratch("operand", found.dtype, shape)
     element = Element(ctx.flat(target), linear(index, shape), found)
     launch_nests(ctx, "copy_operand", [Nest(names, axes, [element])])
     if ctx.fixed.issuperset({*ctx.launches[-1].args} - {target}):
@@ -111,7 +111,8 @@ def zero_bordered(
     """`[N, C, *space]`, zero but for the elements of `value` at `low + step * position`."""
     ctx = operands.ctx
     lead, source = value.type.shape[:2], value.type.shape[2:]
-    dtype = value.type.dtype
+    first = BodyEvaluator(operands.body, operands.args).at(value, (0,) * value.type.rank)
+    dtype = as_stored(first).dtype
     target = ctx.scratch("bordered", dtype, (*lead, *space))
     plane = dims.product(space)
     flat = ctx.view(target, (*lead, plane))
