@@ -406,7 +406,9 @@ def repeat_interleave(
 
 def _each_repeated(input: Tensor, dim: int, repeats: Any, total: int | None) -> Tensor:
     """As often everywhere: a view with one more dim, which one copy makes part of `dim`."""
-    if isinstance(repeats, bool) or not isinstance(repeats, int | Expr | np.integer):
+    if isinstance(repeats, np.integer):
+        repeats = int(repeats)
+    if isinstance(repeats, bool) or not isinstance(repeats, int | Expr):
         raise TypeError(
             f"repeat_interleave(): argument 'repeats' must be Tensor or int, not {type(repeats).__name__}"
         )
