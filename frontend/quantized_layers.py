@@ -125,8 +125,8 @@ class ShortEmbedding(Module):
 
 
 class ShortConv(Module):
-    """A convolution whose weight is stored as int8 with a scale for each output channel, or as bfloat16, and
-    widened where it is used; the layer, which does the rest, is kept without them."""
+    """A convolution whose weight is stored as int8 with a scale for each output channel, and widened where it is used; or
+    one in bfloat16, the result in the input's dtype. The layer, which does the rest, is kept without them."""
 
     weight: Tensor
     scale: Tensor | None
@@ -142,10 +142,12 @@ class ShortConv(Module):
         self.layer = layer
 
     def forward(self, input: Tensor) -> Tensor:
-        wide = self.weight.to(input.dtype)
+        ones = (1,) * (self.weight.ndim - 1)
         if self.scale is not None:
-            wide = wide * self.scale.reshape(-1, *(1,) * (wide.ndim - 1))
-        return self.layer._conv_forward(input, wide, self.bias)
+            wide = self.weight.to(input.dtype) * self.scale.reshape(-1, *ones)
+            return self.layer._conv_forward(input, wide, self.bias)
+        y = self.layer._conv_forward(input.to(bf16), self.weight, None).to(input.dtype)
+        return y if self.bias is None else y + self.bias.reshape(-1, *ones[1:])
 
     def extra_repr(self) -> str:
         return f"weight={self.weight.dtype}"

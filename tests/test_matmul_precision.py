@@ -87,6 +87,28 @@ def test_gradients_too_and_strict_numerics_not():
     np.testing.assert_allclose(found["medium", "fast"], found["highest", "fast"], atol=0.02 * scale)
 
 
+def test_strict_numerics_of_bfloat16():
+    """The same kernels, one op at a time: to the bit, with words or without."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(8, 32, 3, stride=2, padding=1), nn.GELU(), nn.Flatten(), nn.Linear(512, 64))
+    net = net.to(torch.bfloat16)
+    x = torch.randn(4, 8, 8, 8).to(torch.bfloat16)
+
+    def loss(x):
+        y = net(x)
+        return (y @ y.T).to(torch.float32).sum() + (y.to(torch.float32) @ net[3].weight.to(torch.float32)).sum()
+
+    found = []
+    for run in (loss, torch.compile(loss, options={"numerics": "strict"})):
+        net.zero_grad()
+        with torch.numerics("strict"):
+            value = run(x)
+            value.backward()
+        found.append([value.item(), *(p.grad.to(torch.float32).numpy().copy() for p in net.parameters())])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @NATIVE
 def test_why_a_function_was_compiled_again():
     a = torch.randn(32, 32)
