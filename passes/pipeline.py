@@ -29,7 +29,7 @@ class PipelineOptions:
     bit those of the same ops as programs of their own, one after the other: no pass changes what is computed or in what
     order."""
 
-    keep_composites: tuple[str, ...] = ("attention",)
+    keep_composites: tuple[str, ...] = ("attention", "attention_grad")
     fuse: bool = True
     reroll: bool = True
     strict: bool = False

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from .attention import ChooseAttention
 from .autodiff import Autodiff
 from .base import Pass
 from .constant_folding import ConstantFolding
@@ -28,8 +29,8 @@ from .scan_motion import ScanMotion
 from .simplify import Simplify
 
 _ALL: tuple[Any, ...] = (
-    Autodiff, CommonSubexpressions, ConstantFolding, DeadCodeElimination, Decompose, Fusion, Reroll, ScanMotion,
-    Simplify,
+    Autodiff, ChooseAttention, CommonSubexpressions, ConstantFolding, DeadCodeElimination, Decompose, Fusion, Reroll,
+    ScanMotion, Simplify,
 )  # fmt: skip
 # Every pass from graph to graph, by name.
 PASSES: dict[str, Any] = {cls.name: cls for cls in _ALL}

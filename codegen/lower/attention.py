@@ -170,6 +170,15 @@ class Attention:
 
         return at
 
+    def read_rows(self, value: Value) -> Callable[[IndexTuple, DimLike], Expr]:
+        """One number for each query."""
+        evaluator = BodyEvaluator(self.body, self.args, flatten=self.ctx.flat)
+
+        def at(place: IndexTuple, row: DimLike) -> Expr:
+            return evaluator.at(value, broadcast_index((*place, row), value.type.shape))
+
+        return at
+
     def stack(self, stem: str, *shape: int) -> Buffer:
         return Buffer(self.names(stem), self.dtype, shape, "stack")
 
@@ -384,3 +393,10 @@ def zeros(attention: Attention, buffer: Buffer) -> tuple[Stmt, ...]:
         lambda m: attention.along(size, lambda i: [Store(buffer, (m, i), attention.number(0.0))]),
         "z",
     )
+
+
+def static_size(size: DimLike) -> int:
+    """The length of a row; ValueError where it is a symbol."""
+    if not isinstance(size, int):
+        raise ValueError(f"attention: rows of symbolic size {size} have no kernel")
+    return size

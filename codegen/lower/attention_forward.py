@@ -9,7 +9,7 @@ from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
 from ..loops.nodes import Expr, For, Let, Load, Stmt, Store, Var
 from ..scalar import SCALAR
-from .attention import Attention, Place, zeros
+from .attention import Attention, Place, static_size, zeros
 from .context import Args, LowerContext
 from .contraction import Access
 from .contraction_tile import loop_var
@@ -37,8 +37,8 @@ def lower_attention_forward(ctx: LowerContext, name: str, body: Graph, args: Arg
 class _Forward:
     def __init__(self, a: Attention, args: Args, node: Node):
         self.a = a
-        self.size = _static(a.q.type.shape[-1])
-        self.width = _static(a.v.type.shape[-1])
+        self.size = static_size(a.q.type.shape[-1])
+        self.width = static_size(a.v.type.shape[-1])
         self.query, self.key, self.value = a.read(a.q), a.read(a.k), a.read(a.v)
         out, log_sum = node.outputs
         self.out = args.get(out)
@@ -216,9 +216,3 @@ class _Forward:
 
             found += a.along(valid, log)
         return found
-
-
-def _static(size: DimLike) -> int:
-    if not isinstance(size, int):
-        raise ValueError(f"attention: rows of symbolic size {size} have no kernel")
-    return size
