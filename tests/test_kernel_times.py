@@ -137,3 +137,10 @@ def test_percent_of_the_roofline():
     assert machine.percent("f64", 50e9, 1e9, 1.0) == pytest.approx(100)
     assert machine.percent("f32", 0, 5e9, 1.0) == pytest.approx(50)
     assert machine.percent("", 1e9, 1e9, 1.0) is None
+
+
+def test_sizes_that_a_run_told_outlive_the_measuring():
+    compiled = torch.compile(lambda x: x[x > 0] * 2)
+    with measuring():
+        compiled(torch.tensor([1.0, -1.0, 2.0]))
+    assert compiled.report().dims == {"u0": 2}
