@@ -91,6 +91,11 @@ class GpuTarget:
         return self.capability >= 80
 
     @property
+    def has_wgmma(self) -> bool:
+        """Whether groups of four warps multiply out of shared memory, which a copy engine fills."""
+        return self.arch == "sm_90a"
+
+    @property
     def has_bf16(self) -> bool:
         """Whether there is an instruction that rounds to bfloat16."""
         return self.capability >= 80

@@ -42,6 +42,7 @@ from ..lower.template import Axis, Element, bind_shared, collapse, index_values,
 from .grid import Unravel, below, blocks, ceil_div, guarded, inside, most, threads
 from .slices import Slices
 from .tiles import FMA_TILES, MMA_TILES, WIDE_TILES, MmaTile, Tile, Wrap
+from .warpgroups import WARPGROUP_TILES, Side, WarpgroupTile, side_of
 
 # A sum that is not shorter is cut into parts where tiles are too few for the machine.
 PART = 256
@@ -49,6 +50,8 @@ MAX_PARTS = 32
 # Slices on their way at a time, and the one that is multiplied.
 MAX_STAGES = 4
 PART_AXIS = "part"
+# Rows of tiles whose blocks run next to each other, so that they share columns in the cache.
+ROWS_TOGETHER = 8
 
 
 def contraction_on_gpu(ctx: LowerContext, problem: Contraction[Reading], epilogue: Epilogue) -> None:
@@ -87,6 +90,7 @@ class _Form:
         self.row_count = _Space.size(self.space.rows)
         self.column_count = _Space.size(self.space.columns)
         self.depth = _Space.size(self.space.sums)
+        self.sides = self._sides()
         self.tile = self._tile()
         self.parts = self._parts()
         part = ceil_div(self.depth, self.parts)
@@ -117,7 +121,23 @@ class _Form:
         self.position = dims.substitute(position, bindings)
         self.space = _Space(**groups)
 
-    def _tile(self) -> Tile:
+    def _sides(self) -> tuple[Side, Side] | None:
+        """The operands for warpgroups and the copy engine; None where they cannot or need not multiply them."""
+        narrow, space = self.left.dtype, self.space
+        sizes = (most(self.row_count), most(self.column_count), most(self.depth))
+        if (
+            not getattr(self.ctx.target, "has_wgmma", False)
+            or narrow not in (dtypes.f16, dtypes.bf16)
+            or self.right.dtype is not narrow
+            or self.problem.accumulator is not dtypes.f32
+            or min(sizes) < 64
+        ):
+            return None
+        left = side_of(self.left, space.batch, space.rows, space.sums)
+        right = side_of(self.right, space.batch, space.columns, space.sums)
+        return None if left is None or right is None else (left, right)
+
+    def _tile(self) -> Tile | WarpgroupTile:
         rows, columns = most(self.row_count), most(self.column_count)
         batch = most(_Space.size(self.space.batch))
         enough = getattr(self.ctx.target, "multiprocessors", 1)
@@ -135,8 +155,10 @@ class _Form:
         # Small ones, so that there are more of them; but not so small that a thread has one element.
         return next((t for t in reversed(fitting) if t.high * t.wide >= 4), (fitting or tiles)[-1])
 
-    def _tiles(self) -> Sequence[Tile]:
+    def _tiles(self) -> Sequence[Tile | WarpgroupTile]:
         """Tensor cores where both operands have 16 bits and the product is not small."""
+        if self.sides is not None:
+            return WARPGROUP_TILES
         narrow = self.left.dtype
         small = min(most(self.row_count), most(self.column_count), most(self.depth)) < 16
         if (
@@ -173,13 +195,19 @@ class _Form:
         row_tiles = Axis(names("row_tile"), ceil_div(self.row_count, tile.rows))
         column_tiles = Axis(names("column_tile"), ceil_div(self.column_count, tile.columns))
         part = Axis(names(PART_AXIS), self.parts)
-        # Neighbouring blocks share rows of the left operand.
-        grid = [*space.batch, part, row_tiles, column_tiles]
+        # Neighbouring blocks share rows of the left operand; so do, where tiles are large, neighbouring rows of blocks
+        # columns of the right one.
+        together, rest = 1, row_tiles.extent
+        if isinstance(tile, WarpgroupTile) and isinstance(rest, int) and rest % ROWS_TOGETHER == 0:
+            together, rest = ROWS_TOGETHER, rest // ROWS_TOGETHER
+        row_groups, row_tiles = Axis(row_tiles.var, rest), Axis(names("row_tile"), together)
+        grid = [*space.batch, part, row_groups, column_tiles, row_tiles]
 
         def block(b: DimLike) -> tuple[Stmt, ...]:
             found = Unravel(names, b, grid)
             place = found.index
-            row, column = place[row_tiles.var] * tile.rows, place[column_tiles.var] * tile.columns
+            row = (place[row_groups.var] * together + place[row_tiles.var]) * tile.rows
+            column = place[column_tiles.var] * tile.columns
             batch = {a.var: place[a.var] for a in space.batch}
             start = place[part.var] * self.part
             return (
@@ -200,6 +228,12 @@ class _Form:
             return clear
         limit = dims.minimum(self.depth, start + self.part) if self.parts > 1 else self.depth
         space = self.space
+        if isinstance(tile, WarpgroupTile):
+            assert self.sides is not None
+            slices = ceil_div(self.part, tile.depth)
+            stages = tile.stages(slices, getattr(self.ctx.target, "most_shared_bytes", 0))
+            starts = [side.starts(batch, at) for side, at in zip(self.sides, (row, column), strict=True)]
+            return (*clear, tile.pipeline(names, self.acc, self.sides, starts, start, slices, stages))
         copies = (
             Slices(
                 self.names,

@@ -16,6 +16,7 @@ from ...ir.dims import DimLike, Quotient, Remainder, Symbol
 from ...ir.interpreter import run_bound
 from .nodes import (
     WARP,
+    WARPGROUP,
     Apply,
     Buffer,
     Check,
@@ -36,15 +37,17 @@ from .nodes import (
     LoadFragment,
     MultiplyTile,
     Part,
+    Pipeline,
     Program,
     Shuffle,
     Stmt,
     Store,
+    TileSlice,
     Var,
 )
 from .printer import print_stmt
 from .repeats import Block, Step, program_steps
-from .scalar_values import scalar_function
+from .scalar_values import rounded_to_tf32, scalar_function
 from .verify import LoopError
 from .walk import tests_indices
 
@@ -229,6 +232,8 @@ class _Interpreter:
                 return self.load_fragment(stmt)
             case CopyAsync():
                 return self.copy(stmt)
+            case Pipeline():
+                return self.pipeline(stmt)
             case CopyCommit() | CopyWait():
                 return lambda frame: None
         raise LoopError(f"kernel {self.kernel.name}: unknown statement {stmt!r}")
@@ -330,6 +335,56 @@ class _Interpreter:
                 step(frame)
 
         return run
+
+    def pipeline(self, stmt: Pipeline) -> Callable[[Frame], None]:
+        extent, left, right = self.index(stmt.extent), self.slice(stmt.left), self.slice(stmt.right)
+        total, written = self.arrays[stmt.total], self.written[stmt.total]
+        thread = np.arange(stmt.groups * WARPGROUP)[:, None, None, None]
+        block, eight, c = np.ogrid[: total.shape[1], : total.shape[2], :4]
+        lane = thread % WARP
+        high = total.shape[1] * 64
+        row = (
+            thread // WARPGROUP * high + block * 64 + thread % WARPGROUP // WARP * 16 + lane // 4 + c // 2 * 8
+        )
+        column = eight * 8 + lane % 4 * 2 + c % 2
+
+        def run(frame: Frame) -> None:
+            self.stmt = stmt
+            used = total[: len(thread)]
+            if not written[: len(thread)].all():
+                raise self.fail(f"{stmt.total.name} is read before it is written", frame)
+            for k in range(extent(frame)):
+                frame[stmt.var] = k
+                product = left(frame) @ right(frame).T
+                used[...] = used.astype(np.float64) + product[row, column]
+            frame.pop(stmt.var, None)
+
+        return run
+
+    def slice(self, side: TileSlice) -> Callable[[Frame], Array]:
+        """The slice's elements, [rows, depth], in float64."""
+        seen = side.map
+        start, sizes, strides = (
+            [self.index(x) for x in values] for values in (side.start, seen.sizes, seen.strides)
+        )
+        offset, array = self.index(seen.offset), self.arrays[seen.buffer].reshape(-1)
+        shape = (*(1 for _ in start[2:]), *side.stages.shape[1:])
+
+        def read(frame: Frame) -> Array:
+            inside: Any = True
+            place: Any = offset(frame)
+            for at, (first, size, step) in enumerate(zip(start, sizes, strides, strict=True)):
+                index = first(frame) + np.arange(shape[at]).reshape([-1] + [1] * (len(shape) - at - 1))
+                inside = inside & (index >= 0) & (index < size(frame))
+                place = place + index * step(frame)
+            found = np.zeros(shape, np.float64)
+            chosen = np.broadcast_to(inside, shape)
+            values = array[np.broadcast_to(place, shape)[chosen]]
+            found[chosen] = rounded_to_tf32(values) if values.dtype == np.float32 else values
+            matrix = found.reshape(side.stages.shape[1:])
+            return matrix.T if side.turned else matrix
+
+        return read
 
     # Expressions
 

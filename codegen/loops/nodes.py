@@ -34,7 +34,7 @@ another thread's registers hold can only be read by `Shuffle`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -53,6 +53,8 @@ LoopKind = Literal["serial", "parallel", "vector", "unroll", "block", "thread"]
 PREPARED_HEADER = 64
 # Threads that run in step on a GPU, and can read each other's registers.
 WARP = 32
+# Threads that multiply together on tensor cores from Hopper on.
+WARPGROUP = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,7 +262,81 @@ class CopyWait:
     pending: int
 
 
-Stmt = For | Let | Store | If | Check | MultiplyTile | LoadFragment | CopyAsync | CopyCommit | CopyWait
+@dataclass(frozen=True)
+class TensorMap:
+    """A param as a GPU's copy engine sees it (PTX ISA, "Tensors"): an array of `sizes`, outermost first, whose elements
+    are `strides` elements apart, the last ones neighbours, and which begins at element `offset`. What is moved at once
+    is a `box` of it; what of a box lies outside of the array is zeros."""
+
+    buffer: Buffer
+    offset: DimLike
+    sizes: tuple[DimLike, ...]
+    strides: tuple[DimLike, ...]
+    box: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TileSlice:
+    """The part of an operand that is in shared memory at a time: of `map`, from element `start` on, as many elements of
+    the last two dims as `stages` says, a shared buffer `[stages, rows, depth]`, or `[stages, depth, rows]` where it is
+    `turned`: neighbours in memory then lie along the rows (of a right operand, the columns), not along the sum."""
+
+    map: TensorMap
+    start: tuple[DimLike, ...]
+    stages: Buffer
+    turned: bool
+
+    @property
+    def rows(self) -> int:
+        size = self.stages.shape[-1 if self.turned else -2]
+        assert isinstance(size, int)
+        return size
+
+    @property
+    def depth(self) -> int:
+        size = self.stages.shape[-2 if self.turned else -1]
+        assert isinstance(size, int)
+        return size
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """For `var` in 0..extent: both slices from global into shared memory, then `total` += left @ right.transpose().
+
+    Stands between thread loops. On a GPU (Hopper: wgmma) one warp, the block's last, has the copy engine fill the stages
+    of shared memory in turn, and the warps before it, in groups of four, multiply what has come; `marks`, two words in
+    shared memory for each stage, are the barriers between them. `total` is `[threads, high, columns / 8, 4]` registers
+    in float32: a group's rows in blocks of 64, a thread's four elements of 8 columns as PTX has it for the result of
+    wgmma.m64nNk16. Operands of float32 are rounded to tf32. What the kernel writes it does not read here."""
+
+    var: str
+    extent: DimLike
+    total: Buffer
+    left: TileSlice
+    right: TileSlice
+    marks: Buffer
+
+    @property
+    def groups(self) -> int:
+        """Of four warps, that multiply."""
+        threads = self.total.shape[0]
+        assert isinstance(threads, int)
+        return threads // WARPGROUP
+
+
+Stmt = (
+    For
+    | Let
+    | Store
+    | If
+    | Check
+    | MultiplyTile
+    | LoadFragment
+    | CopyAsync
+    | CopyCommit
+    | CopyWait
+    | Pipeline
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,6 +375,11 @@ class Kernel:
         """The threads of a block of a GPU kernel."""
         return _threads(self.body)
 
+    @property
+    def maps(self) -> tuple[TensorMap, ...]:
+        """How the copy engine sees the params that it reads; a launch passes them, in this order."""
+        return tuple(dict.fromkeys(_maps(self.body)))
+
 
 def _threads(body: Sequence[Stmt]) -> int:
     for stmt in body:
@@ -312,6 +393,17 @@ def _threads(body: Sequence[Stmt]) -> int:
         if found:
             return found
     return 0
+
+
+def _maps(body: Sequence[Stmt]) -> Iterator[TensorMap]:
+    for stmt in body:
+        if isinstance(stmt, Pipeline):
+            yield stmt.left.map
+            yield stmt.right.map
+        elif isinstance(stmt, For) and stmt.kind != "thread":
+            yield from _maps(stmt.body)
+        elif isinstance(stmt, If):
+            yield from _maps((*stmt.body, *stmt.orelse))
 
 
 @dataclass(frozen=True, eq=False)

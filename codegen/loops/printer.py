@@ -37,10 +37,12 @@ from .nodes import (
     LoadFragment,
     MultiplyTile,
     Part,
+    Pipeline,
     Program,
     Shuffle,
     Stmt,
     Store,
+    TileSlice,
     Var,
 )
 from .repeats import Block, Step, program_steps
@@ -189,10 +191,23 @@ def _stmt(stmt: Stmt, indent: str, lines: list[str]) -> None:
             test = "" if stmt.condition is None else f" if {_shared(stmt.condition, indent, lines)}"
             places = f"{print_expr(stmt.target)} = {print_expr(stmt.source)}"
             lines.append(f"{indent}copy {stmt.count} to {places}{test}")
+        case Pipeline():
+            lines.append(f"{indent}pipeline {stmt.var} in 0..{stmt.extent} {{")
+            lines += [f"{indent}  {_slice(side)}" for side in (stmt.left, stmt.right)]
+            left, right = stmt.left.stages.name, stmt.right.stages.name
+            lines += [f"{indent}  {stmt.total.name} += {left} @ {right}.transpose()", f"{indent}}}"]
         case CopyCommit():
             lines.append(f"{indent}commit copies")
         case CopyWait():
             lines.append(f"{indent}wait for copies but {stmt.pending}")
+
+
+def _slice(side: TileSlice) -> str:
+    seen = side.map
+    layout = f"[{_index(seen.sizes)}] by strides [{_index(seen.strides)}] from {seen.offset}"
+    turned = ", turned" if side.turned else ""
+    box = "x".join(map(str, seen.box))
+    return f"copy {side.stages.name} = {seen.buffer.name} as {layout} at [{_index(side.start)}], boxes of {box}{turned}"
 
 
 def _shared(root: Expr, indent: str, lines: list[str]) -> str:

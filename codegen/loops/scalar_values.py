@@ -85,6 +85,13 @@ _ELEMENTARY: dict[str, Function] = {
 }
 
 
+def rounded_to_tf32(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The nearest float32 numbers of 10 bits behind the point, ties away from zero (PTX's `cvt.rna.tf32.f32`)."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    near = (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
+    return np.where(np.isfinite(values), near, bits).view(np.float32)
+
+
 def scalar_function(op: str, operand: DType, result: DType) -> Function:
     """The operation on NumPy scalars of dtype `operand`; NotImplementedError where it has no meaning."""
     if op in PACKED_VALUES:

@@ -32,6 +32,7 @@ from .nodes import (
     LoadFragment,
     MultiplyTile,
     Part,
+    Pipeline,
     Program,
     Shuffle,
     Stmt,
@@ -278,6 +279,8 @@ class _Verifier(GpuRules):
                 self.load_fragment(stmt, scope)
             case CopyAsync():
                 self.copy(stmt, scope)
+            case Pipeline():
+                self.pipeline(stmt, scope)
             case CopyCommit() | CopyWait():
                 if scope.thread is None:
                     raise self.fail("threads wait for their copies inside thread loops")

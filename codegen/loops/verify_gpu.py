@@ -8,6 +8,7 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from .nodes import (
     WARP,
+    WARPGROUP,
     Buffer,
     CopyAsync,
     Expr,
@@ -15,9 +16,11 @@ from .nodes import (
     Kernel,
     LoadFragment,
     MultiplyTile,
+    Pipeline,
     Shuffle,
     Stmt,
     Store,
+    TileSlice,
 )
 from .scope import LoopError, Scope
 from .walk import statements
@@ -35,6 +38,12 @@ class GpuRules:
         raise NotImplementedError
 
     def access(self, buffer: Buffer, index: tuple[DimLike, ...], scope: Scope) -> bool:
+        raise NotImplementedError
+
+    def index_symbols(self, value: DimLike, scope: Scope) -> bool:
+        raise NotImplementedError
+
+    def bind(self, scope: Scope, name: str, kind: str) -> None:
         raise NotImplementedError
 
     def condition(self, condition: Expr, scope: Scope) -> None:
@@ -123,6 +132,70 @@ class GpuRules:
             )
         if scope.diverged or self.kernel.threads % WARP:
             raise self.fail("a fragment is read by a warp where not all its threads need be")
+
+    def pipeline(self, stmt: Pipeline, scope: Scope) -> None:
+        if scope.thread is not None or not self.on_gpu:
+            raise self.fail("a pipeline stands between the thread loops of a block")
+        self.index_symbols(stmt.extent, scope)
+        inner = scope.inner()
+        self.bind(inner, stmt.var, "loop")
+        for side in (stmt.left, stmt.right):
+            self._slice(side, inner)
+        left, right = stmt.left, stmt.right
+        stages = left.stages.shape[0]
+        if left.stages.dtype is not right.stages.dtype or (left.depth, stages) != (
+            right.depth,
+            right.stages.shape[0],
+        ):
+            raise self.fail(f"slices {left.stages} and {right.stages} of one product")
+        total, threads = stmt.total, self.kernel.threads
+        high = left.rows // (WARPGROUP // 2 * max(stmt.groups, 1))
+        wanted = (threads, high, right.rows // 8, 4)
+        if total.space != "thread" or total.dtype is not dtypes.f32 or total.shape != wanted:
+            raise self.fail(f"{total} is no sum of {left.rows}x{right.rows} by {threads} threads")
+        if threads != stmt.groups * WARPGROUP + WARP or left.rows % (64 * stmt.groups) or right.rows % 8:
+            raise self.fail(
+                f"{threads} threads for a pipeline: groups of {WARPGROUP}, and a warp for the copies"
+            )
+        if (
+            stmt.marks.space != "shared"
+            or stmt.marks.dtype is not dtypes.u64
+            or stmt.marks.shape != (2, stages)
+        ):
+            raise self.fail(f"{stmt.marks} is not two words in shared memory for each of {stages} stages")
+
+    def _slice(self, side: TileSlice, scope: Scope) -> None:
+        seen, stages = side.map, side.stages
+        if seen.buffer not in self.kernel.params or seen.buffer.name in self.kernel.writes:
+            raise self.fail(f"{seen.buffer} is no param that the kernel only reads")
+        rank = len(seen.sizes)
+        if not 2 <= rank <= 5 or {len(seen.strides), len(seen.box), len(side.start)} != {rank}:
+            raise self.fail(
+                f"a tensor map has 2 to 5 dims, each with a size, a stride, a box and a start: {seen}"
+            )
+        for value in (seen.offset, *seen.sizes, *seen.strides):
+            if any(scope.symbols.get(s.name) != "dim" for s in dims.symbols(value)):
+                raise self.fail(f"{value} in a tensor map is not known when the kernel is launched")
+        for value in side.start:
+            self.index_symbols(value, scope)
+        size = seen.buffer.dtype.itemsize
+        if seen.strides[-1] != 1 or any(
+            dims.mod(x * size, 16) != 0 for x in (seen.offset, *seen.strides[:-1])
+        ):
+            raise self.fail(f"a tensor map's strides and its beginning are multiples of 16 bytes: {seen}")
+        if stages.dtype not in (dtypes.f16, dtypes.bf16, dtypes.f32) or stages.dtype is not seen.buffer.dtype:
+            raise self.fail(f"warpgroups multiply f16, bf16 and f32 here, not {stages}")
+        if side.turned and size != 2:
+            raise self.fail(f"{stages}: only 16-bit elements may lie along the rows")
+        if stages.space != "shared" or len(stages.shape) != 3:
+            raise self.fail(f"{stages} is not stages of shared memory")
+        line = 128 // size
+        *outer, high, wide = seen.box
+        wanted = (side.depth, line) if side.turned else (side.rows, line)
+        if any(x != 1 for x in outer) or (high, wide) != wanted or (side.depth != line and not side.turned):
+            raise self.fail(f"boxes of {seen.box} for {stages}: lines of 128 bytes")
+        if high > 256 or side.rows % (line if side.turned else 8):
+            raise self.fail(f"a box of {seen.box} for {stages}")
 
 
 def stored_in(body: Sequence[Stmt]) -> frozenset[Buffer]:

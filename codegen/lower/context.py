@@ -38,10 +38,12 @@ from ..loops.nodes import (
     Load,
     LoadFragment,
     MultiplyTile,
+    Pipeline,
     Repeat,
     Shuffle,
     Stmt,
     Store,
+    TensorMap,
 )
 from ..loops.walk import statement_expressions
 from ..target import GpuTarget, Target
@@ -256,10 +258,20 @@ class Usage:
                 case LoadFragment():
                     self._expr(stmt.fragment)
                     self._expr(stmt.source)
+                case Pipeline():
+                    self._pipeline(stmt)
                 case CopyAsync():
                     self._expr(stmt.target)
                     for expr in statement_expressions(stmt):
                         self._expr(expr)
+
+    def _pipeline(self, stmt: Pipeline) -> None:
+        self._bound.add(stmt.var)
+        self._dims([stmt.extent])
+        for side in (stmt.left, stmt.right):
+            self.buffers.update(dict.fromkeys((side.map.buffer, side.stages)))
+            self._dims([side.map.offset, *side.map.sizes, *side.map.strides, *side.start])
+        self.buffers.update(dict.fromkeys((stmt.total, stmt.marks)))
 
     def _expr(self, expr: Expr) -> None:
         if id(expr) in self._seen:
@@ -310,8 +322,14 @@ class _Rename:
                 source = Load(self.renamed.get(stmt.source.buffer, stmt.source.buffer), stmt.source.index)
                 condition = None if stmt.condition is None else self.expr(stmt.condition)
                 return replace(stmt, source=source, condition=condition)
+            case Pipeline():
+                sides = (replace(side, map=self.map(side.map)) for side in (stmt.left, stmt.right))
+                return replace(stmt, **dict(zip(("left", "right"), sides)))
             case MultiplyTile() | LoadFragment() | CopyCommit() | CopyWait():  # locals are never renamed
                 return stmt
+
+    def map(self, seen: TensorMap) -> TensorMap:
+        return replace(seen, buffer=self.renamed.get(seen.buffer, seen.buffer))
 
     def expr(self, expr: Expr) -> Expr:
         if id(expr) not in self._done:

@@ -14,6 +14,7 @@ from ...ir.dims import DimLike
 from ..loops.nodes import (
     Apply,
     Buffer,
+    CopyAsync,
     Expr,
     For,
     HostCall,
@@ -23,6 +24,7 @@ from ..loops.nodes import (
     Launch,
     Let,
     Load,
+    Pipeline,
     Stmt,
     Store,
 )
@@ -67,6 +69,10 @@ def _reads_where_it_stores(block: Sequence[Stmt], reads: Set[Buffer], writes: Se
             return False
         loaded |= here
         match stmt:
+            case CopyAsync() if stmt.source.buffer in reads:
+                return False
+            case Pipeline() if reads & {stmt.left.map.buffer, stmt.right.map.buffer}:
+                return False
             case Store() if stmt.buffer in writes:
                 stored.add(stmt.index)
             case For():

@@ -1,9 +1,9 @@
 """A kernel of the loop IR as an LLVM function for NVPTX.
 
-    kernel(ptr p0, ..., ptr p{n-1}, i64 d0, ..., ptr status)
+    kernel(ptr p0, ..., ptr p{n-1}, map m0, ..., i64 d0, ..., ptr status)
 
-The addresses of the kernel's params in order, the values of its dims in order, the status word. The block loop is the
-grid, a thread loop is the code of every thread; barriers stand where `loops/barriers.py` says.
+The addresses of the kernel's params in order, its tensor maps, the values of its dims in order, the status word. The
+block loop is the grid, a thread loop is the code of every thread; barriers stand where `loops/barriers.py` says.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from ..loops.nodes import (
     Load,
     LoadFragment,
     MultiplyTile,
+    Pipeline,
     Stmt,
 )
 from ..loops.walk import statements
 from ..target import GpuTarget
+from .pipeline import MAP_ALIGNMENT, MAP_BYTES, STAGE_ALIGNMENT, emit_pipeline
 
 ZEROS = "@zeros"
 ZEROS_BYTES = 16
@@ -72,7 +74,7 @@ def emit_kernel(
     """The kernel's function. `alias_class[i]` numbers the groups of params that may overlap; `aligned[i]` is what the
     address of a param is a multiple of. `may_stop`: where a check has failed in an earlier launch, it does nothing, so
     that what it would overwrite stays as it was."""
-    return _PtxEmitter(kernel, target, alias_class, aligned).kernel_text(may_stop)
+    return PtxEmitter(kernel, target, alias_class, aligned).kernel_text(may_stop)
 
 
 class _Expressions(ExpressionEmitter):
@@ -115,13 +117,15 @@ class _Expressions(ExpressionEmitter):
         return self.w.effect(f"call i32 {name}(i32 -1, i32 {value.text}, i32 {mask}, i32 31)", dtypes.u32)
 
 
-class _PtxEmitter(KernelEmitter):
+class PtxEmitter(KernelEmitter):
     def __init__(self, kernel: Kernel, target: GpuTarget, alias_class: Sequence[int], aligned: Sequence[int]):
         if kernel.grid is None:
             raise ValueError(f"kernel {kernel.name} has no block loop: it was not lowered for a GPU")
         self.aligned = aligned
         self.shared: dict[str, str] = {}
         self.shared_bytes = 0
+        # Of shared buffers: the pointer in their own space.
+        self.places: dict[Buffer, str] = {}
         self.waits = barriers(kernel)
         super().__init__(kernel, target, None, alias_class, EmitOptions())
         self.expressions = _Expressions(kernel.name, self.w, self.ops, self.index, self.memory)
@@ -155,13 +159,17 @@ class _PtxEmitter(KernelEmitter):
     def _bind_locals(self) -> None:
         """Shared memory: variables of the kernel; if they are large, places in one array whose size the launch tells."""
         offsets: dict[Buffer, int] = {}
+        aligned: dict[Buffer, int] = {}
+        for stmt in statements(self.kernel.body):
+            if isinstance(stmt, Pipeline):
+                aligned |= dict.fromkeys((stmt.left.stages, stmt.right.stages), STAGE_ALIGNMENT)
         total = 0
         for buffer in self.kernel.locals:
             if buffer.space == "shared":
-                size = buffer.nbytes
+                size, begin = buffer.nbytes, aligned.setdefault(buffer, ALIGNMENT)
                 assert isinstance(size, int)
-                offsets[buffer] = total
-                total += -(-size // ALIGNMENT) * ALIGNMENT
+                offsets[buffer] = -(-total // begin) * begin
+                total = offsets[buffer] + -(-size // ALIGNMENT) * ALIGNMENT
         assert isinstance(self.target, GpuTarget)
         if total > self.target.most_shared_bytes:
             raise ValueError(
@@ -171,15 +179,20 @@ class _PtxEmitter(KernelEmitter):
         if asked:
             self.shared_bytes = total
             whole = "@KERNEL_shared"
-            self.shared[whole] = f"{whole} = external addrspace(3) global [0 x i8], align {ALIGNMENT}"
+            self.shared[whole] = (
+                f"{whole} = external addrspace(3) global [0 x i8], align {max(aligned.values())}"
+            )
         for number, (buffer, offset) in enumerate(offsets.items()):
             name = f"@KERNEL_shared_{number}"
             if not asked:
                 array = f"[{buffer.numel} x {memory_type(buffer.dtype)}]"
-                self.shared[name] = f"{name} = internal addrspace(3) global {array} undef, align {ALIGNMENT}"
+                self.shared[name] = (
+                    f"{name} = internal addrspace(3) global {array} undef, align {aligned[buffer]}"
+                )
                 place = f"ptr addrspace(3) {name}"
             else:
                 place = f"ptr addrspace(3) getelementptr (i8, ptr addrspace(3) {whole}, i64 {offset})"
+            self.places[buffer] = place
             self.memory.aligned[buffer] = ALIGNMENT
             self.memory.pointers[buffer] = Value(f"addrspacecast ({place} to ptr)", dtypes.i64)
 
@@ -190,6 +203,8 @@ class _PtxEmitter(KernelEmitter):
         self._block(grid.body)
         lines = self.w.lines()
         params = [f"ptr align {a} %p{i}" for i, a in enumerate(self.aligned)]
+        seen = f'ptr byval([{MAP_BYTES} x i8]) align {MAP_ALIGNMENT} "nvvm.grid_constant"'
+        params += [f"{seen} %m{i}" for i in range(len(self.kernel.maps))]
         params += [f"i64 %d{i}" for i in range(len(self.kernel.dims))] + ["ptr align 4 %status"]
         if may_stop and not self._checks():  # its own checks may change the word meanwhile
             allocas = [line for line in lines if " = alloca " in line]
@@ -217,7 +232,7 @@ class _PtxEmitter(KernelEmitter):
             super()._for(loop)
             return
         if id(loop) in self.waits:
-            self._barrier()
+            self.barrier()
         saved = self.index.env
         self.index.env = {**saved, loop.var: self.thread}
         self._block(loop.body)
@@ -232,6 +247,8 @@ class _PtxEmitter(KernelEmitter):
                 self._load_fragment(stmt)
             case CopyAsync():
                 self._copy(stmt)
+            case Pipeline():
+                emit_pipeline(self, stmt)
             case CopyCommit():
                 self._call("@llvm.nvvm.cp.async.commit.group")
             case CopyWait():
@@ -333,7 +350,7 @@ class _PtxEmitter(KernelEmitter):
         self.w.line(f"{name} = bitcast <2 x i16> {made} to i32")
         return name
 
-    def _barrier(self) -> None:
+    def barrier(self) -> None:
         self._call("@llvm.nvvm.barrier0")
 
     def _check(self, stmt: Check) -> None:

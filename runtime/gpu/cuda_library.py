@@ -46,6 +46,10 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "cuLaunchKernel": (
         _HANDLE, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, _HANDLE, POINTER(c_void_p), POINTER(c_void_p),
     ),
+    "cuTensorMapEncodeTiled": (
+        c_void_p, c_int, c_uint, c_uint64, POINTER(c_uint64), POINTER(c_uint64), POINTER(c_uint), POINTER(c_uint),
+        c_int, c_int, c_int, c_int,
+    ),
     "cuStreamCreateWithPriority": (POINTER(_HANDLE), c_uint, c_int),
     "cuStreamDestroy_v2": (_HANDLE,),
     "cuStreamSynchronize": (_HANDLE,),

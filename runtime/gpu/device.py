@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import settings
 from .errors import UnsupportedDeviceError
+from .tensor_maps import BoundMap
 
 ALIGNMENT = 256  # of every address that `alloc` gives, in bytes
 
@@ -76,9 +77,10 @@ class Device(Protocol):
     def load(self, ptx: str) -> Module: ...
 
     def launch(
-        self, function: Function, grid: int, threads: int, shared_bytes: int, args: Sequence[int]
+        self, function: Function, grid: int, threads: int, shared_bytes: int, args: Sequence[int | BoundMap]
     ) -> None:
-        """Run `grid` blocks of `threads` threads; `args` are 64-bit kernel parameters, in order."""
+        """Run `grid` blocks of `threads` threads; `args` are the kernel's parameters in order: of 64 bits, and tensor
+        maps."""
         ...
 
     def synchronize(self) -> None:

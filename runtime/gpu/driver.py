@@ -28,6 +28,7 @@ from .errors import (
     OutOfMemoryError,
     UnsupportedDeviceError,
 )
+from .tensor_maps import BoundMap, encoded
 
 # CUdevice_attribute
 _MULTIPROCESSORS, _MAJOR, _MINOR, _MAX_SHARED, _KILOHERTZ = 16, 75, 76, 97, 13
@@ -216,16 +217,19 @@ class CudaDevice:
         )
 
     def launch(
-        self, function: Function, grid: int, threads: int, shared_bytes: int, args: Sequence[int]
+        self, function: Function, grid: int, threads: int, shared_bytes: int, args: Sequence[int | BoundMap]
     ) -> None:
         assert isinstance(function, CudaFunction)
         if shared_bytes > function.shared_bytes:
             action = f"asking for {shared_bytes} bytes of shared memory for {function.name}"
             self._call(action, "cuFuncSetAttribute", function.handle, _MAX_DYNAMIC_SHARED, shared_bytes)
             function.shared_bytes = shared_bytes
-        values = (c_uint64 * max(1, len(args)))(*args)
+        values = (c_uint64 * max(1, len(args)))(*(x if isinstance(x, int) else 0 for x in args))
         first = ctypes.addressof(values)
         pointers = (c_void_p * max(1, len(args)))(*range(first, first + 8 * len(args), 8))
+        maps = {i: encoded(self.library, x) for i, x in enumerate(args) if isinstance(x, BoundMap)}
+        for i, made in maps.items():
+            pointers[i] = ctypes.addressof(made)
         self._call(
             f"launching {function.name}", "cuLaunchKernel",
             function.handle, grid, 1, 1, threads, 1, 1, shared_bytes, self.stream, pointers, None,

@@ -4,7 +4,7 @@ repeats, host calls; and the same made ready for given values of the dims.
 A place is a number and an offset: an input's, an output's, the arena's, or that of the memory which a host call
 allocates (`Program.late`), counted in this order. A step is one of
 
-    ["kernel", function, grid, threads, shared bytes, [place, ...], [dim name, ...]]
+    ["kernel", function, grid, threads, shared bytes, [place, ...], [dim name, ...], [map, ...]]
     ["host", number of the call, [place, ...]]
     ["repeat", variable, count, [step, ...]]
 """
@@ -12,7 +12,7 @@ allocates (`Program.late`), counted in this order. A step is one of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...codegen.loops.nodes import Buffer, HostCall, Part, Program
@@ -21,6 +21,7 @@ from ...codegen.ptx import PtxLaunch, PtxProgram
 from ...ir import dims
 from ...ir.dims import DimLike
 from ..host_calls import host_calls_data
+from .tensor_maps import BoundMap, map_data, map_plan
 
 Bindings = Mapping[str, int]
 
@@ -51,7 +52,9 @@ def _step_data(ptx: PtxProgram, step: Step) -> list[Any]:
     assert isinstance(emitted, PtxLaunch)
     names = [symbol.name for symbol in launch.kernel.dims]
     grid = dims.to_data(emitted.grid)
-    return ["kernel", emitted.function, grid, emitted.threads, emitted.shared_bytes, places, names]
+    params = launch.kernel.params
+    maps = [map_data(seen, params.index(seen.buffer)) for seen in launch.kernel.maps]
+    return ["kernel", emitted.function, grid, emitted.threads, emitted.shared_bytes, places, names, maps]
 
 
 def _place(program: Program, buffer: Buffer) -> list[Any]:
@@ -73,7 +76,8 @@ def _place(program: Program, buffer: Buffer) -> list[Any]:
 
 @dataclass(frozen=True)
 class KernelStep:
-    """A launch whose arguments are `bases[place] + offset`."""
+    """A launch whose arguments are `bases[place] + offset`, then tensor maps, each of the argument of that number and
+    from so many bytes behind it on, then the dims."""
 
     function: str
     grid: int
@@ -81,6 +85,13 @@ class KernelStep:
     shared_bytes: int
     places: tuple[tuple[int, int], ...]
     dims: tuple[int, ...]
+    maps: tuple[tuple[int, BoundMap], ...] = ()
+
+    def arguments(self, bases: Sequence[int]) -> list[int | BoundMap]:
+        """What the kernel takes, but for the status word's address."""
+        args = [bases[number] + offset for number, offset in self.places]
+        maps = [replace(seen, address=args[number] + seen.address) for number, seen in self.maps]
+        return [*args, *maps, *self.dims]
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,16 @@ def _parsed(step: Sequence[Any]) -> tuple[Any, ...]:
         return kind, step[1], dims.from_data(step[2]), [_parsed(s) for s in step[3]]
     if kind == "host":
         return kind, step[1], _parsed_places(step[2])
-    return kind, step[1], dims.from_data(step[2]), step[3], step[4], _parsed_places(step[5]), step[6]
+    return (
+        kind,
+        step[1],
+        dims.from_data(step[2]),
+        step[3],
+        step[4],
+        _parsed_places(step[5]),
+        step[6],
+        [map_plan(data) for data in step[7]],
+    )
 
 
 def _parsed_places(places: Sequence[Any]) -> tuple[tuple[int, DimLike], ...]:
@@ -139,10 +159,16 @@ def _bound(
         elif step[0] == "host":
             yield HostStep(step[1], _bound_places(step[2], known))
         else:
-            _, function, grid, threads, shared, places, names = step
+            _, function, grid, threads, shared, places, names, maps = step
             values = tuple(known[name] for name in names)
             yield KernelStep(
-                function, dims.evaluate(grid, known), threads, shared, _bound_places(places, known), values
+                function,
+                dims.evaluate(grid, known),
+                threads,
+                shared,
+                _bound_places(places, known),
+                values,
+                tuple(seen.bound(known) for seen in maps),
             )
 
 

@@ -20,6 +20,7 @@ from .types import BOOL, KINDS, Array, Kind
 
 SHARED_WINDOW = 1 << 56  # generic addresses of shared memory
 LOCAL_WINDOW = 1 << 57
+PARAMETER_WINDOW = 1 << 58
 
 Rule = Callable[["Decoder", Instruction], None]
 RULES: dict[str, Rule] = {}

@@ -18,6 +18,7 @@ from . import (
     integer,
     loads,
     tensor_core,
+    tensor_maps,
     warp,
     warpgroup,
 )
@@ -28,6 +29,7 @@ from .kernel import Kernel, build_kernel
 from .memory import BASE, DeviceMemory
 from .parser import parse
 from .syntax import Function, Module
+from .tensor_maps import BoundMap, encoded
 
 Array = np.ndarray[Any, Any]
 
@@ -42,6 +44,7 @@ INSTRUCTIONS = (
     integer,
     loads,
     tensor_core,
+    tensor_maps,
     warp,
     warpgroup,
 )
@@ -181,7 +184,12 @@ class SimulatorDevice:
             )
 
     def launch(
-        self, function: SimulatorFunction, grid: int, threads: int, shared_bytes: int, args: Sequence[int]
+        self,
+        function: SimulatorFunction,
+        grid: int,
+        threads: int,
+        shared_bytes: int,
+        args: Sequence[int | BoundMap],
     ) -> None:
         """Run `grid` blocks of `threads` threads with `shared_bytes` of dynamic shared memory. LaunchError for what
         a device would refuse, KernelFault for what the kernel does wrong."""
@@ -193,7 +201,7 @@ class SimulatorDevice:
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
         shared_bytes: int,
-        args: Sequence[int],
+        args: Sequence[int | BoundMap],
     ) -> None:
         kernel = function.kernel
         launch = Launch(
@@ -222,7 +230,7 @@ class SimulatorDevice:
             raise LaunchError(f"launch of {kernel.name}: {block} threads, .reqntid asks for {exact}")
 
 
-def _pack_parameters(kernel: Kernel, args: Sequence[int]) -> Array:
+def _pack_parameters(kernel: Kernel, args: Sequence[int | BoundMap]) -> Array:
     if len(args) != len(kernel.parameters):
         raise LaunchError(
             f"launch of {kernel.name}: {len(args)} arguments, it takes {len(kernel.parameters)}"
@@ -231,6 +239,9 @@ def _pack_parameters(kernel: Kernel, args: Sequence[int]) -> Array:
     data = np.zeros(total, np.uint8)
     for parameter, value in zip(kernel.parameters, args, strict=True):
         at, size = kernel.parameter_offsets[parameter.name]
+        if isinstance(value, BoundMap):
+            data[at : at + size] = encoded(value)
+            continue
         bits = int(value) & ((1 << 8 * size) - 1)
         data[at : at + size] = np.frombuffer(bits.to_bytes(size, "little"), np.uint8)
     return data

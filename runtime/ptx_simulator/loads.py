@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import access
-from .decode import LOCAL_WINDOW, SHARED_WINDOW, Decoder, Modifiers, instruction, unknown
+from .decode import LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW, Decoder, Modifiers, instruction, unknown
 from .errors import PtxError
 from .executor import Frame, Registers
 from .syntax import Address, Immediate, Instruction, Operand, Register, Symbol, Vector
@@ -145,7 +145,7 @@ def cvta(d: Decoder, item: Instruction) -> None:
     words.done()
     if not space:
         raise unknown(item)
-    shift = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW}.get(space, 0)
+    shift = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "param": PARAMETER_WINDOW}.get(space, 0)
     change = np.uint64((-shift if back else shift) & ((1 << 64) - 1))
     source, to = d.source(item.operands[1], kind), d.target(item.operands[0], kind)
 

@@ -27,11 +27,11 @@ _U64, _U32 = KINDS["b64"], KINDS["u32"]
 
 @dataclass
 class BulkCopy:
-    """A copy on its way: a thread's, into shared memory."""
+    """A copy on its way: a thread's, into shared memory, 16 bytes to each address."""
 
     item: Instruction
     lane: int
-    address: int
+    addresses: Array
     data: Array
 
 
@@ -58,7 +58,8 @@ def _objects(batch: Batch) -> dict[int, MBarrier]:
     return found
 
 
-def _positions(f: Frame, item: Instruction, addresses: Array) -> Array:
+def positions(f: Frame, item: Instruction, addresses: Array) -> Array:
+    """Which mbarriers these are, in the batch."""
     addresses = np.broadcast_to(addresses, f.size)
     return access.locate(f, item, "shared", addresses, 8).view(np.int64)
 
@@ -88,7 +89,7 @@ def init(d: Decoder, item: Instruction) -> None:
         addresses = address_value(r, number, offset)
         access.write(f, item, "shared", addresses, 8, [np.zeros(1, np.uint64)])
         counts = np.broadcast_to(r[count].view(U32), f.size)
-        for position, many in zip(_positions(f, item, addresses), counts, strict=True):
+        for position, many in zip(positions(f, item, addresses), counts, strict=True):
             _objects(f.batch)[int(position)] = MBarrier(int(many), int(many))
 
     d.emit(step)
@@ -100,7 +101,7 @@ def invalidate(d: Decoder, item: Instruction) -> None:
     number, offset = read_address(d, item.operands[0], "shared")
 
     def step(r: Registers, f: Frame) -> None:
-        for position in _positions(f, item, address_value(r, number, offset)):
+        for position in positions(f, item, address_value(r, number, offset)):
             _objects(f.batch).pop(int(position), None)
 
     d.emit(step)
@@ -132,7 +133,7 @@ def arrive(d: Decoder, item: Instruction) -> None:
         access.atomic_words(f, item, "shared", addresses, 8)
         amounts = np.broadcast_to(r[amount].view(U32), f.size) if amount is not None else np.ones(f.size, U32)
         phases = np.zeros(f.size, np.uint64)
-        for lane, position in enumerate(_positions(f, item, addresses)):
+        for lane, position in enumerate(positions(f, item, addresses)):
             barrier = _object(f, item, int(position), lane)
             phases[lane] = barrier.phase
             many = int(amounts[lane])
@@ -166,9 +167,9 @@ def wait_end(d: Decoder, item: Instruction, following: int) -> Callable[[Frame],
     def end(f: Frame) -> bool:
         r = f.registers
         addresses = np.broadcast_to(address_value(r, number, offset), f.size)
-        positions = _positions(f, item, addresses)
+        places = positions(f, item, addresses)
         goals = np.broadcast_to(r[goal].view(U32 if by_parity else U64), f.size).astype(I64)
-        pairs = np.unique(np.stack([positions, goals], 1), axis=0)
+        pairs = np.unique(np.stack([places, goals], 1), axis=0)
 
         def is_over() -> bool:
             over = True
@@ -195,18 +196,28 @@ def wait_end(d: Decoder, item: Instruction, following: int) -> Callable[[Frame],
 def _land(batch: Batch, barrier: MBarrier) -> None:
     """Finish the copies that report to an mbarrier."""
     for copy in barrier.copies:
-        one = Frame(batch, [], np.array([copy.lane]), 0, -1, None, None)
-        step = 16
-        for at in range(0, len(copy.data), step):
-            address = np.array([copy.address + at], np.uint64)
-            positions = access.locate(one, copy.item, "shared", address, step)
-            races.end_copy(one, positions, step)
-            words = copy.data[at : at + step].view(U32)
-            access.write(one, copy.item, "shared", address, 4, [words[k : k + 1] for k in range(4)])
+        one = _pieces(batch, copy.lane, len(copy.addresses))
+        races.end_copy(one, access.locate(one, copy.item, "shared", copy.addresses, 16), 16)
+        words = copy.data.view(U32).reshape(-1, 4)
+        values = [np.ascontiguousarray(words[:, k]) for k in range(4)]
+        access.write(one, copy.item, "shared", copy.addresses, 4, values)
         barrier.bytes_left -= len(copy.data)
     if barrier.copies:
         barrier.copies = []
         barrier.settle()
+
+
+def _pieces(batch: Batch, lane: int, count: int) -> Frame:
+    """One thread, as often as it has pieces of 16 bytes to move."""
+    return Frame(batch, [], np.full(count, lane), 0, -1, None, None)
+
+
+def bring(f: Frame, item: Instruction, position: int, lane: int, addresses: Array, data: Array) -> None:
+    """Bytes are on their way to shared memory, 16 to each address, and will be counted by the mbarrier there."""
+    one = _pieces(f.batch, int(f.lanes[lane]), len(addresses))
+    races.begin_copy(one, item, addresses, access.locate(one, item, "shared", addresses, 16), 16)
+    barrier = _object(f, item, position, lane)
+    barrier.copies.append(BulkCopy(item, int(f.lanes[lane]), addresses, data))
 
 
 @instruction("cp.async.bulk")
@@ -233,29 +244,22 @@ def bulk_copy(d: Decoder, item: Instruction) -> None:
         targets = np.broadcast_to(address_value(r, to, to_offset), f.size)
         sources = np.broadcast_to(address_value(r, source, source_offset), f.size)
         sizes = np.broadcast_to(r[size].view(U32), f.size)
-        marks = _positions(f, item, address_value(r, place, place_offset)) if inward else targets
+        marks = positions(f, item, address_value(r, place, place_offset)) if inward else targets
         for lane in range(f.size):
             count = int(sizes[lane])
             if count % 16 or (int(targets[lane]) | int(sources[lane])) % 16:
                 message = f"a bulk copy of {count} bytes: size and addresses must be multiples of 16"
                 raise f.fault(Misaligned, lane, item, message)
-            one = Frame(f.batch, [], f.lanes[lane : lane + 1], f.block, f.stop, None, None)
-            pieces = []
-            for at in range(0, count, 16):
-                here, there = (
-                    targets[lane : lane + 1] + np.uint64(at),
-                    sources[lane : lane + 1] + np.uint64(at),
-                )
-                if inward:
-                    pieces += access.read(one, item, "global", there, 4, 4)
-                    positions = access.locate(one, item, "shared", here, 16)
-                    races.begin_copy(one, item, here, positions, 16)
-                else:
-                    access.write(one, item, "global", here, 4, access.read(one, item, "shared", there, 4, 4))
-            if inward and count:
-                barrier = _object(f, item, int(marks[lane]), lane)
-                data = np.concatenate(pieces).view(np.uint8)
-                barrier.copies.append(BulkCopy(item, int(f.lanes[lane]), int(targets[lane]), data))
+            if not count:
+                continue
+            one = _pieces(f.batch, int(f.lanes[lane]), count // 16)
+            at = np.arange(0, count, 16, dtype=np.uint64)
+            here, there = targets[lane] + at, sources[lane] + at
+            words = access.read(one, item, "global" if inward else "shared", there, 4, 4)
+            if inward:
+                bring(f, item, int(marks[lane]), lane, here, np.stack(words, 1).view(np.uint8).reshape(-1))
+            else:
+                access.write(one, item, "global", here, 4, words)
 
     d.emit(step)
 

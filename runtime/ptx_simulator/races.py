@@ -95,6 +95,8 @@ def note_write(
         shadow.settle_reads()
         tags = f.tags() if chosen is None else f.tags()[chosen]
         matters = changed if chosen is None else changed[chosen]
+        if space == "shared":
+            _check_multiplied(f, item, places, addresses)
         for cells in shadow.granules(places, nbytes):
             _check_copying(f, item, shadow, cells, addresses)
             writers = shadow.writers.take(cells)
@@ -167,6 +169,7 @@ def begin_copy(f: Frame, item: Instruction, addresses: Array, positions: Array, 
         shadow.copying = np.zeros(shadow.writers.shape, np.bool_)
     for cells in shadow.granules(positions, nbytes):
         _check_copying(f, item, shadow, cells, addresses)
+        _check_multiplied(f, item, positions, addresses)
         writers = shadow.writers.take(cells)
         racing_writes, racing_reads = shadow.write(cells, f.tags())
         if not f.batch.launch.check_races:
@@ -200,6 +203,14 @@ def _check_copying(f: Frame, item: Instruction, shadow: Shadow, cells: Array, ad
         lane = int(np.flatnonzero(shadow.copying[cells])[0])
         who = tag_thread(int(shadow.writers[cells[lane : lane + 1]][0]))
         how = f"{who} copies into it asynchronously and has not waited for the copy"
+        raise _race(f, item, "shared", None, lane, addresses, how)
+
+
+def _check_multiplied(f: Frame, item: Instruction, positions: Array, addresses: Array) -> None:
+    flight = f.batch.states.get("wgmma")
+    if flight is not None and flight.reads(positions).any():
+        lane = int(np.flatnonzero(flight.reads(positions))[0])
+        how = "a wgmma reads it that has not been waited for"
         raise _race(f, item, "shared", None, lane, addresses, how)
 
 

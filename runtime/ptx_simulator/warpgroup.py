@@ -4,8 +4,12 @@ wgmma.mma_async, "Shared Memory Matrix Layout", "Matrix Descriptor Format").
 Operands in shared memory are K-major: rows of 16-byte pieces, 8 rows to a core matrix. Without swizzling a core matrix
 is contiguous, core matrices are `leading` bytes apart along K and `stride` bytes along M or N. With 32, 64 or 128 bytes
 of swizzling a row of that many bytes is contiguous, 8 rows are followed by the next 8 `stride` bytes later, and bits 4-6
-of an address are XORed with bits 7-9. The product takes place at once; that the accumulator may be read only behind
-`wgmma.wait_group` is not checked.
+of an address are XORed with bits 7-9. A transposed operand of 16-bit elements has 8 neighbouring rows in a piece, places
+along K below each other; 64 rows are followed by the next 64 `leading` bytes later, 8 places along K by the next 8
+`stride` bytes later (128 bytes of swizzling only).
+
+A product takes place at once, but its accumulator is full of NaN until `wgmma.wait_group` waits for it, but for products
+that add to it; and who writes to its operands in shared memory before that gets a `Race`.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from . import access
 from .decode import Decoder, Modifiers, instruction, unknown
 from .errors import DivergentBarrier
 from .executor import Frame, Registers
+from .products import in_flight
 from .rounding import bf16_to_f32, canonical
 from .syntax import Immediate, Instruction, Vector
 from .tensor_core import fragment_a, stacked
@@ -59,10 +64,25 @@ def _piece_addresses(descriptor: int, rows: int) -> Array:
     return place ^ ((place >> 7 & mask) << 4)
 
 
-def _load(f: Frame, item: Instruction, descriptors: Array, rows: int) -> Array:
-    """The words of an operand of each warpgroup, [warpgroups, rows, 8]."""
+def _turned_addresses(descriptor: int, rows: int) -> Array:
+    """The addresses of the pieces of 8 rows, for each of 16 places along K."""
+    start = (descriptor & 0x3FFF) << 4
+    leading, stride = (descriptor >> 16 & 0x3FFF) << 4, (descriptor >> 32 & 0x3FFF) << 4
+    depth, piece = np.divmod(np.arange(16 * rows // 8), rows // 8)
+    place = start + piece // 8 * leading + piece % 8 * 16 + depth // 8 * stride + depth % 8 * 128
+    return place ^ ((place >> 7 & 7) << 4)
+
+
+def _load(
+    f: Frame, item: Instruction, descriptors: Array, rows: int, turned: bool, used: list[Array]
+) -> Array:
+    """The words of an operand of each warpgroup, [warpgroups, rows, 8]; `used` learns where they were."""
     groups = len(descriptors)
-    addresses = np.stack([_piece_addresses(int(x), rows) for x in descriptors])
+    if turned and any(int(x) >> 62 != 1 for x in descriptors):
+        raise unknown(item, "transposed operands are swizzled by 128 bytes")
+    where = _turned_addresses if turned else _piece_addresses
+    addresses = np.stack([where(int(x), rows) for x in descriptors])
+    used.append((addresses + (f.slots[::_THREADS] * f.batch.shared_stride)[:, None]).reshape(-1))
     found = np.empty((groups, 2 * rows, 4), U32)
     lanes = np.arange(groups)[:, None] * _THREADS
     for first in range(0, 2 * rows, _THREADS):
@@ -72,6 +92,9 @@ def _load(f: Frame, item: Instruction, descriptors: Array, rows: int) -> Array:
         here = addresses[:, first : first + count].reshape(-1).astype(np.uint64)
         words = np.stack(access.read(readers, item, "shared", here, 4, 4), 1)
         found[:, first : first + count] = words.reshape(groups, count, 4)
+    if turned:
+        halves = np.ascontiguousarray(found).view(np.uint16).reshape(groups, 16, rows)
+        return np.ascontiguousarray(halves.transpose(0, 2, 1)).view(U32)
     return found.reshape(groups, rows, 8)
 
 
@@ -110,8 +133,12 @@ def wgmma(d: Decoder, item: Instruction) -> None:
     if not isinstance(result, Vector) or not all(isinstance(x, Immediate) for x in rest):
         raise unknown(item)
     signs = [int(x.value) for x in rest if isinstance(x, Immediate)]
-    if any(signs[2:]):
-        raise unknown(item, "transposed operands are not supported")
+    turned = [bool(x) for x in signs[2:]]
+    if isinstance(left, Vector):
+        turned.insert(0, False)
+    turned += [False] * (2 - len(turned))
+    if any(turned) and name == "tf32":
+        raise unknown(item, "transposed operands have 16 bits")
     per_register = 1 if to_name == "f32" else 2
     if len(result.elements) != columns // 2 // per_register:
         raise unknown(item, f"the accumulator has {columns // 2 // per_register} registers")
@@ -135,9 +162,9 @@ def wgmma(d: Decoder, item: Instruction) -> None:
     def descriptors(r: Registers, f: Frame, number: int) -> Array:
         return np.broadcast_to(r[number].view(U64), f.size)[::_THREADS]
 
-    def matrix_a(r: Registers, f: Frame, groups: int) -> Array:
+    def matrix_a(r: Registers, f: Frame, groups: int, used: list[Array]) -> Array:
         if isinstance(a, int):
-            return _numbers(_load(f, item, descriptors(r, f, a), _ROWS), name)
+            return _numbers(_load(f, item, descriptors(r, f, a), _ROWS, turned[0], used), name)
         held = _numbers(stacked(r, f, a, U32, 4 * groups), name).reshape(4 * groups, -1)
         matrix = np.empty((4 * groups, 16 * depth))
         matrix[:, fragment.places] = held
@@ -145,23 +172,39 @@ def wgmma(d: Decoder, item: Instruction) -> None:
 
     def step(r: Registers, f: Frame) -> None:
         groups = _warpgroups(f, item)
-        product = (
-            matrix_a(r, f, groups)
-            * signs[0]
-            @ (_numbers(_load(f, item, descriptors(r, f, b), columns), name) * signs[1]).transpose(0, 2, 1)
-        )
+        used: list[Array] = []
+        flight = in_flight(f)
+        right = _numbers(_load(f, item, descriptors(r, f, b), columns, turned[1], used), name) * signs[1]
+        product = matrix_a(r, f, groups, used) * signs[0] @ right.transpose(0, 2, 1)
         found = product[:, row, column].reshape(f.size, -1)
-        held = np.stack([np.broadcast_to(r[n].view(U32), f.size) for n in sources], 1).view(view).astype(F64)
+        start = [flight.accumulator(f, item, r, n) for n in sources]
+        held = np.stack([np.broadcast_to(x.view(U32), f.size) for x in start], 1).view(view).astype(F64)
         kept = np.broadcast_to(r[keeps] ^ keeps_negated, f.size)[:, None]
         total = canonical((found + np.where(kept, held, 0.0)).astype(view))
         packed = np.ascontiguousarray(total).view(U32)
-        for number, target in enumerate(to):
-            r[target] = np.ascontiguousarray(packed[:, number])
+        values = {target: np.ascontiguousarray(packed[:, n]) for n, target in enumerate(to)}
+        flight.begin(f, r, values, np.unique(np.concatenate(used)))
 
     d.emit(step)
 
 
 @instruction("wgmma.fence", "wgmma.commit_group", "wgmma.wait_group")
 def wgmma_order(d: Decoder, item: Instruction) -> None:
-    """All products have taken place already."""
-    d.emit(lambda r, f: None)
+    name = item.opcode[1]
+    left = 0
+    if name == "wait_group":
+        operand = item.operands[0]
+        if not isinstance(operand, Immediate):
+            raise unknown(item, "the number of groups must be a constant")
+        left = int(operand.value)
+
+    def step(r: Registers, f: Frame) -> None:
+        flight = in_flight(f)
+        if name == "fence":
+            flight.fenced = (r, list(r))
+        elif name == "commit_group":
+            flight.commit(r)
+        else:
+            flight.wait(r, left)
+
+    d.emit(step)
