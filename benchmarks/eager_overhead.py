@@ -2,7 +2,8 @@
 
 Each figure is the minimum over many repeats of a loop, in microseconds of the calling thread's CPU time a call, with
 one thread computing. With `--torch`, an interpreter that has PyTorch, both libraries run in turns, so that a busy
-machine disturbs both, and the last column is their ratio.
+machine disturbs both, and the last column is their ratio. Of convolutions each part is measured alone: forward (y), the
+gradient of the input (dx) and of the weight (dw), and forward and backward, to input, weight and bias, together.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-ROUNDS, SECONDS = 3, 0.3  # a case is repeated for so long in each round
+ROUNDS, SECONDS = 3, 0.2  # a case is repeated for so long in each round
 LOOP_SECONDS = 2e-3  # a loop takes at least as long, far above the clock's resolution
 # (input, weight, stride, padding, groups): LeNet's second layer in a batch, one of ResNet's, and its strided kind;
 # depthwise ones as in MobileNet, and with wider kernels and in one dim; grouped ones as in ResNeXt.
@@ -33,8 +34,8 @@ CONVOLUTIONS = {
     "depthwise 3x3, 8x960x7x7": ((8, 960, 7, 7), (960, 1, 3, 3), 1, 1, 960),
     "depthwise 7x7, 8x96x56x56": ((8, 96, 56, 56), (96, 1, 7, 7), 1, 3, 96),
     "depthwise 9, 4x256x400": ((4, 256, 400), (256, 1, 9), 1, 4, 256),
-    "grouped 3x3, 4x256x28x28": ((4, 256, 28, 28), (256, 8, 3, 3), 1, 1, 32),
-    "grouped 3x3/2, 4x256x28x28": ((4, 256, 28, 28), (256, 8, 3, 3), 2, 1, 32),
+    "grouped 3x3, 8x256x28x28": ((8, 256, 28, 28), (256, 8, 3, 3), 1, 1, 32),
+    "grouped 3x3/2, 8x256x28x28": ((8, 256, 28, 28), (256, 8, 3, 3), 2, 1, 32),
 }
 LSTMS = {"LSTM 32-32, 16 steps of 8": (32, 32, 16, 8), "LSTM 64-128, 32 steps of 16": (64, 128, 32, 16)}
 
@@ -60,7 +61,7 @@ def cases(torch: Any) -> dict[str, Callable[[], Any]]:
 
 
 def _layers(torch: Any) -> dict[str, Callable[[], Any]]:
-    """Forward and backward of convolutions and LSTMs."""
+    """Convolutions and their parts; forward and backward of LSTMs."""
     found: dict[str, Callable[[], Any]] = {}
 
     def add(name: str, forward: Callable[[], Any], leaves: tuple[Any, ...]) -> None:
@@ -71,7 +72,20 @@ def _layers(torch: Any) -> dict[str, Callable[[], Any]]:
     ) -> None:
         leaves = tuple(torch.randn(*n, requires_grad=True) for n in (size, kernel, kernel[:1]))
         function = getattr(torch.nn.functional, f"conv{len(size) - 2}d")
-        add(name, lambda: function(*leaves, stride=stride, padding=padding, groups=groups), leaves)
+
+        def forward() -> Any:
+            return function(*leaves, stride=stride, padding=padding, groups=groups)
+
+        def alone() -> Any:
+            with torch.no_grad():
+                return forward()
+
+        y = forward()
+        dy = torch.ones_like(y)
+        found[f"{name}: y"] = alone
+        for part, leaf in (("dx", leaves[0]), ("dw", leaves[1])):
+            found[f"{name}: {part}"] = lambda leaf=leaf: torch.autograd.grad(y, leaf, dy, retain_graph=True)
+        add(f"{name}: all", forward, leaves)
 
     def add_lstm(name: str, inputs: int, hidden: int, steps: int, batch: int) -> None:
         module, x = torch.nn.LSTM(inputs, hidden), torch.randn(steps, batch, inputs)
@@ -129,11 +143,11 @@ def main() -> None:
             for name, value in json.loads(output).items():
                 best[side][name] = min(value, best[side].get(name, value))
     both = len(sides) == 2
-    print(f"{'microseconds a call':30}" + "".join(f"{side:>10}" for side in sides) + f"{'ratio':>8}" * both)
+    print(f"{'microseconds a call':40}" + "".join(f"{side:>10}" for side in sides) + f"{'ratio':>8}" * both)
     for name in best["vitrify"]:
         found = [best[side][name] for side in sides]
         ratio = f"{found[0] / found[1]:8.2f}" if both else ""
-        print(f"{name:30}" + "".join(f"{value:10.2f}" for value in found) + ratio)
+        print(f"{name:40}" + "".join(f"{value:10.2f}" for value in found) + ratio)
 
 
 if __name__ == "__main__":
