@@ -74,3 +74,11 @@ def test_modules_explain_themselves():
     model = torch.compile(nn.Linear(2, 2))
     model(torch.zeros(1, 2))
     assert model.explain().to_dict()["function"] == "Linear"
+
+
+def test_a_loop_says_how_many_steps_of_which_groups() -> None:
+    compiled = torch.compile(torch.nn.LSTM(3, 4))
+    with torch.no_grad():
+        compiled(torch.zeros(5, 2, 3))
+    (loop,) = explained(str(compiled.explain()), "loops")
+    assert loop.startswith("5 steps of step_0_fused_0")

@@ -162,6 +162,15 @@ def _graph(graph: CompiledGraph) -> Json:
             }
             for node in groups
         ],
+        "loops": [
+            {
+                "steps": str(node.attrs["length"]),
+                "groups": [g.attrs["name"] for body in node.regions for g in group_nodes(body)],
+                **place_data(node.location),
+            }
+            for node in graph.stages[-1].nodes
+            if node.op.name == "scan"
+        ],
         "refusals": refusals(graph),
         "prepared": {
             "bytes": graph.prepared_bytes,
@@ -248,6 +257,10 @@ def _graph_text(graph: Json) -> Iterator[str]:
     )
     yield from _section(
         "groups", (f"{g['name']} ({g['kind']}): {_ops(Counter(g['ops']))}{_at(g)}" for g in graph["groups"])
+    )
+    yield from _section(
+        "loops",
+        (f"{loop['steps']} steps of {', '.join(loop['groups'])}{_at(loop)}" for loop in graph["loops"]),
     )
     kept_apart = [
         f"{_made(r['producer'])} and {_made(r['consumer'])}: {r['reason'].replace('_', ' ')}"
