@@ -19,7 +19,7 @@ along channels, so that no lane needs another; the image is turned on its way in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ...ir import dims, dtypes
@@ -36,7 +36,7 @@ from .nests import parallel_loop, serial_loop, vector_block
 from .template import Element
 from .tiling import Plan
 from .transpose import turned_tile
-from .winograd_matrices import TAPS, Matrices, combined, matrices, transformed
+from .winograd_matrices import TAPS, Matrices, Row, combined, matrices, transformed
 from .winograd_plan import Sizes, WinogradPlan
 
 # Of the products: names that no loop around them may have.
@@ -127,7 +127,7 @@ class _Kernels:
         kernels = self._stack("taps", (lanes * taps + -(-taps // lanes) * lanes) * lanes)
         spare = self._stack("spare", lanes * lanes)
 
-        def body(bound: dict[str, DimLike]) -> list[Stmt]:
+        def body(bound: Bindings) -> list[Stmt]:
             block, first = bound["ob"], bound["cb"] * lanes
             output = bound["v"] * lanes
 
@@ -221,7 +221,7 @@ class _Kernels:
         def place(row: DimLike, column: DimLike, lane: DimLike) -> tuple[DimLike]:
             return ((row * row_length + column) * lanes + lane,)
 
-        def body(bound: dict[str, DimLike]) -> list[Stmt]:
+        def body(bound: Bindings) -> list[Stmt]:
             first = bound["cb"] * lanes
 
             def cleared(row: DimLike, start: int, stop: int) -> tuple[Stmt, ...]:
@@ -322,7 +322,7 @@ class _Kernels:
         spare, turned = self._stack("spare", lanes * lanes), self._stack("turned", lanes * lanes)
         blocks = plan.blocks(sizes)
 
-        def body(bound: dict[str, DimLike]) -> list[Stmt]:
+        def body(bound: Bindings) -> list[Stmt]:
             block, outputs = bound["b"], bound["ob"]
 
             def product(place: DimLike) -> list[Stmt]:
@@ -482,12 +482,13 @@ class _Kernels:
         )
 
 
-def _parallel(names: Names, axes: Sequence[template.Axis], body: object) -> tuple[Stmt, ...]:
+def _parallel(
+    names: Names, axes: Sequence[template.Axis], body: Callable[[Bindings], Sequence[Stmt]]
+) -> tuple[Stmt, ...]:
+    """`parallel_loop` over the axes that have more than one position."""
     found = [a for a in axes if a.extent != 1]
-    if not found:
-        return tuple(body({a.var: 0 for a in axes}))  # type: ignore[operator]
-    ones: dict[str, DimLike] = {a.var: 0 for a in axes if a.extent == 1}
-    return parallel_loop(names, found, lambda bound: body({**ones, **bound}))  # type: ignore[operator]
+    ones: Bindings = {a.var: 0 for a in axes if a.extent == 1}
+    return parallel_loop(names, found, lambda bound: body(ones | bound)) if found else tuple(body(ones))
 
 
 @dataclass
@@ -507,10 +508,10 @@ class _Lets:
         self.statements.append(Let(name, value))
         return Var(name, value.dtype)
 
-    def one(self, matrix: Sequence[Sequence[object]], values: Sequence[Expr]) -> list[Expr]:
-        return transformed(matrix, values, self.bind, self.dtype)  # type: ignore[arg-type]
+    def one(self, matrix: Sequence[Row], values: Sequence[Expr]) -> list[Expr]:
+        return transformed(matrix, values, self.bind, self.dtype)
 
-    def both(self, matrix: Sequence[Sequence[object]], columns: Sequence[Sequence[Expr]]) -> list[list[Expr]]:
+    def both(self, matrix: Sequence[Row], columns: Sequence[Sequence[Expr]]) -> list[list[Expr]]:
         """`matrix @ values @ matrix^T`; rows of the result, from columns of the values."""
         halves = [self.one(matrix, column) for column in columns]
         return [self.one(matrix, row) for row in zip(*halves, strict=True)]

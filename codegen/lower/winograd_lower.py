@@ -9,6 +9,7 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Node, Value
 from ..loops.nodes import Buffer, Expr, Load, Var
+from ..target import Target
 from .context import LowerContext
 from .contraction import Access, Axis, is_linear
 from .contraction_forms import choose_form
@@ -25,7 +26,7 @@ def winograd_on_cpu(ctx: LowerContext, node: Node, operands: Operands, epilogue:
     """Launches the convolution (its input gradient) by Winograd's filtering and returns True, if it has a 3x3 kernel and
     stride 1 and the model finds it cheaper so."""
     problem = _problem(ctx, node, operands, epilogue)
-    if problem is None:
+    if problem is None or not isinstance(ctx.target, Target):
         return False
     steady = ctx.storage(problem.weight.buffer) in ctx.fixed
     (contraction,) = conv_contractions(node, _Unlaunched(operands))
@@ -50,8 +51,9 @@ def _problem(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilog
         and weight.type.shape[2:] == kernel
         and (attrs["stride"], attrs["dilation"], attrs["groups"]) == (ones, ones, 1)
     )
-    sides = (*image.type.shape[1:], *result.type.shape[1:])
-    if not fits or not all(isinstance(size, int) for size in sides):
+    shape = (*image.type.shape[1:], *result.type.shape[1:])
+    sides = [size for size in shape if isinstance(size, int)]
+    if not fits or len(sides) < len(shape):
         return None
     flipped = node.op.name == "conv_input_grad"
     padding = tuple(TAPS - 1 - p if flipped else p for p in attrs["padding"])
