@@ -2,31 +2,57 @@
 
 Functions are marked where they are defined: `@lower_precision` (products, convolutions), `@full_precision`
 (losses and others that need the range), `@widest` (all operands in the widest dtype among them). The lists are those of
-PyTorch's CPU autocast, https://docs.pytorch.org/docs/stable/amp.html#cpu-op-specific-behavior. What a marked function
-calls is not cast again. `amp/` has the public names.
+https://docs.pytorch.org/docs/stable/amp.html#op-specific-behavior, which differ by device: the marks are the CPU's, and
+the tables below say what is otherwise on CUDA. There the float32 list also names what a single op computes (`exp`,
+`softmax`, `sum`): `dispatch.apply` asks `cast_operands` about those. What a marked function calls is not cast again, nor
+is what a backward pass computes. `amp/` has the public names.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from . import capture
+from . import capture, dispatch
 from .ir import dtypes
 from .ir.dtypes import DType
+from .ir.op import Op
 from .promotion import convert
+from .runtime.gpu.arrays import DeviceArray
 from .state import local
 from .tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEVICES = ("cpu", "cuda")
+CPU, CUDA = DEVICES
+# Of the functions marked `@full_precision`: those that CUDA's list has too, and those that are `@widest` there.
+FLOAT32_ON_CUDA = frozenset((
+    "binary_cross_entropy_with_logits", "cdist", "cosine_embedding_loss", "cross_entropy", "hinge_embedding_loss",
+    "huber_loss", "kl_div",
+    "l1_loss", "margin_ranking_loss", "matrix_norm", "mse_loss", "multi_margin_loss", "multilabel_margin_loss",
+    "nll_loss", "poisson_nll_loss", "prod", "smooth_l1_loss", "soft_margin_loss", "triplet_margin_loss",
+))  # fmt: skip
+WIDEST_ON_CUDA = frozenset(("grid_sample", "grid_sampler"))
+# Ops that compute in float32 on CUDA, where nothing around them is marked.
+FLOAT32_OPS = frozenset((
+    "acos", "asin", "cosh", "cumprod", "cumsum", "erfinv", "exp", "expm1", "log", "log1p", "log_softmax", "nll_loss",
+    "pow", "prod", "reciprocal", "rsqrt", "sinh", "softmax", "softplus", "sum", "tan",
+))  # fmt: skip
+UNSAFE = (
+    "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast.\n"
+    "Many models use a sigmoid layer right before the binary cross entropy layer.\n"
+    "In this case, combine the two layers using torch.nn.functional.binary_cross_entropy_with_logits\n"
+    "or torch.nn.BCEWithLogitsLoss.  binary_cross_entropy_with_logits and BCEWithLogits are\n"
+    "safe to autocast."
+)
+Choose = Callable[[DType, Any], DType | None]
 
 
 @dataclass
 class AutocastState:
-    """This thread's settings. `enabled` and `dtype` are by device type; only the CPU's have an effect."""
+    """This thread's settings. `enabled` and `dtype` are by device type."""
 
     enabled: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(DEVICES, False))
     dtype: dict[str, DType] = field(default_factory=lambda: {"cpu": dtypes.bf16, "cuda": dtypes.f16})
@@ -46,17 +72,35 @@ def state() -> AutocastState:
     return found
 
 
-def ambient() -> DType | None:
-    """The dtype that functions cast to, None where autocast is off."""
+def ambient(device: str = CPU) -> DType | None:
+    """The dtype that functions on the device cast to, None where autocast is off."""
     found = local.autocast
-    return found.dtype["cpu"] if found is not None and found.enabled["cpu"] else None
+    return found.dtype[device] if found is not None and found.enabled[device] else None
 
 
-def _active() -> DType | None:
-    dtype = ambient()
+def _ambient_of_both() -> tuple[DType | None, ...]:
+    return tuple(map(ambient, DEVICES))
+
+
+def _active(device: str) -> DType | None:
+    dtype = ambient(device)
     if local.backend.capture is not None and (local.autocast is None or not local.autocast.traced):
-        capture.guard_value(ambient, "the dtype of autocast")
+        capture.guard_value(_ambient_of_both, "the dtype of autocast")
     return dtype
+
+
+def _device_type(given: Any) -> str:
+    """Where a function with these arguments computes; one with none that is a tensor, on the CPU."""
+    tracer = local.backend.capture
+    if tracer is not None and tracer.gpu is not None:
+        return CUDA
+    for value in given:
+        if isinstance(value, Tensor):
+            if type(value._array) is DeviceArray:
+                return CUDA
+        elif type(value) in (list, tuple) and value and _device_type(value) == CUDA:
+            return CUDA
+    return CPU
 
 
 def _eligible(value: Any) -> bool:
@@ -94,38 +138,84 @@ def _cast_tensor(value: Tensor, dtype: DType) -> Tensor:
     return known[1]
 
 
-def _marked(function: F, choose: Callable[[DType, Any], DType] | None) -> F:
+def _marked(function: F, choose: Choose | None, on_cuda: Choose | None) -> F:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if local.autocast is None and local.backend.capture is None:
             return function(*args, **kwargs)
-        dtype = _active()
+        device = _device_type((*args, *kwargs.values()))
+        dtype = _active(device)
         if dtype is None:
             return function(*args, **kwargs)
         cast: Any = args, kwargs
-        if choose is not None:
-            wanted = choose(dtype, (args, kwargs.values()))
+        rule = choose if device == CPU else on_cuda
+        if rule is not None:
+            wanted = rule(dtype, (args, kwargs.values()))
+            if wanted is None:
+                return function(*args, **kwargs)
             cast = [_cast(a, wanted) for a in args], {k: _cast(v, wanted) for k, v in kwargs.items()}
         enabled = local.autocast.enabled
-        enabled["cpu"] = False
+        enabled[device] = False
         local.autocast.traced += 1
         try:
             return function(*cast[0], **cast[1])
         finally:
             local.autocast.traced -= 1
-            enabled["cpu"] = True
+            enabled[device] = True
 
     return wrapper  # type: ignore[return-value]
 
 
+def _in_lower(dtype: DType, arguments: Any) -> DType:
+    return dtype
+
+
+def _in_float32(dtype: DType, arguments: Any) -> DType:
+    return dtypes.f32
+
+
+def _as_given(dtype: DType, arguments: Any) -> None:
+    return None
+
+
+def _refused(dtype: DType, arguments: Any) -> DType:
+    raise RuntimeError(UNSAFE)
+
+
 def lower_precision(function: F) -> F:
     """The function computes in autocast's dtype."""
-    return _marked(function, lambda dtype, arguments: dtype)
+    return _marked(function, _in_lower, _in_lower)
 
 
 def full_precision(function: F) -> F:
-    """The function computes in float32."""
-    return _marked(function, lambda dtype, arguments: dtypes.f32)
+    """The function computes in float32; on CUDA as its list there says."""
+    name = function.__name__
+    on_cuda: Choose = _as_given
+    if name in FLOAT32_ON_CUDA:
+        on_cuda = _in_float32
+    elif name in WIDEST_ON_CUDA:
+        on_cuda = _widest
+    elif name == "binary_cross_entropy":
+        on_cuda = _refused
+    return _marked(function, _in_float32, on_cuda)
+
+
+def full_precision_on_cuda(function: F) -> F:
+    """The function computes in float32 on CUDA, and as it is given on the CPU."""
+    return _marked(function, _as_given, _in_float32)
+
+
+def cast_operands(op: Op, operands: Sequence[Tensor]) -> Sequence[Tensor]:
+    """What an op that is applied outside of marked functions computes with."""
+    settings = local.autocast
+    if op.name not in FLOAT32_OPS or local.walks or not settings.enabled[CUDA]:
+        return operands
+    if _device_type(operands) != CUDA:
+        return operands
+    return [_cast(t, dtypes.f32) for t in operands]
+
+
+dispatch.autocast_operands = cast_operands
 
 
 def _widest(dtype: DType, arguments: Any) -> DType:
@@ -139,9 +229,9 @@ def _widest(dtype: DType, arguments: Any) -> DType:
 
 def uncast(function: F) -> F:
     """The function computes in its operands' dtypes, though what it is made of would cast."""
-    return _marked(function, None)
+    return _marked(function, None, None)
 
 
 def widest(function: F) -> F:
     """The function computes in float32 if one of its operands is float32, else in autocast's dtype."""
-    return _marked(function, _widest)
+    return _marked(function, _widest, _widest)

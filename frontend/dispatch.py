@@ -112,6 +112,10 @@ def normalised_attrs(op: Op, attrs: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
+# Set by `autocast.py`: the operands in the dtype that mixed precision has the op compute in.
+autocast_operands: Callable[[Op, Sequence[Tensor]], Sequence[Tensor]] | None = None
+
+
 def apply(
     op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any] = EMPTY, grad_name: str | None = None
 ) -> Any:
@@ -119,6 +123,8 @@ def apply(
 
     `grad_name` is what the node of the tape is called where that differs from the op's own `grad_name`.
     """
+    if local.autocast is not None and autocast_operands is not None:
+        operands = autocast_operands(op, operands)
     full = normalised_attrs(op, attrs) if attrs or op.attrs else EMPTY
     results = local.backend.apply(op, operands, full)
     if local.grad_enabled and op.vjp is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .arguments import operand
+from .autocast import full_precision_on_cuda
 from .dispatch import apply, constant, op_named
 from .inplace import finish
 from .ir import dtypes
@@ -148,6 +149,7 @@ def _truncated(first: Tensor, second: Tensor) -> Tensor:
     return quotient
 
 
+@full_precision_on_cuda
 def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     """input to the exponent."""
     base, exponent = operand(input, "pow", "input", 1), operand(exponent, "pow", "exponent")
@@ -184,6 +186,7 @@ def _number_power(base: Tensor, exponent: Any) -> Tensor:
     return apply(_POW, (first, second), grad_name="PowBackward0")
 
 
+@full_precision_on_cuda
 def square(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """input ** 2."""
     return pow(input, 2, out=out)

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import promotion
 from .arguments import as_int, tensor_argument, wrap_dim, wrap_dims
-from .autocast import full_precision
+from .autocast import full_precision, full_precision_on_cuda
 from .dispatch import apply, constant, op_named
 from .functional_arithmetic import add, sub
 from .functional_complex import imag, real
@@ -210,6 +210,7 @@ def std_mean(
     )
 
 
+@full_precision_on_cuda
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """log(sum(exp(input))), shifted by the maximum."""
     if input.dtype.is_integral:

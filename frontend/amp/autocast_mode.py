@@ -32,8 +32,8 @@ class autocast:
     """While the block runs, matrix products and convolutions on `device_type` compute in `dtype` (bfloat16 on the CPU),
     losses in float32. As a decorator: while the function runs.
 
-    Regions nest; `enabled=False` turns autocast off inside one. "cuda" does nothing, with a warning, where there is no
-    CUDA device, and is a NotImplementedError where there is one.
+    Regions nest; `enabled=False` turns autocast off inside one. "cuda" (float16 by default) is about tensors on a CUDA
+    device; where there is none it does nothing, with a warning.
     """
 
     def __init__(
@@ -51,12 +51,15 @@ class autocast:
         self.device = device_type
         self.fast_dtype = settings.dtype[device_type] if dtype is None else dtype
         self._cache_enabled = settings.cache_enabled if cache_enabled is None else cache_enabled
-        if enabled and device_type == "cuda" and gpu_count():
-            raise NotImplementedError(
-                "torch.autocast('cuda') is not supported yet; convert the model and its inputs with .to(torch.bfloat16)"
-            )
-        if enabled and device_type == "cuda":
+        if enabled and device_type == "cuda" and not gpu_count():
             warnings.warn("CUDA is not available or torch_xla is imported. Disabling autocast.", stacklevel=2)
+            enabled = False
+        elif enabled and device_type == "cuda" and self.fast_dtype not in (dtypes.bf16, dtypes.f16):
+            warnings.warn(
+                "In CUDA autocast, but the target dtype is not supported. Disabling autocast.\n"
+                "CUDA Autocast only supports dtypes of torch.float16, torch.bfloat16 currently.",
+                stacklevel=2,
+            )
             enabled = False
         elif enabled and self.fast_dtype not in (dtypes.bf16, dtypes.f16):
             warnings.warn(
@@ -116,7 +119,11 @@ def autocast_decorator(autocast_instance: autocast, func: Callable[..., Any]) ->
 
 def _cast(value: Any, device_type: str, dtype: DType) -> Any:
     if isinstance(value, Tensor):
-        fits = value.is_floating_point() and device_type == "cpu" and value.dtype is not dtypes.f64
+        fits = (
+            value.is_floating_point()
+            and value.is_cuda == (device_type == "cuda")
+            and value.dtype is not dtypes.f64
+        )
         return value.to(dtype) if fits else value
     if isinstance(value, Mapping):
         return {_cast(k, device_type, dtype): _cast(v, device_type, dtype) for k, v in value.items()}

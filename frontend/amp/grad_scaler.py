@@ -81,10 +81,11 @@ class GradScaler:
         """The tensor, or the tensors of an iterable, times the factor."""
         if not self._enabled:
             return outputs
-        if self._scale is None:
-            self._scale = full((), self._init_scale, dtype=dtypes.f32)
-            self._growth_tracker = full((), self._init_growth_tracker, dtype=dtypes.i32)
         if isinstance(outputs, Tensor):
+            if self._scale is None:
+                where = outputs.device
+                self._scale = full((), self._init_scale, dtype=dtypes.f32, device=where)
+                self._growth_tracker = full((), self._init_growth_tracker, dtype=dtypes.i32, device=where)
             return outputs * self._scale
         if isinstance(outputs, Iterable):
             scaled = map(self.scale, outputs)
@@ -104,7 +105,7 @@ class GradScaler:
         if state["stage"] is OptState.STEPPED:
             raise RuntimeError("unscale_() is being called after step().")
         inverse = scale.double().reciprocal().float()
-        found = full((), 0.0, dtype=dtypes.f32)
+        founds: dict[Any, Tensor] = state["found_inf_per_device"]
         with no_grad():
             for param in (p for group in optimizer.param_groups for p in group["params"]):
                 grad = param.grad
@@ -112,9 +113,10 @@ class GradScaler:
                     continue
                 if grad.dtype is dtypes.f16:
                     raise ValueError("Attempting to unscale FP16 gradients.")
-                found = found.maximum((~grad.isfinite().all()).to(dtypes.f32))
+                where = grad.device
+                found = (~grad.isfinite().all()).to(dtypes.f32)
+                founds[where] = founds[where].maximum(found) if where in founds else found
                 grad.mul_(inverse)
-                state["found_inf_per_device"] = {"cpu": found}
         state["stage"] = OptState.UNSCALED
 
     def step(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:

@@ -10,7 +10,7 @@ import ml_dtypes
 
 from .. import functional_pointwise as pointwise
 from .. import functional_reductions as reductions
-from ..autocast import lower_precision
+from ..autocast import full_precision_on_cuda, lower_precision
 from ..autograd.grad_mode import no_grad
 from ..capture import counter_based
 from ..counter_draws import random_call
@@ -146,18 +146,21 @@ def _chosen_dim(name: str, rank: int, dim: int | None) -> int:
     return chosen
 
 
+@full_precision_on_cuda
 def softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
 ) -> Tensor:
     return _normalized(reductions.softmax, input, _chosen_dim("softmax", input.ndim, dim), dtype)
 
 
+@full_precision_on_cuda
 def log_softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
 ) -> Tensor:
     return _normalized(reductions.log_softmax, input, _chosen_dim("log_softmax", input.ndim, dim), dtype)
 
 
+@full_precision_on_cuda
 def softmin(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
 ) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autocast import full_precision_on_cuda
 from ..autograd.grad_mode import no_grad
 from ..dispatch import apply, op_named
 from ..functional_shape import broadcast_tensors
@@ -188,6 +189,7 @@ def _trailing(
     return tuple(range(input.ndim - len(shape), input.ndim))
 
 
+@full_precision_on_cuda
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -213,6 +215,7 @@ def rms_norm(
     return found
 
 
+@full_precision_on_cuda
 def group_norm(
     input: Tensor,
     num_groups: int,
@@ -283,6 +286,7 @@ def normalize(
     return finish(input / input.norm(p, dim, keepdim=True).clamp(min=eps), out, "normalize")
 
 
+@full_precision_on_cuda
 @in_float32
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle between the vectors along `dim`, their norms at least `eps`."""

@@ -1,5 +1,5 @@
-"""Programs through the driver layer, its library over the simulator: captured graphs, streams, pinned memory, memory that
-the allocator gives out again."""
+"""Programs through the driver layer, its library over the simulator: captured graphs, streams, pinned memory, memory
+that the allocator gives out again."""
 
 from __future__ import annotations
 
