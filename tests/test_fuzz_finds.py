@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,3 +71,10 @@ def test_float16_without_instructions_for_it():
         expected = interpreter.run(graph, inputs)
     for want, got in zip(expected, run_program(program, inputs, target=target), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.slow
+def test_some_of_each_kind():
+    command = [sys.executable, str(Path(__file__).with_name("fuzz.py")), "--examples", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
