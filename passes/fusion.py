@@ -184,8 +184,8 @@ class _Fuser:
             return
         for node in self._unplaced():
             if widens(node) and not p.is_returned(node):
-                readers = p.consumers(node)
-                if readers and all(r.op.lowering == "contraction" for r in readers):
+                lowerings = {reader.op.lowering for reader in p.consumers(node)}
+                if "contraction" in lowerings and lowerings <= {"contraction", "pointwise", "reduce"}:
                     p.inline(node)
 
     def _reads_no_result(self, node: Node) -> bool:

@@ -1,5 +1,6 @@
-"""Rules of quantized arithmetic. Integer products are computed in float64, where sums of products of 8-bit numbers are
-exact."""
+"""Rules of quantized arithmetic. Products of matrices are those of uint8 and int8, which processors multiply, whatever
+the operands are: 128 moves from the numbers to their zero points. Convolutions are computed in float64, where sums of
+products of 8-bit numbers are exact."""
 
 from __future__ import annotations
 
@@ -83,16 +84,38 @@ def _centred(x: Tensor, zero: Tensor | None, row: bool = False) -> Tensor:
     return wide - (zero.unsqueeze(-1) if row and zero.ndim == 1 and zero.numel() > 1 else zero)
 
 
+def _product(a: Tensor, a_zero: Tensor | None, b: Tensor, b_zero: Tensor | None) -> Tensor:
+    """The product of matrices less their zero points, in int32: sums of the numbers as they are, less what the zero
+    points add to them."""
+    if a.ndim < 2 or b.ndim < 2 or a.element_size() > 1 or b.element_size() > 1:
+        return torch.matmul(_centred(a, a_zero, row=True), _centred(b, b_zero)).to(torch.int32)
+    left, left_zero = _moved(a, a_zero, torch.uint8)
+    right, right_zero = _moved(b, b_zero, torch.int8)
+    if left_zero.ndim == 1 and left_zero.numel() > 1:
+        left_zero = left_zero.unsqueeze(-1)
+    sums = torch.matmul(left, right)
+    sums = sums - left_zero * right.sum(-2, keepdim=True, dtype=torch.int32)
+    return sums - right_zero * (left.sum(-1, keepdim=True, dtype=torch.int32) - a.shape[-1] * left_zero)
+
+
+def _moved(x: Tensor, zero: Tensor | None, dtype: DType) -> tuple[Tensor, Tensor]:
+    """8-bit numbers of one sign or the other as int32 from the range of `dtype`, and their zero point."""
+    wide = torch.zeros((), dtype=torch.int32) if zero is None else zero.to(torch.int32)
+    if x.dtype is dtype:
+        return x.to(torch.int32), wide
+    by = 128 if dtype is torch.uint8 else -128
+    return (x.to(torch.int32) + by).to(dtype).to(torch.int32), wide + by
+
+
 @rule("MatMulInteger")
 def matmul_integer(call: Call) -> Tensor:
-    a, b = _centred(call.tensor(0), call.optional(2), row=True), _centred(call.tensor(1), call.optional(3))
-    return torch.matmul(a, b).to(torch.int32)
+    return _product(call.tensor(0), call.optional(2), call.tensor(1), call.optional(3))
 
 
 @rule("QLinearMatMul")
 def qlinear_matmul(call: Call) -> Tensor:
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (call.tensor(i) for i in range(8))
-    product = torch.matmul(_centred(a, a_zero, row=True), _centred(b, b_zero))
+    product = _product(a, a_zero, b, b_zero).to(torch.float64)
     a_scale = a_scale.unsqueeze(-1) if a_scale.ndim == 1 and a_scale.numel() > 1 else a_scale
     scaled = product * (a_scale.to(torch.float64) * b_scale.to(torch.float64))
     return _quantized(scaled, y_scale, y_zero, y_zero.dtype)
