@@ -14,6 +14,7 @@ from ..ir import dtypes
 from ..ir.graph import Graph, Node, Value
 from ..ir.half_precision import HALF, decomposed
 from ..ir.ops.attention import opened, opened_grad
+from ..ir.types import TensorType
 from .base import Rewriter
 from .regions import with_bodies
 
@@ -55,6 +56,11 @@ def has_kernel(node: Node) -> bool:
     """Whether the op's kernel takes these operands, and is worth it."""
     first = 0 if node.op.name == "attention" else 1
     q, k, v = (value.type for value in node.inputs[first : first + 3])
+    return kernel_takes(q, k, v)
+
+
+def kernel_takes(q: TensorType, k: TensorType, v: TensorType) -> bool:
+    """The same, of the types of query, key and value."""
     if q.dtype not in (dtypes.f32, dtypes.f64):
         return False
     sizes = q.shape[-1], v.shape[-1]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..ir.graph import Graph, IRError
 from ..ir.verifier import verify as verify_graph
 from .attention import ChooseAttention
+from .attention_match import FindAttention
 from .base import Pass
 from .constant_folding import ConstantFolding
 from .cse import CommonSubexpressions
@@ -50,7 +51,9 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         *([Reroll()] if options.reroll and not options.strict else []),
         Simplify(options.strict),
         CommonSubexpressions(),
-        # While composites are whole: which of the kept attentions are worth their kernel.
+        # While softmax and dropout are whole, and written the same everywhere.
+        *([FindAttention()] if options.keep_composites and not options.strict else []),
+        # Which of the kept attentions are worth their kernel.
         ChooseAttention(() if options.strict else options.keep_composites),
         # Everything below here knows primitives only.
         Decompose(() if options.strict else options.keep_composites),

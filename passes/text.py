@@ -17,6 +17,7 @@ from dataclasses import MISSING, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .attention import ChooseAttention
+from .attention_match import FindAttention
 from .autodiff import Autodiff
 from .base import Pass
 from .constant_folding import ConstantFolding
@@ -24,13 +25,14 @@ from .cse import CommonSubexpressions
 from .dce import DeadCodeElimination
 from .decompose import Decompose
 from .fusion import Fusion
+from .precision import RoundMatmulOperands
 from .reroll import Reroll
 from .scan_motion import ScanMotion
 from .simplify import Simplify
 
 _ALL: tuple[Any, ...] = (
-    Autodiff, ChooseAttention, CommonSubexpressions, ConstantFolding, DeadCodeElimination, Decompose, Fusion, Reroll,
-    ScanMotion, Simplify,
+    Autodiff, ChooseAttention, CommonSubexpressions, ConstantFolding, DeadCodeElimination, Decompose, FindAttention,
+    Fusion, Reroll, RoundMatmulOperands, ScanMotion, Simplify,
 )  # fmt: skip
 # Every pass from graph to graph, by name.
 PASSES: dict[str, Any] = {cls.name: cls for cls in _ALL}

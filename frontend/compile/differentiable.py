@@ -15,6 +15,7 @@ import numpy as np
 
 from ..ir.builder import OpBuilder
 from ..ir.types import TensorType
+from ..passes.attention_match import FindAttention
 from ..passes.autodiff import Autodiff
 from ..passes.dce import DeadCodeElimination
 from ..passes.partition import partition
@@ -112,10 +113,14 @@ class DifferentiableSpecialization(Specialization):
         self.wrt = tuple(i for i, source in enumerate(trace.sources) if _requires_grad(source, leaves))
         names = tuple(graph.inputs[i].name for i in self.wrt)
         # An input that nothing flows back to gets None for its gradient, as in eager code.
+        find = FindAttention() if options.pipeline.keep_composites and not options.pipeline.strict else None
         if trace.joint is None:
-            joint, reached = Autodiff(names, outputs=trace.requires_grad).reached(graph)
+            # Before it is differentiated: then its gradient is the op's own.
+            found = graph if find is None else find.run(graph)
+            joint, reached = Autodiff(names, outputs=trace.requires_grad).reached(found)
         else:
-            joint, reached = trace.joint, trace.reached
+            joint = trace.joint if find is None else find.run(trace.joint)
+            reached = trace.reached
         self.wrt = tuple(i for i, name in zip(self.wrt, names) if name in reached)
         if options.pipeline.reroll:
             # Here, where what a loop saves for its way back is one stacked value and not one for each turn.

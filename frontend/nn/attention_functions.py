@@ -8,6 +8,8 @@ from typing import Any
 
 from .. import functional_pointwise as pointwise
 from ..autocast import lower_precision
+from ..capture import counter_based
+from ..counter_draws import random_call
 from ..creation import zeros
 from ..dispatch import apply, op_named
 from ..functional_shape import cat
@@ -64,8 +66,9 @@ def scaled_dot_product_attention(
             "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"
         )
     factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
-    if dropout_p == 0.0:
-        found = _whole(query, key, value, attn_mask, is_causal, factor, enable_gqa)
+    counted = 0.0 < dropout_p < 1.0 and counter_based()
+    if dropout_p == 0.0 or counted:
+        found = _whole(query, key, value, attn_mask, is_causal, factor, enable_gqa, dropout_p)
         if found is not None:
             return found
     if enable_gqa:
@@ -83,6 +86,7 @@ def _whole(
     is_causal: bool,
     scale: float,
     enable_gqa: bool,
+    dropout_p: float,
 ) -> Tensor | None:
     """The same by the op `attention`, where it takes such operands: of one rank, with the same leading dims."""
     shapes = [tuple(t.shape) for t in (query, key, value)]
@@ -103,6 +107,9 @@ def _whole(
             return None
     attrs = {"scale": float(scale), "causal": is_causal, "safe": mask is not None}
     operands = (query, key, value) if mask is None else (query, key, value, mask)
+    if dropout_p > 0.0:
+        state, stream = random_call(like=query)
+        operands, attrs = (*operands, state), {**attrs, "p": float(dropout_p), "stream": stream}
     found: Tensor = apply(op_named("attention"), operands, attrs)[0]
     return found
 

@@ -1,0 +1,147 @@
+"""The kernels of `attention` and `attention_grad` against the op's NumPy rule: odd sizes, masks, shared heads, dropout,
+symbolic batch and length, under the loop interpreter, natively, for each ISA of the machine, with one thread and two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from lowering import SHARED, check, lowered
+
+from vitrify.ir import dims, dtypes
+from vitrify.ir.builder import GraphBuilder
+from vitrify.ir.graph import Graph
+from vitrify.ir.op import op_named
+from vitrify.ir.ops.attention import ATTRS, Array
+from vitrify.ir.types import TensorType
+
+FORWARD, BACKWARD = op_named("attention"), op_named("attention_grad")
+STATE = np.array([3, 4], np.int64)
+INF = np.inf
+
+
+def random(*shape: int) -> Array:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+def graph_of(op: Any, arrays: list[Array], results: Any = None, **attrs: Any) -> Graph:
+    builder = GraphBuilder(op.name)
+    types = [TensorType(a.shape, dtypes.from_numpy(a.dtype)) for a in arrays]
+    found = builder.apply(op, [builder.input(f"x{i}", t) for i, t in enumerate(types)], attrs)
+    return builder.finish([found[i] for i in results or range(len(found))])
+
+
+def gradient_operands(arrays: list[Array], **attrs: Any) -> list[Array]:
+    full = {name: attrs.get(name, attr.default) for name, attr in ATTRS.items()}
+    out, log_sum = FORWARD.numpy(*arrays, **full)
+    dy = random(*out.shape).astype(out.dtype)
+    q, k, v, *rest = arrays
+    return [dy, q, k, v, log_sum, np.add.reduce(dy * out, axis=-1), *rest]
+
+
+def check_both(arrays: list[Array], interpret: bool = False, target: str = "", **attrs: Any) -> None:
+    options = {"interpret": interpret, "target": target, "scale": 4.0}
+    check(graph_of(FORWARD, arrays, **attrs), arrays, **options)
+    grads = gradient_operands(arrays, **attrs)
+    check(graph_of(BACKWARD, grads, **attrs), grads, **options)
+
+
+def seen(*shape: int, share: float = 0.5) -> Array:
+    return np.random.default_rng(5).random(shape) < share
+
+
+CASES: list[tuple[str, list[Array], dict[str, Any]]] = [
+    ("odd", [random(2, 40, 24), random(2, 70, 24), random(2, 70, 20)], {}),
+    ("causal", [random(1, 2, 70, 16)] * 3, {"causal": True}),
+    ("causal, more queries", [random(2, 90, 8), random(2, 33, 8), random(2, 33, 8)], {"causal": True}),
+    ("causal, more keys", [random(2, 33, 8), random(2, 200, 8), random(2, 200, 8)], {"causal": True}),
+    ("shared heads", [random(1, 4, 33, 16), random(1, 2, 65, 16), random(1, 2, 65, 16), random(33, 65)], {}),
+    ("bool mask", [random(3, 33, 16), random(3, 65, 16), random(3, 65, 16), seen(3, 33, 65)], {"safe": True}),
+    (
+        "hidden rows",
+        [random(3, 33, 16), random(3, 65, 16), random(3, 65, 16), seen(3, 1, 65, share=0.02)],
+        {"safe": True},
+    ),
+    (
+        "dropout",
+        [random(3, 33, 16), random(3, 65, 16), random(3, 65, 16), STATE],
+        {"p": 0.3, "stream": 1},
+    ),
+    ("dropout in fours", [random(3, 33, 16), random(3, 68, 16), random(3, 68, 16), STATE], {"p": 0.3}),
+    ("one key", [random(2, 9, 5), random(2, 1, 5), random(2, 1, 3)], {}),
+    ("doubles", [random(2, 40, 24).astype(np.float64)] * 3, {"causal": True}),
+]
+
+
+@pytest.mark.parametrize(("arrays", "attrs"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_kernels_compute_the_op(arrays: list[Array], attrs: dict[str, Any]) -> None:
+    check_both(arrays, scale=0.3, **attrs)
+
+
+@pytest.mark.parametrize("attrs", [{}, {"causal": True}, {"p": 0.5}], ids=str)
+def test_loops_mean_the_op(attrs: dict[str, Any]) -> None:
+    arrays = [random(1, 9, 3), random(1, 67, 3), random(1, 67, 2), *([STATE] if "p" in attrs else [])]
+    check_both(arrays, interpret=True, scale=0.5, **attrs)
+
+
+@pytest.mark.parametrize("target", ["x86-64-avx2", "x86-64-sse2"])
+def test_other_instruction_sets(target: str) -> None:
+    check_both([random(2, 33, 24), random(2, 70, 24), random(2, 70, 20)], target=target, causal=True)
+
+
+def test_hidden_rows_are_nan_unless_safe() -> None:
+    q, k, v, mask = random(1, 16, 8), random(1, 12, 8), random(1, 12, 8), np.zeros((16, 12), np.float32)
+    mask[3] = -INF
+    check_both([q, k, v, mask])
+    check_both([q, k, v, mask], safe=True)
+    k[0, 5, 2] = np.nan
+    check_both([q, k, v, mask])
+    k[0, 5, 2] = INF
+    check_both([q, k, v, mask], safe=True)
+
+
+@pytest.mark.parametrize("results", [(0,), (1,), (2,), (0, 2)], ids=str)
+def test_gradients_that_nobody_wants_are_not_made(results: tuple[int, ...]) -> None:
+    arrays = gradient_operands([random(2, 40, 16)] * 3)
+    check(graph_of(BACKWARD, arrays, results), arrays, interpret=False, scale=4.0)
+
+
+def test_batch_and_lengths_may_be_symbols() -> None:
+    batch, rows, columns = (dims.Dim(n, 1, 300) for n in ("batch", "rows", "columns"))
+    builder = GraphBuilder("symbolic")
+    q = builder.input("q", TensorType((batch, 3, rows, 16), dtypes.f32))
+    k, v = (builder.input(n, TensorType((batch, 3, columns, 16), dtypes.f32)) for n in "kv")
+    out, log_sum = builder.attention(q, k, v, scale=0.25, causal=True)
+    dy = builder.mul(out, 0.5)
+    delta = builder.sum(builder.mul(dy, out), dims=(3,), keepdim=False)
+    grads = builder.attention_grad(dy, q, k, v, log_sum, delta, scale=0.25, causal=True)
+    graph = builder.finish([out, *grads])
+    sizes = ((1, 33, 70), (2, 64, 64), (3, 1, 5))
+    inputs = [[random(b, 3, r, 16), random(b, 3, c, 16), random(b, 3, c, 16)] for b, r, c in sizes]
+    check(graph, *inputs, interpret=False, scale=4.0)
+
+
+def test_query_key_and_value_are_read_where_they_lie() -> None:
+    """The thirds of one projection, by heads: no copies before the kernel."""
+    builder = GraphBuilder("projected")
+    x = builder.input("x", TensorType((2, 40, 3 * 32), dtypes.f32))
+    parts = []
+    for i in range(3):
+        third = builder.slice(x, starts=(0, 0, 32 * i), stops=(2, 40, 32 * (i + 1)), steps=(1, 1, 1))
+        heads = builder.reshape(third, shape=(2, 40, 4, 8))
+        parts.append(builder.permute(heads, dims=(0, 2, 1, 3)))
+    graph = builder.finish([builder.attention(*parts, scale=0.3)[0]])
+    program = check(graph, [random(2, 40, 96)], interpret=False, scale=4.0)
+    assert len(program.launches) == 1
+
+
+def test_small_ones_and_other_dtypes_are_taken_apart() -> None:
+    for arrays in (
+        [random(2, 3, 8)] * 3,
+        [random(2, 40, 8).astype(np.float16)] * 3,
+        [random(2, 40, 300)] * 3,
+    ):
+        graph = graph_of(FORWARD, arrays, [0])
+        check(graph, arrays, interpret=False, scale=4.0)
+        assert all("attention" not in launch.source for launch in lowered(graph, options=SHARED).launches)
