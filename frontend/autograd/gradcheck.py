@@ -26,6 +26,11 @@ def _outputs(found: Any) -> tuple[Tensor, ...]:
     return tuple(t for t in tensors if isinstance(t, Tensor) and t.requires_grad)
 
 
+def _host(tensor: Tensor) -> Array:
+    found: Array = tensor.detach().cpu().numpy()
+    return found
+
+
 def _reals(array: Array) -> Array:
     """The elements in a row; of complex ones both parts, one after the other."""
     flat = np.ascontiguousarray(array).reshape(-1)
@@ -40,15 +45,15 @@ def _directions(dtype: DType) -> tuple[complex, ...]:
 def _differences(function: Callable[[], tuple[Tensor, ...]], leaf: Tensor, eps: float) -> list[Array]:
     """For each output the matrix d output[j] / d leaf[i] of real numbers (complex ones count as two), by central
     differences in the leaf's own memory."""
-    memory = leaf.detach().numpy()
+    memory: Any = leaf.data if leaf.is_cuda else leaf.detach().numpy()  # what changes them counts no version
     columns: list[list[Array]] = []
-    for index in np.ndindex(memory.shape):
-        saved = memory[index]
+    for index in np.ndindex(tuple(leaf.shape)):
+        saved = memory[index].item()
         for direction in _directions(leaf.dtype):
             memory[index] = saved + eps * direction
-            above = [_reals(o.detach().numpy()).copy() for o in function()]
+            above = [_reals(_host(o)).copy() for o in function()]
             memory[index] = saved - eps * direction
-            below = [_reals(o.detach().numpy()).copy() for o in function()]
+            below = [_reals(_host(o)).copy() for o in function()]
             memory[index] = saved
             columns.append([(a - b) / (2 * eps) for a, b in zip(above, below)])
     count = len(columns[0]) if columns else 0
@@ -63,7 +68,7 @@ def _units(output: Tensor) -> list[Tensor]:
         for direction in _directions(output.dtype):
             cotangent = np.zeros(output.numel(), output.dtype.numpy)
             cotangent[at] = direction
-            units.append(from_numpy(cotangent.reshape(tuple(output.shape))))
+            units.append(from_numpy(cotangent.reshape(tuple(output.shape))).to(output.device))
     return units
 
 
@@ -75,7 +80,7 @@ def _gradients(output: Tensor, leaf: Tensor, check_dtypes: bool) -> Array:
         (grad,) = api.grad(output, leaf, unit, retain_graph=True, allow_unused=True)
         if check_dtypes and grad is not None and grad.dtype is not leaf.dtype:
             raise GradcheckError("Gradient has dtype mismatch")
-        columns.append(np.zeros(count) if grad is None else _reals(grad.detach().numpy()))
+        columns.append(np.zeros(count) if grad is None else _reals(_host(grad)))
     return np.stack(columns, 1) if columns else np.zeros((count, 0))
 
 
@@ -195,7 +200,7 @@ def _check_batched(outputs: tuple[Tensor, ...], leaves: Sequence[Tensor]) -> Non
             raise GradcheckError(f"While computing batched gradients, got: {error}") from error
         for number, (grad, leaf) in enumerate(zip(found, leaves)):
             if grad is not None:
-                batched = _reals(grad.detach().numpy()).reshape(len(rows), -1).T
+                batched = _reals(_host(grad)).reshape(len(rows), -1).T
                 _compare(
                     batched, _gradients(output, leaf, False), k, number, 1e-5, 1e-3, "of batched gradients "
                 )
@@ -208,7 +213,7 @@ def _check_zero_cotangents(
     for grad, leaf in zip(found, leaves):
         if grad is None:
             continue
-        if grad.detach().numpy().any():
+        if _host(grad).any():
             raise GradcheckError(
                 "Expected all input grads to be undefined or zero when all output grads are undefined or zero. Please "
                 'look at "Notes about undefined output gradients" in "tools/autograd/derivatives.yaml"'
@@ -243,7 +248,7 @@ def _check_forward(
         differences = _differences(lambda: _outputs(func(*arguments)), leaf, eps)
         found = jacobian(of_leaf(number), leaf, vectorize=True, strategy="forward-mode")
         for k, (matrix, wanted) in enumerate(zip(found, differences)):
-            forwards = matrix.detach().numpy().reshape(-1, int(leaf.numel())).T
+            forwards = _host(matrix).reshape(-1, int(leaf.numel())).T
             _compare(forwards, wanted, k, number, atol, rtol, "computed with forward mode ")
 
 
@@ -306,4 +311,5 @@ def _random_start(output: Tensor, spread: bool) -> Tensor:
     values = rng.standard_normal(shape)
     if output.dtype.is_complex:
         values = values + 1j * rng.standard_normal(shape)
-    return from_numpy(np.asarray(values[..., 0] if spread else values)).requires_grad_()
+    found = from_numpy(np.asarray(values[..., 0] if spread else values))
+    return found.to(output.device).requires_grad_()

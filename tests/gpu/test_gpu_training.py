@@ -226,3 +226,24 @@ def test_a_report_shows_ptx(cuda, tmp_path):
     assert all("define ptx_kernel" in f["llvm"] and ".visible .entry" in f["assembly"] for f in kernels)
     assert "copied to the host" in functions["(on the host)"]["assembly"]
     assert compiled.report().save(tmp_path / "out.html").stat().st_size > 10_000
+
+
+def test_gradients_are_checked_by_differences_on_the_device():
+    x, w = (
+        torch.tensor(data(*s).numpy(), dtype=torch.float64, device="cuda", requires_grad=True)
+        for s in ((2, 3), (3, 2))
+    )
+    before = x.tolist()
+    assert torch.autograd.gradcheck(lambda x, w: (x @ w).tanh(), (x, w))
+    assert torch.autograd.gradgradcheck(lambda x: (x * x).sum(), (x,))
+    assert x.tolist() == before
+    with pytest.raises(RuntimeError, match="Jacobian mismatch"):
+        torch.autograd.gradcheck(lambda x: x * x.detach(), (x,))
+
+
+def test_a_loader_pins_its_batches():
+    rows = torch.utils.data.TensorDataset(data(4, 3), torch.arange(4))
+    batches = list(torch.utils.data.DataLoader(rows, batch_size=2, pin_memory=True))
+    assert len(batches) == 2 and all(t.is_pinned() for batch in batches for t in batch)
+    x = batches[1][0].to("cuda", non_blocking=True)
+    assert torch.equal(x.cpu(), rows.tensors[0][2:])

@@ -10,8 +10,10 @@ import numpy as np
 
 from ...creation import from_numpy
 from ...generator import Generator
+from ...runtime.gpu.arrays import gpu_count
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset, TensorDataset
+from .pinning import Pinned
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, draw_seed
 from .workers import Work, WorkerInfo, Workers, WorkersPass, get_worker_info
 
@@ -29,7 +31,8 @@ class DataLoader:
 
     `num_workers > 0` fetches and collates in that many processes (`workers.py`), up to `prefetch_factor` batches each
     ahead. The order of the batches does not depend on it. Of a stream (IterableDataset) each worker reads a copy:
-    `get_worker_info` tells it which part is its own. `pin_memory` is accepted and means nothing here.
+    `get_worker_info` tells it which part is its own. `pin_memory`: batches lie in page-locked memory, where there is a
+    device.
     """
 
     _fixed = False
@@ -146,7 +149,8 @@ class DataLoader:
         return len(self.batch_sampler if self.batch_sampler is not None else self.sampler)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
-        if self.pin_memory:
+        pins = self.pin_memory and gpu_count() > 0
+        if self.pin_memory and not pins:
             warnings.warn(
                 "'pin_memory' argument is set as true but no accelerator is found, then device pinned memory "
                 "won't be used.",
@@ -156,9 +160,10 @@ class DataLoader:
         indices = iter(index_source)
         # Drawn on every pass, with or without workers, and before the sampler draws: as PyTorch does.
         base_seed = draw_seed(self.generator)
-        if self.num_workers:
-            return self._in_workers(indices, base_seed)
-        return _Loaded(indices, self._fetcher())
+        found = (
+            self._in_workers(indices, base_seed) if self.num_workers else _Loaded(indices, self._fetcher())
+        )
+        return Pinned(found) if pins else found
 
     def _in_workers(self, indices: Iterator[Any], base_seed: int) -> Iterator[Any]:
         workers = self._workers
