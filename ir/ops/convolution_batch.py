@@ -84,11 +84,12 @@ def input_grad(dy: Array, w: Array, input_size: Ints, stride: Ints, padding: Int
         total = scratch.empty((w.shape[1], *sizes, images), dy.dtype)
         total.fill(0)
         for position in every(*map(range, kernel)):
-            target = tuple(
+            target: tuple[Any, ...] = tuple(
                 slice(k * d, k * d + (n - 1) * s + 1, s)
                 for k, d, n, s in zip(position, dilation, lengths, stride)
             )
-            total[(ALL, *target)] += parts[(ALL, *position)]
+            place: tuple[Any, ...] = (ALL, *position)
+            total[(ALL, *target)] += parts[place]
         dx = np.empty(input_size, dy.dtype)
         dx[...] = np.moveaxis(total[(ALL, *inside)], -1, 0)
     return dx
