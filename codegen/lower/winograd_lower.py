@@ -17,9 +17,10 @@ from .contraction_lower import SUM, Epilogue
 from .contraction_operands import Operands, as_stored
 from .conv import conv_contractions
 from .indexing import BodyEvaluator, IndexTuple
-from .winograd import Winograd, launch_winograd
+from .winograd import launch_winograd
 from .winograd_matrices import TAPS
 from .winograd_plan import Sizes, choose_winograd
+from .winograd_transforms import Winograd
 
 
 def winograd_on_cpu(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilogue) -> bool:
