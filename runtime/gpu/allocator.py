@@ -3,7 +3,7 @@
 Asking the driver for memory makes it wait for the whole device, so memory comes from segments that are asked for once:
 2 MiB for requests up to 1 MiB, 20 MiB for those up to 10 MiB, the size itself above that (the size classes of PyTorch's
 CUDACachingAllocator, whose statistics these are too). A block is cut from the smallest free one that holds it, and grows
-together with its free neighbours when it comes back.
+together with its free neighbours when it comes back: not at once, for the next request is often for the same size.
 
 Memory is given out in stream order: what is freed may be given out again at once, since the next kernel of the same
 stream runs after those that used it. Each stream has its own free blocks; a block that another stream has used
@@ -81,6 +81,7 @@ _COUNTED = (
     "allocation", "segment", "active", "inactive_split", "allocated_bytes", "reserved_bytes", "active_bytes",
     "inactive_split_bytes", "requested_bytes",
 )  # fmt: skip
+_OF_A_REQUEST = ("allocation", "active", "allocated_bytes", "active_bytes", "requested_bytes")
 _POOLS = ("all", "small_pool", "large_pool")
 
 
@@ -101,7 +102,15 @@ class CachingAllocator:
         # Per (pool, stream): free blocks by size.
         self._free: dict[tuple[str, int], list[tuple[int, int, Block]]] = {}
         self._waiting: list[tuple[Block, list[int]]] = []
+        # Per (size, stream): blocks that came back and were not joined with their neighbours yet. A program that runs
+        # again asks for the sizes it had.
+        self._recent: dict[tuple[int, int], list[Block]] = {}
         self._counters = {(name, pool): Counter() for name in _COUNTED for pool in _POOLS}
+        # What every request counts in, by pool.
+        self._usage = {
+            pool: [tuple(self._counters[name, one] for name in _OF_A_REQUEST) for one in ("all", pool)]
+            for pool in _POOLS[1:]
+        }
         self._retries = self._out_of_memory = 0
 
     # -- giving out ----------------------------------------------------------------------------------------------
@@ -114,16 +123,22 @@ class CachingAllocator:
             unit = 16 if self.exact else ROUND
             size = max(unit, -(-nbytes // unit) * unit)
             pool = "small_pool" if size <= SMALL else "large_pool"
-            block = self._take(pool, stream, size) or self._new_segment(pool, stream, size, nbytes)
-            block.free = False
-            if not self.exact:
-                self._split(block, size)
+            recent = self._recent.get((size, stream))
+            if recent:
+                block = recent.pop()
+            else:
+                self._settle()
+                block = self._take(pool, stream, size) or self._new_segment(pool, stream, size, nbytes)
+                block.free = False
+                if not self.exact:
+                    self._split(block, size)
             block.requested = nbytes
-            self._count("allocation", pool, 1)
-            self._count("active", pool, 1)
-            self._count("allocated_bytes", pool, block.size)
-            self._count("active_bytes", pool, block.size)
-            self._count("requested_bytes", pool, nbytes)
+            for allocations, active, sizes, active_sizes, requests in self._usage[pool]:
+                allocations.add(1)
+                active.add(1)
+                sizes.add(block.size)
+                active_sizes.add(block.size)
+                requests.add(nbytes)
             return block
 
     def free(self, block: Block) -> None:
@@ -144,6 +159,7 @@ class CachingAllocator:
         """Give segments that hold nothing back to the device."""
         with self._lock:
             self._collect()
+            self._settle()
             self._release()
 
     def _take(self, pool: str, stream: int, size: int) -> Block | None:
@@ -174,6 +190,7 @@ class CachingAllocator:
             self._retries += 1
             self.device.synchronize()
             self._collect()
+            self._settle()
             self._release()
             address = self._ask(wanted)
         if address is None:
@@ -210,10 +227,10 @@ class CachingAllocator:
         """Take in what was freed, as far as other streams are past it."""
         while self._returned:
             block = self._returned.popleft()
-            pool = block.segment.pool
-            self._count("allocation", pool, -1)
-            self._count("allocated_bytes", pool, -block.size)
-            self._count("requested_bytes", pool, -block.requested)
+            for allocations, _, sizes, _, requests in self._usage[block.segment.pool]:
+                allocations.add(-1)
+                sizes.add(-block.size)
+                requests.add(-block.requested)
             if block.used_by:
                 self._waiting.append((block, self._record(block.used_by)))
                 block.used_by = set()
@@ -246,11 +263,22 @@ class CachingAllocator:
         return True
 
     def _reuse(self, block: Block) -> None:
-        self._count("active", block.segment.pool, -1)
-        self._count("active_bytes", block.segment.pool, -block.size)
-        self._store(block)
+        for _, active, _, active_sizes, _ in self._usage[block.segment.pool]:
+            active.add(-1)
+            active_sizes.add(-block.size)
         if self.exact:
+            self._store(block)
             self._release()
+        else:
+            self._recent.setdefault((block.size, block.stream), []).append(block)
+
+    def _settle(self) -> None:
+        """Join what came back with its neighbours."""
+        if self._recent:
+            blocks = [block for recent in self._recent.values() for block in recent]
+            self._recent.clear()
+            for block in blocks:
+                self._store(block)
 
     def _store(self, block: Block) -> None:
         """Put a block among the free ones, joined with free neighbours."""
@@ -309,6 +337,7 @@ class CachingAllocator:
         """`torch.cuda.memory_stats()`: names with dots, bytes and counts."""
         with self._lock:
             self._collect()
+            self._settle()
             found = {
                 f"{name}.{pool}.{kind}": getattr(counter, kind)
                 for (name, pool), counter in self._counters.items()
@@ -323,6 +352,7 @@ class CachingAllocator:
         """Begin the peaks anew at what is in use."""
         with self._lock:
             self._collect()
+            self._settle()
             for counter in self._counters.values():
                 counter.peak = counter.current
 
@@ -330,6 +360,7 @@ class CachingAllocator:
         """Begin the sums of what was allocated and freed anew."""
         with self._lock:
             self._collect()
+            self._settle()
             for counter in self._counters.values():
                 counter.allocated = counter.freed = 0
             self._retries = self._out_of_memory = 0
