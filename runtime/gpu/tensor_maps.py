@@ -6,12 +6,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...codegen.loops.nodes import TensorMap
 from ...ir import dims
 from ...ir.dims import DimLike
 from .cuda_library import CudaLibrary
+
+if TYPE_CHECKING:  # `import vitrify` reads this file, and needs no loops
+    from ...codegen.loops.nodes import TensorMap
 
 NBYTES = 128
 _ALIGNMENT = 64
