@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import lenet
+import model_networks
 import models
-import networks
 import torch
 
 import vitrify
@@ -61,7 +61,7 @@ def steps() -> dict[str, dict[str, Callable[[], object]]]:
         "PyTorch": lambda: theirs(*inputs[torch]),
     }
     for name in ("MLP 784-512-512-10", "GPT, 6 layers, 128 tokens"):
-        model = networks.MODELS[name]
+        model = model_networks.MODELS[name]
         batch = model.batches[-1]
         runs, _ = models.training(model, batch, False)
         found[f"{name}, batch {batch}"] = runs

@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from networks import gpt, resnet18
+from model_networks import gpt, resnet18
 
 F32, TF32, BF16 = "f32", "tf32", "bf16"
 Function = Callable[..., Any]

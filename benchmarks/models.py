@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from networks import MODELS, Model
+from model_networks import MODELS, Model
 from timing import interleaved
 
 import vitrify

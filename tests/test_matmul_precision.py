@@ -96,7 +96,9 @@ def test_strict_numerics_of_bfloat16():
 
     def loss(x):
         y = net(x)
-        return (y @ y.T).to(torch.float32).sum() + (y.to(torch.float32) @ net[3].weight.to(torch.float32)).sum()
+        return (y @ y.T).to(torch.float32).sum() + (
+            y.to(torch.float32) @ net[3].weight.to(torch.float32)
+        ).sum()
 
     found = []
     for run in (loss, torch.compile(loss, options={"numerics": "strict"})):
