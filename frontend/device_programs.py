@@ -19,9 +19,11 @@ from .ir.op import Op, op_named
 from .ir.types import TensorType
 from .memory_layout import after_view, view_strides
 from .passes.cse import attrs_key
+from .runtime.compiled_graph import CompileOptions
 from .runtime.gpu import arrays
 from .runtime.gpu.arrays import DeviceArray, Gpu
 from .runtime.gpu.compiled import GpuGraph, compile_gpu_graph
+from .tf32 import tf32_products, with_tf32
 from .views import Views, write_through
 
 _STRIDED, _EXPAND, _CONVERT = map(op_named, ("strided", "expand", "convert"))
@@ -180,6 +182,8 @@ def _overlap(a: DeviceArray, b: DeviceArray) -> bool:
 
 
 def _program(gpu: Gpu, key: Any, name: str, build: Build) -> GpuGraph:
+    tf32 = tf32_products()
+    key = (key, tf32)
     found = _programs.get(key)
     if found is None or found.gpu is not gpu:
         builder = GraphBuilder(name)
@@ -187,7 +191,7 @@ def _program(gpu: Gpu, key: Any, name: str, build: Build) -> GpuGraph:
         graph = builder.finish(outputs, aliases, made_by="eager")
         if len(_programs) >= MOST_PROGRAMS:
             _programs.clear()
-        found = _programs[key] = compile_gpu_graph(graph, gpu)
+        found = _programs[key] = compile_gpu_graph(graph, gpu, with_tf32(CompileOptions(), tf32))
     return found
 
 

@@ -74,7 +74,8 @@ def get_deterministic_debug_mode() -> int:
 def set_float32_matmul_precision(precision: str) -> None:
     """How precise products of float32 matrices need to be. With "medium" compiled code multiplies them in bfloat16 and
     adds up in float32, on processors that have an instruction for it (AVX512-BF16) and where strict numerics are not
-    asked for; otherwise, and eagerly, they are computed in float32."""
+    asked for; otherwise, and eagerly, they are computed in float32. On a GPU "high" and "medium" let tensor cores round
+    their operands to tf32, eagerly and in what is compiled from then on, as `backends.cuda.matmul.allow_tf32` does."""
     if precision not in _PRECISIONS:
         warnings.warn(
             f"{precision} is not one of 'highest', 'high', or 'medium'; the current setFloat32MatmulPrecision call has "

@@ -16,7 +16,7 @@ is never written down (implicit GEMM).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
@@ -41,7 +41,7 @@ from ..lower.nests import loop_index
 from ..lower.template import Axis, Element, bind_shared, collapse, index_values, instantiate
 from .grid import Unravel, below, blocks, ceil_div, guarded, inside, most, threads
 from .slices import Slices
-from .tiles import FMA_TILES, MMA_TILES, WIDE_TILES, MmaTile, Tile, Wrap
+from .tiles import FMA_TILES, MMA_TILES, TF32_TILES, WIDE_TILES, MmaTile, Tile, Wrap
 from .warpgroups import WARPGROUP_TILES, Side, WarpgroupTile, side_of
 
 # A sum that is not shorter is cut into parts where tiles are too few for the machine.
@@ -124,10 +124,11 @@ class _Form:
     def _sides(self) -> tuple[Side, Side] | None:
         """The operands for warpgroups and the copy engine; None where they cannot or need not multiply them."""
         narrow, space = self.left.dtype, self.space
+        allowed = (dtypes.f16, dtypes.bf16, *((dtypes.f32,) if self._rounds() else ()))
         sizes = (most(self.row_count), most(self.column_count), most(self.depth))
         if (
             not getattr(self.ctx.target, "has_wgmma", False)
-            or narrow not in (dtypes.f16, dtypes.bf16)
+            or narrow not in allowed
             or self.right.dtype is not narrow
             or self.problem.accumulator is not dtypes.f32
             or min(sizes) < 64
@@ -156,20 +157,25 @@ class _Form:
         return next((t for t in reversed(fitting) if t.high * t.wide >= 4), (fitting or tiles)[-1])
 
     def _tiles(self) -> Sequence[Tile | WarpgroupTile]:
-        """Tensor cores where both operands have 16 bits and the product is not small."""
+        """Tensor cores where both operands have 16 bits, or may be rounded to tf32, and the product is not small."""
         if self.sides is not None:
-            return WARPGROUP_TILES
+            return [replace(tile, itemsize=self.left.dtype.itemsize) for tile in WARPGROUP_TILES]
         narrow = self.left.dtype
         small = min(most(self.row_count), most(self.column_count), most(self.depth)) < 16
         if (
             getattr(self.ctx.target, "has_mma", False)
-            and narrow in (dtypes.f16, dtypes.bf16)
+            and (narrow in (dtypes.f16, dtypes.bf16) or self._rounds())
             and self.right.dtype is narrow
             and self.problem.accumulator is dtypes.f32
             and not small
         ):
-            return MMA_TILES
+            return TF32_TILES if narrow is dtypes.f32 else MMA_TILES
         return WIDE_TILES if self.problem.accumulator.itemsize > 4 else FMA_TILES
+
+    def _rounds(self) -> bool:
+        """Whether operands of float32 may be rounded to tf32."""
+        kind = "matmul" if self.problem.name == "matmul" else "conv"
+        return self.left.dtype is self.right.dtype is dtypes.f32 and kind in self.ctx.options.tf32
 
     def _parts(self) -> int:
         tile = self.tile

@@ -7,7 +7,7 @@ that the threads of a warp meet no bank twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
@@ -122,14 +122,15 @@ class FmaTile:
         return unrolled(names, self.high, row)
 
 
-# The tile of a warp's multiplication: mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16").
-MMA_ROWS, MMA_COLUMNS, MMA_DEPTH = 16, 8, 16
+# The tile of a warp's multiplication: mma.m16n8k16 of 16-bit floats, mma.m16n8k8 of tf32 (PTX ISA, "Matrix Fragments for
+# mma.m16n8k16"). 32 bytes lie along the sum.
+MMA_ROWS, MMA_COLUMNS, MMA_BYTES = 16, 8, 32
 
 
 @dataclass(frozen=True)
 class MmaTile:
-    """Products of 16-bit floats on tensor cores, summed in float32. warps_down, warps_across: how the block's warps
-    share the tile."""
+    """Products of 16-bit floats, or of float32 rounded to tf32, on tensor cores, summed in float32. warps_down,
+    warps_across: how the block's warps share the tile."""
 
     rows: int
     columns: int
@@ -167,7 +168,8 @@ class MmaTile:
         lead = (stages,) if stages else ()
 
         def shape(across: int, is_turned: bool) -> tuple[int, ...]:
-            return (*lead, self.depth, across + 8) if is_turned else (*lead, across, self.depth + 8)
+            further = self.depth + 16 // left.itemsize
+            return (*lead, self.depth, across + 8) if is_turned else (*lead, across, further)
 
         return (
             Buffer(names("left"), left, shape(self.rows, turned[0]), "shared"),
@@ -209,15 +211,17 @@ class MmaTile:
         stage: tuple[DimLike, ...] = (),
     ) -> tuple[Stmt, ...]:
         """Fragments are read in one thread loop and multiplied in the next: a product reads those of the whole warp."""
-        a = Buffer(names("a"), left.dtype, (self.threads, self.high, 8), "thread")
-        b = Buffer(names("b"), right.dtype, (self.threads, self.wide, 4), "thread")
+        size = left.dtype.itemsize
+        depth = MMA_BYTES // size
+        a = Buffer(names("a"), left.dtype, (self.threads, self.high, MMA_ROWS // size), "thread")
+        b = Buffer(names("b"), right.dtype, (self.threads, self.wide, MMA_COLUMNS // size), "thread")
 
         def fragments(t: DimLike, k: DimLike) -> tuple[Stmt, ...]:
             _, row, column = self._warp(t)
 
             def read(own: Buffer, source: Buffer, start: DimLike, rows: int, side: int) -> list[Stmt]:
                 def one(i: DimLike) -> list[Stmt]:
-                    place = (start + i * rows, k * MMA_DEPTH)
+                    place = (start + i * rows, k * depth)
                     at = (*stage, *(place[::-1] if turned[side] else place))
                     return [LoadFragment(Load(own, (t, i, 0)), Load(source, at), rows, turned[side])]
 
@@ -231,7 +235,7 @@ class MmaTile:
                 *threads(names, self.threads, lambda t: self._products(names, t, a, b, sums)),
             )
 
-        return unrolled(names, self.depth // MMA_DEPTH, step)
+        return unrolled(names, self.depth // depth, step)
 
     def _products(self, names: Names, t: DimLike, a: Buffer, b: Buffer, sums: Buffer) -> tuple[Stmt, ...]:
         def product(i: DimLike, j: DimLike) -> list[Stmt]:
@@ -277,5 +281,7 @@ MMA_TILES = (
     MmaTile(64, 64, 32, 2, 2),
     MmaTile(32, 32, 32, 2, 2),
 )
+# With slices of as many bytes.
+TF32_TILES = tuple(replace(tile, depth=tile.depth // 2) for tile in MMA_TILES)
 
 Tile = FmaTile | MmaTile

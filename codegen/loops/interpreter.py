@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ir import dims
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike, Quotient, Remainder, Symbol
 from ...ir.interpreter import run_bound
 from .nodes import (
@@ -277,8 +277,9 @@ class _Interpreter:
             (self.position(x.buffer, x.index), self.arrays[x.buffer])
             for x in (stmt.total, stmt.left, stmt.right)
         ]
-        depth = np.arange(16)
-        member, place = depth % 8 // 2, depth // 8 * 2 + depth % 2
+        pair = 4 // stmt.left.dtype.itemsize  # in a register
+        depth = np.arange(8 * pair)
+        part, member, own = depth // (4 * pair), depth % (4 * pair) // pair, depth % pair
 
         def run(frame: Frame) -> None:
             self.stmt = stmt
@@ -290,9 +291,9 @@ class _Interpreter:
                 row: tuple[Any, ...] = (
                     warp + lane // 4 * 4 + member,
                     *at_left[1:-1],
-                    place + depth // 8 * 2 + 2 * half,
+                    (2 * part + half) * pair + own,
                 )
-                line: tuple[Any, ...] = (warp + column * 4 + member, *at_right[1:-1], place)
+                line: tuple[Any, ...] = (warp + column * 4 + member, *at_right[1:-1], part * pair + own)
                 product = left[row].astype(np.float64) @ right[line].astype(np.float64)
                 where = (*at[:-1], c)
                 total[where] = np.float64(total[where]) + product
@@ -305,16 +306,26 @@ class _Interpreter:
         group, member = dims.floordiv(lane, 4), dims.mod(lane, 4)
         *lead, row, column = stmt.source.index
         steps = []
-        for e in range(stmt.rows // 2):
-            part, half = (e // 4, e // 2 % 2) if stmt.rows == 16 else (e // 2, 0)
-            i, k = group + 8 * half, member * 2 + 8 * part + e % 2
+        pair, halves = 4 // stmt.source.dtype.itemsize, stmt.rows // 8
+        for e in range(2 * halves * pair):
+            part, half = e // (halves * pair), e // pair % halves
+            i, k = group + 8 * half, (member + 4 * part) * pair + e % pair
             place = (row + k, column + i) if stmt.turned else (row + i, column + k)
             source = Load(stmt.source.buffer, (*lead, *place))
             steps.append(self.store(Store(stmt.fragment.buffer, (*stmt.fragment.index[:-1], e), source)))
 
+        rounds = stmt.source.dtype is dtypes.f32
+        first, array = (
+            self.position(stmt.fragment.buffer, stmt.fragment.index),
+            self.arrays[stmt.fragment.buffer],
+        )
+
         def run(frame: Frame) -> None:
             for step in steps:
                 step(frame)
+            if rounds:
+                at = first(frame)[:-1]
+                array[at] = rounded_to_tf32(array[at])
 
         return run
 

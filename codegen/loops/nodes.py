@@ -217,9 +217,10 @@ class Check:
 @dataclass(frozen=True)
 class MultiplyTile:
     """A warp's product on tensor cores: `total` += `left` @ `right`, a 16x8 tile of float32 from 16x16 and 16x8 of
-    16-bit floats. Each of the three is the own thread's fragment in a `thread` buffer, given by its first element: the
-    last index runs over 4 elements of `total`, 8 of `left`, 4 of `right`, laid out among the threads as PTX has it for
-    mma.m16n8k16. The operands are not written in the same thread loop, and all threads take part."""
+    16-bit floats, or 16x8 and 8x8 of float32 numbers that `LoadFragment` has rounded to tf32. Each of the three is the
+    own thread's fragment in a `thread` buffer, given by its first element: the last index runs over 4 elements of
+    `total`, 8 (4) of `left`, 4 (2) of `right`, laid out among the threads as PTX has it for mma.m16n8k16 (m16n8k8). The
+    operands are not written in the same thread loop, and all threads take part."""
 
     total: Load
     left: Load
@@ -229,8 +230,9 @@ class MultiplyTile:
 @dataclass(frozen=True)
 class LoadFragment:
     """The own thread's elements of an operand of `MultiplyTile` out of shared memory. `source` is the first element of
-    the matrix: `rows` (16 for a left operand, 8 for a right one) by 16 along the sum, which run along the last index;
-    along the one before if the matrix is `turned`. A warp reads it together, so all threads take part."""
+    the matrix: `rows` (16 for a left operand, 8 for a right one) by 16 along the sum, 8 of float32, which run along the
+    last index; along the one before if the matrix is `turned`. Float32 is rounded to tf32. A warp reads it together, so
+    all threads take part."""
 
     fragment: Load
     source: Load

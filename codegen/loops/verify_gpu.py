@@ -88,15 +88,16 @@ class GpuRules:
 
     def multiply(self, stmt: MultiplyTile, scope: Scope) -> None:
         narrow = stmt.left.dtype
-        wanted = ((stmt.total, dtypes.f32, 4), (stmt.left, narrow, 8), (stmt.right, narrow, 4))
+        pair = 4 // max(narrow.itemsize, 1)
+        wanted = ((stmt.total, dtypes.f32, 4), (stmt.left, narrow, 4 * pair), (stmt.right, narrow, 2 * pair))
         for load, dtype, count in wanted:
             self.access(load.buffer, load.index, scope)
             if load.buffer.space != "thread" or load.dtype is not dtype or load.buffer.shape[-1] != count:
                 raise self.fail(f"{load.buffer} is no fragment of {count} {dtype.name} in registers")
             if load.index[-1] != 0:
                 raise self.fail(f"a fragment is given by its first element, not {load.index[-1]}")
-        if narrow not in (dtypes.f16, dtypes.bf16):
-            raise self.fail(f"tensor cores multiply f16 and bf16 here, not {narrow.name}")
+        if narrow not in (dtypes.f16, dtypes.bf16, dtypes.f32):
+            raise self.fail(f"tensor cores multiply f16, bf16 and f32 here, not {narrow.name}")
         if scope.diverged or self.kernel.threads % WARP:
             raise self.fail("a product by a warp where not all its threads need be")
         if {stmt.left.buffer, stmt.right.buffer} & scope.stored:
@@ -122,10 +123,9 @@ class GpuRules:
         fragment, source = stmt.fragment, stmt.source
         if fragment.buffer.space != "thread" or stmt.rows not in (8, 16) or fragment.index[-1] != 0:
             raise self.fail(f"{fragment.buffer} is no fragment of {stmt.rows} rows in registers")
-        if fragment.buffer.shape[-1] * 2 != stmt.rows:
-            raise self.fail(
-                f"a thread has {stmt.rows // 2} elements of {stmt.rows} rows, not {fragment.buffer}"
-            )
+        count = stmt.rows // fragment.dtype.itemsize
+        if fragment.buffer.shape[-1] != count:
+            raise self.fail(f"a thread has {count} elements of {stmt.rows} rows, not {fragment.buffer}")
         if source.buffer.space != "shared" or len(source.index) < 2 or source.dtype is not fragment.dtype:
             raise self.fail(
                 f"a fragment of {fragment.buffer} is read from shared memory, not {source.buffer}"

@@ -65,13 +65,15 @@ class LowerOptions:
     steady_inputs: names of inputs whose contents change less often than programs run: what depends on them alone is
     computed once and kept (`preparing.py`).
     check_finite: "nan" or "finite" has every group's floating results tested, and the program stop where one is NaN, or
-    infinite too (`finite.py`)."""
+    infinite too (`finite.py`).
+    tf32: of "matmul" and "conv", those whose float32 operands a GPU's tensor cores may round to tf32."""
 
     serial_below: int = 16384
     stash_limit: int = 32768
     reduce_chunks: int = 16
     check_finite: Literal["", "nan", "finite"] = ""
     steady_inputs: tuple[str, ...] = ()
+    tf32: tuple[str, ...] = ()
 
 
 class LowerContext:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...ir import dims, dtypes
+from ...ir.dims import DimLike
 from ..llvm.alias import MAX_ALIAS_CLASSES
 from ..llvm.emit import EmitOptions, KernelEmitter
 from ..llvm.expressions import ExpressionEmitter
@@ -261,17 +262,22 @@ class PtxEmitter(KernelEmitter):
         self.w.line(f"call void {name}({argument})")
 
     def _load_fragment(self, stmt: LoadFragment) -> None:
-        """ldmatrix: each lane gives the address of a row of 8 elements, the matrices in the order of the fragment's
+        """ldmatrix: each lane gives the address of a row of 16 bytes, the matrices in the order of the fragment's
         registers."""
         w, narrow = self.w, stmt.source.dtype
         saved = self.index.env
         thread = dims.symbol("thread", 0, self.kernel.threads - 1)
         self.index.env = {**saved, "thread": self.thread}
+        if narrow is dtypes.f32 and stmt.turned:
+            self._load_turned(stmt, thread)
+            self.index.env = saved
+            return
         line, matrix = dims.mod(thread, 8), dims.floordiv(dims.mod(thread, 32), 8)
+        wide = 16 // narrow.itemsize
         if stmt.rows == 16:
-            row, depth = dims.mod(matrix, 2) * 8, dims.floordiv(matrix, 2) * 8
+            row, depth = dims.mod(matrix, 2) * 8, dims.floordiv(matrix, 2) * wide
         else:
-            row, depth = 0, dims.mod(matrix, 2) * 8
+            row, depth = 0, dims.mod(matrix, 2) * wide
         *lead, first, second = stmt.source.index
         place = (first + depth + line, second + row) if stmt.turned else (first + row + line, second + depth)
         pointer = self._address(Load(stmt.source.buffer, (*lead, *place)))
@@ -286,11 +292,33 @@ class PtxEmitter(KernelEmitter):
         w.line(f"{made} = call {words} {name}(ptr addrspace(3) {shared.text})")
         pair = "<2 x half>" if narrow is dtypes.f16 else "<2 x i16>"
         for i in range(count):
-            word, both = w.effect(f"extractvalue {words} {made}, {i}", dtypes.u32), w.fresh("%pair")
+            word = w.effect(f"extractvalue {words} {made}, {i}", dtypes.u32)
+            if narrow is dtypes.f32:
+                self._put_rounded(stmt, i, self.ops.apply("bitcast", [word], dtypes.f32))
+                continue
+            both = w.fresh("%pair")
             w.line(f"{both} = bitcast {word} to {pair}")
             for e in range(2):
                 element = w.effect(f"extractelement {pair} {both}, i64 {e}", narrow)
                 self.memory.store(stmt.fragment.buffer, (*stmt.fragment.index[:-1], 2 * i + e), element)
+
+    def _load_turned(self, stmt: LoadFragment, thread: DimLike) -> None:
+        """One by one: ldmatrix turns elements of 16 bits only."""
+        *lead, depth, row = stmt.source.index
+        lane = dims.mod(thread, 32)
+        for e in range(stmt.rows // 4):
+            i = dims.floordiv(lane, 4) + e * 8 % stmt.rows
+            k = dims.mod(lane, 4) + e * 8 // stmt.rows * 4
+            value = self.memory.load(stmt.source.buffer, (*lead, depth + k, row + i))
+            self._put_rounded(stmt, e, value)
+
+    def _put_rounded(self, stmt: LoadFragment, e: int, value: Value) -> None:
+        """An element of a fragment, as tf32."""
+        name = "@llvm.nvvm.f2tf32.rna"
+        self.w.declare(name, f"declare i32 {name}(float)")
+        near = self.w.effect(f"call i32 {name}({value})", dtypes.u32)
+        rounded = self.ops.apply("bitcast", [near], dtypes.f32)
+        self.memory.store(stmt.fragment.buffer, (*stmt.fragment.index[:-1], e), rounded)
 
     def _copy(self, stmt: CopyAsync) -> None:
         """cp.async of 16 bytes, of which none are read where the condition does not hold."""
@@ -316,15 +344,18 @@ class PtxEmitter(KernelEmitter):
         return self.memory.address(load.buffer, self.index.decompose(load.buffer.offset(load.index)))
 
     def _multiply(self, stmt: MultiplyTile) -> None:
-        """mma.sync.m16n8k16."""
+        """mma.sync.m16n8k16, m16n8k8 of tf32."""
         w, narrow = self.w, stmt.left.dtype
         half = narrow is dtypes.f16
         pair = "<2 x half>" if half else "i32"
-        operands = [
-            self._pair(load, 2 * i, half) for load, n in ((stmt.left, 4), (stmt.right, 2)) for i in range(n)
-        ]
+        places = [(load, i) for load, n in ((stmt.left, 4), (stmt.right, 2)) for i in range(n)]
+        if narrow is dtypes.f32:
+            operands = [self._word(load, i) for load, i in places]
+        else:
+            operands = [self._pair(load, 2 * i, half) for load, i in places]
         sums = [self.memory.load(stmt.total.buffer, (*stmt.total.index[:-1], c)) for c in range(4)]
-        name = f"@llvm.nvvm.mma.m16n8k16.row.col.{'f32.f32' if half else 'bf16'}"
+        kind = {dtypes.f16: "m16n8k16.row.col.f32.f32", dtypes.bf16: "m16n8k16.row.col.bf16"}
+        name = f"@llvm.nvvm.mma.{kind.get(narrow, 'm16n8k8.row.col.tf32')}"
         four = "{ float, float, float, float }"
         w.declare(name, f"declare {four} {name}({', '.join([pair] * 6 + ['float'] * 4)})")
         made = w.fresh("%mma")
@@ -334,6 +365,10 @@ class PtxEmitter(KernelEmitter):
         for c in range(4):
             element = w.effect(f"extractvalue {four} {made}, {c}", dtypes.f32)
             self.memory.store(stmt.total.buffer, (*stmt.total.index[:-1], c), element)
+
+    def _word(self, load: Load, i: int) -> str:
+        value = self.memory.load(load.buffer, (*load.index[:-1], i))
+        return self.ops.apply("bitcast", [value], dtypes.u32).text
 
     def _pair(self, load: Load, first: int, half: bool) -> str:
         """Two elements of a fragment in one register."""

@@ -1,19 +1,30 @@
-"""`torch.backends.cuda`, without CUDA: eager tensors live on the CPU."""
+"""`torch.backends.cuda`: what is remembered, and what changes how products are computed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..settings import get_float32_matmul_precision, set_float32_matmul_precision
+
 
 class _MatmulSettings:
-    """Remembered; products of float32 are computed in float32."""
+    """Remembered, but for tf32."""
 
-    allow_tf32 = False
     allow_fp16_reduced_precision_reduction = True
     allow_bf16_reduced_precision_reduction = True
     allow_fp16_accumulation = False
     fp32_precision = "none"
+
+    @property
+    def allow_tf32(self) -> bool:
+        """Whether a GPU's tensor cores may round the operands of float32 products to tf32, which
+        `set_float32_matmul_precision` says too."""
+        return get_float32_matmul_precision() != "highest"
+
+    @allow_tf32.setter
+    def allow_tf32(self, allowed: bool) -> None:
+        set_float32_matmul_precision("high" if allowed else "highest")
 
 
 matmul = _MatmulSettings()

@@ -1,4 +1,5 @@
-"""`torch.backends.cudnn`, without cuDNN: what programs set is remembered and changes nothing."""
+"""`torch.backends.cudnn`, without cuDNN: what programs set is remembered and changes nothing, but for `allow_tf32`:
+whether a GPU's tensor cores may round the operands of float32 convolutions to tf32."""
 
 from __future__ import annotations
 

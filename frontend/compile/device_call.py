@@ -22,6 +22,7 @@ from ..runtime.gpu.arrays import DeviceArray, Gpu
 from ..runtime.gpu.compiled import GpuGraph, UnwantedSizes, compile_gpu_graph
 from ..runtime.threads import get_num_threads
 from ..tensor import Tensor, wrap
+from ..tf32 import tf32_products, with_tf32
 from .call import Binding
 from .sizes import SizeQuestion, accepted
 
@@ -30,7 +31,9 @@ Array = Any  # of NumPy, or a device's
 
 def compile_for(gpu: Gpu | None, graph: Graph, options: CompileOptions) -> CompiledGraph | GpuGraph:
     """The graph compiled for the GPU, or for the CPU where there is none."""
-    return compile_graph(graph, options) if gpu is None else compile_gpu_graph(graph, gpu, options)
+    if gpu is None:
+        return compile_graph(graph, options)
+    return compile_gpu_graph(graph, gpu, with_tf32(options, tf32_products()))
 
 
 class GpuRecord:

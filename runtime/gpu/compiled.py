@@ -70,8 +70,7 @@ class GpuGraph(StagedGraph):
     """A graph's program on one device. Made by `compile_gpu_graph`."""
 
     def __init__(self, graph: Graph, options: CompileOptions, gpu: Gpu, key: str):
-        # The kernel of `attention` is the CPU's.
-        super().__init__(graph, replace(options, pipeline=replace(options.pipeline, keep_composites=())))
+        super().__init__(graph, options)
         self.gpu = gpu
         self.target = gpu.target
         start = time.perf_counter()
@@ -320,6 +319,8 @@ IN_MEMORY_LIMIT = 4096
 
 def compile_gpu_graph(graph: Graph, gpu: Gpu, options: CompileOptions = CompileOptions()) -> GpuGraph:
     """The graph's program on the device; the same object for an equal graph compiled before in this process."""
+    # The kernel of `attention` is the CPU's.
+    options = replace(options, pipeline=replace(options.pipeline, keep_composites=()))
     key = cache_key(graph, gpu.target, options)
     found = _in_memory.get((key, gpu.index))
     if found is None or found.gpu is not gpu:

@@ -12,10 +12,17 @@ from collections.abc import Iterator
 import pytest
 from simulated_cuda import simulated_device
 
+from vitrify.backends import cudnn
 from vitrify.eager import EAGER, EagerBackend
 from vitrify.runtime.gpu import device as gpu_device
 from vitrify.runtime.ptx_simulator.device import SimulatorDevice
 from vitrify.tensor import new_storages_float
+
+
+@pytest.fixture(autouse=True)
+def convolutions_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they are compared with is not rounded to tf32."""
+    monkeypatch.setattr(cudnn, "allow_tf32", False)
 
 
 @pytest.fixture(scope="module")

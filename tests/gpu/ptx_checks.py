@@ -21,6 +21,7 @@ from vitrify.codegen.loops import interpreter as loops
 from vitrify.codegen.loops.nodes import Buffer, HostCall, Part
 from vitrify.codegen.loops.repeats import Block, Step, program_steps
 from vitrify.codegen.loops.verify import verify_program
+from vitrify.codegen.lower import LowerOptions
 from vitrify.codegen.ptx import PtxLaunch, PtxProgram, emit_ptx
 from vitrify.codegen.target import GpuTarget
 from vitrify.ir import dims, interpreter
@@ -31,10 +32,12 @@ from vitrify.runtime.ptx_simulator.device import SimulatorDevice
 Array = np.ndarray[Any, Any]
 
 
-def emitted(graph: Graph, arch: str = "sm_90a", fuse: bool = True) -> PtxProgram:
+def emitted(
+    graph: Graph, arch: str = "sm_90a", fuse: bool = True, options: LowerOptions = LowerOptions()
+) -> PtxProgram:
     """The graph's program and its PTX, both as they would run."""
     target = GpuTarget.named(arch)
-    program = gpu.lower_graph(fused(graph, fuse, keep=()), target)
+    program = gpu.lower_graph(fused(graph, fuse, keep=()), target, options)
     verify_program(program)
     return emit_ptx(program, target)
 

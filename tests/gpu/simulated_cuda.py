@@ -13,6 +13,7 @@ from fake_cuda import FakeCuda
 from vitrify.runtime.gpu.cuda_library import CudaLibrary
 from vitrify.runtime.gpu.driver import CudaDevice, find_devices
 from vitrify.runtime.gpu.errors import OUT_OF_MEMORY, OutOfMemoryError
+from vitrify.runtime.gpu.tensor_maps import DATA_TYPES, BoundMap
 from vitrify.runtime.ptx_simulator.device import SimulatorDevice
 
 NOT_FOUND = 500
@@ -29,6 +30,7 @@ class SimulatedCuda(FakeCuda):
         self.handles: dict[int, Any] = {}
         self.captures: dict[int, list[Callable[[], None]]] = {}
         self.pinned: dict[int, Any] = {}
+        self.maps: dict[int, BoundMap] = {}
         self.attributes.update(
             {16: device.multiprocessors, 75: device.capability[0], 76: device.capability[1]}
         )
@@ -110,9 +112,18 @@ class SimulatedCuda(FakeCuda):
 
     def sim_cuLaunchKernel(self, function: int, *args: Any) -> None:
         grid, threads, shared, stream, values = args[0], args[3], args[6], args[7], args[8]
-        params = [ctypes.c_uint64.from_address(p).value for p in values if p is not None]
         kernel = self.handles[function]
+        params = [
+            ctypes.c_uint64.from_address(p).value if p not in self.maps else self.maps[p]
+            for p in values
+            if p is not None
+        ]
         self._do(stream, lambda: self.device.launch(kernel, grid, threads, shared, params))
+
+    def sim_cuTensorMapEncodeTiled(self, place: int, kind: int, rank: int, address: int, *args: Any) -> None:
+        sizes, strides, box = (tuple(reversed(list(x))) for x in args[:3])
+        dtype = next(name for name, number in DATA_TYPES.items() if number == kind)
+        self.maps[place] = BoundMap(address, dtype, sizes, strides, box)
 
     def sim_cuCtxSynchronize(self) -> int:
         return self._waits()

@@ -7,17 +7,22 @@ import re
 import numpy as np
 import pytest
 from fake_cuda import fake_device
-from lowering import graph_of, random_arrays
+from lowering import f32, graph_of, random_arrays
 from ptx_checks import assemble, check, emitted, simulate
 
+from vitrify import backends
+from vitrify.codegen.loops import interpreter as loops
 from vitrify.codegen.loops.nodes import Pipeline
 from vitrify.codegen.loops.walk import statements
-from vitrify.ir import dtypes
+from vitrify.codegen.lower import LowerOptions
+from vitrify.ir import dtypes, interpreter
 from vitrify.ir.dims import Dim
 from vitrify.ir.types import TensorType
 from vitrify.runtime.gpu.tensor_maps import BoundMap
 from vitrify.runtime.ptx_simulator.errors import DivergentBarrier, KernelFault, LaunchError, Race
 from vitrify.runtime.ptx_simulator.tensor_maps import encoded
+from vitrify.settings import get_float32_matmul_precision
+from vitrify.tf32 import tf32_products
 
 BATCH = Dim("batch", 64, 192)
 
@@ -76,6 +81,62 @@ def test_products_of_warpgroups(name, tmp_path):
     for kernel, found in assemble(made.text, "sm_90a", tmp_path).items():
         assert found.spilled == 0 and found.registers <= 168, f"{kernel} {found}"
     assert "wgmma" not in emitted(graph, "sm_90").text
+
+
+# tf32: 10 bits behind the point.
+
+TF32 = LowerOptions(tf32=("matmul", "conv"))
+CONV = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+ROUNDED = {
+    "both along the sum": (
+        lambda: graph_of(lambda F, a, b: F.matmul(a, F.permute(b, dims=(1, 0))), f32(72, 68), f32(64, 68)),
+        "slices of 16, 2x2 warps",
+        "by 1 warpgroups, slices of 32",
+    ),
+    "both across": (
+        lambda: graph_of(lambda F, a, b: F.matmul(F.permute(a, dims=(1, 0)), b), f32(24, 36), f32(24, 40)),
+        "slices of 16, 2x2 warps",
+        "slices of 16, 2x2 warps",
+    ),
+    "conv": (
+        lambda: graph_of(lambda F, x, w: F.conv(x, w, **CONV), f32(2, 4, 6, 6), f32(32, 4, 3, 3)),
+        "slices of 16, 2x2 warps",
+        "slices of 16, 2x2 warps",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_float32_rounded_to_tf32(name, tmp_path):
+    make, *tiles = ROUNDED[name]
+    graph = make()
+    arrays = random_arrays(graph)
+    (want,) = interpreter.run(graph, arrays)
+    for arch, tile in zip(("sm_80", "sm_90a"), tiles):
+        made = emitted(graph, arch, options=TF32)
+        (launch,) = made.program.launches
+        assert tile in launch.kernel.comment
+        (found,), _ = simulate(made, arrays, {})
+        if name == "both across" or "warpgroups" in tile:
+            (sequential,), _ = loops.run_program(made.program, arrays, {})
+            np.testing.assert_allclose(found, sequential, rtol=1e-5, atol=1e-5)
+        error = np.abs(found - want).max() / np.abs(want).max()
+        assert 1e-7 < error < 2e-3
+        for kernel in assemble(made.text, arch, tmp_path).values():
+            assert kernel.spilled == 0 and kernel.registers <= 128
+        assert "tf32" not in emitted(graph, arch).text
+
+
+def test_who_says_what_is_rounded(monkeypatch):
+    assert tf32_products() == ()  # tests set cudnn.allow_tf32 to False
+    monkeypatch.setattr(backends.cudnn, "allow_tf32", True)
+    assert tf32_products() == ("conv",)
+    backends.cuda.matmul.allow_tf32 = True
+    try:
+        assert get_float32_matmul_precision() == "high" and tf32_products() == ("matmul", "conv")
+    finally:
+        backends.cuda.matmul.allow_tf32 = False
+    assert get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.parametrize(("size", "tile"), [(4096, "128x256"), (2048, "128x128")])
