@@ -373,6 +373,15 @@ default_generator = Generator()
 _device_generators: dict[int, Generator] = {}
 
 
+def cpu_generator(generator: Generator | None) -> Generator:
+    """The generator, or the default one; RuntimeError for one of a device."""
+    if generator is None:
+        return default_generator
+    if generator.device is not CPU:
+        raise RuntimeError("Expected a 'cpu' device type for generator but found 'cuda'")
+    return generator
+
+
 def device_generator(index: int) -> Generator:
     """The default generator of a CUDA device. Its numbers are those of the counter-based stream."""
     found = _device_generators.get(index)

@@ -21,7 +21,7 @@ from .creation import empty_like
 from .dispatch import apply, op_named
 from .functional_complex import view_as_complex, view_as_real
 from .functional_shape import broadcast_shapes
-from .generator import Generator, default_generator, seed_devices
+from .generator import Generator, cpu_generator, default_generator, seed_devices
 from .inplace import assign
 from .ir import dtypes
 from .ir.dtypes import DType
@@ -128,7 +128,7 @@ def fill(target: Tensor, name: str, generator: Generator | None, draw: Draw) -> 
             return assign(target, draw(counter_draws(generator), tuple(target.shape)), replaced=replaced)
     array = target._array
     assert array is not None
-    values = draw(generator or default_generator, array.size)
+    values = draw(cpu_generator(generator), array.size)
     return assign(target, wrap(_memory_order(target, values)), replaced=replaced)
 
 
@@ -243,7 +243,7 @@ def _new(
     wanted = out.dtype if out is not None and dtype is None else dtype or get_default_dtype()
 
     def drawn(sizes: tuple[int, ...]) -> Tensor:
-        return wrap(draw(generator or default_generator, math.prod(sizes), wanted).reshape(sizes))
+        return wrap(draw(cpu_generator(generator), math.prod(sizes), wanted).reshape(sizes))
 
     vmap = capture.vmap()
     if vmap is not None:
@@ -421,7 +421,7 @@ def multinomial(
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
     if (weights.sum(-1) == 0).any():
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
-    source = generator or default_generator
+    source = cpu_generator(generator)
     rows = weights.reshape(-1, weights.shape[-1])
     if replacement:
         found = np.stack([_with_replacement(row, num_samples, source) for row in rows])

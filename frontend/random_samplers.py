@@ -15,7 +15,7 @@ from .arguments import tensor_argument
 from .counter_draws import CounterDraws, counter_draws
 from .dispatch import apply, op_named
 from .functional_shape import broadcast_tensors
-from .generator import Generator, default_generator
+from .generator import Generator, cpu_generator
 from .ir import dtypes
 from .placement import gpu_under, on_gpu
 from .random import drawn_from, fill
@@ -41,7 +41,7 @@ def _drawn(
     if capture.counter_based() or gpu is not None:
         with on_gpu(gpu):
             return counter_draws(generator).draw(kind, *detached)
-    return wrap(draw(generator or default_generator, *[np.asarray(p.numpy()) for p in detached]))
+    return wrap(draw(cpu_generator(generator), *[np.asarray(p.numpy()) for p in detached]))
 
 
 def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:

@@ -187,6 +187,8 @@ def test_random_numbers_are_the_same_after_the_same_seed():
     with pytest.raises(RuntimeError, match="Expected a 'cuda' device type for generator but found 'cpu'"):
         torch.rand(2, device="cuda", generator=torch.Generator())
     own = torch.Generator("cuda").manual_seed(1)
+    with pytest.raises(RuntimeError, match="Expected a 'cpu' device type for generator but found 'cuda'"):
+        torch.rand(2, generator=own)
     assert torch.rand(2, device="cuda", generator=own).is_cuda
 
 
