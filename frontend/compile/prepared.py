@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 
 def steady_inputs(trace: Trace) -> tuple[str, ...]:
-    """The names of the graph's inputs that may be expected to hold the same in many calls: captured tensors that the trace does not
-    write to, and that nobody writes to unseen."""
+    """The names of the graph's inputs that may be expected to hold the same in many calls: captured tensors that the
+    trace does not write to, and that nobody writes to unseen."""
     written = set(trace.writes.values())
     return tuple(
         trace.graph.inputs[slot].name
