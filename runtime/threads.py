@@ -1,4 +1,4 @@
-"""How many threads native code uses: a number per process, given to every call."""
+"""How many threads native code uses: a number per process, given to every call; and NumPy's matrix products."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from . import settings
+from .blas_threads import set_blas_threads
 
 _CGROUP = Path("/sys/fs/cgroup")
 _chosen: int | None = None
@@ -19,13 +20,15 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Use `count` threads from now on; RuntimeError unless it is a positive integer. Results do not depend on it."""
+    """Use `count` threads from now on; RuntimeError unless it is a positive integer. Results of native code do not
+    depend on it. Eager code's matrix products are NumPy's: its BLAS library is told, too."""
     global _chosen
     if not isinstance(count, int) or isinstance(count, bool):
         raise TypeError(f"set_num_threads expects an int, but got {type(count).__name__}")
     if count <= 0:
         raise RuntimeError("set_num_threads expects a positive integer")
     _chosen = count
+    set_blas_threads(count)
 
 
 @cache

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from vitrify.runtime import threads
+from vitrify.runtime import blas_threads, threads
+from vitrify.runtime.blas_threads import set_blas_threads
 
 
 @pytest.fixture(autouse=True)
-def unchosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def unchosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = threads.get_num_threads()
     monkeypatch.setattr(threads, "_chosen", None)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     threads.default_num_threads.cache_clear()
+    yield
+    set_blas_threads(before)
 
 
 def test_the_default_is_what_this_process_may_use() -> None:
@@ -30,6 +36,16 @@ def test_a_choice_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     threads.set_num_threads(5)
     assert threads.get_num_threads() == 5
+
+
+def test_numpys_matrix_products_follow_a_choice() -> None:
+    library = ctypes.CDLL(blas_threads.linked.__file__)
+    count = getattr(library, "scipy_openblas_get_num_threads64_", None)
+    if count is None:
+        pytest.skip("another BLAS library than NumPy's wheels have")
+    for chosen in (1, 2):
+        threads.set_num_threads(chosen)
+        assert count() == chosen
 
 
 def test_a_choice_must_be_a_positive_integer() -> None:
