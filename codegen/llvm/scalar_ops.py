@@ -6,12 +6,13 @@ give what an infinitely wide shift would. float16 and bfloat16 compute in float3
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ...ir import dtypes
 from ...ir.dtypes import DType
 from ..target import GpuTarget, Target
 from .half_bits import half_of_f32, half_to_f32
+from .short_numbers import dot, pack, round_to_bf16, upper_half
 from .text import Value, Writer, const, element_type, literal, splat, type_of
 
 _FLOAT_COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
@@ -52,9 +53,9 @@ class ScalarOps:
             "bitcast": self._bitcast,
             "umulhi": self._umulhi,
             "pow": self._int_pow,
-            **dict.fromkeys(("pack_bf16", "pack_i8", "pack_u8"), self._pack),
-            "dot_bf16": lambda args, dtype: self._dot("dot_bf16", *args),
-            "dot_u8i8": lambda args, dtype: self._dot("dot_u8i8", *args),
+            **dict.fromkeys(("pack_bf16", "pack_i8", "pack_u8"), lambda args, dtype: pack(self, args)),
+            "dot_bf16": lambda args, dtype: dot(self, "dot_bf16", *args),
+            "dot_u8i8": lambda args, dtype: dot(self, "dot_u8i8", *args),
         }
 
     def apply(self, op: str, args: list[Value], dtype: DType) -> Value:
@@ -67,7 +68,7 @@ class ScalarOps:
             wide = [self.convert(a, dtypes.f32) for a in args]
             result = self.apply(op, wide, dtypes.f32 if dtype is operand else dtype)
             if dtype is dtypes.bf16 and op in _EXACT:
-                return self._upper_half(result)
+                return upper_half(self, result)
             return self.convert(result, dtype) if dtype is operand else result
         if op in _FLOAT_COMPARE:
             return self._compare(op, args)
@@ -333,45 +334,6 @@ class ScalarOps:
         high = self.w.pure(f"lshr {wide} {product.text}, {by}", level, dtype, lanes)
         return self.w.pure(f"trunc {wide} {high.text} to {type_of(dtype, lanes)}", level, dtype, lanes)
 
-    def _pack(self, args: list[Value], dtype: DType) -> Value:
-        bits = 32 // len(args)
-        short = {8: dtypes.u8, 16: dtypes.u16}[bits]
-        word: Value | None = None
-        for place, x in enumerate(args):
-            if literal(x) == 0:
-                continue
-            part = self._unary("zext", Value(x.text, short, x.lanes, x.level), dtypes.u32)
-            if place:
-                part = self.instruction("shl", [part, self._like(part, bits * place)], dtypes.u32)
-            word = part if word is None else self.instruction("or", [word, part], dtypes.u32)
-        return const(0, dtypes.u32, args[0].lanes) if word is None else word
-
-    def _dot(self, op: str, total: Value, left: Value, right: Value) -> Value:
-        """`dot_bf16` or `dot_u8i8` (`codegen/packed.py`) as the instruction it is named after."""
-        name, short = {"dot_bf16": ("avx512bf16.dpbf16ps", "bfloat"), "dot_u8i8": ("avx512.vpdpbusd", "i8")}[
-            op
-        ]
-        feature = {"dot_bf16": "avx512bf16", "dot_u8i8": "avx512vnni"}[op]
-        if isinstance(self.target, GpuTarget) or not self.target.has(feature):
-            raise NotImplementedError(f"{op} is no instruction of {self.target.name}")
-        lanes = total.lanes
-        if lanes not in (4, 8, 16):
-            if lanes:
-                raise NotImplementedError(f"{op} of {lanes} lanes: there are 4, 8 and 16")
-            wide = [splat(self.w, x, 4) for x in (total, left, right)]
-            found = self._dot(op, *wide)
-            return self.w.pure(f"extractelement {found}, i64 0", found.level, found.dtype)
-        factor = f"<{lanes * (2 if short == 'bfloat' else 4)} x {short}>"
-        full = f"@llvm.x86.{name}.{32 * lanes}"
-        self.w.declare(full, f"declare {total.type} {full}({total.type}, {factor}, {factor})")
-        words = [
-            self.w.pure(f"bitcast {x} to {factor}", x.level, dtypes.u32, lanes, cheap=True)
-            for x in (left, right)
-        ]
-        level = max(total.level, left.level, right.level)
-        text = f"call {total.type} {full}({total}, {factor} {words[0].text}, {factor} {words[1].text})"
-        return self.w.pure(text, level, total.dtype, lanes)
-
     def _bitcast(self, args: list[Value], dtype: DType) -> Value:
         (x,) = args
         if element_type(x.dtype) == element_type(dtype):
@@ -444,7 +406,7 @@ class ScalarOps:
         if source is dtypes.f16 and self._without_halves:
             return self._float_to_float(half_to_f32(self, x), dtype)
         if dtype is dtypes.bf16:
-            return self._round_to_bf16(self._to_f32_for_rounding(x))
+            return round_to_bf16(self, self._to_f32_for_rounding(x))
         if dtype is dtypes.f16:
             x = self._to_f32_for_rounding(x)
             return half_of_f32(self, x) if self._without_halves else self._unary("fptrunc", x, dtype)
@@ -470,86 +432,6 @@ class ScalarOps:
         inexact = self._compare("ne", [back, x])
         odd = self.instruction("or", [toward_zero, self._like(bits, 1)], dtypes.u32)
         return self._bitcast([self.select(inexact, odd, bits)], dtypes.f32)
-
-    def _round_to_bf16(self, x: Value) -> Value:
-        if isinstance(self.target, GpuTarget) and self.target.has_bf16:
-            narrow = self.w.pure(f"fptrunc {x} to bfloat", x.level, dtypes.bf16)
-            return self.w.pure(f"bitcast bfloat {narrow.text} to i16", x.level, dtypes.bf16)
-        if isinstance(self.target, Target) and self.target.has("avx512bf16") and x.lanes in (8, 16, 32):
-            return self._round_by_instruction(x)
-        return self._round_bits_to_bf16(x)
-
-    def _round_by_instruction(self, x: Value) -> Value:
-        """vcvtneps2bf16, to which denormal numbers are zeros: where there are some, the bits are rounded one by one."""
-        halves = [x] if x.lanes < 32 else [self._lanes_of(x, start, 16) for start in (0, 16)]
-        lanes, level = halves[0].lanes, x.level
-        name = self._declared(
-            f"avx512bf16.cvtneps2bf16.{32 * lanes}", f"<{lanes} x bfloat>", (halves[0].type,)
-        )
-        test = self._declared(
-            f"avx512.fpclass.ps.{32 * lanes}", f"<{lanes} x i1>", (halves[0].type, "i32 immarg")
-        )
-        some = self._declared(f"vector.reduce.or.v{lanes}i1", "i1", (f"<{lanes} x i1>",))
-        near: list[Value] = []
-        denormal: Value | None = None
-        for half in halves:
-            short = self.w.pure(f"call <{lanes} x bfloat> {name}({half})", level, dtypes.bf16, lanes)
-            bits = f"bitcast <{lanes} x bfloat> {short.text} to <{lanes} x i16>"
-            near.append(self.w.pure(bits, level, dtypes.bf16, lanes))
-            found = self.w.pure(f"call <{lanes} x i1> {test}({half}, i32 32)", level, dtypes.bool_, lanes)
-            denormal = found if denormal is None else self.instruction("or", [denormal, found], dtypes.bool_)
-        any_lane = self.w.pure(f"call i1 {some}({denormal})", level, dtypes.bool_)
-        found = near[0] if len(near) == 1 else self._joined(*near)
-        slot = f"%{self.w.fresh('near')}"
-        self.w.entry.append(f"{slot} = alloca {found.type}")
-        self.w.line(f"store {found}, ptr {slot}")
-        with self.w.branch_if(any_lane):
-            self.w.line(f"store {self._round_bits_to_bf16(x)}, ptr {slot}")
-        return self.w.effect(f"load {found.type}, ptr {slot}", dtypes.bf16, x.lanes)
-
-    def _declared(self, name: str, result: str, arguments: Sequence[str]) -> str:
-        """An intrinsic's full name: of x86, unless it is one of vectors in general."""
-        full = f"@llvm.{name}" if name.startswith("vector.") else f"@llvm.x86.{name}"
-        return self.w.declare(full, f"declare {result} {full}({', '.join(arguments)})")
-
-    def _joined(self, a: Value, b: Value) -> Value:
-        picks = ", ".join(f"i32 {i}" for i in range(2 * a.lanes))
-        return self.w.pure(
-            f"shufflevector {a}, {b}, <{2 * a.lanes} x i32> <{picks}>",
-            max(a.level, b.level),
-            a.dtype,
-            2 * a.lanes,
-        )
-
-    def _lanes_of(self, x: Value, start: int, count: int) -> Value:
-        picks = ", ".join(f"i32 {start + i}" for i in range(count))
-        return self.w.pure(
-            f"shufflevector {x}, {x.type} poison, <{count} x i32> <{picks}>", x.level, x.dtype, count
-        )
-
-    def _upper_half(self, x: Value) -> Value:
-        """A float32 that is a bfloat16 number, as one."""
-        bits = self._bitcast([x], dtypes.u32)
-        high = self.instruction("lshr", [bits, self._like(bits, 16)], dtypes.u32)
-        narrow = self._unary("trunc", high, dtypes.u16)
-        return Value(narrow.text, dtypes.bf16, x.lanes, narrow.level)
-
-    def _round_bits_to_bf16(self, x: Value) -> Value:
-        bits = self._bitcast([x], dtypes.u32)
-        sixteen = self._like(bits, 16)
-        lowest = self.instruction(
-            "and", [self.instruction("lshr", [bits, sixteen], dtypes.u32), self._like(bits, 1)], dtypes.u32
-        )
-        bias = self.instruction("add", [lowest, self._like(bits, 0x7FFF)], dtypes.u32)
-        rounded = self.instruction(
-            "lshr", [self.instruction("add", [bits, bias], dtypes.u32), sixteen], dtypes.u32
-        )
-        quiet = self.instruction(
-            "or", [self.instruction("lshr", [bits, sixteen], dtypes.u32), self._like(bits, 0x40)], dtypes.u32
-        )
-        nan = self.w.pure(f"fcmp uno {x.type} {x.text}, {x.text}", x.level, dtypes.bool_, x.lanes)
-        narrow = self._unary("trunc", self.select(nan, quiet, rounded), dtypes.u16)
-        return Value(narrow.text, dtypes.bf16, x.lanes, narrow.level)
 
 
 def _suffix(dtype: DType) -> str:

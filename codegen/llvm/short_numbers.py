@@ -1,0 +1,140 @@
+"""bfloat16 rounded and words of short numbers multiplied, by x86's instructions where the target has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...ir import dtypes
+from ..target import GpuTarget, Target
+from .text import Value, const, literal, splat
+
+if TYPE_CHECKING:
+    from .scalar_ops import ScalarOps
+
+
+def _like(x: Value, value: int) -> Value:
+    return const(value, x.dtype, x.lanes)
+
+
+def pack(ops: ScalarOps, args: list[Value]) -> Value:
+    """Short numbers as a word, the first one lowest."""
+    bits = 32 // len(args)
+    short = {8: dtypes.u8, 16: dtypes.u16}[bits]
+    word: Value | None = None
+    for place, x in enumerate(args):
+        if literal(x) == 0:
+            continue
+        part = ops.convert(Value(x.text, short, x.lanes, x.level), dtypes.u32)
+        if place:
+            part = ops.instruction("shl", [part, _like(part, bits * place)], dtypes.u32)
+        word = part if word is None else ops.instruction("or", [word, part], dtypes.u32)
+    return const(0, dtypes.u32, args[0].lanes) if word is None else word
+
+
+def dot(ops: ScalarOps, op: str, total: Value, left: Value, right: Value) -> Value:
+    """`dot_bf16` or `dot_u8i8` (`codegen/packed.py`) as the instruction it is named after."""
+    name, short = {"dot_bf16": ("avx512bf16.dpbf16ps", "bfloat"), "dot_u8i8": ("avx512.vpdpbusd", "i8")}[op]
+    feature = {"dot_bf16": "avx512bf16", "dot_u8i8": "avx512vnni"}[op]
+    if isinstance(ops.target, GpuTarget) or not ops.target.has(feature):
+        raise NotImplementedError(f"{op} is no instruction of {ops.target.name}")
+    lanes = total.lanes
+    if lanes not in (4, 8, 16):
+        if lanes:
+            raise NotImplementedError(f"{op} of {lanes} lanes: there are 4, 8 and 16")
+        wide = [splat(ops.w, x, 4) for x in (total, left, right)]
+        found = dot(ops, op, *wide)
+        return ops.w.pure(f"extractelement {found}, i64 0", found.level, found.dtype)
+    factor = f"<{lanes * (2 if short == 'bfloat' else 4)} x {short}>"
+    full = f"@llvm.x86.{name}.{32 * lanes}"
+    ops.w.declare(full, f"declare {total.type} {full}({total.type}, {factor}, {factor})")
+    words = [
+        ops.w.pure(f"bitcast {x} to {factor}", x.level, dtypes.u32, lanes, cheap=True) for x in (left, right)
+    ]
+    level = max(total.level, left.level, right.level)
+    text = f"call {total.type} {full}({total}, {factor} {words[0].text}, {factor} {words[1].text})"
+    return ops.w.pure(text, level, total.dtype, lanes)
+
+
+def round_to_bf16(ops: ScalarOps, x: Value) -> Value:
+    """A float32 as the nearest bfloat16."""
+    if isinstance(ops.target, GpuTarget) and ops.target.has_bf16:
+        narrow = ops.w.pure(f"fptrunc {x} to bfloat", x.level, dtypes.bf16)
+        return ops.w.pure(f"bitcast bfloat {narrow.text} to i16", x.level, dtypes.bf16)
+    if isinstance(ops.target, Target) and ops.target.has("avx512bf16") and x.lanes in (8, 16, 32):
+        return _round_by_instruction(ops, x)
+    return _round_bits_to_bf16(ops, x)
+
+
+def _round_by_instruction(ops: ScalarOps, x: Value) -> Value:
+    """vcvtneps2bf16, to which denormal numbers are zeros: where there are some, the bits are rounded one by one."""
+    halves = [x] if x.lanes < 32 else [_lanes_of(ops, x, start, 16) for start in (0, 16)]
+    lanes, level = halves[0].lanes, x.level
+    name = _declared(ops, f"avx512bf16.cvtneps2bf16.{32 * lanes}", f"<{lanes} x bfloat>", (halves[0].type,))
+    test = _declared(
+        ops, f"avx512.fpclass.ps.{32 * lanes}", f"<{lanes} x i1>", (halves[0].type, "i32 immarg")
+    )
+    some = _declared(ops, f"vector.reduce.or.v{lanes}i1", "i1", (f"<{lanes} x i1>",))
+    near: list[Value] = []
+    denormal: Value | None = None
+    for half in halves:
+        short = ops.w.pure(f"call <{lanes} x bfloat> {name}({half})", level, dtypes.bf16, lanes)
+        bits = f"bitcast <{lanes} x bfloat> {short.text} to <{lanes} x i16>"
+        near.append(ops.w.pure(bits, level, dtypes.bf16, lanes))
+        found = ops.w.pure(f"call <{lanes} x i1> {test}({half}, i32 32)", level, dtypes.bool_, lanes)
+        denormal = found if denormal is None else ops.instruction("or", [denormal, found], dtypes.bool_)
+    any_lane = ops.w.pure(f"call i1 {some}({denormal})", level, dtypes.bool_)
+    found = near[0] if len(near) == 1 else _joined(ops, *near)
+    slot = f"%{ops.w.fresh('near')}"
+    ops.w.entry.append(f"{slot} = alloca {found.type}")
+    ops.w.line(f"store {found}, ptr {slot}")
+    with ops.w.branch_if(any_lane):
+        ops.w.line(f"store {_round_bits_to_bf16(ops, x)}, ptr {slot}")
+    return ops.w.effect(f"load {found.type}, ptr {slot}", dtypes.bf16, x.lanes)
+
+
+def _declared(ops: ScalarOps, name: str, result: str, arguments: Sequence[str]) -> str:
+    """An intrinsic's full name: of x86, unless it is one of vectors in general."""
+    full = f"@llvm.{name}" if name.startswith("vector.") else f"@llvm.x86.{name}"
+    return ops.w.declare(full, f"declare {result} {full}({', '.join(arguments)})")
+
+
+def _joined(ops: ScalarOps, a: Value, b: Value) -> Value:
+    picks = ", ".join(f"i32 {i}" for i in range(2 * a.lanes))
+    return ops.w.pure(
+        f"shufflevector {a}, {b}, <{2 * a.lanes} x i32> <{picks}>",
+        max(a.level, b.level),
+        a.dtype,
+        2 * a.lanes,
+    )
+
+
+def _lanes_of(ops: ScalarOps, x: Value, start: int, count: int) -> Value:
+    picks = ", ".join(f"i32 {start + i}" for i in range(count))
+    return ops.w.pure(
+        f"shufflevector {x}, {x.type} poison, <{count} x i32> <{picks}>", x.level, x.dtype, count
+    )
+
+
+def upper_half(ops: ScalarOps, x: Value) -> Value:
+    """A float32 that is a bfloat16 number, as one."""
+    bits = ops.apply("bitcast", [x], dtypes.u32)
+    high = ops.instruction("lshr", [bits, _like(bits, 16)], dtypes.u32)
+    narrow = ops.convert(high, dtypes.u16)
+    return Value(narrow.text, dtypes.bf16, x.lanes, narrow.level)
+
+
+def _round_bits_to_bf16(ops: ScalarOps, x: Value) -> Value:
+    bits = ops.apply("bitcast", [x], dtypes.u32)
+    sixteen = _like(bits, 16)
+    lowest = ops.instruction(
+        "and", [ops.instruction("lshr", [bits, sixteen], dtypes.u32), _like(bits, 1)], dtypes.u32
+    )
+    bias = ops.instruction("add", [lowest, _like(bits, 0x7FFF)], dtypes.u32)
+    rounded = ops.instruction("lshr", [ops.instruction("add", [bits, bias], dtypes.u32), sixteen], dtypes.u32)
+    quiet = ops.instruction(
+        "or", [ops.instruction("lshr", [bits, sixteen], dtypes.u32), _like(bits, 0x40)], dtypes.u32
+    )
+    nan = ops.w.pure(f"fcmp uno {x.type} {x.text}, {x.text}", x.level, dtypes.bool_, x.lanes)
+    narrow = ops.convert(ops.select(nan, quiet, rounded), dtypes.u16)
+    return Value(narrow.text, dtypes.bf16, x.lanes, narrow.level)
