@@ -33,6 +33,7 @@ from vitrify.codegen.loops.printer import print_kernel
 from vitrify.codegen.loops.verify import LoopError, verify_kernel
 from vitrify.codegen.scalar import SCALAR as S
 from vitrify.ir import dims, dtypes
+from vitrify.ir.types import TensorType
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 F32 = dtypes.f32
@@ -149,16 +150,22 @@ def test_barriers_stand_where_memory_is_passed_on():
     assert barriers(kernel(For("i", 4, (fill, use)))) == {id(fill), id(use)}
 
 
+WEIGHT = TensorType((64, 64), dtypes.bf16)
 PTX = {
-    "bias_relu": lambda: graph_of(lambda F, x, b: F.relu(F.add(x, b)), f32(8, 64), f32(64)),
-    "row_sum": lambda: graph_of(lambda F, x: F.sum(x, dims=(1,), keepdim=False), f32(4, 32)),
+    "bias_relu": (
+        "sm_80",
+        lambda: graph_of(lambda F, x, b: F.relu(F.add(x, b)), f32(8, 64), f32(64)),
+    ),
+    "row_sum": ("sm_80", lambda: graph_of(lambda F, x: F.sum(x, dims=(1,), keepdim=False), f32(4, 32))),
+    "warpgroups": ("sm_90a", lambda: graph_of(lambda F, a, b: F.matmul(a, b), WEIGHT, WEIGHT)),
 }
 
 
 @pytest.mark.parametrize("name", PTX)
 def test_golden_ptx(name, request):
-    """What LLVM makes of two kernels: a change of the emitter shows here. Another LLVM may write another text."""
-    made = emitted(PTX[name](), "sm_80")
+    """What LLVM makes of some kernels: a change of the emitter shows here. Another LLVM may write another text."""
+    arch, make = PTX[name]
+    made = emitted(make(), arch)
     version = ".".join(map(str, llvm_version_info))
     kernels = "\n".join(print_kernel(x.kernel) for x in made.program.launches)
     text = f"# LLVM {version}\n{kernels}\n{made.text}"
