@@ -1,6 +1,7 @@
 """Matrix products, convolutions and fused loops side by side with PyTorch (MKL and oneDNN), one kernel at a time.
 
-    python benchmarks/kernels.py [--threads 1,2] [--only gemm,lenet,conv,batch1,loops,bf16,int8] [--seconds 0.5]
+    python benchmarks/kernels.py [--threads 1,2] [--seconds 0.5]
+        [--only gemm,lenet,conv,batch1,loops,bf16,int8,attention]
 
 Each row compiles one op as a graph of its own and calls its native entry; PyTorch runs the same op on the
 same arrays in the same process, in turn with it, block by block. Figures are medians: GFLOP/s of useful work,
@@ -192,6 +193,37 @@ def integer_rows() -> Iterator[Row]:
         yield row.typed(dtypes.u8, dtypes.i8)
 
 
+def attention_rows() -> Iterator[Row]:
+    """Attention [batch, heads, rows, size], causal or not, and its forward and backward together, of which PyTorch's
+    flash kernels for the CPU are the others."""
+
+    def rows(shape: Shape, causal: bool) -> Iterator[Row]:
+        attrs = {"scale": shape[-1] ** -0.5, "causal": causal}
+        flops = 4 * int(np.prod(shape)) * shape[-2] // (1 + causal)
+        name = f"{'causal ' if causal else ''}{'x'.join(map(str, shape))}"
+
+        def gradients(F, dy, q, k, v):
+            out, log_sum = F.attention(q, k, v, **attrs)
+            delta = F.sum(F.mul(dy, out), dims=(3,), keepdim=False)
+            dq, dk, dv = F.attention_grad(dy, q, k, v, log_sum, delta, **attrs)
+            return F.add(F.add(dq, dk), dv)
+
+        def attend(q, k, v):
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+        def reference(dy, *operands):
+            leaves = [x.detach().requires_grad_() for x in operands]
+            dq, dk, dv = torch.autograd.grad(attend(*leaves), leaves, dy)
+            return dq + dk + dv
+
+        yield Row(name, (shape,) * 3, flops, lambda F, q, k, v: F.attention(q, k, v, **attrs)[0], attend)
+        yield Row(f"{name} fb", (shape,) * 4, flops * 7 // 2, gradients, reference)
+
+    for shape in ((1, 12, 64, 64), (1, 12, 128, 64), (8, 8, 512, 64), (1, 16, 2048, 64), (1, 8, 2048, 128)):
+        for causal in (False, True):
+            yield from rows(shape, causal)
+
+
 TABLES: dict[str, Callable[[], Iterator[Row]]] = {
     "gemm": gemm_rows,
     "lenet": lenet_rows,
@@ -201,6 +233,7 @@ TABLES: dict[str, Callable[[], Iterator[Row]]] = {
     "bf16": bf16_rows,
     "bf16loops": lambda: (row.typed(dtypes.bf16) for row in loop_rows()),
     "int8": integer_rows,
+    "attention": attention_rows,
 }
 
 
@@ -276,16 +309,16 @@ def main() -> None:
     for table in options.only.split(","):
         for threads in map(int, options.threads.split(",")):
             print(f"\n{table}, {threads} thread{'s' if threads > 1 else ''}")
-            print(f"{'':20} {'vitrify':>18} {'PyTorch':>18} {'ratio':>6} {'compile':>8}")
+            print(f"{'':26} {'vitrify':>18} {'PyTorch':>18} {'ratio':>6} {'compile':>8}")
             total = [0.0, 0.0]
             for row in TABLES[table]():
                 ours, theirs, seconds = measure(row, threads, options.seconds)
                 total[0] += ours
                 total[1] += theirs
                 shown = " ".join(f"{t * 1e6:8.1f} µs {row.flops / t / 1e9:5.0f} G" for t in (ours, theirs))
-                print(f"{row.name:20} {shown} {theirs / ours:6.2f} {seconds * 1e3:5.0f} ms", flush=True)
+                print(f"{row.name:26} {shown} {theirs / ours:6.2f} {seconds * 1e3:5.0f} ms", flush=True)
             ratio = total[1] / total[0]
-            print(f"{'all':20} {total[0] * 1e6:8.1f} µs {'':7} {total[1] * 1e6:8.1f} µs {'':7} {ratio:6.2f}")
+            print(f"{'all':26} {total[0] * 1e6:8.1f} µs {'':7} {total[1] * 1e6:8.1f} µs {'':7} {ratio:6.2f}")
 
 
 if __name__ == "__main__":
