@@ -239,6 +239,7 @@ def device_modules(rng: random.Random, length: int, train: bool) -> None:
     note(f"{net}\nof {tuple(x.shape)}")
     assume("dropout" not in net.names)  # a device draws other numbers
     before = devices.install([SimulatorDevice()])
+    torch.backends.cudnn.allow_tf32 = False
     try:
         copies = [copy.deepcopy(net).cuda() for _ in range(2)]
         want = step_of(net, train)(x)

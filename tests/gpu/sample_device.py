@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -55,11 +55,12 @@ def on_device(torch: Any, *encoders: Any) -> Iterator[None]:
         with torch.device("cpu"):
             return eval(text, names).cuda()
 
-    patches: list[tuple[Any, str, Callable[..., Any]]] = [
+    patches: list[tuple[Any, str, Any]] = [
         (table, "leaves", leaves_there),
         (table, "_cotangent", cotangent_there),
         (table, "eval", module_there),
         *((module, "encode", encoded) for module in (table, *encoders)),
+        (torch.backends.cudnn, "allow_tf32", False),
     ]
     opened = [patch.object(where, name, new, create=True) for where, name, new in patches]
     for each in opened:
