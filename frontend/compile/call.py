@@ -104,8 +104,8 @@ class CallRecord:
         self.kept_arrays[position] = array
 
 
-class Binding:
-    """A compiled graph with concrete dims and fixed arrays.
+class Slots:
+    """Where a call's arrays go, for a graph with concrete dims and fixed arrays.
 
     argument_slots: (input slot, concrete type) of the arrays given per call; result_slots: output slots of the arrays
     made anew per call, by the run itself where only it tells their size, else before it (early_slots); kept_slots: of
@@ -116,29 +116,23 @@ class Binding:
 
     def __init__(
         self,
-        graph: CompiledGraph,
+        graph: Any,
         dims: Mapping[str, int],
         argument_slots: Sequence[tuple[int, TensorType]],
         result_slots: Sequence[int],
         kept_slots: Sequence[int] = (),
-        fixed_inputs: Sequence[tuple[int, Array]] = (),
-        fixed_outputs: Sequence[tuple[int, Array]] = (),
+        fixed_inputs: Sequence[tuple[int, Any]] = (),
+        fixed_outputs: Sequence[tuple[int, Any]] = (),
         number_slots: Sequence[int] = (),
         random_slots: Sequence[int] = (),
         written_slots: Collection[int] = (),
         size_answers: Sequence[tuple[SizeQuestion, bool]] = (),
     ):
-        self._invoke: Callable[[int, int], int] = native_call()
-        self.session = session = kernel_times.active()
-        if session is not None:
-            self._invoke = session.timed(graph, self._invoke)
-            graph = session.variant(graph)
         self.graph = graph
         self.dims = dict(dims)
         self.argument_slots = tuple(argument_slots)
         self.result_slots = tuple(result_slots)
         self.early_slots = tuple(slot for slot in self.result_slots if slot not in graph.late_outputs)
-        self.result_specs = tuple(_allocation(graph, slot, dims) for slot in self.early_slots)
         self.kept_slots = tuple((slot, graph.output_types[slot].bind(dims)) for slot in kept_slots)
         self.fixed_inputs = tuple(fixed_inputs)
         self.fixed_outputs = tuple(fixed_outputs)
@@ -146,6 +140,23 @@ class Binding:
         self.random_slots = tuple(random_slots)
         self.written_slots = frozenset(written_slots)
         self.size_answers = tuple(size_answers)
+        self.threads = get_num_threads()
+        self.told: Mapping[str, int] = {}  # the dims that the latest run told
+
+
+class Binding(Slots):
+    """The native call of a compiled graph with these slots."""
+
+    graph: CompiledGraph
+
+    def __init__(self, graph: CompiledGraph, dims: Mapping[str, int], *slots: Any):
+        self._invoke: Callable[[int, int], int] = native_call()
+        self.session = session = kernel_times.active()
+        if session is not None:
+            self._invoke = session.timed(graph, self._invoke)
+            graph = session.variant(graph)
+        super().__init__(graph, dims, *slots)
+        self.result_specs = tuple(_allocation(graph, slot, dims) for slot in self.early_slots)
         self.tells_sizes = any(name not in self.dims for name in graph.symbols)
         self.threads = get_num_threads()
         self.prepared = 0  # the address of the program's block that is kept between calls

@@ -20,11 +20,10 @@ from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_grap
 from ..runtime.gpu import arrays
 from ..runtime.gpu.arrays import DeviceArray, Gpu
 from ..runtime.gpu.compiled import GpuGraph, UnwantedSizes, compile_gpu_graph
-from ..runtime.threads import get_num_threads
 from ..tensor import Tensor, wrap
 from ..tf32 import tf32_products, with_tf32
-from .call import Binding
-from .sizes import SizeQuestion, accepted
+from .call import Binding, Slots
+from .sizes import accepted
 
 Array = Any  # of NumPy, or a device's
 
@@ -64,41 +63,15 @@ class GpuRecord:
         self.kept[position] = wrap(array)  # type: ignore[arg-type]
 
 
-class GpuBinding:
-    """A graph compiled for a device with concrete dims and fixed arrays; the parameters are those of `call.Binding`."""
+class GpuBinding(Slots):
+    """The call of a graph that was compiled for a device, with these slots."""
 
-    def __init__(
-        self,
-        graph: GpuGraph,
-        dims: Mapping[str, int],
-        argument_slots: Sequence[tuple[int, TensorType]],
-        result_slots: Sequence[int],
-        kept_slots: Sequence[int] = (),
-        fixed_inputs: Sequence[tuple[int, Array]] = (),
-        fixed_outputs: Sequence[tuple[int, Array]] = (),
-        number_slots: Sequence[int] = (),
-        random_slots: Sequence[int] = (),
-        written_slots: Any = (),
-        size_answers: Sequence[tuple[SizeQuestion, bool]] = (),
-    ):
-        self.graph = graph
-        self.dims = dict(dims)
-        self.argument_slots = tuple(argument_slots)
-        self.result_slots = tuple(result_slots)
-        self.kept_slots = tuple((slot, graph.output_types[slot].bind(dims)) for slot in kept_slots)
-        self.fixed_inputs = tuple(fixed_inputs)
-        self.fixed_outputs = tuple(fixed_outputs)
-        self.number_slots = tuple(number_slots)
-        self.random_slots = tuple(random_slots)
-        self.size_answers = tuple(size_answers)
-        self.threads = get_num_threads()
-        self.told: Mapping[str, int] = {}
+    graph: GpuGraph
+
+    def __init__(self, graph: GpuGraph, dims: Mapping[str, int], *slots: Any):
+        super().__init__(graph, dims, *slots)
         self.session = None
-        self._early = [
-            (slot, graph.output_types[slot].bind(dims))
-            for slot in self.result_slots
-            if slot not in graph.late_outputs
-        ]
+        self._early = [(slot, graph.output_types[slot].bind(dims)) for slot in self.early_slots]
         self._idle: list[GpuRecord] = []
 
     def take(self) -> GpuRecord:
