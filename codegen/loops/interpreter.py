@@ -379,7 +379,8 @@ class _Interpreter:
             [self.index(x) for x in values] for values in (side.start, seen.sizes, seen.strides)
         )
         offset, array = self.index(seen.offset), self.arrays[seen.buffer].reshape(-1)
-        shape = (*(1 for _ in start[2:]), *side.stages.shape[1:])
+        slice_shape = _shape(side.stages, {})[1:]
+        shape = (*(1 for _ in start[2:]), *slice_shape)
 
         def read(frame: Frame) -> Array:
             inside: Any = True
@@ -392,7 +393,7 @@ class _Interpreter:
             chosen = np.broadcast_to(inside, shape)
             values = array[np.broadcast_to(place, shape)[chosen]]
             found[chosen] = rounded_to_tf32(values) if values.dtype == np.float32 else values
-            matrix = found.reshape(side.stages.shape[1:])
+            matrix = found.reshape(slice_shape)
             return matrix.T if side.turned else matrix
 
         return read

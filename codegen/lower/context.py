@@ -325,8 +325,8 @@ class _Rename:
                 condition = None if stmt.condition is None else self.expr(stmt.condition)
                 return replace(stmt, source=source, condition=condition)
             case Pipeline():
-                sides = (replace(side, map=self.map(side.map)) for side in (stmt.left, stmt.right))
-                return replace(stmt, **dict(zip(("left", "right"), sides)))
+                left, right = (replace(side, map=self.map(side.map)) for side in (stmt.left, stmt.right))
+                return replace(stmt, left=left, right=right)
             case MultiplyTile() | LoadFragment() | CopyCommit() | CopyWait():  # locals are never renamed
                 return stmt
 
