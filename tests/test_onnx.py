@@ -423,3 +423,13 @@ def test_without_the_package():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == ["ONNX files need the onnx package: pip install 'vitrify[onnx]'"] * 2
+
+
+def test_weights_of_a_file_are_packed_once(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = torch.nn.Linear(70, 90).eval(), torch.randn(48, 70)
+    torch.onnx.export(net, (x,), tmp_path / "linear.onnx")
+    compiled = torch.compile(load(tmp_path / "linear.onnx"))
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), net(x))
+    assert compiled._compiled.graphs()[0].prepared_bytes > 0

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..creation import from_numpy, full
+from ..creation import full
 from ..ir import dtypes
 from ..ir.dtypes import DType
-from ..tensor import Tensor
+from ..tensor import Tensor, wrap
 
 Value = Any  # Tensor | np.ndarray | list[Value] | None
 
@@ -51,10 +51,8 @@ def dtype_of(element_type: int) -> DType:
 
 
 def tensor_of(array: np.ndarray[Any, Any]) -> Tensor:
-    """A tensor over the array's memory. NumPy's users do not share bfloat16, so `from_numpy` refuses it."""
-    if array.dtype == dtypes.bf16.numpy:
-        return from_numpy(array.view(np.int16)).view(dtypes.bf16)
-    return from_numpy(array)
+    """A tensor over the memory of an array that nobody else writes to."""
+    return wrap(array)
 
 
 def as_tensor(value: Value) -> Tensor:
