@@ -114,9 +114,7 @@ class SimulatedCuda(FakeCuda):
         grid, threads, shared, stream, values = args[0], args[3], args[6], args[7], args[8]
         kernel = self.handles[function]
         params = [
-            ctypes.c_uint64.from_address(p).value if p not in self.maps else self.maps[p]
-            for p in values
-            if p is not None
+            self.maps.pop(p, None) or ctypes.c_uint64.from_address(p).value for p in values if p is not None
         ]
         self._do(stream, lambda: self.device.launch(kernel, grid, threads, shared, params))
 

@@ -10,6 +10,7 @@ from fake_cuda import fake_device
 from lowering import f32, graph_of, random_arrays
 from ptx_checks import assemble, check, emitted, simulate
 
+import vitrify as torch
 from vitrify import backends
 from vitrify.codegen.loops import interpreter as loops
 from vitrify.codegen.loops.nodes import Pipeline
@@ -231,6 +232,21 @@ def test_the_driver_encodes_tensor_maps():
     assert place % 64 == 0
     (launch,) = [c for c in raw.calls if c[0] == "cuLaunchKernel"]
     assert launch[1][9][1] == place and raw.params[0][::2] == [0x10000, 7]
+
+
+def test_a_layer_on_a_device(driver):
+    """From a tensor to the driver's launch; the last run is a captured one."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(72, 64).to(torch.bfloat16)
+    x = torch.randn(70, 72).to(torch.bfloat16)
+    want = layer(x).float()
+    there = layer.cuda()
+    run = torch.compile(lambda v: there(v))
+    for _ in range(4):
+        found = run(x.cuda()).cpu().float()
+        assert (found - want).abs().max().item() < 0.05
+    assert any("wgmma" in graph.assembly_text() for graph in run.graphs())
+    assert (there(x.cuda()).cpu().float() - want).abs().max().item() < 0.05
 
 
 def test_a_map_that_the_driver_refuses():
