@@ -45,9 +45,9 @@ def rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Int8Linear(Module):
-    """A linear layer of int8 weights. With float activations it is, of one row, one sum for each output, which reads the
-    int8 weight only; of several it widens the weight first. `shift`, where activations are rounded, is what their zero of
-    128 adds to each sum."""
+    """A linear layer of int8 weights. With float activations it is, of one row, one sum for each output, which reads
+    the int8 weight only; of several it widens the weight first. `shift`, where activations are rounded, is what their
+    zero of 128 adds to each sum."""
 
     weight: Tensor
     scale: Tensor
@@ -125,8 +125,8 @@ class ShortEmbedding(Module):
 
 
 class ShortConv(Module):
-    """A convolution whose weight is stored as int8 with a scale for each output channel, and widened where it is used; or
-    one in bfloat16, the result in the input's dtype. The layer, which does the rest, is kept without them."""
+    """A convolution whose weight is stored as int8 with a scale for each output channel, and widened where it is used;
+    or one in bfloat16, the result in the input's dtype. The layer, which does the rest, is kept without them."""
 
     weight: Tensor
     scale: Tensor | None
