@@ -47,6 +47,8 @@ from .transpose import turned_tile
 # Keys in a block, and vectors of queries: the scores of a block, its queries and results stay in the first-level cache.
 KEYS = 64
 QUERY_VECTORS = 2
+# A row's position in the leading dims, the row, the place in it: what is read there.
+Rows = Callable[[IndexTuple, DimLike, DimLike], Access]
 # Loop variables of operands' indices, replaced where they are read.
 ROW, SIZE = "row", "size"
 
@@ -114,7 +116,7 @@ class Attention:
         """A task for each block of queries of each head; or for each head of key and value, `work` told the
         heads in turn by a loop of its own. Of symbolic numbers of tasks one is shared among threads."""
         *lead, heads, _, _ = self.q.type.shape
-        shared = heads if self.group == 1 else heads // self.group  # type: ignore[operator]
+        shared = heads if self.group == 1 else heads // self.group
         axes = [LoopAxis(self.names("b"), n) for n in (*lead, shared)]
         if by_block:
             axes += [LoopAxis(self.names("g"), self.group), LoopAxis(self.names("t"), self.blocks)]
@@ -149,7 +151,7 @@ class Attention:
 
     # Operands
 
-    def read(self, value: Value) -> Callable[[IndexTuple, DimLike, DimLike], Access]:
+    def read(self, value: Value) -> Rows:
         """The operand at its leading indices, a row and a position in it."""
         rank = value.type.rank
         lead = [
@@ -347,9 +349,7 @@ class Attention:
 
     # Statements over a block of queries
 
-    def each_vector(
-        self, emit: Callable[[DimLike, DimLike], Sequence[Stmt]], kind: str = "unroll"
-    ) -> tuple[Stmt, ...]:
+    def each_vector(self, emit: Callable[[DimLike, DimLike], Sequence[Stmt]]) -> tuple[Stmt, ...]:
         """`emit(vector, lane)` over the block's queries."""
         count = self.block // self.lanes
         if count == 1:

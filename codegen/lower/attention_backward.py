@@ -17,7 +17,7 @@ from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
 from ..loops.nodes import Buffer, Expr, Load, Stmt, Store
 from ..scalar import SCALAR
-from .attention import Attention, Place, Turned, static_size, zeros
+from .attention import Attention, Place, Rows, Turned, static_size, zeros
 from .context import Args, LowerContext
 from .contraction import Access
 from .contraction_tile import Bindings
@@ -147,7 +147,7 @@ class _Backward:
         self,
         target: Buffer | None,
         factor: Buffer,
-        rows: object,
+        rows: Rows,
         size: int,
         scale: float,
         place: Place,
@@ -168,7 +168,7 @@ class _Backward:
                 return [Store(target, where, SCALAR.add(before, value))]
             return [Store(target, where, SCALAR.fma(value, a.number(scale), before))]
 
-        right = rows(place.of_query, start + m.var, i.var)  # type: ignore[operator]
+        right = rows(place.of_query, start + m.var, i.var)
         return a.product(n, i, m, Access(factor, (n.var, m.var)), right, add)
 
     def _add_over_keys(self, place: Place, first: DimLike, count: DimLike) -> tuple[Stmt, ...]:

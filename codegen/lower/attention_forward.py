@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
 from ..loops.nodes import Expr, For, Let, Load, Stmt, Store, Var
@@ -14,6 +15,9 @@ from .context import Args, LowerContext
 from .contraction import Access
 from .contraction_tile import loop_var
 from .nests import serial_loop
+
+# From a key of the block, which of neighbouring keys it is, a vector of queries and a lane of it.
+Emit = Callable[[DimLike, DimLike, DimLike, DimLike], Sequence[Stmt]]
 
 
 def lower_attention_forward(ctx: LowerContext, name: str, body: Graph, args: Args, node: Node) -> None:
@@ -91,21 +95,21 @@ class _Forward:
         copies = 4 if isinstance(count, int) and count % 4 == 0 else 1
         top, base, add = (a.registers(n, copies, vectors, a.lanes) for n in ("top", "base", "add"))
 
-        def over_keys(emit: object) -> tuple[Stmt, ...]:
+        def over_keys(emit: Emit) -> tuple[Stmt, ...]:
             """`emit(key, copy, vector, lane)`: neighbouring keys in copies, so that no chain of operations waits."""
             if copies == 1:
                 return serial_loop(
                     a.names,
                     count,
                     lambda i: a.each_vector(lambda v, l: emit(i, 0, v, l)),
-                    "j",  # type: ignore[operator]
+                    "j",
                 )
-            groups = count // copies  # type: ignore[operator]
+            groups = dims.floordiv(count, copies)
 
             def group(i: DimLike) -> tuple[Stmt, ...]:
                 var = a.names("u")
                 u = loop_var(var, copies)
-                inner = a.each_vector(lambda v, l: emit(i * copies + u, u, v, l))  # type: ignore[operator]
+                inner = a.each_vector(lambda v, l: emit(i * copies + u, u, v, l))
                 return (For(var, copies, inner, "unroll"),)
 
             return serial_loop(a.names, groups, group, "j")
