@@ -31,7 +31,8 @@ class FindAttention:
 
     def run(self, graph: Graph) -> Graph:
         graph = with_bodies(graph, self.run)
-        matches = [found for node in graph.nodes if (found := _Matcher(graph).match(node)) is not None]
+        matcher = _Matcher(graph)
+        matches = [found for node in graph.nodes if (found := matcher.match(node)) is not None]
         return DeadCodeElimination().run(_rewritten(graph, matches)) if matches else graph
 
 

@@ -53,8 +53,9 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         CommonSubexpressions(),
         # While softmax and dropout are whole, and written the same everywhere.
         *([FindAttention()] if options.keep_composites and not options.strict else []),
-        # Which of the kept attentions are worth their kernel.
-        ChooseAttention(() if options.strict else options.keep_composites),
+        # Which of the kept attentions are worth their kernel. A gradient taken apart reads its forward's weights, which
+        # an op alone does not have, so strict numerics leaves this to decomposition.
+        *([] if options.strict else [ChooseAttention(options.keep_composites)]),
         # Everything below here knows primitives only.
         Decompose(() if options.strict else options.keep_composites),
         # On the matmuls that composites were made of; what it leaves behind is simplified and dies below.

@@ -182,3 +182,17 @@ def test_what_is_refused() -> None:
 
     with pytest.raises(RuntimeError, match=r"numerics\(\) inside a compiled function"):
         inside(torch.ones(2))
+
+
+def test_attention_and_its_gradients() -> None:
+    def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        q.grad = k.grad = v.grad = None
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        (y * y).sum().backward()
+        return y, q.grad, k.grad, v.grad
+
+    given = [torch.randn(2, 3, 9, 8).requires_grad_() for _ in range(3)]
+    with torch.numerics("strict"):
+        eager = [None if t is None else t.detach().clone() for t in run(*given)]
+    compiled = torch.compile(run, options={"numerics": "strict"})(*given)
+    assert all(torch.equal(a, b) for a, b in zip(eager, compiled))

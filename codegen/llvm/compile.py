@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import ctypes
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..target import Target
 
@@ -47,6 +48,32 @@ def optimize(text: str, machine: binding.TargetMachine) -> binding.ModuleRef:
     return module
 
 
+def _unlocked(function: str) -> Callable[..., Any]:
+    """A function of LLVM without the lock that llvmlite holds in every call. LLVM's own rule is one thread at a time for
+    each context (its programmer's manual, "Threads and LLVM"), and a module here has a context and a machine of its
+    own; with the lock, threads would compile one after another. Where llvmlite keeps its functions in another way,
+    they do."""
+    from llvmlite.binding import ffi
+
+    locked = getattr(ffi.lib, function)
+    found: Callable[..., Any] = getattr(locked, "_cfn", locked)
+    return found
+
+
+def _emitted(module: binding.ModuleRef, machine: binding.TargetMachine) -> bytes:
+    """The object code: `machine.emit_object(module)`, without the lock."""
+    from llvmlite.binding import ffi
+
+    with ffi.OutputString() as error:
+        buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, 1, error)
+        if not buffer:
+            raise RuntimeError(str(error))
+    try:
+        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
 def _run_passes(module: binding.ModuleRef, machine: binding.TargetMachine) -> None:
     from llvmlite import binding
 
@@ -56,7 +83,7 @@ def _run_passes(module: binding.ModuleRef, machine: binding.TargetMachine) -> No
     passes.add_sroa_pass()
     passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
-    passes.run(module, builder)
+    _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
 
 
 def compile_linked(texts: Sequence[str], target: Target, exported: Collection[str]) -> bytes:
@@ -78,7 +105,7 @@ def compile_linked(texts: Sequence[str], target: Target, exported: Collection[st
 def compile_module(text: str, target: Target) -> bytes:
     """Object code of one module."""
     machine = target_machine(target)
-    return machine.emit_object(optimize(text, machine))
+    return _emitted(optimize(text, machine), machine)
 
 
 def assembly(text: str, target: Target) -> str:
@@ -94,7 +121,7 @@ def optimized(text: str, target: Target) -> str:
 
 
 def compile_modules(texts: Iterable[str], target: Target, workers: int) -> list[bytes]:
-    """Object code of several modules, compiled by up to `workers` threads (LLVM releases the GIL) while more come."""
+    """Object code of several modules, compiled by up to `workers` threads while more come."""
     if workers <= 1:
         return [compile_module(text, target) for text in texts]
     with ThreadPoolExecutor(workers) as pool:
