@@ -125,4 +125,4 @@ def test_strict_numerics_keep_what_is_written() -> None:
     compiled = torch.compile(lambda q, k, v: attend(q, k, v, MASKS["none"]), options=strict)
     with torch.no_grad():
         compiled(*operands())
-    assert " = attention" not in str(compiled.graph("choose_attention"))
+    assert " = attention" not in str(compiled.graph("decompose"))
