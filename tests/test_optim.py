@@ -23,6 +23,8 @@ from vitrify.state import local
 class Recorder:
     """Stands for a tracer: hands out numbers as tensors and notes what is asked."""
 
+    gpu = None
+
     def __init__(self):
         self.numbers, self.guards = {}, {}
 
