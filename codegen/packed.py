@@ -1,6 +1,7 @@
 """Operations on several short numbers held in one 32-bit word: sums of products at two or four times the rate of floats.
 
     pack_bf16(a, b), pack_i8(a, b, c, d), pack_u8(a, b, c, d)   a word, the first number in the lowest bits
+    round_bf16(a, b)          a word of two float32, rounded to nearest; denormal ones are zeros
     dot_bf16(total, x, y)     total + x[1]*y[1] + x[0]*y[0], in float32, each sum rounded to nearest
     dot_u8i8(total, x, y)     total + the sum of x[i]*y[i], x without sign and y with; wraps as int32 does
 
@@ -22,6 +23,7 @@ PACKED: dict[str, tuple[tuple[DType, ...], DType]] = {
     "pack_bf16": ((dtypes.bf16,) * 2, dtypes.u32),
     "pack_i8": ((dtypes.i8,) * 4, dtypes.u32),
     "pack_u8": ((dtypes.u8,) * 4, dtypes.u32),
+    "round_bf16": ((dtypes.f32,) * 2, dtypes.u32),
     "dot_bf16": ((dtypes.f32, dtypes.u32, dtypes.u32), dtypes.f32),
     "dot_u8i8": ((dtypes.i32, dtypes.u32, dtypes.u32), dtypes.i32),
 }
@@ -36,6 +38,11 @@ def pack(numbers: Sequence[Expr]) -> Expr:
     types, result = PACKED[WORDS[dtype]]
     missing = [Const(0, dtype)] * (len(types) - len(numbers))
     return Apply(WORDS[dtype], (*numbers, *missing), result)
+
+
+def rounded_pair(first: Expr, second: Expr) -> Expr:
+    """Two float32 as a word of bfloat16 numbers, for a product to which denormal numbers are zeros."""
+    return Apply("round_bf16", (first, second), dtypes.u32)
 
 
 def per_word(dtype: DType) -> int:

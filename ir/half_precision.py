@@ -52,6 +52,8 @@ class Float32Builder(OpBuilder):
         if op.name == "convert" and self.type_of(operands[0]).dtype is attrs["dtype"]:
             return self.in_float32(operands[0])
         types = [self.F.type_of(v).dtype for v in operands]
+        if op.lowering == "attention" and _operands_of_attention(op, types):
+            return self.F.apply(op, operands, attrs)
         if op.lowering not in _MOVING or not all(t in HALF or not t.is_floating_point for t in types):
             operands = [self.in_float32(v) for v in operands]
         return self.F.apply(op, operands, attrs)
@@ -70,6 +72,12 @@ class Float32Builder(OpBuilder):
             [self.in_float32(v) for v in vs] for vs in (carries, sequences, invariants)
         )
         return self.F.scan(body, states, elements, constant, length=length, reverse=reverse)
+
+
+def _operands_of_attention(op: Op, types: Sequence[DType]) -> bool:
+    """Whether the op takes them as they are: its kernels convert where they multiply, and their results are rounded."""
+    short = types[:3] if op.name == "attention" else types[:4]
+    return short[0] in HALF and len(set(short)) == 1
 
 
 def _rounded(F: OpBuilder, value: Any, dtype: DType) -> Any:

@@ -61,7 +61,7 @@ def has_kernel(node: Node) -> bool:
 
 def kernel_takes(q: TensorType, k: TensorType, v: TensorType) -> bool:
     """The same, of the types of query, key and value."""
-    if q.dtype not in (dtypes.f32, dtypes.f64):
+    if q.dtype not in (dtypes.f32, dtypes.f64, *HALF):
         return False
     sizes = q.shape[-1], v.shape[-1]
     if not all(isinstance(n, int) and 0 < n <= MOST_SIZE for n in sizes):

@@ -37,7 +37,8 @@ def gradient_operands(arrays: list[Array], **attrs: Any) -> list[Array]:
     out, log_sum = FORWARD.numpy(*arrays, **full)
     dy = random(*out.shape).astype(out.dtype)
     q, k, v, *rest = arrays
-    return [dy, q, k, v, log_sum, np.add.reduce(dy * out, axis=-1), *rest]
+    delta = np.add.reduce(dy.astype(log_sum.dtype) * out, axis=-1)
+    return [dy, q, k, v, log_sum, delta, *rest]
 
 
 def check_both(arrays: list[Array], interpret: bool = False, target: str = "", **attrs: Any) -> None:

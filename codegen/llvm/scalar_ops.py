@@ -12,7 +12,7 @@ from ...ir import dtypes
 from ...ir.dtypes import DType
 from ..target import GpuTarget, Target
 from .half_bits import half_of_f32, half_to_f32
-from .short_numbers import dot, pack, round_to_bf16, upper_half
+from .short_numbers import dot, pack, round_to_bf16, rounded_pair, upper_half
 from .text import Value, Writer, const, element_type, literal, splat, type_of
 
 _FLOAT_COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
@@ -54,6 +54,7 @@ class ScalarOps:
             "umulhi": self._umulhi,
             "pow": self._int_pow,
             **dict.fromkeys(("pack_bf16", "pack_i8", "pack_u8"), lambda args, dtype: pack(self, args)),
+            "round_bf16": lambda args, dtype: rounded_pair(self, *args),
             "dot_bf16": lambda args, dtype: dot(self, "dot_bf16", *args),
             "dot_u8i8": lambda args, dtype: dot(self, "dot_u8i8", *args),
         }

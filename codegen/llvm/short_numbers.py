@@ -56,6 +56,30 @@ def dot(ops: ScalarOps, op: str, total: Value, left: Value, right: Value) -> Val
     return ops.w.pure(text, level, total.dtype, lanes)
 
 
+def rounded_pair(ops: ScalarOps, first: Value, second: Value) -> Value:
+    """Two float32 as a word of bfloat16 numbers, by vcvtne2ps2bf16."""
+    if isinstance(ops.target, GpuTarget) or not ops.target.has("avx512bf16"):
+        raise NotImplementedError(f"round_bf16 is no instruction of {ops.target.name}")
+    lanes = first.lanes
+    if lanes not in (4, 8, 16):
+        if lanes:
+            raise NotImplementedError(f"round_bf16 of {lanes} lanes: there are 4, 8 and 16")
+        found = rounded_pair(ops, splat(ops.w, first, 4), splat(ops.w, second, 4))
+        return ops.w.pure(f"extractelement {found}, i64 0", found.level, found.dtype)
+    short = f"<{2 * lanes} x bfloat>"
+    name = _declared(ops, f"avx512bf16.cvtne2ps2bf16.{32 * lanes}", short, (first.type, first.type))
+    level = max(first.level, second.level)
+    halves = ops.w.pure(f"call {short} {name}({second}, {first})", level, dtypes.bf16, 2 * lanes)
+    picks = ", ".join(f"i32 {i + half * lanes}" for i in range(lanes) for half in (0, 1))
+    turned = ops.w.pure(
+        f"shufflevector {short} {halves.text}, {short} poison, <{2 * lanes} x i32> <{picks}>",
+        level,
+        dtypes.bf16,
+        2 * lanes,
+    )
+    return ops.w.pure(f"bitcast {short} {turned.text} to <{lanes} x i32>", level, dtypes.u32, lanes, cheap=True)
+
+
 def round_to_bf16(ops: ScalarOps, x: Value) -> Value:
     """A float32 as the nearest bfloat16."""
     if isinstance(ops.target, GpuTarget) and ops.target.has_bf16:

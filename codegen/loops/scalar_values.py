@@ -179,6 +179,10 @@ def _dot_bf16(total: Scalar, x: Scalar, y: Scalar) -> Scalar:
     return total
 
 
+def _round_bf16(*numbers: Scalar) -> Scalar:
+    return _pack(*(_flushed(x).astype(dtypes.bf16.numpy) for x in numbers))
+
+
 def _dot_u8i8(total: Scalar, x: Scalar, y: Scalar) -> Scalar:
     unsigned, signed = (
         np.array([w], np.uint32).view(t).astype(np.int64) for w, t in ((x, np.uint8), (y, np.int8))
@@ -188,6 +192,7 @@ def _dot_u8i8(total: Scalar, x: Scalar, y: Scalar) -> Scalar:
 
 PACKED_VALUES: dict[str, Function] = {
     **dict.fromkeys(("pack_bf16", "pack_i8", "pack_u8"), _pack),
+    "round_bf16": _round_bf16,
     "dot_bf16": _dot_bf16,
     "dot_u8i8": _dot_u8i8,
 }

@@ -7,7 +7,8 @@ Scores are computed turned over, a vector along the queries, from a block of que
     a block's largest score and sum of powers, for each m     vertical operations only
     out[m, f] = out[m, f] shrunk[m] + weights[n, m] value[n, f]     values read as vectors, as they lie
 
-so that keys and values are never copied, and neither is the result turned back. The running maximum and sum of a row,
+so that keys and values are not copied (but for short numbers, `attention_operands.py`), and neither is the result turned
+back. The running maximum and sum of a row,
 and its result so far, stay on the stack (M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax",
 2018; T. Dao et al., "FlashAttention", 2022). A task is a block of queries of one head, and adds up in the order of the
 keys: the bits do not depend on the number of threads.
@@ -27,12 +28,14 @@ from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.attention import extras, group_size
 from ...ir.ops.random import dropout_scale
+from ...ir.half_precision import HALF
 from ..loops.nodes import Buffer, Const, Expr, For, Index, Let, Load, Stmt, Store, Var
+from ..packed import rounded_pair
 from ..scalar import SCALAR
+from .attention_operands import AttentionOperands
 from .context import Args, LowerContext, Names
 from .contraction import Access, Axis, Contraction
 from .contraction_nest import contraction_loops
-from .contraction_operands import Operands
 from .contraction_tile import Bindings, loop_var
 from .elementwise import Nest, launch_nests
 from .indexing import BodyEvaluator, IndexTuple, broadcast_index
@@ -47,10 +50,6 @@ from .transpose import turned_tile
 # Keys in a block, and vectors of queries: the scores of a block, its queries and results stay in the first-level cache.
 KEYS = 64
 QUERY_VECTORS = 2
-# A row's position in the leading dims, the row, the place in it: what is read there.
-Rows = Callable[[IndexTuple, DimLike, DimLike], Access]
-# Loop variables of operands' indices, replaced where they are read.
-ROW, SIZE = "row", "size"
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,8 @@ class Place:
 
 class Attention:
     """The operands of one op, and statements over them. `q`, `k`, `v` are the values, `rows` and `columns` the numbers
-    of queries and keys; `block` is the number of queries in a block."""
+    of queries and keys; `block` is the number of queries in a block; `summed` are the operands whose rows are multiplied
+    with rows."""
 
     def __init__(
         self,
@@ -84,6 +84,7 @@ class Attention:
         k: Value,
         v: Value,
         rest: Sequence[Value],
+        summed: Sequence[Value],
     ):
         self.ctx, self.body, self.args = ctx, body, args
         self.names = Names()
@@ -92,11 +93,14 @@ class Attention:
         found = extras(rest, lambda value: value.type)
         self.mask: Value | None = found.mask
         self.state: Value | None = found.state
-        self.dtype: DType = q.type.dtype
+        self.dtype: DType = dtypes.f32 if q.type.dtype in HALF else q.type.dtype
         self.lanes = ctx.target.lanes(self.dtype)
         self.rows, self.columns = q.type.shape[-2], k.type.shape[-2]
         self.group = group_size(q.type.shape, k.type.shape)
-        self.operands = Operands(ctx, body, args)
+        self.operands = AttentionOperands(ctx, body, args, self.dtype)
+        # The operation that multiplies words of two numbers, if that is how products are made; numbers in a word.
+        self.dot = self.operands.choose(summed, q.type.dtype)
+        self.pair = 2 if self.dot else 1
         self.block = self.lanes * self._vectors()
         self.keys = KEYS
         self.turned_mask = self._turn_mask()
@@ -151,26 +155,13 @@ class Attention:
 
     # Operands
 
-    def read(self, value: Value) -> Rows:
-        """The operand at its leading indices, a row and a position in it."""
-        rank = value.type.rank
-        lead = [
-            dims.symbol(f"lead{d}", 0, max(0, dims.bounds(n)[1] - 1))
-            for d, n in enumerate(value.type.shape[:-2])
-        ]
-        last = [
-            dims.symbol(name, 0, max(0, dims.bounds(n)[1] - 1))
-            for name, n in zip((ROW, SIZE), value.type.shape[-2:])
-        ]
-        index = tuple(0 if n == 1 else i for n, i in zip(value.type.shape[: rank - 2], lead))
-        found = self.operands.read(value, (*index, *last))
+    def words(self, count: DimLike) -> DimLike:
+        """In how many words so many numbers are; the last one may hold a zero."""
+        return dims.floordiv(count + (self.pair - 1), self.pair)
 
-        def at(place: IndexTuple, row: DimLike, position: DimLike) -> Access:
-            bindings: Bindings = {f"lead{d}": i for d, i in enumerate(place)}
-            bindings |= {ROW: row, SIZE: position}
-            return Access(found.buffer, tuple(dims.substitute(i, bindings) for i in found.index))
-
-        return at
+    def in_words(self, start: DimLike) -> DimLike:
+        """The word that begins with the number."""
+        return dims.floordiv(start, self.pair)
 
     def read_rows(self, value: Value) -> Callable[[IndexTuple, DimLike], Expr]:
         """One number for each query."""
@@ -250,6 +241,7 @@ class Attention:
             (row.var, lane.var),
             (row.extent, lane.extent),
             self.dtype,
+            dot=self.dot,
         )
         wide = self.ctx.target.registers >= 32
         vectors = 2 if dims.bounds(lane.extent)[1] > self.lanes else 1
@@ -268,20 +260,28 @@ class Attention:
         return Axis(self.names(stem), extent)
 
     def turned(self, source: Callable[[DimLike, DimLike], Access], size: int, start: DimLike) -> Turned:
-        """A block of rows of `source(row, position)`, from `start` on, turned. What lies past the last row is
-        computed with, and stored nowhere: it is the last row once more."""
+        """A block of rows of `source(row, position)`, from `start` on, turned, in words where products are of words.
+        What lies past the last row is computed with, and stored nowhere: it is the last row once more."""
         lanes, names = self.lanes, self.names
-        steps = -(-size // lanes)
-        target = self.stack("turned", self.block // lanes * steps * lanes * lanes)
-        spare = self.stack("spare", lanes * lanes)
+        count = size // self.pair
+        steps = -(-count // lanes)
+        dtype = dtypes.u32 if self.dot else self.dtype
+        target, spare = (
+            Buffer(names(stem), dtype, (length,), "stack")
+            for stem, length in (
+                ("turned", self.block // lanes * steps * lanes * lanes),
+                ("spare", lanes * lanes),
+            )
+        )
 
         def tile(vector: DimLike, step: DimLike) -> tuple[Stmt, ...]:
             def element(row: DimLike, lane: DimLike) -> Expr:
                 position = step * lanes + lane
                 where = dims.minimum(start + vector * lanes + row, self.rows - 1)
-                loaded: Expr = source(where, position).at({})
-                if (steps * lanes) != size:
-                    loaded = SCALAR.select(SCALAR.lt(Index(position), Index(size)), loaded, 0.0)
+                loaded = SCALAR.cast(source(where, position).at({}), dtype)
+                if steps * lanes != count:
+                    inside = SCALAR.lt(Index(position), Index(count))
+                    loaded = SCALAR.select(inside, loaded, Const(0, dtype))
                 return loaded
 
             place = (vector * steps + step) * (lanes * lanes)
@@ -295,6 +295,21 @@ class Attention:
         )
         return Turned(target, steps * lanes, lanes, body)
 
+    def paired(self, source: Buffer, target: Buffer, count: DimLike) -> tuple[Stmt, ...]:
+        """target[n, m] = the word of source[2 n, m] and source[2 n + 1, m], over the first `count` rows of a block."""
+
+        def word(n: DimLike, last: bool) -> tuple[Stmt, ...]:
+            def emit(v: DimLike, l: DimLike) -> list[Stmt]:
+                m = v * self.lanes + l
+                second = self.number(0.0) if last else Load(source, (n * 2 + 1, m))
+                return [Store(target, (n, m), rounded_pair(Load(source, (n * 2, m)), second))]
+
+            return self.each_vector(emit)
+
+        whole = dims.floordiv(count, 2)
+        found = serial_loop(self.names, whole, lambda n: word(n, False), "w")
+        return found + serial_loop(self.names, dims.mod(count, 2), lambda _: word(whole, True), "w")
+
     # Scores
 
     def scored(self, place: Place, start: DimLike, key: DimLike, m: DimLike, value: Expr) -> Expr:
@@ -306,7 +321,7 @@ class Attention:
             if read.dtype is dtypes.bool_:
                 score = SCALAR.select(read, score, hidden)
             else:
-                score = SCALAR.add(score, read)
+                score = SCALAR.add(score, SCALAR.cast(read, self.dtype))
         if self.attrs["causal"]:
             score = SCALAR.select(SCALAR.le(Index(key), Index(start + m)), score, hidden)
         return score

@@ -4,7 +4,7 @@
     d_scores[n, m] = weights[n, m] (value[n, :] turned_dy[:, m] - delta[m])
     dv[n, :] += weights[n, m] dy[m, :]      dk[n, :] += d_scores[n, m] q[m, :]      dq[m, :] += d_scores[n, m] k[n, :]
 
-Only query and dy are turned. A task is a head of key and value, with all queries that share it: it adds up its gradients
+Only query and dy are turned. Gradients of sixteen-bit operands are summed in float32 and rounded at the end. A task is a head of key and value, with all queries that share it: it adds up its gradients
 in the order of the queries and, for dq, of the keys, so that the bits do not depend on the number of threads.
 """
 
@@ -13,11 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ...ir import dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
 from ..loops.nodes import Buffer, Expr, Load, Stmt, Store
 from ..scalar import SCALAR
-from .attention import Attention, Place, Rows, Turned, static_size, zeros
+from .attention import Attention, Place, Turned, static_size, zeros
+from .attention_operands import Pairs, Rows
 from .context import Args, LowerContext
 from .contraction import Access
 from .contraction_tile import Bindings
@@ -29,7 +31,7 @@ def lower_attention_backward(ctx: LowerContext, name: str, body: Graph, args: Ar
     _, q, k, v, _, _, *rest = node.inputs
     if any(size == 0 for size in q.type.shape):
         return
-    attention = Attention(ctx, body, args, node, q, k, v, rest)
+    attention = Attention(ctx, body, args, node, q, k, v, rest, node.inputs[:4])
     kernel = _Backward(attention, args, node)
     per_key = 4 * q.type.shape[-1] * 2 + 2 * v.type.shape[-1] * 2
     flops = node.op.flops(*(x.type for x in node.inputs), **node.attrs) if node.op.flops else 0
@@ -47,17 +49,34 @@ class _Backward:
         self.a = a
         dy, _, _, _, log_sum, delta, *_ = node.inputs
         self.size, self.width = static_size(a.q.type.shape[-1]), static_size(a.v.type.shape[-1])
-        self.query, self.key, self.value, self.dy = (a.read(x) for x in (a.q, a.k, a.v, dy))
         self.log_sum, self.delta = a.read_rows(log_sum), a.read_rows(delta)
         self.dq, self.dk, self.dv = (args.get(x) for x in node.outputs)
+        self.query, self.key, self.value, self.dy = (
+            a.operands.factor(x, along=True, down=wanted is not None)
+            for x, wanted in ((a.q, self.dk), (a.k, self.dq), (a.v, None), (dy, self.dv))
+        )
+        # Where the gradients of key and value are added up.
+        self.d_key, self.d_value = (self._summed(x, stem) for x, stem in ((self.dk, "dk"), (self.dv, "dv")))
         self.least, self.less = a.stack("least", a.block), a.stack("less", a.block)
         self.weights, self.d_scores = (a.stack(n, a.keys, a.block) for n in ("weights", "d_scores"))
+        # The same two in sixteen bits, for sums over queries; the second in words of two keys, for sums over keys.
+        self.short_weights, self.short_scores = (
+            Buffer(a.names(n), a.q.type.dtype, (a.keys * a.block,), "stack")
+            for n in ("short_weights", "short_scores")
+        )
+        self.words = Buffer(a.names("words"), dtypes.u32, (a.keys // 2, a.block), "stack")
         self.gradient = a.stack("gradient", a.block, self.size)
+
+    def _summed(self, out: Buffer | None, stem: str) -> Buffer | None:
+        if out is None or out.dtype is self.a.dtype:
+            return out
+        return self.a.ctx.scratch(stem, self.a.dtype, out.shape)
 
     def task(self, place: Place, block: DimLike) -> Sequence[Stmt]:
         a = self.a
         statements = list(a.drawn())
-        for buffer, size in ((self.dk, self.size), (self.dv, self.width)):
+        sums = (self.d_key, self.dk, self.size), (self.d_value, self.dv, self.width)
+        for buffer, _, size in sums:
             if buffer is not None:
                 statements += self._cleared(buffer, place.of_key, size)
 
@@ -65,7 +84,21 @@ class _Backward:
             of_group = Place(place.lead, place.shared_head * a.group + group, place.shared_head)
             return serial_loop(a.names, a.blocks, lambda t: self._queries(of_group, t * a.block), "t")
 
-        return [*statements, *serial_loop(a.names, a.group, head, "g")]
+        statements += serial_loop(a.names, a.group, head, "g")
+        for buffer, out, size in sums:
+            if buffer is not None and out is not None and buffer is not out:
+                statements += self._rounded(buffer, out, place.of_key, size)
+        return statements
+
+    def _rounded(self, source: Buffer, out: Buffer, place: IndexTuple, size: int) -> tuple[Stmt, ...]:
+        def row(n: DimLike) -> tuple[Stmt, ...]:
+            def element(i: DimLike) -> Sequence[Stmt]:
+                where = (*place, n, i)
+                return [Store(out, where, SCALAR.cast(Load(source, where), out.dtype))]
+
+            return self.a.along(size, element)
+
+        return serial_loop(self.a.names, self.a.columns, row, "z")
 
     def _cleared(self, buffer: Buffer, place: IndexTuple, size: int) -> tuple[Stmt, ...]:
         a = self.a
@@ -79,8 +112,8 @@ class _Backward:
     def _queries(self, place: Place, start: DimLike) -> tuple[Stmt, ...]:
         a = self.a
         valid = a.valid(start)
-        query = a.turned(lambda row, at: self.query(place.of_query, row, at), self.size, start)
-        dy = a.turned(lambda row, at: self.dy(place.of_query, row, at), self.width, start)
+        query = a.turned(lambda row, at: self.query.along(place.of_query, row, at), self.size, start)
+        dy = a.turned(lambda row, at: self.dy.along(place.of_query, row, at), self.width, start)
 
         def row_values(m: DimLike) -> Sequence[Stmt]:
             least: Expr = self.log_sum(place.of_query, start + m)
@@ -92,8 +125,9 @@ class _Backward:
             ]
 
         def nothing(vector: DimLike, lane: DimLike) -> Sequence[Stmt]:
+            # Of a query past the last one, which words may hold, the weights are zeros.
             m = vector * a.lanes + lane
-            return [Store(buffer, (m,), a.number(0.0)) for buffer in (self.least, self.less)]
+            return [Store(self.least, (m,), a.number(math.inf)), Store(self.less, (m,), a.number(0.0))]
 
         return (
             *query.body,
@@ -115,8 +149,8 @@ class _Backward:
             weight = SCALAR.exp(SCALAR.sub(score, Load(self.least, (at[m.name],))))
             return [Store(self.weights, (at[n.name], at[m.name]), weight)]
 
-        n, m, e = a.axis("n", count), a.axis("m", a.block), a.axis("e", self.size)
-        left = self.key(place.of_key, first + n.var, e.var)
+        n, m, e = a.axis("n", count), a.axis("m", a.block), a.axis("e", a.words(self.size))
+        left = self.key.along(place.of_key, first + n.var, e.var)
         found = [*a.product(n, m, e, left, query.at(e.var, m.var), power)]
 
         def difference(at: Bindings, value: Expr) -> Sequence[Stmt]:
@@ -127,25 +161,37 @@ class _Backward:
                 value = SCALAR.mul(value, kept)
             change = SCALAR.mul(weight, SCALAR.sub(value, Load(self.less, (at[m.name],))))
             stores: list[Stmt] = [Store(self.d_scores, where, change)]
-            if kept is not None:
-                stores.append(Store(self.weights, where, SCALAR.mul(weight, kept)))
+            used: Expr = weight if kept is None else SCALAR.mul(weight, kept)
+            if a.dot:
+                flat = (at[n.name] * a.block + at[m.name],)
+                stores += [
+                    Store(buffer, flat, SCALAR.cast(x, buffer.dtype))
+                    for buffer, x in ((self.short_weights, used), (self.short_scores, change))
+                ]
+            elif kept is not None:
+                stores.append(Store(self.weights, where, used))
             return stores
 
-        n, m, f = a.axis("n", count), a.axis("m", a.block), a.axis("f", self.width)
-        left = self.value(place.of_key, first + n.var, f.var)
+        n, m, f = a.axis("n", count), a.axis("m", a.block), a.axis("f", a.words(self.width))
+        left = self.value.along(place.of_key, first + n.var, f.var)
         found += a.product(n, m, f, left, dy.at(f.var, m.var), difference)
-        found += self._add_over_queries(
-            self.dv, self.weights, self.dy, self.width, 1.0, place, start, first, count
+        weights, d_scores = (
+            (self.short_weights, self.short_scores) if a.dot else (self.weights, self.d_scores)
         )
         scale = a.attrs["scale"]
-        found += self._add_over_queries(
-            self.dk, self.d_scores, self.query, self.size, scale, place, start, first, count
-        )
+        for target, factor, rows, size, times in (
+            (self.d_value, weights, self.dy, self.width, 1.0),
+            (self.d_key, d_scores, self.query, self.size, scale),
+        ):
+            if target is not None:
+                found += self._add_over_queries(
+                    target, factor, rows.down, size, times, place, start, first, count
+                )
         return [*found, *self._add_over_keys(place, first, count)]
 
     def _add_over_queries(
         self,
-        target: Buffer | None,
+        target: Buffer,
         factor: Buffer,
         rows: Rows,
         size: int,
@@ -156,10 +202,8 @@ class _Backward:
         count: DimLike,
     ) -> tuple[Stmt, ...]:
         """target[n, :] += scale factor[n, m] rows[m, :], over the queries that there are."""
-        if target is None:
-            return ()
         a = self.a
-        n, i, m = a.axis("n", count), a.axis("i", size), a.axis("m", a.valid(start))
+        n, i, m = a.axis("n", count), a.axis("i", size), a.axis("m", a.words(a.valid(start)))
 
         def add(at: Bindings, value: Expr) -> Sequence[Stmt]:
             where = (*place.of_key, first + at[n.name], at[i.name])
@@ -168,22 +212,29 @@ class _Backward:
                 return [Store(target, where, SCALAR.add(before, value))]
             return [Store(target, where, SCALAR.fma(value, a.number(scale), before))]
 
-        right = rows(place.of_query, start + m.var, i.var)
-        return a.product(n, i, m, Access(factor, (n.var, m.var)), right, add)
+        right = rows(place.of_query, a.in_words(start) + m.var, i.var)
+        left = Access(factor, (n.var, m.var))
+        if a.dot:
+            left = Pairs(factor, (n.var * a.block + m.var * 2,))
+        return a.product(n, i, m, left, right, add)
 
     def _add_over_keys(self, place: Place, first: DimLike, count: DimLike) -> tuple[Stmt, ...]:
         """The block's part of dq."""
         if self.dq is None:
             return ()
         a = self.a
-        m, i, n = a.axis("m", a.block), a.axis("i", self.size), a.axis("n", count)
+        m, i, n = a.axis("m", a.block), a.axis("i", self.size), a.axis("n", a.words(count))
 
         def add(at: Bindings, value: Expr) -> Sequence[Stmt]:
             where = (at[m.name], at[i.name])
             return [Store(self.gradient, where, SCALAR.add(Load(self.gradient, where), value))]
 
-        right = self.key(place.of_key, first + n.var, i.var)
-        return a.product(m, i, n, Access(self.d_scores, (n.var, m.var)), right, add)
+        right = self.key.down(place.of_key, a.in_words(first) + n.var, i.var)
+        factor = self.words if a.dot else self.d_scores
+        return (
+            *(a.paired(self.d_scores, self.words, count) if a.dot else ()),
+            *a.product(m, i, n, Access(factor, (n.var, m.var)), right, add),
+        )
 
     def _store(self, place: Place, start: DimLike, valid: DimLike) -> tuple[Stmt, ...]:
         a, dq = self.a, self.dq
@@ -193,7 +244,7 @@ class _Backward:
         def row(m: DimLike) -> tuple[Stmt, ...]:
             def element(i: DimLike) -> Sequence[Stmt]:
                 value = SCALAR.mul(Load(self.gradient, (m, i)), a.number(a.attrs["scale"]))
-                return [Store(dq, (*place.of_query, start + m, i), value)]
+                return [Store(dq, (*place.of_query, start + m, i), SCALAR.cast(value, dq.dtype))]
 
             return a.along(self.size, element)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from ...ir import dims
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
-from ..loops.nodes import Expr, For, Let, Load, Stmt, Store, Var
+from ..loops.nodes import Buffer, Expr, For, Let, Load, Stmt, Store, Var
 from ..scalar import SCALAR
 from .attention import Attention, Place, static_size, zeros
 from .context import Args, LowerContext
@@ -24,7 +24,7 @@ def lower_attention_forward(ctx: LowerContext, name: str, body: Graph, args: Arg
     q, k, v, *rest = node.inputs
     if any(size == 0 for size in node.outputs[0].type.shape):
         return
-    attention = Attention(ctx, body, args, node, q, k, v, rest)
+    attention = Attention(ctx, body, args, node, q, k, v, rest, (q, k))
     kernel = _Forward(attention, args, node)
     flops = node.op.flops(*(x.type for x in node.inputs), **node.attrs) if node.op.flops else 0
     per_key = 2 * (q.type.shape[-1] + v.type.shape[-1]) + 32
@@ -43,13 +43,17 @@ class _Forward:
         self.a = a
         self.size = static_size(a.q.type.shape[-1])
         self.width = static_size(a.v.type.shape[-1])
-        self.query, self.key, self.value = a.read(a.q), a.read(a.k), a.read(a.v)
+        # Query is only turned, and converted then.
+        self.query = a.operands.factor(a.q, along=a.dot != "", down=False).along
+        self.key = a.operands.factor(a.k, along=True, down=False).along
+        self.value = a.operands.factor(a.v, along=False, down=True).down
         out, log_sum = node.outputs
         self.out = args.get(out)
         self.log_sum = args.get(log_sum)
         # For a query: its largest score, its sum of powers, by how much its result shrinks; for a block: its weights.
         self.most, self.total, self.shrunk = (a.stack(n, a.block) for n in ("most", "total", "shrunk"))
         self.weights = a.stack("weights", a.keys, a.block)
+        self.words = Buffer(a.names("words"), dtypes.u32, (a.keys // 2, a.block), "stack")
         self.result = a.stack("result", a.block, self.width)
 
     def task(self, place: Place, block: DimLike) -> Sequence[Stmt]:
@@ -68,7 +72,7 @@ class _Forward:
         statements += a.each_vector(reset)
 
         def keys(first: DimLike, count: DimLike) -> Sequence[Stmt]:
-            n, m, e = a.axis("n", count), a.axis("m", a.block), a.axis("e", self.size)
+            n, m, e = a.axis("n", count), a.axis("m", a.block), a.axis("e", a.words(self.size))
             scores = a.product(
                 n,
                 m,
@@ -174,20 +178,18 @@ class _Forward:
     def _average(self, place: Place, first: DimLike, count: DimLike) -> tuple[Stmt, ...]:
         """The block's values, weighted, added to the rows' results."""
         a = self.a
-        m, f, n = a.axis("m", a.block), a.axis("f", self.width), a.axis("n", count)
+        m, f, n = a.axis("m", a.block), a.axis("f", self.width), a.axis("n", a.words(count))
+        weights = self.words if a.dot else self.weights
 
         def finish(at: dict[str, DimLike], value: Expr) -> Sequence[Stmt]:
             where = (at[m.name], at[f.name])
             before, factor = Load(self.result, where), Load(self.shrunk, (at[m.name],))
             return [Store(self.result, where, SCALAR.fma(before, factor, value))]
 
-        return a.product(
-            m,
-            f,
-            n,
-            Access(self.weights, (n.var, m.var)),
-            self.value(place.of_key, first + n.var, f.var),
-            finish,
+        right = self.value(place.of_key, a.in_words(first) + n.var, f.var)
+        return (
+            *(a.paired(self.weights, self.words, count) if a.dot else ()),
+            *a.product(m, f, n, Access(weights, (n.var, m.var)), right, finish),
         )
 
     def _store(self, place: Place, start: DimLike) -> tuple[Stmt, ...]:
@@ -207,7 +209,7 @@ class _Forward:
 
                 def element(f: DimLike) -> Sequence[Stmt]:
                     value = SCALAR.mul(Load(self.result, (m, f)), Var(name, a.dtype))
-                    return [Store(out, (*place.of_query, start + m, f), value)]
+                    return [Store(out, (*place.of_query, start + m, f), SCALAR.cast(value, out.dtype))]
 
                 return (Let(name, factor), *a.along(self.width, element))
 
