@@ -7,6 +7,7 @@ import pytest
 from contractions import check, group, interpret, lowered
 
 from vitrify.codegen.lower import contraction_lower
+from vitrify.codegen.lower.choices import Candidate
 from vitrify.codegen.lower.contraction_forms import Chosen
 from vitrify.codegen.lower.contraction_merge import merge_axes
 from vitrify.codegen.lower.contraction_plan import Choice
@@ -172,11 +173,11 @@ FORMS = [
 @pytest.mark.parametrize("plan", FORMS, ids=str)
 @pytest.mark.parametrize("size", [(17, 37, 41), (8, 5, 32), (3, 64, 18)], ids=str)
 def test_every_form(monkeypatch, plan, size):
-    def form(ctx, problem, elements, target):
+    def forms(ctx, problem, elements, target, count):
         merged, stored = merge_axes(ctx, problem, elements)
-        return Chosen(merged, stored, (), (Choice(plan),))
+        return [Candidate("forced", 0.0, Chosen(merged, stored, (), (Choice(plan),)))]
 
-    monkeypatch.setattr(contraction_lower, "choose_form", form)
+    monkeypatch.setattr(contraction_lower, "ranked_forms", forms)
     for left, right in ((False, False), (True, True)):
         check(matrices(*size, left=left, right=right), depth=size[1])
         if size[0] == 8:

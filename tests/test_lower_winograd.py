@@ -12,6 +12,7 @@ from test_lower_conv import geometry, three
 
 import vitrify as torch
 from vitrify.codegen.lower import winograd_lower
+from vitrify.codegen.lower.choices import Candidate
 from vitrify.codegen.lower.winograd_matrices import POINTS, matrices
 from vitrify.codegen.lower.winograd_plan import WinogradPlan
 from vitrify.ir import dtypes, interpreter
@@ -35,11 +36,12 @@ def force(monkeypatch):
     """Sets m, strips, rows, vectors and the order of the plan that every convolution takes that can."""
 
     def set_plan(m, strips, rows, vectors, outputs_first):
-        def choose(sizes, target, direct, steady):
+        def ranked(sizes, target, direct, steady, count):
             lanes = target.lanes(dtypes.f32)
-            return WinogradPlan(m, lanes, strips, rows, vectors, outputs_first=outputs_first)
+            plan = WinogradPlan(m, lanes, strips, rows, vectors, outputs_first=outputs_first)
+            return [Candidate("forced", 0.0, plan)]
 
-        monkeypatch.setattr(winograd_lower, "choose_winograd", choose)
+        monkeypatch.setattr(winograd_lower, "ranked_winograd", ranked)
 
     return set_plan
 

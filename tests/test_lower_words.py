@@ -14,6 +14,7 @@ from vitrify.codegen.loops import interpreter
 from vitrify.codegen.loops.nodes import Apply, Buffer, Const, For, Kernel, Launch, Load, Program, Store
 from vitrify.codegen.loops.verify import LoopError, verify_program
 from vitrify.codegen.lower import contraction_lower
+from vitrify.codegen.lower.choices import Candidate
 from vitrify.codegen.lower.contraction_forms import Chosen
 from vitrify.codegen.lower.contraction_merge import merge_axes
 from vitrify.codegen.lower.contraction_plan import Choice
@@ -180,12 +181,12 @@ def test_every_instruction_set_that_runs_here(target):
 def _force(monkeypatch, plan) -> None:
     """Every contraction that can be is in words, walked by this plan."""
 
-    def form(ctx, problem, elements, target):
+    def forms(ctx, problem, elements, target, count):
         words = in_words(ctx, problem, target)
         merged, stored = merge_axes(ctx, problem if words is None else words, elements)
-        return Chosen(merged, stored, (), (Choice(plan),))
+        return [Candidate("forced", 0.0, Chosen(merged, stored, (), (Choice(plan),)))]
 
-    monkeypatch.setattr(contraction_lower, "choose_form", form)
+    monkeypatch.setattr(contraction_lower, "ranked_forms", forms)
 
 
 @NATIVE

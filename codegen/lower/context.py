@@ -8,10 +8,10 @@ over buffers, and hands each kernel to `ctx.launch`, which finds out which buffe
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ...ir import dims
 from ...ir.dims import DimLike, Symbol
@@ -47,6 +47,7 @@ from ..loops.nodes import (
 )
 from ..loops.walk import statement_expressions
 from ..target import GpuTarget, Target
+from .choices import CANDIDATES, Candidate, Choices, Group, Question
 from .names import Names
 from .template import share_between_stores
 
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from .schedules import Schedules
 
 Args = Mapping[Value, Buffer]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class LowerOptions:
     computed once and kept (`preparing.py`).
     check_finite: "nan" or "finite" has every group's floating results tested, and the program stop where one is NaN, or
     infinite too (`finite.py`).
-    tf32: of "matmul" and "conv", those whose float32 operands a GPU's tensor cores may round to tf32."""
+    tf32: of "matmul" and "conv", those whose float32 operands a GPU's tensor cores may round to tf32.
+    choices: what measurements say where the model would choose; None leaves every choice to the model."""
 
     serial_below: int = 16384
     stash_limit: int = 32768
@@ -74,6 +77,7 @@ class LowerOptions:
     check_finite: Literal["", "nan", "finite"] = ""
     steady_inputs: tuple[str, ...] = ()
     tf32: tuple[str, ...] = ()
+    choices: Choices | None = None
 
 
 class LowerContext:
@@ -92,6 +96,9 @@ class LowerContext:
         self.scans: list[Held] = []
         self.fixed: set[Buffer] = set()
         self.lowered: dict[Hashable, Lowered] = {}
+        # The group being lowered, where its lowering may be chosen by measurements; what it asked so far.
+        self.group: Group | None = None
+        self.questions: list[Question] = []
         self._names = Names()
         self._viewed: dict[Buffer, Buffer] = {}
         self._flat: dict[Buffer, Buffer] = {}
@@ -102,6 +109,22 @@ class LowerContext:
         before, self.fixed = self.fixed, set(fixed)
         yield
         self.fixed = before
+
+    def choose(self, subject: str, ranked: Callable[[int], Sequence[Candidate[T]]]) -> T:
+        """The way to compute `subject` (an op, a kernel), as `LowerOptions.choices` says: one of those that
+        `ranked(count)` gives, the model's best first."""
+        choices, group = self.options.choices, self.group
+        if choices is None or group is None:
+            return ranked(1)[0].plan
+        candidates = ranked(CANDIDATES)
+        number = sum(q.group is group for q in self.questions)
+        asked = Question(group, number, subject, candidates)
+        name = choices.names.get(asked.key, candidates[0].name)
+        chosen = next((n for n, c in enumerate(candidates) if c.name == name), None)
+        if chosen is None:
+            raise IRError(f"{subject}: {name!r} is none of the ways there are: {[c.name for c in candidates]}")
+        self.questions.append(replace(asked, chosen=chosen))
+        return candidates[chosen].plan
 
     def fresh(self, stem: str) -> str:
         """A name for a program buffer or kernel that no other has."""

@@ -10,15 +10,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import prod
+from operator import attrgetter
 from typing import TypeVar
 
 from ..loops.nodes import Buffer, Expr, Load
 from ..scalar import SCALAR
 from ..target import Target
+from .choices import Candidate
 from .context import LowerContext, Names
 from .contraction import Access, Contraction
+from .contraction_cycles import LAUNCH, typical
 from .contraction_merge import merge_axes
-from .contraction_plan import LAUNCH, Choice, choose_plans, typical
+from .contraction_plan import Way, ranked_plans
 from .contraction_words import Words, Woven, in_words, woven
 from .elementwise import Nest, launch_nests
 from .indexing import IndexTuple
@@ -64,34 +67,40 @@ class Form:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The form that is cheapest, its axes merged: the contraction, what its epilogue stores, the copies it reads, its
-    plans, and the cycles of all that."""
+    """A form, its axes merged: the contraction, what its epilogue stores, the copies it reads, its plans."""
 
     problem: Contraction[Access]
     elements: Sequence[Element]
     copies: tuple[Widened | Woven, ...]
-    choices: tuple[Choice, ...]
-    cycles: float = 0.0
+    choices: Way
 
 
-def choose_form(
-    ctx: LowerContext, problem: Contraction[Access], elements: Sequence[Element], target: Target
-) -> Chosen:
-    """The form and plans that are cheapest by the model."""
+def ranked_forms(
+    ctx: LowerContext,
+    problem: Contraction[Access],
+    elements: Sequence[Element],
+    target: Target,
+    count: int = 1,
+) -> list[Candidate[Chosen]]:
+    """The forms and plans that are cheapest by the model, the best first, `count` at most."""
     lanes, registers = target.lanes(problem.accumulator), target.registers
-    best: Chosen | None = None
+    found: list[Candidate[Chosen]] = []
     for form in forms(ctx, problem, target):
-        if best is not None and best.cycles <= ENOUGH * _least(form.problem, lanes):
+        if found and found[0].cycles <= ENOUGH * _least(form.problem, lanes):
             continue
         merged, stored = merge_axes(ctx, form.problem, elements)
-        choices = choose_plans(merged, lanes, registers)
-        if not choices:
-            continue
-        cycles = choices[-1].plan.cycles + form.cycles
-        if best is None or cycles < best.cycles:
-            best = Chosen(merged, stored, form.copies, choices, cycles)
-    assert best is not None
-    return best
+        for way in ranked_plans(merged, lanes, registers, count):
+            cycles = way[-1].plan.cycles + form.cycles
+            chosen = Chosen(merged, stored, form.copies, way)
+            found.append(Candidate(_name(chosen), cycles, chosen))
+        found.sort(key=attrgetter("cycles"))
+    return found[:count]
+
+
+def _name(chosen: Chosen) -> str:
+    words = [f"in words by {chosen.problem.dot}"] if chosen.problem.dot else []
+    copies = [f"{copy.stem} {copy.source.name}" for copy in chosen.copies]
+    return "; ".join([*(choice.plan.text() for choice in chosen.choices), *words, *copies])
 
 
 def _least(problem: Contraction[Access], lanes: int) -> float:

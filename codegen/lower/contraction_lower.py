@@ -13,7 +13,7 @@ from ..scalar import SCALAR
 from ..target import Target
 from .context import Args, LowerContext, Names
 from .contraction import Access, Contraction, contraction_node
-from .contraction_forms import choose_form, launch_copies
+from .contraction_forms import launch_copies, ranked_forms
 from .contraction_nest import contraction_loops
 from .contraction_operands import repeated
 from .contraction_pack import panels
@@ -84,8 +84,9 @@ def contraction_on_cpu(ctx: LowerContext, problem: Contraction[Access], epilogue
     """Launches a contraction in register tiles, walked as the cheapest plans say."""
     steady = (n for n, x in enumerate(problem.operands) if ctx.storage(x.buffer) in ctx.fixed)
     problem = replace(problem, resident=frozenset(steady))
-    assert isinstance(ctx.target, Target)
-    chosen = choose_form(ctx, problem, epilogue.elements(problem.result), ctx.target)
+    target, elements = ctx.target, epilogue.elements(problem.result)
+    assert isinstance(target, Target)
+    chosen = ctx.choose(problem.name, lambda count: ranked_forms(ctx, problem, elements, target, count))
     launch_copies(ctx, chosen.copies)
     for choice in chosen.choices:
         _launch(ctx, chosen.problem, choice, problem.flops, epilogue, chosen.elements)

@@ -15,6 +15,7 @@ from ...ir.graph import Graph, IRError, Node, Value, told_symbols
 from ...passes.memory_plan import Interval, plan_memory
 from ..loops.nodes import Buffer, Held, HostCall, Launch, Program
 from ..target import GpuTarget, Target
+from .choices import Group, Question
 from .context import Args, LowerContext, LowerOptions
 from .copies import copy_buffer
 from .dim_names import hidden, shown
@@ -34,9 +35,10 @@ def lower_graph(
     target: Target | GpuTarget,
     options: LowerOptions | None = None,
     schedules: Schedules = CpuSchedules(),
+    questions: list[Question] | None = None,
 ) -> Program:
     """The program that computes a fused graph, in the loops that the schedules choose. IRError names a node that is not
-    `fused`, or that cannot be lowered.
+    `fused`, or that cannot be lowered. `questions` receives what `options.choices` was asked.
 
     `Program.outputs[i]` is the input's own buffer where output i is tied to an input.
     """
@@ -50,6 +52,8 @@ def lower_graph(
     steady = frozenset(b for v, b in inputs.items() if v.name in ctx.options.steady_inputs)
     with ctx.repeated(steady):
         lower_nodes(ctx, graph, buffers)
+    if questions is not None:
+        questions += ctx.questions
     outside = {ctx.storage(b) for b in (*inputs.values(), *(buffers[v] for v in graph.outputs))}
     prepared = prepare(ctx, steady, outside)
     return shown(_Placement(ctx, graph, inputs, buffers, prepared).program(), names)
@@ -113,7 +117,10 @@ def lower_group(ctx: LowerContext, node: Node, buffers: Mapping[Value, Buffer]) 
     if key in ctx.lowered:
         ctx.lowered[key].again(ctx, operands)
     else:
+        steady = tuple(ctx.storage(args[v]) in ctx.fixed for v in body.inputs)
+        ctx.group = None if key is None else Group(node, steady)
         lowering_of(node.attrs["kind"])(ctx, node, body, args)
+        ctx.group = None
         made = record(ctx, operands, launches_before, scratches_before)
         if key is not None and made is not None:
             ctx.lowered[key] = made

@@ -51,6 +51,10 @@ class Plan:
         return dims.floordiv(tiles + (block - 1), block)
 
     def __str__(self) -> str:
+        return f"{self.text()}; about {self.cycles:.0f} cycles"
+
+    def text(self) -> str:
+        """The plan without the estimate."""
         parts = [f"lanes {self.vectors}x{self.lanes} along {self.lane}"]
         if self.tiles:
             parts.append("tile " + " ".join(f"{a}={n}" for a, n in self.tiles.items()))
@@ -66,4 +70,4 @@ class Plan:
             parts.append(f"{' '.join(sorted(self.windows))} inside borders")
         if self.parts > 1:
             parts.append(f"{self.split} summed in {self.parts} parts")
-        return "; ".join(parts) + f"; about {self.cycles:.0f} cycles"
+        return "; ".join(parts)

@@ -12,28 +12,29 @@ from ..loops.nodes import Buffer, Expr, Load, Var
 from ..target import Target
 from .context import LowerContext
 from .contraction import Access, Axis, is_linear
-from .contraction_forms import choose_form
+from .contraction_forms import ranked_forms
 from .contraction_lower import SUM, Epilogue
 from .contraction_operands import Operands, as_stored
 from .conv import conv_contractions
 from .indexing import BodyEvaluator, IndexTuple
 from .winograd import launch_winograd
 from .winograd_matrices import TAPS
-from .winograd_plan import Sizes, choose_winograd
+from .winograd_plan import Sizes, ranked_winograd
 from .winograd_transforms import Winograd
 
 
 def winograd_on_cpu(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilogue) -> bool:
     """Launches the convolution (its input gradient) by Winograd's filtering and returns True, if it has a 3x3 kernel and
-    stride 1 and the model finds it cheaper so."""
+    stride 1 and that is cheaper."""
     problem = _problem(ctx, node, operands, epilogue)
     if problem is None or not isinstance(ctx.target, Target):
         return False
     steady = ctx.storage(problem.weight.buffer) in ctx.fixed
     (contraction,) = conv_contractions(node, _Unlaunched(operands))
     contraction = replace(contraction, resident=frozenset({1} if steady else ()))
-    direct = choose_form(ctx, contraction, (), ctx.target).cycles
-    plan = choose_winograd(problem.sizes, ctx.target, direct, steady)
+    target, sizes = ctx.target, problem.sizes
+    direct = ranked_forms(ctx, contraction, (), target)[0].cycles
+    plan = ctx.choose(node.op.name, lambda count: ranked_winograd(sizes, target, direct, steady, count))
     if plan is None:
         return False
     launch_winograd(ctx, problem, plan)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from math import ceil
 from operator import attrgetter
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..target import Target
-from .contraction_plan import FMA_LATENCY, LAUNCH, LOAD, LOAD_TIE, STEP, TILE, TURN, TYPICAL
+from .choices import Candidate
+from .contraction_cycles import FMA_LATENCY, LAUNCH, LOAD, LOAD_TIE, STEP, TILE, TURN, TYPICAL
 from .winograd_matrices import POINTS
 
 FLOAT = 4
@@ -98,22 +100,29 @@ class WinogradPlan:
         return -(-sizes.outputs // self.width)
 
     def __str__(self) -> str:
+        return f"{self.text()}; about {self.cycles:.0f} cycles"
+
+    def text(self) -> str:
+        """The plan without the estimate."""
         order = "outputs, blocks" if self.outputs_first else "blocks, outputs"
         return (
             f"Winograd F({self.m}x{self.m}, 3x3), {self.places} products; blocks of {self.strips} strips; "
-            f"tile {self.rows} x {self.vectors}x{self.lanes}; tasks of {order}; about {self.cycles:.0f} cycles"
+            f"tile {self.rows} x {self.vectors}x{self.lanes}; tasks of {order}"
         )
 
 
-def choose_winograd(sizes: Sizes, target: Target, direct: float, steady: bool) -> WinogradPlan | None:
-    """The cheapest plan, None where the direct way's `direct` cycles are fewer. `steady`: the weights are transformed
-    once for many runs."""
+def ranked_winograd(
+    sizes: Sizes, target: Target, direct: float, steady: bool, count: int = 1
+) -> list[Candidate[WinogradPlan | None]]:
+    """The cheapest plans by the model, the best first, `count` at most; None for the direct way, whose `direct` cycles
+    are known. Of several, the direct way is one. `steady`: the weights are transformed once for many runs."""
     model = _Model(sizes, target, steady)
-    plans = list(model.plans())
-    if not plans:
-        return None
-    plan = min(plans, key=attrgetter("cycles"))
-    return plan if plan.cycles < direct else None
+    found: list[Candidate[WinogradPlan | None]] = [Candidate("the sum itself", direct, None)]
+    found += [
+        Candidate(plan.text(), plan.cycles, plan)
+        for plan in nsmallest(max(1, count - 1), model.plans(), key=attrgetter("cycles"))
+    ]
+    return sorted(found, key=attrgetter("cycles"))[:count]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,105 @@
+"""Choices among ways to compute a group: by a model's estimates, or as a table says that measurements made.
+
+A lowering that knows several ways asks `LowerContext.choose`, with the ways ranked by its model. Without a table the
+first is taken. A table (`Choices`) is plain data; what it does not know is left to the model. Who wants to measure
+collects the questions that a lowering asks (`Question`), and makes a table of the answers: `runtime/tuner.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from ...ir import dims
+from ...ir.graph import Node, Value
+from ...ir.types import TensorType
+from ...passes.cse import attrs_key
+
+# Ways that a question names, at most.
+CANDIDATES = 8
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Candidate(Generic[T_co]):
+    """A way to compute something: `name` says all that sets it apart from the others, `cycles` is the model's
+    estimate."""
+
+    name: str
+    cycles: float
+    plan: T_co
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Which candidate to take, by the question's key: (key, name) pairs, sorted."""
+
+    answers: tuple[tuple[str, str], ...] = ()
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The names by key."""
+        return dict(self.answers)
+
+    def __or__(self, other: dict[str, str]) -> Choices:
+        """These and others, which count where both know an answer."""
+        return Choices(tuple(sorted({**self.names, **other}.items())))
+
+
+@dataclass(frozen=True)
+class Group:
+    """A fused group that is being lowered; `steady` says of each of its inputs whether it holds the same in many
+    runs."""
+
+    node: Node
+    steady: tuple[bool, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for groups that compute the same from inputs of the same types, whatever the names of values."""
+        (body,) = self.node.regions
+        numbers: dict[Value, int] = {v: i for i, v in enumerate(body.inputs)}
+        computed = []
+        for inner in body.nodes:
+            reads = [numbers[v] for v in inner.inputs]
+            computed.append(
+                (inner.op.name, attrs_key(inner.attrs), reads, [_type(v.type) for v in inner.outputs])
+            )
+            for value in inner.outputs:
+                numbers[value] = len(numbers)
+        inputs = [_type(v.type) for v in body.inputs]
+        facts = (
+            self.node.attrs["kind"],
+            inputs,
+            self.steady,
+            computed,
+            [numbers[v] for v in body.outputs],
+        )
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _type(type_: TensorType) -> tuple[Any, ...]:
+    symbols = sorted({(s.name, s.low, s.high) for d in type_.shape for s in dims.symbols(d)})
+    return str(type_), symbols
+
+
+@dataclass(frozen=True)
+class Question:
+    """A choice that a lowering had to make: the `number`th of its group, among these candidates, the model's first;
+    `chosen` is the number of the one it took."""
+
+    group: Group
+    number: int
+    subject: str
+    candidates: Sequence[Candidate[Any]] = field(repr=False)
+    chosen: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for equal questions about equal groups."""
+        facts = (self.group.digest, self.number, self.subject, [c.name for c in self.candidates])
+        return hashlib.sha256(repr(facts).encode()).hexdigest()

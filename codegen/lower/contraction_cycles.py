@@ -1,0 +1,292 @@
+"""What a plan for a contraction costs by an explicit model, in clock cycles of one core.
+
+Vector multiply-adds against loads and the latency of a chain, partly filled lanes and tiles, packing, stores. The
+model's figures are those of a core with one 512-bit multiply-add and two loads per cycle (AMD Zen 4, measured with
+`benchmarks/kernels.py`); only their ratios matter to the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import ceil, prod
+
+from ...ir import dims
+from ...ir.dims import DimLike
+from .contraction import Contraction
+from .contraction_words import Words
+from .tiling import Plan
+
+# Cycles.
+FMA_LATENCY = 4.0
+DOT_LATENCY = 6.0  # of vdpbf16ps
+LOAD = 0.5
+LOAD_TIE = 0.1  # of two tiles as fast, the one with fewer loads
+# More, for a load at least a FAR_STRIDE of bytes from the one before: another page, perhaps the same set.
+FAR = 0.15
+FAR_STRIDE = 1024
+# More, for a row of vectors, per MiB over which the sum strews the operand's rows: TLB and cache misses. A quarter of
+# that for an element.
+SPAN = 0.4
+SCATTERED_ELEMENT = 1.5  # an element of a vector loaded from or stored to places that are not neighbours
+FAR_STORE = 8.0  # such an element in another page than the one before
+TURN = 90.0  # a square of vectors, turned on the stack
+TURNED_ROW = 2.0  # a row of it, stored
+LANE_SUM = 10.0  # adding the lanes of one vector
+TILE = 12.0  # entering and leaving a tile's loops
+STEP = 0.6  # one turn of the innermost loop
+PACK_ROW = 0.2  # an element packed from neighbours
+PACK_COLUMN = 1.3  # an element packed across rows
+PACK_TURNED = 0.5  # the same, in whole squares of vectors
+PACK_WORD = 0.4  # a word packed of elements of different rows
+CONVERT = 1.5  # a short number, or a vector of them, as one of the sum's dtype
+GATHERED_WORD = 1.0  # an element of a word, or of a vector of words, that is loaded by itself
+LAUNCH = 300.0
+L2_LOAD = 2.0  # a vector from the second-level cache
+L1_BYTES = 32 << 10
+VECTOR_BYTES = 64
+
+
+# A symbolic extent is taken to be its upper bound, and no more than this.
+TYPICAL = 64
+# A tile's body is this many multiply-adds in the text of the code at most.
+MOST_UNROLLED = 32
+
+
+def typical(extent: DimLike, most: int = TYPICAL) -> int:
+    """A number to reckon with in place of an extent: its symbols taken to be their bounds, but `most` at most."""
+    return max(1, dims.evaluate(extent, {s.name: min(most, s.high) for s in dims.symbols(extent)}))
+
+
+class Model:
+    """What the model knows of a problem whose extents are numbers, or taken to be: `size` of each axis, `strides` of
+    each operand along them, `reads`: the axes that each depends on."""
+
+    def __init__(self, problem: Contraction, lanes: int, registers: int, typical: int):
+        self.problem = problem
+        self.words = [x if isinstance(x, Words) else None for x in problem.operands]
+        self.typical = typical
+        self._shares: dict[tuple[str, int], float] = {}
+        self.lanes = lanes
+        self.registers = registers
+        self.size = {name: self._number(a.extent) for name, a in problem.axes.items()}
+        self.strides = [{name: operand.stride(name) for name in problem.axes} for operand in problem.operands]
+        self.reads = [frozenset(n for n, s in strides.items() if s != 0) for strides in self.strides]
+        self.parallel = [a.name for a in problem.parallel]
+        self.reduction = [a.name for a in problem.reduction]
+        self.result_stride = _result_strides(problem)
+        self.far = [{name: self._is_far(i, name) for name in problem.axes} for i in (0, 1)]
+        self.separable = [self._separable(i) for i in (0, 1)]
+        self._repeats: dict[tuple[str, int], int] = {}
+        self.span = [min(16.0, self._span(i)) for i in (0, 1)]
+        self.steps = prod(self.size[name] for name in self.reduction)
+        self.latency = DOT_LATENCY if problem.dot else FMA_LATENCY
+
+    def _number(self, extent: DimLike) -> int:
+        """A number to reckon with in place of an extent."""
+        return typical(extent, self.typical)
+
+    def stores_far(self, lane: str) -> bool:
+        stride = self.result_stride[lane]
+        return not isinstance(stride, int) or abs(stride) * self.problem.dtype.itemsize >= FAR_STRIDE
+
+    @property
+    def has_lanes(self) -> bool:
+        """Whether some axis is longer than 1."""
+        return any(a.extent != 1 for a in self.problem.axes.values())
+
+    @property
+    def exact(self) -> bool:
+        """Whether operands may be read as they lie: no word reaches past the end of the sum."""
+        return all(words is None or words.exact for words in self.words)
+
+    def converted(self, operand: int) -> float:
+        """Cycles to make a factor of what is loaded, for each vector or broadcast."""
+        words = self.words[operand]
+        if words is not None:
+            return 0.0 if words.near else GATHERED_WORD * words.size
+        return 0.0 if self.problem.operands[operand].buffer.dtype is self.problem.accumulator else CONVERT
+
+    def _span(self, operand: int) -> float:
+        """MiB of memory over which the reduction strews the operand's elements."""
+        itemsize = self.problem.operands[operand].buffer.dtype.itemsize
+        furthest = 0.0
+        for name in self.reduction:
+            stride = self.strides[operand][name]
+            apart = abs(stride) * itemsize if isinstance(stride, int) else FAR_STRIDE
+            if apart >= FAR_STRIDE:
+                furthest += apart * self.size[name]
+        return furthest / (1 << 20)
+
+    def _separable(self, operand: int) -> bool:
+        """Whether a packed copy of the operand is no larger than the original by much."""
+        access = self.problem.operands[operand]
+        elements = access.buffer.numel
+        words = self.words[operand]
+        copied = prod(self.size[name] for name in self.reads[operand]) * (words.size if words else 1)
+        return not isinstance(elements, int) or copied <= 2 * elements
+
+    def loads(self, operand: int, tiles: Mapping[str, int], lane: str, vectors: int) -> int:
+        reads = self.reads[operand]
+        count = vectors if lane in reads else 1
+        for name, n in tiles.items():
+            if name in reads:
+                count *= n
+        return count
+
+    def _is_far(self, operand: int, axis: str) -> bool:
+        stride, itemsize = self.strides[operand][axis], self.problem.operands[operand].buffer.dtype.itemsize
+        return not isinstance(stride, int) or abs(stride) * itemsize >= FAR_STRIDE
+
+    def cycles(self, plan: Plan) -> float:
+        """The model's estimate for the problem at its typical extents."""
+        lane, along_result = plan.lane, plan.lane in self.parallel
+        choices: list[list[tuple[dict[str, int], int]]] = []
+        for name, n in plan.tiles.items():
+            whole, rest = divmod(self.size[name], n)
+            parts = [({name: n}, whole)]
+            if rest:
+                fixed = isinstance(self.problem.axes[name].extent, int)
+                parts.append(({name: rest}, 1) if fixed else ({name: 1}, rest))
+            choices.append(parts)
+        rest_of = prod(self.size[n] for n in self.parallel if n != lane and n not in plan.tiles)
+        inside = prod(
+            self._inside(name, plan.tiles.get(self.problem.windows[name].along, 1))
+            for name in self.used_windows(plan)
+        )
+        if along_result:
+            whole, rest = divmod(ceil(self.size[lane] / self.lanes), plan.vectors)
+            vector_parts = [(plan.vectors, whole)] + ([(rest, 1)] if rest else [])
+            steps = float(self.steps)
+        else:
+            vector_parts = [(1, 1)]
+            steps = self.steps / self.size[lane] * ceil(self.size[lane] / self.lanes)
+        steps *= inside
+        total = 0.0
+        for tiles, count in _combined(choices):
+            units = prod(tiles.values())
+            for vectors, times in vector_parts:
+                total += count * times * self._tile_cycles(plan, tiles, units, vectors, steps, along_result)
+        total *= rest_of
+        for operand, axis in plan.packed.items():
+            if operand in self.problem.resident:
+                continue
+            elements = prod(self.size[name] for name in self.reads[operand])
+            total += elements * self._pack_cycles(operand, axis, plan.tile(axis)) + LAUNCH
+        return total
+
+    def _pack_cycles(self, operand: int, axis: str, width: int) -> float:
+        """Cycles to pack an element, or a word, in panels of this width."""
+        words = self.words[operand]
+        if self.strides[operand][axis] == 1:
+            return PACK_WORD if words is not None and not words.near else PACK_ROW
+        turned = self.strides[operand][self.reduction[-1]] == 1 and width % self.lanes == 0
+        return PACK_TURNED if turned else PACK_COLUMN
+
+    def used_windows(self, plan: Plan) -> list[str]:
+        """The reduction axes whose windows the plan can use: not the one whose loop is unrolled, and not
+        where the parallel axis that moves the window runs along lanes."""
+        innermost = [n for n in self.reduction if n != plan.lane][-1:]
+        return [
+            name
+            for name, window in self.problem.windows.items()
+            if name not in (plan.lane, *innermost) and window.along != plan.lane
+        ]
+
+    def _inside(self, name: str, size: int) -> float:
+        """The share of a reduction axis inside its window, over all tiles of this size."""
+        if (name, size) in self._shares:
+            return self._shares[name, size]
+        window = self.problem.windows[name]
+        length = self.size[window.along]
+        known = {
+            s.name: self._number(dims.symbol(s.name, s.low, s.high))
+            for bound in (window.first, window.last)
+            for s in dims.symbols(bound)
+        }
+        known.pop(window.along, None)
+        total = 0
+        for start in range(0, length, size):
+            _, extent = window.of(start, min(size, length - start))
+            total += max(0, dims.evaluate(extent, known))
+        share = total / (ceil(length / size) * self.size[name])
+        self._shares[name, size] = share
+        return share
+
+    def _tile_cycles(
+        self, plan: Plan, tiles: Mapping[str, int], units: int, vectors: int, steps: float, along_result: bool
+    ) -> float:
+        lane = plan.lane
+        loads = far = 0.0
+        for i in (0, 1):
+            count = self.loads(i, tiles, lane, vectors)
+            if i not in plan.packed:
+                apart = any(n > 1 and self.far[i][name] for name, n in tiles.items())
+                # A broadcast that runs along the innermost sum finds most of its elements in the same line.
+                runs = lane not in self.reads[i] and self.strides[i][self.reduction[-1]] == 1
+                far += FAR * count / (8 if runs else 1) if apart else 0.0
+                rows = count / vectors if lane in self.reads[i] else (count if apart else 1) / 4
+                far += SPAN * self.span[i] * rows + self.converted(i) * count
+            gathered = lane in self.reads[i] and self.strides[i][lane] != 1 and i not in plan.packed
+            loads += count * (self.lanes * SCATTERED_ELEMENT / LOAD if gathered else 1)
+        work = units * vectors
+        stream = max((vectors * self._panel_load(plan, i, vectors, steps) for i in plan.packed), default=0.0)
+        step = max(work, self.latency, loads * LOAD, stream) + loads * LOAD_TIE + far
+        step += STEP / self._repeated(plan, work)
+        if along_result:
+            if self.result_stride[lane] == 1:
+                store = work * 1.0
+            elif tiles.get(plan.turned, 1) > 1:
+                squares = work / tiles[plan.turned] * ceil(tiles[plan.turned] / self.lanes)
+                store = squares * (TURN + self.lanes * TURNED_ROW)
+            else:
+                store = work * self.lanes * (FAR_STORE if self.stores_far(lane) else SCATTERED_ELEMENT)
+        else:
+            store = work * LANE_SUM
+        return steps * step + store + TILE
+
+    def _panel_load(self, plan: Plan, operand: int, vectors: int, steps: float) -> float:
+        """Cycles for a vector of a panel that each tile reads anew: more where the panel does not stay near the core."""
+        if plan.lane not in self.reads[operand]:
+            return 0.0
+        nbytes = steps * vectors * VECTOR_BYTES
+        return L2_LOAD if nbytes > L1_BYTES else LOAD
+
+    def _repeated(self, plan: Plan, work: int) -> int:
+        key = plan.lane, work
+        if key not in self._repeats:
+            self._repeats[key] = prod(self.unroll(plan, work).values())
+        return self._repeats[key]
+
+    def unroll(self, plan: Plan, work: int) -> dict[str, int]:
+        """The innermost reduction loops as repeated text, while the text stays short."""
+        found: dict[str, int] = {}
+        for axis in reversed(self.problem.reduction):
+            if axis.name == plan.lane:
+                continue
+            extent = axis.extent
+            if isinstance(extent, int) and extent * work <= MOST_UNROLLED:
+                found[axis.name] = max(1, extent)
+                work *= max(1, extent)
+                continue
+            for n in (4, 2):
+                if n * work <= MOST_UNROLLED and self.size[axis.name] >= 4 * n:
+                    found[axis.name] = n
+                    break
+            break
+        return found
+
+
+def _combined(choices: list[list[tuple[dict[str, int], int]]]) -> Iterator[tuple[dict[str, int], int]]:
+    """Every combination of one part per axis, with how often it occurs."""
+    if not choices:
+        yield {}, 1
+        return
+    for tiles, count in choices[0]:
+        for more, times in _combined(choices[1:]):
+            yield {**tiles, **more}, count * times
+
+
+def _result_strides(problem: Contraction) -> dict[str, DimLike]:
+    """Elements of the result between neighbours along each parallel axis."""
+    found = {axis.name: dims.coefficient(problem.position, axis.name) for axis in problem.parallel}
+    return {name: parts[0] if parts else 0 for name, parts in found.items()}
