@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -98,6 +100,43 @@ def test_a_forked_child_starts_workers_of_its_own(counting) -> None:  # type: ig
     assert child.exitcode == 0
     assert (before, after) == (0, 1)
     count(counting, 64, 3)
+
+
+AFFINITIES = """
+import os, sys
+import vitrify
+from vitrify.runtime import loading
+
+if sys.argv[1:]:
+    os.sched_setaffinity(0, {int(sys.argv[1])})
+before = set(os.listdir("/proc/self/task"))
+vitrify.set_num_threads(2)
+x = vitrify.rand(512, 512)
+product = vitrify.compile(lambda x: x @ x)
+for _ in range(20):
+    product(x)
+assert loading.pool_workers() == 1
+print(*({len(os.sched_getaffinity(int(t))) for t in set(os.listdir("/proc/self/task")) - before}))
+"""
+
+
+def _affinities(*arguments: int) -> str:
+    words = [sys.executable, "-c", AFFINITIES, *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout.strip()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux's affinities")
+def test_workers_keep_off_their_callers_cpu() -> None:
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("one CPU")
+    # While a caller lends its CPU, that is all a worker may use.
+    assert _affinities() in {str(len(allowed) - 1), "1"}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux's affinities")
+def test_one_cpu_is_shared() -> None:
+    assert _affinities(min(os.sched_getaffinity(0))) == "1"
 
 
 def test_there_is_a_pool_for_both_architectures() -> None:

@@ -13,38 +13,40 @@ may not. A worker that comes late finds another generation and its claim fails.
 
 Workers spin for some microseconds, then sleep on a futex. The pool is taken by one caller at a time; a second caller
 (another Python thread) runs its chunks alone. A forked child finds another process id and begins with no workers.
+
+Where workers may run says `thread_affinity.py`.
 """
 
 from __future__ import annotations
 
 from ..target import Target
+from .thread_affinity import MAX_WORKERS, SYSCALLS, affinity_functions
 
 POOL_RUN = "vitrify_pool_run"
 POOL_WORKERS = "vitrify_pool_workers"
 
-_FUTEX_SYSCALL = {"x86_64": 202, "aarch64": 98}
 _FUTEX_WAIT_PRIVATE = 128
 _FUTEX_WAKE_PRIVATE = 129
 # Rounds of the waiting loops; a pause is about 40 cycles on Zen 4 and 140 on Skylake and later.
 _WORKER_SPINS = 2000
 _CALLER_SPINS = 20000
 
-MAX_WORKERS = 255
 _MAX_CHUNKS = (1 << 22) - 1
 
 
 def pool_module(target: Target) -> str:
     """The LLVM text of the pool for this target's architecture; NotImplementedError for one without it."""
     architecture = target.triple.split("-")[0]
-    if architecture not in _FUTEX_SYSCALL:
+    if architecture not in SYSCALLS:
         raise NotImplementedError(
-            f"no thread pool for {architecture}; there is one for {', '.join(_FUTEX_SYSCALL)}"
+            f"no thread pool for {architecture}; there is one for {', '.join(SYSCALLS)}"
         )
+    syscalls = SYSCALLS[architecture]
     if architecture == "x86_64":
         pause, declare_pause = "call void @llvm.x86.sse2.pause()", "declare void @llvm.x86.sse2.pause()"
     else:
         pause, declare_pause = "call void @llvm.aarch64.hint(i32 1)", "declare void @llvm.aarch64.hint(i32)"
-    futex = f"i64 {_FUTEX_SYSCALL[architecture]}, ptr @signal"
+    futex = f"i64 {syscalls.futex}, ptr @signal"
     no_time = "ptr null, ptr null, i64 0"
     return f"""target triple = "{target.triple}"
 ; The words that threads contend for stand in cache lines of their own.
@@ -114,6 +116,10 @@ end:
 define internal ptr @worker(ptr %argument) nounwind {{
 entry:
   %self = ptrtoint ptr %argument to i64
+  %id = call i64 (i64, ...) @syscall(i64 {syscalls.gettid})
+  %id32 = trunc i64 %id to i32
+  %place = getelementptr i32, ptr @ids, i64 %self
+  store atomic i32 %id32, ptr %place seq_cst, align 4
   br label %idle
 idle:
   br label %spin
@@ -175,6 +181,9 @@ next:
   br i1 %enough, label %restore, label %start
 start:
   %argument = inttoptr i64 %number to ptr
+  %place = getelementptr i32, ptr @ids, i64 %number
+  store atomic i32 0, ptr %place seq_cst, align 4
+  store i32 -1, ptr @avoided, align 4
   %failed = call i32 @pthread_create(ptr %thread, ptr null, ptr @worker, ptr %argument)
   %refused = icmp ne i32 %failed, 0
   br i1 %refused, label %restore, label %started
@@ -191,6 +200,7 @@ end:
   ret void
 }}
 
+{affinity_functions(syscalls, pause)}
 ; Whether the pool belongs to this process; after a fork the first caller makes it so.
 define internal i1 @own() nounwind {{
 entry:
@@ -210,6 +220,7 @@ reset:
   store atomic i64 0, ptr @done seq_cst, align 8
   store atomic i32 0, ptr @sleepers seq_cst, align 4
   store i64 0, ptr @workers, align 8
+  store i32 -1, ptr @avoided, align 4
   store atomic i32 0, ptr @busy seq_cst, align 4
   store atomic i32 %me, ptr @pid seq_cst, align 4
   ret i1 true
@@ -242,6 +253,7 @@ lead:
   %others = sub i64 %threads, 1
   %wanted = call i64 @llvm.umin.i64(i64 %others, i64 {MAX_WORKERS})
   call void @hire(i64 %wanted)
+  call void @make_way()
   ; No more chunks than the state word can count.
   %few = udiv i64 %n, {_MAX_CHUNKS // 2}
   %least = add i64 %few, 1
@@ -289,6 +301,7 @@ later.or.yield:
 later:
   br label %wait
 yield:
+  call void @lend()
   %y = call i32 @sched_yield()
   br label %wait
 end:
