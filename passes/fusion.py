@@ -484,12 +484,22 @@ class _Fuser:
 
     def _merge_small_loops(self) -> None:
         """Independent small loops become one kernel, so that an optimizer's step is not a launch per
-        parameter."""
+        parameter. What reads the graph's inputs alone, such as a step's bias corrections, waits for nothing else: what
+        waits for it in turn would hold its operands in memory for as long."""
+        p = self.partition
+        loops = [
+            g
+            for g in p.groups
+            if g.kind == "loop" and p.numel_of(p.spaces[g].shape) <= self.options.merge_below
+        ]
+        of_inputs = {g for g in loops if all(p.group_of.get(s) is g for n in g.nodes for s in p.sources(n))}
+        for side in (of_inputs, set(loops) - of_inputs):
+            self._merge_side_by_side([g for g in loops if g in side])
+
+    def _merge_side_by_side(self, loops: Sequence[Group]) -> None:
         p = self.partition
         current: Group | None = None
-        for group in [g for g in p.groups if g.kind == "loop"]:
-            if p.numel_of(p.spaces[group].shape) > self.options.merge_below:
-                continue
+        for group in loops:
             if current is None:
                 current = group
                 continue

@@ -7,7 +7,7 @@ it reads: they belong to no group, and are computed wherever they are needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 
@@ -118,7 +118,8 @@ class _Builder:
         return Node(op, tuple(reads), attrs, results, group.anchor.location, (body,))
 
     def _ordered(self, groups: Sequence[Group], bodies: dict[Group, list[Node]]) -> list[Group]:
-        """Groups after those they read from, else in the order of their anchors; IRError for a cycle.
+        """Groups after those they read from, else in the order of their anchors, or of the first that waits for them;
+        IRError for a cycle.
 
         What reads a donated input comes before what computes the value written over it, where that is
         possible: then the new value can be written in place.
@@ -143,6 +144,7 @@ class _Builder:
         for group, sources in before.items():
             for source in sources:
                 followers[source].append(group)
+        _inherit(rank, before)
         missing = {g: len(sources) for g, sources in before.items()}
         ready = [(rank[g], n, g) for n, g in enumerate(groups) if not missing[g]]
         heapify(ready)
@@ -159,6 +161,19 @@ class _Builder:
             stuck = next(g for g in groups if g not in done)
             raise IRError(f"{stuck} is part of a cycle of groups")
         return order
+
+
+def _inherit(rank: dict[Group, int], before: Mapping[Group, Collection[Group]]) -> None:
+    """What a group waits for comes no later than in time for it, wherever in the graph it stands: an optimizer's scalars,
+    written down after the backward part, would hold back every update, and the gradients' operands with it."""
+    for group in sorted(rank, key=rank.__getitem__):
+        own = rank[group]
+        stack = [group]
+        while stack:
+            for source in before[stack.pop()]:
+                if rank[source] > own:
+                    rank[source] = own
+                    stack.append(source)
 
 
 def _precedes(first: Group, second: Group, before: dict[Group, set[Group]]) -> bool:
