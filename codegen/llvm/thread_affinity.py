@@ -33,7 +33,7 @@ _THREAD_CPU_CLOCK = (
 def affinity_functions(syscalls: Syscalls, pause: str) -> str:
     """LLVM text of `@make_way` and `@lend`, and of `@ids` and `@avoided`, which workers and who hires them set. It reads
     `@workers`, their number. `pause`: the instruction that a spinning thread executes."""
-    return f"""; The thread id of each worker, 0 until it runs; the CPU that all of them keep off, -1 until they were told to.
+    return f"""; The thread id of each worker, 0 until it runs; the CPU that all keep off, -1 until they were told.
 @ids = internal global [{MAX_WORKERS} x i32] zeroinitializer, align 4
 @avoided = internal global i32 -1, align 4
 
