@@ -106,7 +106,7 @@ def contiguous(array: DeviceArray) -> DeviceArray:
 
 def is_plain(array: DeviceArray) -> bool:
     """Whether programs take the array as it is: in row-major order, at an address for vectors."""
-    return array.flags.c_contiguous and not array.address % VECTOR
+    return array.c_contiguous and not array.address % VECTOR
 
 
 def _start(array: DeviceArray) -> int:
@@ -115,7 +115,7 @@ def _start(array: DeviceArray) -> int:
 
 def copied(array: DeviceArray) -> DeviceArray:
     """A row-major copy."""
-    if array.flags.c_contiguous:
+    if array.c_contiguous:
         return array.copy()
     (made,) = run_op(array.gpu, _CONVERT, (array,), {"dtype": dtypes.from_numpy(array.dtype)})
     return made
@@ -158,13 +158,13 @@ def write(target: DeviceArray, base: DeviceArray, views: Views, new: DeviceArray
         return
     if new.memory is target.memory and _overlap(target, new):
         new = copied(new)
-    if target.flags.c_contiguous:
-        if not new.flags.c_contiguous and is_plain(target):
+    if target.c_contiguous:
+        if not new.c_contiguous and is_plain(target):
             run_op(gpu, _CONVERT, (new,), {"dtype": dtypes.from_numpy(target.dtype)}, target)
         else:
             gpu.device.copy(target.address, contiguous(new).address, target.nbytes)
         return
-    if not base.flags.c_contiguous or not views:
+    if not base.c_contiguous or not views:
         raise RuntimeError(f"in-place change of memory that does not lie in row-major order: {base!r}")
     layouts = (_layout(base), _layout(new))
     steps = tuple((step.op, attrs_key(step.attrs)) for step in views)

@@ -1,31 +1,37 @@
 """Calling a graph that was compiled for a device: what `call.py` is for native code.
 
-There is no call shim: launching takes Python calls anyway, and the device runs behind them. Numbers that a call brings
-(`lr`) are uploaded when they changed since the last call with the same record.
+There is no call shim: a `DeviceArray` knows its address, and what a call has to do besides is little. Addresses that
+stay are noted once (`GpuRecord.addresses`); a call fills in those of its arguments and results, and its launches are one
+captured graph from the third run with the same ones. Numbers that a call brings (`lr`), and the state of random
+numbers, are stored in the stream's order when they changed since the last call with the same record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import device_programs
+from ..device_programs import VECTOR
 from ..eager import writeable
 from ..ir.graph import Graph
 from ..ir.types import TensorType
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
 from ..runtime.gpu import arrays
-from ..runtime.gpu.arrays import DeviceArray, Gpu
-from ..runtime.gpu.compiled import GpuGraph, UnwantedSizes, compile_gpu_graph
+from ..runtime.gpu.arrays import DeviceArray, DeviceMemory, Gpu, row_major
+from ..runtime.gpu.compiled import GpuGraph, Runner, UnwantedSizes, compile_gpu_graph
 from ..tensor import Tensor, wrap
 from ..tf32 import tf32_products, with_tf32
 from .call import Binding, Slots
 from .sizes import accepted
 
 Array = Any  # of NumPy, or a device's
+# Changed words that are stored one by one; more are copied, which waits.
+MOST_STORES = 16
 
 
 def compile_for(gpu: Gpu | None, graph: Graph, options: CompileOptions) -> CompiledGraph | GpuGraph:
@@ -36,31 +42,65 @@ def compile_for(gpu: Gpu | None, graph: Graph, options: CompileOptions) -> Compi
 
 
 class GpuRecord:
-    """The memory of one call in flight: scalar inputs, and results that are used again (as in `call.CallRecord`)."""
+    """The memory of one call in flight: scalar inputs, and results that are used again (as in `call.CallRecord`).
+    `addresses` are those of inputs, then outputs; what does not change from call to call is there already."""
 
     __slots__ = (
-        "accesses", "fresh_references", "kept", "kept_arrays", "numbers", "numbers_memory", "random", "random_memory",
-        "sizes", "uploaded",
+        "_stream", "_there", "_wanted", "accesses", "addresses", "fresh_references", "kept", "kept_arrays", "memory",
+        "numbers", "random", "runner", "sizes",
     )  # fmt: skip
 
     def __init__(self, binding: GpuBinding):
         gpu = binding.graph.gpu
-        self.numbers = np.zeros(max(1, len(binding.number_slots)))
-        self.numbers_memory = arrays.empty(gpu, self.numbers.shape, self.numbers.dtype)
-        self.uploaded: bytes | None = None
-        self.random = np.zeros(2, np.uint64)
-        self.random_memory = arrays.empty(gpu, (2,), np.dtype(np.uint64))
+        numbers, inputs = len(binding.number_slots), len(binding.graph.input_types)
+        self._wanted = (ctypes.c_uint64 * (numbers + 2))()
+        self.numbers = (ctypes.c_double * numbers).from_buffer(self._wanted)
+        self.random = (ctypes.c_uint64 * 2).from_buffer(self._wanted, 8 * numbers)
+        # Numbers, then the random state, and what of them is there.
+        self.memory = arrays.empty(gpu, (numbers + 2,), np.dtype(np.uint64))
+        self._there = bytes(self._wanted)
+        gpu.device.to_device(self.memory.address, np.zeros(numbers + 2, np.uint64))
+        self._stream = gpu.stream
         self.accesses = -1
         self.fresh_references: list[int] | None = None
         self.sizes: Mapping[str, int] = {}
         self.kept_arrays = [_empty(gpu, type_) for _, type_ in binding.kept_slots]
         self.kept: list[Tensor] = [wrap(a) for a in self.kept_arrays]  # type: ignore[arg-type]
+        self.addresses = list(binding.fixed_addresses)
+        for position, slot in enumerate(binding.number_slots):
+            self.addresses[slot] = self.memory.address + 8 * position
+        for slot in binding.random_slots:
+            self.addresses[slot] = self.memory.address + 8 * numbers
+        for (slot, _), array in zip(binding.kept_slots, self.kept_arrays):
+            self.addresses[inputs + slot] = array.address
+        self.runner = Runner(binding.graph, binding.dims)
 
     def renew(self, binding: GpuBinding, position: int) -> None:
         """Give a kept result new memory: someone else holds the old."""
-        array = _empty(binding.graph.gpu, binding.kept_slots[position][1])
+        slot, type_ = binding.kept_slots[position]
+        array = _empty(binding.graph.gpu, type_)
         self.kept_arrays[position] = array
         self.kept[position] = wrap(array)  # type: ignore[arg-type]
+        self.addresses[len(binding.graph.input_types) + slot] = array.address
+        self.runner = Runner(binding.graph, binding.dims)
+
+    def upload(self, gpu: Gpu) -> None:
+        """Bring numbers and random state that are not what the device has."""
+        stream = gpu.thread.stream
+        if stream != self._stream:  # what the other one still runs may read them
+            gpu.device.synchronize()
+            self._stream = stream
+        wanted = bytes(self._wanted)
+        if wanted == self._there:
+            return
+        before, now = memoryview(self._there).cast("I"), memoryview(wanted).cast("I")
+        changed = [at for at, word in enumerate(now) if word != before[at]]
+        if len(changed) <= MOST_STORES:
+            for at in changed:
+                gpu.device.store(self.memory.address + 4 * at, (now[at],))
+        else:
+            gpu.device.to_device(self.memory.address, np.frombuffer(wanted, np.uint64))
+        self._there = wanted
 
 
 class GpuBinding(Slots):
@@ -71,8 +111,27 @@ class GpuBinding(Slots):
     def __init__(self, graph: GpuGraph, dims: Mapping[str, int], *slots: Any):
         super().__init__(graph, dims, *slots)
         self.session = None
-        self._early = [(slot, graph.output_types[slot].bind(dims)) for slot in self.early_slots]
+        self._inputs = inputs = len(graph.input_types)
+        self._expected = [(slot, t.dtype.numpy, t.sizes) for slot, t in self.argument_slots]
+        self._early = [
+            (inputs + slot, t.sizes, t.dtype.numpy, row_major(t.sizes, t.dtype.itemsize), t.nbytes)
+            for slot, t in ((slot, graph.output_types[slot].bind(dims)) for slot in self.early_slots)
+        ]
+        # Numbers of the CPU that the program captured: taken along by each call.
+        self._from_host = [(slot, a) for slot, a in self.fixed_inputs if type(a) is not DeviceArray]
+        taken_along = {id(a): slot for slot, a in self._from_host}
+        self._to_host = [
+            (inputs + slot, taken_along[id(a)], a) for slot, a in self.fixed_outputs if id(a) in taken_along
+        ]
+        self.fixed_addresses = [0] * (inputs + len(graph.output_types))
+        for first, fixed in ((0, self.fixed_inputs), (inputs, self.fixed_outputs)):
+            for slot, array in fixed:
+                if type(array) is DeviceArray:
+                    self.fixed_addresses[first + slot] = array.address
+        self._uploads = bool(self.number_slots or self.random_slots)
+        self._accepts = partial(accepted, self.size_answers, self.dims) if self.size_answers else None
         self._idle: list[GpuRecord] = []
+        self.give_back: Callable[[GpuRecord], None] = self._idle.append  # the record's call is over
 
     def take(self) -> GpuRecord:
         """A record no other call is using."""
@@ -81,72 +140,53 @@ class GpuBinding(Slots):
         except IndexError:
             return GpuRecord(self)
 
-    def give_back(self, record: GpuRecord) -> None:
-        """The record's call is over."""
-        self._idle.append(record)
-
     def call(self, record: GpuRecord, arguments: Sequence[Array]) -> list[Array] | None:
         """The fresh result arrays, or None when an argument does not have the type it was bound for (nothing has run).
 
         A check that failed is raised as its error.
         """
         gpu = self.graph.gpu
-        inputs: list[int] = [0] * len(self.graph.input_types)
-        outputs: list[int] = [0] * len(self.graph.output_types)
-        held = []  # what was uploaded for this call
-        for (slot, type_), array in zip(self.argument_slots, arguments):
-            given = self._given(array, type_)
-            if given is None:
+        addresses = record.addresses
+        key = []  # the addresses that are this call's own
+        held = []  # what was uploaded for it
+        for (slot, dtype, shape), array in zip(self._expected, arguments):
+            if array.shape != shape or array.dtype != dtype:
                 return None
-            held.append(given)
-            inputs[slot] = given.address
-        back: list[tuple[Array, DeviceArray]] = []  # memory of the host that the call writes to
-        for slot, array in self.fixed_inputs:
-            given = array if type(array) is DeviceArray else arrays.from_host(gpu, array)
-            held.append(given)
-            inputs[slot] = given.address
-        where = {id(array): inputs[slot] for slot, array in self.fixed_inputs}
-        for slot, array in self.fixed_outputs:
-            outputs[slot] = where[id(array)]
             if type(array) is not DeviceArray:
-                back.append((array, next(h for h in held if h.address == outputs[slot])))
-        self._upload(record, inputs)
-        made = {slot: _empty(gpu, type_) for slot, type_ in self._early}
-        for slot, array in made.items():
-            outputs[slot] = array.address
-        for (slot, _), array in zip(self.kept_slots, record.kept_arrays):
-            outputs[slot] = array.address
+                if shape:
+                    return None
+                array = arrays.from_host(gpu, array)
+                held.append(array)
+            elif array.memory.gpu is not gpu or not array.c_contiguous or array.address % VECTOR:
+                return None
+            addresses[slot] = address = array.address
+            key.append(address)
+        for slot, array in self._from_host:
+            array = arrays.from_host(gpu, array)
+            held.append(array)
+            addresses[slot] = array.address
+            key.append(array.address)
+        for slot, source, _ in self._to_host:
+            addresses[slot] = addresses[source]
+        if self._uploads:
+            record.upload(gpu)
+        made = []
+        for slot, shape, dtype, strides, nbytes in self._early:
+            memory = DeviceMemory(gpu, nbytes)
+            made.append(DeviceArray(memory, shape, dtype, strides, 0, True))
+            addresses[slot] = address = memory.address
+            key.append(address)
         try:
-            accepts = partial(accepted, self.size_answers, self.dims) if self.size_answers else None
-            run = self.graph.run(inputs, outputs, self.dims, accepts)
+            run = record.runner.run(addresses, tuple(key), self._accepts)
         except UnwantedSizes:
             return None
-        for array, written in back:
-            np.copyto(array, written.to_host())
+        for slot, _, array in self._to_host:
+            gpu.device.to_host(array, addresses[slot])
+        if not self.graph.told:
+            return made
         record.sizes = self.told = run.sizes
-        return [run.outputs[slot] if slot in run.outputs else made[slot] for slot in self.result_slots]
-
-    def _given(self, array: Array, type_: TensorType) -> DeviceArray | None:
-        gpu = self.graph.gpu
-        if array.shape != type_.shape or array.dtype != type_.dtype.numpy:
-            return None
-        if type(array) is not DeviceArray:
-            return arrays.from_host(gpu, array)
-        return array if array.gpu is gpu and device_programs.is_plain(array) else None
-
-    def _upload(self, record: GpuRecord, inputs: list[int]) -> None:
-        device = self.graph.gpu.device
-        if self.number_slots:
-            data = record.numbers.tobytes()
-            if data != record.uploaded:
-                device.to_device(record.numbers_memory.address, record.numbers)
-                record.uploaded = data
-            for position, slot in enumerate(self.number_slots):
-                inputs[slot] = record.numbers_memory.address + 8 * position
-        if self.random_slots:
-            device.to_device(record.random_memory.address, record.random)
-            for slot in self.random_slots:
-                inputs[slot] = record.random_memory.address
+        early = iter(made)
+        return [run.outputs[slot] if slot in run.outputs else next(early) for slot in self.result_slots]
 
 
 def _empty(gpu: Gpu, type_: TensorType) -> DeviceArray:

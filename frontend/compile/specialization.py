@@ -114,9 +114,9 @@ class Specialization:
             self.structure_version != structure_changes[0]
             or self.data_version != data_changes[0]
             or self.grad_enabled is not local.grad_enabled
-            or (new_storages_float[0] and not self._on_its_device(leaves))
+            or (self.gpu is None and new_storages_float[0] and not self._on_its_device(leaves))
         ):
-            return False
+            return False  # a program on a device looks itself where its arguments are
         for i, requires_grad in self.tensors:
             leaf = leaves[i]
             if not isinstance(leaf, Tensor) or leaf.requires_grad is not requires_grad:
@@ -152,7 +152,8 @@ class Specialization:
                 return f"argument {names[i]} was a tensor, now {leaves[i]!r}"
             if leaves[i].requires_grad is not requires_grad:
                 return f"argument {names[i]} had requires_grad={requires_grad}"
-        if not self._on_its_device(leaves):
+        here = (self.gpu, None)
+        if not self._on_its_device(leaves) or any(gpu_under(t) not in here for _, t in self.tensor_sources):
             return f"the tensors were on {self.gpu or 'cpu'}, or some are elsewhere now"
         types = self.trace.graph.inputs
         bound: dict[str, int] = {}
@@ -191,7 +192,8 @@ class Specialization:
         return None
 
     def _on_its_device(self, leaves: Sequence[Any]) -> bool:
-        """Whether the arguments are where the program runs; 0-d ones are taken there."""
+        """Whether the arguments are where the program runs; 0-d ones are taken there. Captured tensors are: where one
+        gets other memory, `data_version` moves."""
         for i in self.argument_positions:
             leaf = leaves[i]
             if not isinstance(leaf, Tensor):
@@ -199,7 +201,7 @@ class Specialization:
             gpu = gpu_under(leaf)
             if gpu is not self.gpu and (gpu is not None or leaf.ndim):
                 return False
-        return all(gpu_under(t) in (self.gpu, None) for _, t in self.tensor_sources)
+        return True
 
     def refresh(self) -> None:
         """Accept the present counters: everything they stand for was checked again. Addresses are read anew."""

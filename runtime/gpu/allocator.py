@@ -19,6 +19,7 @@ from typing import Any
 
 from .device import Device
 from .errors import OutOfMemoryError
+from .usage import Counter, Usage
 
 ROUND = 512
 SMALL = 1 << 20  # the largest request that is served from small segments
@@ -59,29 +60,7 @@ class Segment:
         self.stream = stream
 
 
-class Counter:
-    """A number with its history."""
-
-    __slots__ = ("allocated", "current", "freed", "peak")
-
-    def __init__(self) -> None:
-        self.current = self.peak = self.allocated = self.freed = 0
-
-    def add(self, amount: int) -> None:
-        if amount >= 0:
-            self.allocated += amount
-        else:
-            self.freed -= amount
-        self.current += amount
-        if self.current > self.peak:
-            self.peak = self.current
-
-
-_COUNTED = (
-    "allocation", "segment", "active", "inactive_split", "allocated_bytes", "reserved_bytes", "active_bytes",
-    "inactive_split_bytes", "requested_bytes",
-)  # fmt: skip
-_OF_A_REQUEST = ("allocation", "active", "allocated_bytes", "active_bytes", "requested_bytes")
+_COUNTED = ("segment", "inactive_split", "reserved_bytes", "inactive_split_bytes")
 _POOLS = ("all", "small_pool", "large_pool")
 
 
@@ -106,11 +85,9 @@ class CachingAllocator:
         # again asks for the sizes it had.
         self._recent: dict[tuple[int, int], list[Block]] = {}
         self._counters = {(name, pool): Counter() for name in _COUNTED for pool in _POOLS}
+        self._usage = {pool: Usage() for pool in _POOLS}
         # What every request counts in, by pool.
-        self._usage = {
-            pool: [tuple(self._counters[name, one] for name in _OF_A_REQUEST) for one in ("all", pool)]
-            for pool in _POOLS[1:]
-        }
+        self._counts_in = {pool: (self._usage["all"], self._usage[pool]) for pool in _POOLS[1:]}
         self._retries = self._out_of_memory = 0
 
     # -- giving out ----------------------------------------------------------------------------------------------
@@ -118,7 +95,8 @@ class CachingAllocator:
     def allocate(self, nbytes: int, stream: int = 0) -> Block:
         """A block of at least `nbytes`; OutOfMemoryError says how much there is."""
         with self._lock:
-            self._collect()
+            if self._returned or self._waiting:
+                self._collect()
             # Vectors of 16 bytes may be read whole where a part of them is asked for.
             unit = 16 if self.exact else ROUND
             size = max(unit, -(-nbytes // unit) * unit)
@@ -133,12 +111,22 @@ class CachingAllocator:
                 if not self.exact:
                     self._split(block, size)
             block.requested = nbytes
-            for allocations, active, sizes, active_sizes, requests in self._usage[pool]:
-                allocations.add(1)
-                active.add(1)
-                sizes.add(block.size)
-                active_sizes.add(block.size)
-                requests.add(nbytes)
+            size = block.size
+            for usage in self._counts_in[pool]:  # written out: this is a part of every compiled call
+                usage.blocks_total += 1
+                usage.size_total += size
+                usage.asked_total += nbytes
+                usage.blocks = blocks = usage.blocks + 1
+                usage.size = now = usage.size + size
+                usage.asked = asked = usage.asked + nbytes
+                if blocks > usage.blocks_peak:
+                    usage.blocks_peak = blocks
+                if now > usage.size_peak:
+                    usage.size_peak = now
+                if asked > usage.asked_peak:
+                    usage.asked_peak = asked
+                if usage.waiting:
+                    usage.wait(0, 0)
             return block
 
     def free(self, block: Block) -> None:
@@ -227,13 +215,17 @@ class CachingAllocator:
         """Take in what was freed, as far as other streams are past it."""
         while self._returned:
             block = self._returned.popleft()
-            for allocations, _, sizes, _, requests in self._usage[block.segment.pool]:
-                allocations.add(-1)
-                sizes.add(-block.size)
-                requests.add(-block.requested)
+            size, asked = block.size, block.requested
+            counts_in = self._counts_in[block.segment.pool]
+            for usage in counts_in:
+                usage.blocks -= 1
+                usage.size -= size
+                usage.asked -= asked
             if block.used_by:
                 self._waiting.append((block, self._record(block.used_by)))
                 block.used_by = set()
+                for usage in counts_in:
+                    usage.wait(1, size)
             else:
                 self._reuse(block)
         if self._waiting:
@@ -243,6 +235,8 @@ class CachingAllocator:
                 if left:
                     still.append((block, left))
                 else:
+                    for usage in self._counts_in[block.segment.pool]:
+                        usage.wait(-1, -block.size)
                     self._reuse(block)
             self._waiting = still
 
@@ -263,14 +257,16 @@ class CachingAllocator:
         return True
 
     def _reuse(self, block: Block) -> None:
-        for _, active, _, active_sizes, _ in self._usage[block.segment.pool]:
-            active.add(-1)
-            active_sizes.add(-block.size)
         if self.exact:
             self._store(block)
             self._release()
+            return
+        key = (block.size, block.stream)
+        recent = self._recent.get(key)
+        if recent is None:
+            self._recent[key] = [block]
         else:
-            self._recent.setdefault((block.size, block.stream), []).append(block)
+            recent.append(block)
 
     def _settle(self) -> None:
         """Join what came back with its neighbours."""
@@ -343,6 +339,9 @@ class CachingAllocator:
                 for (name, pool), counter in self._counters.items()
                 for kind in _KINDS
             }
+            for pool, usage in self._usage.items():
+                for name, values in usage.counters().items():
+                    found.update((f"{name}.{pool}.{kind}", n) for kind, n in zip(_KINDS, values))
             found["num_alloc_retries"] = self._retries
             found["num_ooms"] = self._out_of_memory
             found["max_split_size"] = -1
@@ -355,6 +354,8 @@ class CachingAllocator:
             self._settle()
             for counter in self._counters.values():
                 counter.peak = counter.current
+            for usage in self._usage.values():
+                usage.reset_peak()
 
     def reset_accumulated(self) -> None:
         """Begin the sums of what was allocated and freed anew."""
@@ -363,6 +364,8 @@ class CachingAllocator:
             self._settle()
             for counter in self._counters.values():
                 counter.allocated = counter.freed = 0
+            for usage in self._usage.values():
+                usage.reset_accumulated()
             self._retries = self._out_of_memory = 0
 
     def memory_info(self) -> tuple[int, int]:
@@ -376,7 +379,7 @@ class CachingAllocator:
 
     def _exhausted(self, nbytes: int) -> str:
         free, total = self.memory_info()
-        allocated = self._counters["allocated_bytes", "all"].current
+        allocated = self._usage["all"].size
         reserved = self._counters["reserved_bytes", "all"].current
         return (
             f"CUDA out of memory. Tried to allocate {size_text(nbytes)}. GPU {self.index} has a total capacity of "

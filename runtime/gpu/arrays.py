@@ -25,6 +25,12 @@ from .allocator import Block, CachingAllocator
 Array = np.ndarray[Any, Any]
 
 
+class NoStreams:
+    """For a device without streams."""
+
+    stream = 0
+
+
 class Gpu:
     """A device of this process with all that belongs to it. `streamed`: whether it has streams."""
 
@@ -34,6 +40,8 @@ class Gpu:
         exact = getattr(device, "checks_accesses", False)
         self.allocator = CachingAllocator(device, index, exact)
         self.streamed = hasattr(device, "create_stream")
+        # What has this thread's `stream`.
+        self.thread: Any = getattr(device, "thread", None) or NoStreams()
         self.host_copies = 0  # how often a program's host call brought data to the host
 
     @cached_property
@@ -51,7 +59,7 @@ class Gpu:
     @property
     def stream(self) -> int:
         """This thread's stream on the device."""
-        return int(self.device.stream) if self.streamed else 0  # type: ignore[attr-defined]
+        return int(self.thread.stream)
 
     def __str__(self) -> str:
         return f"cuda:{self.index}"
@@ -84,22 +92,21 @@ def known_gpus() -> list[Gpu]:
 
 
 class DeviceMemory:
-    """A block in use; it goes back to the allocator with this object."""
+    """A block in use; it goes back to the allocator with this object. `address` is 0 where there are no bytes."""
 
-    __slots__ = ("__weakref__", "block", "gpu", "nbytes")
+    __slots__ = ("__weakref__", "address", "block", "gpu", "nbytes")
 
     def __init__(self, gpu: Gpu, nbytes: int):
         self.gpu = gpu
         self.nbytes = nbytes
-        self.block: Block | None = gpu.allocator.allocate(nbytes, gpu.stream) if nbytes else None
-
-    @property
-    def address(self) -> int:
-        """0 where there are no bytes."""
-        return self.block.address if self.block is not None else 0
+        self.address = 0
+        self.block: Block | None = None
+        if nbytes:
+            self.block = block = gpu.allocator.allocate(nbytes, gpu.thread.stream)
+            self.address = block.address
 
     def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
-        block = getattr(self, "block", None)
+        block = self.block
         if block is not None and not ending():  # at the end of the process all of it goes anyway
             self.gpu.allocator.free(block)
 
@@ -121,9 +128,10 @@ class Address:
 
 
 class DeviceArray:
-    """A strided view of device memory; `offset` and `strides` are in bytes."""
+    """A strided view of device memory; `offset` and `strides` are in bytes. `address` is that of the first element,
+    `c_contiguous` what NumPy means by it."""
 
-    __slots__ = ("__weakref__", "dtype", "memory", "offset", "shape", "strides")
+    __slots__ = ("__weakref__", "address", "c_contiguous", "dtype", "memory", "offset", "shape", "strides")
 
     def __init__(
         self,
@@ -132,21 +140,24 @@ class DeviceArray:
         dtype: np.dtype[Any],
         strides: tuple[int, ...] | None = None,
         offset: int = 0,
+        c_contiguous: bool | None = None,
     ):
+        """`strides` None: those of row-major order; `c_contiguous`: where it is known."""
         self.memory = memory
         self.shape = shape
         self.dtype = dtype
-        self.strides = row_major(shape, dtype.itemsize) if strides is None else strides
         self.offset = offset
+        self.address = memory.address + offset
+        if strides is None:
+            self.strides = row_major(shape, dtype.itemsize)
+            self.c_contiguous = True
+        else:
+            self.strides = strides
+            self.c_contiguous = c_contiguous or is_row_major(shape, strides, dtype.itemsize)
 
     @property
     def gpu(self) -> Gpu:
         return self.memory.gpu
-
-    @property
-    def address(self) -> int:
-        """Of the first element."""
-        return self.memory.address + self.offset
 
     @property
     def ctypes(self) -> Address:
@@ -172,7 +183,7 @@ class DeviceArray:
 
     @property
     def flags(self) -> Flags:
-        return Flags(is_row_major(self.shape, self.strides, self.itemsize))
+        return Flags(self.c_contiguous)
 
     def copy(self) -> DeviceArray:
         """A copy of a row-major array."""

@@ -52,6 +52,10 @@ class Run:
         self.sizes: dict[str, int] = {}
 
 
+# Of runs that tell nothing; it stays empty.
+_NOTHING = Run()
+
+
 @dataclass(frozen=True)
 class Captured:
     """A run of a program as one launch (`CudaDevice.capture`), with the memory that it uses."""
@@ -60,6 +64,85 @@ class Captured:
     arena: DeviceMemory
     status: int
     checks: bool
+
+
+class Runner:
+    """Runs of a program with these dims: for callers whose runs have addresses in common, and must be told apart by the
+    others only."""
+
+    def __init__(self, graph: GpuGraph, bindings: Mapping[str, int]):
+        self.graph = graph
+        self._dims = dict(bindings)
+        self._steps = None if graph.told else list(graph.plan.bound(self._dims))
+        self._captures = graph.gpu.streamed and not graph.calls
+        self._captured: dict[Hashable, Captured] = {}
+        self._runs: dict[Hashable, int] = {}
+
+    def run(
+        self,
+        addresses: Sequence[int],
+        key: tuple[int, ...],
+        accepts: Callable[[Mapping[str, int]], bool] | None = None,
+    ) -> Run:
+        """Run as `GpuGraph.run`, on these addresses of inputs and outputs. `key`: those that differ from run to run."""
+        graph = self.graph
+        if self._captures:
+            key = (graph.gpu.thread.stream, *key)
+            captured = self._captured.get(key) or self._capture(key, addresses)
+            if captured is not None:
+                captured.graph.launch()
+                if captured.checks:
+                    graph.check(captured.status)
+                return _NOTHING
+        known = dict(self._dims)
+        arena, status, checks = self._memory(known)
+        if checks:
+            graph.gpu.device.fill(status, 0, 4)
+        bases = [*addresses, arena.address, *(0 for _ in graph.calls)]
+        held: list[DeviceMemory] = [arena]
+        result = Run()
+        for step in graph.plan.bound(known) if self._steps is None else self._steps:
+            if isinstance(step, HostStep):
+                if checks:
+                    graph.check(status)
+                graph.host_call(step, bases, known, result, held, accepts)
+            else:
+                graph.launch(step, bases, status)
+        if checks:
+            graph.check(status)
+        return result
+
+    def _memory(self, known: Mapping[str, int]) -> tuple[DeviceMemory, int, bool]:
+        """An arena, the address of a status word, and whether anything is written there.
+
+        One block for both; it goes back at the end of a run, and what uses it next comes after it on the stream."""
+        gpu, plan = self.graph.gpu, self.graph.plan
+        size = dims.evaluate(plan.arena_bytes, known)
+        if not plan.messages:
+            return DeviceMemory(gpu, size), gpu.status_word, False
+        arena = DeviceMemory(gpu, size + 256)
+        return arena, arena.address + size, True
+
+    def _capture(self, key: Hashable, addresses: Sequence[int]) -> Captured | None:
+        """The run as one launch, where there were runs like it before."""
+        if len(self._runs) >= 64 * MOST_CAPTURED:
+            self._runs.clear()
+        before = self._runs.get(key, 0)
+        self._runs[key] = before + 1
+        if before < CAPTURE_AFTER:
+            return None
+        while len(self._captured) >= MOST_CAPTURED:
+            self._captured.pop(next(iter(self._captured)))
+        device: Any = self.graph.gpu.device
+        arena, status, checks = self._memory(self._dims)
+        with device.capture() as recorded:
+            if checks:
+                device.fill(status, 0, 4)
+            for step in self._steps or ():
+                assert isinstance(step, KernelStep)
+                self.graph.launch(step, [*addresses, arena.address], status)
+        found = self._captured[key] = Captured(recorded, arena, status, checks)
+        return found
 
 
 class UnwantedSizes(Exception):
@@ -88,15 +171,13 @@ class GpuGraph(StagedGraph):
                 disk_cache.store(key, facts, [self._text.encode()])
                 start = self.timings.measure("write cache", start)
         self.plan = Plan(facts)
-        self._calls = [HostCallOnDevice(data) for data in self.plan.host_calls]
+        self.calls = [HostCallOnDevice(data) for data in self.plan.host_calls]
         module = gpu.device.load(self._text) if self.plan.functions else None
         self._functions = {name: module.function(name) for name in self.plan.functions} if module else {}
         self.timings.measure("load", start)
-        self._bound: dict[tuple[int, ...], list[KernelStep | HostStep]] = {}
-        self._captured: dict[Hashable, Captured] = {}
-        self._runs: dict[Hashable, int] = {}
-        self.told = frozenset(name for call in self._calls for name in call.told)
-        self.late_outputs = frozenset(number for call in self._calls for number, *_ in call.made)
+        self._runners: dict[tuple[int, ...], Runner] = {}
+        self.told = frozenset(name for call in self.calls for name in call.told)
+        self.late_outputs = frozenset(number for call in self.calls for number, *_ in call.made)
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -112,94 +193,27 @@ class GpuGraph(StagedGraph):
 
         Raises what a failed check stands for, what a host call raised, UnwantedSizes.
         """
-        known = dict(bindings or {})
-        captured = self._captured_run(inputs, outputs, known)
-        if captured is not None:
-            captured.graph.launch()
-            if captured.checks:
-                self._check(captured.status)
-            return Run()
-        device = self.gpu.device
-        result = Run()
-        arena_bytes = dims.evaluate(self.plan.arena_bytes, known)
-        checks = bool(self.plan.messages)
-        # One block for both; it goes back at the end, and what uses it next comes after this on the stream.
-        arena = DeviceMemory(self.gpu, arena_bytes + (256 if checks else 0))
-        status = self.gpu.status_word
-        if checks:
-            status = arena.address + arena_bytes
-            device.fill(status, 0, 4)
-        bases = [*inputs, *outputs, arena.address, *(0 for _ in self._calls)]
-        held: list[DeviceMemory] = [arena]
-        for step in self._steps(known):
-            if isinstance(step, HostStep):
-                if checks:
-                    self._check(status)
-                self._host_call(step, bases, known, result, held, accepts)
-            else:
-                self._launch(step, bases, status)
-        if checks:
-            self._check(status)
-        return result
+        known = bindings or {}
+        key = tuple(known[name] for name in self.symbols if name not in self.told)
+        runner = self._runners.get(key)
+        if runner is None:
+            if len(self._runners) >= MOST_PLANS:
+                self._runners.clear()
+            runner = self._runners[key] = Runner(self, known)
+        addresses = (*inputs, *outputs)
+        return runner.run(addresses, addresses, accepts)
 
-    def _launch(self, step: KernelStep, bases: Sequence[int], status: int) -> None:
+    def launch(self, step: KernelStep, bases: Sequence[int], status: int) -> None:
+        """Launch a step of the plan."""
         if step.grid:
             function = self._functions[step.function]
             self.gpu.device.launch(
                 function, step.grid, step.threads, step.shared_bytes, (*step.arguments(bases), status)
             )
 
-    def _captured_run(
-        self, inputs: Sequence[int], outputs: Sequence[int], known: dict[str, int]
-    ) -> Captured | None:
-        """The run as one launch, where the device can do that and there were runs like it before."""
-        if not self.gpu.streamed or self._calls:
-            return None
-        key = (self.gpu.stream, tuple(inputs), tuple(outputs), tuple(known[name] for name in self.symbols))
-        found = self._captured.get(key)
-        if found is None:
-            if len(self._runs) >= 64 * MOST_CAPTURED:
-                self._runs.clear()
-            before = self._runs.get(key, 0)
-            self._runs[key] = before + 1
-            if before < CAPTURE_AFTER:
-                return None
-            while len(self._captured) >= MOST_CAPTURED:
-                self._captured.pop(next(iter(self._captured)))
-            found = self._captured[key] = self._capture(inputs, outputs, known)
-        return found
-
-    def _capture(self, inputs: Sequence[int], outputs: Sequence[int], known: dict[str, int]) -> Captured:
-        device: Any = self.gpu.device
-        arena_bytes = dims.evaluate(self.plan.arena_bytes, known)
-        checks = bool(self.plan.messages)
-        arena = DeviceMemory(self.gpu, arena_bytes + (256 if checks else 0))
-        status = arena.address + arena_bytes if checks else self.gpu.status_word
-        steps = list(self._steps(known))
-        with device.capture() as graph:
-            if checks:
-                device.fill(status, 0, 4)
-            for step in steps:
-                assert isinstance(step, KernelStep)
-                self._launch(step, [*inputs, *outputs, arena.address], status)
-        return Captured(graph, arena, status, checks)
-
-    def _steps(self, known: dict[str, int]) -> Iterable[KernelStep | HostStep]:
-        if self.told:
-            return self.plan.bound(known)
-        key = tuple(known[name] for name in self.symbols)
-        found = self._bound.get(key)
-        if found is None:
-            if len(self._bound) >= MOST_PLANS:
-                self._bound.clear()
-            found = self._bound[key] = list(self.plan.bound(known))
-        return found
-
-    def _check(self, status: int) -> None:
+    def check(self, status: int) -> None:
         """Raise the error of the first check that failed; waits for the device."""
-        word = np.zeros(1, np.int32)
-        self.gpu.device.to_host(word, status)
-        code = int(word[0])
+        code = self.gpu.device.word(status)
         if not code:
             return
         text = self.plan.messages.get(str(code))
@@ -211,7 +225,7 @@ class GpuGraph(StagedGraph):
             raise finite_error(self.program, checked, self.traced.name, finite == "nan", None)
         raise IndexError(text)
 
-    def _host_call(
+    def host_call(
         self,
         step: HostStep,
         bases: list[int],
@@ -220,7 +234,7 @@ class GpuGraph(StagedGraph):
         held: list[DeviceMemory],
         accepts: Callable[[Mapping[str, int]], bool] | None,
     ) -> None:
-        call = self._calls[step.number]
+        call = self.calls[step.number]
         addresses = [bases[number] + offset for number, offset in step.places[: len(call.inputs)]]
         try:
             found = call.compute(self.gpu, addresses, known)
@@ -235,7 +249,7 @@ class GpuGraph(StagedGraph):
             size = dims.evaluate(call.memory, known)
             if size:
                 held.append(DeviceMemory(self.gpu, size))
-                bases[-len(self._calls) + step.number] = held[-1].address
+                bases[-len(self.calls) + step.number] = held[-1].address
             for number, type_ in call.made:
                 bound = type_.bind(known)
                 made = result.outputs[number] = arrays.empty(self.gpu, bound.sizes, bound.dtype.numpy)

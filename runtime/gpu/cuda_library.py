@@ -39,6 +39,7 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "cuMemcpyDtoHAsync_v2": (c_void_p, _ADDRESS, c_size_t, _HANDLE),
     "cuMemcpyDtoDAsync_v2": (_ADDRESS, _ADDRESS, c_size_t, _HANDLE),
     "cuMemsetD8Async": (_ADDRESS, ctypes.c_ubyte, c_size_t, _HANDLE),
+    "cuMemsetD32Async": (_ADDRESS, c_uint, c_size_t, _HANDLE),
     "cuModuleLoadDataEx": (POINTER(_HANDLE), c_void_p, c_uint, POINTER(c_int), POINTER(c_void_p)),
     "cuModuleUnload": (_HANDLE,),
     "cuModuleGetFunction": (POINTER(_HANDLE), _HANDLE, c_char_p),
@@ -75,20 +76,20 @@ class CudaLibrary:
 
     def __init__(self, raw: Any):
         """AttributeError names a function that the library lacks."""
-        self._functions: dict[str, Any] = {}
+        self.functions: dict[str, Any] = {}
         for name, types in PROTOTYPES.items():
             function = getattr(raw, name)
             function.argtypes = types
             function.restype = c_int
-            self._functions[name] = function
+            self.functions[name] = function
 
     def result(self, name: str, *args: Any) -> int:
         """Call the function; its CUresult."""
-        return int(self._functions[name](*args))
+        return int(self.functions[name](*args))
 
     def call(self, action: str, name: str, *args: Any) -> None:
         """Call the function; CudaError says what `action` failed."""
-        code = self._functions[name](*args)
+        code = self.functions[name](*args)
         if code:
             raise CudaError(code, action, f"({name})")
 

@@ -74,6 +74,14 @@ class Device(Protocol):
         """Set every byte to `value`."""
         ...
 
+    def store(self, address: int, words: Sequence[int]) -> None:
+        """Write a few words of 32 bits; they need not stay anywhere, so nothing is waited for."""
+        ...
+
+    def word(self, address: int) -> int:
+        """Wait, and read 32 bits."""
+        ...
+
     def load(self, ptx: str) -> Module: ...
 
     def launch(

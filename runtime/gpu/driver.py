@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import byref, c_int, c_size_t, c_uint64, c_void_p
+from ctypes import addressof, byref, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any
 
 import numpy as np
@@ -65,12 +65,28 @@ def find_devices(library: CudaLibrary | None = None) -> Sequence[CudaDevice]:
     return [CudaDevice(found, index) for index in range(count)]
 
 
+class ThreadState(threading.local):
+    """A thread's stream on a device; 0 is the default one."""
+
+    stream = 0
+
+
+class _Current(threading.local):
+    """The device whose context is current in a thread."""
+
+    device: CudaDevice | None = None
+
+
+_current = _Current()
+
+
 class CudaDevice:
     """One GPU. Its context is the primary one, which other libraries of the process share; it is made when the first
     thing is done with the device."""
 
     def __init__(self, library: CudaLibrary, index: int):
         self.library = library
+        self._functions = library.functions
         self.index = index
         asking = f"asking about CUDA device {index}"
         self._handle = library.get(asking, c_int, "cuDeviceGet", index)
@@ -87,7 +103,7 @@ class CudaDevice:
         self._context: int | None = None
         self._fault: CudaError | None = None
         self._lock = threading.Lock()
-        self._thread = threading.local()
+        self.thread = ThreadState()
 
     def _attribute(self, number: int) -> int:
         action = f"asking about CUDA device {self.index}"
@@ -97,7 +113,7 @@ class CudaDevice:
 
     def _enter(self) -> None:
         """Make the context current in this thread."""
-        if getattr(_current, "device", None) is self:
+        if _current.device is self:
             return
         with self._lock:
             if self._context is None:
@@ -109,6 +125,16 @@ class CudaDevice:
         _current.device = self
 
     def _call(self, action: str, name: str, *args: Any) -> None:
+        if self._fault is not None or _current.device is not self:
+            self._ready(action)
+        code = self._functions[name](*args)
+        if code:
+            error = CudaError(code, action, f"({name})")
+            if error.is_sticky:
+                self._fault = error
+            raise error
+
+    def _ready(self, action: str) -> None:
         if self._fault is not None:
             raise CudaError(
                 self._fault.code,
@@ -117,12 +143,6 @@ class CudaDevice:
                 "process.",
             ) from self._fault
         self._enter()
-        try:
-            self.library.call(action, name, *args)
-        except CudaError as error:
-            if error.is_sticky:
-                self._fault = error
-            raise
 
     def _get(self, action: str, kind: Any, name: str, *args: Any) -> Any:
         answer = kind()
@@ -132,7 +152,7 @@ class CudaDevice:
     @property
     def stream(self) -> int:
         """This thread's stream; 0 is the default one."""
-        return getattr(self._thread, "stream", 0)
+        return self.thread.stream
 
     # -- memory --------------------------------------------------------------------------------------------------
 
@@ -183,6 +203,16 @@ class CudaDevice:
     def fill(self, address: int, value: int, nbytes: int) -> None:
         self._call(f"filling {nbytes} bytes", "cuMemsetD8Async", address, value, nbytes, self.stream)
 
+    def store(self, address: int, words: Sequence[int]) -> None:
+        for at, word in enumerate(words):
+            self._call("storing a number", "cuMemsetD32Async", address + 4 * at, word, 1, self.stream)
+
+    def word(self, address: int) -> int:
+        answer = c_uint32()
+        self._call("reading a number", "cuMemcpyDtoHAsync_v2", addressof(answer), address, 4, self.stream)
+        self.synchronize_stream(self.stream)
+        return answer.value
+
     # -- programs ------------------------------------------------------------------------------------------------
 
     def load(self, ptx: str) -> CudaModule:
@@ -224,16 +254,27 @@ class CudaDevice:
             action = f"asking for {shared_bytes} bytes of shared memory for {function.name}"
             self._call(action, "cuFuncSetAttribute", function.handle, _MAX_DYNAMIC_SHARED, shared_bytes)
             function.shared_bytes = shared_bytes
-        values = (c_uint64 * max(1, len(args)))(*(x if isinstance(x, int) else 0 for x in args))
-        first = ctypes.addressof(values)
-        pointers = (c_void_p * max(1, len(args)))(*range(first, first + 8 * len(args), 8))
-        maps = {i: encoded(self.library, x) for i, x in enumerate(args) if isinstance(x, BoundMap)}
-        for i, made in maps.items():
-            pointers[i] = ctypes.addressof(made)
+        count = len(args)
+        try:
+            values, pointers = function.parameters.pop()
+        except IndexError:
+            values = (c_uint64 * max(1, count))()
+            first = addressof(values)
+            pointers = (c_void_p * max(1, count))(*range(first, first + 8 * count, 8))
+        try:
+            values[:count] = args
+            given = pointers
+        except TypeError:  # there are maps among them
+            values[:count] = [x if isinstance(x, int) else 0 for x in args]
+            maps = {i: encoded(self.library, x) for i, x in enumerate(args) if isinstance(x, BoundMap)}
+            given = (c_void_p * count)(
+                *(addressof(maps[i]) if i in maps else p for i, p in enumerate(pointers))
+            )
         self._call(
-            f"launching {function.name}", "cuLaunchKernel",
-            function.handle, grid, 1, 1, threads, 1, 1, shared_bytes, self.stream, pointers, None,
+            function.launching, "cuLaunchKernel",
+            function.handle, grid, 1, 1, threads, 1, 1, shared_bytes, self.thread.stream, given, None,
         )  # fmt: skip
+        function.parameters.append((values, pointers))
 
     def synchronize(self) -> None:
         self._call("waiting for the device", "cuCtxSynchronize")
@@ -288,11 +329,11 @@ class CudaDevice:
     @contextmanager
     def on_stream(self, stream: int) -> Iterator[None]:
         before = self.stream
-        self._thread.stream = stream
+        self.thread.stream = stream
         try:
             yield
         finally:
-            self._thread.stream = before
+            self.thread.stream = before
 
     # -- captured graphs -----------------------------------------------------------------------------------------
 
@@ -352,7 +393,10 @@ class CudaFunction:
         self.module = module
         self.handle = handle
         self.name = name
+        self.launching = f"launching {name}"
         self.shared_bytes = _STATIC_SHARED
+        # Memory for the parameters of launches to come: values, and their addresses.
+        self.parameters: list[tuple[Any, Any]] = []
 
 
 class CapturedGraph:
@@ -375,10 +419,6 @@ class CapturedGraph:
         if self._exec and self.device._fault is None and not sys.is_finalizing():
             self.device._enter()
             self.device.library.result("cuGraphExecDestroy", self._exec)
-
-
-# The device whose context is current in a thread.
-_current = threading.local()
 
 
 def _ptx_version(ptx: str) -> tuple[int, int]:

@@ -89,9 +89,11 @@ class KernelStep:
 
     def arguments(self, bases: Sequence[int]) -> list[int | BoundMap]:
         """What the kernel takes, but for the status word's address."""
-        args = [bases[number] + offset for number, offset in self.places]
-        maps = [replace(seen, address=args[number] + seen.address) for number, seen in self.maps]
-        return [*args, *maps, *self.dims]
+        addresses = [bases[number] + offset for number, offset in self.places]
+        if not self.maps:
+            return [*addresses, *self.dims]
+        maps = [replace(seen, address=addresses[number] + seen.address) for number, seen in self.maps]
+        return [*addresses, *maps, *self.dims]
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,14 @@ class SimulatorDevice:
     def fill(self, address: int, value: int, nbytes: int) -> None:
         self.memory.span(address, nbytes, "fill")[:] = value & 0xFF
 
+    def store(self, address: int, words: Sequence[int]) -> None:
+        self.to_device(address, np.array(words, np.uint32))
+
+    def word(self, address: int) -> int:
+        found = np.zeros(1, np.uint32)
+        self.to_host(found, address)
+        return int(found[0])
+
     def synchronize(self) -> None:
         """Nothing is ever outstanding."""
 

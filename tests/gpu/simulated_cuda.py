@@ -100,6 +100,9 @@ class SimulatedCuda(FakeCuda):
     def sim_cuMemsetD8Async(self, address: int, value: int, nbytes: int, stream: int) -> None:
         self._do(stream, lambda: self.device.fill(address, value, nbytes))
 
+    def sim_cuMemsetD32Async(self, address: int, value: int, count: int, stream: int) -> None:
+        self._do(stream, lambda: self.device.store(address, [value] * count))
+
     def sim_cuModuleLoadDataEx(self, answer: Any, data: bytes, *options: Any) -> None:
         self._new(answer, self.device.load(data.rstrip(b"\0").decode()))
 

@@ -83,3 +83,50 @@ def test_work_on_streams_and_pinned_memory():
         done = stream.record_event()
     torch.cuda.current_stream().wait_event(done)
     assert y.item() == 30.0
+
+
+def test_a_step_with_numbers_and_random_numbers_does_not_wait_for_the_device(driver):
+    calls = driver.raw.calls
+    weight = nn.Parameter(torch.ones(4, device="cuda"))
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+
+    @torch.compile
+    def step(x):
+        optimizer.zero_grad()
+        loss = F.dropout(weight * x, 0.5).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = torch.ones(4, device="cuda")
+    for _ in range(4):
+        step(x)
+    calls.clear()
+    before = weight.tolist()
+    optimizer.param_groups[0]["lr"] = 0.0
+    calls.clear()
+    step(x)
+    names = [name for name, _ in calls]
+    assert "cuGraphLaunch" in names and "cuMemsetD32Async" in names
+    assert not {"cuStreamSynchronize", "cuMemcpyHtoDAsync_v2", "cuLaunchKernel"} & set(names)
+    assert weight.tolist() == before  # the new rate was there in time
+
+
+def test_a_compiled_call_on_another_stream_brings_its_numbers_there(driver):
+    weight = nn.Parameter(torch.ones(2, device="cuda"))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+
+    @torch.compile
+    def step(x):
+        optimizer.zero_grad()
+        loss = (weight * x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = torch.ones(2, device="cuda")
+    step(x)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for _ in range(3):
+            step(x)
+    assert weight.tolist() == [1 - 4.0] * 2
