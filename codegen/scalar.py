@@ -63,6 +63,11 @@ OPERATIONS: dict[str, tuple[int, str]] = {
     "umulhi": (2, "same"),  # high half of the unsigned product
 }
 
+# Instructions of GPUs, on f32: name: number of arguments.
+GPU_OPERATIONS = {
+    "exp2_fast": 1,  # 2 ** x within a relative 2 ** -22; below the normal numbers 0 (PTX's ex2.approx.ftz.f32)
+}
+
 Number = float | int | bool
 
 

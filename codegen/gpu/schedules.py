@@ -13,6 +13,8 @@ from ..lower.contraction_lower import Epilogue
 from ..lower.elementwise import Nest
 from ..lower.rows import Rows
 from ..lower.scatter import Scatter
+from .attention_backward import backward_on_gpu
+from .attention_forward import forward_on_gpu
 from .contraction import contraction_on_gpu
 from .nests import nests_on_gpu
 from .operands import GuardedOperands
@@ -43,3 +45,7 @@ class GpuSchedules:
 
     def contraction(self, ctx: LowerContext, problem: Contraction[Any], epilogue: Epilogue) -> None:
         contraction_on_gpu(ctx, problem, epilogue)
+
+    def attention(self, ctx: LowerContext, name: str, body: Graph, args: Args, node: Node) -> None:
+        lower = forward_on_gpu if node.op.name == "attention" else backward_on_gpu
+        lower(ctx, name, body, args, node)

@@ -65,6 +65,7 @@ def _formula(formula: Callable[..., Any]) -> Function:
 
 _ELEMENTARY: dict[str, Function] = {
     "exp": np.exp,
+    "exp2_fast": np.exp2,
     "expm1": np.expm1,
     "log": np.log,
     "log1p": np.log1p,

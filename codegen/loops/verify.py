@@ -9,7 +9,7 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.special_functions import FORMULAS
 from ..packed import PACKED
-from ..scalar import OPERATIONS
+from ..scalar import GPU_OPERATIONS, OPERATIONS
 from .nodes import (
     PREPARED_HEADER,
     Apply,
@@ -438,6 +438,11 @@ class _Verifier(GpuRules):
             if tuple(a.dtype for a in expr.args) != types or expr.dtype is not given:
                 wanted = ", ".join(t.name for t in types)
                 raise self.fail(f"{expr.op} takes {wanted} and gives {given.name}: {print_expr(expr)}")
+            return
+        if expr.op in GPU_OPERATIONS:
+            types_ = [a.dtype for a in expr.args]
+            if not self.on_gpu or types_ + [expr.dtype] != [dtypes.f32] * (GPU_OPERATIONS[expr.op] + 1):
+                raise self.fail(f"{expr.op} is an operation of GPUs on f32: {print_expr(expr)}")
             return
         declared = OPERATIONS.get(expr.op)
         if declared is None:

@@ -27,7 +27,6 @@ from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.attention import extras, group_size
-from ...ir.ops.random import dropout_scale
 from ...ir.half_precision import HALF
 from ..loops.nodes import Buffer, Const, Expr, For, Index, Let, Load, Stmt, Store, Var
 from ..packed import rounded_pair
@@ -40,7 +39,7 @@ from .contraction_tile import Bindings, loop_var
 from .elementwise import Nest, launch_nests
 from .indexing import BodyEvaluator, IndexTuple, broadcast_index
 from .nests import parallel_loop, serial_loop, vector_block, vector_loop
-from .random import fraction, philox
+from .random import kept_factor
 from .spaces import linear
 from .template import Axis as LoopAxis
 from .template import Element, make_axes
@@ -350,17 +349,9 @@ class Attention:
         if self.state is None:
             return None
         position = linear((*place.of_query, row, column), (*self.q.type.shape[:-1], self.columns))
-        block, number = dims.floordiv(position, 4), dims.mod(position, 4)
-        words = philox(Index(block), Var("call", dtypes.i64), Var("seed", dtypes.i64))
-        word = words[0] if isinstance(number, int) and number == 0 else words[3]
-        if isinstance(number, int):
-            word = words[number]
-        else:
-            for k in reversed(range(3)):
-                word = SCALAR.select(SCALAR.eq(Index(number), k), words[k], word)
-        p = self.attrs["p"]
-        draw = fraction(word, self.dtype)
-        return SCALAR.select(SCALAR.ge(draw, p), self.number(dropout_scale(p)), 0.0)
+        return kept_factor(
+            position, Var("seed", dtypes.i64), Var("call", dtypes.i64), self.attrs["p"], self.dtype
+        )
 
     # Statements over a block of queries
 

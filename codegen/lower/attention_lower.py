@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from ...ir.graph import Graph, IRError, Node
-from .attention_backward import lower_attention_backward
-from .attention_forward import lower_attention_forward
 from .context import Args, LowerContext
 
 
@@ -12,6 +10,4 @@ def lower_attention(ctx: LowerContext, node: Node, body: Graph, args: Args) -> N
     found = [n for n in body.nodes if n.op.lowering == "attention"]
     if len(found) != 1:
         raise IRError(f"{node}: an attention group holds one op of its own, got {[n.op.name for n in found]}")
-    forward = found[0].op.name == "attention"
-    lower = lower_attention_forward if forward else lower_attention_backward
-    lower(ctx, node.attrs["name"], body, args, found[0])
+    ctx.schedules.attention(ctx, node.attrs["name"], body, args, found[0])

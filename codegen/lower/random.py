@@ -4,9 +4,16 @@
 from __future__ import annotations
 
 from ...ir import dims, dtypes
+from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
-from ...ir.ops.random import MANTISSA_BITS, PHILOX_MULTIPLIERS, PHILOX_ROUNDS, PHILOX_WEYL
+from ...ir.ops.random import (
+    MANTISSA_BITS,
+    PHILOX_MULTIPLIERS,
+    PHILOX_ROUNDS,
+    PHILOX_WEYL,
+    dropout_scale,
+)
 from ..loops.nodes import Expr, Index, Load
 from ..scalar import SCALAR
 from .context import Args, LowerContext, Names
@@ -79,3 +86,16 @@ def fraction(word: Expr, dtype: DType) -> Expr:
     wide = dtypes.f64 if dtype is dtypes.f64 else dtypes.f32
     leading = SCALAR.shr(word, 32 - bits) if bits < 32 else word
     return SCALAR.cast(SCALAR.mul(SCALAR.cast(leading, wide), 2.0**-bits), dtype)
+
+
+def kept_factor(position: DimLike, seed: Expr, call: Expr, p: float, dtype: DType) -> Expr:
+    """What dropout multiplies the element at this linear position with."""
+    block, number = dims.floordiv(position, 4), dims.mod(position, 4)
+    words = philox(Index(block), call, seed)
+    word = words[3]
+    if isinstance(number, int):
+        word = words[number]
+    else:
+        for k in reversed(range(3)):
+            word = SCALAR.select(SCALAR.eq(Index(number), k), words[k], word)
+    return SCALAR.select(SCALAR.ge(fraction(word, dtype), p), constant(dropout_scale(p), dtype), 0.0)

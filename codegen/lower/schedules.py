@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ...ir.graph import Graph, Node
+from .attention_backward import lower_attention_backward
+from .attention_forward import lower_attention_forward
 from .context import Args, LowerContext, Names
 from .contraction import Contraction, Reader
 from .contraction_lower import Epilogue, contraction_on_cpu
@@ -43,6 +45,10 @@ class Schedules(Protocol):
 
     def contraction(self, ctx: LowerContext, problem: Contraction[Any], epilogue: Epilogue) -> None: ...
 
+    def attention(self, ctx: LowerContext, name: str, body: Graph, args: Args, node: Node) -> None:
+        """`node` is the op, forward or backward."""
+        ...
+
 
 @dataclass(frozen=True)
 class CpuSchedules:
@@ -67,3 +73,7 @@ class CpuSchedules:
 
     def contraction(self, ctx: LowerContext, problem: Contraction[Any], epilogue: Epilogue) -> None:
         contraction_on_cpu(ctx, problem, epilogue)
+
+    def attention(self, ctx: LowerContext, name: str, body: Graph, args: Args, node: Node) -> None:
+        lower = lower_attention_forward if node.op.name == "attention" else lower_attention_backward
+        lower(ctx, name, body, args, node)

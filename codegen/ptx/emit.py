@@ -19,6 +19,7 @@ from ..llvm.expressions import ExpressionEmitter
 from ..llvm.text import Value, memory_type
 from ..loops.barriers import barriers
 from ..loops.nodes import (
+    Apply,
     Buffer,
     Check,
     CopyAsync,
@@ -79,7 +80,15 @@ def emit_kernel(
 
 
 class _Expressions(ExpressionEmitter):
-    """Expressions, shuffles among them."""
+    """Expressions, shuffles and fast powers among them."""
+
+    def _apply(self, expr: Apply) -> Value:
+        if expr.op != "exp2_fast":
+            return super()._apply(expr)
+        name = "@llvm.nvvm.ex2.approx.ftz.f32"
+        self.w.declare(name, f"declare float {name}(float)")
+        x = self.value(expr.args[0])
+        return self.w.pure(f"call float {name}({x})", x.level, dtypes.f32)
 
     def shuffle(self, value: Value, mask: int) -> Value:
         bits = value.dtype.itemsize * 8

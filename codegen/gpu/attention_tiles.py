@@ -1,0 +1,80 @@
+"""How large the tiles of attention are: the largest that shared memory and registers hold, no larger than there are
+rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...ir import dims
+from .attention import GpuAttention, Tiles
+from .attention_products import STEP, FmaProducts, MmaProducts
+from .grid import most
+
+
+def forward_tiles(a: GpuAttention) -> Tiles:
+    """A block holds queries, its results and a tile of scores."""
+    return _tiles(a, _FORWARD, _padded(a.q.size), a.rows)
+
+
+def query_tiles(a: GpuAttention) -> Tiles:
+    """Of the gradient: queries and what came for their results, and two tiles of scores."""
+    return _tiles(a, _BY_QUERY, _padded(a.q.size) + _padded(a.v.size), a.rows)
+
+
+def key_tiles(a: GpuAttention) -> Tiles:
+    """Of the gradient: keys and values, sums for either, and two tiles of scores."""
+    return _tiles(a, _BY_KEY, _padded(a.q.size) + _padded(a.v.size), a.columns)
+
+
+# (warps, times 16 rows of a warp, columns, stages) on tensor cores, from large to small, by the most numbers in a row.
+_Sizes = tuple[tuple[int, int, int, int], ...]
+_FORWARD: dict[int, _Sizes] = {
+    64: ((4, 2, 64, 2), (4, 1, 64, 2), (2, 1, 64, 2), (2, 1, 32, 1)),
+    128: ((8, 1, 64, 2), (4, 1, 64, 2), (4, 1, 32, 2), (2, 1, 32, 1)),
+    256: ((8, 1, 32, 2), (4, 1, 32, 2), (4, 1, 32, 1), (2, 1, 16, 1)),
+}
+_BY_QUERY: dict[int, _Sizes] = {
+    64: ((8, 1, 64, 2), (4, 1, 64, 2), (2, 1, 32, 1)),
+    128: ((8, 1, 64, 2), (4, 1, 64, 2), (4, 1, 32, 2), (2, 1, 32, 1)),
+    256: ((8, 1, 32, 2), (4, 1, 32, 2), (4, 1, 16, 1), (2, 1, 16, 1)),
+}
+_BY_KEY: dict[int, _Sizes] = {
+    64: ((8, 1, 64, 2), (4, 1, 64, 2), (2, 1, 32, 1)),
+    128: ((8, 1, 32, 2), (4, 1, 32, 2), (2, 1, 32, 1)),
+    256: ((8, 1, 16, 2), (4, 1, 16, 2), (4, 1, 16, 1), (2, 1, 16, 1)),
+}
+# Elsewhere: (groups of threads, rows of a thread, columns, stages), for bytes of a row.
+_FMA: dict[int, _Sizes] = {
+    256: ((8, 8, 64, 2), (8, 8, 64, 1), (8, 4, 64, 1), (8, 2, 32, 1)),
+    512: ((8, 8, 64, 1), (8, 8, 32, 1), (8, 4, 32, 1), (8, 2, 16, 1)),
+    1024: ((8, 4, 32, 1), (8, 2, 16, 1)),
+}
+
+
+def _tiles(a: GpuAttention, mma: dict[int, _Sizes], kept: int, rows: dims.DimLike) -> Tiles:
+    """The first that fits; a row that stays has `kept` numbers."""
+    walked = _padded(a.q.size) + _padded(a.v.size)
+    for tiles in _candidates(a, mma, max(_padded(a.q.size), _padded(a.v.size))):
+        p = tiles.products
+        numbers = p.rows * (kept + 2 * p.spare)
+        # With log_sum and delta.
+        numbers += tiles.columns * tiles.stages * (walked + 2 * p.spare + 4)
+        if not a.on_tensor_cores:
+            numbers += p.rows * (tiles.columns + STEP)
+        room = getattr(a.ctx.target, "most_shared_bytes", 0)
+        if numbers * p.narrow.itemsize <= room and p.rows < 2 * max(most(rows), 16):
+            return tiles
+    raise ValueError(f"{a.node}: no tile of it fits {a.ctx.target.name}")
+
+
+def _candidates(a: GpuAttention, mma: dict[int, _Sizes], wide: int) -> Iterator[Tiles]:
+    if a.on_tensor_cores:
+        for warps, high, columns, stages in next(c for n, c in mma.items() if wide <= n):
+            yield Tiles(MmaProducts(a.dtype, warps, high), columns, stages)
+        return
+    for down, high, columns, stages in next(c for n, c in _FMA.items() if wide * a.total.itemsize <= n):
+        yield Tiles(FmaProducts(a.total, down, high), columns, stages)
+
+
+def _padded(size: int) -> int:
+    return -(-size // 16) * 16
