@@ -40,6 +40,7 @@ OPERATIONS: dict[str, tuple[int, str]] = {
     "cos": (1, "same"),
     "tan": (1, "same"),
     "tanh": (1, "same"),
+    "sigmoid": (1, "same"),
     "erf": (1, "same"),
     "pow": (2, "same"),
     **dict.fromkeys(("asin", "acos", "atan", "asinh", "acosh", "atanh"), (1, "same")),
@@ -174,6 +175,9 @@ class ScalarBuilder:
 
     def tanh(self, x: Expr) -> Expr:
         return self._apply("tanh", x)
+
+    def sigmoid(self, x: Expr) -> Expr:
+        return self._apply("sigmoid", x)
 
     def erf(self, x: Expr) -> Expr:
         return self._apply("erf", x)

@@ -41,6 +41,7 @@ FUNCTIONS: dict[str, Function] = {
     "cos": Function(scalar_trig.cos, scalar_trig.is_large, scalar_trig.cos_slow),
     "tan": Function(scalar_trig.tan, scalar_trig.is_large, scalar_trig.tan_slow),
     "tanh": Function(scalar_math.tanh),
+    "sigmoid": Function(scalar_math.sigmoid),
     "erf": Function(scalar_math.erf),
     "pow": Function(scalar_math.pow),
     **{name: Function(rule) for name, rule in scalar_inverse.FUNCTIONS.items()},

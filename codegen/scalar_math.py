@@ -200,11 +200,42 @@ def tanh(s: ScalarBuilder, x: Expr) -> Expr:
         square = s.mul(x, x)
         small = s.fma(s.mul(square, size), polynomial(s, _TANH_F32, square), size)
         # From 9.02 on the result rounds to 1.
-        power = exp(s, s.min(20.0, s.add(size, size)))
-        large = s.sub(1.0, s.div(2.0, s.add(power, 1.0)))
+        n, r = _reduce_moderate(s, s.min(20.0, s.add(size, size)), 1)
+        power = s.fma(s.fma(polynomial(s, _EXP["f32"], r), r, 1.0), r, 1.0)
+        large = s.sub(1.0, s.div(2.0, s.fma(power, _power_of_moderate(s, n), 1.0)))
         return with_sign(s, s.select(s.lt(size, 0.625), small, large), x)
     grown = expm1(s, s.min(44.0, s.add(size, size)))
     return s.select(s.eq(x, 0.0), x, with_sign(s, s.div(grown, s.add(grown, 2.0)), x))
+
+
+def sigmoid(s: ScalarBuilder, x: Expr) -> Expr:
+    if x.dtype is not dtypes.f32:
+        return s.div(1.0, s.add(exp(s, s.neg(x)), 1.0))
+    # With everything halved, so that no power of two overflows before the result is 0.
+    n, r = _reduce_moderate(s, s.min(87.0, x), -1)
+    terms = [c if k % 2 == 0 else -c for k, c in enumerate(_EXP["f32"])]
+    power = s.fma(s.fma(polynomial(s, terms, r), r, -1.0), r, 1.0)
+    below = s.fma(power, _power_of_moderate(s, n, -1), 0.5)
+    return s.select(s.lt(x, -89.0), 0.0, s.div(0.5, below))
+
+
+# Added to a float32 of moderate size, it leaves the nearest whole number in the low bits.
+_TO_WHOLE = 1.5 * 2.0**23
+
+
+def _reduce_moderate(s: ScalarBuilder, x: Expr, sign: int) -> tuple[Expr, Expr]:
+    """For a float32 |x| of at most a hundred or so: n, as the low bits of a float, and r with sign x = n ln 2 + sign r,
+    |r| at most about ln(2) / 2."""
+    form = _FORMATS["f32"]
+    shifted = s.fma(x, sign * _LOG2_E, _TO_WHOLE)
+    n = s.sub(shifted, _TO_WHOLE)
+    return shifted, s.fma(n, -sign * form.ln2_low, s.fma(n, -sign * form.ln2_high, x))
+
+
+def _power_of_moderate(s: ScalarBuilder, shifted: Expr, more: int = 0) -> Expr:
+    """2^(n + more) for the n of `_reduce_moderate`; 0 for the exponent below the smallest of normal numbers."""
+    exponent = s.shl(s.bitcast(shifted, dtypes.i32), 23)
+    return s.bitcast(s.add(exponent, (127 + more) << 23), dtypes.f32)
 
 
 def erf(s: ScalarBuilder, x: Expr) -> Expr:
@@ -225,8 +256,8 @@ def erf(s: ScalarBuilder, x: Expr) -> Expr:
 def _exp2_of_moderate(s: ScalarBuilder, x: Expr) -> Expr:
     """2^x to about 3 ulp for a float32 |x| < 120, anything for others."""
     # The nearest whole number n in the low bits of a float: from there, one shift adds n to an exponent.
-    shifted = s.add(x, 1.5 * 2.0**23)
-    power = polynomial(s, _EXP2_F32, s.sub(x, s.sub(shifted, 1.5 * 2.0**23)))
+    shifted = s.add(x, _TO_WHOLE)
+    power = polynomial(s, _EXP2_F32, s.sub(x, s.sub(shifted, _TO_WHOLE)))
     exponent = s.shl(s.bitcast(shifted, dtypes.i32), 23)
     return s.bitcast(s.add(s.bitcast(power, dtypes.i32), exponent), dtypes.f32)
 

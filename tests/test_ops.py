@@ -287,8 +287,11 @@ NUMPY_SCALARS = {
     "fma": lambda a, b, c: a * b + c,
 }
 # Operations whose NumPy form is the op of that name itself.
-SAME_AS_OP = {"div": "div", "floordiv": "floor_divide", "mod": "remainder", "pow": "pow", "erf": "erf"}
-SAME_AS_OP |= {name: name for name in ("asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh")}
+SAME_AS_OP = {"div": "div", "floordiv": "floor_divide", "mod": "remainder"}
+SAME_AS_OP |= {
+    name: name
+    for name in ("pow", "erf", "sigmoid", "asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh")
+}
 
 
 SHIFTS = {"shl": "bitwise_left_shift", "shr": "bitwise_right_shift"}

@@ -80,6 +80,25 @@ def test_float32_is_within_two_ulp(op: str) -> None:
     assert error[worst] <= 2, f"{op}({x[worst]!r}): {error[worst]:.2f} ulp"
 
 
+def test_float32_sigmoid_is_within_three_roundings() -> None:
+    """The exponential, the sum and the quotient are each rounded; below -88.9 the exponential is too large a number."""
+    dense = [np.linspace(-a, a, 20001) for a in (1e-3, 1.5, 20, 88.9)]
+    x = np.concatenate([every_exponent(dtypes.f32, 24), *(d.astype(np.float32) for d in dense)])
+    x = x[~(x < -88.9)]
+    with np.errstate(all="ignore"):
+        error = ulps(apply("sigmoid", x), 1 / (1 + np.exp(-x.astype(np.float64))))
+    worst = int(np.argmax(error))
+    assert error[worst] <= 2.5, f"sigmoid({x[worst]!r}): {error[worst]:.2f} ulp"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoid_of_special_values(dtype: type) -> None:
+    tiny, most = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
+    got = apply("sigmoid", np.array([0.0, -0.0, tiny, -tiny, np.inf, most, -np.inf, -most, np.nan], dtype))
+    np.testing.assert_array_equal(got, np.array([0.5, 0.5, 0.5, 0.5, 1, 1, 0, 0, np.nan], dtype))
+    assert not np.signbit(got[:-1]).any()
+
+
 @pytest.mark.parametrize("op", [*UNARY, *BINARY])
 def test_float64_is_within_four_ulp(op: str) -> None:
     with np.load(REFERENCES) as stored:

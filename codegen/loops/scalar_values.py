@@ -73,6 +73,7 @@ _ELEMENTARY: dict[str, Function] = {
     "cos": np.cos,
     "tan": np.tan,
     "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "erf": lambda x: np.float64(math.erf(x)),
     "pow": np.power,
     "asin": np.arcsin,

@@ -307,6 +307,7 @@ OPERATION_COST = {
     "cos": 18,
     "tan": 30,
     "tanh": 20,
+    "sigmoid": 18,
     "erf": 20,
     "pow": 40,
     **dict.fromkeys(("asin", "acos", "atan", "asinh", "acosh", "atanh"), 24),
