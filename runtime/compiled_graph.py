@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache, cached_property
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,21 +26,27 @@ from ..ir.graph import Graph
 from ..ir.printer import to_text
 from ..passes.pipeline import PipelineOptions
 from . import allocator, disk_cache
+from .fingerprint import compiler_fingerprint
 from .finite_checks import Memory, finite_error
 from .host_calls import FAILED, HostCalls, host_calls_data
 from .loading import LoadedProgram
 from .progress import Callback, Watch, watched
 from .staged import StagedGraph
 from .threads import default_num_threads
+from .tuner import Tuning, tune_graph
 
 FORMAT = 3
+# What tuning a graph may take by default.
+TUNE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class CompileOptions:
     """How a graph is compiled. `target` None is this machine; `cache` False neither reads nor writes the disk cache;
     `verify` checks the IR after every pass; `prepare` lets inference keep what depends on parameters alone, such as
-    packed weights, at the price of that memory; `progress` is told what the compiler is doing (`progress.py`)."""
+    packed weights, at the price of that memory; `tune` measures where the cost models' best few are close, for at most
+    about `tune_seconds` a graph (`tuner.py`), and is not for `pipeline.strict`; `progress` is told what the compiler is
+    doing (`progress.py`)."""
 
     pipeline: PipelineOptions = PipelineOptions()
     lower: LowerOptions = LowerOptions()
@@ -50,6 +55,8 @@ class CompileOptions:
     cache: bool = True
     verify: bool = False
     prepare: bool = True
+    tune: bool = False
+    tune_seconds: float = TUNE_SECONDS
     progress: Callback | None = field(default=None, compare=False)
 
 
@@ -65,13 +72,14 @@ class CompiledGraph(StagedGraph):
         graph: Graph,
         options: CompileOptions,
         key: str | None = None,
-        like: CompiledGraph | None = None,
+        like: StagedGraph | None = None,
     ):
-        """`key`: the graph's `cache_key`, where it is known already; `like`: the same graph, compiled with other emit
-        options, whose loop IR serves here too."""
+        """`key`: the graph's `cache_key`, where it is known already; `like`: the same graph, with other emit options,
+        whose stages serve here too, and whose loop IR if it has any."""
         super().__init__(graph, options)
         self.target = options.target or Target.host()
         self.empty = allocator.empty
+        self.tuning: Tuning | None = None  # by which `options.lower.choices` were found
         self.measured: Any = None  # the variant that `kernel_times.py` runs
         if like is not None:
             self.__dict__.update({n: like.__dict__[n] for n in ("stages", "program") if n in like.__dict__})
@@ -231,19 +239,43 @@ IN_MEMORY_LIMIT = 256
 
 
 def compile_graph(
-    graph: Graph, options: CompileOptions = CompileOptions(), like: CompiledGraph | None = None
+    graph: Graph, options: CompileOptions = CompileOptions(), like: StagedGraph | None = None
 ) -> CompiledGraph:
     """Native code for the graph; the same object for an equal graph compiled before in this process. `like` as for
-    `CompiledGraph`."""
+    `CompiledGraph`. Where the options say so, its choices are measured first."""
+    tuning: Tuning | None = None
+    timings: dict[str, float] = {}
+    if options.tune:
+        like = like or StagedGraph(graph, options)
+        options, tuning = tuned(like)
+        timings = like.timings.steps
     key = cache_key(graph, options.target or Target.host(), options)
     found = _in_memory.get(key)
     if found is None:
         found = CompiledGraph(graph, options, key, like)
+        found.tuning = tuning
+        found.timings.steps = {**timings, **found.timings.steps}
         while len(_in_memory) >= IN_MEMORY_LIMIT:
             _in_memory.pop(next(iter(_in_memory)))
         _in_memory[key] = found
     found.requests += 1
     return found
+
+
+def tuned(staged: StagedGraph) -> tuple[CompileOptions, Tuning]:
+    """The options of a graph, with choices measured in place of the wish for them. ValueError with strict numerics:
+    ways that are as good add up in other orders."""
+    options: CompileOptions = staged.options
+    if options.pipeline.strict:
+        raise ValueError(
+            "tune: with strict numerics results are those of eager code to the bit, and what is measured to be fastest "
+            "here may add up in another order; leave out one of the two"
+        )
+    start, steps = time.perf_counter(), staged.timings.steps
+    passes = steps.get("passes", 0.0)
+    found = tune_graph(staged, options.target or Target.host())
+    staged.timings.measure("tune", start + steps.get("passes", 0.0) - passes)
+    return replace(options, tune=False, lower=replace(options.lower, choices=found.choices)), found
 
 
 def cache_key(graph: Graph, target: Target | GpuTarget, options: CompileOptions) -> str:
@@ -259,15 +291,3 @@ def cache_key(graph: Graph, target: Target | GpuTarget, options: CompileOptions)
         compiler_fingerprint(),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-@cache
-def compiler_fingerprint() -> str:
-    """Changes whenever a source file of the compiler does: name, size and time of each."""
-    root = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256()
-    for folder in ("ir", "passes", "codegen", "runtime"):
-        for path in sorted((root / folder).rglob("*.py")):
-            stat = path.stat()
-            digest.update(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

@@ -21,8 +21,8 @@ from ..codegen.target import Target
 from ..ir import dims, dtypes
 from ..ir.dtypes import DType
 from . import disk_cache
-from .compiled_graph import compiler_fingerprint
 from .execute import compile_program
+from .fingerprint import compiler_fingerprint
 from .loading import LoadedProgram
 from .threads import get_num_threads
 

@@ -21,9 +21,9 @@ PATIENCE = 2.0
 
 @dataclass(frozen=True)
 class Progress:
-    """`function`: what is compiled; `stage`: "trace", "passes", "lower", "emit" (LLVM text, a launch at a time), "llvm"
-    (machine code), or "run" where a compiled model is being timed; `done` of `total` steps of the stage, both 0 where
-    they cannot be counted; `seconds` since the beginning."""
+    """`function`: what is compiled; `stage`: "trace", "passes", "tune" (a group at a time), "lower", "emit" (LLVM
+    text, a launch at a time), "llvm" (machine code), or "run" where a compiled model is being timed; `done` of `total`
+    steps of the stage, both 0 where they cannot be counted; `seconds` since the beginning."""
 
     function: str
     stage: str
@@ -32,7 +32,7 @@ class Progress:
     seconds: float
 
     def __str__(self) -> str:
-        unit = {"emit": "kernel ", "passes": "pass "}.get(self.stage, "")
+        unit = {"emit": "kernel ", "passes": "pass ", "tune": "group "}.get(self.stage, "")
         how_far = f" {unit}{self.done} of {self.total}" if self.total else ""
         if self.stage == "run":
             return f"vitrify: running {self.function}:{how_far}, {self.seconds:.0f} s"

@@ -59,27 +59,24 @@ class Group:
     steady: tuple[bool, ...]
 
     @cached_property
-    def digest(self) -> str:
+    def structure(self) -> str:
         """Equal for groups that compute the same from inputs of the same types, whatever the names of values."""
         (body,) = self.node.regions
         numbers: dict[Value, int] = {v: i for i, v in enumerate(body.inputs)}
         computed = []
         for inner in body.nodes:
             reads = [numbers[v] for v in inner.inputs]
-            computed.append(
-                (inner.op.name, attrs_key(inner.attrs), reads, [_type(v.type) for v in inner.outputs])
-            )
+            types = [_type(v.type) for v in inner.outputs]
+            computed.append((inner.op.name, attrs_key(inner.attrs), reads, types))
             for value in inner.outputs:
                 numbers[value] = len(numbers)
         inputs = [_type(v.type) for v in body.inputs]
-        facts = (
-            self.node.attrs["kind"],
-            inputs,
-            self.steady,
-            computed,
-            [numbers[v] for v in body.outputs],
-        )
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
+        return _digest(self.node.attrs["kind"], inputs, computed, [numbers[v] for v in body.outputs])
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for groups of one structure whose inputs are as steady."""
+        return _digest(self.structure, self.steady)
 
 
 def _type(type_: TensorType) -> tuple[Any, ...]:
@@ -101,5 +98,8 @@ class Question:
     @cached_property
     def key(self) -> str:
         """Equal for equal questions about equal groups."""
-        facts = (self.group.digest, self.number, self.subject, [c.name for c in self.candidates])
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
+        return _digest(self.group.digest, self.number, self.subject, [c.name for c in self.candidates])
+
+
+def _digest(*facts: Any) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()

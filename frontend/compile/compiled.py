@@ -28,7 +28,7 @@ from .check import CheckReport, check_call
 from .device_call import compile_for
 from .differentiable import DifferentiableSpecialization
 from .explain import Explanation
-from .options import check_hints, compile_options, with_checks, with_matmul_precision
+from .options import check_hints, compile_options, of_mode, with_checks, with_matmul_precision
 from .prepared import with_preparing
 from .report import Report
 from .specialization import MISS, Specialization, watched
@@ -403,13 +403,17 @@ def compile(
     stay as they are, which takes as much memory again (3×3 convolutions four times as much).
     `{"progress": callback}` calls it with a `Progress` at each step of compiling (`runtime/progress.py`); a terminal is
     shown a line where compiling takes longer than two seconds.
+    `{"tune": True}` measures, at the first compilation, which of the ways to compute a kernel is the fastest here, where
+    the cost models find several about as good; for at most about `"tune_seconds"` (30) a graph. What was found is kept
+    on disk, logged (logger `vitrify`, level INFO) and shown by `explain()`. Not with strict numerics.
     fullgraph: a call is one graph either way; code that cannot be captured raises a TraceError at its line, also where
     PyTorch would break the graph.
-    backend, mode: what PyTorch's scripts say ("inductor"; "default", "reduce-overhead", ...) is accepted and changes
-    nothing: there is one compiler, and it makes the fastest code it knows. dynamic: not True; sizes that change are
-    named with `dynamic_shapes`. disable: the model or function comes back as it is.
+    mode: "max-autotune" and "max-autotune-no-cudagraphs" are `{"tune": True}`. Other modes and `backend` are what
+    PyTorch's scripts say ("reduce-overhead"; "inductor", ...) and change nothing: there is one compiler. dynamic: not
+    True; sizes that change are named with `dynamic_shapes`. disable: the model or function comes back as it is.
     """
     check_hints(backend, mode, dynamic, options)
+    options = of_mode(mode, options)
     if model is None:
         return functools.partial(
             compile,

@@ -9,6 +9,7 @@ numbers, are stored in the stream's order when they changed since the last call 
 from __future__ import annotations
 
 import ctypes
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -29,6 +30,7 @@ from ..tf32 import tf32_products, with_tf32
 from .call import Binding, Slots
 from .sizes import accepted
 
+log = logging.getLogger("vitrify")
 Array = Any  # of NumPy, or a device's
 # Changed words that are stored one by one; more are copied, which waits.
 MOST_STORES = 16
@@ -38,6 +40,8 @@ def compile_for(gpu: Gpu | None, graph: Graph, options: CompileOptions) -> Compi
     """The graph compiled for the GPU, or for the CPU where there is none."""
     if gpu is None:
         return compile_graph(graph, options)
+    if options.tune:
+        log.info("%s: its kernels are a GPU's, and are not tuned", graph.name)
     return compile_gpu_graph(graph, gpu, with_tf32(options, tf32_products()))
 
 

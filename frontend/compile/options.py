@@ -8,9 +8,9 @@ from typing import Any
 
 from ..codegen.target import Target
 from ..passes.pipeline import PipelineOptions
-from ..runtime.compiled_graph import CompileOptions
+from ..runtime.compiled_graph import TUNE_SECONDS, CompileOptions
 
-NAMES = ("check_finite", "numerics", "prepare", "progress")
+NAMES = ("check_finite", "numerics", "prepare", "progress", "tune", "tune_seconds")
 # Of the option `check_finite`: True looks for NaN and for infinite numbers, "nan" for the former.
 CHECKS = {True: "finite", "nan": "nan", False: ""}
 
@@ -30,15 +30,29 @@ def compile_options(given: CompileOptions | Mapping[str, Any] | None) -> Compile
     check = given.get("check_finite", False)
     if check not in CHECKS:
         raise RuntimeError(f"torch.compile: the option check_finite is True, False or 'nan', not {check!r}")
+    tune, seconds = bool(given.get("tune", False)), given.get("tune_seconds", TUNE_SECONDS)
+    if tune and numerics == "strict":
+        raise RuntimeError(
+            "torch.compile: the option tune is not for numerics='strict', whose results are to the bit those of eager "
+            "code: what is measured to be fastest may add up in another order. Leave out one of the two"
+        )
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise RuntimeError(f"torch.compile: the option tune_seconds is a number from 0 on, not {seconds!r}")
     pipeline = PipelineOptions(strict=numerics == "strict")
     options = CompileOptions(
-        pipeline, progress=given.get("progress"), prepare=bool(given.get("prepare", True))
+        pipeline,
+        progress=given.get("progress"),
+        prepare=bool(given.get("prepare", True)),
+        tune=tune,
+        tune_seconds=float(seconds),
     )
     return with_checks(options, CHECKS[check])
 
 
 BACKENDS = (None, "inductor")
-MODES = ("default", "lite", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
+# Modes that ask for choices by measurement.
+TUNED_MODES = ("max-autotune-no-cudagraphs", "max-autotune")
+MODES = ("default", "lite", "reduce-overhead", *TUNED_MODES)
 
 
 def check_hints(backend: Any, mode: str | None, dynamic: bool | None, options: Any) -> None:
@@ -56,6 +70,13 @@ def check_hints(backend: Any, mode: str | None, dynamic: bool | None, options: A
             "torch.compile(dynamic=True): name the dims that change instead, for instance "
             'dynamic_shapes={"input": {0: torch.Dim("batch", 1, 256)}}'
         )
+
+
+def of_mode(
+    mode: str | None, options: CompileOptions | Mapping[str, Any] | None
+) -> CompileOptions | Mapping[str, Any] | None:
+    """The options of a mode, where one is given in their place."""
+    return {"tune": True} if mode in TUNED_MODES else options
 
 
 def with_checks(options: CompileOptions, check: Any) -> CompileOptions:
