@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
+from itertools import count
 
 from ..ir.graph import Graph, IRError, Node, Value, replace_values, told_symbols
 from ..ir.op import op_named
@@ -146,7 +147,8 @@ class _Builder:
                 followers[source].append(group)
         _inherit(rank, before)
         missing = {g: len(sources) for g, sources in before.items()}
-        ready = [(rank[g], n, g) for n, g in enumerate(groups) if not missing[g]]
+        number = count()
+        ready = [(rank[g], next(number), g) for g in groups if not missing[g]]
         heapify(ready)
         order: list[Group] = []
         while ready:
@@ -155,7 +157,7 @@ class _Builder:
             for follower in followers[group]:
                 missing[follower] -= 1
                 if not missing[follower]:
-                    heappush(ready, (rank[follower], len(groups) + len(order), follower))
+                    heappush(ready, (rank[follower], next(number), follower))
         if len(order) < len(groups):
             done = set(order)
             stuck = next(g for g in groups if g not in done)
@@ -164,8 +166,8 @@ class _Builder:
 
 
 def _inherit(rank: dict[Group, int], before: Mapping[Group, Collection[Group]]) -> None:
-    """What a group waits for comes no later than in time for it, wherever in the graph it stands: an optimizer's scalars,
-    written down after the backward part, would hold back every update, and the gradients' operands with it."""
+    """What a group waits for comes in time for it, wherever in the graph it stands: an optimizer's scalars, written down
+    after the backward part, would hold back every update, and the gradients' operands with it."""
     for group in sorted(rank, key=rank.__getitem__):
         own = rank[group]
         stack = [group]
