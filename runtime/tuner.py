@@ -108,7 +108,7 @@ def tune_graph(staged: StagedGraph, target: Target, clock: Clock | None = None) 
     found = _known.get(key) or (_loaded(key) if options.cache else None)
     if found is None:
         with watched(staged.traced.name, options.progress) as watch:
-            found = _Tuner(staged.stages[-1], target, options, clock or MachineClock()).tuned(watch)
+            found = _Tuner(staged.stages[-1], target, options, clock or MachineClock(get_num_threads())).tuned(watch)
         if options.cache and not found.left:
             disk_cache.store(key, asdict(found), [])
     if len(_known) >= REMEMBERED:

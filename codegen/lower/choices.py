@@ -8,7 +8,7 @@ collects the questions that a lowering asks (`Question`), and makes a table of t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -21,6 +21,10 @@ from ...passes.cse import attrs_key
 # Ways that a question names, at most.
 CANDIDATES = 8
 
+# What is slower than the best by more than this, by the model, is no candidate for being of another kind alone.
+FAR_BEHIND = 1.3
+
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -32,6 +36,21 @@ class Candidate(Generic[T_co]):
     name: str
     cycles: float
     plan: T_co
+
+
+def varied(
+    ranked: Sequence[tuple[T, float]], kind: Callable[[T], Hashable], count: int
+) -> list[tuple[T, float]]:
+    """At most `count` of (plan, cycles) pairs ranked by cycles: the best of each kind, then the best of the others. A
+    model that is wrong is so about kinds: plans alike are about as fast."""
+    first: dict[Hashable, int] = {}
+    for number, (plan, cycles) in enumerate(ranked):
+        if cycles <= FAR_BEHIND * ranked[0][1]:
+            first.setdefault(kind(plan), number)
+    chosen = list(first.values())[:count]
+    taken = set(chosen)
+    chosen += [n for n in range(len(ranked)) if n not in taken][: count - len(chosen)]
+    return [ranked[n] for n in sorted(chosen)]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from operator import itemgetter
 
 from ...ir import dims
 from ...ir.dims import DimLike
+from .choices import varied
 from .contraction import Contraction
 from .contraction_cycles import TYPICAL, Model
 from .tiling import Plan
@@ -25,6 +26,8 @@ GAIN = 1.5
 MOST_TASKS = 64
 LEAST_TASK = 3000.0
 PARTS = 8
+# So many of the cheapest plans are looked through for plans of different kinds.
+POOL = 512
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,10 @@ class _Plans(Model):
     """The plans for a problem."""
 
     def best(self, count: int) -> list[Plan]:
-        """The cheapest plans, the best first; none where words end in the middle and nothing can be packed to fill
-        them."""
-        found = nsmallest(count, self.candidates(), key=itemgetter(1))
+        """The cheapest plans, the best first, of several kinds; none where words end in the middle and nothing can be
+        packed to fill them."""
+        found = nsmallest(1 if count == 1 else POOL, self.candidates(), key=itemgetter(1))
+        found = varied(found, _kind, count)
         return [self.finished(replace(plan, cycles=cycles)) for plan, cycles in found]
 
     def candidates(self) -> Iterator[tuple[Plan, float]]:
@@ -219,3 +223,7 @@ class _Plans(Model):
         if count < PARTS and long_enough and outputs * PARTS < plan.cycles / 4:
             return replace(plan, split=first, parts=PARTS)
         return plan
+
+
+def _kind(plan: Plan) -> tuple[object, ...]:
+    return plan.lane, plan.vectors, tuple(plan.tiles), tuple(plan.packed)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from heapq import nsmallest
 from math import ceil
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..target import Target
-from .choices import Candidate
+from .choices import Candidate, varied
 from .contraction_cycles import FMA_LATENCY, LAUNCH, LOAD, LOAD_TIE, STEP, TILE, TURN, TYPICAL
 from .winograd_matrices import POINTS
 
@@ -116,12 +115,11 @@ def ranked_winograd(
 ) -> list[Candidate[WinogradPlan | None]]:
     """The cheapest plans by the model, the best first, `count` at most; None for the direct way, whose `direct` cycles
     are known. Of several, the direct way is one. `steady`: the weights are transformed once for many runs."""
-    model = _Model(sizes, target, steady)
+    plans = [(plan, plan.cycles) for plan in _Model(sizes, target, steady).plans()]
+    plans.sort(key=itemgetter(1))
+    several = varied(plans, lambda p: (p.m, p.vectors), max(1, count - 1))
     found: list[Candidate[WinogradPlan | None]] = [Candidate("the sum itself", direct, None)]
-    found += [
-        Candidate(plan.text(), plan.cycles, plan)
-        for plan in nsmallest(max(1, count - 1), model.plans(), key=attrgetter("cycles"))
-    ]
+    found += [Candidate(plan.text(), cycles, plan) for plan, cycles in several]
     return sorted(found, key=attrgetter("cycles"))[:count]
 
 

@@ -16,6 +16,7 @@ from ..runtime.compiled_graph import CompiledGraph
 from ..tensor import Tensor
 from .report_data import place_data, refusals
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
+from .tuning_data import tuning_data, tuning_lines, tuning_title
 
 if TYPE_CHECKING:
     from .compiled import CompiledFunction
@@ -180,6 +181,7 @@ def _graph(graph: CompiledGraph) -> Json:
                 for launch in graph.program.launches[: graph.program.preparing]
             ],
         },
+        "tuning": tuning_data(graph),
         "choices": [
             {"group": launch.source, "kernel": launch.kernel.name, "plan": launch.kernel.comment}
             for launch in graph.program.launches
@@ -276,6 +278,8 @@ def _graph_text(graph: Json) -> Iterator[str]:
     yield from _section(
         "loops, tiles and layouts chosen", (f"{c['group']}: {c['plan']}" for c in graph["choices"])
     )
+    if graph["tuning"] is not None:
+        yield from _section(tuning_title(graph["tuning"]), tuning_lines(graph["tuning"]))
 
 
 def _more(count: int, what: str) -> list[str]:

@@ -513,6 +513,24 @@ function showRefusals() {
     ...(rows.length ? rows : [make("tr", {}, make("td", {}, "No pair was refused."))]));
 }
 
+// -- tuning -----------------------------------------------------------------------------------------------------------------
+
+function showTuning() {
+  const { tuning } = state.graph;
+  byId("tuning").hidden = byId("tuning-link").hidden = !tuning;
+  if (!tuning) return;
+  const left = tuning.left ? `; ${tuning.left} were left to the model, as time was up` : "";
+  byId("tuning-facts").textContent = `${tuning.threads} threads, ${tuning.seconds.toFixed(1)} s${left}.`;
+  const rows = tuning.choices.flatMap(({ subject, groups, candidates, chosen, gain }) => candidates.map((candidate, i) =>
+    make("tr", { class: "can", onclick: () => selectGroup(groups[0], `${subject} of ${groups.join(", ")}`) },
+      ...[i ? "" : `${subject} of ${groups.join(", ")}`, (candidate.seconds * 1e6).toFixed(1),
+        Math.round(candidate.cycles / 1e3) + " k", i ? "" : "model's",
+        i === chosen ? (i ? `chosen, ${(gain * 100).toFixed(0)} % faster` : "chosen") : ""].map((text) => make("td", {}, text)),
+      make("td", { class: "wide" }, candidate.plan))));
+  byId("tuning-table").replaceChildren(headRow(["kernel", "µs", "model's cycles", "", "", "way"]),
+    ...(rows.length ? rows : [make("tr", {}, make("td", {}, "There was nothing to choose."))]));
+}
+
 // -- search -----------------------------------------------------------------------------------------------------------------
 
 function searchable() {
@@ -569,6 +587,7 @@ function showGraph(position) {
   showPasses();
   showStageChoices();
   showRefusals();
+  showTuning();
   select(null);
 }
 

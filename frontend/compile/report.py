@@ -23,6 +23,7 @@ from ..runtime.peaks import Peaks, peaks
 from .line_times import LineTime, line_times
 from .report_data import report_data
 from .report_page import page
+from .tuning_data import tuning_data, tuning_lines, tuning_title
 
 if TYPE_CHECKING:
     from .compiled import Recompile
@@ -196,6 +197,8 @@ class Report:
                 f"{self.machine.f64:.0f} f64, {self.machine.memory:.1f} GB/s, with {self.machine.threads} threads"
             )
         lines += self._lines_text()
+        for tuning in filter(None, map(tuning_data, self.graphs)):
+            lines += ["", f"  {tuning_title(tuning)}", *(f"    {line}" for line in tuning_lines(tuning))]
         bound = self.arena_lower_bound
         ratio = f", {self.arena_bytes / bound:.3f} of it" if bound else ""
         lines += ["", f"  arena {self.arena_bytes:,} bytes (lower bound {bound:,}{ratio})"]

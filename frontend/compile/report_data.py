@@ -30,6 +30,7 @@ from ..runtime.kernel_times import LaunchTime
 from ..runtime.peaks import Peaks
 from .drawing import drawing, layout_library
 from .report_code import code_of
+from .tuning_data import tuning_data
 
 if TYPE_CHECKING:
     from .report import Report
@@ -96,6 +97,7 @@ def _graph(graph: CompiledGraph | GpuGraph, bindings: Mapping[str, int]) -> Json
         "functions": code,
         "memory": _memory(program, bindings),
         "refusals": refusals(graph),
+        "tuning": tuning_data(graph),
     }
 
 
