@@ -167,26 +167,43 @@ FORMS = [
     Plan("k", 16, 1, {"m": 2, "n": 3}, ("n", "m"), {"m": 4}),
     Plan("n", 16, 1, {"m": 2}, ("m", "n"), {"m": 1}, split="k", parts=3),
     Plan("k", 16, 1, {"n": 4}, ("m", "n"), split="k", parts=2),
+    Plan("k", 16, 2, {}, ("n", "m")),
+    Plan("k", 16, 4, {"m": 3}, ("n", "m"), {"n": 2}),
+    Plan("k", 8, 3, {"n": 2}, ("m", "n"), split="k", parts=3),
 ]
 
 
-@pytest.mark.parametrize("plan", FORMS, ids=str)
-@pytest.mark.parametrize("size", [(17, 37, 41), (8, 5, 32), (3, 64, 18)], ids=str)
-def test_every_form(monkeypatch, plan, size):
+def force(monkeypatch, plan):
     def forms(ctx, problem, elements, target, count):
         merged, stored = merge_axes(ctx, problem, elements)
         return [Candidate("forced", 0.0, Chosen(merged, stored, (), (Choice(plan),)))]
 
     monkeypatch.setattr(contraction_lower, "ranked_forms", forms)
+
+
+@pytest.mark.parametrize("plan", FORMS, ids=str)
+@pytest.mark.parametrize("size", [(17, 37, 41), (8, 5, 32), (3, 64, 18)], ids=str)
+def test_every_form(monkeypatch, plan, size):
+    force(monkeypatch, plan)
     for left, right in ((False, False), (True, True)):
         check(matrices(*size, left=left, right=right), depth=size[1])
         if size[0] == 8:
             interpret(matrices(*size, left=left, right=right), "x86-64-avx512")
 
 
+@pytest.mark.parametrize("vectors", [1, 3])
+def test_several_vectors_of_a_sum_whose_length_is_known_at_run_time(monkeypatch, vectors):
+    force(monkeypatch, Plan("k", 16, vectors, {"n": 2}, ("m", "n")))
+    types = [TensorType(s, dtypes.f32) for s in ((3, SYMBOLIC), (5, SYMBOLIC))]
+    graph = group(types, lambda F, x, y: F.matmul(x, F.permute(y, dims=(1, 0))))
+    check(graph, [{"batch": b} for b in (0, 1, 16, 47, 48, 49, 100)], depth=100)
+    interpret(graph, "x86-64-avx512", [{"batch": b} for b in (0, 15, 65)])
+
+
 @pytest.mark.parametrize(
     ("size", "transposed", "expected"),
     [
+        ((1, 576, 4096), (False, True), "4x16 along k; order n;"),  # from memory: one row after the other
         ((1, 400, 120), (False, True), "along k"),  # one row: straight from the weights, no packing
         ((64, 120, 400), (False, False), "4x16 along n; tile m=6"),
         ((1024, 1024, 1024), (False, False), "right packed along n"),

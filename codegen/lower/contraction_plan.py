@@ -104,8 +104,9 @@ class _Plans(Model):
                 continue
             for tiles in self._tiles(lane):
                 units = prod(tiles.values())
-                most = ceil(self.size[lane] / self.lanes) if along_result else 1
-                for vectors in (1, 2, 3, 4) if tiles else (1, 2, 3, 4, 8, 16):
+                most = self.size[lane] / self.lanes
+                most = ceil(most) if along_result else max(1, int(most))
+                for vectors in (1, 2, 3, 4) if tiles or not along_result else (1, 2, 3, 4, 8, 16):
                     if vectors > most or not self._fits(tiles, lane, units, vectors):
                         continue
                     for packed in self._packings(needed, lane, tiles):
@@ -179,7 +180,7 @@ class _Plans(Model):
         memory by the multiply-add itself, or one register at a time."""
         left, right = (self.loads(i, tiles, lane, vectors) for i in (0, 1))
         if lane in self.reduction:
-            return units + left + right <= self.registers
+            return units * vectors + (left + right) // vectors <= self.registers
         return units * vectors + min(left, right, 4) + 1 <= self.registers
 
     # What does not change the estimate much is settled once, for the best plan.

@@ -176,31 +176,50 @@ class RegisterTile:
         yield from found
 
     def _lanes_of_sum(self) -> Iterator[Stmt]:
-        lanes, lane = self.plan.lanes, loop_var("l", self.plan.lanes)
-        acc = Buffer(self.name, self.problem.accumulator, (*self.units.values(), lanes), "register")
-        element = (*self.unit, lane)
+        lanes, lane, vectors = self.plan.lanes, loop_var("l", self.plan.lanes), self.plan.vectors
+        acc = Buffer(self.name, self.problem.accumulator, (*self.units.values(), vectors, lanes), "register")
         low, extent = self._range(self.problem.axes[self.plan.lane])
         whole, rest = dims.floordiv(extent, lanes), dims.mod(extent, lanes)
-        chunk = f"{self.plan.lane}_q"
+        groups, single = dims.floordiv(whole, vectors), dims.mod(whole, vectors)
+        number = loop_var("v", vectors)
 
-        def vector(bindings: Bindings, start: DimLike, size: DimLike) -> tuple[Stmt, ...]:
-            at = self.point | bindings | {self.plan.lane: low + start + lane}
+        def element(vector: DimLike) -> IndexTuple:
+            return (*self.unit, vector, lane)
+
+        def each_vector(body: Sequence[Stmt], count: int = vectors) -> tuple[Stmt, ...]:
+            return (For("v", count, tuple(body), "unroll"),) if count > 1 else tuple(body)
+
+        def vector(bindings: Bindings, at: DimLike, size: DimLike, into: DimLike) -> tuple[Stmt, ...]:
+            """Vector `at` of the sum, of which `size` lanes are inside, added to an accumulator."""
+            place = self.point | bindings | {self.plan.lane: low + at * lanes + lane}
             inside = None if size == lanes else SCALAR.lt(Index(lane), Index(size))
-            added = self._accumulate(acc, element, at, inside)
+            added = self._accumulate(acc, element(into), place, inside)
             return self._each_unit([For("l", lanes, (added,), "vector", lanes)])
 
         def added(bindings: Bindings) -> tuple[Stmt, ...]:
             found: tuple[Stmt, ...] = ()
-            if whole == 1:
-                found = vector(bindings, 0, lanes)
-            elif whole != 0:
-                found = (For(chunk, whole, vector(bindings, loop_var(chunk, whole) * lanes, lanes)),)
-            return found + (vector(bindings, whole * lanes, rest) if rest != 0 else ())
+            if groups != 0:
+                group = loop_var(f"{self.plan.lane}_q", groups)
+                found = each_vector(vector(bindings, group * vectors + number, lanes, number))
+                if groups != 1:
+                    found = (For(f"{self.plan.lane}_q", groups, found),)
+            if isinstance(single, int):
+                if single:
+                    alone = loop_var("v", single)
+                    found += each_vector(vector(bindings, groups * vectors + alone, lanes, alone), single)
+            else:
+                alone = loop_var(f"{self.plan.lane}_s", single)
+                one = vector(bindings, groups * vectors + alone, lanes, 0)
+                found += (For(f"{self.plan.lane}_s", single, one),)
+            return found + (vector(bindings, whole, rest, vectors - 1) if rest != 0 else ())
 
-        zero = Store(acc, element, Const(0, acc.dtype))
-        yield from self._each_unit([For("l", lanes, (zero,), "vector", lanes)])
+        zero = Store(acc, element(number), Const(0, acc.dtype))
+        yield from self._each_unit(each_vector([For("l", lanes, (zero,), "vector", lanes)]))
         yield from self._sum([a for a in self._summed if a.name != self.plan.lane], {}, added)
-        total = Let("total", LaneReduce("add", "l", lanes, Load(acc, element)))
+        sums: Expr = Load(acc, element(0))
+        for other in range(1, vectors):
+            sums = SCALAR.add(sums, Load(acc, element(other)))
+        total = Let("total", LaneReduce("add", "l", lanes, sums))
         yield from self._each_unit([total, *self.finish(self.point, Var("total", acc.dtype))])
 
     @property
