@@ -29,6 +29,8 @@ from .attention_products import Products, fill
 from .attention_tiles import key_tiles, query_tiles
 from .grid import ceil_div, inside
 
+# Numbers in a row of which there is no room in registers for the sums of key and value together.
+LONG_ROWS = 128
 # From a thread, a row and a column of its own: log_sum and delta of the query.
 OfQuery = Callable[[DimLike, DimLike, DimLike], tuple[Expr, Expr]]
 
@@ -39,12 +41,15 @@ def backward_on_gpu(ctx: LowerContext, name: str, body: Graph, args: Args, node:
         return
     flops = node.op.flops(*(x.type for x in node.inputs), **node.attrs) if node.op.flops else 0
     dq, dk, dv = (args.get(x) for x in node.outputs)
-    if dk is not None or dv is not None:
+    long = max(*q.type.shape[-1:], *v.type.shape[-1:]) > LONG_ROWS
+    for outs in [(dk, None), (None, dv)] if long else [(dk, dv)]:
+        if outs == (None, None):
+            continue
         attention = GpuAttention(ctx, body, args, node, q, k, v, rest)
         tiles = key_tiles(attention)
-        by_key = _ByKey(attention, tiles, node, dk, dv)
+        by_key = _ByKey(attention, tiles, node, *outs)
         grid = attention.grid(ceil_div(attention.columns, tiles.products.rows), False, by_key.block)
-        ctx.launch(name, grid, cost=1, flops=flops * 4 // 5, comment=str(tiles))
+        ctx.launch(name, grid, cost=1, flops=flops * by_key.products // 5, comment=str(tiles))
     if dq is not None:
         attention = GpuAttention(ctx, body, args, node, q, k, v, rest)
         tiles = query_tiles(attention)
@@ -59,6 +64,7 @@ class _Backward:
     def __init__(self, a: GpuAttention, tiles: Tiles, node: Node):
         self.a, self.tiles = a, tiles
         self.p: Products = tiles.products
+        self.changes_wanted = True
         dy, _, _, _, log_sum, delta, *_ = node.inputs
         self.dy, self.log_sum, self.delta = a.rows_of(dy), a.line(log_sum), a.line(delta)
         self.weights, self.changes = (
@@ -80,10 +86,13 @@ class _Backward:
         self, place: Place, query: DimLike, key: DimLike, turned: bool, left: tuple[Load, Load],
         right: tuple[Load, Load], sizes: tuple[int, int], of_query: OfQuery,
     ) -> tuple[Stmt, ...]:  # fmt: skip
-        """`weights` after dropout, and `changes`, the gradient of the scores. `left` and `right`: the operands of the
-        scores, and of the gradients of the weights, with numbers of `sizes` in a row; `of_query(t, r, c)`: log_sum and
-        delta."""
+        """`weights` after dropout, and `changes`, the gradient of the scores, if wanted. `left` and `right`: the
+        operands of the scores, and of the gradients of the weights, with numbers of `sizes` in a row."""
         a, p, columns = self.a, self.p, self.tiles.columns
+
+        def kept_at(t: DimLike, r: DimLike, c: DimLike) -> Expr | None:
+            row, column = p.row(t, r), p.column(t, c)
+            return a.kept(place, query + (column if turned else row), key + (row if turned else column))
 
         def power(t: DimLike, r: DimLike, c: DimLike) -> list[Stmt]:
             where, (log_sum, _) = p.at(t, r, c), of_query(t, r, c)
@@ -93,10 +102,13 @@ class _Backward:
                 log_sum = SCALAR.mul(log_sum, a.unit)
             return [Store(self.weights, where, a.power(a.exponent(Load(self.weights, where), log_sum)))]
 
+        def dropped(t: DimLike, r: DimLike, c: DimLike) -> list[Stmt]:
+            where, kept = p.at(t, r, c), kept_at(t, r, c)
+            return [Store(self.weights, where, SCALAR.mul(Load(self.weights, where), kept))]
+
         def change(t: DimLike, r: DimLike, c: DimLike) -> list[Stmt]:
             where, (_, delta) = p.at(t, r, c), of_query(t, r, c)
-            row, column = p.row(t, r), p.column(t, c)
-            kept = a.kept(place, query + (column if turned else row), key + (row if turned else column))
+            kept = kept_at(t, r, c)
             weight, value = Load(self.weights, where), Load(self.changes, where)
             if kept is None:
                 return [Store(self.changes, where, SCALAR.mul(weight, SCALAR.sub(value, delta)))]
@@ -108,12 +120,17 @@ class _Backward:
                 Store(self.weights, where, SCALAR.mul(weight, factor)),
             ]
 
+        changed: tuple[Stmt, ...] = ()
+        if self.changes_wanted:
+            changed += p.scores(a.names, self.changes, left[1], right[1], columns, sizes[1])
+            changed += a.each(p, columns, change)
+        elif a.state is not None:
+            changed += a.each(p, columns, dropped)
         return (
             *p.scores(a.names, self.weights, left[0], right[0], columns, sizes[0]),
             *a.settled(self.tiles, self.weights, place, query, key, turned),
             *a.each(p, columns, power),
-            *p.scores(a.names, self.changes, left[1], right[1], columns, sizes[1]),
-            *a.each(p, columns, change),
+            *changed,
         )
 
     def add(self, to: Buffer, what: Buffer, right: Load, size: int) -> tuple[Stmt, ...]:
@@ -142,6 +159,12 @@ class _ByKey(_Backward):
             )
             if out is not None
         ]
+        self.changes_wanted = dk is not None
+
+    @property
+    def products(self) -> int:
+        """Of which a forward has two."""
+        return 1 + self.changes_wanted + len(self.outs)
 
     def block(self, place: Place, tile: DimLike) -> Sequence[Stmt]:
         a, p, columns = self.a, self.p, self.tiles.columns

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...ir import dims
+from ...ir.dims import DimLike
 from .attention import GpuAttention, Tiles
 from .attention_products import STEP, FmaProducts, MmaProducts
 from .grid import most
@@ -13,17 +14,17 @@ from .grid import most
 
 def forward_tiles(a: GpuAttention) -> Tiles:
     """A block holds queries, its results and a tile of scores."""
-    return _tiles(a, _FORWARD, _padded(a.q.size), a.rows)
+    return _tiles(a, _FORWARD, _padded(a.q.size), a.rows, a.shape[:-2])
 
 
 def query_tiles(a: GpuAttention) -> Tiles:
     """Of the gradient: queries and what came for their results, and two tiles of scores."""
-    return _tiles(a, _BY_QUERY, _padded(a.q.size) + _padded(a.v.size), a.rows)
+    return _tiles(a, _BY_QUERY, _padded(a.q.size) + _padded(a.v.size), a.rows, a.shape[:-2])
 
 
 def key_tiles(a: GpuAttention) -> Tiles:
-    """Of the gradient: keys and values, sums for either, and two tiles of scores."""
-    return _tiles(a, _BY_KEY, _padded(a.q.size) + _padded(a.v.size), a.columns)
+    """Of the gradient: keys and values, sums for both, or for one of them if rows are long, and two tiles of scores."""
+    return _tiles(a, _BY_KEY, _padded(a.q.size) + _padded(a.v.size), a.columns, a.k.value.type.shape[:-2])
 
 
 # (warps, times 16 rows of a warp, columns, stages) on tensor cores, from large to small, by the most numbers in a row.
@@ -41,19 +42,25 @@ _BY_QUERY: dict[int, _Sizes] = {
 _BY_KEY: dict[int, _Sizes] = {
     64: ((8, 1, 64, 2), (4, 1, 64, 2), (2, 1, 32, 1)),
     128: ((8, 1, 32, 2), (4, 1, 32, 2), (2, 1, 32, 1)),
-    256: ((8, 1, 16, 2), (4, 1, 16, 2), (4, 1, 16, 1), (2, 1, 16, 1)),
+    256: ((8, 1, 32, 2), (4, 1, 32, 2), (4, 1, 32, 1), (2, 1, 16, 1)),
 }
 # Elsewhere: (groups of threads, rows of a thread, columns, stages), for bytes of a row.
 _FMA: dict[int, _Sizes] = {
     256: ((8, 8, 64, 2), (8, 8, 64, 1), (8, 4, 64, 1), (8, 2, 32, 1)),
-    512: ((8, 8, 64, 1), (8, 8, 32, 1), (8, 4, 32, 1), (8, 2, 16, 1)),
-    1024: ((8, 4, 32, 1), (8, 2, 16, 1)),
+    512: ((16, 4, 64, 1), (8, 8, 32, 1), (8, 4, 32, 1), (8, 2, 16, 1)),
+    1024: ((8, 4, 32, 1), (8, 2, 16, 1), (4, 2, 16, 1)),
+    2048: ((8, 2, 16, 1), (4, 2, 16, 1), (2, 2, 16, 1)),
 }
 
 
-def _tiles(a: GpuAttention, mma: dict[int, _Sizes], kept: int, rows: dims.DimLike) -> Tiles:
-    """The first that fits; a row that stays has `kept` numbers."""
+def _tiles(
+    a: GpuAttention, mma: dict[int, _Sizes], kept: int, rows: DimLike, heads: tuple[DimLike, ...]
+) -> Tiles:
+    """Large ones, if there are enough of them to fill the machine. A row that stays has `kept` numbers."""
     walked = _padded(a.q.size) + _padded(a.v.size)
+    room = getattr(a.ctx.target, "most_shared_bytes", 0)
+    enough = getattr(a.ctx.target, "multiprocessors", 1)
+    fitting: list[Tiles] = []
     for tiles in _candidates(a, mma, max(_padded(a.q.size), _padded(a.v.size))):
         p = tiles.products
         numbers = p.rows * (kept + 2 * p.spare)
@@ -61,10 +68,15 @@ def _tiles(a: GpuAttention, mma: dict[int, _Sizes], kept: int, rows: dims.DimLik
         numbers += tiles.columns * tiles.stages * (walked + 2 * p.spare + 4)
         if not a.on_tensor_cores:
             numbers += p.rows * (tiles.columns + STEP)
-        room = getattr(a.ctx.target, "most_shared_bytes", 0)
-        if numbers * p.narrow.itemsize <= room and p.rows < 2 * max(most(rows), 16):
+        if numbers * p.narrow.itemsize > room:
+            continue
+        fitting.append(tiles)
+        if most(dims.product(heads)) * -(-most(rows) // p.rows) >= enough:
             return tiles
-    raise ValueError(f"{a.node}: no tile of it fits {a.ctx.target.name}")
+    if not fitting:
+        raise ValueError(f"{a.node}: no tile of it fits {a.ctx.target.name}")
+    # Too few to fill it: of such as have no more rows than there are, which would be idle.
+    return next((x for x in fitting[1:] if x.products.rows < 2 * max(most(rows), 16)), fitting[-1])
 
 
 def _candidates(a: GpuAttention, mma: dict[int, _Sizes], wide: int) -> Iterator[Tiles]:

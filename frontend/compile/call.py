@@ -19,7 +19,7 @@ from ..ir.types import TensorType
 from ..runtime import allocator, call_shim, kernel_times
 from ..runtime.compiled_graph import CompiledGraph
 from ..runtime.finite_checks import Memory
-from ..runtime.gpu.arrays import DeviceArray
+from ..runtime.gpu.arrays import DeviceArray, Gpu, from_host
 from ..runtime.host_calls import UNWANTED
 from ..runtime.native_call import native_call
 from ..runtime.threads import get_num_threads
@@ -244,12 +244,13 @@ def fits(array: Array, type_: TensorType) -> bool:
     )
 
 
-def as_bound(array: Any, type_: TensorType) -> Any:
-    """A contiguous, aligned array of the bound dtype object; a copy only where needed. One of a device stays there."""
+def as_bound(array: Any, type_: TensorType, gpu: Gpu | None = None) -> Any:
+    """A contiguous, aligned array of the bound dtype object; a copy only where needed. One of a device stays there, one
+    of the host goes to `gpu`."""
     if type(array) is DeviceArray:
         return device_programs.contiguous(array)
     result = np.require(array, dtype=type_.dtype.numpy, requirements=["C", "A"])
     if result.dtype is not type_.dtype.numpy:
         # An equal but distinct dtype object (unpickled, byte order spelled out): the shim compares identities.
         result = result.view(type_.dtype.numpy)
-    return result
+    return result if gpu is None else from_host(gpu, result)

@@ -78,8 +78,10 @@ class CompiledBackward(Node):
                     f"a tensor that the compiled forward read is at version {storage.version}; expected version "
                     f"{version} instead."
                 )
+        # What library code makes, such as the gradient of a sum, may be on the host still.
+        gpu = getattr(self.binding.graph, "gpu", None)
         cotangents = [
-            np.zeros(t.sizes, t.dtype.numpy) if g is None else as_bound(g._array, t)
+            as_bound(np.zeros(t.sizes, t.dtype.numpy) if g is None else g._array, t, gpu)
             for g, t in zip(grads, self.result_types)
         ]
         record = self.binding.take()

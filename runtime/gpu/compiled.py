@@ -329,12 +329,14 @@ class HostCallOnDevice:
 
 _in_memory: dict[tuple[str, int], GpuGraph] = {}
 IN_MEMORY_LIMIT = 4096
+# Bytes of shared memory that a block of the attention kernels may take with the longest rows.
+LEAST_FOR_ATTENTION = 96 << 10
 
 
 def compile_gpu_graph(graph: Graph, gpu: Gpu, options: CompileOptions = CompileOptions()) -> GpuGraph:
     """The graph's program on the device; the same object for an equal graph compiled before in this process."""
-    # The kernel of `attention` is the CPU's.
-    options = replace(options, pipeline=replace(options.pipeline, keep_composites=()))
+    if gpu.target.most_shared_bytes < LEAST_FOR_ATTENTION:
+        options = replace(options, pipeline=replace(options.pipeline, keep_composites=()))
     key = cache_key(graph, gpu.target, options)
     found = _in_memory.get((key, gpu.index))
     if found is None or found.gpu is not gpu:

@@ -37,7 +37,7 @@ def emitted(
 ) -> PtxProgram:
     """The graph's program and its PTX, both as they would run."""
     target = GpuTarget.named(arch)
-    program = gpu.lower_graph(fused(graph, fuse, keep=()), target, options)
+    program = gpu.lower_graph(fused(graph, fuse), target, options)
     verify_program(program)
     return emit_ptx(program, target)
 

@@ -1,0 +1,124 @@
+"""The kernels of `attention` and `attention_grad` on a GPU, against the ops' NumPy rules: PTX in the simulator (which finds
+races and accesses out of bounds), the loop interpreter, and what `ptxas` makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lowering import fused
+from ptx_checks import Array, PtxProgram, assemble, check, emitted
+
+from vitrify.codegen import gpu
+from vitrify.codegen.loops import interpreter as loops
+from vitrify.codegen.lower import LowerOptions
+from vitrify.codegen.target import GpuTarget
+from vitrify.ir import dims, dtypes
+from vitrify.ir.builder import GraphBuilder
+from vitrify.ir.dtypes import DType
+from vitrify.ir.graph import Graph
+from vitrify.ir.op import op_named
+from vitrify.ir.ops.attention import ATTRS
+from vitrify.ir.types import TensorType
+
+FORWARD, BACKWARD = op_named("attention"), op_named("attention_grad")
+STATE = np.array([3, 4], np.int64)
+TF32 = LowerOptions(tf32=("matmul",))
+
+
+def random(*shape: int, dtype: DType = dtypes.bf16) -> Array:
+    found: Array = np.random.default_rng(sum(shape)).normal(size=shape).astype(dtype.numpy)
+    return found
+
+
+def operands(
+    q: tuple[int, ...], k: tuple[int, ...], width: int = 0, dtype: DType = dtypes.bf16
+) -> list[Array]:
+    return [random(*shape, dtype=dtype) for shape in (q, k, (*k[:-1], width or k[-1]))]
+
+
+def seen(*shape: int, share: float = 0.5) -> Array:
+    return np.random.default_rng(5).random(shape) < share
+
+
+def graph_of(op: Any, arrays: list[Array], **attrs: Any) -> Graph:
+    builder = GraphBuilder(op.name)
+    types = [TensorType(a.shape, dtypes.from_numpy(a.dtype)) for a in arrays]
+    found = builder.apply(op, [builder.input(f"x{i}", t) for i, t in enumerate(types)], attrs)
+    return builder.finish(list(found))
+
+
+def gradient_operands(arrays: list[Array], **attrs: Any) -> list[Array]:
+    full = {name: attrs.get(name, attr.default) for name, attr in ATTRS.items()}
+    out, log_sum = FORWARD.numpy(*arrays, **full)
+    dy = random(*out.shape, dtype=dtypes.from_numpy(out.dtype))
+    q, k, v, *rest = arrays
+    wide = log_sum.dtype
+    return [dy, q, k, v, log_sum, np.add.reduce(dy.astype(wide) * out.astype(wide), axis=-1), *rest]
+
+
+def check_both(arrays: list[Array], interpret: bool = False, **attrs: Any) -> list[PtxProgram]:
+    grads = gradient_operands(arrays, **attrs)
+    return [
+        check(graph_of(op, given, **attrs), given, interpret=interpret, scale=2.0)
+        for op, given in ((FORWARD, arrays), (BACKWARD, grads))
+    ]
+
+
+ROWS = ((1, 2, 70, 32), (1, 2, 70, 32))
+CASES: dict[str, tuple[list[Array], dict[str, Any]]] = {
+    "several tiles": (operands((1, 150, 16), (1, 200, 16)), {"scale": 0.25}),
+    "odd size and width": (operands((2, 40, 21), (2, 70, 21), 19), {"scale": -0.3}),
+    "size of one copy": (operands((2, 40, 24), (2, 70, 24), 40), {"scale": 0.2}),
+    "causal": (operands(*ROWS), {"causal": True, "scale": 0.2}),
+    "causal, more queries": (operands((2, 150, 16), (2, 33, 16)), {"causal": True}),
+    "causal, more keys": (operands((2, 33, 16), (2, 200, 16)), {"causal": True}),
+    "shared heads and an added mask": (
+        [*operands((2, 4, 33, 16), (2, 2, 65, 16)), random(33, 65)],
+        {"scale": 0.3},
+    ),
+    "float16, bool mask": (
+        [*operands((3, 33, 16), (3, 65, 16), dtype=dtypes.f16), seen(3, 33, 65)],
+        {"safe": True, "causal": True},
+    ),
+    "hidden rows": ([*operands((3, 33, 16), (3, 65, 16)), seen(3, 1, 65, share=0.02)], {"safe": True}),
+    "hidden rows are NaN": ([*operands((3, 33, 16), (3, 65, 16)), seen(3, 33, 1)], {}),
+    "dropout": ([*operands((3, 33, 16), (3, 65, 16)), STATE], {"p": 0.3, "stream": 1}),
+    "dropout in fours, causal": ([*operands((1, 33, 16), (1, 68, 16)), STATE], {"p": 0.3, "causal": True}),
+    "wide rows": (operands((1, 40, 256), (1, 40, 256), 200), {"scale": 0.05}),
+    "one key": (operands((2, 9, 16), (2, 1, 16)), {}),
+    "float32": (operands((2, 40, 24), (2, 70, 24), 40, dtype=dtypes.f32), {"scale": 0.2, "causal": True}),
+    "float32, odd, dropout": (
+        [*operands((1, 33, 5), (1, 65, 5), 7, dtype=dtypes.f32), random(33, 65, dtype=dtypes.f32), STATE],
+        {"p": 0.5},
+    ),
+    "float64": (operands((1, 18, 5), (1, 17, 5), dtype=dtypes.f64), {"causal": True}),
+}
+
+
+@pytest.mark.parametrize(("arrays", "attrs"), CASES.values(), ids=CASES)
+def test_kernels_agree_with_numpy(arrays: list[Array], attrs: dict[str, Any]) -> None:
+    for made in check_both(arrays, **attrs):
+        assert all(x.launch.kernel.comment.startswith("tile ") for x in made.launches)
+
+
+@pytest.mark.parametrize("dtype", [dtypes.bf16, dtypes.f32], ids=["tensor cores", "FMA units"])
+def test_loops_say_what_ptx_does(dtype: DType) -> None:
+    check_both(operands((1, 17, 8), (1, 18, 8), dtype=dtype), interpret=True, causal=True, scale=0.3)
+
+
+@pytest.mark.parametrize("op", [FORWARD, BACKWARD], ids=lambda op: op.name)
+def test_one_program_for_every_batch_and_length(op: Any) -> None:
+    batch, length = dims.Dim("batch", 1, 4), dims.Dim("length", 1, 100)
+    given = operands((2, 2, 40, 16), (2, 2, 40, 16))
+    full = given if op is FORWARD else gradient_operands(given, causal=True)
+    builder = GraphBuilder(op.name)
+    types = [TensorType((batch, 2, length, *a.shape[3:]), dtypes.from_numpy(a.dtype)) for a in full]
+    found = builder.apply(op, [builder.input(f"x{i}", t) for i, t in enumerate(types)], {"causal": True})
+    graph = builder.finish(list(found))
+    sizes = [operands((n, 2, l, 16), (n, 2, l, 16)) for n, l in ((1, 65), (2, 9))]
+    if op is BACKWARD:
+        sizes = [gradient_operands(arrays, causal=True) for arrays in sizes]
+    check(graph, *sizes, interpret=False, scale=2.0)
