@@ -6,15 +6,31 @@ they do not by default; convolutions by default, unless `backends.cudnn.allow_tf
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from .backends import cudnn
 from .runtime.compiled_graph import CompileOptions
 from .settings import get_float32_matmul_precision
 
+_off = [0]
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Nothing is rounded inside the block, whatever is set."""
+    _off[0] += 1
+    try:
+        yield
+    finally:
+        _off[0] -= 1
+
 
 def tf32_products() -> tuple[str, ...]:
     """Of "matmul" and "conv", those that may be rounded, by what is set now."""
+    if _off[0]:
+        return ()
     allowed = {"matmul": get_float32_matmul_precision() != "highest", "conv": cudnn.allow_tf32}
     return tuple(name for name, rounds in allowed.items() if rounds)
 

@@ -1,9 +1,9 @@
 """Where does the compiler part from the meaning of a graph?
 
-`examine` runs a graph at every stage of the pipeline by the reference interpreter, and natively with one thread and with
-several, on the same inputs. Where results part beyond rounding (`agreement.py`), it looks for the first node that does,
-cuts the smallest graph around it that still shows the difference, and proves that by running the stage again on what its
-own text and arrays say: a `Fault`.
+`examine` runs a graph at every stage of the pipeline by the reference interpreter, and as compiled code (natively with
+one thread and with several, or on a GPU), on the same inputs. Where results part beyond rounding (`agreement.py`), it
+looks for the first node that does, cuts the smallest graph around it that still shows the difference, and proves that by
+running the stage again on what its own text and arrays say: a `Fault`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from ..codegen.loops import interpreter as loop_interpreter
-from ..codegen.lower import lower_graph
 from ..codegen.target import Target
 from ..ir import dims
 from ..ir.graph import Graph, Node, Value
@@ -31,7 +30,9 @@ from ..passes.fusion_check import unfuse
 from ..passes.pipeline import default_pipeline
 from .agreement import ARITHMETIC_ERRORS, Reference, Values, difference, values_of, wide_values
 from .compiled_graph import CompileOptions
-from .execute import run_program
+from .gpu.arrays import gpu, gpu_count
+from .gpu.compiled import for_devices
+from .machines import Graphics, Machine, Processor
 
 Array = np.ndarray[Any, Any]
 # Stages after the passes. LOWERING: the loop IR is wrong already, as its interpreter says; NATIVE: only the machine
@@ -51,7 +52,7 @@ class Fault:
 
     `node` as it stands after the stage, `before` as it stood; `apart` is the largest difference of its results, `error`
     what running it raised, if it did; `graph` is what the stage is to be run on and `inputs` its arrays; `reproduced`:
-    whether it parts there too."""
+    whether it parts there too; `device`: "cuda" where the code is a GPU's."""
 
     stage: str
     node: str
@@ -62,9 +63,11 @@ class Fault:
     inputs: tuple[Array, ...]
     reproduced: bool
     error: str = ""
+    device: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{self.stage}: {self.node}" + (f"   # {self.place}" if self.place else "")]
+        on = f" ({self.device})" if self.device else ""
+        lines = [f"{self.stage}{on}: {self.node}" + (f"   # {self.place}" if self.place else "")]
         if self.before and self.before != self.node:
             lines.append(f"  before: {self.before}")
         lines.append(f"  raised {self.error}" if self.error else f"  differs by {self.apart:.3g}")
@@ -79,7 +82,8 @@ class Fault:
         text, arrays = base / f"{name}.ir", base / f"{name}.npz"
         text.write_text(to_text(self.graph), encoding="utf-8")
         stored = {v.name: _plain(a) for v, a in zip(self.graph.inputs, self.inputs)}
-        np.savez(arrays, **stored, stage=np.array(self.stage))  # type: ignore[arg-type]
+        facts = {"stage": np.array(self.stage), "device": np.array(self.device)}
+        np.savez(arrays, **stored, **facts)  # type: ignore[arg-type]
         return text, arrays
 
 
@@ -94,10 +98,15 @@ class Examination:
 
 
 def examine(
-    graph: Graph, inputs: Sequence[Array], options: CompileOptions = CompileOptions(), threads: int = 2
+    graph: Graph,
+    inputs: Sequence[Array],
+    options: CompileOptions = CompileOptions(),
+    threads: int = 2,
+    machine: Machine | None = None,
 ) -> Examination:
-    """Compare all stages of the graph on these inputs; the first that parts is looked into."""
-    case = _Case.of(graph, inputs, options, threads)
+    """Compare all stages of the graph on these inputs; the first that parts is looked into. `machine`: what runs the
+    code, by default this processor with one thread and with `threads`."""
+    case = _Case.of(graph, inputs, options, machine or _processor(options, threads))
     stages: list[tuple[str, float | None]] = [("traced", None)]
     current = graph
     for number, step in enumerate(case.passes):
@@ -114,8 +123,7 @@ def examine(
         if apart is not None:
             return Examination(graph.name, tuple(stages), case.fault_of_pass(step, name, current, after))
         current = after
-    for count in dict.fromkeys((1, threads)):
-        name = "compiled, 1 thread" if count == 1 else f"compiled, {count} threads"
+    for name, count in case.machine.ways.items():
         apart = case.native(current, inputs, count)
         stages.append((name, apart))
         if apart is not None:
@@ -126,21 +134,33 @@ def examine(
 def replay(
     text: str | os.PathLike[str], options: CompileOptions = CompileOptions()
 ) -> tuple[str, float | None]:
-    """Run the stage again that a saved fault is of: its name, and how far the results are apart now (None: not)."""
+    """Run the stage again that a saved fault is of: its name, and how far the results are apart now (None: not).
+    ValueError where it is of a device's code and there is no device."""
     path = Path(text)
     graph = parse(path.read_text(encoding="utf-8"))
     with np.load(path.with_suffix(".npz")) as stored:
-        stage = str(stored["stage"])
+        stage, device = str(stored["stage"]), str(stored["device"]) if "device" in stored else ""
         inputs = [stored[v.name].view(v.type.dtype.numpy) for v in graph.inputs]
-    return stage, _again(stage, graph, inputs, options)
+    machine: Machine = _processor(options, 2)
+    if device:
+        if not gpu_count():
+            raise ValueError(f"the fault is in code for {device}, and there is no such device here")
+        machine, options = Graphics(gpu(0)), for_devices(options, gpu(0))
+    return stage, _again(stage, graph, inputs, options, machine)
 
 
-def _again(stage: str, graph: Graph, inputs: Sequence[Array], options: CompileOptions) -> float | None:
-    case = _Case.of(graph, inputs, options, 2)
+def _again(
+    stage: str, graph: Graph, inputs: Sequence[Array], options: CompileOptions, machine: Machine
+) -> float | None:
+    case = _Case.of(graph, inputs, options, machine)
     if stage in CODE_STAGES:
         return case.native(graph, inputs, 2 if stage == THREADS else 1)
     names = [_name(case.passes, n) for n in range(len(case.passes))]
     return case.apart_after(case.passes[names.index(stage)])
+
+
+def _processor(options: CompileOptions, threads: int) -> Processor:
+    return Processor(options.target or Target.host(), threads)
 
 
 def _name(passes: Sequence[Pass], number: int) -> str:
@@ -156,19 +176,19 @@ class _Case:
     graph: Graph
     inputs: Sequence[Array]
     options: CompileOptions
-    threads: int
+    machine: Machine
     passes: tuple[Pass, ...]
     bindings: Mapping[str, int]
     reference: Reference
     errors: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, graph: Graph, inputs: Sequence[Array], options: CompileOptions, threads: int) -> _Case:
+    def of(cls, graph: Graph, inputs: Sequence[Array], options: CompileOptions, machine: Machine) -> _Case:
         bindings = bind_symbols(graph, inputs)
         passes = default_pipeline(options.pipeline)
         reference = Reference(graph, inputs, bindings)
         _ = reference.values  # what the graph itself raises is no fault
-        return cls(graph, inputs, options, threads, passes, bindings, reference)
+        return cls(graph, inputs, options, machine, passes, bindings, reference)
 
     def differences(self, found: Sequence[Array]) -> list[float | None]:
         """Of each of the graph's outputs."""
@@ -185,9 +205,8 @@ class _Case:
     def native(self, fused: Graph, inputs: Sequence[Array], threads: int) -> float | None:
         """How far the machine code of a fused graph is from the case's results."""
         try:
-            target = self.options.target or Target.host()
-            program = lower_graph(fused, target, self.options.lower)
-            results = run_program(program, inputs, self.bindings, threads, target)
+            program = self.machine.lower(fused, self.options.lower)
+            results = self.machine.run(program, inputs, self.bindings, threads)
             return _most(self.differences(results))
         except ARITHMETIC_ERRORS as error:
             self.errors.append(f"{type(error).__name__}: {error}")
@@ -241,7 +260,7 @@ class _Case:
 
     def _shown(self, step: Pass, graph: Graph, inputs: Sequence[Array]) -> bool:
         """Whether the pass spoils the graph, read again from its own text."""
-        case = _Case.of(parse(to_text(graph)), inputs, self.options, self.threads)
+        case = _Case.of(parse(to_text(graph)), inputs, self.options, self.machine)
         return case.apart_after(step) is not None
 
     # -- code --------------------------------------------------------------------------------------------------
@@ -264,12 +283,24 @@ class _Case:
             ops = "" if len(inner) == 1 else f" of {', '.join(n.op.name for n in inner[:SHOWN])}"
             stage, error = self._stage_of_code(graph, inputs, threads)
             return Fault(
-                stage, f"{shown}{ops}", "", str(shown.location or ""), far, graph, inputs, True, error
-            )
+                stage, f"{shown}{ops}", "", str(shown.location or ""), far, graph, inputs, True, error,
+                self.machine.device,
+            )  # fmt: skip
         again = self._wrong(fused, tuple(self.inputs), threads) is not None
         stage = PROGRAM if threads == 1 else THREADS  # one thread was tried before
         error = self.errors[-1] if self.errors else ""
-        return Fault(stage, "no group alone", "", "", apart, fused, tuple(self.inputs), again, error)
+        return Fault(
+            stage,
+            "no group alone",
+            "",
+            "",
+            apart,
+            fused,
+            tuple(self.inputs),
+            again,
+            error,
+            self.machine.device,
+        )
 
     def _wrong_op(
         self, body: Graph, inputs: tuple[Array, ...], threads: int
@@ -292,19 +323,19 @@ class _Case:
         """How far the machine code of a fused graph, read from its own text, is from what it means; None too where the
         graph cannot stand alone."""
         try:
-            case = _Case.of(parse(to_text(graph)), inputs, self.options, self.threads)
+            case = _Case.of(parse(to_text(graph)), inputs, self.options, self.machine)
         except ARITHMETIC_ERRORS:
             return None
         return case.native(case.graph, inputs, threads)
 
     def _stage_of_code(self, graph: Graph, inputs: Sequence[Array], threads: int) -> tuple[str, str]:
         """The stage at which the graph goes wrong, and the error, if it raises one."""
-        case = _Case.of(graph, inputs, self.options, self.threads)
+        case = _Case.of(graph, inputs, self.options, self.machine)
         if case.native(graph, inputs, 1) is None:
             return THREADS, ""
         error = case.errors[-1] if case.errors else ""
         try:
-            program = lower_graph(graph, self.options.target or Target.host(), self.options.lower)
+            program = self.machine.lower(graph, self.options.lower)
         except ARITHMETIC_ERRORS:
             return LOWERING, error
         work = sum(dims.evaluate(x.flops, case.bindings) for x in program.launches)

@@ -8,7 +8,7 @@ group in the body of a scan, in the step where it happened.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,14 @@ class NotFiniteError(RuntimeError):
 
 @dataclass(frozen=True)
 class Memory:
-    """A run's memory: the tables of data pointers, the arena's address, the values of the dims."""
+    """A run's memory: the tables of data pointers, the arena's address, the values of the dims, and how bytes at an
+    address are read."""
 
     inputs: Sequence[int] | ctypes.Array[ctypes.c_int64]
     outputs: Sequence[int] | ctypes.Array[ctypes.c_int64]
     arena: int
     bindings: Mapping[str, int]
+    read: Callable[[int, int], bytes] = ctypes.string_at
 
     def array(self, program: Program, buffer: Buffer, start: dims.DimLike, type_: TensorType) -> Array | None:
         """A copy of the value of this type that begins at an element of the buffer; None where that cannot be told."""
@@ -51,7 +53,7 @@ class Memory:
         dtype = bound.dtype.numpy
         size = int(np.prod(bound.sizes, dtype=np.int64)) * dtype.itemsize
         first = address + dims.evaluate(start, self.bindings) * dtype.itemsize
-        return np.frombuffer(ctypes.string_at(first, size), dtype).reshape(bound.sizes)
+        return np.frombuffer(self.read(first, size), dtype).reshape(bound.sizes)
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,19 @@ def test_detect_anomaly_reaches_compiled_functions():
     assert len(compiled.explain().to_dict()["compiles"]) == 2
 
 
+def test_detect_anomaly_reaches_a_compiled_step():
+    layer = nn.Linear(4, 3, bias=False)
+    with torch.no_grad():
+        layer.weight.fill_(0.0)
+    compiled = torch.compile(step_of(layer, torch.optim.SGD(layer.parameters(), lr=0.1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with torch.detect_anomaly():
+            text = message(lambda: compiled(torch.ones(2, 4)))
+    assert "in the backward pass of test_check_finite.py" in text
+    assert not layer.weight.abs().sum().item()
+
+
 def test_set_anomaly_enabled_reaches_compiled_functions():
     compiled = torch.compile(lambda x: torch.log(x))
     x = torch.full((3,), -1.0)

@@ -2,7 +2,8 @@
 
 The function runs once eagerly and is traced once; what it changed (parameters, `.grad`, random state) is put back.
 Random numbers are those of compiled code in all runs. Graphs are examined by `runtime/bisect.py`; eager results are held
-against those of the traced graph.
+against those of the traced graph. Of a call on a device, eager code and the kernels run there, and float32 is not
+rounded to tf32: that would be found everywhere.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ from typing import Any
 import numpy as np
 
 from ..autograd.api import grad as gradients
-from ..generator import default_generator
+from ..generator import Generator, default_generator, device_generator
 from ..ir.graph import Graph
 from ..ir.interpreter import bind_symbols
 from ..random import counter_based
 from ..runtime.agreement import Reference, values_of
 from ..runtime.bisect import Examination, Fault, examine
 from ..runtime.compiled_graph import CompileOptions
+from ..runtime.gpu.arrays import DeviceArray, Gpu, from_host
+from ..runtime.gpu.compiled import for_devices
+from ..runtime.machines import Graphics
 from ..runtime.threads import get_num_threads
 from ..tensor import Tensor, wrap
+from ..tf32 import without_tf32
 from . import pytree
+from .device_call import host_values
 from .differentiable import DifferentiableSpecialization
 from .prepared import with_preparing
 from .sources import ArgumentSource, TensorSource, array_of
@@ -93,20 +99,15 @@ def check_call(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> CheckReport:
-    """Compare all ways of computing this call of `fn`, of which `trace` is the trace. NotImplementedError for one on a
-    device."""
-    if trace.gpu is not None:
-        raise NotImplementedError(
-            f"{name}: check() tries native code group by group; call it with tensors on the CPU (these are on "
-            f"{trace.gpu})"
-        )
+    """Compare all ways of computing this call of `fn`, of which `trace` is the trace."""
     leaves, _ = pytree.flatten((args, dict(kwargs)))
-    inputs = [_copy(array_of(source, leaves, default_generator)) for source in trace.sources]
+    generator = _generator(trace)
+    inputs = [_copy(array_of(source, leaves, generator)) for source in trace.sources]
     eager: list[EagerDifference] = []
     graph = unaliased(trace.graph, trace)
     graphs: list[tuple[Graph, list[Array]]] = [(graph, inputs)]
     reference = Reference(graph, inputs, bind_symbols(graph, inputs))
-    with _restored(trace, leaves), counter_based():
+    with _restored(trace, leaves), counter_based(), without_tf32():
         result = fn(*args, **kwargs)
         for what, index, array in _eager_outputs(trace, leaves, result):
             apart = reference.apart(graph.outputs[index], array)
@@ -115,9 +116,12 @@ def check_call(
         if trace.requires_grad:
             graphs = _both_ways(trace, leaves, options, inputs, result, eager)
     threads = max(2, get_num_threads())
-    if not trace.requires_grad:
+    machine = None
+    if trace.gpu is not None:
+        machine, options = Graphics(trace.gpu), for_devices(options, trace.gpu)
+    elif not trace.requires_grad:
         options = with_preparing(options, trace)
-    found = tuple(examine(g, given, options, threads) for g, given in graphs)
+    found = tuple(examine(g, given, options, threads, machine) for g, given in graphs)
     return CheckReport(name, tuple(eager), found)
 
 
@@ -147,7 +151,7 @@ def _both_ways(
     found = gradients(
         [outputs[i] for i in trace.requires_grad],
         specialization.gradient_tensors(leaves),
-        [wrap(c) for c in cotangents],
+        [_tensor(c, trace.gpu) for c in cotangents],
         allow_unused=True,
     )
     for slot, tensor, value in zip(specialization.wrt, found, backward.outputs):
@@ -161,14 +165,23 @@ def _both_ways(
 # -- the call's values ------------------------------------------------------------------------------------------------
 
 
-def _copy(array: Array) -> Array:
-    return np.array(array, order="C", copy=True)
+def _copy(array: Any) -> Array:
+    """On the host."""
+    return np.array(host_values(array), order="C", copy=True)
 
 
 def _numpy(tensor: Tensor) -> Array:
-    array = tensor._array
-    assert array is not None
+    array: Array = host_values(tensor._array)
     return array
+
+
+def _tensor(array: Array, gpu: Gpu | None) -> Tensor:
+    made: Any = array if gpu is None else from_host(gpu, array)
+    return wrap(made)
+
+
+def _generator(trace: Trace) -> Generator:
+    return default_generator if trace.gpu is None else device_generator(trace.gpu.index)
 
 
 def _eager_outputs(trace: Trace, leaves: Sequence[Any], result: Any) -> Iterator[tuple[str, int, Array]]:
@@ -188,7 +201,8 @@ def _eager_outputs(trace: Trace, leaves: Sequence[Any], result: Any) -> Iterator
             yield f"{path}.grad", effect.value, _numpy(grad)
     for index, slot in trace.writes.items():
         source = trace.sources[slot]
-        yield f"{source.path} afterwards", index, array_of(source, leaves, default_generator)
+        array = array_of(source, leaves, _generator(trace))
+        yield f"{source.path} afterwards", index, host_values(array)
 
 
 @contextmanager
@@ -204,14 +218,18 @@ def _restored(trace: Trace, leaves: Sequence[Any]) -> Iterator[None]:
         for s in storages.values()
         if s.base_array is not None
     ]
-    state = default_generator.state_bytes()
+    generators = {default_generator, _generator(trace)}
+    states = [(g, g.state_bytes()) for g in generators]
     try:
         yield
     finally:
-        default_generator.set_state_bytes(state)
+        for generator, state in states:
+            generator.set_state_bytes(state)
         for tensor, grad in grads:
             tensor._grad = grad
         for storage, version, array, copy in before:
-            if array.flags.writeable:
+            if type(array) is DeviceArray:
+                array.gpu.device.to_device(array.address, copy)
+            elif array.flags.writeable:
                 np.copyto(array, copy)
             storage.version = version

@@ -19,12 +19,14 @@ import numpy as np
 from .. import device_programs
 from ..device_programs import VECTOR
 from ..eager import writeable
+from ..ir.dims import evaluate
 from ..ir.graph import Graph
 from ..ir.types import TensorType
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
 from ..runtime.gpu import arrays
 from ..runtime.gpu.arrays import DeviceArray, DeviceMemory, Gpu, row_major
-from ..runtime.gpu.compiled import GpuGraph, Runner, UnwantedSizes, compile_gpu_graph
+from ..runtime.gpu.compiled import GpuGraph, compile_gpu_graph
+from ..runtime.gpu.loaded import UnwantedSizes
 from ..tensor import Tensor, wrap
 from ..tf32 import tf32_products, with_tf32
 from .call import Binding, Slots
@@ -77,7 +79,7 @@ class GpuRecord:
             self.addresses[slot] = self.memory.address + 8 * numbers
         for (slot, _), array in zip(binding.kept_slots, self.kept_arrays):
             self.addresses[inputs + slot] = array.address
-        self.runner = Runner(binding.graph, binding.dims)
+        self.runner = binding.graph.runner(binding.dims)
 
     def renew(self, binding: GpuBinding, position: int) -> None:
         """Give a kept result new memory: someone else holds the old."""
@@ -86,7 +88,7 @@ class GpuRecord:
         self.kept_arrays[position] = array
         self.kept[position] = wrap(array)  # type: ignore[arg-type]
         self.addresses[len(binding.graph.input_types) + slot] = array.address
-        self.runner = Runner(binding.graph, binding.dims)
+        self.runner = binding.graph.runner(binding.dims)
 
     def upload(self, gpu: Gpu) -> None:
         """Bring numbers and random state that are not what the device has."""
@@ -118,7 +120,7 @@ class GpuBinding(Slots):
         self._inputs = inputs = len(graph.input_types)
         self._expected = [(slot, t.dtype.numpy, t.sizes) for slot, t in self.argument_slots]
         self._early = [
-            (inputs + slot, t.sizes, t.dtype.numpy, row_major(t.sizes, t.dtype.itemsize), t.nbytes)
+            (inputs + slot, t.sizes, t.dtype.numpy, row_major(t.sizes, t.dtype.itemsize), evaluate(t.nbytes, dims))
             for slot, t in ((slot, graph.output_types[slot].bind(dims)) for slot in self.early_slots)
         ]
         # Numbers of the CPU that the program captured: taken along by each call.

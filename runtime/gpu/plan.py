@@ -33,6 +33,7 @@ def plan_data(ptx: PtxProgram) -> dict[str, Any]:
     for data, call in zip(calls, program.host_calls):
         data["location"] = str(call.location) if call.location else ""
     return {
+        "inputs": len(program.inputs),
         "steps": [_step_data(ptx, step) for step in program_steps(program)],
         "arena_bytes": dims.to_data(program.arena_bytes),
         "messages": {str(code): text for code, text in program.messages.items()},

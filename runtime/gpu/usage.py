@@ -31,8 +31,10 @@ class Usage:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
+        self.blocks = self.blocks_peak = self.blocks_total = 0
+        self.size = self.size_peak = self.size_total = 0
+        self.asked = self.asked_peak = self.asked_total = 0
+        self.waiting = self.waiting_size = self.active_peak = self.active_size_peak = 0
         self.begun = 0, 0, 0  # what was given out when the totals began
 
     def wait(self, blocks: int, size: int) -> None:

@@ -1,0 +1,253 @@
+"""PTX programs loaded on a device: runs, one by one or captured, with host calls in between.
+
+A run launches the program's kernels one after another on the device's stream. What only NumPy computes is a host call
+here too: the data goes to the host and back, and `Gpu.host_copies` counts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...ir import dims
+from ...ir.dtypes import dtype_named
+from ...ir.graph import Graph, told_symbols
+from ...ir.interpreter import run_bound
+from ...ir.parser import parse_region
+from ...ir.types import TensorType
+from ..finite_checks import Memory
+from . import arrays
+from .arrays import DeviceArray, DeviceMemory, Gpu
+from .plan import HostStep, KernelStep, Plan
+
+# A run with the same addresses as so many before it is captured, and is one launch from then on; so many are kept.
+CAPTURE_AFTER = 2
+MOST_CAPTURED = 8
+
+
+class Run:
+    """What one run leaves besides what it wrote: the results whose sizes it told, by output number, and those sizes."""
+
+    __slots__ = ("outputs", "sizes")
+
+    def __init__(self) -> None:
+        self.outputs: dict[int, DeviceArray] = {}
+        self.sizes: dict[str, int] = {}
+
+
+# Of runs that tell nothing; it stays empty.
+_NOTHING = Run()
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A run of a program as one launch (`CudaDevice.capture`), with the memory that it uses."""
+
+    graph: Any
+    arena: DeviceMemory
+    status: int
+    checks: bool
+
+
+class Runner:
+    """Runs of a program with these dims: for callers whose runs have addresses in common, and must be told apart by the
+    others only."""
+
+    def __init__(self, graph: LoadedGpuProgram, bindings: Mapping[str, int]):
+        self.graph = graph
+        self._dims = dict(bindings)
+        self._steps = None if graph.told else list(graph.plan.bound(self._dims))
+        self._captures = graph.gpu.streamed and not graph.calls
+        self._captured: dict[Hashable, Captured] = {}
+        self._runs: dict[Hashable, int] = {}
+
+    def run(
+        self,
+        addresses: Sequence[int],
+        key: tuple[int, ...],
+        accepts: Callable[[Mapping[str, int]], bool] | None = None,
+    ) -> Run:
+        """Run as `GpuGraph.run`, on these addresses of inputs and outputs. `key`: those that differ from run to run."""
+        graph = self.graph
+        if self._captures:
+            key = (graph.gpu.thread.stream, *key)
+            captured = self._captured.get(key) or self._capture(key, addresses)
+            if captured is not None:
+                captured.graph.launch()
+                if captured.checks:
+                    graph.check(captured.status, [*addresses, captured.arena.address], self._dims)
+                return _NOTHING
+        known = dict(self._dims)
+        arena, status, checks = self._memory(known)
+        if checks:
+            graph.gpu.device.fill(status, 0, 4)
+        bases = [*addresses, arena.address, *(0 for _ in graph.calls)]
+        held: list[DeviceMemory] = [arena]
+        result = Run()
+        for step in graph.plan.bound(known) if self._steps is None else self._steps:
+            if isinstance(step, HostStep):
+                if checks:
+                    graph.check(status, bases, known)
+                graph.host_call(step, bases, known, result, held, accepts)
+            else:
+                graph.launch(step, bases, status)
+        if checks:
+            graph.check(status, bases, known)
+        return result
+
+    def _memory(self, known: Mapping[str, int]) -> tuple[DeviceMemory, int, bool]:
+        """An arena, the address of a status word, and whether anything is written there.
+
+        One block for both; it goes back at the end of a run, and what uses it next comes after it on the stream."""
+        gpu, plan = self.graph.gpu, self.graph.plan
+        size = dims.evaluate(plan.arena_bytes, known)
+        if not plan.messages:
+            return DeviceMemory(gpu, size), gpu.status_word, False
+        arena = DeviceMemory(gpu, size + 256)
+        return arena, arena.address + size, True
+
+    def _capture(self, key: Hashable, addresses: Sequence[int]) -> Captured | None:
+        """The run as one launch, where there were runs like it before."""
+        if len(self._runs) >= 64 * MOST_CAPTURED:
+            self._runs.clear()
+        before = self._runs.get(key, 0)
+        self._runs[key] = before + 1
+        if before < CAPTURE_AFTER:
+            return None
+        while len(self._captured) >= MOST_CAPTURED:
+            self._captured.pop(next(iter(self._captured)))
+        device: Any = self.graph.gpu.device
+        arena, status, checks = self._memory(self._dims)
+        with device.capture() as recorded:
+            if checks:
+                device.fill(status, 0, 4)
+            for step in self._steps or ():
+                assert isinstance(step, KernelStep)
+                self.graph.launch(step, [*addresses, arena.address], status)
+        found = self._captured[key] = Captured(recorded, arena, status, checks)
+        return found
+
+
+class UnwantedSizes(Exception):
+    """The sizes that a run told are not those it was meant for."""
+
+
+class LoadedGpuProgram:
+    """A program's PTX loaded on a device, and its plan.
+
+    `facts` are `plan_data`'s; `error` gives what a status word stands for, asked with the run's memory. `told`: the dims
+    that runs tell; `late_outputs`: the outputs whose sizes are told."""
+
+    def __init__(
+        self,
+        gpu: Gpu,
+        text: str,
+        facts: Mapping[str, Any],
+        error: Callable[[int, Memory], Exception],
+        name: str,
+    ):
+        self.gpu = gpu
+        self.name = name
+        self.plan = Plan(facts)
+        self.inputs: int = facts["inputs"]
+        self.calls = [HostCallOnDevice(data) for data in self.plan.host_calls]
+        module = gpu.device.load(text) if self.plan.functions else None
+        self._functions = {name: module.function(name) for name in self.plan.functions} if module else {}
+        self._error = error
+        self.told = frozenset(name for call in self.calls for name in call.told)
+        self.late_outputs = frozenset(number for call in self.calls for number, *_ in call.made)
+
+    def launch(self, step: KernelStep, bases: Sequence[int], status: int) -> None:
+        """Launch a step of the plan."""
+        if step.grid:
+            function = self._functions[step.function]
+            self.gpu.device.launch(
+                function, step.grid, step.threads, step.shared_bytes, (*step.arguments(bases), status)
+            )
+
+    def check(self, status: int, bases: Sequence[int], known: Mapping[str, int]) -> None:
+        """Raise the error of the first check that failed in a run with these bases of places; waits for the device."""
+        code = self.gpu.device.word(status)
+        if code:
+            late = 1 + len(self.calls)
+            outputs, arena = bases[self.inputs : -late], bases[-late]
+            raise self._error(code, Memory(bases[: self.inputs], outputs, arena, known, self._read))
+
+    def _read(self, address: int, nbytes: int) -> bytes:
+        found = np.empty(nbytes, np.uint8)
+        if nbytes:
+            self.gpu.device.to_host(found, address)
+        return found.tobytes()
+
+    def host_call(
+        self,
+        step: HostStep,
+        bases: list[int],
+        known: dict[str, int],
+        result: Run,
+        held: list[DeviceMemory],
+        accepts: Callable[[Mapping[str, int]], bool] | None,
+    ) -> None:
+        call = self.calls[step.number]
+        addresses = [bases[number] + offset for number, offset in step.places[: len(call.inputs)]]
+        try:
+            found = call.compute(self.gpu, addresses, known)
+        except Exception as error:
+            place = f", at {call.location}" if call.location else ""
+            error.add_note(f"in compiled {self.name}{place}")
+            raise
+        if call.told:
+            result.sizes.update((name, known[name]) for name in call.told)
+            if accepts is not None and not accepts(result.sizes):
+                raise UnwantedSizes
+            size = dims.evaluate(call.memory, known)
+            if size:
+                held.append(DeviceMemory(self.gpu, size))
+                bases[-len(self.calls) + step.number] = held[-1].address
+            for number, type_ in call.made:
+                bound = type_.bind(known)
+                made = result.outputs[number] = arrays.empty(self.gpu, bound.sizes, bound.dtype.numpy)
+                bases[self.inputs + number] = made.address
+        # The dims that this call told decide where its results lie.
+        places = self._late_places(step, known) if call.told else step.places
+        for array, (number, offset) in zip(found, places[len(call.inputs) :]):
+            if array.size:
+                self.gpu.device.to_device(bases[number] + offset, np.ascontiguousarray(array))
+
+    def _late_places(self, step: HostStep, known: Mapping[str, int]) -> Sequence[tuple[int, int]]:
+        for again in self.plan.bound(known):
+            if isinstance(again, HostStep) and again.number == step.number:
+                return again.places
+        raise AssertionError("a plan has each of its host calls")
+
+
+class HostCallOnDevice:
+    """One host call of a program on a device."""
+
+    def __init__(self, data: Mapping[str, Any]):
+        self.graph: Graph = parse_region(data["graph"])
+        self.location: str = data["location"]
+        self.inputs = [v.type for v in self.graph.inputs]
+        self.told = tuple(s.name for node in self.graph.nodes for s in told_symbols(node))
+        self.memory = dims.from_data(data["bytes"])
+        self.made = [
+            (number, TensorType(tuple(map(dims.from_data, shape)), dtype_named(dtype)))
+            for number, dtype, shape in data["outputs"]
+        ]
+
+    def compute(
+        self, gpu: Gpu, addresses: Sequence[int], bindings: dict[str, int]
+    ) -> Sequence[np.ndarray[Any, Any]]:
+        """The results on the host; `bindings` learns the sizes that are told."""
+        operands = []
+        for address, type_ in zip(addresses, self.inputs):
+            bound = type_.bind(bindings)
+            array = np.empty(bound.sizes, bound.dtype.numpy)
+            if array.size:
+                gpu.device.to_host(array, address)
+                gpu.host_copies += 1
+            operands.append(array)
+        return run_bound(self.graph, operands, bindings)
