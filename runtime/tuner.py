@@ -108,7 +108,9 @@ def tune_graph(staged: StagedGraph, target: Target, clock: Clock | None = None) 
     found = _known.get(key) or (_loaded(key) if options.cache else None)
     if found is None:
         with watched(staged.traced.name, options.progress) as watch:
-            found = _Tuner(staged.stages[-1], target, options, clock or MachineClock(get_num_threads())).tuned(watch)
+            found = _Tuner(
+                staged.stages[-1], target, options, clock or MachineClock(get_num_threads())
+            ).tuned(watch)
         if options.cache and not found.left:
             disk_cache.store(key, asdict(found), [])
     if len(_known) >= REMEMBERED:
@@ -235,10 +237,10 @@ class _Tuner:
                 return
             first = False
             found = self._settle(graph, lower, question, names)
-            self.answers[question.key] = found.candidates[found.chosen][0]
-            if found.candidates[0][2] is None:
+            if found is None:
                 self.left += 1
                 return
+            self.answers[question.key] = found.candidates[found.chosen][0]
             self.measured.append(found)
             log.info("%s: %s%s", self.fused.name, found, " (known)" if found.known else "")
 
@@ -284,17 +286,19 @@ class _Tuner:
                 programs.append(program)
             places.append(numbers[text])
         result = self._raced(graph, lower, programs)
+        if not result.finished:
+            return None
         candidates = tuple(
             (c.name, c.cycles, result.seconds[place]) for c, place in zip(question.candidates, places)
         )
         measured = Measured(question.subject, tuple(names), candidates, places.index(result.winner))
-        if self.cache and result.finished:
+        if self.cache:
             disk_cache.store(key, asdict(measured), [])
         return measured
 
     def _raced(self, graph: Graph, lower: LowerOptions, programs: Sequence[Program]) -> Result:
-        if len(programs) == 1 or self.clock.now() > self.deadline:
-            return Result((None,) * len(programs), finished=False)
+        if len(programs) == 1 or self.clock.now() >= self.deadline:
+            return Result((None,) * len(programs), finished=len(programs) == 1)
         data = Data(programs, self._sizes(graph), lower.steady_inputs, self.cold, self.target.l2)
         with ThreadPoolExecutor(default_num_threads()) as pool:
             natives = list(pool.map(lambda p: compile_program(p, self.target, self.emit), programs))

@@ -79,18 +79,18 @@ class Group:
 
     @cached_property
     def structure(self) -> str:
-        """Equal for groups that compute the same from inputs of the same types, whatever the names of values."""
+        """Equal for groups that compute the same from inputs of the same types, whatever the names of values and the
+        order of nodes."""
         (body,) = self.node.regions
-        numbers: dict[Value, int] = {v: i for i, v in enumerate(body.inputs)}
-        computed = []
+        known: dict[Value, str] = {v: _digest(i, _type(v.type)) for i, v in enumerate(body.inputs)}
         for inner in body.nodes:
-            reads = [numbers[v] for v in inner.inputs]
-            types = [_type(v.type) for v in inner.outputs]
-            computed.append((inner.op.name, attrs_key(inner.attrs), reads, types))
-            for value in inner.outputs:
-                numbers[value] = len(numbers)
-        inputs = [_type(v.type) for v in body.inputs]
-        return _digest(self.node.attrs["kind"], inputs, computed, [numbers[v] for v in body.outputs])
+            reads = [known[v] for v in inner.inputs]
+            for number, value in enumerate(inner.outputs):
+                known[value] = _digest(
+                    inner.op.name, attrs_key(inner.attrs), reads, number, _type(value.type)
+                )
+        inputs = [known[v] for v in body.inputs]
+        return _digest(self.node.attrs["kind"], inputs, [known[v] for v in body.outputs])
 
     @cached_property
     def digest(self) -> str:
