@@ -28,6 +28,11 @@ FAR_STRIDE = 1024
 # that for an element.
 SPAN = 0.4
 SCATTERED_ELEMENT = 1.5  # an element of a vector loaded from or stored to places that are not neighbours
+WIDE_STRIDES = (
+    2,
+    3,
+    4,
+)  # between a vector's elements: so many whole vectors are loaded, and shuffled into one
 FAR_STORE = 8.0  # such an element in another page than the one before
 TURN = 90.0  # a square of vectors, turned on the stack
 TURNED_ROW = 2.0  # a row of it, stored
@@ -230,8 +235,9 @@ class Model:
                 far += FAR * count / (8 if runs else 1) if apart else 0.0
                 rows = count / vectors if lane in self.reads[i] else (count if apart else 1) / 4
                 far += SPAN * self.span[i] * rows + self.converted(i) * count
-            gathered = lane in self.reads[i] and self.strides[i][lane] != 1 and i not in plan.packed
-            loads += count * (self.lanes * SCATTERED_ELEMENT / LOAD if gathered else 1)
+            number, shuffles = self._load(i, plan)
+            loads += count * number
+            far += count * shuffles
         work = units * vectors
         stream = max((vectors * self._panel_load(plan, i, vectors, steps) for i in plan.packed), default=0.0)
         step = max(work, self.latency, loads * LOAD, stream) + loads * LOAD_TIE + far
@@ -247,6 +253,15 @@ class Model:
         else:
             store = units * LANE_SUM + work - units
         return steps * step + store + TILE
+
+    def _load(self, operand: int, plan: Plan) -> tuple[float, float]:
+        """Loads that one vector or broadcast of the operand counts for, and cycles to make one of them."""
+        stride = self.strides[operand][plan.lane]
+        if stride in (0, 1) or operand in plan.packed:
+            return 1.0, 0.0
+        if stride in WIDE_STRIDES and self.words[operand] is None:
+            return float(stride), float(stride - 1)
+        return self.lanes * SCATTERED_ELEMENT / LOAD, 0.0
 
     def _streams(self, plan: Plan, tiles: Mapping[str, int], vectors: int) -> float:
         """Cycles more for rows along the sum that a step reads side by side, and that nothing reads again."""

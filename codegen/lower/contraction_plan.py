@@ -17,7 +17,7 @@ from ...ir import dims
 from ...ir.dims import DimLike
 from .choices import varied
 from .contraction import Contraction
-from .contraction_cycles import TYPICAL, Model
+from .contraction_cycles import TYPICAL, WIDE_STRIDES, Model
 from .tiling import Plan
 
 # Up to this extent another plan may be worth having, where it is this much faster.
@@ -127,7 +127,11 @@ class _Plans(Model):
             return {}
         if lane in self.reduction or len(strided) == 2:
             return {} if max(self.size.values()) == 1 else None if self._any_better(lane) else {}
-        return {strided[0]: lane} if self.separable[strided[0]] else None if self._any_better(lane) else {}
+        (operand,) = strided
+        if self.separable[operand]:
+            return {operand: lane}
+        near = self.strides[operand][lane] in WIDE_STRIDES and self.words[operand] is None
+        return {} if near or not self._any_better(lane) else None
 
     def _packings(
         self, needed: Mapping[int, str], lane: str, tiles: Mapping[str, int]
