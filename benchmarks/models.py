@@ -1,10 +1,11 @@
-"""Whole models side by side with PyTorch 2.13 and ONNX Runtime: inference and training steps.
+"""Whole models side by side with PyTorch 2.13, ONNX Runtime and OpenVINO: inference and training steps.
 
     python benchmarks/models.py [--threads 1,2] [--only resnet] [--no-torch-compile] [--rounds 5] [--seconds 0.5]
 
 Each model runs in a process of its own, the competitors taking turns block by block. Figures are medians of the
-blocks' medians; the ratio is vitrify's time to that of the fastest other. ONNX Runtime (where it is installed) runs the
-model that `vitrify.onnx.export` wrote. First calls are those of vitrify with an empty cache, and of torch.compile.
+blocks' medians; the ratio is vitrify's time to that of the fastest other. ONNX Runtime and OpenVINO (where they are
+installed) run the model that `vitrify.onnx.export` wrote. First calls are those of vitrify with an empty cache, and
+of torch.compile.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import others
 import torch
 from model_networks import MODELS, Model
 from timing import interleaved
@@ -84,26 +87,16 @@ def inference(
         compiled = torch.compile(torch_net)
         _timed(firsts, "torch.compile", lambda: compiled(tx))
         runs["torch.compile"] = lambda: compiled(tx)
-    session = onnx_session(net, x, threads)
-    if session is not None:
-        given = {session.get_inputs()[0].name: x.numpy()}
-        np.testing.assert_allclose(session.run(None, given)[0], wanted.numpy(), rtol=1e-3, atol=1e-3)
-        runs["ONNX Runtime"] = lambda: session.run(None, given)
-    return runs, firsts
-
-
-def onnx_session(net: Any, x: Any, threads: int) -> Any:
-    """ONNX Runtime with the exported model; None where it is not installed."""
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "model.onnx")
-        vitrify.onnx.export(net, (x,), path)
-        return onnxruntime.InferenceSession(path, options)
+        path = Path(folder) / "model.onnx"
+        proto = vitrify.onnx.export(net, (x,), path)
+        named = {proto.graph.input[0].name: x.numpy()}
+        for name, make in (("ONNX Runtime", others.onnx_runtime), ("OpenVINO", others.openvino)):
+            run = make(path, named, threads)
+            if run is not None:
+                np.testing.assert_allclose(run()[0], wanted.numpy(), rtol=1e-3, atol=1e-3)
+                runs[name] = run
+    return runs, firsts
 
 
 def _timed(times: dict[str, float], name: str, run: Callable[[], Any]) -> Any:

@@ -10,16 +10,18 @@ from collections.abc import Callable, Mapping
 PAUSE = 0.25
 
 
-def interleaved(runs: Mapping[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, float]:
+def interleaved(
+    runs: Mapping[str, Callable[[], object]], rounds: int, seconds: float, pause: float | None = None
+) -> dict[str, float]:
     """Seconds per call: the median over rounds of each block's median. A block lasts `seconds`, five calls at least, and
-    starts after a pause; a change in the machine's speed meets all competitors."""
+    starts after a pause (`PAUSE` seconds unless told); a change in the machine's speed meets all competitors."""
     for run in runs.values():
         for _ in range(3):
             run()
     blocks: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            time.sleep(PAUSE)
+            time.sleep(PAUSE if pause is None else pause)
             run()
             times: list[float] = []
             end = time.perf_counter() + seconds

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import others
 import torch
 from timing import interleaved
 from trained_nets import CASES, Trained, model_files
@@ -88,55 +89,13 @@ def onnx_file(model: Trained, net: Any, folder: Path) -> tuple[Path, dict[str, n
     """The ONNX file that others run, and its inputs by name."""
     given = model.inputs()
     if model.file:
-        named = dict(zip(net.input_names, given))
+        named = dict(zip(net.input_names, given)) | {"sr": np.array(16000)}  # of Silero's alone
         return model_files.find(model.file), named
     path = folder / "model.onnx"
     shapes = model.dynamic_shapes()
     proto = vitrify.onnx.export(net, tuple(map(vitrify.from_numpy, given)), path, dynamic_shapes=shapes)
     by_name = dict(zip(inspect.signature(net.forward).parameters, given))
     return path, {i.name: by_name[i.name] for i in proto.graph.input}
-
-
-def onnx_runtime(
-    path: Path, named: dict[str, np.ndarray[Any, Any]], threads: int
-) -> Callable[[], object] | None:
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options)
-    inputs = {i.name for i in session.get_inputs()}
-    given = {key: array for key, array in named.items() if key in inputs}
-    if "sr" in inputs:
-        given["sr"] = np.array(16000)
-    return lambda: session.run(None, given)
-
-
-def openvino(path: Path, named: dict[str, np.ndarray[Any, Any]], threads: int) -> Callable[[], object] | None:
-    """None where it is not installed, or does not take the model."""
-    try:
-        import openvino
-    except ImportError:
-        return None
-    options = {
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    core = openvino.Core()
-    try:
-        net = core.read_model(path)
-        if any(p.any_name == "sr" for p in net.inputs):
-            named = {**named, "sr": np.array(16000)}
-        net.reshape({key: array.shape for key, array in named.items()})
-        request = core.compile_model(net, "CPU", options).create_infer_request()
-        request.infer(named)
-    except RuntimeError as error:
-        print(f"OpenVINO: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
-        return None
-    return lambda: list(request.infer(named, share_inputs=True, share_outputs=True).values())
 
 
 def runs_of(
@@ -149,7 +108,7 @@ def runs_of(
     if not model.file:
         runs |= torch_runs(model, firsts, compile_too)
     path, named = onnx_file(model, net, folder)
-    for name, make in (("ONNX Runtime", onnx_runtime), ("OpenVINO", openvino)):
+    for name, make in (("ONNX Runtime", others.onnx_runtime), ("OpenVINO", others.openvino)):
         run = make(path, named, threads)
         if run is not None:
             runs[name] = run
