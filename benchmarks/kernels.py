@@ -31,7 +31,7 @@ import numpy as np
 import others
 import torch
 from kernel_lines import BF16, F32, INT8, TABLES, Line
-from timing import interleaved
+from timing import PAUSE, interleaved
 
 import vitrify
 from vitrify.codegen.target import Target
@@ -82,12 +82,7 @@ def competitors(line: Line, threads: int, compile_too: bool) -> tuple[Runs, dict
 def _call(lib: Any, line: Line, compiler: Callable[[Any], Any] = lambda f: f) -> Callable[[], Any]:
     function, given = line.make(lib)
     function = compiler(function)
-
-    def run() -> Any:
-        with lib.set_grad_enabled(line.training):
-            return function(*given)
-
-    return run
+    return lambda: function(*given)
 
 
 def _by_onnx(line: Line, threads: int) -> Runs:

@@ -11,21 +11,21 @@ PAUSE = 0.25
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[], object]], rounds: int, seconds: float, pause: float | None = None
+    runs: Mapping[str, Callable[[], object]], rounds: int, seconds: float, pause: float = PAUSE
 ) -> dict[str, float]:
-    """Seconds per call: the median over rounds of each block's median. A block lasts `seconds`, five calls at least, and
-    starts after a pause (`PAUSE` seconds unless told); a change in the machine's speed meets all competitors."""
+    """Seconds per call: the median over rounds of each block's median. A block lasts `seconds`, five calls at least if
+    they take less than a second, and starts after a pause; a change in the machine's speed meets all competitors."""
     for run in runs.values():
         for _ in range(3):
             run()
     blocks: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            time.sleep(PAUSE if pause is None else pause)
+            time.sleep(pause)
             run()
             times: list[float] = []
             end = time.perf_counter() + seconds
-            while len(times) < 5 or time.perf_counter() < end:
+            while (len(times) < 5 and sum(times) < 1) or time.perf_counter() < end:
                 start = time.perf_counter()
                 run()
                 times.append(time.perf_counter() - start)
