@@ -21,6 +21,10 @@ OPERATIONS: dict[str, tuple[int, str]] = {
     "mul": (2, "same"),
     "div": (2, "same"),  # IEEE division; for integers truncation toward zero, x / 0 == 0
     "fma": (3, "same"),  # a * b + c, rounded once where the target can
+    "ldexp": (
+        2,
+        "same",
+    ),  # a * 2 ** n of floats, rounded once; n whole, of at most twice the largest exponent
     "floordiv": (2, "same"),  # toward minus infinity
     "mod": (2, "same"),  # sign of the divisor, as Python's %
     "neg": (1, "same"),
@@ -118,6 +122,9 @@ class ScalarBuilder:
 
     def fma(self, x: Expr | Number, y: Expr | Number, z: Expr | Number) -> Expr:
         return self._apply("fma", x, y, z)
+
+    def ldexp(self, x: Expr, n: Expr) -> Expr:
+        return self._apply("ldexp", x, n)
 
     def floordiv(self, x: Expr | Number, y: Expr | Number) -> Expr:
         return self._apply("floordiv", x, y)

@@ -33,6 +33,7 @@ def _in_double(formula: special_functions.Formula) -> Rule:
 
 
 FUNCTIONS: dict[str, Function] = {
+    "ldexp": Function(scalar_math.ldexp),
     "exp": Function(scalar_math.exp),
     "expm1": Function(scalar_math.expm1),
     "log": Function(scalar_math.log),

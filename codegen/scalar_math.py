@@ -111,8 +111,7 @@ def polynomial(s: ScalarBuilder, coefficients: Sequence[float], x: Expr) -> Expr
 def exp(s: ScalarBuilder, x: Expr) -> Expr:
     form = _FORMATS[x.dtype.name]
     n, r = _reduce(s, s.max(form.exp_low, s.min(form.exp_high, x)))
-    tail = s.mul(s.mul(r, r), polynomial(s, _EXP[x.dtype.name], r))
-    return _scale(s, s.add(s.add(tail, r), 1.0), n)
+    return s.ldexp(polynomial(s, (1.0, 1.0, *_EXP[x.dtype.name]), r), n)
 
 
 def expm1(s: ScalarBuilder, x: Expr) -> Expr:
@@ -138,8 +137,8 @@ def _power_of_two(s: ScalarBuilder, n: Expr, dtype: DType) -> Expr:
     return s.bitcast(s.shl(s.add(n, form.bias), form.significand), dtype)
 
 
-def _scale(s: ScalarBuilder, x: Expr, n: Expr) -> Expr:
-    """x 2^n in two steps, so that only the last may round or overflow."""
+def ldexp(s: ScalarBuilder, x: Expr, n: Expr) -> Expr:
+    """x 2^n in two steps, so that only the last may round or overflow; for targets without an instruction."""
     whole = s.cast(n, _FORMATS[x.dtype.name].bits)
     first = s.shr(whole, 1)
     scaled = s.mul(x, _power_of_two(s, first, x.dtype))
@@ -310,7 +309,7 @@ def _pow_f64(s: ScalarBuilder, x: Expr, y: Expr) -> Expr:
     n, r = _reduce(s, s.max(form.exp_low, s.min(form.exp_high, product)))
     r = s.add(r, rest)
     tail = s.mul(s.mul(r, r), polynomial(s, _EXP["f64"], r))
-    return _scale(s, s.add(s.add(tail, r), 1.0), n)
+    return s.ldexp(s.add(s.add(tail, r), 1.0), n)
 
 
 def _log_two_doubles(s: ScalarBuilder, x: Expr) -> tuple[Expr, Expr]:

@@ -13,6 +13,7 @@ from ..scalar_functions import FUNCTIONS
 from .index import IndexEmitter, VectorLoop, fits_i32
 from .memory import MemoryEmitter
 from .scalar_ops import ScalarOps
+from .scale import ldexp
 from .text import Value, Writer, const, splat
 
 _SIGNED = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
@@ -90,6 +91,10 @@ class ExpressionEmitter:
             word = self._word(args)
             if word is not None:
                 return word
+        if op == "ldexp" and expr.dtype in (dtypes.f32, dtypes.f64):
+            scaled = ldexp(self.ops, *(self.value(a) for a in args))
+            if scaled is not None:
+                return scaled
         if op in FUNCTIONS and expr.dtype.kind == "float":
             return self._function(op, [self.value(a) for a in args], expr.dtype)
         return self.ops.apply(op, [self.value(a) for a in args], expr.dtype)

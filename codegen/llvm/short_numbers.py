@@ -92,7 +92,7 @@ def round_to_bf16(ops: ScalarOps, x: Value) -> Value:
 
 def _round_by_instruction(ops: ScalarOps, x: Value) -> Value:
     """vcvtneps2bf16, to which denormal numbers are zeros: where there are some, the bits are rounded one by one."""
-    halves = [x] if x.lanes < 32 else [_lanes_of(ops, x, start, 16) for start in (0, 16)]
+    halves = [x] if x.lanes < 32 else [lanes_of(ops, x, start, 16) for start in (0, 16)]
     lanes, level = halves[0].lanes, x.level
     name = _declared(ops, f"avx512bf16.cvtneps2bf16.{32 * lanes}", f"<{lanes} x bfloat>", (halves[0].type,))
     test = _declared(
@@ -108,7 +108,7 @@ def _round_by_instruction(ops: ScalarOps, x: Value) -> Value:
         found = ops.w.pure(f"call <{lanes} x i1> {test}({half}, i32 32)", level, dtypes.bool_, lanes)
         denormal = found if denormal is None else ops.instruction("or", [denormal, found], dtypes.bool_)
     any_lane = ops.w.pure(f"call i1 {some}({denormal})", level, dtypes.bool_)
-    found = near[0] if len(near) == 1 else _joined(ops, *near)
+    found = near[0] if len(near) == 1 else joined(ops, *near)
     slot = f"%{ops.w.fresh('near')}"
     ops.w.entry.append(f"{slot} = alloca {found.type}")
     ops.w.line(f"store {found}, ptr {slot}")
@@ -123,7 +123,8 @@ def _declared(ops: ScalarOps, name: str, result: str, arguments: Sequence[str]) 
     return ops.w.declare(full, f"declare {result} {full}({', '.join(arguments)})")
 
 
-def _joined(ops: ScalarOps, a: Value, b: Value) -> Value:
+def joined(ops: ScalarOps, a: Value, b: Value) -> Value:
+    """The lanes of both, as one vector."""
     picks = ", ".join(f"i32 {i}" for i in range(2 * a.lanes))
     return ops.w.pure(
         f"shufflevector {a}, {b}, <{2 * a.lanes} x i32> <{picks}>",
@@ -133,7 +134,8 @@ def _joined(ops: ScalarOps, a: Value, b: Value) -> Value:
     )
 
 
-def _lanes_of(ops: ScalarOps, x: Value, start: int, count: int) -> Value:
+def lanes_of(ops: ScalarOps, x: Value, start: int, count: int) -> Value:
+    """So many lanes of x, as a vector."""
     picks = ", ".join(f"i32 {start + i}" for i in range(count))
     return ops.w.pure(
         f"shufflevector {x}, {x.type} poison, <{count} x i32> <{picks}>", x.level, x.dtype, count

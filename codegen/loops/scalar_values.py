@@ -121,6 +121,8 @@ def _float_function(op: str, operand: DType) -> Function:
     to = operand.numpy.type
     if op == "fma":
         return lambda a, b, c: to(_fma(a, b, c))
+    if op == "ldexp":
+        return lambda x, n: to(np.nan if np.isnan(n) else np.ldexp(np.float64(x), int(n)))
     if op in _ELEMENTARY:
         function = _ELEMENTARY[op]
         return lambda *args: to(function(*map(np.float64, args)))

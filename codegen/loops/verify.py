@@ -51,7 +51,7 @@ COMBINES = ("add", "mul", "max", "min", "and", "or")
 MAX_LANES = 128
 _INTEGER_ONLY = {"shl", "shr", "umulhi"}
 _FLOAT_ONLY = {
-    *("sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "sigmoid", "erf"),
+    *("ldexp", "sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "sigmoid", "erf"),
     *("asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh"),
     *FORMULAS,
 }
