@@ -6,6 +6,9 @@
 becomes `attention(q, k, v, mask, state)`, if nothing else reads the weights. In a graph that holds the backward as well,
 what the gradient rules of these ops make of a cotangent of `out` reads them too; if that is all, it becomes
 `attention_grad`. Where the weights are wanted, everything stays as it is.
+
+Of sixteen-bit numbers, written out or under autocast, conversions to float32 and back stand between these ops. The
+kernel computes in float32 throughout, so they are looked through; only what is multiplied stays of its dtype.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any, ClassVar
 
 from ..ir import dtypes
 from ..ir.graph import Graph, Node, Value
+from ..ir.half_precision import HALF
 from .attention import kernel_takes
 from .base import Rewriter
 from .dce import DeadCodeElimination
@@ -66,16 +70,29 @@ class _Matcher:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.producer = graph.producers()
+        # Of values without their conversions: what reads them, and which are results.
         self.readers: dict[Value, list[Node]] = {}
         for node in graph.nodes:
-            for value in dict.fromkeys(node.inputs):
-                self.readers.setdefault(value, []).append(node)
-        self.returned = set(graph.outputs)
+            if not _rounds(node):
+                for value in dict.fromkeys(self.inputs(node)):
+                    self.readers.setdefault(value, []).append(node)
+        self.returned = {self.bare(value) for value in graph.outputs}
 
     # What a value is
 
-    def made_by(self, value: Value, op: str) -> Node | None:
+    def bare(self, value: Value) -> Value:
+        """The value before conversions between sixteen bits and float32."""
         node = self.producer.get(value)
+        while node is not None and _rounds(node):
+            value = node.inputs[0]
+            node = self.producer.get(value)
+        return value
+
+    def inputs(self, node: Node) -> tuple[Value, ...]:
+        return tuple(map(self.bare, node.inputs))
+
+    def made_by(self, value: Value, op: str) -> Node | None:
+        node = self.producer.get(self.bare(value))
         return node if node is not None and node.op.name == op else None
 
     def number(self, value: Value) -> float | None:
@@ -85,7 +102,9 @@ class _Matcher:
             node = self.producer.get(node.inputs[0])
         if node is None or node.op.name != "full" or isinstance(node.attrs["value"], complex):
             return None
-        return float(node.attrs["value"])
+        found = float(node.attrs["value"])
+        dtype = node.attrs["dtype"]
+        return float(dtype.numpy.type(found)) if dtype in HALF else found
 
     def turned(self, value: Value) -> Value | None:
         """What the value is with its last two dims exchanged."""
@@ -93,10 +112,10 @@ class _Matcher:
         rank = value.type.rank
         if node is None or node.attrs["dims"] != (*range(rank - 2), rank - 1, rank - 2):
             return None
-        return node.inputs[0]
+        return self.bare(node.inputs[0])
 
     def are_turned(self, a: Value, b: Value) -> bool:
-        return self.turned(a) is b or self.turned(b) is a
+        return self.turned(a) is self.bare(b) or self.turned(b) is self.bare(a)
 
     def scaled(self, value: Value) -> tuple[Value, float] | None:
         """x and c, where the value is x times the constant c."""
@@ -104,13 +123,13 @@ class _Matcher:
         if node is not None:
             for x, c in (node.inputs, node.inputs[::-1]):
                 number = self.number(c)
-                if number is not None and x.type == value.type:
-                    return x, number
+                if number is not None and x.type.shape == value.type.shape:
+                    return self.bare(x), number
         node = self.made_by(value, "div")
-        if node is not None and node.inputs[0].type == value.type:
+        if node is not None and node.inputs[0].type.shape == value.type.shape:
             number = self.number(node.inputs[1])
             if number:
-                return node.inputs[0], 1.0 / number
+                return self.bare(node.inputs[0]), 1.0 / number
         return None
 
     def hidden(self, value: Value, by: float) -> tuple[Value, Value, bool] | None:
@@ -120,8 +139,8 @@ class _Matcher:
             return None
         condition, yes, no = node.inputs
         for x, other, look in ((yes, no, True), (no, yes, False)):
-            if self.number(other) == by and x.type == value.type:
-                return x, condition, look
+            if self.number(other) == by and x.type.shape == value.type.shape:
+                return self.bare(x), condition, look
         return None
 
     # Forward
@@ -129,17 +148,17 @@ class _Matcher:
     def match(self, out: Node) -> _Match | None:
         if out.op.name != "matmul":
             return None
-        used, v = out.inputs
+        used, v = self.bare(out.inputs[0]), out.inputs[1]
         state, dropped = None, {}
         dropout = self.made_by(used, "dropout")
         weights = used
         if dropout is not None:
-            weights, state = dropout.inputs
+            weights, state = self.inputs(dropout)
             dropped = dict(dropout.attrs)
         softmax = self.made_by(weights, "softmax")
         if softmax is None or softmax.attrs["dim"] != weights.type.rank - 1:
             return None
-        value, masks = softmax.inputs[0], []
+        value, masks = self.bare(softmax.inputs[0]), []
         while (step := self._mask(value)) is not None:
             value, mask = step
             masks.append(mask)
@@ -163,16 +182,17 @@ class _Matcher:
         node = self.made_by(value, "add")
         if node is not None:
             for x, mask in (node.inputs, node.inputs[::-1]):
-                if x.type == value.type and self._is_scores(x):
-                    return x, _Mask(mask, None)
+                if x.type.shape == value.type.shape and self._is_scores(x):
+                    return self.bare(x), _Mask(mask, None)
         return None
 
     def _is_scores(self, value: Value) -> bool:
         """Whether masks and scales lead from the value to a matmul."""
-        node = self.producer.get(value)
+        node = self.producer.get(self.bare(value))
         while node is not None and node.op.name in ("mul", "div", "where", "add"):
-            value = max(node.inputs, key=lambda x: x.type == value.type and self.number(x) is None)
-            node = self.producer.get(value)
+            shape = value.type.shape
+            value = max(node.inputs, key=lambda x: x.type.shape == shape and self.number(x) is None)
+            node = self.producer.get(self.bare(value))
         return node is not None and node.op.name == "matmul"
 
     # Backward
@@ -192,9 +212,10 @@ class _Matcher:
         changed = next((n for n in others if n.op.name == "mul" and self._is_change(n, weights)), None)
         if changed is None:
             return self._only_value_gradient(match, others, known, turned_used)
-        inner = changed.inputs[1] if changed.inputs[0] is weights else changed.inputs[0]
-        d_weights, total = self.producer[inner].inputs
-        total_of = self.producer[self.producer[total].inputs[0]]
+        factors = self.inputs(changed)
+        inner = factors[1] if factors[0] is weights else factors[0]
+        d_weights, total = self.inputs(self.producer[inner])
+        total_of = self.producer[self.inputs(self.producer[total])[0]]
         known |= {changed, total_of}
         d_used = d_weights
         if match.state is not None:
@@ -205,7 +226,7 @@ class _Matcher:
                 or dict(dropout.attrs) != match.dropped
             ):
                 return False
-            d_used = dropout.inputs[0]
+            d_used = self.bare(dropout.inputs[0])
         product = self.made_by(d_used, "matmul")
         if product is None or not self.are_turned(product.inputs[1], match.v) or set(others) != known:
             return False
@@ -215,21 +236,22 @@ class _Matcher:
         d_scores = self._through_masks(match, changed.outputs[0])
         if d_scores is None:
             return False
+        query = self.bare(match.q)
         for node in self.readers.get(d_scores, ()):
             if node.op.name == "permute" and self.turned(node.outputs[0]) is d_scores:
                 products = self.readers.get(node.outputs[0], [])
                 if node.outputs[0] in self.returned or not all(
-                    n.op.name == "matmul" and n.inputs[1] is match.q for n in products
+                    n.op.name == "matmul" and self.inputs(n)[1] is query for n in products
                 ):
                     return False
                 match.dk += products
                 continue
             if node.op.name != "matmul":
                 return False
-            left, right = node.inputs
+            left, right = self.inputs(node)
             if left is d_scores and self.are_turned(right, match.turned_key):
                 match.dq.append(node)
-            elif right is d_scores and self.are_turned(left, match.q):
+            elif right is d_scores and self.are_turned(left, query):
                 match.d_turned_key.append(node)
             else:
                 return False
@@ -237,16 +259,16 @@ class _Matcher:
 
     def _is_change(self, node: Node, weights: Value) -> bool:
         """weights * (d - sum(d * weights)), for some d."""
-        for y, inner in (node.inputs, node.inputs[::-1]):
+        for y, inner in (self.inputs(node), self.inputs(node)[::-1]):
             difference = self.made_by(inner, "sub")
             if y is not weights or difference is None:
                 continue
-            d, total = difference.inputs
+            d, total = self.inputs(difference)
             added = self.made_by(total, "sum")
             if added is None or added.attrs["dims"] != (weights.type.rank - 1,) or not added.attrs["keepdim"]:
                 continue
             product = self.made_by(added.inputs[0], "mul")
-            if product is not None and set(product.inputs) == {d, weights}:
+            if product is not None and set(self.inputs(product)) == {d, weights}:
                 return True
         return False
 
@@ -273,9 +295,11 @@ class _Matcher:
         return None if value in self.returned else value
 
     def _value_gradient(self, match: _Match, turned_used: set[Value]) -> bool:
+        assert match.dy is not None
+        dy = self.bare(match.dy)
         for value in turned_used:
             for node in self.readers.get(value, ()):
-                if node.op.name != "matmul" or node.inputs[1] is not match.dy:
+                if node.op.name != "matmul" or self.inputs(node)[1] is not dy:
                     return False
                 match.dv.append(node)
         return not turned_used & self.returned
@@ -291,16 +315,28 @@ class _Matcher:
         return match.dy.type == match.out.outputs[0].type and self._value_gradient(match, turned_used)
 
 
+def _rounds(node: Node) -> bool:
+    """A conversion from sixteen bits to float32, or back."""
+    if node.op.name != "convert":
+        return False
+    found = node.inputs[0].type.dtype, node.attrs["dtype"]
+    return any(x in HALF and y is dtypes.f32 for x, y in (found, found[::-1]))
+
+
 def _fits(match: _Match) -> bool:
     q, turned_key, v = match.q.type, match.turned_key.type, match.v.type
     if not q.rank == turned_key.rank == v.rank or q.rank < 3:
         return False
-    if not q.shape[:-2] == turned_key.shape[:-2] == v.shape[:-2]:
+    if (
+        not q.shape[:-2] == turned_key.shape[:-2] == v.shape[:-2]
+        or not q.dtype is turned_key.dtype is v.dtype
+    ):
         return False
     key = q.with_shape((*turned_key.shape[:-2], turned_key.shape[-1], turned_key.shape[-2]))
     scores = (*q.shape[:-1], key.shape[-2])
     fitting = all(m.value.type.rank <= len(scores) for m in match.masks)
-    added = all(m.look is not None or m.value.type.dtype is q.dtype for m in match.masks)
+    dtypes_added = (q.dtype, dtypes.f32) if q.dtype in HALF else (q.dtype,)
+    added = all(m.look is not None or m.value.type.dtype in dtypes_added for m in match.masks)
     return fitting and added and kernel_takes(q, key, v)
 
 
@@ -355,7 +391,8 @@ def _both(builder: Rewriter, a: Value, b: Value) -> Value:
     if all(kinds):
         return builder.logical_and(a, b)
     if not any(kinds):
-        return builder.add(a, b)
+        wide = a.type.dtype if a.type.dtype is b.type.dtype else dtypes.f32
+        return builder.add(*(x if x.type.dtype is wide else builder.convert(x, dtype=wide) for x in (a, b)))
     look, added = (a, b) if kinds[0] else (b, a)
     return builder.where(look, added, builder.constant(-math.inf, added.type.dtype))
 
@@ -365,7 +402,8 @@ def _gradients(
 ) -> tuple[Value, ...]:
     assert match.dy is not None
     (dy,) = builder.mapped((match.dy,))
-    delta = builder.sum(builder.mul(dy, out), dims=(dy.type.rank - 1,), keepdim=False)
+    product = [x if x.type.dtype not in HALF else builder.convert(x, dtype=dtypes.f32) for x in (dy, out)]
+    delta = builder.sum(builder.mul(*product), dims=(dy.type.rank - 1,), keepdim=False)
     q, k, v, *others = given
     found: tuple[Value, ...] = builder.attention_grad(dy, q, k, v, log_sum, delta, *others, **attrs)
     return found

@@ -77,7 +77,9 @@ def rounded_pair(ops: ScalarOps, first: Value, second: Value) -> Value:
         dtypes.bf16,
         2 * lanes,
     )
-    return ops.w.pure(f"bitcast {short} {turned.text} to <{lanes} x i32>", level, dtypes.u32, lanes, cheap=True)
+    return ops.w.pure(
+        f"bitcast {short} {turned.text} to <{lanes} x i32>", level, dtypes.u32, lanes, cheap=True
+    )
 
 
 def round_to_bf16(ops: ScalarOps, x: Value) -> Value:

@@ -26,8 +26,8 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node, Value
-from ...ir.ops.attention import extras, group_size
 from ...ir.half_precision import HALF
+from ...ir.ops.attention import extras, group_size
 from ..loops.nodes import Buffer, Const, Expr, For, Index, Let, Load, Stmt, Store, Var
 from ..packed import rounded_pair
 from ..scalar import SCALAR

@@ -4,8 +4,9 @@
     d_scores[n, m] = weights[n, m] (value[n, :] turned_dy[:, m] - delta[m])
     dv[n, :] += weights[n, m] dy[m, :]      dk[n, :] += d_scores[n, m] q[m, :]      dq[m, :] += d_scores[n, m] k[n, :]
 
-Only query and dy are turned. Gradients of sixteen-bit operands are summed in float32 and rounded at the end. A task is a head of key and value, with all queries that share it: it adds up its gradients
-in the order of the queries and, for dq, of the keys, so that the bits do not depend on the number of threads.
+Only query and dy are turned. Gradients of sixteen-bit operands are summed in float32 and rounded at the end. A task is
+a head of key and value, with all queries that share it: it adds up its gradients in the order of the queries and, for
+dq, of the keys, so that the bits do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ...ir import dtypes
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
-from ..loops.nodes import Buffer, Expr, Load, Stmt, Store
+from ..loops.nodes import Buffer, Expr, Index, Load, Stmt, Store
 from ..scalar import SCALAR
 from .attention import Attention, Place, Turned, static_size, zeros
 from .attention_operands import Pairs, Rows
@@ -125,9 +126,8 @@ class _Backward:
             ]
 
         def nothing(vector: DimLike, lane: DimLike) -> Sequence[Stmt]:
-            # Of a query past the last one, which words may hold, the weights are zeros.
             m = vector * a.lanes + lane
-            return [Store(self.least, (m,), a.number(math.inf)), Store(self.less, (m,), a.number(0.0))]
+            return [Store(buffer, (m,), a.number(0.0)) for buffer in (self.least, self.less)]
 
         return (
             *query.body,
@@ -164,10 +164,10 @@ class _Backward:
             used: Expr = weight if kept is None else SCALAR.mul(weight, kept)
             if a.dot:
                 flat = (at[n.name] * a.block + at[m.name],)
-                stores += [
-                    Store(buffer, flat, SCALAR.cast(x, buffer.dtype))
-                    for buffer, x in ((self.short_weights, used), (self.short_scores, change))
-                ]
+                for buffer, x in ((self.short_weights, used), (self.short_scores, change)):
+                    if dims.mod(a.rows, 2) != 0:  # the last word has room for a query that is not there
+                        x = SCALAR.select(SCALAR.lt(Index(start + at[m.name]), Index(a.rows)), x, 0.0)
+                    stores.append(Store(buffer, flat, SCALAR.cast(x, buffer.dtype)))
             elif kept is not None:
                 stores.append(Store(self.weights, where, used))
             return stores

@@ -15,7 +15,7 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Value
-from ..loops.nodes import Buffer, Expr, Index, Load
+from ..loops.nodes import Expr, Index, Load
 from ..packed import pack
 from ..scalar import SCALAR
 from .context import Args, LowerContext
@@ -149,4 +149,3 @@ def _reader(found: Access) -> Rows:
         return replace(found, index=tuple(dims.substitute(i, bindings) for i in found.index))
 
     return at
-

@@ -99,11 +99,12 @@ def _whole(
     if q[-3] != k[-3] and (not k[-3] or q[-3] % k[-3]):
         return None
     if mask is not None:
-        if mask.dtype is not dtypes.bool_ and mask.dtype is not query.dtype:
+        wide = mask.dtype is dtypes.f32 and query.dtype in (dtypes.f16, dtypes.bf16)
+        if mask.dtype is not dtypes.bool_ and mask.dtype is not query.dtype and not wide:
             return None
         scores = (*q[:-1], k[-2])
-        wide = (*(1,) * (len(scores) - mask.ndim), *mask.shape)
-        if mask.ndim > len(scores) or any(n not in (1, m) for n, m in zip(wide, scores)):
+        shape = (*(1,) * (len(scores) - mask.ndim), *mask.shape)
+        if mask.ndim > len(scores) or any(n not in (1, m) for n, m in zip(shape, scores)):
             return None
     attrs = {"scale": float(scale), "causal": is_causal, "safe": mask is not None}
     operands = (query, key, value) if mask is None else (query, key, value, mask)

@@ -66,7 +66,7 @@ def _infer(
         raise RuntimeError(f"{name}: query {q}, key {k} and value {v} do not fit each other")
     group_size(q.shape, k.shape)
     if mask is not None:
-        if mask.dtype is not dtypes.bool_:
+        if mask.dtype is not dtypes.bool_ and not (q.dtype in HALF and mask.dtype is dtypes.f32):
             check_same_dtype(name, q, mask)
         scores = (*q.shape[:-1], k.shape[-2])
         if broadcast(scores, mask.shape) != scores:
@@ -424,9 +424,10 @@ declare(
         "attention",
         "attention(q, k, v[, mask][, state]): softmax(q[..., h, l, e] k[..., h', s, e]^T scale + mask) v[..., h', s, f] "
         "-> [..., h, l, f] and the logarithms of the softmaxes' denominators [..., h, l]. h' divides h: neighbouring "
-        "heads of q share one of k and v. A bool mask says where to look, a float one is added; `causal`: row l looks "
-        "at columns up to l, the others count as not there. A row that may look nowhere gives NaN, with `safe` zeros. "
-        "p > 0: the weights go through `dropout` of that p, stream and state. https://arxiv.org/abs/1706.03762",
+        "heads of q share one of k and v. A bool mask says where to look, one of q's dtype or float32 is added; "
+        "`causal`: row l looks at columns up to l, the others count as not there. A row that may look nowhere gives "
+        "NaN, with `safe` zeros. p > 0: the weights go through `dropout` of that p, stream and state. "
+        "https://arxiv.org/abs/1706.03762",
         infer=_infer,
         numpy=_numpy,
         attrs=ATTRS,
