@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH_BIN := .venv-bench/bin
 
-.PHONY: demo models test test-slow test-gpu fuzz lint types bench bench-gpu bench-models references coverage clean
+.PHONY: demo models test test-slow test-gpu fuzz llvm-threads lint types bench bench-gpu bench-models references coverage clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +45,10 @@ bench-gpu: $(if $(GPU_PYTHON),,.venv-bench/.installed)
 EXAMPLES ?= 500
 fuzz: $(VENV)/.installed
 	$(BIN)/python tests/fuzz.py --examples $(EXAMPLES)
+
+# LLVM in many threads at once: fresh processes, and valgrind's race detector where there is one.
+llvm-threads: $(VENV)/.installed
+	$(BIN)/python tests/llvm_threads.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import secrets
-import threading
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from .codegen.forks import Lock
 from .device import CPU, default_from
 from .device import device as as_device
 from .ir import dtypes
@@ -106,7 +106,7 @@ class Generator:
         if where.type != "cpu" and default_from(where) is None:
             raise RuntimeError(f"Device type {where.type} is not supported for torch.Generator() api.")
         self._device = CPU if where.type == "cpu" else as_device("cuda", where.index or 0)
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self.manual_seed(DEFAULT_SEED)
 
     @property

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..codegen.forks import Lock
 from ..codegen.llvm import measure
 from ..codegen.loops.nodes import HostCall, Launch
 from ..ir.graph import Location
@@ -160,7 +161,7 @@ class Session:
         self.dropped = 0
         self.allocated: dict[str, int] = {}
         self._programs: dict[int, tuple[MeasuredProgram, Array]] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._finished: list[tuple[CompiledGraph, list[LaunchTime]]] | None = None
 
     def variant(self, graph: CompiledGraph) -> CompiledGraph:

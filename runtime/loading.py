@@ -6,11 +6,12 @@ import ctypes
 import hashlib
 import struct
 from collections.abc import Sequence
-from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING
 
+from ..codegen.forks import once
 from ..codegen.llvm.compile import compile_module, target_machine
+from ..codegen.llvm.process import inside_llvm
 from ..codegen.llvm.program import ENTRY, HOST_SLOT
 from ..codegen.llvm.thread_pool import POOL_RUN, POOL_WORKERS, pool_module
 from ..codegen.target import Target
@@ -71,6 +72,7 @@ def load_llvm_text(text: str) -> LoadedCode:
     return LoadedCode(_link([data]))
 
 
+@inside_llvm()
 def _link(objects: Sequence[bytes], **known: int) -> binding.ResourceTracker:
     """Link object files against each other, this process, and what lies at the `known` addresses."""
     from llvmlite import binding
@@ -102,7 +104,7 @@ def defined_symbols(data: bytes) -> list[str]:
     return found
 
 
-@cache
+@once
 def _linker() -> binding.LLJIT:
     """LLVM's JITLink. It keeps the sections of an object together: where big mappings fill the address space, those that
     lie apart are further from each other than machine code reaches, and the older MCJIT ends the process."""
@@ -112,7 +114,7 @@ def _linker() -> binding.LLJIT:
     return binding.create_lljit_compiler(machine, use_jit_link=True, suppress_errors=True)
 
 
-@cache
+@once
 def _pool() -> dict[str, int]:
     """Load the thread pool, once; the addresses of its functions. Its code is never unloaded: its workers run in it
     until the process ends."""

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from ..target import Target
+from .process import inside_llvm, set_up, unlocked
 
 if TYPE_CHECKING:
     from llvmlite import binding
-
-
-@cache
-def _initialize() -> None:
-    from llvmlite import binding
-
-    binding.initialize_all_targets()
-    binding.initialize_all_asmprinters()
-    binding.initialize_native_asmparser()
 
 
 def target_machine(target: Target) -> binding.TargetMachine:
     """A new LLVM target machine: position-independent code, optimization level 2."""
     from llvmlite import binding
 
-    _initialize()
+    set_up()
     found = binding.Target.from_triple(target.triple)
     return found.create_target_machine(
         cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small"
@@ -48,24 +39,12 @@ def optimize(text: str, machine: binding.TargetMachine) -> binding.ModuleRef:
     return module
 
 
-def _unlocked(function: str) -> Callable[..., Any]:
-    """A function of LLVM without the lock that llvmlite holds in every call. LLVM's own rule is one thread at a time for
-    each context (its programmer's manual, "Threads and LLVM"), and a module here has a context and a machine of its
-    own; with the lock, threads would compile one after another. Where llvmlite keeps its functions in another way,
-    they do."""
-    from llvmlite.binding import ffi
-
-    locked = getattr(ffi.lib, function)
-    found: Callable[..., Any] = getattr(locked, "_cfn", locked)
-    return found
-
-
 def _emitted(module: binding.ModuleRef, machine: binding.TargetMachine) -> bytes:
     """The object code: `machine.emit_object(module)`, without the lock."""
     from llvmlite.binding import ffi
 
     with ffi.OutputString() as error:
-        buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, 1, error)
+        buffer = unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, 1, error)
         if not buffer:
             raise RuntimeError(str(error))
     try:
@@ -83,9 +62,10 @@ def _run_passes(module: binding.ModuleRef, machine: binding.TargetMachine) -> No
     passes.add_sroa_pass()
     passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
-    _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
+    unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
 
 
+@inside_llvm()
 def compile_linked(texts: Sequence[str], target: Target, exported: Collection[str]) -> bytes:
     """One object of several modules linked together, in which only the `exported` functions are seen from outside."""
     from llvmlite import binding
@@ -102,12 +82,14 @@ def compile_linked(texts: Sequence[str], target: Target, exported: Collection[st
     return machine.emit_object(first)
 
 
+@inside_llvm()
 def compile_module(text: str, target: Target) -> bytes:
     """Object code of one module."""
     machine = target_machine(target)
     return _emitted(optimize(text, machine), machine)
 
 
+@inside_llvm()
 def assembly(text: str, target: Target) -> str:
     """The assembly of one module, optimized as `compile_module` does."""
     machine = target_machine(target)
@@ -115,6 +97,7 @@ def assembly(text: str, target: Target) -> str:
     return machine.emit_assembly(optimize(text, machine))
 
 
+@inside_llvm()
 def optimized(text: str, target: Target) -> str:
     """The module's LLVM IR after the passes."""
     return str(optimize(text, target_machine(target)))
@@ -125,5 +108,14 @@ def compile_modules(texts: Iterable[str], target: Target, workers: int) -> list[
     if workers <= 1:
         return [compile_module(text, target) for text in texts]
     with ThreadPoolExecutor(workers) as pool:
-        begun = [pool.submit(compile_module, text, target) for text in texts]
+        begun = [_begin(pool, text, target) for text in texts]
         return [each.result() for each in begun]
+
+
+def _begin(pool: ThreadPoolExecutor, text: str, target: Target) -> Future[bytes]:
+    try:
+        return pool.submit(compile_module, text, target)
+    except RuntimeError:  # the interpreter is ending and starts no threads
+        done: Future[bytes] = Future()
+        done.set_result(compile_module(text, target))
+        return done

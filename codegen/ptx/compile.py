@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
+from ..llvm.process import inside_llvm, set_up
 from ..target import GpuTarget
 
 if TYPE_CHECKING:
     from llvmlite import binding
 
 
-@cache
-def _initialize() -> None:
-    from llvmlite import binding
-
-    binding.initialize_all_targets()
-    binding.initialize_all_asmprinters()
-
-
 def target_machine(target: GpuTarget) -> binding.TargetMachine:
     """A new LLVM target machine for the GPU."""
     from llvmlite import binding
 
-    _initialize()
+    set_up()
     found = binding.Target.from_triple(target.triple)
     return found.create_target_machine(cpu=target.arch, features=target.features, opt=3)
 
 
+@inside_llvm()
 def optimized(text: str, target: GpuTarget) -> str:
     """The module's LLVM IR after the passes."""
     return str(_optimize(text, target_machine(target)))
 
 
+@inside_llvm()
 def compile_ptx(text: str, target: GpuTarget) -> str:
     """The module as PTX."""
     machine = target_machine(target)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import threading
 import time
 import warnings
 import weakref
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..codegen.forks import Lock
 from ..ir import dims
 from ..ir.graph import Graph
 from ..nn.modules.module import Module
@@ -38,7 +38,7 @@ from .tracer import TraceError
 DynamicShapes = Mapping[str, Mapping[int, dims.Expr]]
 RECOMPILE_LIMIT = 64
 # One trace at a time: tracing changes `.grad` and versions of real tensors for its duration.
-_tracing = threading.RLock()
+_tracing = Lock()
 _compiled: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()
 
 

@@ -7,13 +7,13 @@ memory, in `data_changes`. What NumPy or others may write to unseen is never pre
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
+from ..codegen.forks import Lock
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions
 from ..tensor import Storage, Tensor, untracked_writes
 from .sources import TensorSource
@@ -53,7 +53,7 @@ class Prepared:
         self._filled = block[:8].view(np.int64)
         self._storages: tuple[Storage, ...] = ()
         self._seen: list[int] = []
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.follow(tensors)
 
     def follow(self, tensors: Sequence[Tensor]) -> None:
