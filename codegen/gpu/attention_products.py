@@ -242,31 +242,19 @@ class MmaProducts:
         columns: int,
         turned: bool,
     ) -> tuple[Stmt, ...]:
-        """One step along the sum. Right operands are read two at a time, 16 columns, as a left one of 16 rows is."""
-        pairs = Buffer(names("pair"), self.narrow, (self.threads, columns // MMA_ROWS, 8), "thread")
-        b = Buffer(names("b"), self.narrow, (self.threads, columns // MMA_COLUMNS, 4), "thread")
+        """One step along the sum. Right operands are read two at a time."""
+        shape = (self.threads, columns // MMA_ROWS, 2, 4)
+        b = Buffer(names("b"), self.narrow, shape, "thread")
 
         def read(t: DimLike) -> tuple[Stmt, ...]:
-            return unrolled(
-                names,
-                columns // MMA_ROWS,
-                lambda j: [LoadFragment(Load(pairs, (t, j, 0)), right(j), MMA_ROWS, turned)],
-            )
+            def two(j: DimLike) -> list[Stmt]:
+                return [LoadFragment(Load(b, (t, j, 0, 0)), right(j), MMA_ROWS, turned, pair=True)]
 
-        def part(t: DimLike, j: DimLike, e: DimLike) -> list[Stmt]:
-            # Columns 0 to 7 are elements 0, 1, 4, 5.
-            which = dims.mod(j, 2) * 2 + dims.mod(e, 2) + dims.floordiv(e, 2) * 4
-            return [Store(b, (t, j, e), Load(pairs, (t, dims.floordiv(j, 2), which)))]
-
-        def take(t: DimLike) -> tuple[Stmt, ...]:
-            return unrolled(
-                names,
-                columns // MMA_COLUMNS,
-                lambda j: unrolled(names, 4, lambda e: part(t, j, e)),
-            )
+            return unrolled(names, columns // MMA_ROWS, two)
 
         def product(t: DimLike, i: DimLike, j: DimLike) -> list[Stmt]:
-            return [MultiplyTile(Load(to, (t, i, j, 0)), left(t, i), Load(b, (t, j, 0)))]
+            second = Load(b, (t, dims.floordiv(j, 2), dims.mod(j, 2), 0))
+            return [MultiplyTile(Load(to, (t, i, j, 0)), left(t, i), second)]
 
         def multiply(t: DimLike) -> tuple[Stmt, ...]:
             return unrolled(
@@ -275,7 +263,7 @@ class MmaProducts:
                 lambda j: unrolled(names, self.high, lambda i: product(t, i, j)),
             )
 
-        return tuple(s for loop in (read, take, multiply) for s in threads(names, self.threads, loop))
+        return tuple(s for loop in (read, multiply) for s in threads(names, self.threads, loop))
 
 
 @dataclass(frozen=True)

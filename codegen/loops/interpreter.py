@@ -309,10 +309,14 @@ class _Interpreter:
         pair, halves = 4 // stmt.source.dtype.itemsize, stmt.rows // 8
         for e in range(2 * halves * pair):
             part, half = e // (halves * pair), e // pair % halves
+            where: tuple[DimLike, ...] = (*stmt.fragment.index[:-1], e)
+            if stmt.pair:
+                part, half = half, part
+                where = (*stmt.fragment.index[:-2], half, e % (2 * pair))
             i, k = group + 8 * half, (member + 4 * part) * pair + e % pair
             place = (row + k, column + i) if stmt.turned else (row + i, column + k)
             source = Load(stmt.source.buffer, (*lead, *place))
-            steps.append(self.store(Store(stmt.fragment.buffer, (*stmt.fragment.index[:-1], e), source)))
+            steps.append(self.store(Store(stmt.fragment.buffer, where, source)))
 
         rounds = stmt.source.dtype is dtypes.f32
         first, array = (
@@ -324,7 +328,7 @@ class _Interpreter:
             for step in steps:
                 step(frame)
             if rounds:
-                at = first(frame)[:-1]
+                at = first(frame)[: -2 if stmt.pair else -1]
                 array[at] = rounded_to_tf32(array[at])
 
         return run

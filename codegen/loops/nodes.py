@@ -232,12 +232,14 @@ class LoadFragment:
     """The own thread's elements of an operand of `MultiplyTile` out of shared memory. `source` is the first element of
     the matrix: `rows` (16 for a left operand, 8 for a right one) by 16 along the sum, 8 of float32, which run along the
     last index; along the one before if the matrix is `turned`. Float32 is rounded to tf32. A warp reads it together, so
-    all threads take part."""
+    all threads take part. `pair`: two right operands at once, of 8 rows each, one after the other in the last two dims
+    of the fragment's buffer; `rows` is 16."""
 
     fragment: Load
     source: Load
     rows: int
     turned: bool = False
+    pair: bool = False
 
 
 @dataclass(frozen=True)

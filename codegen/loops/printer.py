@@ -186,7 +186,8 @@ def _stmt(stmt: Stmt, indent: str, lines: list[str]) -> None:
         case LoadFragment():
             turned = ", turned" if stmt.turned else ""
             places = f"{print_expr(stmt.fragment)} = {print_expr(stmt.source)}"
-            lines.append(f"{indent}fragment {places}, {stmt.rows} rows{turned}")
+            pair = ", a pair" if stmt.pair else ""
+            lines.append(f"{indent}fragment {places}, {stmt.rows} rows{turned}{pair}")
         case CopyAsync():
             test = "" if stmt.condition is None else f" if {_shared(stmt.condition, indent, lines)}"
             places = f"{print_expr(stmt.target)} = {print_expr(stmt.source)}"

@@ -124,7 +124,11 @@ class GpuRules:
         if fragment.buffer.space != "thread" or stmt.rows not in (8, 16) or fragment.index[-1] != 0:
             raise self.fail(f"{fragment.buffer} is no fragment of {stmt.rows} rows in registers")
         count = stmt.rows // fragment.dtype.itemsize
-        if fragment.buffer.shape[-1] != count:
+        *_, outer, inner = fragment.buffer.shape
+        fits = inner == count
+        if stmt.pair:
+            fits = stmt.rows == 16 and (outer, inner) == (2, count // 2) and fragment.index[-2] == 0
+        if not fits:
             raise self.fail(f"a thread has {count} elements of {stmt.rows} rows, not {fragment.buffer}")
         if source.buffer.space != "shared" or len(source.index) < 2 or source.dtype is not fragment.dtype:
             raise self.fail(

@@ -241,8 +241,6 @@ class PtxEmitter(KernelEmitter):
         if loop.kind != "thread":
             super()._for(loop)
             return
-        if id(loop) in self.waits:
-            self.barrier()
         saved = self.index.env
         self.index.env = {**saved, loop.var: self.thread}
         self._block(loop.body)
@@ -250,6 +248,8 @@ class PtxEmitter(KernelEmitter):
 
     def _statement(self, stmt: Stmt) -> None:
         self.expressions.forget()
+        if id(stmt) in self.waits:
+            self.barrier()
         match stmt:
             case MultiplyTile():
                 self._multiply(stmt)
@@ -285,6 +285,8 @@ class PtxEmitter(KernelEmitter):
         wide = 16 // narrow.itemsize
         if stmt.rows == 16:
             row, depth = dims.mod(matrix, 2) * 8, dims.floordiv(matrix, 2) * wide
+            if stmt.pair:
+                row, depth = dims.floordiv(matrix, 2) * 8, dims.mod(matrix, 2) * wide
         else:
             row, depth = 0, dims.mod(matrix, 2) * wide
         *lead, first, second = stmt.source.index
@@ -309,15 +311,15 @@ class PtxEmitter(KernelEmitter):
             w.line(f"{both} = bitcast {word} to {pair}")
             for e in range(2):
                 element = w.effect(f"extractelement {pair} {both}, i64 {e}", narrow)
-                self.memory.store(stmt.fragment.buffer, (*stmt.fragment.index[:-1], 2 * i + e), element)
+                self.memory.store(stmt.fragment.buffer, _element(stmt, 2 * i + e), element)
 
     def _load_turned(self, stmt: LoadFragment, thread: DimLike) -> None:
         """One by one: ldmatrix turns elements of 16 bits only."""
         *lead, depth, row = stmt.source.index
         lane = dims.mod(thread, 32)
         for e in range(stmt.rows // 4):
-            i = dims.floordiv(lane, 4) + e * 8 % stmt.rows
-            k = dims.mod(lane, 4) + e * 8 // stmt.rows * 4
+            i = dims.floordiv(lane, 4) + (e // 2 * 8 if stmt.pair else e * 8 % stmt.rows)
+            k = dims.mod(lane, 4) + (e % 2 if stmt.pair else e * 8 // stmt.rows) * 4
             value = self.memory.load(stmt.source.buffer, (*lead, depth + k, row + i))
             self._put_rounded(stmt, e, value)
 
@@ -327,7 +329,7 @@ class PtxEmitter(KernelEmitter):
         self.w.declare(name, f"declare i32 {name}(float)")
         near = self.w.effect(f"call i32 {name}({value})", dtypes.u32)
         rounded = self.ops.apply("bitcast", [near], dtypes.f32)
-        self.memory.store(stmt.fragment.buffer, (*stmt.fragment.index[:-1], e), rounded)
+        self.memory.store(stmt.fragment.buffer, _element(stmt, e), rounded)
 
     def _copy(self, stmt: CopyAsync) -> None:
         """cp.async of 16 bytes, of which none are read where the condition does not hold."""
@@ -402,3 +404,11 @@ class PtxEmitter(KernelEmitter):
         failed = self.ops.apply("not", [condition], dtypes.bool_)
         with self.w.branch_if(failed):
             self.w.line(f"cmpxchg ptr %status, i32 0, i32 {stmt.code} monotonic monotonic")
+
+
+def _element(stmt: LoadFragment, e: int) -> tuple[DimLike, ...]:
+    """Where the thread's element number `e` goes."""
+    if not stmt.pair:
+        return (*stmt.fragment.index[:-1], e)
+    half = stmt.rows // stmt.fragment.dtype.itemsize // 2
+    return (*stmt.fragment.index[:-2], e // half, e % half)

@@ -17,6 +17,8 @@ from vitrify.codegen.loops import interpreter
 from vitrify.codegen.loops.barriers import barriers
 from vitrify.codegen.loops.nodes import (
     Buffer,
+    CopyAsync,
+    CopyWait,
     Expr,
     For,
     If,
@@ -148,6 +150,20 @@ def test_barriers_stand_where_memory_is_passed_on():
     assert barriers(kernel(own, own)) == set()
     # Around a loop: the next turn overwrites what this one reads.
     assert barriers(kernel(For("i", 4, (fill, use)))) == {id(fill), id(use)}
+
+
+def test_copies_are_read_behind_the_wait_for_them():
+    copy = each(CopyAsync(Load(TILE, (T,)), Load(X, (B, T)), 4))
+    wait, use = each(CopyWait(0)), each(Store(ACC, (T, 0), Load(TILE, (63 - T,))))
+    assert barriers(kernel(copy, wait, use)) == {id(use)}
+    # What is read before the wait are other elements, such as those of the stage before.
+    assert barriers(kernel(copy, use, wait)) == set()
+    # The next copy waits for those that read, whether it is made or not; then what came before it is there, too.
+    more = If(S.lt(Index(B), 1), (copy,))
+    assert barriers(kernel(copy, For("i", 4, (wait, more, use)))) == {id(more)}
+    # A loop waits as a whole.
+    turns = For("u", 2, (use,), "unroll")
+    assert barriers(kernel(copy, wait, turns)) == {id(turns)}
 
 
 WEIGHT = TensorType((64, 64), dtypes.bf16)
