@@ -271,9 +271,16 @@ class Model:
         for i in (0, 1):
             again = (self.size[n] > tiles.get(n, 1) for n in self.parallel if n not in self.reads[i])
             rows = prod(n for name, n in tiles.items() if name in self.reads[i])
-            if rows > 1 and i not in plan.packed and self._bytes(i) > STREAM_BYTES and not any(again):
+            apart = rows > 1 and i not in plan.packed and self._apart(i, tiles)
+            if apart and self._bytes(i) > STREAM_BYTES and not any(again):
                 found += STREAM * rows * vectors
         return found
+
+    def _apart(self, operand: int, tiles: Mapping[str, int]) -> bool:
+        """Whether the tile's rows along the sum lie behind one another in memory. A window's overlap."""
+        steps = {n: abs(s) if isinstance(s, int) else FAR_STRIDE for n, s in self.strides[operand].items()}
+        span = sum((self.size[n] - 1) * steps[n] for n in self.reduction)
+        return all(steps[n] > span for n, tile in tiles.items() if tile > 1 and n in self.reads[operand])
 
     def _bytes(self, operand: int) -> int:
         buffer = self.problem.operands[operand].buffer
