@@ -28,6 +28,7 @@ from .fusion_loops import join_concatenations, joins, merge_dependent_loops
 from .fusion_partition import PURE_VIEWS, Partition, Reason, Refusal, is_operand_view
 from .host import placed_lowering, runs_on_host
 from .regions import own_results, with_bodies, with_group_names
+from .waiting import Waits, without_waits
 
 # Groups of one node, which nothing joins.
 ALONE = ("single", "host", "scan", "attention")
@@ -70,14 +71,16 @@ class Fusion:
 
     def run_with_report(self, graph: Graph) -> FusionReport:
         """The body of a scan is fused by itself."""
-        graph = self._with_fused_steps(graph)
+        graph, waits = without_waits(self._with_fused_steps(graph))
         if not self.enabled:
             groups = [Group(kind_of(n), [n]) for n in graph.nodes]
-            return FusionReport(build_fused(graph, groups, (), lambda group, node, consumer: False), ())
-        fuser = _Fuser(graph, self)
+            return FusionReport(
+                build_fused(graph, groups, (), lambda group, node, consumer: False, waits), ()
+            )
+        fuser = _Fuser(graph, self, waits)
         fuser.run()
         partition = fuser.partition
-        fused = build_fused(graph, partition.groups, partition.inlined, fuser.accepts)
+        fused = build_fused(graph, partition.groups, partition.inlined, fuser.accepts, waits)
         return FusionReport(fused, partition.refusals)
 
     def _with_fused_steps(self, graph: Graph) -> Graph:
@@ -122,10 +125,10 @@ def _root(into: Mapping[Group, Group], group: Group) -> Group:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, options: Fusion):
+    def __init__(self, graph: Graph, options: Fusion, waits: Waits):
         self.options = options
         self.graph = graph
-        self.partition = Partition(graph)
+        self.partition = Partition(graph, waits)
         self._space_reads: dict[tuple[Node, DimLike], tuple[list[Node], set[str]]] = {}
 
     def run(self) -> None:

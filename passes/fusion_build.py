@@ -16,6 +16,7 @@ from ..ir.graph import Graph, IRError, Node, Value, replace_values, told_symbols
 from ..ir.op import op_named
 from ..ir.printer import node_symbols
 from .host import runs_on_host
+from .waiting import Waits
 
 
 @dataclass(eq=False)
@@ -40,16 +41,23 @@ class Group:
 Accepts = Callable[[Group, Node, Node], bool]
 
 
-def build_fused(graph: Graph, groups: Sequence[Group], inlined: Collection[Node], accepts: Accepts) -> Graph:
+def build_fused(
+    graph: Graph,
+    groups: Sequence[Group],
+    inlined: Collection[Node],
+    accepts: Accepts,
+    waits: Waits,
+) -> Graph:
     """The graph with a `fused` node for each group. Inlined nodes whose value must exist in memory (an
     output, or read by a group that does not take a copy) get a loop group of their own."""
-    builder = _Builder(graph, inlined, accepts)
+    builder = _Builder(graph, inlined, accepts, waits)
     return builder.build(groups)
 
 
 class _Builder:
-    def __init__(self, graph: Graph, inlined: Collection[Node], accepts: Accepts):
+    def __init__(self, graph: Graph, inlined: Collection[Node], accepts: Accepts, waits: Waits):
         self.graph = graph
+        self.waits = waits
         self.inlined = set(inlined)
         self.accepts = accepts
         self.producer = graph.producers()
@@ -132,6 +140,9 @@ class _Builder:
         for group in groups if tellers else ():
             used = {s.name for node in bodies[group] for s in node_symbols(node)}
             before[group] |= {tellers[name] for name in used & tellers.keys()} - {group}
+        for group in groups if self.waits else ():
+            awaited = (v for node in bodies[group] for v in self.waits.get(node, ()))
+            before[group] |= {home[v] for v in awaited if v in home} - {group}
         for output, position in self.graph.aliases.items():
             writer = home.get(self.graph.outputs[output])
             if writer is None:

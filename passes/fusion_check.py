@@ -36,9 +36,10 @@ def check_fusion(before: Graph, fused: Graph) -> None:
             raise IRError(f"output {position}: %{now.name} of the fused graph is not %{was.name}")
     if dict(before.aliases) != dict(fused.aliases) or before.inputs != fused.inputs:
         raise IRError("fusion changed the graph's inputs or aliases")
+    asked = Counter(old[n.outputs[0]] for n in before.nodes if n.op.lowering == "random")
     drawn = Counter(new[n.outputs[0]] for n in opened.nodes if n.op.lowering == "random")
     for node in opened.nodes:
-        if node.op.lowering == "random" and drawn[new[node.outputs[0]]] > 1:
+        if node.op.lowering == "random" and drawn[new[node.outputs[0]]] > asked[new[node.outputs[0]]]:
             raise IRError(f"{node} is computed {drawn[new[node.outputs[0]]]} times")
 
 
@@ -75,7 +76,7 @@ def unfuse(graph: Graph) -> Graph:
 def number_values(graph: Graph, table: dict[Any, int]) -> dict[Value, int]:
     """Numbers such that values with one number are the same op of the same operands: `table` holds what has
     a number so far. Inputs are numbered by name, those of a scan's body by position. A conversion to the dtype
-    that a value has is no other value."""
+    that a value has is no other value, nor is the same value later."""
     numbers = {value: _number(table, ("input", value.name)) for value in graph.inputs}
     _number_nodes(graph, numbers, table)
     return numbers
@@ -87,7 +88,9 @@ def _number(table: dict[Any, int], key: Any) -> int:
 
 def _number_nodes(graph: Graph, numbers: dict[Value, int], table: dict[Any, int]) -> None:
     for node in graph.nodes:
-        if node.op.name == "convert" and node.outputs[0].type == node.inputs[0].type:
+        if node.op.name == "later" or (
+            node.op.name == "convert" and node.outputs[0].type == node.inputs[0].type
+        ):
             numbers[node.outputs[0]] = numbers[node.inputs[0]]
             continue
         bodies = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,7 @@ from ..ir.printer import node_symbols
 from ..ir.special_functions import FORMULAS
 from .fusion_build import Group
 from .fusion_index import Index, Space, reads
+from .waiting import Waits
 
 # Views that only rename indices: free wherever they are read.
 PURE_VIEWS = frozenset({"reshape", "permute", "expand", "slice", "flip", "detach"})
@@ -70,8 +72,9 @@ class Refusal:
 class Partition:
     """Nodes in groups, nodes that are inlined (computed wherever they are read), and nodes not yet placed."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, waits: Waits):
         self.graph = graph
+        self.waits = waits
         self.position = {node: i for i, node in enumerate(graph.nodes)}
         self.producer = graph.producers()
         self.uses = graph.uses()
@@ -80,6 +83,10 @@ class Partition:
         self.inlined: set[Node] = set()
         self.spaces: dict[Group, Space] = {}
         self.tellers = {s.name: node for node in graph.nodes for s in told_symbols(node)}
+        self._waiting: dict[Node, list[Node]] = defaultdict(list)
+        for node, values in waits.items():
+            for value in values:
+                self._waiting[self.producer[value]].append(node)
         self._reasons: dict[tuple[Node, Node], Reason] = {}
         # What is remembered until something that it goes through is inlined, or no longer.
         self._consumers: dict[Node, list[Node]] = {}
@@ -136,7 +143,7 @@ class Partition:
             self._reads.pop(user, None)
             if user in self.inlined:
                 stack += self._users(user)
-        values, seen = [*node.inputs, *self._told_to(node)], {node}
+        values, seen = [*node.inputs, *self._awaited(node)], {node}
         while values:
             source = self.producer.get(values.pop())
             if source is None or source in seen:
@@ -145,7 +152,7 @@ class Partition:
             self._consumers.pop(source, None)
             self._is_returned.pop(source, None)
             if source in self.inlined:
-                values += [*source.inputs, *self._told_to(source)]
+                values += [*source.inputs, *self._awaited(source)]
 
     def refuse(self, producer: Node, consumer: Node, reason: Reason) -> None:
         """Record why; of several reasons for one pair the last one stands."""
@@ -183,7 +190,7 @@ class Partition:
         return [(value, index)] if inner is None else list(reads(inner, index, self.enter))
 
     def sources(self, node: Node) -> list[Node]:
-        """The nodes that a node reads from, through inlined ones, and those that tell dims that it has."""
+        """The nodes that a node reads from, through inlined ones, and those that it waits for otherwise."""
         known = self._sources.get(node)
         if known is None:
             known = self._sources[node] = self._find_sources(node)
@@ -191,22 +198,24 @@ class Partition:
 
     def _find_sources(self, node: Node) -> list[Node]:
         found: dict[Node, None] = {}
-        stack = [*node.inputs, *self._told_to(node)]
+        stack = [*node.inputs, *self._awaited(node)]
         while stack:
             inner = self.producer.get(stack.pop())
             if inner is None or inner in found or inner is node:
                 continue
             if inner in self.inlined:
-                stack.extend([*inner.inputs, *self._told_to(inner)])
+                stack.extend([*inner.inputs, *self._awaited(inner)])
             else:
                 found[inner] = None
         return list(found)
 
-    def _told_to(self, node: Node) -> list[Value]:
-        """A result of each node that tells one of the node's dims."""
+    def _awaited(self, node: Node) -> list[Value]:
+        """What the node waits for besides its operands: a result of each node that tells one of its dims, and what is
+        to be computed before."""
+        waits = list(self.waits.get(node, ()))
         if not self.tellers:
-            return []
-        return [self.tellers[s.name].outputs[0] for s in node_symbols(node) if s.name in self.tellers]
+            return waits
+        return waits + [self.tellers[s.name].outputs[0] for s in node_symbols(node) if s.name in self.tellers]
 
     def consumers(self, node: Node) -> list[Node]:
         """The nodes that read a node's results, through inlined ones."""
@@ -231,8 +240,9 @@ class Partition:
         return list(found)
 
     def _users(self, node: Node) -> list[Node]:
-        """The nodes that read a node's results or have a dim that it tells."""
+        """The nodes that read a node's results, have a dim that it tells or wait for it."""
         found = [user for value in node.outputs for user in self.uses[value]]
+        found += self._waiting.get(node, ())
         if self.tellers:
             names = {s.name for s in told_symbols(node)}
             if names:

@@ -17,6 +17,7 @@ from .dce import DeadCodeElimination
 from .decompose import Decompose
 from .fusion import Fusion
 from .precision import RoundMatmulOperands
+from .recompute import Recompute
 from .reroll import Reroll
 from .scan_motion import ScanMotion
 from .simplify import Simplify
@@ -28,13 +29,15 @@ class PipelineOptions:
     node a kernel of its own, to find out whether a fault lies in fusion; `reroll=False` leaves Python's loops as
     they were traced. `bf16_products`: matmuls of float32 round their operands to bfloat16. `strict`: results are to the
     bit those of the same ops as programs of their own, one after the other: no pass changes what is computed or in what
-    order."""
+    order. `memory_budget`: how much memory a graph's values may take before some are computed twice (`Recompute`); None:
+    as much as they do."""
 
     keep_composites: tuple[str, ...] = ("attention", "attention_grad")
     fuse: bool = True
     reroll: bool = True
     strict: bool = False
     bf16_products: bool = False
+    memory_budget: float | int | None = None
 
 
 def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass, ...]:
@@ -71,6 +74,13 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         CommonSubexpressions(),
         # What simplify and CSE left unused must be gone before fusion counts uses.
         DeadCodeElimination(),
+        # On the very nodes that fusion will see, since it asks fusion what their launches keep in memory; and after the
+        # last CSE.
+        *(
+            [Recompute(options.memory_budget, strict=options.strict, fuse=options.fuse)]
+            if options.memory_budget is not None
+            else []
+        ),
         # Last: code generation takes what it gives. A pass after it would have to look into regions.
         Fusion(enabled=options.fuse, strict=options.strict),
     ]

@@ -3,7 +3,7 @@
 passes = pass ("," pass)*
 pass   = name ["{" [option ("," option)*] "}"]
 option = name "=" value
-value  = integer | true | false | none | word | "quoted" | "[" [value ("," value)*] "]"
+value  = integer | decimal | true | false | none | word | "quoted" | "[" [value ("," value)*] "]"
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from .dce import DeadCodeElimination
 from .decompose import Decompose
 from .fusion import Fusion
 from .precision import RoundMatmulOperands
+from .recompute import Recompute
 from .reroll import Reroll
 from .scan_motion import ScanMotion
 from .simplify import Simplify
 
 _ALL: tuple[Any, ...] = (
     Autodiff, ChooseAttention, CommonSubexpressions, ConstantFolding, DeadCodeElimination, Decompose, FindAttention,
-    Fusion, Reroll, RoundMatmulOperands, ScanMotion, Simplify,
+    Fusion, Recompute, Reroll, RoundMatmulOperands, ScanMotion, Simplify,
 )  # fmt: skip
 # Every pass from graph to graph, by name.
 PASSES: dict[str, Any] = {cls.name: cls for cls in _ALL}
-_TOKEN = re.compile(r'\s*(?:(-?\d+)|([A-Za-z_][\w.]*)|("(?:[^"\\]|\\.)*")|([{}\[\],=]))')
+_TOKEN = re.compile(r'\s*(?:(-?\d+(?:\.\d+)?)|([A-Za-z_][\w.]*)|("(?:[^"\\]|\\.)*")|([{}\[\],=]))')
 _WORDS = {"true": True, "false": False, "none": None}
 
 
@@ -74,6 +75,8 @@ def _value_text(value: Any) -> str:
             return {None: "none", True: "true", False: "false"}[value]
         case int():
             return str(value)
+        case float():
+            return f"{value:f}".rstrip("0") + "0" * value.is_integer()
         case str():
             return value if value.isidentifier() and value not in _WORDS else json.dumps(value)
         case tuple():
@@ -98,7 +101,7 @@ class _Parser:
             return "", "the end", len(self.text)
         number, word, quoted, mark = match.groups()
         if number is not None:
-            return "number", int(number), match.end()
+            return "number", float(number) if "." in number else int(number), match.end()
         if word is not None:
             return "word", word, match.end()
         if quoted is not None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..codegen.loops.nodes import Program
 from ..codegen.loops.printer import print_program
+from ..ir.dims import bounds
 from ..ir.graph import Graph
 from ..ir.printer import to_text
+from ..passes.base import Pass
 from ..passes.pipeline import default_pipeline, run_pipeline
+from ..passes.recompute import Recompute, footprint
 from .progress import watched
+
+BUDGET_TRIES = 5
 
 
 @dataclass
@@ -73,8 +78,33 @@ class StagedGraph:
                 self.options.verify,
                 lambda position, step, graph: watch.step("passes", position, len(passes)),
             )
+            found = self._within_budget(found, passes)
         self.timings.measure("passes", start)
         return found
+
+    def _within_budget(self, stages: list[Graph], passes: Sequence[Pass]) -> list[Graph]:
+        """The stages, where the memory budget is in bytes such that the program's arena keeps to it: what the pass does
+        not know of, such as kernels' scratch memory, goes off its budget. RuntimeError names the least that was had."""
+        budget = self.options.pipeline.memory_budget
+        if not isinstance(budget, int):
+            return stages
+        at = next(i for i, step in enumerate(passes) if isinstance(step, Recompute))
+        arenas: list[int] = []
+        while True:
+            program = self._lower(stages[-1])
+            arenas.append(bounds(program.arena_bytes)[1])
+            if arenas[-1] <= budget:
+                self.__dict__["program"] = program
+                return stages
+            if len(arenas) > BUDGET_TRIES or arenas[-1] in arenas[:-1]:
+                raise RuntimeError(
+                    f"torch.compile: {self.traced.name} cannot keep to a memory_budget of {budget:,} bytes; the least "
+                    f"that it was brought to is {min(arenas):,} bytes"
+                )
+            counted, _ = footprint(stages[-1], {s.name: s.high for s in self.traced.symbols})
+            step = replace(passes[at], slack=arenas[-1] - counted)
+            passes = [*passes[:at], step, *passes[at + 1 :]]
+            stages = [*stages[:at], *run_pipeline(stages[at], passes[at:], self.options.verify)]
 
     @cached_property
     def program(self) -> Program:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..codegen.loops.nodes import Kernel
 from ..ir.graph import Graph, Node, told_symbols
 from ..passes.host import runs_on_host
+from ..passes.pipeline import default_pipeline
+from ..passes.recompute import TYPICAL_DIM, Recompute, footprint, recomputed, work
 from ..passes.regions import group_nodes
 from ..runtime.compiled_graph import CompiledGraph
 from ..tensor import Tensor
@@ -172,6 +174,7 @@ def _graph(graph: CompiledGraph) -> Json:
             for node in graph.stages[-1].nodes
             if node.op.name == "scan"
         ],
+        "recomputed": _recomputed(graph),
         "refusals": refusals(graph),
         "prepared": {
             "bytes": graph.prepared_bytes,
@@ -188,6 +191,25 @@ def _graph(graph: CompiledGraph) -> Json:
             if isinstance(launch.kernel, Kernel) and launch.kernel.comment
         ],
     }
+
+
+def _recomputed(graph: CompiledGraph) -> Json | None:
+    """What a memory budget has computed twice, and the most bytes that values take, before and after."""
+    passes = default_pipeline(graph.options.pipeline)
+    for before, after, step in zip(graph.stages, graph.stages[1:], passes):
+        if isinstance(step, Recompute):
+            nodes = recomputed(before, after)
+            dims = {s.name: min(max(TYPICAL_DIM, s.low), s.high) for s in before.symbols}
+            fusion = passes[-1]
+            return {
+                "budget": step.budget,
+                "nodes": len(nodes),
+                "ops": dict(Counter(n.op.name for n in nodes)),
+                "operations": sum(work(n, dims) for n in nodes),
+                "bytes_before": footprint(fusion.run(before), dims)[0],
+                "bytes": footprint(graph.stages[-1], dims)[0],
+            }
+    return None
 
 
 def _lines(graph: Graph) -> list[Json]:
@@ -264,6 +286,13 @@ def _graph_text(graph: Json) -> Iterator[str]:
         "loops",
         (f"{loop['steps']} steps of {', '.join(loop['groups'])}{_at(loop)}" for loop in graph["loops"]),
     )
+    again = graph["recomputed"]
+    if again is not None:
+        saved = f"{again['bytes_before']:,} bytes of values become {again['bytes']:,}"
+        yield from _section(
+            f"computed again for a memory budget of {again['budget']}",
+            [f"{again['nodes']} nodes, {again['operations']:,} operations: {saved}", _ops(again["ops"])],
+        )
     kept_apart = [
         f"{_made(r['producer'])} and {_made(r['consumer'])}: {r['reason'].replace('_', ' ')}"
         for r in graph["refusals"]

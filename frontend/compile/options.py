@@ -10,7 +10,7 @@ from ..codegen.target import Target
 from ..passes.pipeline import PipelineOptions
 from ..runtime.compiled_graph import TUNE_SECONDS, CompileOptions
 
-NAMES = ("check_finite", "numerics", "prepare", "progress", "tune", "tune_seconds")
+NAMES = ("check_finite", "memory_budget", "numerics", "prepare", "progress", "tune", "tune_seconds")
 # Of the option `check_finite`: True looks for NaN and for infinite numbers, "nan" for the former.
 CHECKS = {True: "finite", "nan": "nan", False: ""}
 
@@ -38,7 +38,9 @@ def compile_options(given: CompileOptions | Mapping[str, Any] | None) -> Compile
         )
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
         raise RuntimeError(f"torch.compile: the option tune_seconds is a number from 0 on, not {seconds!r}")
-    pipeline = PipelineOptions(strict=numerics == "strict")
+    pipeline = PipelineOptions(
+        strict=numerics == "strict", memory_budget=_memory_budget(given.get("memory_budget"))
+    )
     options = CompileOptions(
         pipeline,
         progress=given.get("progress"),
@@ -47,6 +49,18 @@ def compile_options(given: CompileOptions | Mapping[str, Any] | None) -> Compile
         tune_seconds=float(seconds),
     )
     return with_checks(options, CHECKS[check])
+
+
+def _memory_budget(given: Any) -> float | int | None:
+    """A share from 0.0 to 1.0 as a float, bytes as an int. Not so 0 and 1: who writes them means the share."""
+    if given is None or (isinstance(given, float) and 0 <= given <= 1):
+        return given
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+        return given if given > 1 else float(given)
+    raise RuntimeError(
+        "torch.compile: the option memory_budget is a float from 0.0 to 1.0, a number of bytes or None, not "
+        f"{given!r}"
+    )
 
 
 BACKENDS = (None, "inductor")

@@ -28,6 +28,18 @@ declare(
     )
 )
 
+declare(
+    Op(
+        "later",
+        "The first operand, to be read only when the second has been computed: a value that is computed again is not "
+        "the one computed before, and not before it is wanted. Fusion takes it out.",
+        infer=lambda x, after: x,
+        numpy=lambda x, after: x.view(),
+        vjp=lambda F, ctx, dy: [dy, None],
+        samples=(uniform((3, 5), (2,)), integers((2, 3), (2, 3))),
+    )
+)
+
 
 def _fused_infer(*operands: TensorType, **attrs: Any) -> TensorType:
     raise IRError("fused: its result types are those of its region's outputs; build it with region_node")
