@@ -19,6 +19,7 @@ from .named_models import (
 )
 from .native_export import ExportError, export
 from .onnx import GraphModule
+from .runtime.compiled_graph import CompileOptions
 
 
 def add_compile_command(commands: Any) -> None:
@@ -50,6 +51,11 @@ def add_compile_command(commands: Any) -> None:
         "--target",
         action="append",
         help="host, portable or the name of a target; more than one, the best first",
+    )
+    command.add_argument(
+        "--tune",
+        action="store_true",
+        help="choose among ways to compute a kernel by measurement, on this machine, with as many threads as it has",
     )
 
 
@@ -91,6 +97,7 @@ def _compile(options: argparse.Namespace) -> int:
         name=options.name,
         weights=options.weights,
         target=options.target,
+        options=CompileOptions(tune=options.tune),
     )
     print(*exported.files, sep="\n")
     return 0

@@ -52,6 +52,11 @@ def add_model_commands(commands: Any) -> None:
     bench.add_argument(
         "--threads", help="1,2: each of these numbers of threads (default: as many as there are)"
     )
+    bench.add_argument(
+        "--tune",
+        action="store_true",
+        help="choose among ways to compute a kernel by measurement, in the first call",
+    )
     bench.add_argument("--seconds", type=float, default=3.0, help="of timing each (default: %(default)s)")
 
 
@@ -198,7 +203,7 @@ def _bench(options: argparse.Namespace) -> int:
         set_num_threads(count)
         runs, firsts = [], []
         for model in models:
-            run = model.runnable(args)
+            run = model.runnable(args, options.tune)
             start = time.perf_counter()
             run(*args)
             firsts.append(time.perf_counter() - start)

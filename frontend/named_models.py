@@ -77,11 +77,12 @@ class NamedModel:
             return [_onnx_type(name, text, dims, open_dims) for name, text in self.model.input_types.items()]
         raise ValueError(f"{self.text} does not say what its arguments are: give their types, f32[8, 784]")
 
-    def runnable(self, args: Sequence[Any]) -> Callable[..., Any]:
-        """The model as its variant says: compiled, unless it is eager or a library."""
+    def runnable(self, args: Sequence[Any], tune: bool = False) -> Callable[..., Any]:
+        """The model as its variant says: compiled, unless it is eager or a library. tune: with choices by
+        measurement."""
         if isinstance(self.model, ExportedModel) or self.variant == "eager":
             return self.model
-        return compile(self.optimized(args) if self.variant else self.model)
+        return compile(self.optimized(args) if self.variant else self.model, options={"tune": tune})
 
     def optimized(self, args: Sequence[Any]) -> Module:
         """The Module as its variant says."""

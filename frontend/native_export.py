@@ -53,6 +53,7 @@ def export(
     weights: a file for the constants, to be mapped into memory; inside the library by default.
     target: "host" (this processor's level: x86-64-v4, v3 or the first), "portable" (all three, chosen at the first
     call), or names of `Target`s, the best first.
+    options: `CompileOptions(tune=True)` chooses by measurement for each target, which this machine must be able to run.
 
     The result says which files were written. Raises ExportError where the model cannot do without Python, with the
     ops or the state that stand in the way and their lines; whatever tracing raises passes through.

@@ -247,7 +247,7 @@ def compile_graph(
     timings: dict[str, float] = {}
     if options.tune:
         like = like or StagedGraph(graph, options)
-        options, tuning = tuned(like)
+        options, tuning = tuned(like, options.target or Target.host())
         timings = like.timings.steps
     key = cache_key(graph, options.target or Target.host(), options)
     found = _in_memory.get(key)
@@ -262,9 +262,9 @@ def compile_graph(
     return found
 
 
-def tuned(staged: StagedGraph) -> tuple[CompileOptions, Tuning]:
-    """The options of a graph, with choices measured in place of the wish for them. ValueError with strict numerics:
-    ways that are as good add up in other orders."""
+def tuned(staged: StagedGraph, target: Target) -> tuple[CompileOptions, Tuning]:
+    """The options of a graph, with choices measured for the target in place of the wish for them. ValueError with
+    strict numerics: ways that are as good add up in other orders."""
     options: CompileOptions = staged.options
     if options.pipeline.strict:
         raise ValueError(
@@ -273,7 +273,7 @@ def tuned(staged: StagedGraph) -> tuple[CompileOptions, Tuning]:
         )
     start, steps = time.perf_counter(), staged.timings.steps
     passes = steps.get("passes", 0.0)
-    found = tune_graph(staged, options.target or Target.host())
+    found = tune_graph(staged, target)
     staged.timings.measure("tune", start + steps.get("passes", 0.0) - passes)
     return replace(options, tune=False, lower=replace(options.lower, choices=found.choices)), found
 

@@ -30,10 +30,10 @@ from ..codegen.target import Target
 from ..ir.dims import DimLike
 from ..ir.graph import Graph, Node
 from ..passes.host import runs_on_host
-from ..passes.pipeline import default_pipeline, run_pipeline
-from .compiled_graph import CompileOptions
+from .compiled_graph import CompileOptions, tuned
 from .export_header import header_text
 from .progress import Watch, watched
+from .staged import StagedGraph
 
 Array = np.ndarray[Any, Any]
 # Position-independent code addresses constants by 32 signed bits.
@@ -191,7 +191,8 @@ def _variants(
     room: int,
 ) -> tuple[tuple[Target, Program], ...]:
     watch.step("passes")
-    final = run_pipeline(graph, default_pipeline(options.pipeline), verify=options.verify)[-1]
+    staged = StagedGraph(graph, options)
+    final = staged.stages[-1]
     hosted = list(dict.fromkeys(_described(node) for node in _host_nodes(final)))
     if hosted:
         listed = "\n".join(f"  {line}" for line in hosted)
@@ -200,13 +201,24 @@ def _variants(
             "Write these parts with other ops, or compute them before the call"
         )
     watch.step("lower")
-    steady = replace(options.lower, steady_inputs=() if options.pipeline.strict else constants)
-    variants = tuple((target, lower_graph(final, target, steady)) for target in targets)
+    staged.options = replace(
+        options, lower=replace(options.lower, steady_inputs=() if options.pipeline.strict else constants)
+    )
+    variants = _lowered(staged, targets)
     if any(program.prepared_bytes > room for _, program in variants):
-        variants = tuple((target, lower_graph(final, target, options.lower)) for target in targets)
+        staged.options = options
+        variants = _lowered(staged, targets)
     # Checks are numbered in the order of the graph, whatever the target.
     assert all(program.messages == variants[0][1].messages for _, program in variants)
     return variants
+
+
+def _lowered(staged: StagedGraph, targets: Sequence[Target]) -> tuple[tuple[Target, Program], ...]:
+    found = []
+    for target in targets:
+        options = tuned(staged, target)[0] if staged.options.tune else staged.options
+        found.append((target, lower_graph(staged.stages[-1], target, options.lower)))
+    return tuple(found)
 
 
 def _host_nodes(graph: Graph) -> Iterator[Node]:

@@ -269,7 +269,8 @@ class _Tuner:
 
     def _settle(
         self, graph: Graph, lower: LowerOptions, question: Question, names: Sequence[str]
-    ) -> Measured:
+    ) -> Measured | None:
+        """The answer; None where time is up before there is one."""
         own = replace(lower, steady_inputs=(), choices=None)
         key = _key("question", question.key, self.cold, self.target, own, self.emit)
         found = disk_cache.load(key) if self.cache else None

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 import vitrify as torch
+from vitrify.__main__ import main
 from vitrify.codegen.lower import contraction_plan, lower_graph
 from vitrify.codegen.lower.choices import Choices, varied
 from vitrify.codegen.target import Target
 from vitrify.ir import dtypes
 from vitrify.ir.builder import GraphBuilder
 from vitrify.ir.types import TensorType
-from vitrify.runtime import disk_cache, races, tuner
+from vitrify.runtime import compiled_graph, disk_cache, races, tuner
 from vitrify.runtime.compiled_graph import CompileOptions, compile_graph
 from vitrify.runtime.execute import run_program
 from vitrify.runtime.races import race
@@ -473,3 +474,39 @@ def test_a_target_that_this_machine_does_not_run():
     foreign = "aarch64-neon" if Target.host().isa != "neon" else "x86-64-avx2"
     with pytest.raises(RuntimeError, match="needs a machine that runs the code"):
         compile_graph(products(), replace(OPTIONS, target=Target.named(foreign)))
+
+
+# -- libraries, commands ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="code for x86-64")
+def test_an_exported_library_is_tuned_for_each_of_its_targets(tmp_path, monkeypatch):
+    tuned: list[str] = []
+
+    def noted(staged, target, clock=None):
+        tuned.append(target.isa)
+        return tune_graph(staged, target, clock)
+
+    monkeypatch.setattr(compiled_graph, "tune_graph", noted)
+    layer = torch.nn.Linear(20, 8).eval()
+    targets = ["x86-64-avx2", "x86-64-sse2"]
+    torch.export(layer, torch.zeros(3, 20), tmp_path / "net.so", target=targets, options=OPTIONS)
+    assert tuned == ["avx2", "sse2"]
+    x = torch.randn(3, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.load_exported(tmp_path / "net.so")(x), layer(x))
+
+
+def test_commands_tune(tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level(logging.INFO, "vitrify")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("from vitrify import nn\nnet = nn.Linear(20, 8).eval()\n")
+    assert (
+        main(["bench-model", "net.py:net", "f32[3, 20]", "--seconds", "0.02", "--threads", "1", "--tune"])
+        == 0
+    )
+    assert "matmul of" in caplog.text
+    caplog.clear()
+    assert main(["compile", "net.py:net", "f32[5, 20]", "-o", "net.so", "--tune"]) == 0
+    assert "matmul of" in caplog.text
+    capsys.readouterr()
