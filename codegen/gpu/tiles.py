@@ -214,20 +214,22 @@ class MmaTile:
         size = left.dtype.itemsize
         depth = MMA_BYTES // size
         a = Buffer(names("a"), left.dtype, (self.threads, self.high, MMA_ROWS // size), "thread")
-        b = Buffer(names("b"), right.dtype, (self.threads, self.wide, MMA_COLUMNS // size), "thread")
+        # Right operands are read two at a time.
+        b = Buffer(names("b"), right.dtype, (self.threads, self.wide // 2, 2, MMA_COLUMNS // size), "thread")
 
         def fragments(t: DimLike, k: DimLike) -> tuple[Stmt, ...]:
             _, row, column = self._warp(t)
 
-            def read(own: Buffer, source: Buffer, start: DimLike, rows: int, side: int) -> list[Stmt]:
+            def read(own: Buffer, source: Buffer, start: DimLike, side: int) -> list[Stmt]:
                 def one(i: DimLike) -> list[Stmt]:
-                    place = (start + i * rows, k * depth)
+                    place = (start + i * MMA_ROWS, k * depth)
                     at = (*stage, *(place[::-1] if turned[side] else place))
-                    return [LoadFragment(Load(own, (t, i, 0)), Load(source, at), rows, turned[side])]
+                    to = Load(own, (t, i, *(0 for _ in own.shape[2:])))
+                    return [LoadFragment(to, Load(source, at), MMA_ROWS, turned[side], pair=side == 1)]
 
-                return list(unrolled(names, self.high if side == 0 else self.wide, one))
+                return list(unrolled(names, self.high if side == 0 else self.wide // 2, one))
 
-            return (*read(a, left, row, MMA_ROWS, 0), *read(b, right, column, MMA_COLUMNS, 1))
+            return (*read(a, left, row, 0), *read(b, right, column, 1))
 
         def step(k: DimLike) -> tuple[Stmt, ...]:
             return (
@@ -239,7 +241,8 @@ class MmaTile:
 
     def _products(self, names: Names, t: DimLike, a: Buffer, b: Buffer, sums: Buffer) -> tuple[Stmt, ...]:
         def product(i: DimLike, j: DimLike) -> list[Stmt]:
-            return [MultiplyTile(Load(sums, (t, i, j, 0)), Load(a, (t, i, 0)), Load(b, (t, j, 0)))]
+            second = Load(b, (t, dims.floordiv(j, 2), dims.mod(j, 2), 0))
+            return [MultiplyTile(Load(sums, (t, i, j, 0)), Load(a, (t, i, 0)), second)]
 
         return unrolled(names, self.high, lambda i: unrolled(names, self.wide, lambda j: product(i, j)))
 
