@@ -116,15 +116,18 @@ class Model:
         return 0.0 if self.problem.operands[operand].buffer.dtype is self.problem.accumulator else CONVERT
 
     def _span(self, operand: int) -> float:
-        """MiB of memory over which the reduction strews the operand's elements."""
+        """MiB of memory over which the reduction strews the operand's elements: less, the longer it runs through
+        neighbours in between."""
         itemsize = self.problem.operands[operand].buffer.dtype.itemsize
-        furthest = 0.0
+        furthest, run = 0.0, itemsize
         for name in self.reduction:
             stride = self.strides[operand][name]
             apart = abs(stride) * itemsize if isinstance(stride, int) else FAR_STRIDE
             if apart >= FAR_STRIDE:
                 furthest += apart * self.size[name]
-        return furthest / (1 << 20)
+            elif stride == 1:
+                run = self.size[name] * itemsize
+        return furthest / (1 << 20) * min(1.0, VECTOR_BYTES / run)
 
     def _separable(self, operand: int) -> bool:
         """Whether a packed copy of the operand is no larger than the original by much."""
