@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import CodeType
@@ -74,7 +74,7 @@ class Recorder:
         self.shapes = shapes
         self.recording = Recording()
         self.session: Session | None = None
-        self._noted: list[tuple[Any, ...]] = []
+        self._noted: list[Any] = []
         self._open = ExitStack()
 
     def start(self) -> None:
@@ -119,73 +119,81 @@ class Recorder:
 
     def _hooks(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """What stands in for `EAGER.apply` and `EAGER.write`. An op takes some microseconds, so a hook looks up as
-        little as it can and leaves a tuple (the user's line as code and instruction), from which `_records` makes
-        `Record`s in the end."""
+        little as it can (the user's line is left as code and instruction) and leaves its fields in one flat list, which
+        gives the garbage collector nothing to look at; `_records` makes `Record`s of them in the end."""
         compute, copy = EAGER.apply, EAGER.write
-        append, clock, thread = self._noted.append, time.perf_counter_ns, threading.get_ident
-        shapes, own, frame_at, modules = self.shapes, _own_files, sys._getframe, module_stack
+        note, clock, thread = self._noted.extend, time.perf_counter_ns, threading.get_ident
+        shapes, own, is_own, frame_at = self.shapes, _files.own, _files.is_own, sys._getframe
+        mine, paths = threading.get_ident(), module_stack.paths
 
         def apply(op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
             begin = clock()
             results = compute(op, operands, attrs)
             end = clock()
-            size = 0
-            if op.name not in ALIASING:
-                for result in results:
-                    size += result._array.nbytes  # type: ignore[union-attr]
-            frame: Any = frame_at(2)  # the caller is our own
+            if len(results) == 1:
+                size = results[0]._array.nbytes  # type: ignore[union-attr]
+            else:
+                size = sum([r._array.nbytes for r in results])  # type: ignore[union-attr]
+            frame: Any = frame_at(3)  # who called the library's function that called `dispatch.apply`
             code = frame.f_code
-            while own[code.co_filename]:
+            while code.co_filename in own or is_own(code.co_filename):
                 frame = frame.f_back
                 if frame is None:
                     break
                 code = frame.f_code
             at = -1 if frame is None else frame.f_lasti
-            paths = modules.paths
-            path = paths[-1] if paths else ""
-            given = _shapes(operands) if shapes else ()
-            append((op.name, begin, end, thread(), code, at, path, size, given))
+            me = thread()
+            path = paths[-1] if paths and me == mine else ""
+            note((op, begin, end, me, code, at, path, size, _shapes(operands) if shapes else ()))
             return results
 
         def write(target: Tensor, new: Tensor) -> None:
             begin = clock()
             copy(target, new)
             end = clock()
-            frame: Any = frame_at(2)  # the caller is our own
+            frame: Any = frame_at(3)
             code = frame.f_code
-            while own[code.co_filename]:
+            while code.co_filename in own or is_own(code.co_filename):
                 frame = frame.f_back
                 if frame is None:
                     break
                 code = frame.f_code
             at = -1 if frame is None else frame.f_lasti
-            paths = modules.paths
-            path = paths[-1] if paths else ""
-            given = _shapes((target, new)) if shapes else ()
-            append(("write", begin, end, thread(), code, at, path, 0, given))
+            me = thread()
+            path = paths[-1] if paths and me == mine else ""
+            note((None, begin, end, me, code, at, path, 0, _shapes((target, new)) if shapes else ()))
 
         return apply, write
 
 
-class _Own(dict[str, bool]):
-    """Whether a file is vitrify's own, found out once for each."""
+class _Files:
+    """Which files are vitrify's own, found out once for each."""
 
-    def __missing__(self, file: str) -> bool:
-        found = self[file] = is_own_file(file)
+    def __init__(self) -> None:
+        self.own: set[str] = set()
+        self._others: set[str] = set()
+
+    def is_own(self, file: str) -> bool:
+        """Look into `own` first."""
+        if file in self._others:
+            return False
+        found = file in self.own or is_own_file(file)
+        (self.own if found else self._others).add(file)
         return found
 
 
-_own_files = _Own()
+_files = _Files()
 
 
 def _shapes(tensors: Sequence[Tensor]) -> Shapes:
     return tuple(tuple(map(int, t.shape)) for t in tensors)
 
 
-def _records(noted: Iterable[tuple[Any, ...]]) -> Iterator[Record]:
-    """Records of what the hooks noted."""
+def _records(noted: list[Any]) -> Iterator[Record]:
+    """Records of what the hooks noted: nine fields of each, one after the other."""
     lines: dict[CodeType, list[int | None]] = {}
-    for name, begin, end, thread, code, at, module, size, shapes in noted:
+    fields = iter(noted)
+    for op, begin, end, thread, code, at, module, size, shapes in zip(*[fields] * 9, strict=True):
         place = ("", 0)
         if at >= 0:
             known = lines.get(code)
@@ -193,7 +201,8 @@ def _records(noted: Iterable[tuple[Any, ...]]) -> Iterator[Record]:
                 # Each instruction is two bytes long.
                 known = lines[code] = [start for start, *_ in code.co_positions()]
             place = (code.co_filename, known[at // 2] or 0)
-        yield Record("op", name, begin, end, thread, *place, module, size, shapes)
+        name = "write" if op is None else op.name
+        yield Record("op", name, begin, end, thread, *place, module, 0 if name in ALIASING else size, shapes)
 
 
 _active: Recorder | None = None
@@ -208,7 +217,7 @@ def user_place() -> tuple[str, int]:
     """File and line of the innermost frame that is the user's, ("", 0) where none is. As `locations.user_location`, for
     the price of a look-up for each frame."""
     frame: Any = sys._getframe(1)
-    while frame is not None and _own_files[frame.f_code.co_filename]:
+    while frame is not None and _files.is_own(frame.f_code.co_filename):
         frame = frame.f_back
     return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
