@@ -10,6 +10,8 @@ from ..loops.nodes import Apply, Const, Expr, Index, LaneReduce, Load, Shuffle, 
 from ..loops.walk import has_memory_load, tests_indices
 from ..scalar import SCALAR
 from ..scalar_functions import FUNCTIONS
+from ..short_math import SHORT
+from ..target import GpuTarget
 from .index import IndexEmitter, VectorLoop, fits_i32
 from .memory import MemoryEmitter
 from .scalar_ops import ScalarOps
@@ -107,13 +109,14 @@ class ExpressionEmitter:
         return self.memory.load_word(loads[0].buffer, [x.index for x in loads])
 
     def _function(self, op: str, args: list[Value], dtype: dtypes.DType) -> Value:
-        """exp, sin and the like, from `scalar_functions.py`, over variables that stand for the arguments."""
+        """exp, sin and the like, from `scalar_functions.py`, those of `short_math.py` for results of sixteen bits."""
         if dtype in (dtypes.f16, dtypes.bf16):
-            wide = self._function(op, [self.ops.convert(a, dtypes.f32) for a in args], dtypes.f32)
-            return self.ops.convert(wide, dtype)
-        names = [Var(f"math argument {self.w.fresh('')}", a.dtype) for a in args]
-        for name, arg in zip(names, args):
-            self.variables[name.name] = arg
+            wide = [self.ops.convert(a, dtypes.f32) for a in args]
+            if op in SHORT and not isinstance(self.ops.target, GpuTarget):
+                (name,) = self._named(wide)
+                return self.ops.convert(self.value(SHORT[op](SCALAR, name, dtype)), dtype)
+            return self.ops.convert(self._function(op, wide, dtypes.f32), dtype)
+        names = self._named(args)
         function = FUNCTIONS[op]
         result = self.value(function.fast(SCALAR, *names))
         if function.slow is None or function.is_slow is None:
@@ -128,6 +131,13 @@ class ExpressionEmitter:
             better = self.ops.select(is_slow, self.value(function.slow(SCALAR, *names)), result)
             self.w.line(f"store {better}, ptr {slot}")
         return self.w.effect(f"load {result.type}, ptr {slot}", dtype, result.lanes)
+
+    def _named(self, args: Sequence[Value]) -> list[Var]:
+        """Variables that stand for the arguments."""
+        names = [Var(f"math argument {self.w.fresh('')}", a.dtype) for a in args]
+        for name, arg in zip(names, args):
+            self.variables[name.name] = arg
+        return names
 
     def _compare_indices(self, op: str, difference: DimLike) -> Value:
         """`left op right` of indices, by the sign of their difference; decided here where bounds allow."""
