@@ -22,7 +22,7 @@ from vitrify.tensor import Tensor, wrap
 
 SIZE = 3
 # Ops with a region of their own, or that no program calls by name.
-NOT_CALLED = {"fused", "scan"}
+NOT_CALLED = {"fused", "later", "scan"}
 # Ops that run sample by sample, with PyTorch's warning.
 SLOW = {"bincount", "histogram"}
 SLOW_IN_PART = {"isin"}  # with other elements to look for in each sample
