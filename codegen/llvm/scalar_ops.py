@@ -12,7 +12,7 @@ from ...ir import dtypes
 from ...ir.dtypes import DType
 from ..target import GpuTarget, Target
 from .half_bits import half_of_f32, half_to_f32
-from .short_numbers import dot, pack, round_to_bf16, rounded_pair, upper_half
+from .short_numbers import dot, pack, round_to_bf16, rounded_pair, upper_half, widen_bf16
 from .text import Value, Writer, const, element_type, literal, splat, type_of
 
 _FLOAT_COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
@@ -399,9 +399,7 @@ class ScalarOps:
     def _float_to_float(self, x: Value, dtype: DType) -> Value:
         source = x.dtype
         if source is dtypes.bf16:
-            bits = self._unary("zext", Value(x.text, dtypes.u16, x.lanes, x.level), dtypes.u32)
-            shifted = self.instruction("shl", [bits, self._like(bits, 16)], dtypes.u32)
-            return self._float_to_float(self._bitcast([shifted], dtypes.f32), dtype)
+            return self._float_to_float(widen_bf16(self, x), dtype)
         if source is dtype:
             return x
         if source is dtypes.f16 and self._without_halves:
