@@ -43,8 +43,11 @@ class _Touched:
 def barriers(kernel: Kernel) -> set[int]:
     """The ids of the statements before which there must be a barrier."""
     found: set[int] = set()
-    if kernel.grid is not None:
-        _walk(kernel.grid.body, _Touched(), found)
+    for loop in kernel.block_loops:
+        # A block may run several iterations of a resident kernel's; at the loop's end all blocks wait.
+        before = _walk(loop.body, _Touched(), found)
+        if kernel.resident:
+            _walk(loop.body, before, found)
     return found
 
 

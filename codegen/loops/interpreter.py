@@ -93,7 +93,9 @@ def run_program(
 
 def _run_steps(steps: Sequence[Step], arrays: Mapping[Buffer, Array], bound: dict[str, int]) -> int:
     for step in steps:
-        if isinstance(step, Block):
+        if isinstance(step, Block) and step.repeat.at_once is not None:
+            status = _run_launch(step.repeat.at_once, arrays, bound)
+        elif isinstance(step, Block):
             turns = range(dims.evaluate(step.repeat.count, bound))
             status = next(
                 (s for i in turns if (s := _run_steps(step.steps, arrays, {**bound, step.repeat.var: i}))), 0

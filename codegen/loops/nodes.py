@@ -30,6 +30,11 @@ same for all threads. So a kernel has one sequential meaning, and a barrier is n
 where a thread loop touches memory that another one wrote. Space `shared`: one array per block. Space `thread`: the
 registers of each thread, the first index being the thread's number, every other one a constant once unrolled. What
 another thread's registers hold can only be read by `Shuffle`.
+
+Resident kernels (`Kernel.resident`) have several block loops, in serial loops around them. They too run one after the
+other, each as a whole: all blocks finish one before any begins the next. Each may have its own number of threads, and
+its locals are its own. A GPU runs such a kernel with so few blocks that all are on the machine at once; between block
+loops they wait for each other at a word in memory.
 """
 
 from __future__ import annotations
@@ -359,6 +364,8 @@ class Kernel:
     locals: tuple[Buffer, ...] = ()
     cost: DimLike = 1
     comment: str = ""
+    # Of a resident kernel, the blocks that share its block loops' iterations; 0 of others.
+    resident: int = 0
 
     @property
     def parallel(self) -> For | None:
@@ -375,9 +382,19 @@ class Kernel:
         return None
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether it has blocks and threads."""
+        return self.resident > 0 or self.grid is not None
+
+    @property
+    def block_loops(self) -> tuple[For, ...]:
+        """The loops over blocks, in order."""
+        return tuple(_block_loops(self.body))
+
+    @cached_property
     def threads(self) -> int:
         """The threads of a block of a GPU kernel."""
-        return _threads(self.body)
+        return max((threads_of(loop) for loop in self.block_loops), default=0)
 
     @property
     def maps(self) -> tuple[TensorMap, ...]:
@@ -385,11 +402,23 @@ class Kernel:
         return tuple(dict.fromkeys(_maps(self.body)))
 
 
+def _block_loops(body: Sequence[Stmt]) -> Iterator[For]:
+    for stmt in body:
+        if isinstance(stmt, For) and stmt.kind == "block":
+            yield stmt
+        elif isinstance(stmt, For) and stmt.kind == "serial":
+            yield from _block_loops(stmt.body)
+
+
+def threads_of(loop: For) -> int:
+    """The threads of the blocks of a block loop."""
+    return _threads(loop.body)
+
+
 def _threads(body: Sequence[Stmt]) -> int:
     for stmt in body:
         if isinstance(stmt, For) and stmt.kind == "thread":
-            assert isinstance(stmt.extent, int)
-            return stmt.extent
+            return stmt.extent if isinstance(stmt.extent, int) else 0
         inner = (
             (*stmt.body, *stmt.orelse) if isinstance(stmt, If) else stmt.body if isinstance(stmt, For) else ()
         )
@@ -454,12 +483,13 @@ class Launch:
 @dataclass(frozen=True)
 class Repeat:
     """Launches number `first` up to `end` (not included), run in order for `var` = 0, 1, ..., `count` - 1. Repeats may
-    stand inside one another."""
+    stand inside one another. `at_once`: one launch of a resident kernel that does the same as all of them."""
 
     first: int
     end: int
     count: DimLike
     var: str
+    at_once: Launch | None = None
 
 
 @dataclass(frozen=True, eq=False)

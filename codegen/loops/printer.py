@@ -80,7 +80,9 @@ def _steps(
 ) -> None:
     for step in steps:
         if isinstance(step, Block):
-            lines.append(f"{indent}repeat {step.repeat.var} in 0..{step.repeat.count} {{")
+            once = step.repeat.at_once
+            whole = f", or {_launch(once, names[once.kernel])}" if once is not None else ""
+            lines.append(f"{indent}repeat {step.repeat.var} in 0..{step.repeat.count}{whole} {{")
             _steps(step.steps, names, indent + "  ", lines)
             lines.append(f"{indent}}}")
         else:
@@ -91,7 +93,8 @@ def kernel_names(program: Program) -> dict[Kernel | HostCall, str]:
     """A name for each kernel: its own, with a number where several share it."""
     names: dict[Kernel | HostCall, str] = {}
     used: Counter[str] = Counter()
-    for launch in program.launches:
+    at_once = (repeat.at_once for repeat in program.repeats)
+    for launch in (*program.launches, *(launch for launch in at_once if launch is not None)):
         kernel = launch.kernel
         if kernel not in names:
             count = used[kernel.name]
@@ -118,7 +121,10 @@ def print_kernel(kernel: Kernel | HostCall, name: str | None = None) -> str:
         lines += [f"  {line}" for line in to_text(kernel.graph, locations=False).splitlines()]
         return "\n".join([*lines, "}"]) + "\n"
     lines = [f"# {line}" for line in kernel.comment.splitlines()]
-    lines.append(f"kernel {name or kernel.name}({params}){_dims(kernel.dims)} cost {kernel.cost} {{")
+    resident = f" resident {kernel.resident}" if kernel.resident else ""
+    lines.append(
+        f"kernel {name or kernel.name}({params}){_dims(kernel.dims)} cost {kernel.cost}{resident} {{"
+    )
     lines += [f"  {b.space} {_buffer(b)}" for b in kernel.locals]
     _block(kernel.body, "  ", lines)
     lines.append("}")

@@ -27,6 +27,8 @@ class Scope:
     private: set[str] = field(default_factory=set)
     diverged: bool = False
     stored: frozenset[Buffer] = frozenset()
+    # Inside a block loop of a resident kernel.
+    in_block: bool = False
 
     def inner(self) -> Scope:
         return replace(

@@ -143,6 +143,10 @@ def _verify_steps(program: Program, steps: Sequence[Step], known: set[Buffer], b
                 raise LoopError(
                     f"{where}: {symbol.name!r} in the count {repeat.count} is no dim of the program"
                 )
+        if repeat.at_once is not None:
+            _verify_launch(program, repeat.at_once, known, bound)
+            assert isinstance(repeat.at_once.kernel, Kernel)
+            verify_kernel(repeat.at_once.kernel)
         _verify_steps(program, step.steps, known, bound | {repeat.var})
 
 
@@ -193,7 +197,9 @@ class _Verifier(GpuRules):
         self.kernel = kernel
         self.buffers = {*kernel.params, *kernel.locals}
         self.stmt: Stmt | None = None
-        self.on_gpu = kernel.grid is not None
+        self.on_gpu = kernel.on_gpu
+        self.block_threads = kernel.threads
+        self.written_here = frozenset(b for b in kernel.params if b.name in kernel.writes)
         self.steady = {(b.space, b.name) for b in kernel.params if b.name not in kernel.writes}
 
     def fail(self, rule: str) -> LoopError:
@@ -227,7 +233,7 @@ class _Verifier(GpuRules):
                 self.index_symbols(d, scope)
         self.index_symbols(kernel.cost, scope)
         parallel = kernel.grid or kernel.parallel
-        if parallel is not None:
+        if parallel is not None and not kernel.resident:
             self.stmt = parallel
             self.index_symbols(parallel.extent, scope)
             inner = scope.inner()
@@ -297,7 +303,9 @@ class _Verifier(GpuRules):
         kind = "loop"
         if any(symbol.name in scope.private for symbol in dims.symbols(loop.extent)):
             inner.diverged = True
-        if loop.kind in ("parallel", "block"):
+        if loop.kind == "block" and self.kernel.resident:
+            self.resident_blocks(loop, inner)
+        elif loop.kind in ("parallel", "block"):
             raise self.fail(f"a {loop.kind} loop must be the kernel's whole body")
         if loop.kind == "thread":
             self.threads(loop, scope)
@@ -318,7 +326,7 @@ class _Verifier(GpuRules):
                 raise self.fail(f"the extent {loop.extent} is not provably at most the {loop.lanes} lanes")
             inner.vector, inner.lanes, kind = loop.var, loop.lanes, "vector"
             inner.varying.add(loop.var)
-        elif loop.kind not in ("serial", "thread"):
+        elif loop.kind not in ("serial", "thread", "block"):
             raise self.fail(f"unknown loop kind {loop.kind!r}")
         self.bind(inner, loop.var, kind)
         self.block(loop.body, inner)

@@ -21,6 +21,7 @@ from .nodes import (
     Stmt,
     Store,
     TileSlice,
+    threads_of,
 )
 from .scope import LoopError, Scope
 from .walk import statements
@@ -33,6 +34,9 @@ class GpuRules:
 
     kernel: Kernel
     on_gpu: bool
+    # Of the block loop that is looked at.
+    block_threads: int
+    written_here: frozenset[Buffer]
 
     def fail(self, rule: str) -> LoopError:
         raise NotImplementedError
@@ -49,23 +53,29 @@ class GpuRules:
     def condition(self, condition: Expr, scope: Scope) -> None:
         raise NotImplementedError
 
+    def resident_blocks(self, loop: For, scope: Scope) -> None:
+        if scope.in_block or scope.thread is not None:
+            raise self.fail("block loops do not stand inside each other")
+        scope.in_block = True
+        self.block_threads, self.written_here = threads_of(loop), stored_in(loop.body)
+
     def threads(self, loop: For, scope: Scope) -> None:
-        if not self.on_gpu:
+        if not self.on_gpu or (self.kernel.resident and not scope.in_block):
             raise self.fail("a thread loop stands inside the block loop of a kernel")
         if scope.thread is not None:
             raise self.fail(f"it is inside the thread loop {scope.thread}")
         if not isinstance(loop.extent, int) or not 1 <= loop.extent <= MAX_THREADS:
             raise self.fail(f"a block has 1 to {MAX_THREADS} threads, a known number, not {loop.extent}")
-        if loop.extent != self.kernel.threads:
+        if loop.extent != self.block_threads:
             raise self.fail(
-                f"all thread loops of a kernel have one extent: {loop.extent}, {self.kernel.threads}"
+                f"all thread loops of a kernel have one extent: {loop.extent}, {self.block_threads}"
             )
 
     def own_register(self, buffer: Buffer, index: tuple[DimLike, ...], scope: Scope) -> None:
-        if scope.thread is None or index[0] != dims.symbol(scope.thread, 0, self.kernel.threads - 1):
+        if scope.thread is None or index[0] != dims.symbol(scope.thread, 0, self.block_threads - 1):
             raise self.fail(f"the first index of {buffer.name} must be the thread's number, not {index[0]}")
-        if buffer.shape[0] != self.kernel.threads:
-            raise self.fail(f"{buffer} has not one row for each of {self.kernel.threads} threads")
+        if buffer.shape[0] != self.block_threads:
+            raise self.fail(f"{buffer} has not one row for each of {self.block_threads} threads")
         for i in index[1:]:
             for symbol in dims.symbols(i):
                 if scope.symbols.get(symbol.name) != "unroll":
@@ -77,10 +87,8 @@ class GpuRules:
         buffer = expr.load.buffer
         if buffer.space != "thread":
             raise self.fail(f"a shuffle reads registers of other threads, not {buffer}")
-        if not 0 < expr.mask < WARP or self.kernel.threads % WARP:
-            raise self.fail(
-                f"a shuffle by {expr.mask} among {self.kernel.threads} threads: warps have {WARP}"
-            )
+        if not 0 < expr.mask < WARP or self.block_threads % WARP:
+            raise self.fail(f"a shuffle by {expr.mask} among {self.block_threads} threads: warps have {WARP}")
         if scope.diverged:
             raise self.fail("a shuffle where not all threads need be")
         if buffer in scope.stored:
@@ -98,7 +106,7 @@ class GpuRules:
                 raise self.fail(f"a fragment is given by its first element, not {load.index[-1]}")
         if narrow not in (dtypes.f16, dtypes.bf16, dtypes.f32):
             raise self.fail(f"tensor cores multiply f16, bf16 and f32 here, not {narrow.name}")
-        if scope.diverged or self.kernel.threads % WARP:
+        if scope.diverged or self.block_threads % WARP:
             raise self.fail("a product by a warp where not all its threads need be")
         if {stmt.left.buffer, stmt.right.buffer} & scope.stored:
             raise self.fail("a product of fragments that the same thread loop stores to")
@@ -112,7 +120,7 @@ class GpuRules:
             self.condition(stmt.condition, scope)
         if stmt.target.buffer.space != "shared" or stmt.source.buffer.space != "global":
             raise self.fail("a copy goes from global to shared memory")
-        if stmt.source.buffer.name in self.kernel.writes:
+        if stmt.source.buffer in self.written_here:
             raise self.fail(f"a copy of {stmt.source.buffer.name}, which the kernel writes")
         if stmt.target.dtype is not stmt.source.dtype or stmt.count * stmt.source.dtype.itemsize != 16:
             raise self.fail(f"a copy moves 16 bytes, not {stmt.count} of {stmt.source.dtype.name}")
@@ -134,7 +142,7 @@ class GpuRules:
             raise self.fail(
                 f"a fragment of {fragment.buffer} is read from shared memory, not {source.buffer}"
             )
-        if scope.diverged or self.kernel.threads % WARP:
+        if scope.diverged or self.block_threads % WARP:
             raise self.fail("a fragment is read by a warp where not all its threads need be")
 
     def pipeline(self, stmt: Pipeline, scope: Scope) -> None:
@@ -152,7 +160,7 @@ class GpuRules:
             right.stages.shape[0],
         ):
             raise self.fail(f"slices {left.stages} and {right.stages} of one product")
-        total, threads = stmt.total, self.kernel.threads
+        total, threads = stmt.total, self.block_threads
         high = left.rows // (WARPGROUP // 2 * max(stmt.groups, 1))
         wanted = (threads, high, right.rows // 8, 4)
         if total.space != "thread" or total.dtype is not dtypes.f32 or total.shape != wanted:

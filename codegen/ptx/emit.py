@@ -16,7 +16,8 @@ from ...ir.dims import DimLike
 from ..llvm.alias import MAX_ALIAS_CLASSES
 from ..llvm.emit import EmitOptions, KernelEmitter
 from ..llvm.expressions import ExpressionEmitter
-from ..llvm.text import Value, memory_type
+from ..llvm.repeat import loop as repeated
+from ..llvm.text import Value, const, memory_type
 from ..loops.barriers import barriers
 from ..loops.nodes import (
     Apply,
@@ -129,7 +130,7 @@ class _Expressions(ExpressionEmitter):
 
 class PtxEmitter(KernelEmitter):
     def __init__(self, kernel: Kernel, target: GpuTarget, alias_class: Sequence[int], aligned: Sequence[int]):
-        if kernel.grid is None:
+        if not kernel.on_gpu:
             raise ValueError(f"kernel {kernel.name} has no block loop: it was not lowered for a GPU")
         self.aligned = aligned
         self.shared: dict[str, str] = {}
@@ -208,14 +209,20 @@ class PtxEmitter(KernelEmitter):
 
     def kernel_text(self, may_stop: bool) -> KernelText:
         grid = self.kernel.grid
-        assert grid is not None
-        self.index.env[grid.var] = 0 if grid.extent == 1 else self._register("ctaid.x")
-        self._block(grid.body)
+        if self.kernel.resident:
+            self.block_number = self._register("ctaid.x")
+            self._block(self.kernel.body)
+        else:
+            assert grid is not None
+            self.index.env[grid.var] = 0 if grid.extent == 1 else self._register("ctaid.x")
+            self._block(grid.body)
         lines = self.w.lines()
         params = [f"ptr align {a} %p{i}" for i, a in enumerate(self.aligned)]
         seen = f'ptr byval([{MAP_BYTES} x i8]) align {MAP_ALIGNMENT} "nvvm.grid_constant"'
         params += [f"{seen} %m{i}" for i in range(len(self.kernel.maps))]
-        params += [f"i64 %d{i}" for i in range(len(self.kernel.dims))] + ["ptr align 4 %status"]
+        params += [f"i64 %d{i}" for i in range(len(self.kernel.dims))]
+        params += ["ptr align 4 %meeting"] if self.kernel.resident else []
+        params.append("ptr align 4 %status")
         if may_stop and not self._checks():  # its own checks may change the word meanwhile
             allocas = [line for line in lines if " = alloca " in line]
             lines = [*allocas, *_STOP, *(line for line in lines if " = alloca " not in line)]
@@ -238,13 +245,67 @@ class PtxEmitter(KernelEmitter):
         return any(isinstance(stmt, Check) for stmt in statements(self.kernel.body))
 
     def _for(self, loop: For) -> None:
+        if loop.kind == "block":
+            self._resident_blocks(loop)
+            return
         if loop.kind != "thread":
             super()._for(loop)
             return
         saved = self.index.env
         self.index.env = {**saved, loop.var: self.thread}
-        self._block(loop.body)
+        assert isinstance(loop.extent, int)
+        some = loop.extent < self.kernel.threads
+        with self.w.branch_if(
+            self.ops.compare("slt", self.thread, const(loop.extent, dtypes.i64)) if some else None
+        ):
+            self._block(loop.body)
         self.index.env = saved
+
+    def _resident_blocks(self, loop: For) -> None:
+        """The iterations number block, block + resident, ...; then all blocks meet."""
+        count = self.kernel.resident
+        name, turns = f"{loop.var}.turn", dims.floordiv(loop.extent + (count - 1), count)
+        turn = dims.symbol(name, 0, max(0, dims.bounds(turns)[1] - 1))
+        block = dims.symbol("block", 0, count - 1)
+        saved = self.index.env
+        self.index.env = {**saved, "block": self.block_number}
+        with repeated(self.w, self.index, name, turns):
+            number = self.index.value(turn * count + block)
+            every = isinstance(loop.extent, int) and loop.extent % count == 0
+            with self.w.branch_if(
+                None if every else self.ops.compare("slt", number, self.index.value(loop.extent))
+            ):
+                env = self.index.env
+                self.index.env = {**env, loop.var: number}
+                self._block(loop.body)
+                self.index.env = env
+        self.index.env = saved
+        self._meet()
+
+    def _meet(self) -> None:
+        """All blocks wait for each other. Each adds to a word, the first one as much as turns the highest bit over when
+        all have come, so that the others are what they were; then it waits for that bit (as cooperative groups do)."""
+        self.barrier()
+        count, w = self.kernel.resident, self.w
+        if count == 1:
+            return
+        is_first = self.ops.compare("eq", self.block_number, const(0, dtypes.i64))
+        with w.branch_if(self.ops.compare("eq", self.thread, const(0, dtypes.i64))):
+            number, add = w.fresh(""), w.fresh("%add")
+            w.line(f"{add} = select {is_first}, i32 {(1 << 31) - (count - 1)}, i32 1")
+            before, now = w.fresh("%before"), w.fresh("%now")
+            atom = 'asm sideeffect "atom.add.acq_rel.gpu.u32 $0, [$1], $2;", "=r,l,r,~{memory}"'
+            w.line(f"{before} = call i32 {atom}(ptr %meeting, i32 {add})")
+            w.line(f"br label %meet{number}")
+            w.line(f"meet{number}:")
+            load = 'asm sideeffect "ld.acquire.gpu.u32 $0, [$1];", "=r,l,~{memory}"'
+            w.line(f"{now} = call i32 {load}(ptr %meeting)")
+            changed, waits = w.fresh("%changed"), w.fresh("%waits")
+            w.line(f"{changed} = xor i32 {now}, {before}")
+            w.line(f"{waits} = icmp sge i32 {changed}, 0")
+            w.line(f"br i1 {waits}, label %meet{number}, label %met{number}")
+            w.line(f"met{number}:")
+        self.barrier()
 
     def _statement(self, stmt: Stmt) -> None:
         self.expressions.forget()

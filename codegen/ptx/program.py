@@ -8,12 +8,13 @@ the address of a 32-bit word, in which the first check that fails puts its code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ...ir.dims import DimLike
 from ..llvm.alias import alias_metadata
 from ..llvm.program import alias_classes
-from ..loops.nodes import Buffer, HostCall, Launch, Part, Program, whole
+from ..loops.nodes import Buffer, HostCall, Kernel, Launch, Part, Program, Repeat, whole
 from ..target import GpuTarget
 from .compile import compile_ptx
 from .emit import ALIGNMENT, ZEROS, ZEROS_BYTES, KernelText, emit_kernel
@@ -22,7 +23,8 @@ from .emit import ALIGNMENT, ZEROS, ZEROS_BYTES, KernelText, emit_kernel
 @dataclass(frozen=True)
 class PtxLaunch:
     """One launch: `grid` blocks of `threads` threads; none where the grid is 0. `shared_bytes` counts shared memory to
-    ask for at the launch, beyond what the kernel declares itself."""
+    ask for at the launch, beyond what the kernel declares itself. `resident`: all blocks must be on the machine at once,
+    and the address of a word of zeros, at which they meet, stands before the status word's."""
 
     function: str
     grid: DimLike
@@ -30,27 +32,34 @@ class PtxLaunch:
     shared_bytes: int
     launch: Launch
 
+    @property
+    def resident(self) -> bool:
+        assert isinstance(self.launch.kernel, Kernel)
+        return self.launch.kernel.resident > 0
+
 
 @dataclass(frozen=True)
 class PtxProgram:
-    """One PTX module, and the program's launches in order; repeats are run by the host (`loops/repeats.py`). `llvm` is
-    the text that the PTX was made of."""
+    """One PTX module, and the program's launches in order; repeats are run by the host (`loops/repeats.py`), or, where
+    one is among `at_once` and the device allows it, by that launch. `llvm` is the text that the PTX was made of."""
 
     text: str
     launches: tuple[PtxLaunch | HostCall, ...]
     program: Program
     target: GpuTarget
     llvm: str = ""
+    at_once: Mapping[Repeat, PtxLaunch] = field(default_factory=dict)
 
 
 def emit_ptx(program: Program, target: GpuTarget) -> PtxProgram:
     """The program's PTX. A kernel that several launches share is emitted once."""
     names: dict[KernelText, str] = {}
     emitted: dict[tuple[int, tuple[int, ...], tuple[int, ...]], KernelText] = {}
-    launches: list[PtxLaunch | HostCall] = []
-    for launch in program.launches:
+    repeats = [(r, r.at_once) for r in program.repeats if r.at_once is not None]
+    found: list[PtxLaunch | HostCall] = []
+    for launch in (*program.launches, *(launch for _, launch in repeats)):
         if isinstance(launch.kernel, HostCall):
-            launches.append(launch.kernel)
+            found.append(launch.kernel)
             continue
         classes = alias_classes(program, launch)
         aligned = tuple(alignment(arg) for arg in launch.args)
@@ -60,13 +69,13 @@ def emit_ptx(program: Program, target: GpuTarget) -> PtxProgram:
             names.setdefault(kernel, f"{_safe(launch.kernel.name)}_{len(names)}")
             emitted[key] = kernel
         kernel, grid = emitted[key], launch.kernel.grid
-        assert grid is not None
-        launches.append(
-            PtxLaunch(names[kernel], grid.extent, launch.kernel.threads, kernel.shared_bytes, launch)
-        )
+        extent = launch.kernel.resident or (grid.extent if grid is not None else 0)
+        found.append(PtxLaunch(names[kernel], extent, launch.kernel.threads, kernel.shared_bytes, launch))
     llvm = module_text(names, target) if names else ""
     text = compile_ptx(llvm, target) if names else ""
-    return PtxProgram(text, tuple(launches), program, target, llvm)
+    launches, rest = found[: len(program.launches)], found[len(program.launches) :]
+    at_once = {r: x for (r, _), x in zip(repeats, rest) if isinstance(x, PtxLaunch)}
+    return PtxProgram(text, tuple(launches), program, target, llvm, at_once)
 
 
 def module_text(kernels: dict[KernelText, str], target: GpuTarget) -> str:

@@ -11,7 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any, NoReturn
@@ -47,7 +47,8 @@ class Gpu:
     @cached_property
     def target(self) -> GpuTarget:
         """What to compile for."""
-        return GpuTarget.named(devices.target_name(self.device.capability))
+        named = GpuTarget.named(devices.target_name(self.device.capability))
+        return replace(named, multiprocessors=self.device.multiprocessors)
 
     @cached_property
     def status_word(self) -> int:

@@ -47,6 +47,10 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "cuLaunchKernel": (
         _HANDLE, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, _HANDLE, POINTER(c_void_p), POINTER(c_void_p),
     ),
+    "cuLaunchCooperativeKernel": (
+        _HANDLE, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, _HANDLE, POINTER(c_void_p),
+    ),
+    "cuOccupancyMaxActiveBlocksPerMultiprocessor": (POINTER(c_int), _HANDLE, c_int, c_size_t),
     "cuTensorMapEncodeTiled": (
         c_void_p, c_int, c_uint, c_uint64, POINTER(c_uint64), POINTER(c_uint64), POINTER(c_uint), POINTER(c_uint),
         c_int, c_int, c_int, c_int,

@@ -91,6 +91,16 @@ class Device(Protocol):
         maps."""
         ...
 
+    def launch_together(
+        self, function: Function, grid: int, threads: int, shared_bytes: int, args: Sequence[int | BoundMap]
+    ) -> None:
+        """Launch blocks that wait for each other: all are on the device at once."""
+        ...
+
+    def most_together(self, function: Function, threads: int, shared_bytes: int) -> int:
+        """How many blocks of a kernel the device runs at once; 0 where it cannot tell them to be."""
+        ...
+
     def synchronize(self) -> None:
         """Wait for everything; raises what a kernel did wrong."""
         ...

@@ -31,7 +31,7 @@ from .errors import (
 from .tensor_maps import BoundMap, encoded
 
 # CUdevice_attribute
-_MULTIPROCESSORS, _MAJOR, _MINOR, _MAX_SHARED, _KILOHERTZ = 16, 75, 76, 97, 13
+_MULTIPROCESSORS, _MAJOR, _MINOR, _MAX_SHARED, _KILOHERTZ, _COOPERATIVE = 16, 75, 76, 97, 13, 95
 # CUjit_option
 _INFO_BUFFER, _INFO_SIZE, _ERROR_BUFFER, _ERROR_SIZE = 3, 4, 5, 6
 _LOG_BYTES = 1 << 14
@@ -249,11 +249,42 @@ class CudaDevice:
     def launch(
         self, function: Function, grid: int, threads: int, shared_bytes: int, args: Sequence[int | BoundMap]
     ) -> None:
+        self._launch("cuLaunchKernel", function, grid, threads, shared_bytes, args, (None,))
+
+    def launch_together(
+        self, function: Function, grid: int, threads: int, shared_bytes: int, args: Sequence[int | BoundMap]
+    ) -> None:
+        self._launch("cuLaunchCooperativeKernel", function, grid, threads, shared_bytes, args, ())
+
+    def most_together(self, function: Function, threads: int, shared_bytes: int) -> int:
         assert isinstance(function, CudaFunction)
+        if not self._attribute(_COOPERATIVE):
+            return 0
+        self._ask_for_shared(function, shared_bytes)
+        action = f"asking how many blocks of {function.name} fit"
+        name = "cuOccupancyMaxActiveBlocksPerMultiprocessor"
+        return (
+            int(self._get(action, c_int, name, function.handle, threads, shared_bytes)) * self.multiprocessors
+        )
+
+    def _ask_for_shared(self, function: CudaFunction, shared_bytes: int) -> None:
         if shared_bytes > function.shared_bytes:
             action = f"asking for {shared_bytes} bytes of shared memory for {function.name}"
             self._call(action, "cuFuncSetAttribute", function.handle, _MAX_DYNAMIC_SHARED, shared_bytes)
             function.shared_bytes = shared_bytes
+
+    def _launch(
+        self,
+        name: str,
+        function: Function,
+        grid: int,
+        threads: int,
+        shared_bytes: int,
+        args: Sequence[int | BoundMap],
+        rest: tuple[None, ...],
+    ) -> None:
+        assert isinstance(function, CudaFunction)
+        self._ask_for_shared(function, shared_bytes)
         count = len(args)
         try:
             values, pointers = function.parameters.pop()
@@ -271,8 +302,8 @@ class CudaDevice:
                 *(addressof(maps[i]) if i in maps else p for i, p in enumerate(pointers))
             )
         self._call(
-            function.launching, "cuLaunchKernel",
-            function.handle, grid, 1, 1, threads, 1, 1, shared_bytes, self.thread.stream, given, None,
+            function.launching, name,
+            function.handle, grid, 1, 1, threads, 1, 1, shared_bytes, self.thread.stream, given, *rest,
         )  # fmt: skip
         function.parameters.append((values, pointers))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from .plan import HostStep, KernelStep, Plan
 
 # A run with the same addresses as so many before it is captured, and is one launch from then on; so many are kept.
 CAPTURE_AFTER = 2
+# Bytes at an arena's end for the words that a run begins with zeros in.
+WORDS = 256
 MOST_CAPTURED = 8
 
 
@@ -59,7 +62,7 @@ class Runner:
     def __init__(self, graph: LoadedGpuProgram, bindings: Mapping[str, int]):
         self.graph = graph
         self._dims = dict(bindings)
-        self._steps = None if graph.told else list(graph.plan.bound(self._dims))
+        self._steps = None if graph.told else list(graph.plan.bound(self._dims, graph.fitting))
         self._captures = graph.gpu.streamed and not graph.calls
         self._captured: dict[Hashable, Captured] = {}
         self._runs: dict[Hashable, int] = {}
@@ -82,31 +85,35 @@ class Runner:
                 return _NOTHING
         known = dict(self._dims)
         arena, status, checks = self._memory(known)
-        if checks:
-            graph.gpu.device.fill(status, 0, 4)
+        if checks or graph.fitting:
+            graph.gpu.device.fill(arena.address + arena.nbytes - WORDS, 0, WORDS)
+        meeting = arena.address + arena.nbytes - WORDS // 2
         bases = [*addresses, arena.address, *(0 for _ in graph.calls)]
         held: list[DeviceMemory] = [arena]
         result = Run()
-        for step in graph.plan.bound(known) if self._steps is None else self._steps:
+        for step in graph.plan.bound(known, graph.fitting) if self._steps is None else self._steps:
             if isinstance(step, HostStep):
                 if checks:
                     graph.check(status, bases, known)
                 graph.host_call(step, bases, known, result, held, accepts)
             else:
-                graph.launch(step, bases, status)
+                graph.launch(step, bases, status, meeting)
         if checks:
             graph.check(status, bases, known)
         return result
 
     def _memory(self, known: Mapping[str, int]) -> tuple[DeviceMemory, int, bool]:
-        """An arena, the address of a status word, and whether anything is written there.
+        """An arena, the address of a status word, and whether anything is written there. Words that a run begins with
+        zeros in stand at the arena's end: the status, and where the blocks of resident kernels meet.
 
         One block for both; it goes back at the end of a run, and what uses it next comes after it on the stream."""
         gpu, plan = self.graph.gpu, self.graph.plan
         size = dims.evaluate(plan.arena_bytes, known)
-        if not plan.messages:
+        if not plan.messages and not self.graph.fitting:
             return DeviceMemory(gpu, size), gpu.status_word, False
-        arena = DeviceMemory(gpu, size + 256)
+        arena = DeviceMemory(gpu, size + WORDS)
+        if not plan.messages:
+            return arena, gpu.status_word, False
         return arena, arena.address + size, True
 
     def _capture(self, key: Hashable, addresses: Sequence[int]) -> Captured | None:
@@ -122,11 +129,12 @@ class Runner:
         device: Any = self.graph.gpu.device
         arena, status, checks = self._memory(self._dims)
         with device.capture() as recorded:
-            if checks:
-                device.fill(status, 0, 4)
+            if checks or self.graph.fitting:
+                device.fill(arena.address + arena.nbytes - WORDS, 0, WORDS)
+            meeting = arena.address + arena.nbytes - WORDS // 2
             for step in self._steps or ():
                 assert isinstance(step, KernelStep)
-                self.graph.launch(step, [*addresses, arena.address], status)
+                self.graph.launch(step, [*addresses, arena.address], status, meeting)
         found = self._captured[key] = Captured(recorded, arena, status, checks)
         return found
 
@@ -160,13 +168,23 @@ class LoadedGpuProgram:
         self.told = frozenset(name for call in self.calls for name in call.told)
         self.late_outputs = frozenset(number for call in self.calls for number, *_ in call.made)
 
-    def launch(self, step: KernelStep, bases: Sequence[int], status: int) -> None:
-        """Launch a step of the plan."""
+    @cached_property
+    def fitting(self) -> frozenset[str]:
+        """The functions whose blocks fit on the device all at once, of those that do a whole repeat so."""
+        device = self.gpu.device
+        return frozenset(
+            function
+            for function, grid, threads, shared_bytes in self.plan.resident
+            if grid <= device.most_together(self._functions[function], threads, shared_bytes)
+        )
+
+    def launch(self, step: KernelStep, bases: Sequence[int], status: int, meeting: int) -> None:
+        """Launch a step of the plan. `meeting`: the address of a word of zeros."""
         if step.grid:
-            function = self._functions[step.function]
-            self.gpu.device.launch(
-                function, step.grid, step.threads, step.shared_bytes, (*step.arguments(bases), status)
-            )
+            words = (meeting, status) if step.resident else (status,)
+            run = self.gpu.device.launch_together if step.resident else self.gpu.device.launch
+            function, arguments = self._functions[step.function], (*step.arguments(bases), *words)
+            run(function, step.grid, step.threads, step.shared_bytes, arguments)
 
     def check(self, status: int, bases: Sequence[int], known: Mapping[str, int]) -> None:
         """Raise the error of the first check that failed in a run with these bases of places; waits for the device."""
@@ -218,7 +236,7 @@ class LoadedGpuProgram:
                 self.gpu.device.to_device(bases[number] + offset, np.ascontiguousarray(array))
 
     def _late_places(self, step: HostStep, known: Mapping[str, int]) -> Sequence[tuple[int, int]]:
-        for again in self.plan.bound(known):
+        for again in self.plan.bound(known, self.fitting):
             if isinstance(again, HostStep) and again.number == step.number:
                 return again.places
         raise AssertionError("a plan has each of its host calls")

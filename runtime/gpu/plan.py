@@ -4,18 +4,18 @@ repeats, host calls; and the same made ready for given values of the dims.
 A place is a number and an offset: an input's, an output's, the arena's, or that of the memory which a host call
 allocates (`Program.late`), counted in this order. A step is one of
 
-    ["kernel", function, grid, threads, shared bytes, [place, ...], [dim name, ...], [map, ...]]
+    ["kernel", function, grid, threads, shared bytes, [place, ...], [dim name, ...], [map, ...], whether resident]
     ["host", number of the call, [place, ...]]
-    ["repeat", variable, count, [step, ...]]
+    ["repeat", variable, count, [step, ...], step that does all of it where the device can, or None]
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...codegen.loops.nodes import Buffer, HostCall, Part, Program
+from ...codegen.loops.nodes import Buffer, HostCall, Kernel, Part, Program
 from ...codegen.loops.repeats import Block, Step, program_steps
 from ...codegen.ptx import PtxLaunch, PtxProgram
 from ...ir import dims
@@ -44,18 +44,29 @@ def plan_data(ptx: PtxProgram) -> dict[str, Any]:
 def _step_data(ptx: PtxProgram, step: Step) -> list[Any]:
     if isinstance(step, Block):
         repeat = step.repeat
-        return ["repeat", repeat.var, dims.to_data(repeat.count), [_step_data(ptx, s) for s in step.steps]]
+        at_once = ptx.at_once.get(repeat)
+        whole = None if at_once is None else _launch_data(ptx, at_once)
+        inner = [_step_data(ptx, s) for s in step.steps]
+        return ["repeat", repeat.var, dims.to_data(repeat.count), inner, whole]
     number, launch = step
     places = [_place(ptx.program, buffer) for buffer in launch.args]
     if isinstance(launch.kernel, HostCall):
         return ["host", ptx.program.host_calls.index(launch.kernel), places]
     emitted = ptx.launches[number]
     assert isinstance(emitted, PtxLaunch)
+    return _launch_data(ptx, emitted)
+
+
+def _launch_data(ptx: PtxProgram, emitted: PtxLaunch) -> list[Any]:
+    launch = emitted.launch
+    assert isinstance(launch.kernel, Kernel)
+    places = [_place(ptx.program, buffer) for buffer in launch.args]
     names = [symbol.name for symbol in launch.kernel.dims]
     grid = dims.to_data(emitted.grid)
     params = launch.kernel.params
     maps = [map_data(seen, params.index(seen.buffer)) for seen in launch.kernel.maps]
-    return ["kernel", emitted.function, grid, emitted.threads, emitted.shared_bytes, places, names, maps]
+    shape = [emitted.function, grid, emitted.threads, emitted.shared_bytes]
+    return ["kernel", *shape, places, names, maps, emitted.resident]
 
 
 def _place(program: Program, buffer: Buffer) -> list[Any]:
@@ -87,6 +98,7 @@ class KernelStep:
     places: tuple[tuple[int, int], ...]
     dims: tuple[int, ...]
     maps: tuple[tuple[int, BoundMap], ...] = ()
+    resident: bool = False
 
     def arguments(self, bases: Sequence[int]) -> list[int | BoundMap]:
         """What the kernel takes, but for the status word's address."""
@@ -114,16 +126,22 @@ class Plan:
         self.messages: Mapping[str, str] = data["messages"]
         self.host_calls: Sequence[Mapping[str, Any]] = data["host_calls"]
         self.functions = sorted(set(_functions(self.steps)))
+        # Of a launch that does all of a repeat: function, blocks, threads, bytes of shared memory.
+        self.resident = [tuple(step[1:5]) for step in _resident(self.steps)]
 
-    def bound(self, bindings: Bindings) -> Iterator[KernelStep | HostStep]:
-        """The steps in order. Each is made when it is asked for, with what `bindings` then is: host calls tell dims."""
-        return _bound(self.steps, bindings, {})
+    def bound(
+        self, bindings: Bindings, fitting: Container[str] = frozenset()
+    ) -> Iterator[KernelStep | HostStep]:
+        """The steps in order. Each is made when it is asked for, with what `bindings` then is: host calls tell dims.
+        Repeats that one of the `fitting` functions does are its launch."""
+        return _bound(self.steps, bindings, {}, fitting)
 
 
 def _parsed(step: Sequence[Any]) -> tuple[Any, ...]:
     kind = step[0]
     if kind == "repeat":
-        return kind, step[1], dims.from_data(step[2]), [_parsed(s) for s in step[3]]
+        whole = None if step[4] is None else _parsed(step[4])
+        return kind, step[1], dims.from_data(step[2]), [_parsed(s) for s in step[3]], whole
     if kind == "host":
         return kind, step[1], _parsed_places(step[2])
     return (
@@ -135,6 +153,7 @@ def _parsed(step: Sequence[Any]) -> tuple[Any, ...]:
         _parsed_places(step[5]),
         step[6],
         [map_plan(data) for data in step[7]],
+        step[8],
     )
 
 
@@ -145,24 +164,35 @@ def _parsed_places(places: Sequence[Any]) -> tuple[tuple[int, DimLike], ...]:
 def _functions(steps: Sequence[tuple[Any, ...]]) -> Iterator[str]:
     for step in steps:
         if step[0] == "repeat":
-            yield from _functions(step[3])
+            yield from _functions([*step[3], *filter(None, [step[4]])])
         elif step[0] == "kernel":
             yield step[1]
 
 
+def _resident(steps: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    for step in steps:
+        if step[0] == "repeat":
+            yield from _resident(step[3])
+            if step[4] is not None:
+                yield step[4]
+
+
 def _bound(
-    steps: Sequence[tuple[Any, ...]], bindings: Bindings, turn: Bindings
+    steps: Sequence[tuple[Any, ...]], bindings: Bindings, turn: Bindings, fitting: Container[str]
 ) -> Iterator[KernelStep | HostStep]:
     for step in steps:
         known = {**bindings, **turn} if turn else bindings
         if step[0] == "repeat":
-            _, var, count, inner = step
+            _, var, count, inner, whole = step
+            if whole is not None and whole[1] in fitting:
+                yield from _bound([whole], bindings, turn, fitting)
+                continue
             for i in range(dims.evaluate(count, known)):
-                yield from _bound(inner, bindings, {**turn, var: i})
+                yield from _bound(inner, bindings, {**turn, var: i}, fitting)
         elif step[0] == "host":
             yield HostStep(step[1], _bound_places(step[2], known))
         else:
-            _, function, grid, threads, shared, places, names, maps = step
+            _, function, grid, threads, shared, places, names, maps, resident = step
             values = tuple(known[name] for name in names)
             yield KernelStep(
                 function,
@@ -172,6 +202,7 @@ def _bound(
                 _bound_places(places, known),
                 values,
                 tuple(seen.bound(known) for seen in maps),
+                resident,
             )
 
 

@@ -82,6 +82,8 @@ def atom(d: Decoder, item: Instruction) -> None:
         addresses = address_value(r, number, offset)
         if addresses.size < f.size:
             addresses = np.broadcast_to(addresses, f.size)
+        if is_fence and f.batch.launch.meetings is not None:
+            f.batch.launch.meetings.arrive(f, item, addresses)
         for k, target in enumerate(targets):
             operand = np.broadcast_to(r[values[k]].view(kind.storage), f.size)
             other = None if swap is None else np.broadcast_to(r[swap].view(kind.storage), f.size)

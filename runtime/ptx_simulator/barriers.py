@@ -14,6 +14,7 @@ import numpy as np
 
 from .decode import Decoder, Modifiers, unknown
 from .errors import DivergentBarrier, LaunchError
+from .meetings import is_poll
 from .syntax import Instruction, Register
 from .types import KINDS, Array
 
@@ -27,6 +28,8 @@ def ends_block(item: Instruction) -> bool:
     """Whether threads may have to wait at this instruction."""
     if item.opcode[0] == "mbarrier":
         return item.opcode[1] in ("test_wait", "try_wait")
+    if is_poll(item):
+        return True
     return item.opcode[0] in ("bar", "barrier") and "warp" not in item.opcode and "cluster" not in item.opcode
 
 
@@ -111,9 +114,8 @@ class Barriers:
         if not self.waiting:
             if self.polling:
                 frame, item = self.polling[0][:2]
-                raise frame.fault(
-                    DivergentBarrier, 0, item, "the phase of the mbarrier never ends: nobody else runs"
-                )
+                never = "nobody changes the word" if is_poll(item) else "the phase of the mbarrier never ends"
+                raise frame.fault(DivergentBarrier, 0, item, f"{never}: nobody else runs")
             return False
         for wait in self.waiting:  # threads that exited are expected no more
             self.update(wait.slots, wait.number)

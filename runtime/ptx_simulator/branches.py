@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import barriers, mbarriers
+from . import barriers, mbarriers, meetings
 from .control_flow import Block
 from .decode import Decoder, unknown
 from .errors import Trapped
@@ -35,6 +35,8 @@ def end_of(decoder: Decoder, block: Block) -> End:
                 raise f.fault(Trapped, 0, item, "the kernel executed trap")
         case "mbarrier":
             end = mbarriers.wait_end(decoder, item, block.successors[0])
+        case "ld":
+            end = meetings.poll_end(decoder, item, block.successors[0])
         case _:
             end = barriers.end_of(decoder, item, block.successors[0])
     decoder.block.uses.append(decoder.take_uses())

@@ -26,6 +26,7 @@ from .barriers import Barriers
 from .errors import LaunchError, PtxError
 from .executor import Launch, run_launch
 from .kernel import Kernel, build_kernel
+from .meetings import Meetings
 from .memory import BASE, DeviceMemory
 from .parser import parse
 from .syntax import Function, Module
@@ -50,6 +51,7 @@ INSTRUCTIONS = (
 )
 
 MAX_THREADS = 1024
+RESIDENT_THREADS = 2048  # of a multiprocessor
 STATIC_SHARED = 48 << 10
 # Shared memory of one block, at most, by compute capability (CUDA programming guide, "Technical Specifications").
 SHARED_LIMIT = {
@@ -203,6 +205,25 @@ class SimulatorDevice:
         a device would refuse, KernelFault for what the kernel does wrong."""
         self.launch_3d(function, (grid, 1, 1), (threads, 1, 1), shared_bytes, args)
 
+    def launch_together(
+        self,
+        function: SimulatorFunction,
+        grid: int,
+        threads: int,
+        shared_bytes: int,
+        args: Sequence[int | BoundMap],
+    ) -> None:
+        """As `launch`, of blocks that wait for each other; LaunchError where they cannot all be there at once."""
+        if grid > self.most_together(function, threads, shared_bytes):
+            raise LaunchError(f"launch of {function.name}: {grid} blocks do not fit on the device at once")
+        self.launch_3d(function, (grid, 1, 1), (threads, 1, 1), shared_bytes, args, Meetings(grid, threads))
+
+    def most_together(self, function: SimulatorFunction, threads: int, shared_bytes: int) -> int:
+        """How many blocks are on the device at once, registers not counted."""
+        shared = function.kernel.static_shared + shared_bytes
+        limit = SHARED_LIMIT.get(self.capability, STATIC_SHARED)
+        return self.multiprocessors * min(RESIDENT_THREADS // threads, limit // max(shared, 1))
+
     def launch_3d(
         self,
         function: SimulatorFunction,
@@ -210,6 +231,7 @@ class SimulatorDevice:
         block: tuple[int, int, int],
         shared_bytes: int,
         args: Sequence[int | BoundMap],
+        meetings: Meetings | None = None,
     ) -> None:
         kernel = function.kernel
         launch = Launch(
@@ -224,6 +246,9 @@ class SimulatorDevice:
                 f"device of capability {self.capability[0]}.{self.capability[1]} has at most {limit}"
             )
         self._check_limits(kernel, block)
+        if meetings is not None:
+            launch.meetings = meetings
+            meetings.forget = launch.forget
         run_launch(launch, Barriers)
 
     def _check_limits(self, kernel: Kernel, block: tuple[int, int, int]) -> None:

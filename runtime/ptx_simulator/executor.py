@@ -24,6 +24,7 @@ from .types import Array
 if TYPE_CHECKING:
     from .barriers import Barriers
     from .kernel import Kernel
+    from .meetings import Meetings
     from .memory import DeviceMemory
 
 WARP = 32
@@ -45,6 +46,7 @@ class Launch:
     dynamic_shared: int
     parameters: Array  # bytes
     check_races: bool = True
+    meetings: Meetings | None = None  # of launches whose blocks are all there at once
     shadows: dict[int, Shadow] = field(default_factory=dict)  # by the start of the allocation
     fenced: set[int] = field(
         default_factory=set
@@ -53,6 +55,11 @@ class Launch:
     @property
     def threads(self) -> int:
         return self.block[0] * self.block[1] * self.block[2]
+
+    def forget(self) -> None:
+        """All blocks have waited for each other: nothing before that races with anything behind it."""
+        for shadow in self.shadows.values():
+            shadow.forget()
 
     @property
     def blocks(self) -> int:
@@ -321,6 +328,8 @@ class Frame:
 def run_launch(launch: Launch, barriers: type[Barriers]) -> None:
     """Run all blocks, some at a time, in order."""
     together = max(1, LANES // launch.threads)
+    if launch.meetings is not None:
+        together = launch.blocks
     with np.errstate(all="ignore"):
         for first in range(0, launch.blocks, together):
             Batch(launch, first, min(together, launch.blocks - first), barriers).run()

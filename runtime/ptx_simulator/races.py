@@ -53,6 +53,9 @@ def note_read(
     checks = f.batch.launch.check_races
     if not checks and space != "shared":
         return
+    meetings = f.batch.launch.meetings
+    if meetings is not None and space == "global" and not relaxed:
+        meetings.check(f, item)
     for shadow, places, chosen in _pieces(f, space, addresses, positions, nbytes):
         shadow.prepare(nbytes)
         tags = f.tags() if chosen is None else f.tags()[chosen]
@@ -90,6 +93,10 @@ def note_write(
 ) -> None:
     """Check and note writes of `nbytes` bytes that have been made; `changed` is where they were not there before: a
     write of what was there already races with nothing."""
+    meetings = f.batch.launch.meetings
+    if meetings is not None and space == "global":
+        meetings.check(f, item)
+        meetings.wrote(f)
     for shadow, places, chosen in _pieces(f, space, addresses, positions, nbytes):
         shadow.prepare(nbytes)
         shadow.settle_reads()
@@ -148,6 +155,8 @@ def report_overwritten(f: Frame, item: Instruction, space: str, lane: int, addre
 def _not_fenced(f: Frame, racing: Array, old: Array, chosen: Array | None) -> Array:
     """The races without those between blocks that both executed a fence for the device, which may order them."""
     fenced = f.batch.launch.fenced
+    if f.batch.launch.meetings is not None:  # which says more exactly what is in order
+        return racing
     if not fenced or not racing.any():
         return racing
     known = np.array(sorted(fenced))

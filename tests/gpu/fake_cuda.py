@@ -16,7 +16,7 @@ class FakeCuda:
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.results: dict[str, int] = {}
-        self.attributes = {13: 1980000, 16: 132, 75: 9, 76: 0, 97: 227 << 10}
+        self.attributes = {13: 1980000, 16: 132, 75: 9, 76: 0, 95: 1, 97: 227 << 10}
         self.version = 12040
         self.log = b""
         self.params: list[list[int]] = []

@@ -55,23 +55,25 @@ def check(
             assert code == 0, made.program.messages[code]
             for a, b in zip(got, want, strict=True):
                 close(a, b, scale)
-        simulated, code = simulate(made, arrays, bindings)
-        assert code == 0, made.program.messages[code]
-        for a, b in zip(simulated, want, strict=True):
-            close(a, b, scale)
+        for at_once in (True, False) if made.at_once else (False,):
+            simulated, code = simulate(made, arrays, bindings, at_once)
+            assert code == 0, made.program.messages[code]
+            for a, b in zip(simulated, want, strict=True):
+                close(a, b, scale)
     return made
 
 
 def simulate(
-    made: PtxProgram, arrays: Sequence[Array], bindings: Mapping[str, int]
+    made: PtxProgram, arrays: Sequence[Array], bindings: Mapping[str, int], at_once: bool = True
 ) -> tuple[list[Array], int]:
-    """The outputs of the PTX in the simulator, and the status it left."""
-    return _Run(made, dict(bindings)).outputs(arrays)
+    """The outputs of the PTX in the simulator, and the status it left. `at_once`: scans by resident kernels."""
+    return _Run(made, dict(bindings), at_once).outputs(arrays)
 
 
 class _Run:
-    def __init__(self, made: PtxProgram, bound: dict[str, int]):
+    def __init__(self, made: PtxProgram, bound: dict[str, int], at_once: bool):
         self.made = made
+        self.at_once = at_once
         self.device = SimulatorDevice()
         self.module = self.device.load(made.text) if made.text else None
         self.bound = bound
@@ -96,6 +98,7 @@ class _Run:
         for buffer in program.arena:
             self.addresses[buffer] = arena + dims.evaluate(program.offsets[buffer.name], bound)
         self.status = self.put(np.zeros(1, np.int32))
+        self.meeting = self.put(np.zeros(1, np.int32))
         self.steps(program_steps(program), bound)
         self.device.synchronize()
         status = np.zeros(1, np.int32)
@@ -106,7 +109,9 @@ class _Run:
 
     def steps(self, steps: Sequence[Step], bound: dict[str, int]) -> None:
         for step in steps:
-            if isinstance(step, Block):
+            if isinstance(step, Block) and self.at_once and step.repeat in self.made.at_once:
+                self.launch(self.made.at_once[step.repeat], bound)
+            elif isinstance(step, Block):
                 for i in range(dims.evaluate(step.repeat.count, bound)):
                     self.steps(step.steps, {**bound, step.repeat.var: i})
             else:
@@ -125,7 +130,10 @@ class _Run:
                 args.append(replace(found, address=args[number] + found.address))
             args += [bound[s.name] for s in launch.launch.kernel.dims]
             function = self.module.function(launch.function)
-            self.device.launch(function, grid, launch.threads, launch.shared_bytes, [*args, self.status])
+            run, words = self.device.launch, [self.status]
+            if launch.resident:
+                run, words = self.device.launch_together, [self.meeting, self.status]
+            run(function, grid, launch.threads, launch.shared_bytes, [*args, *words])
 
     def address(self, buffer: Buffer, bound: dict[str, int]) -> int:
         if isinstance(buffer, Part):

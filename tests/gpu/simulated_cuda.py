@@ -121,6 +121,18 @@ class SimulatedCuda(FakeCuda):
         ]
         self._do(stream, lambda: self.device.launch(kernel, grid, threads, shared, params))
 
+    def sim_cuLaunchCooperativeKernel(self, function: int, *args: Any) -> None:
+        grid, threads, shared, stream, values = args[0], args[3], args[6], args[7], args[8]
+        kernel = self.handles[function]
+        params = [ctypes.c_uint64.from_address(p).value for p in values if p is not None]
+        self._do(stream, lambda: self.device.launch_together(kernel, grid, threads, shared, params))
+
+    def sim_cuOccupancyMaxActiveBlocksPerMultiprocessor(
+        self, answer: Any, function: int, threads: int, shared: int
+    ) -> None:
+        most = self.device.most_together(self.handles[function], threads, shared)
+        answer._obj.value = most // self.device.multiprocessors
+
     def sim_cuTensorMapEncodeTiled(self, place: int, kind: int, rank: int, address: int, *args: Any) -> None:
         sizes, strides, box = (tuple(reversed(list(x))) for x in args[:3])
         dtype = next(name for name, number in DATA_TYPES.items() if number == kind)
