@@ -71,6 +71,7 @@ OPERATIONS: dict[str, tuple[int, str]] = {
 # Instructions of GPUs, on f32: name: number of arguments.
 GPU_OPERATIONS = {
     "exp2_fast": 1,  # 2 ** x within a relative 2 ** -22; below the normal numbers 0 (PTX's ex2.approx.ftz.f32)
+    "tf32": 1,  # the nearest number of 10 bits behind the point, ties away from zero (cvt.rna.tf32.f32)
 }
 
 Number = float | int | bool

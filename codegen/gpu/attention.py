@@ -95,7 +95,8 @@ class GpuAttention:
         self.group = group_size(q.type.shape, k.type.shape)
         self.dtype = q.type.dtype
         self.total = dtypes.f32 if self.dtype in HALF else self.dtype
-        self.on_tensor_cores = self.dtype in HALF and getattr(ctx.target, "has_mma", False)
+        rounds = self.dtype is dtypes.f32 and "matmul" in ctx.options.tf32
+        self.on_tensor_cores = getattr(ctx.target, "has_mma", False) and (self.dtype in HALF or rounds)
         # Powers of two, by the instruction for them; where sums are exact to the last bits, powers of e.
         self.unit = LOG2_E if self.on_tensor_cores else 1.0
         scale = self.attrs["scale"]

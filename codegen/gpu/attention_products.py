@@ -18,23 +18,21 @@ from typing import Protocol
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..loops.nodes import WARP, Buffer, For, Load, LoadFragment, MultiplyTile, Shuffle, Stmt, Store
+from ..loops.nodes import WARP, Apply, Buffer, For, Load, LoadFragment, MultiplyTile, Shuffle, Stmt, Store
 from ..lower.names import Names
 from ..lower.nests import loop_index
 from ..scalar import SCALAR
 from .grid import threads, unrolled
-from .tiles import MMA_COLUMNS, MMA_ROWS
+from .tiles import MMA_BYTES, MMA_COLUMNS, MMA_ROWS
 
-# Terms of the sum that one product of a warp takes.
-MMA_DEPTH = 16
 # Elements that a thread of the FMA units reads at once, along the sum.
 STEP = 4
 
 
 class Products(Protocol):
-    """`narrow` is the dtype in shared memory, `total` that of the sums. Sizes along a sum are multiples of `depth_step`,
-    numbers of columns of `column_step`; a row in shared memory has `spare` elements more, so that no bank is met twice.
-    `masks`: how the numbers of threads differ that share a row."""
+    """`narrow` is the dtype in shared memory, `total` that of the sums. Sizes along a sum and
+    numbers of columns are multiples of 16; a row in shared memory has `spare` elements more, so that no bank is met
+    twice. `masks`: how the numbers of threads differ that share a row."""
 
     @property
     def threads(self) -> int: ...
@@ -50,8 +48,6 @@ class Products(Protocol):
     def total(self) -> DType: ...
     @property
     def spare(self) -> int: ...
-    @property
-    def column_step(self) -> int: ...
 
     def row(self, t: DimLike, r: DimLike) -> DimLike:
         """Slot number `r` of thread `t`, in the tile."""
@@ -120,7 +116,7 @@ def moved(load: Load, row: DimLike, column: DimLike) -> Load:
 
 @dataclass(frozen=True)
 class MmaProducts:
-    """`mma.sync` of 16-bit floats. A warp has `high` times 16 rows."""
+    """`mma.sync` of 16-bit floats, or of float32 rounded to tf32. A warp has `high` times 16 rows."""
 
     narrow: DType
     warps: int
@@ -128,9 +124,20 @@ class MmaProducts:
 
     total = dtypes.f32
     masks = (1, 2)
-    # 16 bytes.
-    spare = 8
-    column_step = 16
+
+    @property
+    def spare(self) -> int:
+        return 16 // self.narrow.itemsize
+
+    @property
+    def depth(self) -> int:
+        """Terms of the sum that one product takes."""
+        return MMA_BYTES // self.narrow.itemsize
+
+    @property
+    def elements(self) -> int:
+        """Of a thread, of the left operand of one product, or of two right ones."""
+        return MMA_ROWS // self.narrow.itemsize
 
     @property
     def threads(self) -> int:
@@ -170,11 +177,15 @@ class MmaProducts:
         return (t, dims.floordiv(r, 2), dims.floordiv(c, 2), dims.mod(r, 2) * 2 + dims.mod(c, 2))
 
     def hand_over(self, names: Names, columns: int) -> Buffer:
-        shape = (self.threads, self.high, columns // MMA_DEPTH, 8)
+        shape = (self.threads, self.high, columns // self.depth, self.elements)
         return Buffer(names("weights"), self.narrow, shape, "thread")
 
     def hand(self, names: Names, scores: Buffer, columns: int, to: Buffer) -> tuple[Stmt, ...]:
-        def pair(t: DimLike, i: DimLike, k: DimLike, e: DimLike) -> list[Stmt]:
+        def element(t: DimLike, i: DimLike, k: DimLike, e: DimLike) -> list[Stmt]:
+            if self.narrow is dtypes.f32:
+                # A thread's two neighbours of a row are terms 0 to 3 and 4 to 7: `accumulate` reads accordingly.
+                source = Load(scores, (t, i, k, dims.mod(e, 2) * 2 + dims.floordiv(e, 2)))
+                return [Store(to, (t, i, k, e), Apply("tf32", (source,), dtypes.f32))]
             source = Load(scores, (t, i, k * 2 + dims.floordiv(e, 4), dims.mod(e, 4)))
             return [Store(to, (t, i, k, e), SCALAR.cast(source, self.narrow))]
 
@@ -184,8 +195,8 @@ class MmaProducts:
                 self.high,
                 lambda i: unrolled(
                     names,
-                    columns // MMA_DEPTH,
-                    lambda k: unrolled(names, 8, lambda e: pair(t, i, k, e)),
+                    columns // self.depth,
+                    lambda k: unrolled(names, self.elements, lambda e: element(t, i, k, e)),
                 ),
             )
 
@@ -194,11 +205,11 @@ class MmaProducts:
     def scores(
         self, names: Names, to: Buffer, left: Load, right: Load, columns: int, depth: int
     ) -> tuple[Stmt, ...]:
-        a = Buffer(names("a"), self.narrow, (self.threads, self.high, 8), "thread")
+        a = Buffer(names("a"), self.narrow, (self.threads, self.high, self.elements), "thread")
 
         def rows(t: DimLike, k: DimLike) -> tuple[Stmt, ...]:
             def one(i: DimLike) -> list[Stmt]:
-                source = moved(left, self._first_row(t) + i * MMA_ROWS, k * MMA_DEPTH)
+                source = moved(left, self._first_row(t) + i * MMA_ROWS, k * self.depth)
                 return [LoadFragment(Load(a, (t, i, 0)), source, MMA_ROWS)]
 
             return unrolled(names, self.high, one)
@@ -210,13 +221,13 @@ class MmaProducts:
                     names,
                     to,
                     lambda t, i: Load(a, (t, i, 0)),
-                    lambda j: moved(right, j * MMA_ROWS, k * MMA_DEPTH),
+                    lambda j: moved(right, j * MMA_ROWS, k * self.depth),
                     columns,
                     turned=False,
                 ),
             )
 
-        return (*fill(names, self, to, columns, 0.0), *unrolled(names, depth // MMA_DEPTH, step))
+        return (*fill(names, self, to, columns, 0.0), *unrolled(names, depth // self.depth, step))
 
     def accumulate(
         self, names: Names, to: Buffer, weights: Buffer, right: Load, columns: int, depth: int
@@ -226,12 +237,12 @@ class MmaProducts:
                 names,
                 to,
                 lambda t, i: Load(weights, (t, i, k, 0)),
-                lambda j: moved(right, k * MMA_DEPTH, j * MMA_ROWS),
+                lambda j: moved(right, k * self.depth, j * MMA_ROWS),
                 columns,
                 turned=True,
             )
 
-        return unrolled(names, depth // MMA_DEPTH, step)
+        return unrolled(names, depth // self.depth, step)
 
     def _multiply(
         self,
@@ -243,12 +254,18 @@ class MmaProducts:
         turned: bool,
     ) -> tuple[Stmt, ...]:
         """One step along the sum. Right operands are read two at a time."""
-        shape = (self.threads, columns // MMA_ROWS, 2, 4)
+        shape = (self.threads, columns // MMA_ROWS, 2, self.elements // 2)
         b = Buffer(names("b"), self.narrow, shape, "thread")
 
+        def term(t: DimLike, j: DimLike, half: DimLike, e: DimLike) -> list[Stmt]:
+            row, column = dims.mod(t, 4) * 2 + e, half * MMA_COLUMNS + dims.floordiv(dims.mod(t, WARP), 4)
+            return [Store(b, (t, j, half, e), Apply("tf32", (moved(right(j), row, column),), dtypes.f32))]
+
         def read(t: DimLike) -> tuple[Stmt, ...]:
-            def two(j: DimLike) -> list[Stmt]:
-                return [LoadFragment(Load(b, (t, j, 0, 0)), right(j), MMA_ROWS, turned, pair=True)]
+            def two(j: DimLike) -> tuple[Stmt, ...]:
+                if turned and self.narrow is dtypes.f32:
+                    return unrolled(names, 2, lambda half: unrolled(names, 2, lambda e: term(t, j, half, e)))
+                return (LoadFragment(Load(b, (t, j, 0, 0)), right(j), MMA_ROWS, turned, pair=True),)
 
             return unrolled(names, columns // MMA_ROWS, two)
 
@@ -277,7 +294,6 @@ class FmaProducts:
     across = 16
     masks = (1, 2, 4, 8)
     spare = STEP
-    column_step = 16
 
     @property
     def narrow(self) -> DType:

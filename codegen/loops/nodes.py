@@ -222,10 +222,10 @@ class Check:
 @dataclass(frozen=True)
 class MultiplyTile:
     """A warp's product on tensor cores: `total` += `left` @ `right`, a 16x8 tile of float32 from 16x16 and 16x8 of
-    16-bit floats, or 16x8 and 8x8 of float32 numbers that `LoadFragment` has rounded to tf32. Each of the three is the
-    own thread's fragment in a `thread` buffer, given by its first element: the last index runs over 4 elements of
-    `total`, 8 (4) of `left`, 4 (2) of `right`, laid out among the threads as PTX has it for mma.m16n8k16 (m16n8k8). The
-    operands are not written in the same thread loop, and all threads take part."""
+    16-bit floats, or 16x8 and 8x8 of float32 numbers that `LoadFragment` or the operation `tf32` has rounded. Each of
+    the three is the own thread's fragment in a `thread` buffer, given by its first element: the last index runs over 4
+    elements of `total`, 8 (4) of `left`, 4 (2) of `right`, laid out among the threads as PTX has it for mma.m16n8k16
+    (m16n8k8). The operands are not written in the same thread loop, and all threads take part."""
 
     total: Load
     left: Load

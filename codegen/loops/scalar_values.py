@@ -102,6 +102,8 @@ def scalar_function(op: str, operand: DType, result: DType) -> Function:
         return lambda x: cast(x, operand, result)
     if op == "bitcast":
         return lambda x: np.asarray(x).view(result.numpy)[()]
+    if op == "tf32":
+        return lambda x: rounded_to_tf32(x)[0]
     if op in _COMPARE:
         compare = _COMPARE[op]
         return lambda a, b: np.bool_(compare(a, b))

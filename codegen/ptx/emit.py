@@ -81,15 +81,24 @@ def emit_kernel(
 
 
 class _Expressions(ExpressionEmitter):
-    """Expressions, shuffles and fast powers among them."""
+    """Expressions, among them shuffles and what only GPUs have an instruction for."""
 
     def _apply(self, expr: Apply) -> Value:
+        if expr.op == "tf32":
+            return self.rounded(self.value(expr.args[0]))
         if expr.op != "exp2_fast":
             return super()._apply(expr)
         name = "@llvm.nvvm.ex2.approx.ftz.f32"
         self.w.declare(name, f"declare float {name}(float)")
         x = self.value(expr.args[0])
         return self.w.pure(f"call float {name}({x})", x.level, dtypes.f32)
+
+    def rounded(self, x: Value) -> Value:
+        """As tf32."""
+        name = "@llvm.nvvm.f2tf32.rna"
+        self.w.declare(name, f"declare i32 {name}(float)")
+        near = self.w.effect(f"call i32 {name}({x})", dtypes.u32)
+        return self.ops.apply("bitcast", [near], dtypes.f32)
 
     def shuffle(self, value: Value, mask: int) -> Value:
         bits = value.dtype.itemsize * 8
@@ -139,7 +148,7 @@ class PtxEmitter(KernelEmitter):
         self.places: dict[Buffer, str] = {}
         self.waits = barriers(kernel)
         super().__init__(kernel, target, None, alias_class, EmitOptions())
-        self.expressions = _Expressions(kernel.name, self.w, self.ops, self.index, self.memory)
+        self.expressions: _Expressions = _Expressions(kernel.name, self.w, self.ops, self.index, self.memory)
         self.memory.zeros = f"addrspacecast (ptr addrspace(1) {ZEROS} to ptr)"
         self.index.narrow_quotients = True
         self.thread = self._register("tid.x")
@@ -386,11 +395,7 @@ class PtxEmitter(KernelEmitter):
 
     def _put_rounded(self, stmt: LoadFragment, e: int, value: Value) -> None:
         """An element of a fragment, as tf32."""
-        name = "@llvm.nvvm.f2tf32.rna"
-        self.w.declare(name, f"declare i32 {name}(float)")
-        near = self.w.effect(f"call i32 {name}({value})", dtypes.u32)
-        rounded = self.ops.apply("bitcast", [near], dtypes.f32)
-        self.memory.store(stmt.fragment.buffer, _element(stmt, e), rounded)
+        self.memory.store(stmt.fragment.buffer, _element(stmt, e), self.expressions.rounded(value))
 
     def _copy(self, stmt: CopyAsync) -> None:
         """cp.async of 16 bytes, of which none are read where the condition does not hold."""

@@ -1,5 +1,5 @@
-"""The kernels of `attention` and `attention_grad` on a GPU, against the ops' NumPy rules: PTX in the simulator (which finds
-races and accesses out of bounds), the loop interpreter, and what `ptxas` makes of them."""
+"""The kernels of `attention` and `attention_grad` on a GPU, against the ops' NumPy rules: PTX in the simulator (which
+finds races and accesses out of bounds), the loop interpreter, and what `ptxas` makes of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from lowering import fused
-from ptx_checks import Array, PtxProgram, assemble, check, emitted
+from ptx_checks import Array, PtxProgram, assemble, check, emitted, simulate
 
 from vitrify.codegen import gpu
 from vitrify.codegen.loops import interpreter as loops
 from vitrify.codegen.lower import LowerOptions
 from vitrify.codegen.target import GpuTarget
-from vitrify.ir import dims, dtypes
+from vitrify.ir import dims, dtypes, interpreter
 from vitrify.ir.builder import GraphBuilder
 from vitrify.ir.dtypes import DType
 from vitrify.ir.graph import Graph
@@ -107,6 +107,62 @@ def test_kernels_agree_with_numpy(arrays: list[Array], attrs: dict[str, Any]) ->
 @pytest.mark.parametrize("dtype", [dtypes.bf16, dtypes.f32], ids=["tensor cores", "FMA units"])
 def test_loops_say_what_ptx_does(dtype: DType) -> None:
     check_both(operands((1, 17, 8), (1, 18, 8), dtype=dtype), interpret=True, causal=True, scale=0.3)
+
+
+# What ptxas may spill, in bytes.
+BUDGET = {dtypes.bf16: 0, dtypes.f32: 16}
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("dtype", [dtypes.bf16, dtypes.f32], ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_kernels_assemble_within_the_budget(arch: str, dtype: DType, size: int, tmp_path: Path) -> None:
+    """A long causal sequence, whose blocks fill the machine: the largest tiles."""
+    rows = TensorType((4, 16, 2048, size), dtype)
+    line = TensorType(rows.shape[:-1], dtypes.f32)
+    for op, types in ((FORWARD, [rows] * 3), (BACKWARD, [rows] * 4 + [line] * 2)):
+        builder = GraphBuilder(op.name)
+        given = [builder.input(f"x{i}", t) for i, t in enumerate(types)]
+        found = builder.apply(op, given, {"causal": True, "scale": 0.125})
+        made = emitted(builder.finish(list(found)), arch)
+        for name, kernel in assemble(made.text, arch, tmp_path).items():
+            assert kernel.spilled <= BUDGET[dtype], f"{op.name} {name}: {kernel}"
+        assert all(launch.shared_bytes <= made.target.most_shared_bytes for launch in made.launches)
+
+
+@pytest.mark.parametrize("arch", ["sm_70", "sm_86", "sm_90a"])
+@pytest.mark.parametrize("dtype", [dtypes.f16, dtypes.f32], ids=lambda dtype: dtype.name)
+def test_every_size_of_row_has_a_tile(arch: str, dtype: DType) -> None:
+    target = GpuTarget.named(arch)
+    for size in (1, 64, 100, 256):
+        rows = TensorType((1, 1, 300, size), dtype)
+        line = TensorType(rows.shape[:-1], dtypes.f32)
+        for op, types in ((FORWARD, [rows] * 3), (BACKWARD, [rows] * 4 + [line] * 2)):
+            builder = GraphBuilder(op.name)
+            found = builder.apply(op, [builder.input(f"x{i}", t) for i, t in enumerate(types)], {})
+            program = gpu.lower_graph(fused(builder.finish(list(found))), target)
+            assert program.launches
+
+
+@pytest.mark.parametrize(
+    ("q", "k"), [((2, 40, 24), (2, 70, 24)), ((1, 20, 16), (1, 18, 16))], ids=["tiles", "loops"]
+)
+def test_tf32(q: tuple[int, ...], k: tuple[int, ...]) -> None:
+    """Products of numbers rounded to 10 bits behind the point."""
+    arrays = operands(q, k, dtype=dtypes.f32)
+    attrs = {"causal": True, "scale": 0.3}
+    for op, given in ((FORWARD, arrays), (BACKWARD, gradient_operands(arrays, **attrs))):
+        graph = graph_of(op, given, **attrs)
+        made = emitted(graph, options=TF32)
+        assert "m16n8k8.row.col.f32.tf32" in made.text
+        want, (got, code) = interpreter.run(graph, given), simulate(made, given, {})
+        assert code == 0
+        results = [got]
+        if q == (1, 20, 16):
+            results.append(loops.run_program(made.program, given, {})[0])
+        for found in results:
+            for a, b in zip(found, want, strict=True):
+                np.testing.assert_allclose(a, b, rtol=5e-3, atol=5e-3)
 
 
 @pytest.mark.parametrize("op", [FORWARD, BACKWARD], ids=lambda op: op.name)
