@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
+from .codegen.loops.nodes import Program
 from .codegen.lower import lower_graph
+from .codegen.lower.plan_text import plan_text
 from .codegen.target import Target
 from .ir import interpreter
 from .ir import ops as _ops  # noqa: F401  (fills the registry)
@@ -18,7 +21,7 @@ from .ir.graph import Graph, IRError, Value
 from .ir.parser import parse
 from .ir.printer import to_text
 from .passes.pipeline import default_pipeline, run_pipeline
-from .passes.text import PASSES, PassSyntaxError, parse_passes
+from .passes.text import MEMORY_PLAN, PASSES, PassSyntaxError, parse_pipeline
 from .runtime.execute import CheckError, run_program
 
 Array = np.ndarray[Any, Any]
@@ -37,7 +40,8 @@ def add_command(commands: Any) -> None:
     opt.add_argument(
         "-p",
         "--passes",
-        help=f"such as 'simplify, fusion{{enabled=false}}' (default: all); {', '.join(PASSES)}",
+        help=f"such as 'simplify, fusion{{enabled=false}}' (default: all); {', '.join(PASSES)}; "
+        f"{MEMORY_PLAN} at the end prints that too",
     )
     opt.add_argument("-o", "--output", metavar="FILE", help="where the graph goes (default: stdout)")
     run = actions.add_parser("run", help="run a graph on arrays")
@@ -77,13 +81,33 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _opt(options: argparse.Namespace) -> int:
-    passes = default_pipeline() if options.passes is None else parse_passes(options.passes)
-    text = to_text(run_pipeline(_read(options.file), passes)[-1])
+    passes, planned = (
+        (default_pipeline(), False) if options.passes is None else parse_pipeline(options.passes)
+    )
+    graph = run_pipeline(_read(options.file), passes)[-1]
+    text = to_text(graph)
+    if planned:
+        target = Target.host()
+        text = f"{text.rstrip()}\n" + plan_text(_lowered(graph, target), target.name)
     if options.output:
         Path(options.output).write_text(text, encoding="utf-8")
     else:
         print(text, end="" if text.endswith("\n") else "\n")
     return 0
+
+
+def _lowered(graph: Graph, target: Target) -> Program:
+    """IRError where kernels can only be made after other passes."""
+    if graph.nodes and not any(node.op.name == "fused" for node in graph.nodes):
+        raise IRError(
+            f"{graph.name} is not fused: {MEMORY_PLAN} plans the kernels of groups; put fusion before it"
+        )
+    try:
+        return lower_graph(graph, target)
+    except IRError as error:
+        raise IRError(
+            f"{error}\n(ops that are made of others have no kernels: decompose comes before fusion)"
+        ) from None
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -94,7 +118,7 @@ def _run(options: argparse.Namespace) -> int:
             with np.load(options.inputs) as archive:
                 # What bisection saves says beside the inputs which stage they are for.
                 stored = {name: archive[name] for name in archive if archive[name].dtype.kind != "U"}
-        except ValueError as error:  # not an archive, or one of Python objects
+        except (ValueError, EOFError, BadZipFile) as error:  # not an archive, or one of Python objects
             raise IRError(f"{options.inputs} cannot be read as arrays: {error}") from None
     inputs = chosen_inputs(graph, stored)
     try:

@@ -1,6 +1,6 @@
-"""Passes as text: `simplify, decompose{keep=[softmax]}, fusion{enabled=false, max_nodes=8}`.
+"""Passes as text: `simplify, decompose{keep=[softmax]}, fusion{enabled=false, max_nodes=8}, memory_plan`.
 
-passes = pass ("," pass)*
+passes = pass ("," pass)* ["," "memory_plan"] | "memory_plan"
 pass   = name ["{" [option ("," option)*] "}"]
 option = name "=" value
 value  = integer | decimal | true | false | none | word | "quoted" | "[" [value ("," value)*] "]"
@@ -37,6 +37,8 @@ _ALL: tuple[Any, ...] = (
 )  # fmt: skip
 # Every pass from graph to graph, by name.
 PASSES: dict[str, Any] = {cls.name: cls for cls in _ALL}
+# Memory is planned after lowering (docs/architecture.md), so this is no pass; it may stand at the end all the same.
+MEMORY_PLAN = "memory_plan"
 _TOKEN = re.compile(r'\s*(?:(-?\d+(?:\.\d+)?)|([A-Za-z_][\w.]*)|("(?:[^"\\]|\\.)*")|([{}\[\],=]))')
 _WORDS = {"true": True, "false": False, "none": None}
 
@@ -47,12 +49,25 @@ class PassSyntaxError(ValueError):
 
 def parse_passes(text: str) -> tuple[Pass, ...]:
     """The passes that the text names, in order."""
+    found, plan = parse_pipeline(text)
+    if plan:
+        raise PassSyntaxError(f"{MEMORY_PLAN} makes no graph of a graph, in {text!r}")
+    return found
+
+
+def parse_pipeline(text: str) -> tuple[tuple[Pass, ...], bool]:
+    """The passes that the text names, in order, and whether the memory plan of what they leave is asked for."""
     parser = _Parser(text)
-    found = [parser.one_pass()]
-    while parser.taken(","):
+    found: list[Pass] = []
+    while not parser.word(MEMORY_PLAN):
         found.append(parser.one_pass())
+        if not parser.taken(","):
+            parser.end()
+            return tuple(found), False
+    if parser.taken(","):
+        raise parser.fail(f"{MEMORY_PLAN} comes last: it plans the kernels that the graph is lowered to")
     parser.end()
-    return tuple(found)
+    return tuple(found), True
 
 
 def passes_text(passes: Iterable[Pass]) -> str:
@@ -118,6 +133,14 @@ class _Parser:
             return True
         return False
 
+    def word(self, name: str) -> bool:
+        """Whether the word comes next; then it is taken."""
+        kind, value, end = self.token()
+        if kind == "word" and value == name:
+            self.at = end
+            return True
+        return False
+
     def expect(self, mark: str) -> None:
         if not self.taken(mark):
             raise self.fail(f"expected {mark!r}, found {self.token()[1]!r}")
@@ -137,7 +160,7 @@ class _Parser:
     def one_pass(self) -> Pass:
         name = self.name("a pass")
         if name not in PASSES:
-            raise self.fail(_unknown("pass", name, PASSES))
+            raise self.fail(_unknown("pass", name, (*PASSES, MEMORY_PLAN)))
         cls = PASSES[name]
         known = {f.name: f for f in fields(cls)}
         hints = get_type_hints(cls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -78,6 +79,41 @@ def test_passes_are_chosen_by_name(file, capsys):
     assert "exp" in [n.op.name for n in found.nodes] and "softmax" not in [n.op.name for n in found.nodes]
     assert main(["ir", "opt", str(file), "-p", "decompose{keep=[softmax]}"]) == 0
     assert parse(capsys.readouterr().out) == parse(TEXT)
+
+
+def test_the_memory_plan_of_what_passes_leave(file, tmp_path, capsys):
+    assert main(["ir", "opt", str(file), "-p", "decompose, fusion{max_nodes=8},memory_plan"]) == 0
+    text = capsys.readouterr().out
+    assert "# memory plan of soft for " in text and "2 launches" in text
+    assert re.search(r"#  +0 +32 +0-1  0 +f32\[2,4\]  fused_0\n", text)
+    assert "# x  f32[2,3]  input\n# w  f32[3,4]  input\n# 1  f32[2,4]  output\n" in text
+    fused = tmp_path / "fused.ir"
+    fused.write_text(text)
+    assert main(["ir", "opt", str(fused), "-p", "memory_plan"]) == 0
+    assert capsys.readouterr().out == text, "the plan is comments: the file is read as a graph again"
+    file.write_text("dims n in 1..64\n" + TEXT.replace("f32[2,", "f32[n,"))
+    assert main(["ir", "opt", str(file), "-p", "decompose, fusion, memory_plan"]) == 0
+    assert "# arena of 64*n bytes\n#\n" in capsys.readouterr().out
+
+
+def test_a_memory_plan_needs_kernels(file, capsys):
+    for passes, message in [
+        ("memory_plan", "soft is not fused: memory_plan plans the kernels of groups; put fusion before it"),
+        ("fusion, memory_plan", "no lowering for this op.*decompose comes before fusion"),
+        ("memory_plan, fusion", "memory_plan comes last"),
+        ("fusion, memory_plans", "no pass 'memory_plans'; did you mean memory_plan?"),
+    ]:
+        assert main(["ir", "opt", str(file), "-p", passes]) == 1
+        assert re.search(message, capsys.readouterr().err, re.DOTALL)
+    with pytest.raises(PassSyntaxError, match="memory_plan makes no graph"):
+        parse_passes("fusion, memory_plan")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04abc", b"not an archive"])
+def test_inputs_that_are_no_archive(file, tmp_path, capsys, content):
+    (tmp_path / "in.npz").write_bytes(content)
+    assert main(["ir", "run", str(file), "--inputs", str(tmp_path / "in.npz")]) == 1
+    assert "in.npz cannot be read as arrays" in capsys.readouterr().err
 
 
 def test_verify_says_what_is_wrong(file, tmp_path, capsys):
