@@ -96,21 +96,22 @@ def _round_by_instruction(ops: ScalarOps, x: Value) -> Value:
     """vcvtneps2bf16, to which denormal numbers are zeros: where there are some, the bits are rounded one by one."""
     halves = [x] if x.lanes < 32 else [lanes_of(ops, x, start, 16) for start in (0, 16)]
     lanes, level = halves[0].lanes, x.level
-    name = _declared(ops, f"avx512bf16.cvtneps2bf16.{32 * lanes}", f"<{lanes} x bfloat>", (halves[0].type,))
     test = _declared(
         ops, f"avx512.fpclass.ps.{32 * lanes}", f"<{lanes} x i1>", (halves[0].type, "i32 immarg")
     )
     some = _declared(ops, f"vector.reduce.or.v{lanes}i1", "i1", (f"<{lanes} x i1>",))
-    near: list[Value] = []
     denormal: Value | None = None
     for half in halves:
-        short = ops.w.pure(f"call <{lanes} x bfloat> {name}({half})", level, dtypes.bf16, lanes)
-        bits = f"bitcast <{lanes} x bfloat> {short.text} to <{lanes} x i16>"
-        near.append(ops.w.pure(bits, level, dtypes.bf16, lanes))
-        found = ops.w.pure(f"call <{lanes} x i1> {test}({half}, i32 32)", level, dtypes.bool_, lanes)
-        denormal = found if denormal is None else ops.instruction("or", [denormal, found], dtypes.bool_)
+        inside = ops.w.pure(f"call <{lanes} x i1> {test}({half}, i32 32)", level, dtypes.bool_, lanes)
+        denormal = inside if denormal is None else ops.instruction("or", [denormal, inside], dtypes.bool_)
     any_lane = ops.w.pure(f"call i1 {some}({denormal})", level, dtypes.bool_)
-    found = near[0] if len(near) == 1 else joined(ops, *near)
+    instruction = "cvtneps2bf16" if len(halves) == 1 else "cvtne2ps2bf16"
+    short = f"<{x.lanes} x bfloat>"
+    name = _declared(ops, f"avx512bf16.{instruction}.{32 * lanes}", short, [half.type for half in halves])
+    near = ops.w.pure(
+        f"call {short} {name}({', '.join(map(str, reversed(halves)))})", level, dtypes.bf16, x.lanes
+    )
+    found = ops.w.pure(f"bitcast {short} {near.text} to <{x.lanes} x i16>", level, dtypes.bf16, x.lanes)
     slot = f"%{ops.w.fresh('near')}"
     ops.w.entry.append(f"{slot} = alloca {found.type}")
     ops.w.line(f"store {found}, ptr {slot}")
@@ -147,21 +148,28 @@ def lanes_of(ops: ScalarOps, x: Value, start: int, count: int) -> Value:
 def widen_bf16(ops: ScalarOps, x: Value) -> Value:
     """A bfloat16 as float32: its bits moved up. Sixteen lanes by vpermw, one instruction where extending and shifting
     are three (exp of 16384 numbers in 0.92 of the time, their sum in 0.86)."""
-    if isinstance(ops.target, Target) and ops.target.isa == "avx512" and x.lanes == 16:
-        name = _declared(ops, "avx512.permvar.hi.512", "<32 x i16>", ("<32 x i16>",) * 2)
-        spread = ", ".join(f"i32 {i}" if i < 16 else "i32 poison" for i in range(32))
+    if isinstance(ops.target, Target) and ops.target.isa == "avx512" and x.lanes in (16, 32):
+        spread = ", ".join(f"i32 {i}" if i < x.lanes else "i32 poison" for i in range(32))
         wide = ops.w.pure(
             f"shufflevector {x}, {x.type} poison, <32 x i32> <{spread}>", x.level, dtypes.u16, 32, cheap=True
         )
-        picks = ", ".join(f"i16 {i // 2}" for i in range(32))
-        moved = ops.w.pure(f"call <32 x i16> {name}({wide}, <32 x i16> <{picks}>)", x.level, dtypes.u16, 32)
-        upper = ", ".join(f"i1 {'true' if i % 2 else 'false'}" for i in range(32))
-        zeros = const(0, dtypes.u16, 32)
-        found = ops.w.pure(f"select <32 x i1> <{upper}>, {moved}, {zeros}", x.level, dtypes.u16, 32)
-        return ops.w.pure(f"bitcast {found} to <16 x float>", x.level, dtypes.f32, 16, cheap=True)
+        found = [_moved_up(ops, wide, start) for start in range(0, x.lanes, 16)]
+        return found[0] if len(found) == 1 else joined(ops, *found)
     bits = ops.convert(Value(x.text, dtypes.u16, x.lanes, x.level), dtypes.u32)
     shifted = ops.instruction("shl", [bits, _like(bits, 16)], dtypes.u32)
     return ops.apply("bitcast", [shifted], dtypes.f32)
+
+
+def _moved_up(ops: ScalarOps, x: Value, start: int) -> Value:
+    """Sixteen of 32 numbers as float32, from `start` on."""
+    name = _declared(ops, "avx512.permvar.hi.512", "<32 x i16>", ("<32 x i16>",) * 2)
+    picks = ", ".join(f"i16 {start + i // 2}" for i in range(32))
+    moved = ops.w.pure(f"call <32 x i16> {name}({x}, <32 x i16> <{picks}>)", x.level, dtypes.u16, 32)
+    upper = ", ".join(f"i1 {'true' if i % 2 else 'false'}" for i in range(32))
+    found = ops.w.pure(
+        f"select <32 x i1> <{upper}>, {moved}, {const(0, dtypes.u16, 32)}", x.level, dtypes.u16, 32
+    )
+    return ops.w.pure(f"bitcast {found} to <16 x float>", x.level, dtypes.f32, 16, cheap=True)
 
 
 def upper_half(ops: ScalarOps, x: Value) -> Value:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...ir import dims
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ..loops.nodes import Expr, For, Load, Stmt
+from ..target import Target
 from .context import LowerContext
 from .elementwise import Nest
 from .nests import axis_loops, loop_index, parallel_loop, vector_loop
@@ -31,6 +32,17 @@ class NestLoops:
         nest = self.nest
         return lanes_along(self.ctx, vector, nest.values, [e.buffer.dtype for e in nest.elements])
 
+    def _row_lanes(self, vector: Axis) -> int:
+        """Of bfloat16 alone two registers full, which are read, rounded and written as one (exp of 16384 numbers in 0.84
+        of the time, sums of two in 0.83; float16 gains nothing)."""
+        lanes = self.lanes(vector)
+        loads = [x.dtype for x in walk(self.nest.values) if isinstance(x, Load)]
+        short = all(t is dtypes.bf16 for t in (*loads, *(e.buffer.dtype for e in self.nest.elements)))
+        full = lanes * dtypes.f32.itemsize == self.ctx.target.vector_bytes
+        rounds = isinstance(self.ctx.target, Target) and self.ctx.target.has("avx512bf16")
+        wide = short and full and rounds and dims.bounds(vector.extent)[1] >= 2 * lanes
+        return 2 * lanes if wide else lanes
+
     def inner(
         self,
         axes: Sequence[Axis],
@@ -46,7 +58,7 @@ class NestLoops:
                 return self.nest.point({**outer, vector.var: start + position})
 
             unroll = UNROLL if self.nest.operations <= 8 else 1
-            return vector_loop(self.nest.names, extent, self.lanes(vector), emit, unroll)
+            return vector_loop(self.nest.names, extent, self._row_lanes(vector), emit, unroll)
 
         return axis_loops(self.nest.names, axes, bindings, lanes)
 
