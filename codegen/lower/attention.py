@@ -31,6 +31,7 @@ from ...ir.ops.attention import extras, group_size
 from ..loops.nodes import Buffer, Const, Expr, For, Index, Let, Load, Stmt, Store, Var
 from ..packed import rounded_pair
 from ..scalar import SCALAR
+from .attention_blocks import ranked_blocks
 from .attention_operands import AttentionOperands
 from .context import Args, LowerContext, Names
 from .contraction import Access, Axis, Contraction
@@ -45,10 +46,6 @@ from .template import Axis as LoopAxis
 from .template import Element, make_axes
 from .tiling import Plan
 from .transpose import turned_tile
-
-# Keys in a block, and vectors of queries: the scores of a block, its queries and results stay in the first-level cache.
-KEYS = 64
-QUERY_VECTORS = 2
 
 
 @dataclass(frozen=True)
@@ -100,13 +97,12 @@ class Attention:
         # The operation that multiplies words of two numbers, if that is how products are made; numbers in a word.
         self.dot = self.operands.choose(summed, q.type.dtype)
         self.pair = 2 if self.dot else 1
-        self.block = self.lanes * self._vectors()
-        self.keys = KEYS
+        work = dims.product(q.type.shape[:-1]) * self.columns * (q.type.shape[-1] + v.type.shape[-1])
+        vectors, self.keys = ctx.choose(
+            node.op.name, lambda count: ranked_blocks(self.rows, self.columns, self.lanes, work, count)
+        )
+        self.block = self.lanes * vectors
         self.turned_mask = self._turn_mask()
-
-    def _vectors(self) -> int:
-        few = isinstance(self.rows, int) and self.rows <= self.lanes
-        return 1 if few else QUERY_VECTORS
 
     @property
     def blocks(self) -> DimLike:

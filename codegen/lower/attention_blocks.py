@@ -1,0 +1,25 @@
+"""How many queries and keys make a block of attention."""
+
+from __future__ import annotations
+
+from ...ir import dims
+from ...ir.dims import DimLike
+from .choices import Candidate
+from .contraction_cycles import typical
+
+# Vectors of queries, and keys: the scores of a block, its queries and results stay in the first-level cache. The first
+# is taken unless measurements say otherwise.
+BLOCKS = ((2, 64), (2, 32), (1, 64), (2, 128), (3, 32), (1, 128), (4, 32), (1, 32))
+
+
+def ranked_blocks(
+    rows: DimLike, columns: DimLike, lanes: int, work: DimLike, count: int
+) -> list[Candidate[tuple[int, int]]]:
+    """Sizes (vectors of queries, keys) of blocks for so many rows of queries and of keys, `count` at most. `work`:
+    multiply-adds in all."""
+    cycles = typical(work) / lanes
+    few, short = dims.bounds(rows)[1], dims.bounds(columns)[1]
+    usual = BLOCKS[0] if few > lanes else (1, BLOCKS[0][1])
+    others = [(v, k) for v, k in BLOCKS if (v - 1) * lanes < few and k < 2 * short]
+    found = [usual, *(b for b in others if b != usual)]
+    return [Candidate(f"{v * lanes} queries by {k} keys", cycles, (v, k)) for v, k in found[:count]]
