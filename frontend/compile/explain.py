@@ -16,6 +16,7 @@ from ..passes.recompute import TYPICAL_DIM, Recompute, footprint, recomputed, wo
 from ..passes.regions import group_nodes
 from ..runtime.compiled_graph import CompiledGraph
 from ..tensor import Tensor
+from .layouts import layout_lines, layouts
 from .report_data import place_data, refusals
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 from .tuning_data import tuning_data, tuning_lines, tuning_title
@@ -185,6 +186,7 @@ def _graph(graph: CompiledGraph) -> Json:
             ],
         },
         "tuning": tuning_data(graph),
+        "layouts": list(layouts(graph)),
         "choices": [
             {"group": launch.source, "kernel": launch.kernel.name, "plan": launch.kernel.comment}
             for launch in graph.program.launches
@@ -305,8 +307,12 @@ def _graph_text(graph: Json) -> Iterator[str]:
         (f"{launch['group']}: {launch['kernel']}" for launch in prepared["launches"]),
     )
     yield from _section(
-        "loops, tiles and layouts chosen", (f"{c['group']}: {c['plan']}" for c in graph["choices"])
+        "convolutions and products, their layouts and loops",
+        (line for found in graph["layouts"] for line in layout_lines(found, _at(found))),
     )
+    told = {found["group"] for found in graph["layouts"]}
+    others = dict.fromkeys(f"{c['group']}: {c['plan']}" for c in graph["choices"] if c["group"] not in told)
+    yield from _section("other loops and tiles chosen", others)
     if graph["tuning"] is not None:
         yield from _section(tuning_title(graph["tuning"]), tuning_lines(graph["tuning"]))
 
