@@ -25,10 +25,12 @@ Array = np.ndarray[Any, Any]
 # Seconds of one sample, about, and how many runs it has at most.
 SAMPLE = 1e-3
 MOST_RUNS = 256
-# Samples of each contender before the race is over; after how many one leaves, and how far behind it is then.
+# Samples of each contender before a race is over: fewer where all of them take longer than this in seconds, but so many
+# at least. After how many one leaves, and how far behind it is then.
 SAMPLES = 24
-LEAVING = {4: 1.5, 8: 1.2, 16: 1.08}
-FINAL_SAMPLES = 24
+RACE = 1.0
+LEAST_SAMPLES = 4
+LEAVING = {1: 3.0, 4: 1.5, 8: 1.2, 16: 1.08}
 # What a contender has to be better by than the favourite, as a part of the favourite's time.
 MARGIN = 0.03
 # Weights that other layers' weights have pushed out of the core's own caches: copies are used in turns, of so many
@@ -91,7 +93,7 @@ def race(contenders: Sequence[Contender], clock: Clock, deadline: float) -> Resu
     unknown = Result(tuple(best), finished=False)
     runs = [max(1, min(MOST_RUNS, ceil(SAMPLE / max(t, 1e-9)))) for t in best]
     running = list(range(len(contenders)))
-    for turn in range(1, SAMPLES + 1):
+    for turn in range(1, _samples([t * n for t, n in zip(best, runs)]) + 1):
         for n in _in_turns(running, turn):
             best[n] = min(best[n], clock.seconds(contenders[n], runs[n]) / runs[n])
             if clock.now() > deadline:
@@ -101,7 +103,7 @@ def race(contenders: Sequence[Contender], clock: Clock, deadline: float) -> Resu
     winner = min(running, key=best.__getitem__)
     for _ in range(2 if winner else 0):
         final = {n: float("inf") for n in (0, winner)}
-        for turn in range(FINAL_SAMPLES):
+        for turn in range(_samples([best[n] * runs[n] for n in final])):
             for n in _in_turns(list(final), turn):
                 final[n] = min(final[n], clock.seconds(contenders[n], runs[n]) / runs[n])
             if clock.now() > deadline:
@@ -111,6 +113,11 @@ def race(contenders: Sequence[Contender], clock: Clock, deadline: float) -> Resu
         if final[winner] > (1 - MARGIN) * final[0]:
             return Result(tuple(best))
     return Result(tuple(best), winner)
+
+
+def _samples(seconds: Sequence[float]) -> int:
+    """How many samples to take of contenders whose samples take that long."""
+    return max(LEAST_SAMPLES, min(SAMPLES, int(RACE / max(sum(seconds), 1e-9))))
 
 
 def _in_turns(numbers: list[int], turn: int) -> list[int]:

@@ -218,12 +218,17 @@ def test_the_fastest_wins():
 
 
 def test_who_is_clearly_behind_leaves_early():
-    clock = Scripted(lambda n, _: [1e-4, 2e-4, 1.02e-4][n])
-    result = race(range(3), clock, 100.0)
+    clock = Scripted(lambda n, _: [1e-4, 4e-4, 1.6e-4, 1.02e-4][n])
+    result = race(range(4), clock, 100.0)
     assert result.winner == 0
-    assert clock.samples[1] <= 1 + min(races.LEAVING)
-    assert clock.samples[2] == 1 + races.SAMPLES
-    assert result.seconds[1] == pytest.approx(2e-4)
+    assert [clock.samples[n] for n in range(4)] == [25, 2, 5, 25]
+    assert result.seconds[1] == pytest.approx(4e-4)
+
+
+def test_long_runs_are_few():
+    clock = Scripted(lambda n, _: [0.5, 0.49][n])
+    race(range(2), clock, 100.0)
+    assert clock.samples[1] == 1 + 2 * races.LEAST_SAMPLES
 
 
 def test_disturbances_do_not_decide():

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...ir import dims
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..loops.nodes import Buffer, Expr, For, Load, Stmt, Store, Var
 from ..scalar import SCALAR
+from .choices import Candidate
 from .context import LowerContext, Names
+from .contraction_cycles import typical
 from .nests import loop_index, vector_loop
 from .reduce_nest import chunk_of_rows, lower_rows
 from .rows import Reduction, Rows, Stage, collapsed, identity, rows_cost
@@ -33,7 +35,7 @@ def with_column_sums(ctx: LowerContext, name: str, names: Names, rows: Rows) -> 
     if not rows.kept:
         rows.kept = [Axis(names("i"), 1)]
     split = max(rows.kept, key=lambda a: dims.bounds(a.extent)[1])
-    chunks = _chunks(ctx, split.extent)
+    chunks = ctx.choose("column sums", lambda count: _ranked_chunks(ctx, split.extent, cost, count))
     size = dims.floordiv(split.extent + (chunks - 1), chunks)
     chunk = Axis(names("p"), chunks)
     start = dims.minimum(chunk.index * size, split.extent)
@@ -87,11 +89,14 @@ def without_column_sums(ctx: LowerContext, names: Names, rows: Rows) -> tuple[Ro
     return alone, Rows(rows.reduced, rows.kept, [Stage(columns)], [], rows.column_elements)
 
 
-def _chunks(ctx: LowerContext, extent: DimLike) -> int:
-    """From `reduce_chunks` to four times as many, as there are rows; fewer only where a row each is fewer."""
+def _ranked_chunks(ctx: LowerContext, extent: DimLike, cost: DimLike, count: int) -> list[Candidate[int]]:
+    """How many chunks to make of so many rows, `count` ways at most: from `reduce_chunks` to four times as many, as
+    there are rows; fewer only where a row each is fewer."""
     most = dims.bounds(extent)[1]
     wanted = max(ctx.options.reduce_chunks, min(4 * ctx.options.reduce_chunks, most // CHUNK_ROWS))
-    return max(1, min(wanted, most))
+    sizes = dict.fromkeys(max(1, min(n, most)) for n in (wanted, wanted // 2, 2 * wanted, wanted // 4))
+    cycles = typical(cost) / ctx.target.lanes(dtypes.f32)
+    return [Candidate(f"{n} chunks of rows", cycles, n) for n in list(sizes)[:count]]
 
 
 def _moved(rows: Rows, bindings: dict[str, DimLike]) -> Rows:

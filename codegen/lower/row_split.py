@@ -5,8 +5,10 @@ from __future__ import annotations
 from ...ir import dims, dtypes
 from ..loops.nodes import Load, Var
 from ..scalar import SCALAR
+from .choices import Candidate
 from .column_sums import with_column_sums
 from .context import LowerContext, Names
+from .contraction_cycles import typical
 from .indexing import condition
 from .reduce_nest import lower_rows
 from .rows import Reduction, Rows, Stage, identity, rows_cost
@@ -20,11 +22,14 @@ def rows_on_cpu(ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
         with_column_sums(ctx, name, names, rows)
         return
     axis = split_axis(ctx, rows)
-    if axis is None:
+    parts = 1
+    if axis is not None:
+        parts = ctx.choose("reduction", lambda count: _ranked_parts(ctx, rows, axis, count))
+    if axis is None or parts == 1:
         statements, cost = lower_rows(ctx, names, rows)
         ctx.launch(name, statements, cost=cost, flops=rows_cost(rows))
         return
-    partial, combine = split_rows(ctx, names, rows, axis, ctx.options.reduce_chunks)
+    partial, combine = split_rows(ctx, names, rows, axis, parts)
     statements, cost = lower_rows(ctx, names, partial)
     ctx.launch(f"{name}_partial", statements, cost=cost, flops=rows_cost(rows))
     statements, cost = lower_rows(ctx, Names(), combine)
@@ -32,19 +37,28 @@ def rows_on_cpu(ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
 
 
 def split_axis(ctx: LowerContext, rows: Rows) -> Axis | None:
-    """The reduced axis to split among chunks, where the rows alone are too few to keep threads busy."""
+    """The reduced axis that might be split among chunks, where the rows alone are too few to keep threads busy."""
     if len(rows.stages) != 1 or rows.along or not rows.reduced:
         return None
-    chunks = ctx.options.reduce_chunks
     kept = dims.bounds(dims.product(a.extent for a in rows.kept))[1]
     total = dims.bounds(rows_cost(rows))[1]
     lanes = ctx.target.lanes(dtypes.f32)
     if kept >= 4 * lanes or total < 4 * ctx.options.serial_below:
         return None
     axis = max(rows.reduced, key=lambda a: dims.bounds(a.extent)[1])
-    longest = dims.bounds(axis.extent)[1]
+    return axis if dims.bounds(axis.extent)[1] >= 4 * ctx.options.reduce_chunks else None
+
+
+def _ranked_parts(ctx: LowerContext, rows: Rows, axis: Axis, count: int) -> list[Candidate[int]]:
+    """Into how many parts to split rows along the axis, `count` ways at most; 1 for not at all."""
+    kept = dims.bounds(dims.product(a.extent for a in rows.kept))[1]
+    usual = ctx.options.reduce_chunks
     # Many rows of a decent length share well without partial results.
-    return axis if longest >= 4 * chunks and (kept < 4 or axis is rows.reduced[0]) else None
+    first = usual if kept < 4 or axis is rows.reduced[0] else 1
+    parts = dict.fromkeys((first, usual, 1, 2 * usual, usual // 2, 4 * usual))
+    cycles = typical(rows_cost(rows)) / ctx.target.lanes(dtypes.f32)
+    found = [p for p in parts if p and 4 * p <= dims.bounds(axis.extent)[1]]
+    return [Candidate(f"in {p} parts" if p > 1 else "whole rows", cycles, p) for p in found[:count]]
 
 
 def split_rows(
