@@ -41,6 +41,7 @@ from ..lower.nests import loop_index
 from ..lower.template import Axis, Element, bind_shared, collapse, index_values, instantiate
 from .grid import Unravel, below, blocks, ceil_div, guarded, inside, most, threads
 from .slices import Slices
+from .staying import add_staying
 from .tiles import FMA_TILES, MMA_TILES, TF32_TILES, WIDE_TILES, MmaTile, Tile, Wrap
 from .warpgroups import WARPGROUP_TILES, Side, WarpgroupTile, side_of
 
@@ -192,9 +193,11 @@ class _Form:
         if self.parts > 1:
             parts = ctx.scratch("parts", problem.accumulator, (self.parts, dims.product(problem.shape)))
         comment = f"{tile}" + (f", summed in {self.parts} parts" if self.parts > 1 else "")
+        begin = len(ctx.launches)
         ctx.launch(problem.name, self._body(parts), cost=1, flops=problem.flops, comment=comment)
         if parts is not None:
             add_parts(ctx, problem, self.epilogue, parts, self.parts)
+        add_staying(self, begin)
 
     def _body(self, parts: Buffer | None) -> tuple[Stmt, ...]:
         names, tile, space = self.names, self.tile, self.space

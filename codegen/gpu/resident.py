@@ -9,18 +9,16 @@ they do in turns. The launches stay in the program, for devices where the kernel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from ...ir import dims
 from ...ir.dims import DimLike, Symbol
-from ..loops.nodes import Buffer, Check, For, Kernel, Launch, Load, Part, Program, Repeat, Stmt, Store, whole
+from ..loops.moved import moved
+from ..loops.nodes import Buffer, Check, For, Kernel, Launch, Part, Program, Repeat, Stmt, whole
 from ..loops.walk import statements
 from ..target import GpuTarget
 from .grid import most
-
-# Turns that the blocks take at most to do a step's largest kernel: beyond, they would be too few to hide their loads.
-MOST_TURNS = 2
+from .staying import MOST_TURNS
 
 
 def with_resident_scans(program: Program, target: GpuTarget) -> Program:
@@ -53,31 +51,93 @@ def _has_checks(kernel: Kernel) -> bool:
     return any(isinstance(stmt, Check) for stmt in statements(kernel.body))
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A kernel of the resident one, and its arguments."""
+
+    kernel: Kernel
+    args: tuple[Buffer, ...]
+
+    @property
+    def blocks(self) -> int:
+        assert self.kernel.grid is not None
+        return most(self.kernel.grid.extent)
+
+
 def _at_once(program: Program, repeat: Repeat, target: GpuTarget) -> Launch | None:
     launches = program.launches[repeat.first : repeat.end]
-    extents = [most(launch.kernel.grid.extent) for launch in launches if launch.kernel.grid is not None]
+    first, each = _parts(launches, repeat.var)
+    if first:
+        found = _resident(repeat, launches, first, each, target)
+        if found is not None:
+            return found
+    each = [_Part(x.kernel, x.args) for x in launches if isinstance(x.kernel, Kernel)]
+    return _resident(repeat, launches, [], each, target)
+
+
+def _parts(launches: Sequence[Launch], var: str) -> tuple[list[_Part], list[_Part]]:
+    """What is done before the steps, and in each, where kernels keep what does not change."""
+    first: list[_Part] = []
+    each: list[_Part] = []
+    written = {
+        whole(b) for x in launches for p, b in zip(x.kernel.params, x.args) if p.name in x.kernel.writes
+    }
+    at = 0
+    while at < len(launches):
+        kernel = launches[at].kernel
+        assert isinstance(kernel, Kernel)
+        staying = kernel.staying
+        if staying is not None:
+            given = [
+                tuple(launches[at + n].args[i] for n, i in of)
+                for of in (staying.first_args, staying.each_args)
+            ]
+            steady = not any(whole(b) in written or _moves(b, var) for b in given[0])
+            if steady:
+                first.append(_Part(staying.first, given[0]))
+                each.append(_Part(staying.each, given[1]))
+                at += staying.instead
+                continue
+        each.append(_Part(kernel, launches[at].args))
+        at += 1
+    return first, each
+
+
+def _moves(arg: Buffer, var: str) -> bool:
+    return any(s.name == var for s in dims.symbols(_start(arg)))
+
+
+def _resident(
+    repeat: Repeat, launches: Sequence[Launch], first: list[_Part], each: list[_Part], target: GpuTarget
+) -> Launch | None:
+    """The kernel that does `first`, then `each` in every step; None where it is too large."""
+    parts = [*first, *each]
+    extents = [part.blocks for part in parts]
     if max(extents, default=0) > MOST_TURNS * target.multiprocessors:
         return None
     resident = max(1, min(max(extents), target.multiprocessors))
-    memory = tuple(dict.fromkeys(whole(b) for launch in launches for b in launch.args))
+    if _shared_bytes(parts, resident) > target.most_shared_bytes:
+        return None
+    memory = tuple(dict.fromkeys(whole(b) for part in parts for b in part.args))
     params = {buffer: Buffer(buffer.name, buffer.dtype, (buffer.numel,)) for buffer in memory}
     names = {p.name for p in params.values()}
-    loops: list[Stmt] = []
+    loops: list[tuple[Stmt, ...]] = []
+    kept: dict[Buffer, Buffer] = {}
     locals_: list[Buffer] = []
     written: set[str] = set()
     symbols: dict[str, Symbol] = {s.name: s for s in dims.symbols(repeat.count)}
-    for number, launch in enumerate(launches):
-        kernel = launch.kernel
-        assert isinstance(kernel, Kernel)
-        own = {b: _renamed(b, f"{b.name}.{number}", names) for b in kernel.locals}
+    for number, part in enumerate(parts):
+        kernel = part.kernel
+        own = {b: kept.get(b) or _renamed(b, f"{b.name}.{number}", names) for b in kernel.locals}
+        kept |= {b: new for b, new in own.items() if b.space == "resident"}
         places: dict[Buffer, tuple[Buffer, DimLike]] = {}
-        for param, arg in zip(kernel.params, launch.args):
+        for param, arg in zip(kernel.params, part.args):
             start = _start(arg)
             places[param] = params[whole(arg)], start
             symbols |= {s.name: s for value in (start, arg.numel) for s in dims.symbols(value)}
             if param.name in kernel.writes:
                 written.add(whole(arg).name)
-        loops += _moved(kernel.body, own, places)
+        loops.append(_over(kernel, own, places))
         locals_ += own.values()
         symbols |= {s.name: s for s in kernel.dims}
     symbols.pop(repeat.var, None)
@@ -85,13 +145,43 @@ def _at_once(program: Program, repeat: Repeat, target: GpuTarget) -> Launch | No
         f"{_stem(launches)}_steps",
         tuple(params.values()),
         frozenset(written),
-        (For(repeat.var, repeat.count, tuple(loops)),),
+        (*sum(loops[: len(first)], ()), For(repeat.var, repeat.count, sum(loops[len(first) :], ()))),
         tuple(symbols[name] for name in sorted(symbols)),
-        tuple(locals_),
-        comment=f"{len(launches)} kernels a step, by {resident} blocks that stay",
+        tuple(dict.fromkeys(locals_)),
+        comment=f"{len(each)} kernels a step, by {resident} blocks that stay"
+        + (", and keep what does not change" if first else ""),
         resident=resident,
     )
     return Launch(kernel, memory, launches[0].source)
+
+
+def _shared_bytes(parts: Sequence[_Part], resident: int) -> int:
+    """Shared memory of a block."""
+    total = 0
+    for buffer in {b for part in parts for b in part.kernel.locals}:
+        if buffer.space in ("shared", "resident"):
+            size = buffer.nbytes
+            assert isinstance(size, int)
+            if buffer.space == "resident":
+                blocks = buffer.shape[0]
+                assert isinstance(blocks, int)
+                size = size // blocks * -(-blocks // resident)
+            total += -(-size // 16) * 16
+    return total
+
+
+def _over(
+    kernel: Kernel, own: Mapping[Buffer, Buffer], places: Mapping[Buffer, tuple[Buffer, DimLike]]
+) -> tuple[Stmt, ...]:
+    """The kernel's body with other locals, and each param at its place in another buffer."""
+
+    def place(buffer: Buffer, index: tuple[DimLike, ...]) -> tuple[Buffer, tuple[DimLike, ...]]:
+        if buffer in places:
+            target, start = places[buffer]
+            return target, (start + buffer.offset(index),)
+        return own[buffer], index
+
+    return moved(kernel.body, place)
 
 
 def _stem(launches: Sequence[Launch]) -> str:
@@ -112,42 +202,6 @@ def _renamed(buffer: Buffer, name: str, names: set[str]) -> Buffer:
         name += "_"
     names.add(name)
     return Buffer(name, buffer.dtype, buffer.shape, buffer.space)
-
-
-def _moved(
-    body: tuple[Stmt, ...], own: Mapping[Buffer, Buffer], places: Mapping[Buffer, tuple[Buffer, DimLike]]
-) -> tuple[Stmt, ...]:
-    """The statements with other locals, and each param at its place in another buffer."""
-    memo: dict[int, Any] = {}
-
-    def place(buffer: Buffer, index: tuple[DimLike, ...]) -> tuple[Buffer, tuple[DimLike, ...]]:
-        if buffer in places:
-            target, start = places[buffer]
-            return target, (start + buffer.offset(index),)
-        return own[buffer], index
-
-    def moved(node: Any) -> Any:
-        if isinstance(node, tuple):
-            return tuple(map(moved, node))
-        if not is_dataclass(node) or isinstance(node, Buffer | dims.Expr):
-            return own.get(node, node) if isinstance(node, Buffer) else node
-        key = id(node)
-        if key not in memo:
-            memo[key] = node, again(node)
-        return memo[key][1]
-
-    def again(node: Any) -> Any:
-        if isinstance(node, Load):
-            return Load(*place(node.buffer, node.index))
-        if isinstance(node, Store):
-            return Store(*place(node.buffer, node.index), moved(node.value))
-        values = {f.name: getattr(node, f.name) for f in fields(node)}
-        new = {name: moved(value) for name, value in values.items()}
-        same = all(new[name] is value for name, value in values.items())
-        return node if same else replace(node, **new)
-
-    found: tuple[Stmt, ...] = moved(body)
-    return found
 
 
 __all__ = ["with_resident_scans"]

@@ -151,15 +151,15 @@ class Slices:
         narrow = [*axes[:-1], Axis(last.var, dims.floordiv(last.extent, self.width))]
         return Unravel(self.names, dims.exact_div(position, self.width), narrow)
 
-    def put(self, t: DimLike, target: Buffer) -> tuple[Stmt, ...]:
-        """What `fetch` read, into shared memory."""
+    def put(self, t: DimLike, target: Buffer, lead: tuple[DimLike, ...] = ()) -> tuple[Stmt, ...]:
+        """What `fetch` read, into shared memory, at `lead` in it."""
 
         def group(u: DimLike) -> tuple[Stmt, ...]:
             across, depth, number = self._places(t, u)
 
             def element(v: DimLike) -> list[Stmt]:
                 where = (across + v, depth) if self.along else (across, depth + v)
-                return [Store(target, self._place(*where), Load(self.held, (t, u, v)))]
+                return [Store(target, (*lead, *self._place(*where)), Load(self.held, (t, u, v)))]
 
             return guarded(
                 inside(number, self.elements // self.width), unrolled(self.names, self.width, element)

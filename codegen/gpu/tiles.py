@@ -86,12 +86,26 @@ class FmaTile:
         return self._line(dims.mod(t, self.across), self.across, self.wide, j)
 
     def multiply(
-        self, names: Names, left: Buffer, right: Buffer, sums: Buffer, turned: Sequence[bool]
+        self,
+        names: Names,
+        left: Buffer,
+        right: Buffer,
+        sums: Buffer,
+        turned: Sequence[bool],
+        lead: tuple[DimLike, ...] = (),
     ) -> tuple[Stmt, ...]:
-        """Thread loops that add a slice's products to the sums."""
-        return threads(names, self.threads, lambda t: self._add(names, t, left, right, sums))
+        """Thread loops that add a slice's products to the sums. `lead`: the right slice's place in its buffer."""
+        return threads(names, self.threads, lambda t: self._add(names, t, left, right, sums, lead))
 
-    def _add(self, names: Names, t: DimLike, left: Buffer, right: Buffer, sums: Buffer) -> tuple[Stmt, ...]:
+    def _add(
+        self,
+        names: Names,
+        t: DimLike,
+        left: Buffer,
+        right: Buffer,
+        sums: Buffer,
+        lead: tuple[DimLike, ...],
+    ) -> tuple[Stmt, ...]:
         a = Buffer(names("a"), sums.dtype, (self.threads, self.high), "thread")
         b = Buffer(names("b"), sums.dtype, (self.threads, self.wide), "thread")
 
@@ -103,7 +117,7 @@ class FmaTile:
             return (
                 *unrolled(names, self.high, lambda i: [Store(a, (t, i), Load(left, (k, self.row(t, i))))]),
                 *unrolled(
-                    names, self.wide, lambda j: [Store(b, (t, j), Load(right, (k, self.column(t, j))))]
+                    names, self.wide, lambda j: [Store(b, (t, j), Load(right, (*lead, k, self.column(t, j))))]
                 ),
                 *unrolled(names, self.high, lambda i: unrolled(names, self.wide, lambda j: add(i, j))),
             )

@@ -20,6 +20,10 @@ from .walk import statement_expressions, statements, subexpressions
 _NONE: frozenset[Buffer] = frozenset()
 
 
+# Spaces that several threads of a block see.
+MEMORY = ("shared", "resident", "global")
+
+
 @dataclass(frozen=True)
 class _Touched:
     """Shared and global buffers that thread loops since the last barrier read and wrote; `copied`: those to which copies
@@ -98,12 +102,12 @@ def _touched(loop: For) -> _Touched:
     written: set[Buffer] = set()
     copied: set[Buffer] = set()
     for stmt in statements(loop.body):
-        if isinstance(stmt, Store) and stmt.buffer.space in ("shared", "global"):
+        if isinstance(stmt, Store) and stmt.buffer.space in MEMORY:
             written.add(stmt.buffer)
         if isinstance(stmt, CopyAsync):
             copied.add(stmt.target.buffer)
         for root in statement_expressions(stmt):
             for expr in subexpressions(root):
-                if isinstance(expr, Load) and expr.buffer.space in ("shared", "global"):
+                if isinstance(expr, Load) and expr.buffer.space in MEMORY:
                     read.add(expr.buffer)
     return _Touched(frozenset(read), frozenset(written), frozenset(copied))

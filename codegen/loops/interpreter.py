@@ -252,8 +252,9 @@ class _Interpreter:
             for i in range(count):
                 frame[var] = i
                 if is_block:  # its locals are its own
-                    for written in self.written.values():
-                        written[...] = False
+                    for buffer, written in self.written.items():
+                        if buffer.space != "resident":
+                            written[...] = False
                 body(frame)
             frame.pop(var, None)
 

@@ -33,8 +33,10 @@ another thread's registers hold can only be read by `Shuffle`.
 
 Resident kernels (`Kernel.resident`) have several block loops, in serial loops around them. They too run one after the
 other, each as a whole: all blocks finish one before any begins the next. Each may have its own number of threads, and
-its locals are its own. A GPU runs such a kernel with so few blocks that all are on the machine at once; between block
-loops they wait for each other at a word in memory.
+its locals are its own, but those of the space `resident`: shared memory that stays. The first index of such is the
+block's number, so each block of a loop finds what the one of this number in another loop left. A GPU runs such a kernel
+with so few blocks that all are on the machine at once; between block loops they wait for each other at a word in
+memory.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ from ...ir.graph import Graph, Location, Node, Value, told_symbols
 from ...ir.printer import used_symbols
 from ...passes.memory_plan import Interval
 
-Space = Literal["global", "stack", "register", "shared", "thread"]
+Space = Literal["global", "stack", "register", "shared", "resident", "thread"]
 LoopKind = Literal["serial", "parallel", "vector", "unroll", "block", "thread"]
 
 # Bytes of a program's prepared block before its first buffer: the word that tells whether it is filled.
@@ -366,6 +368,7 @@ class Kernel:
     comment: str = ""
     # Of a resident kernel, the blocks that share its block loops' iterations; 0 of others.
     resident: int = 0
+    staying: Staying | None = None
 
     @property
     def parallel(self) -> For | None:
@@ -437,6 +440,20 @@ def _maps(body: Sequence[Stmt]) -> Iterator[TensorMap]:
             yield from _maps(stmt.body)
         elif isinstance(stmt, If):
             yield from _maps((*stmt.body, *stmt.orelse))
+
+
+@dataclass(frozen=True, eq=False)
+class Staying:
+    """How a kernel that is launched in every step of a scan would be a part of a resident kernel, and keep what does not
+    change in `resident` memory: `first` fills it before the steps, `each` is the kernel of a step. They stand for as
+    many launches as `instead` says, this kernel's and those behind it. A param is an argument of one of these launches:
+    which launch, and which of its arguments."""
+
+    first: Kernel
+    each: Kernel
+    instead: int
+    first_args: tuple[tuple[int, int], ...]
+    each_args: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ...ir.dtypes import DType
-from .nodes import Buffer
+from .nodes import Buffer, For
 
 
 class LoopError(Exception):
@@ -27,8 +27,8 @@ class Scope:
     private: set[str] = field(default_factory=set)
     diverged: bool = False
     stored: frozenset[Buffer] = frozenset()
-    # Inside a block loop of a resident kernel.
-    in_block: bool = False
+    # Inside a block loop of a resident kernel: which.
+    block_loop: For | None = None
 
     def inner(self) -> Scope:
         return replace(

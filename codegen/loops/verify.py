@@ -219,6 +219,7 @@ class _Verifier(GpuRules):
             if buffer.space != "global":
                 raise self.fail(f"the param {buffer} must be in global memory")
         spaces = ("shared", "thread") if self.on_gpu else ("stack", "register")
+        spaces += ("resident",) if kernel.resident else ()
         for buffer in kernel.locals:
             if buffer.space not in spaces:
                 raise self.fail(f"the local {buffer} must be in one of the spaces {', '.join(spaces)}")
@@ -358,6 +359,8 @@ class _Verifier(GpuRules):
                 raise self.fail(f"index {i} is outside {buffer}")
         if buffer.space == "register":
             self.register(buffer, index, scope)
+        elif buffer.space == "resident":
+            self.own_block(buffer, index, scope)
         elif buffer.space == "thread":
             self.own_register(buffer, index, scope)
         elif self.on_gpu and scope.thread is None and (buffer.space, buffer.name) not in self.steady:

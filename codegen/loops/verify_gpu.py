@@ -54,13 +54,13 @@ class GpuRules:
         raise NotImplementedError
 
     def resident_blocks(self, loop: For, scope: Scope) -> None:
-        if scope.in_block or scope.thread is not None:
+        if scope.block_loop is not None or scope.thread is not None:
             raise self.fail("block loops do not stand inside each other")
-        scope.in_block = True
+        scope.block_loop = loop
         self.block_threads, self.written_here = threads_of(loop), stored_in(loop.body)
 
     def threads(self, loop: For, scope: Scope) -> None:
-        if not self.on_gpu or (self.kernel.resident and not scope.in_block):
+        if not self.on_gpu or (self.kernel.resident and scope.block_loop is None):
             raise self.fail("a thread loop stands inside the block loop of a kernel")
         if scope.thread is not None:
             raise self.fail(f"it is inside the thread loop {scope.thread}")
@@ -70,6 +70,14 @@ class GpuRules:
             raise self.fail(
                 f"all thread loops of a kernel have one extent: {loop.extent}, {self.block_threads}"
             )
+
+    def own_block(self, buffer: Buffer, index: tuple[DimLike, ...], scope: Scope) -> None:
+        loop = scope.block_loop
+        if loop is None or scope.thread is None or buffer.shape[0] != loop.extent:
+            raise self.fail(f"{buffer} is used in thread loops of as many blocks as it has rows")
+        number = dims.symbol(loop.var, 0, max(0, dims.bounds(loop.extent)[1] - 1))
+        if index[0] != number and not (loop.extent == 1 and index[0] == 0):
+            raise self.fail(f"the first index of {buffer.name} must be the block's number, not {index[0]}")
 
     def own_register(self, buffer: Buffer, index: tuple[DimLike, ...], scope: Scope) -> None:
         if scope.thread is None or index[0] != dims.symbol(scope.thread, 0, self.block_threads - 1):

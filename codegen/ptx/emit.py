@@ -37,6 +37,7 @@ from ..loops.nodes import (
 from ..loops.walk import statements
 from ..target import GpuTarget
 from .pipeline import MAP_ALIGNMENT, MAP_BYTES, STAGE_ALIGNMENT, emit_pipeline
+from .resident import by_turns, turn_name, turn_of
 
 ZEROS = "@zeros"
 ZEROS_BYTES = 16
@@ -146,6 +147,7 @@ class PtxEmitter(KernelEmitter):
         self.shared_bytes = 0
         # Of shared buffers: the pointer in their own space.
         self.places: dict[Buffer, str] = {}
+        kernel = by_turns(kernel)
         self.waits = barriers(kernel)
         super().__init__(kernel, target, None, alias_class, EmitOptions())
         self.expressions: _Expressions = _Expressions(kernel.name, self.w, self.ops, self.index, self.memory)
@@ -273,12 +275,11 @@ class PtxEmitter(KernelEmitter):
     def _resident_blocks(self, loop: For) -> None:
         """The iterations number block, block + resident, ...; then all blocks meet."""
         count = self.kernel.resident
-        name, turns = f"{loop.var}.turn", dims.floordiv(loop.extent + (count - 1), count)
-        turn = dims.symbol(name, 0, max(0, dims.bounds(turns)[1] - 1))
+        turn, turns = turn_of(loop, count)
         block = dims.symbol("block", 0, count - 1)
         saved = self.index.env
         self.index.env = {**saved, "block": self.block_number}
-        with repeated(self.w, self.index, name, turns):
+        with repeated(self.w, self.index, turn_name(loop), turns):
             number = self.index.value(turn * count + block)
             every = isinstance(loop.extent, int) and loop.extent % count == 0
             with self.w.branch_if(

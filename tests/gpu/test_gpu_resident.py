@@ -55,10 +55,14 @@ def test_steps_as_one_kernel_agree_with_the_interpreter(kind, batch, hidden):
 
 
 def test_what_it_means_in_the_loop_ir():
-    made = emitted(recurrent("lstm", 2, 2, 4))
+    made = emitted(recurrent("lstm", 2, 2, 20))
     (launch,) = made.at_once.values()
     kernel = launch.launch.kernel
-    assert len(kernel.block_loops) == 2 and kernel.on_gpu and kernel.grid is None
+    keeps, product, rest = kernel.block_loops
+    assert kernel.body[0] is keeps and kernel.body[1].body == (product, rest)
+    (kept,) = [b for b in kernel.locals if b.space == "resident"]
+    assert kept.shape[0] == keeps.extent == product.extent and "weights" not in kernel.writes
+    assert kernel.on_gpu and kernel.grid is None
     assert f"cost 1 resident {launch.grid} {{" in print_program(made.program)
 
 
@@ -73,12 +77,17 @@ def test_blocks_that_have_more_to_do_than_there_are_blocks(monkeypatch):
     assert launch.grid == 2 and launch.launch.kernel.block_loops[0].extent == 4
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
-def test_it_assembles(arch, tmp_path):
-    made = emitted(recurrent("lstm", 100, 16, 256), arch)
+@pytest.mark.parametrize(
+    ("arch", "batch", "hidden", "keeps"),
+    [("sm_80", 16, 256, True), ("sm_90a", 32, 1024, True), ("sm_90a", 8, 2048, False)],
+)
+def test_it_assembles_and_keeps_the_weights_that_fit(arch, batch, hidden, keeps, tmp_path):
+    made = emitted(recurrent("lstm", 100, batch, hidden), arch)
     (launch,) = made.at_once.values()
     found = assemble(made.text, arch, tmp_path)[launch.function]
     assert found.spilled == 0 and launch.grid <= 132
+    assert any(b.space == "resident" for b in launch.launch.kernel.locals) is keeps
+    assert launch.shared_bytes <= GpuTarget.named(arch).most_shared_bytes
 
 
 def run_broken(edit: Callable[[str], str]) -> None:
@@ -146,6 +155,18 @@ def test_the_rules_of_resident_kernels():
     def kernel(*body: For, resident: int = 2) -> Kernel:
         return Kernel("k", (x,), frozenset({"x"}), body, resident=resident)
 
+    kept = Buffer("kept", dtypes.f32, (2, 32), "resident")
+    b = symbol("b", 0, 1)
+
+    def keeps(index, rows: int = 2) -> Kernel:
+        inner = For("t", 32, (Store(kept, (index, t), Const(0.0, dtypes.f32)),), "thread")
+        return replace(kernel(For("b", rows, (inner,), "block")), locals=(kept,), writes=frozenset())
+
+    verify_kernel(keeps(b))
+    with pytest.raises(LoopError, match="must be the block's number, not 0"):
+        verify_kernel(keeps(0))
+    with pytest.raises(LoopError, match="of as many blocks as it has rows"):
+        verify_kernel(keeps(symbol("b", 0, 0), rows=1))
     store = For("t", 32, (Store(x, (t,), Const(0.0, dtypes.f32)),), "thread")
     blocks = For("b", 1, (store,), "block")
     verify_kernel(kernel(For("i", 3, (blocks, blocks))))
