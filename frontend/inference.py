@@ -30,16 +30,21 @@ from .nn.modules.linear import Identity, Linear
 from .nn.modules.module import Module
 from .nn.modules.sparse import Embedding
 from .nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
-from .quantized_layers import BFloat16Linear, Int8Linear, ShortConv, ShortEmbedding
+from .quantized_layers import BFloat16Linear, Int8Conv, Int8Linear, ShortConv, ShortEmbedding
 from .tensor import Tensor
 
 PRECISIONS = ("fp32", "bf16", "int8")
+
+
+def _short_conv(layer: _ConvNd, int8: bool, dynamic: bool) -> Module:
+    return Int8Conv(layer) if dynamic and Int8Conv.takes(layer) else ShortConv(layer, int8)
+
 
 _PRODUCTS = ("convolution", "conv", "conv_transpose", "addmm", "matmul")
 # (layer, int8 or bfloat16, int8 activations) -> the short layer.
 _SHORT: dict[type, Callable[[Any, bool, bool], Module]] = {
     Linear: lambda layer, int8, dynamic: Int8Linear(layer, dynamic) if int8 else BFloat16Linear(layer),
-    **dict.fromkeys((Conv1d, Conv2d, Conv3d), lambda layer, int8, dynamic: ShortConv(layer, int8)),
+    **dict.fromkeys((Conv1d, Conv2d, Conv3d), _short_conv),
     Embedding: lambda layer, int8, dynamic: ShortEmbedding(layer, int8),
 }
 
@@ -100,8 +105,9 @@ def optimize_for_inference(
         "fp32": batch norms are folded into the convolutions and linear layers before them, dropout is taken out.
         "bf16": the same, and linear layers compute in bfloat16, convolutions and embeddings store it.
         "int8": the same, and their weights are int8 with a scale for each output channel.
-    activations: with precision="int8" the rows that go into linear layers are rounded to 8 bits too, each by its own
-    range, and multiplied as integers; "float" leaves them, and widens the weights instead.
+    activations: with precision="int8" the rows that go into linear layers and the images that go into convolutions
+    (depthwise ones excepted) are rounded to 8 bits too, each by its own range, and multiplied as integers; "float"
+    leaves them, and widens the weights instead.
 
     What was done and the error are in `.optimization` of the result, which prints as a table. A layer stays as it
     is where its weight is read by other code than the layer's own. ValueError for another precision; TypeError for

@@ -3,14 +3,17 @@
 An int8 weight has a scale for each output channel, the largest element divided by 127, symmetric around 0 (Jacob et
 al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only inference"). With
 float activations the weight is widened where it is used; `dynamic` also rounds each row of activations to 255
-steps, found from that row, and the products are those of integers: uint8 rows, in which 128 stands for zero, with int8
-columns, as processors multiply them.
+steps, found from that row (of a convolution: each image), and the products are those of integers: uint8 rows, in which
+128 stands for zero, with int8 columns, as processors multiply them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .autograd.grad_mode import no_grad
 from .creation import full_like
+from .dispatch import apply, op_named
 from .functional_pointwise import where
 from .ir.dtypes import bf16, f32, i8, i32, u8
 from .nn import functional as F
@@ -18,9 +21,11 @@ from .nn.modules.conv import _ConvNd
 from .nn.modules.linear import Linear
 from .nn.modules.module import Module
 from .nn.modules.sparse import Embedding
+from .nn.windows import batched
 from .tensor import Tensor
 
 _STEPS = 127
+WORD = 4  # products of 8-bit integers that processors add up at once
 
 
 def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,6 +47,14 @@ def rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     largest = wide.abs().amax(-1, keepdim=True)
     scale = where(largest == 0, full_like(largest, 1.0), largest / _STEPS)
     return ((wide / scale).round() + ZERO).to(u8), scale
+
+
+def rounded_images(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Each image [channels, ...] in steps of its largest element's 127th part, as uint8 around 128, and those parts."""
+    wide = x.to(f32)
+    largest = wide.abs().amax(tuple(range(1, x.ndim)), keepdim=True)
+    scale = where(largest == 0, full_like(largest, 1.0), largest / _STEPS)
+    return ((wide * (1 / scale)).round() + ZERO).to(u8), scale
 
 
 class Int8Linear(Module):
@@ -122,6 +135,85 @@ class ShortEmbedding(Module):
 
     def extra_repr(self) -> str:
         return ", ".join(map(str, [*self.weight.shape, self.weight.dtype]))
+
+
+def fits_words(channels: int, groups: int) -> bool:
+    """Whether a convolution gains by integers: channels of a group make whole words, or can be filled up to them."""
+    return groups == 1 or channels // groups % WORD == 0
+
+
+def sums_of_integers(
+    x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int
+) -> Tensor:
+    """The convolution of 8-bit numbers, without a border, in int32."""
+    attrs = {
+        "stride": tuple(stride),
+        "padding": (0,) * (x.ndim - 2),
+        "dilation": tuple(dilation),
+        "groups": groups,
+    }
+    found: Tensor = apply(op_named("conv"), (x.to(i32), weight.to(i32)), attrs)
+    return found
+
+
+def convolved(
+    images: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    border: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Images rounded to 8 bits, convolved with an int8 weight of such a scale. `shift` is what the zero of 128 adds to
+    each sum, which is also what lies outside an image; `border` as in `F.pad`. Channels are filled up to whole words."""
+    x, steps = rounded_images(images)
+    rank = weight.ndim - 2
+    more = 0 if groups > 1 else -int(weight.shape[1]) % WORD
+    x = F.pad(x, [*border, 0, more], value=ZERO)
+    if more:
+        weight = F.pad(weight, [0, 0] * rank + [0, more])
+    sums = sums_of_integers(x, weight, stride, dilation, groups)
+    spread = (-1, *(1,) * rank)
+    return ((sums - shift.reshape(spread)).to(f32) * (steps * scale.reshape(spread))).to(images.dtype)
+
+
+class Int8Conv(Module):
+    """A convolution of int8 weights and of images rounded to 8 bits, each image by its own range."""
+
+    weight: Tensor
+    scale: Tensor
+    shift: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layer: _ConvNd):
+        super().__init__()
+        weight, scale = quantized(layer.weight)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", weight.to(i32).flatten(1).sum(1, dtype=i32) * ZERO)
+        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
+        layer.weight = layer.bias = None  # type: ignore[assignment]
+        self.layer = layer
+
+    @staticmethod
+    def takes(layer: _ConvNd) -> bool:
+        """Whether there is such a form of the layer, and it gains by it."""
+        return layer.padding_mode == "zeros" and fits_words(layer.in_channels, layer.groups)
+
+    def forward(self, input: Tensor) -> Tensor:
+        layer, rank = self.layer, self.weight.ndim - 2
+        x, lone = batched(input, rank, f"conv{rank}d")
+        border = layer._reversed_padding_repeated_twice
+        y = convolved(
+            x, self.weight, self.scale, self.shift, border, layer.stride, layer.dilation, layer.groups
+        )
+        y = y if self.bias is None else y + self.bias.reshape(-1, *(1,) * rank)
+        return y.squeeze(0) if lone else y
+
+    def extra_repr(self) -> str:
+        return "weight=int8, activations=int8"
 
 
 class ShortConv(Module):

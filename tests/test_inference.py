@@ -174,6 +174,70 @@ def test_convolutions_store_short_weights_and_state_dicts_load(tmp_path):
         assert torch.equal(other(x), fast(x))
 
 
+INTEGER_CONVOLUTIONS = [
+    (nn.Conv2d(3, 8, 5, 2, 2), (2, 3, 17, 15)),
+    (nn.Conv2d(8, 20, 1), (3, 8, 7, 7)),
+    (nn.Conv2d(7, 5, 3, padding="same", bias=False), (1, 7, 6, 20)),
+    (nn.Conv2d(16, 8, (3, 2), (1, 2), (2, 0), dilation=2, groups=4), (2, 16, 11, 9)),
+    (nn.Conv2d(4, 4, 4, padding="same"), (1, 4, 9, 9)),
+    (nn.Conv1d(5, 6, 3, padding=1), (2, 5, 40)),
+    (nn.Conv3d(4, 6, 3, padding=1), (1, 4, 5, 6, 7)),
+]
+
+
+@pytest.mark.parametrize("layer, shape", INTEGER_CONVOLUTIONS, ids=lambda x: str(x))
+def test_convolutions_of_integers(layer, shape):
+    """Eager, compiled for any number of threads, and of each image alone: the same sums."""
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    fast = torch.optimize_for_inference(layer, x, precision="int8")
+    assert fast.optimization.replaced == {"0": "Int8Conv"}
+    assert 0 < fast.optimization.errors[0].relative < 0.02
+    with torch.no_grad():
+        eager, compiled = fast(x), torch.compile(fast)
+        before = torch.get_num_threads()
+        try:
+            for threads in (1, 2, 3):
+                torch.set_num_threads(threads)
+                np.testing.assert_allclose(compiled(x).numpy(), eager.numpy(), rtol=1e-6, atol=1e-6)
+        finally:
+            torch.set_num_threads(before)
+        for image, found in zip(x, eager):
+            np.testing.assert_allclose(fast(image).numpy(), found.numpy(), rtol=1e-6, atol=1e-6)
+
+
+def test_convolutions_that_stay_float_inside():
+    net = nn.Sequential(
+        nn.Conv2d(6, 6, 3, groups=6), nn.Conv2d(6, 4, 3, groups=2), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
+    ).eval()  # fmt: skip
+    found = torch.optimize_for_inference(net, r(1, 6, 9, 9), precision="int8").optimization
+    assert set(found.replaced.values()) == {"ShortConv"} and found.errors[0].relative < 0.02
+
+
+def test_an_image_of_zeros_and_one_batch_of_very_different_images():
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 3, 3, padding=1)
+    x = torch.randn(3, 4, 8, 8) * torch.tensor([1e-6, 1.0, 1e6]).reshape(3, 1, 1, 1)
+    fast = torch.optimize_for_inference(layer, x, precision="int8")
+    with torch.no_grad():
+        np.testing.assert_array_equal(
+            fast(x * 0).numpy(), np.broadcast_to(layer.bias.detach().numpy()[:, None, None], (3, 3, 8, 8))
+        )
+        for image in x:
+            want = layer(image)
+            assert float((fast(image) - want).abs().max()) < 0.02 * float(want.abs().max())
+
+
+def test_integer_convolutions_export_to_onnx():
+    pytest.importorskip("onnx", reason="the onnx package is not installed")
+    net, x = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval(), r(2, 3, 9, 9)
+    fast = torch.optimize_for_inference(net, x, precision="int8")
+    proto = torch.onnx.export(fast, x)
+    assert [n.op_type for n in proto.graph.node].count("ConvInteger") == 2
+    with torch.no_grad():
+        np.testing.assert_allclose(torch.onnx.load(proto)(x).numpy(), fast(x).numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="there are fp32, bf16, int8"):
         torch.optimize_for_inference(nn.Identity(), r(1), precision="int4")

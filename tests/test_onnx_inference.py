@@ -103,7 +103,8 @@ def test_short_weights(precision, activations, part, tmp_path):
     about = fast.optimization
     kinds = {f"{precision} weight"} | ({"int8 weight and rows"} if activations == "int8" else set())
     assert set(about.replaced.values()) == kinds and len(about.replaced) >= 4
-    assert all(0 < e.relative < 0.05 for e in about.errors)
+    worst = 0.1 if activations == "int8" else 0.05
+    assert all(0 < e.relative < worst for e in about.errors), about
     assert about.bytes_after < part * about.bytes_before
     close(torch.compile(fast)(x), fast(x))
     torch.export(fast, x, tmp_path / "net.so")
@@ -146,5 +147,5 @@ def test_inside_another_module():
 
     net, x = Around().eval(), torch.from_numpy(numbers(2, 3, 6, 6))
     about = torch.optimize_for_inference(net, x, precision="int8").optimization
-    assert about.replaced["head"] == "Int8Linear" and about.replaced["inner.a_folded"] == "int8 weight"
+    assert about.replaced["head"] == "Int8Linear" and about.replaced["inner.a_folded"] == "int8 weight and rows"
     assert "inner.node 2_norm (BatchNormalization)" in about.folded

@@ -73,13 +73,24 @@ def _turned(w: Writer, value: Value) -> Value | None:
     return None
 
 
+def _narrow(w: Writer, value: Value) -> Value:
+    """The 8-bit numbers that the value holds."""
+    made = w.producers.get(value)
+    if made is None or made.op.name != "convert" or made.inputs[0].type.dtype not in (dtypes.i8, dtypes.u8):
+        raise ONNXError("of integers that were not 8-bit numbers before")
+    return made.inputs[0]
+
+
 @emits("conv", "convolution")
 def _conv(w: Writer, node: Node) -> Emitted:
+    """Sums of integers are those of 8-bit numbers that were widened."""
     stride, padding, dilation, groups = attributes(node, "stride", "padding", "dilation", "groups")
+    whole = node.outputs[0].type.dtype is dtypes.i32
+    factors = [_narrow(w, value) for value in node.inputs] if whole else node.inputs
     return str(
         w.node(
-            "Conv",
-            *map(w.name, node.inputs),
+            "ConvInteger" if whole else "Conv",
+            *map(w.name, factors),
             strides=list(stride),
             pads=[*padding, *padding],
             dilations=list(dilation),

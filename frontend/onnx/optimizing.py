@@ -7,7 +7,7 @@ What `optimize_for_inference` does to layers it does here to nodes: a batch norm
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,8 +16,9 @@ import numpy as np
 import vitrify.nn.functional as F
 
 from ..ir.dtypes import bf16, f32, i32
-from ..quantized_layers import ZERO, rounded_rows
+from ..quantized_layers import ZERO, convolved, fits_words, rounded_rows
 from ..tensor import Tensor
+from .convolutions import Window
 from .interpreter import fold, names_inside
 from .reading import Array, GraphPlan, NodePlan
 from .table import RULES, Call, Rule
@@ -185,22 +186,40 @@ def _shortened(plan: GraphPlan, precision: str, dynamic: bool, done: Optimizing)
 
 
 def _of_integers(node: NodePlan, name: str, weight: Array, constants: dict[str, Array]) -> NodePlan | None:
-    """The node that rounds its rows and multiplies integers; None where the node is not of that form."""
+    """The node that rounds its rows, or images, and multiplies integers; None where the node is not of that form."""
+    if node.op_type == "Conv" and weight.ndim > 2:
+        groups = node.attrs.get("group", 1)
+        if not fits_words(weight.shape[1] * groups, groups):
+            return None
+        attrs = {"kernel_shape": list(weight.shape[2:]), **node.attrs}
+        return _with_integers(node, name, weight, constants, attrs, _integer_conv)
     if weight.ndim != 2 or node.op_type not in ("MatMul", "Gemm"):
         return None
     plain = all(node.attrs.get(key, 1) == 1 for key in ("alpha", "beta"))
     if node.attrs.get("transA", 0) or not plain:
         return None
     columns = weight if node.attrs.get("transB", 0) else weight.T  # [outputs, inputs]
-    short, scale = _rounded(columns, 0)
+    return _with_integers(node, name, columns, constants, {}, _integer_product)
+
+
+def _with_integers(
+    node: NodePlan,
+    name: str,
+    weight: Array,
+    constants: dict[str, Array],
+    attrs: dict[str, Any],
+    rule: Callable[[Call], Tensor],
+) -> NodePlan:
+    """The node with its weight, whose first dim is that of the outputs, in int8."""
+    short, scale = _rounded(weight, 0)
     parts = {
         f"{name}_int8": short,
         f"{name}_int8_scale": scale,
-        f"{name}_int8_shift": short.astype(np.int32).sum(1, dtype=np.int32) * ZERO,
+        f"{name}_int8_shift": short.reshape(len(short), -1).astype(np.int32).sum(1, dtype=np.int32) * ZERO,
     }
     constants.update(parts)
     inputs = (node.inputs[0], *parts, *node.inputs[2:])
-    return replace(node, domain="vitrify", inputs=inputs, attrs={}, rule=Rule(_integer_product))
+    return replace(node, domain="vitrify", inputs=inputs, attrs=attrs, rule=Rule(rule))
 
 
 def _integer_product(call: Call) -> Tensor:
@@ -209,6 +228,14 @@ def _integer_product(call: Call) -> Tensor:
     sums = F.linear(rows.to(i32), short.to(i32)) - shift
     y = (sums.to(f32) * (steps * scale)).to(x.dtype)
     return y + call.tensor(4) if call.has(4) else y
+
+
+def _integer_conv(call: Call) -> Tensor:
+    x, short, scale, shift = (call.tensor(i) for i in range(4))
+    window = Window(call, x, call.attr("kernel_shape"))
+    border = [n for pair in zip(window.low[::-1], window.high[::-1]) for n in pair]
+    y = convolved(x, short, scale, shift, border, window.strides, window.dilations, call.attr("group", 1))
+    return y + call.tensor(4).reshape(-1, *[1] * window.rank) if call.has(4) else y
 
 
 def _rounded(weight: Array, axis: int) -> tuple[Array, Array]:

@@ -1,6 +1,6 @@
 """Rules of quantized arithmetic. Products of matrices are those of uint8 and int8, which processors multiply, whatever
 the operands are: 128 moves from the numbers to their zero points. Convolutions are computed in float64, where sums of
-products of 8-bit numbers are exact."""
+products of 8-bit numbers are exact, but for those without borders and zero points."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import vitrify as torch
 
 from ..ir.dtypes import DType
+from ..quantized_layers import sums_of_integers
 from ..tensor import Tensor
 from .convolutions import conv
 from .narrow import is_narrow, narrow_type, quantized, widened
@@ -136,6 +137,11 @@ def _per_filter(parameter: Tensor | None, weight: Tensor) -> Tensor | None:
 @rule("ConvInteger")
 def conv_integer(call: Call) -> Tensor:
     x, weight = call.tensor(0), call.tensor(1)
+    plain = not any(call.attr("pads", [0])) and call.attr("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    if plain and (x.dtype, weight.dtype) == (torch.uint8, torch.int8) and not (call.has(2) or call.has(3)):
+        ones = [1] * (x.ndim - 2)
+        strides, dilations = call.attr("strides", ones), call.attr("dilations", ones)
+        return sums_of_integers(x, weight, strides, dilations, call.attr("group", 1))
     weight_zero = _per_filter(call.optional(3), weight)
     return _convolved(call, _centred(x, call.optional(2)), _centred(weight, weight_zero)).to(torch.int32)
 

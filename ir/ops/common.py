@@ -166,6 +166,18 @@ def wide(rule: NumPyRule) -> NumPyRule:
     return computed
 
 
+def by_float64(product: Callable[[Array, Array], Array], a: Array, b: Array, terms: int) -> Array:
+    """Sums of `terms` products each of two arrays' elements; those of integers by way of float64, for which there are
+    fast products, where no sum can be rounded in it."""
+    if a.dtype.kind not in "iu" or not a.size or not b.size:
+        return product(a, b)
+    largest = [max(abs(int(x.min())), abs(int(x.max()))) for x in (a, b)]
+    if largest[0] * largest[1] * terms >= 1 << 53:
+        return product(a, b)
+    found = product(a.astype(np.float64), b.astype(np.float64))
+    return found.astype(np.int64).astype(a.dtype)
+
+
 def comparable(x: Array) -> Array:
     """bfloat16 as float32, whose order NumPy knows."""
     return x.astype(np.float32) if x.dtype.kind == "V" else x

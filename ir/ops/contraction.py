@@ -11,8 +11,10 @@ from ..op import Op, declare
 from ..types import TensorType
 from .common import (
     NUMBER,
+    Array,
     Shape,
     broadcast,
+    by_float64,
     check_dtype,
     needed,
     shape_of,
@@ -72,14 +74,8 @@ def adjoint(F: Any, x: Any) -> Any:
     return F.conj(transposed(F, x))
 
 
-def _matmul_numpy(a: Any, b: Any) -> Any:
-    """Integers by way of float64, for which there is a fast product, where no sum can be rounded in it."""
-    if a.dtype.kind not in "iu" or not a.size or not b.size:
-        return np.matmul(a, b)
-    largest = [max(abs(int(x.min())), abs(int(x.max()))) for x in (a, b)]
-    if largest[0] * largest[1] * a.shape[-1] >= 1 << 53:
-        return np.matmul(a, b)
-    return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64).astype(a.dtype)
+def _matmul_numpy(a: Array, b: Array) -> Array:
+    return by_float64(np.matmul, a, b, a.shape[-1])
 
 
 def _matmul_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:

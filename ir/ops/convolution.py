@@ -7,13 +7,27 @@ rules are in `convolution_numpy.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from ..dims import DimLike, bounds, floordiv, product
 from ..op import Attr, Op, declare
 from ..types import TensorType
 from . import convolution_numpy as rules
-from .common import FLOATING, Array, Shape, check_dtype, needed, shape_of, shape_text, strided, uniform, wide
+from .common import (
+    FLOATING,
+    Array,
+    Shape,
+    by_float64,
+    check_dtype,
+    integers,
+    needed,
+    shape_of,
+    shape_text,
+    strided,
+    uniform,
+    wide,
+)
 
 Ints = tuple[int, ...]
 
@@ -48,8 +62,17 @@ def _check_geometry(rank: int, stride: Ints, padding: Ints, dilation: Ints, grou
         raise RuntimeError("non-positive groups is not supported")
 
 
+# The front end's convolutions are those of floats, as PyTorch's; quantized layers sum products of integers.
+_FACTORS = FLOATING | {"int"}
+
+
 def _conv_infer(
-    x: TensorType, w: TensorType, stride: Ints, padding: Ints, dilation: Ints, groups: int
+    x: TensorType,
+    w: TensorType,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    groups: int,
 ) -> TensorType:
     rank = w.rank - 2
     if not 1 <= rank <= 3 or x.rank != w.rank:
@@ -57,7 +80,7 @@ def _conv_infer(
             f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to conv{rank}d, "
             f"but got input of size: {shape_text(x.shape)}"
         )
-    check_dtype("conv", x, FLOATING)
+    check_dtype("conv", x, _FACTORS)
     if x.dtype is not w.dtype:
         raise RuntimeError(f"Input type ({x.dtype!r}) and weight type ({w.dtype!r}) should be the same")
     _check_geometry(rank, stride, padding, dilation, groups)
@@ -96,6 +119,10 @@ def _conv_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
         lambda: F.conv_input_grad(dy, F.conj(w), input_size=shape_of(F, x), **_geometry(ctx.attrs)),
         lambda: F.conv_weight_grad(F.conj(x), dy, weight_size=shape_of(F, w), **_geometry(ctx.attrs)),
     )
+
+
+def _conv_numpy(x: Array, w: Array, **attrs: Any) -> Array:
+    return by_float64(lambda x, w: rules.conv(x, w, **attrs), x, w, prod(w.shape[1:]))
 
 
 def _geometry(attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +181,7 @@ declare(
         "channels / groups, kernel...]. "
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html",
         infer=_conv_infer,
-        numpy=wide(rules.conv),
+        numpy=wide(_conv_numpy),
         attrs=GEOMETRY,
         arity=(2, 2),
         lowering="contraction",
@@ -166,6 +193,7 @@ declare(
             *(uniform(c["x"], c["w"], tolerance=2, **_attrs_of(c)) for c in CASES),
             uniform((2, 3, 6, 7), (4, 3, 3, 2), **UNEVEN),
             strided((2, 3, 6, 6), (4, 3, 3, 3), **_attrs_of(CASES[0])),
+            integers((2, 4, 7, 6), (6, 2, 3, 2), **_attrs_of(CASES[2])),
         ),
     )
 )
@@ -259,6 +287,7 @@ declare(
 def _convolution_infer(
     x: TensorType, w: TensorType, bias: TensorType | None = None, **attrs: Any
 ) -> TensorType:
+    check_dtype("conv", x, FLOATING)
     result = _conv_infer(x, w, **attrs)
     if bias is not None:
         if bias.shape != (w.shape[0],):
