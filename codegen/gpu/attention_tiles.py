@@ -28,20 +28,22 @@ def key_tiles(a: GpuAttention) -> Tiles:
 
 
 # (warps, times 16 rows of a warp, columns, stages) on tensor cores, from large to small, by the most numbers in a row.
+# What a warp reads of the walked tile is multiplied with all of its rows: with 16 of them, shared memory is slower than
+# the tensor cores. More do not fit in 255 registers (`ptxas`: 166 to 255 of them, none spilled).
 _Sizes = tuple[tuple[int, int, int, int], ...]
 _FORWARD: dict[int, _Sizes] = {
     64: ((4, 2, 64, 2), (4, 1, 64, 2), (2, 1, 64, 2), (2, 1, 32, 1)),
-    128: ((8, 1, 64, 2), (4, 1, 64, 2), (4, 1, 32, 2), (2, 1, 32, 1)),
+    128: ((4, 2, 32, 2), (4, 1, 64, 2), (4, 1, 32, 2), (2, 1, 32, 1)),
     256: ((8, 1, 32, 2), (4, 1, 32, 2), (4, 1, 32, 1), (2, 1, 16, 1)),
 }
 _BY_QUERY: dict[int, _Sizes] = {
-    64: ((8, 1, 64, 2), (4, 1, 64, 2), (2, 1, 32, 1)),
-    128: ((8, 1, 64, 2), (4, 1, 64, 2), (4, 1, 32, 2), (2, 1, 32, 1)),
+    64: ((4, 2, 32, 2), (4, 1, 64, 2), (2, 1, 32, 1)),
+    128: ((4, 2, 32, 2), (4, 1, 64, 2), (4, 1, 32, 2), (2, 1, 32, 1)),
     256: ((8, 1, 32, 2), (4, 1, 32, 2), (4, 1, 16, 1), (2, 1, 16, 1)),
 }
 _BY_KEY: dict[int, _Sizes] = {
-    64: ((8, 1, 64, 2), (4, 1, 64, 2), (2, 1, 32, 1)),
-    128: ((8, 1, 32, 2), (4, 1, 32, 2), (2, 1, 32, 1)),
+    64: ((4, 2, 32, 2), (4, 1, 64, 2), (2, 1, 32, 1)),
+    128: ((4, 1, 64, 2), (4, 1, 32, 2), (2, 1, 32, 1)),
     256: ((8, 1, 32, 2), (4, 1, 32, 2), (4, 1, 32, 1), (2, 1, 16, 1)),
 }
 # Elsewhere: (groups of threads, rows of a thread, columns, stages), for bytes of a row.

@@ -110,7 +110,7 @@ def test_loops_say_what_ptx_does(dtype: DType) -> None:
 
 
 # What ptxas may spill, in bytes.
-BUDGET = {dtypes.bf16: 0, dtypes.f32: 16}
+BUDGET = {dtypes.bf16: 8, dtypes.f32: 16}
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
