@@ -23,6 +23,7 @@ from ..ir.graph import Graph, Node
 from ..ir.half_precision import widens
 from .fusion_build import Group, build_fused
 from .fusion_columns import join_column_sums, sums_columns
+from .fusion_gates import join_gates
 from .fusion_index import Space, needs_memory, normal
 from .fusion_loops import join_concatenations, joins, merge_dependent_loops
 from .fusion_partition import PURE_VIEWS, Partition, Reason, Refusal, is_operand_view
@@ -143,6 +144,8 @@ class _Fuser:
         self._join_producers({"loop"})
         merge_dependent_loops(self.partition, self._why_not_hold)
         join_concatenations(self.partition, self._why_not_hold)
+        if not self.options.strict:
+            join_gates(self.partition)
         self._merge_small_loops()
 
     def _join_anchors(self) -> None:
@@ -530,7 +533,7 @@ class _Fuser:
         """Whether the group takes a copy of an inlined node that one of its nodes reads."""
         if needs_memory(consumer) or group.kind == "scan":
             return False
-        if group.kind == "contraction" and consumer in self._operand_path(group):
+        if group.kind in ("contraction", "gates") and consumer in self._operand_path(group):
             return is_operand_view(node) and not needs_memory(node)
         if group.kind in ("single", "host", "attention"):
             is_random = group.anchor.op.lowering == "random"

@@ -160,13 +160,13 @@ def _check_reduce(node: Node, body: Graph) -> None:
     point = _point(shape)
     row = tuple(i for d, i in enumerate(point) if d not in over)
     kept = tuple(n for d, n in enumerate(shape) if d not in over)
-    held = {}
+    held: dict[Value, tuple[Index, ...]] = {}
     sums = {n.outputs[0] for n in columns}
     for member in reductions:
         (value,) = member.outputs
         if value in sums:
             continue
-        held[value] = point if member.attrs["keepdim"] else row
+        held[value] = (point if member.attrs["keepdim"] else row,)
     walk = _Walk(node, body, held)
     for member in reductions:
         walk.visit(member.inputs[0], point)
@@ -204,6 +204,16 @@ def _one(node: Node, body: Graph, lowering: str) -> Node:
 def _check_contraction(node: Node, body: Graph) -> None:
     core = _one(node, body, "contraction")
     _only_elementwise(node, _others(body, [core]))
+    _check_operands(node, body, core)
+    (result,) = core.outputs
+    _check_epilogue(node, body, result)
+    for value in body.outputs:
+        if value.type.shape != result.type.shape:
+            raise IRError(f"{node}: %{value.name} is not shaped as the {core.op.name}'s result")
+
+
+def _check_operands(node: Node, body: Graph, core: Node) -> None:
+    """The contraction's operands are inputs, through views."""
     producers = body.producers()
     for operand in core.inputs:
         value: Value = operand
@@ -212,11 +222,30 @@ def _check_contraction(node: Node, body: Graph) -> None:
             if view.op.name not in OPERAND_VIEWS and not widens(view):
                 raise IRError(f"{node}: an operand of {core.op.name} comes through {view.op.name}")
             (value,) = view.inputs
+
+
+def _check_gates(node: Node, body: Graph) -> None:
+    """A product whose columns are those of gates, and what stands at one unit of each makes that unit of results."""
+    core = _one(node, body, "contraction")
+    _only_elementwise(node, _others(body, [core]))
+    _check_operands(node, body, core)
     (result,) = core.outputs
-    _check_epilogue(node, body, result)
-    for value in body.outputs:
-        if value.type.shape != result.type.shape:
-            raise IRError(f"{node}: %{value.name} is not shaped as the {core.op.name}'s result")
+    rows, columns = result.type.shape
+    producers = body.producers()
+    joined = {v: producers[v] for v in body.outputs if v in producers and producers[v].op.name == "concat"}
+    parts = {v: joined[v].inputs if v in joined else (v,) for v in body.outputs}
+    shapes = {v.type.shape for values in parts.values() for v in values}
+    if len(shapes) != 1 or core.op.name != "matmul" or any(n.attrs["dim"] != 1 for n in joined.values()):
+        raise IRError(f"{node}: gates are made of a matmul, and give one unit each: {shapes}")
+    (shape,) = shapes
+    width = shape[1]
+    if shape[0] != rows or not isinstance(width, int) or not isinstance(columns, int) or columns % width:
+        raise IRError(f"{node}: {shape} are not the units of gates in {result.type}")
+    row, unit = _point(shape)
+    walk = _Walk(node, body, {result: tuple((row, unit + start) for start in range(0, columns, width))})
+    for values in parts.values():
+        for value in values:
+            walk.visit(value, (row, unit))
 
 
 def _check_window(node: Node, body: Graph) -> None:
@@ -228,7 +257,7 @@ def _check_window(node: Node, body: Graph) -> None:
 def _check_epilogue(node: Node, body: Graph, result: Value) -> None:
     """Everything after the anchor reads its result where the kernel stands."""
     point = _point(result.type.shape)
-    walk = _Walk(node, body, {result: point})
+    walk = _Walk(node, body, {result: (point,)})
     for value in body.outputs:
         if value.type.numel != result.type.numel:
             raise IRError(f"{node}: %{value.name} has not as many elements as %{result.name}")
@@ -276,6 +305,7 @@ RULES: dict[str, Callable[[Node, Graph], None]] = {
     "loop": _check_loop,
     "reduce": _check_reduce,
     "contraction": _check_contraction,
+    "gates": _check_gates,
     "window": _check_window,
     "single": _check_single,
     "attention": _check_attention,
@@ -299,9 +329,10 @@ def _reindexed(index: Index, shape: tuple[DimLike, ...], other: tuple[DimLike, .
 
 
 class _Walk:
-    """Follows the elements that results are computed from, down to the body's inputs."""
+    """Follows the elements that results are computed from, down to the body's inputs. `held`: where what the kernel has
+    at hand may be read."""
 
-    def __init__(self, node: Node, body: Graph, held: dict[Value, Index]):
+    def __init__(self, node: Node, body: Graph, held: dict[Value, tuple[Index, ...]]):
         self.node = node
         self.producers = body.producers()
         self.held = held
@@ -317,9 +348,13 @@ class _Walk:
                 continue
             self._seen.add((value, index))
             if value in self.held:
-                natural = tuple(0 if n == 1 else i for n, i in zip(shape, self.held[value], strict=True))
-                if index != natural:
-                    where = f"[{', '.join(map(str, index))}], not at [{', '.join(map(str, natural))}]"
+                places = [
+                    tuple(0 if n == 1 else i for n, i in zip(shape, place, strict=True))
+                    for place in self.held[value]
+                ]
+                if index not in places:
+                    here, *known = (f"[{', '.join(map(str, place))}]" for place in (index, *places))
+                    where = f"{here}, not at {' or '.join(known)}"
                     raise IRError(f"{self.node}: %{value.name} is read at {where}")
                 continue
             member = self.producers.get(value)

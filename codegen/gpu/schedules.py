@@ -46,6 +46,9 @@ class GpuSchedules:
     def contraction(self, ctx: LowerContext, problem: Contraction[Any], epilogue: Epilogue) -> None:
         contraction_on_gpu(ctx, problem, epilogue)
 
+    def gates(self, ctx: LowerContext, body: Graph, args: Args) -> bool:
+        return False
+
     def attention(self, ctx: LowerContext, name: str, body: Graph, args: Args, node: Node) -> None:
         lower = forward_on_gpu if node.op.name == "attention" else backward_on_gpu
         lower(ctx, name, body, args, node)

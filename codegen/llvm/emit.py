@@ -22,6 +22,7 @@ from ..loops.nodes import (
     LaneReduce,
     Let,
     Load,
+    Prefetch,
     Stmt,
     Store,
 )
@@ -200,6 +201,8 @@ class KernelEmitter:
                 self._if(stmt)
             case Check():
                 self._check(stmt)
+            case Prefetch():
+                self.memory.prefetch(stmt.source.buffer, stmt.source.index)
             case _:
                 raise NotImplementedError(f"kernel {self.kernel.name}: no emission for {type(stmt).__name__}")
 

@@ -38,6 +38,7 @@ from .nodes import (
     MultiplyTile,
     Part,
     Pipeline,
+    Prefetch,
     Program,
     Shuffle,
     Stmt,
@@ -236,7 +237,7 @@ class _Interpreter:
                 return self.copy(stmt)
             case Pipeline():
                 return self.pipeline(stmt)
-            case CopyCommit() | CopyWait():
+            case CopyCommit() | CopyWait() | Prefetch():
                 return lambda frame: None
         raise LoopError(f"kernel {self.kernel.name}: unknown statement {stmt!r}")
 

@@ -7,6 +7,7 @@
     kernel    = params, dims, locals, body
     stmt      = for v in extent [serial|unroll|vector L|parallel|block|thread] { stmt* }
               | let name = expr | store buffer[index] = expr | if expr { stmt* } | check expr, message
+              | prefetch buffer[index]
     expr      = const | index | name | buffer[index] | op(expr, ...) | reduce op over v in L of expr
               | buffer[index] of thread ^ mask
 
@@ -222,6 +223,14 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Prefetch:
+    """Has the processor fetch the element's cache line: it will be read soon, by loads that strides too long for the
+    processor to foresee lead to. Computes nothing."""
+
+    source: Load
+
+
+@dataclass(frozen=True)
 class MultiplyTile:
     """A warp's product on tensor cores: `total` += `left` @ `right`, a 16x8 tile of float32 from 16x16 and 16x8 of
     16-bit floats, or 16x8 and 8x8 of float32 numbers that `LoadFragment` or the operation `tf32` has rounded. Each of
@@ -341,6 +350,7 @@ Stmt = (
     | Store
     | If
     | Check
+    | Prefetch
     | MultiplyTile
     | LoadFragment
     | CopyAsync

@@ -38,6 +38,7 @@ from .nodes import (
     MultiplyTile,
     Part,
     Pipeline,
+    Prefetch,
     Program,
     Shuffle,
     Stmt,
@@ -186,6 +187,8 @@ def _stmt(stmt: Stmt, indent: str, lines: list[str]) -> None:
             lines.append(f"{indent}}}")
         case Check():
             lines.append(f"{indent}check {_shared(stmt.condition, indent, lines)} else {stmt.code}")
+        case Prefetch():
+            lines.append(f"{indent}prefetch {print_expr(stmt.source)}")
         case MultiplyTile():
             total, left, right = (print_expr(x) for x in (stmt.total, stmt.left, stmt.right))
             lines.append(f"{indent}{total} += {left} @ {right}")

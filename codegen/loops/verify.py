@@ -33,6 +33,7 @@ from .nodes import (
     MultiplyTile,
     Part,
     Pipeline,
+    Prefetch,
     Program,
     Shuffle,
     Stmt,
@@ -280,6 +281,8 @@ class _Verifier(GpuRules):
                 self.condition(stmt.condition, scope)
                 if stmt.code <= 0:
                     raise self.fail(f"check code {stmt.code}: codes are positive, 0 means success")
+            case Prefetch():
+                self.expr(stmt.source, scope)
             case MultiplyTile():
                 self.multiply(stmt, scope)
             case LoadFragment():

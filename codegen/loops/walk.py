@@ -18,6 +18,7 @@ from .nodes import (
     Load,
     LoadFragment,
     MultiplyTile,
+    Prefetch,
     Shuffle,
     Stmt,
     Store,
@@ -55,7 +56,7 @@ def statement_expressions(stmt: Stmt) -> tuple[Expr, ...]:
             return (stmt.condition,)
         case MultiplyTile():
             return stmt.total, stmt.left, stmt.right
-        case LoadFragment():
+        case LoadFragment() | Prefetch():
             return (stmt.source,)
         case CopyAsync():
             return (stmt.source,) if stmt.condition is None else (stmt.source, stmt.condition)

@@ -39,6 +39,7 @@ from ..loops.nodes import (
     LoadFragment,
     MultiplyTile,
     Pipeline,
+    Prefetch,
     Repeat,
     Shuffle,
     Stmt,
@@ -69,6 +70,7 @@ class LowerOptions:
     check_finite: "nan" or "finite" has every group's floating results tested, and the program stop where one is NaN, or
     infinite too (`finite.py`).
     tf32: of "matmul" and "conv", those whose float32 operands a GPU's tensor cores may round to tf32.
+    strict: roundings between operations on sixteen-bit numbers are kept (`wide_chains.py`).
     choices: what measurements say where the model would choose; None leaves every choice to the model."""
 
     serial_below: int = 16384
@@ -77,6 +79,7 @@ class LowerOptions:
     check_finite: Literal["", "nan", "finite"] = ""
     steady_inputs: tuple[str, ...] = ()
     tf32: tuple[str, ...] = ()
+    strict: bool = False
     choices: Choices | None = None
 
 
@@ -122,7 +125,9 @@ class LowerContext:
         name = choices.names.get(asked.key, candidates[0].name)
         chosen = next((n for n, c in enumerate(candidates) if c.name == name), None)
         if chosen is None:
-            raise IRError(f"{subject}: {name!r} is none of the ways there are: {[c.name for c in candidates]}")
+            raise IRError(
+                f"{subject}: {name!r} is none of the ways there are: {[c.name for c in candidates]}"
+            )
         self.questions.append(replace(asked, chosen=chosen))
         return candidates[chosen].plan
 
@@ -277,6 +282,8 @@ class Usage:
                     self._block(stmt.orelse)
                 case Check():
                     self._expr(stmt.condition)
+                case Prefetch():
+                    self._expr(stmt.source)
                 case MultiplyTile():
                     for load in (stmt.total, stmt.left, stmt.right):
                         self._expr(load)
@@ -343,6 +350,9 @@ class _Rename:
                 return If(self.expr(stmt.condition), then, orelse)
             case Check():
                 return Check(self.expr(stmt.condition), stmt.code)
+            case Prefetch():
+                source = stmt.source
+                return Prefetch(Load(self.renamed.get(source.buffer, source.buffer), source.index))
             case CopyAsync():
                 source = Load(self.renamed.get(stmt.source.buffer, stmt.source.buffer), stmt.source.index)
                 condition = None if stmt.condition is None else self.expr(stmt.condition)

@@ -21,7 +21,7 @@ from ...ir.dims import DimLike
 from ..loops.nodes import For, Index, Let, Stmt
 from .context import Names
 from .contraction import Axis, Contraction
-from .contraction_tile import PART, Bindings, Finish, RegisterTile, loop_var
+from .contraction_tile import PART, Bindings, Finish, RegisterTile, Together, loop_var
 from .tiling import Plan
 
 
@@ -35,7 +35,7 @@ class Segment:
 
 
 def contraction_loops(
-    problem: Contraction, plan: Plan, finish: Finish, names: Names | None = None
+    problem: Contraction, plan: Plan, finish: Finish | Together, names: Names | None = None
 ) -> tuple[Stmt, ...]:
     """The kernel's body. `finish(index, value)` stores the sum at an index of the result; with a plan of
     several parts the index leads with the part's number. `names`: those of a kernel of which this is a part."""
@@ -46,7 +46,7 @@ def contraction_loops(
 class _Nest:
     problem: Contraction
     plan: Plan
-    finish: Finish
+    finish: Finish | Together
     names: Names
 
     def body(self) -> tuple[Stmt, ...]:

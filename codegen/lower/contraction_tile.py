@@ -15,7 +15,7 @@ from math import prod
 
 from ...ir import dims
 from ...ir.dims import DimLike
-from ..loops.nodes import Buffer, Const, Expr, For, Index, LaneReduce, Let, Load, Stmt, Store, Var
+from ..loops.nodes import Buffer, Const, Expr, For, Index, LaneReduce, Let, Load, Prefetch, Stmt, Store, Var
 from ..packed import dot
 from ..scalar import SCALAR
 from .contraction import Access, Axis, Contraction
@@ -28,6 +28,18 @@ from .transpose import turned_tile
 Bindings = dict[str, DimLike]
 # From where a point lies along the parallel axes, and its sum.
 Finish = Callable[[Bindings, Expr], Sequence[Stmt]]
+
+
+@dataclass(frozen=True)
+class Together:
+    """Another `Finish`, which takes the sums of all positions along `axis`, all of which are in the tile. `soon`: what
+    it will read at a point."""
+
+    axis: str
+    finish: Callable[[Bindings, Sequence[Expr]], Sequence[Stmt]]
+    soon: Callable[[Bindings], Sequence[Load]]
+
+
 # From a vector's number in the tile, and the condition for a lane to be inside where not all are.
 VectorBody = Callable[[DimLike, Expr | None], Sequence[Stmt]]
 
@@ -48,7 +60,7 @@ class RegisterTile:
 
     problem: Contraction
     plan: Plan
-    finish: Finish
+    finish: Finish | Together
     starts: Bindings
     sizes: Bindings
     name: str = "acc"
@@ -75,9 +87,10 @@ class RegisterTile:
         """The position along each parallel axis, the lane axis left at its start."""
         return self.starts | {n: self.starts[n] + u for n, u in zip(self.units, self.unit, strict=True)}
 
-    def _each_unit(self, body: Sequence[Stmt]) -> tuple[Stmt, ...]:
+    def _each_unit(self, body: Sequence[Stmt], but: str = "") -> tuple[Stmt, ...]:
         for name, count in reversed(self.units.items()):
-            body = (For(f"{name}_u", count, tuple(body), "unroll"),)
+            if name != but:
+                body = (For(f"{name}_u", count, tuple(body), "unroll"),)
         return tuple(body)
 
     def _lanes_of_result(self) -> Iterator[Stmt]:
@@ -87,9 +100,9 @@ class RegisterTile:
         vectors = whole + (rest != 0)
         acc = Buffer(self.name, self.problem.accumulator, (*self.units.values(), vectors, lanes), "register")
 
-        def each_vector(body: VectorBody, masked: bool = False) -> tuple[Stmt, ...]:
+        def each_vector(body: VectorBody, masked: bool = False, but: str = "") -> tuple[Stmt, ...]:
             """`body` for whole vectors, then for the one that is only partly inside; masked, it runs only
-            there."""
+            there. For each unit, along all axes `but` one."""
             found: tuple[Stmt, ...] = ()
             if whole:
                 inner = For("l", lanes, tuple(body(number, None)), "vector", lanes)
@@ -98,7 +111,7 @@ class RegisterTile:
                 inside = None if masked or self.plan.padded else SCALAR.lt(Index(lane), Index(rest))
                 last = tuple(body(whole, inside))
                 found += (For("l", rest if masked else lanes, last, "vector", lanes),)
-            return self._each_unit(found)
+            return self._each_unit(found, but)
 
         def element(vector: DimLike) -> IndexTuple:
             return (*self.unit, vector, lane)
@@ -111,14 +124,27 @@ class RegisterTile:
                 lambda v, inside: [self._accumulate(acc, element(v), place(v) | bindings, inside)]
             )
 
+        if isinstance(self.finish, Together):
+            first = self.point | {self.plan.lane: self.starts[self.plan.lane]}
+            yield from self._each_unit([Prefetch(load) for load in self.finish.soon(first)], self.finish.axis)
         yield from each_vector(lambda v, _: [Store(acc, element(v), Const(0, acc.dtype))])
         yield from self._sum(self._summed, {}, added)
-        if self.plan.turned in self.units:
-            yield from self._turned(acc, whole, rest)
-        else:
-            yield from each_vector(lambda v, _: self.finish(place(v), Load(acc, element(v))), masked=True)
+        finish = self.finish
+        if isinstance(finish, Together):
+            axis, rule = finish.axis, finish.finish
 
-    def _turned(self, acc: Buffer, whole: int, rest: DimLike) -> Iterator[Stmt]:
+            def sums(vector: DimLike) -> list[Expr]:
+                at = list(zip(self.units, self.unit, strict=True))
+                units = [tuple(n if name == axis else u for name, u in at) for n in range(self.units[axis])]
+                return [Load(acc, (*unit, vector, lane)) for unit in units]
+
+            yield from each_vector(lambda v, _: rule(place(v), sums(v)), masked=True, but=axis)
+        elif self.plan.turned in self.units:
+            yield from self._turned(acc, whole, rest, finish)
+        else:
+            yield from each_vector(lambda v, _: finish(place(v), Load(acc, element(v))), masked=True)
+
+    def _turned(self, acc: Buffer, whole: int, rest: DimLike, finish: Finish) -> Iterator[Stmt]:
         """Hands the tile on in vectors along `plan.turned`, not its lanes: squares of it are turned on the stack."""
         lanes, axis = self.plan.lanes, self.plan.turned
         count, vectors = self.units[axis], whole + (rest != 0)
@@ -156,7 +182,7 @@ class RegisterTile:
                 self.plan.lane: self.starts[self.plan.lane] + vector * lanes + at,
                 axis: self.starts[axis] + first + along,
             }
-            stored = self.finish(place, Load(turned, (at * lanes + along,)))
+            stored = finish(place, Load(turned, (at * lanes + along,)))
             out = For(lane, min(lanes, count - first), tuple(stored), "vector", lanes)
             return (
                 *turned_tile(names, source, lanes, turned, 0, spare),
@@ -220,6 +246,7 @@ class RegisterTile:
         for other in range(1, vectors):
             sums = SCALAR.add(sums, Load(acc, element(other)))
         total = Let("total", LaneReduce("add", "l", lanes, sums))
+        assert not isinstance(self.finish, Together)
         yield from self._each_unit([total, *self.finish(self.point, Var("total", acc.dtype))])
 
     @property

@@ -18,6 +18,7 @@ from .contraction import Contraction, Reader
 from .contraction_lower import Epilogue, contraction_on_cpu
 from .contraction_operands import Operands
 from .elementwise import Nest
+from .gates import gates_on_cpu
 from .nest_loops import nests_on_cpu
 from .row_split import rows_on_cpu
 from .rows import Rows
@@ -44,6 +45,11 @@ class Schedules(Protocol):
         ...
 
     def contraction(self, ctx: LowerContext, problem: Contraction[Any], epilogue: Epilogue) -> None: ...
+
+    def gates(self, ctx: LowerContext, body: Graph, args: Args) -> bool:
+        """Launches a product and what is made of its gates as one kernel, where that is better than two; whether it
+        did."""
+        ...
 
     def attention(self, ctx: LowerContext, name: str, body: Graph, args: Args, node: Node) -> None:
         """`node` is the op, forward or backward."""
@@ -73,6 +79,9 @@ class CpuSchedules:
 
     def contraction(self, ctx: LowerContext, problem: Contraction[Any], epilogue: Epilogue) -> None:
         contraction_on_cpu(ctx, problem, epilogue)
+
+    def gates(self, ctx: LowerContext, body: Graph, args: Args) -> bool:
+        return gates_on_cpu(ctx, body, args)
 
     def attention(self, ctx: LowerContext, name: str, body: Graph, args: Args, node: Node) -> None:
         lower = lower_attention_forward if node.op.name == "attention" else lower_attention_backward
