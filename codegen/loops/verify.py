@@ -219,7 +219,7 @@ class _Verifier(GpuRules):
         for buffer in kernel.params:
             if buffer.space != "global":
                 raise self.fail(f"the param {buffer} must be in global memory")
-        spaces = ("shared", "thread") if self.on_gpu else ("stack", "register")
+        spaces: tuple[str, ...] = ("shared", "thread") if self.on_gpu else ("stack", "register")
         spaces += ("resident",) if kernel.resident else ()
         for buffer in kernel.locals:
             if buffer.space not in spaces:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -87,6 +91,28 @@ def test_a_bug_in_a_schedule_for_gpus_is_found_and_shown_again(monkeypatch, tmp_
             replay(text)
     finally:
         gpu_device.install(before)
+
+
+SCRIPT = """
+import torch
+
+@torch.compile
+def f(x):
+    return torch.softmax(x, -1) * 2
+
+print(f(torch.ones(2, 3, device="cuda")).sum().item())
+"""
+
+
+def test_bisect_of_a_script(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "vitrify", "bisect", "script.py", "-o", "found"]
+    environment = {**os.environ, "VITRIFY_CUDA": os.environ.get("VITRIFY_CUDA", "simulator")}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "4.0\n"
+    assert re.search(r"compiled, cuda:0 +agrees", done.stderr)
+    assert "1 call checked, 0 where results part" in done.stderr
 
 
 def message(call) -> str:
