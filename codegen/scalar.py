@@ -46,6 +46,8 @@ OPERATIONS: dict[str, tuple[int, str]] = {
     "tanh": (1, "same"),
     "sigmoid": (1, "same"),
     "erf": (1, "same"),
+    "exp_short": (1, "same"),  # of float32, for a result that will be rounded to sixteen bits
+    "sigmoid_short": (1, "same"),
     "pow": (2, "same"),
     **dict.fromkeys(("asin", "acos", "atan", "asinh", "acosh", "atanh"), (1, "same")),
     "atan2": (2, "same"),
@@ -99,6 +101,10 @@ class ScalarBuilder:
             dtype = first
         assert dtype is not None
         return Apply(op, exprs, dtype)
+
+    def function(self, name: str, x: Expr) -> Expr:
+        """A function of one argument, by its name."""
+        return self._apply(name, x)
 
     def const(self, value: Number, dtype: DType) -> Expr:
         return Const(value, dtype)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..ir import dtypes, special_functions
-from . import scalar_inverse, scalar_math, scalar_trig
+from . import scalar_inverse, scalar_math, scalar_trig, short_math
 from .loops.nodes import Expr
 from .scalar import ScalarBuilder
 
@@ -32,6 +32,11 @@ def _in_double(formula: special_functions.Formula) -> Rule:
     return rule
 
 
+def _rounded_later(function: short_math.Rule) -> Rule:
+    """Good enough for either type of sixteen bits."""
+    return lambda s, x: function(s, x, dtypes.f16)
+
+
 FUNCTIONS: dict[str, Function] = {
     "ldexp": Function(scalar_math.ldexp),
     "exp": Function(scalar_math.exp),
@@ -45,6 +50,8 @@ FUNCTIONS: dict[str, Function] = {
     "sigmoid": Function(scalar_math.sigmoid),
     "erf": Function(scalar_math.erf),
     "pow": Function(scalar_math.pow),
+    "exp_short": Function(_rounded_later(short_math.exp)),
+    "sigmoid_short": Function(_rounded_later(short_math.sigmoid)),
     **{name: Function(rule) for name, rule in scalar_inverse.FUNCTIONS.items()},
     **{name: Function(_in_double(formula)) for name, formula in special_functions.FORMULAS.items()},
 }

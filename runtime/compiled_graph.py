@@ -59,6 +59,9 @@ class CompileOptions:
     tune_seconds: float = TUNE_SECONDS
     progress: Callback | None = field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lower", replace(self.lower, strict=self.pipeline.strict))
+
 
 class CompiledGraph(StagedGraph):
     """Native code for a graph. Made by `compile_graph`.

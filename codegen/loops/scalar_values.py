@@ -65,6 +65,7 @@ def _formula(formula: Callable[..., Any]) -> Function:
 
 _ELEMENTARY: dict[str, Function] = {
     "exp": np.exp,
+    "exp_short": np.exp,
     "exp2_fast": np.exp2,
     "expm1": np.expm1,
     "log": np.log,
@@ -74,6 +75,7 @@ _ELEMENTARY: dict[str, Function] = {
     "tan": np.tan,
     "tanh": np.tanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "sigmoid_short": lambda x: 1 / (1 + np.exp(-x)),
     "erf": lambda x: np.float64(math.erf(x)),
     "pow": np.power,
     "asin": np.arcsin,

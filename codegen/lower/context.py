@@ -37,6 +37,7 @@ from ..loops.nodes import (
     Let,
     Load,
     LoadFragment,
+    MultiplyGroup,
     MultiplyTile,
     Pipeline,
     Prefetch,
@@ -284,7 +285,7 @@ class Usage:
                     self._expr(stmt.condition)
                 case Prefetch():
                     self._expr(stmt.source)
-                case MultiplyTile():
+                case MultiplyTile() | MultiplyGroup():
                     for load in (stmt.total, stmt.left, stmt.right):
                         self._expr(load)
                 case LoadFragment():
@@ -360,7 +361,7 @@ class _Rename:
             case Pipeline():
                 left, right = (replace(side, map=self.map(side.map)) for side in (stmt.left, stmt.right))
                 return replace(stmt, left=left, right=right)
-            case MultiplyTile() | LoadFragment() | CopyCommit() | CopyWait():  # locals are never renamed
+            case MultiplyTile() | MultiplyGroup() | LoadFragment() | CopyCommit() | CopyWait():  # locals are never renamed
                 return stmt
 
     def map(self, seen: TensorMap) -> TensorMap:

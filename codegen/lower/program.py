@@ -28,6 +28,7 @@ from .reuse import group_key, operands_of, record
 from .same_memory import Piece, pieces_for_scans, reshaped
 from .scan import lower_scan
 from .schedules import CpuSchedules, Schedules
+from .wide_chains import in_float32
 
 
 def lower_graph(
@@ -104,6 +105,8 @@ def _in_place(
 def lower_group(ctx: LowerContext, node: Node, buffers: Mapping[Value, Buffer]) -> None:
     """Append the launches of one fused group."""
     (body,) = node.regions
+    if not ctx.options.strict and node.attrs["kind"] in ("loop", "reduce", "contraction", "window"):
+        body = in_float32(body, short=isinstance(ctx.target, Target))
     args: dict[Value, Buffer] = dict(zip(body.inputs, (buffers[v] for v in node.inputs)))
     for inside, outside in zip(body.outputs, node.outputs):
         if inside in args:

@@ -300,6 +300,7 @@ def operations(exprs: Iterable[Expr]) -> int:
 # Instructions, about, that `scalar_functions.py` needs for one.
 OPERATION_COST = {
     "exp": 12,
+    "exp_short": 9,
     "expm1": 16,
     "log": 16,
     "log1p": 18,
@@ -308,6 +309,7 @@ OPERATION_COST = {
     "tan": 30,
     "tanh": 20,
     "sigmoid": 18,
+    "sigmoid_short": 14,
     "erf": 20,
     "pow": 40,
     **dict.fromkeys(("asin", "acos", "atan", "asinh", "acosh", "atanh"), 24),
