@@ -87,13 +87,43 @@ def test_depthwise():
 
 
 @pytest.mark.parametrize("stride", [(1, 2), (2, 2), (1, 3), (4, 4)], ids=str)
-def test_strided_depthwise_loads_vectors_and_picks_from_them(stride):
+def test_strided_depthwise_reads_neighbours_in_phases(stride):
     attrs = geometry(2, padding=1, groups=20) | {"stride": stride}
     forward, *_ = graphs = three(2, (20, 13, 70), (20, 1, 3, 3), **attrs)
     for graph in graphs:
         check(graph, depth=3000)
     interpret(forward, "x86-64-avx512", depth=3000)
     assert "along x" in check(forward, depth=3000).launches[-1].kernel.comment
+
+
+@pytest.mark.parametrize(
+    ("image", "kernel", "attrs"),
+    [
+        ((20, 14, 14), (20, 1, 5, 5), geometry(2, stride=2, padding=2, groups=20)),
+        ((6, 9, 11), (12, 1, 3, 4), geometry(2, stride=2, padding=1, groups=6)),
+        ((6, 12, 7), (6, 1, 3, 2), geometry(2, stride=3, groups=6) | {"padding": (0, 2)}),
+        ((5, 33), (5, 1, 7), geometry(1, stride=2, padding=3, groups=5)),
+        ((3, 5, 6, 9), (3, 1, 3, 3, 3), geometry(3, stride=2, padding=1, groups=3)),
+        ((4, 9, 9), (4, 1, 3, 3), geometry(2, stride=2, padding=2, dilation=2, groups=4)),
+    ],
+    ids=str,
+)
+def test_depthwise_in_phases(image, kernel, attrs):
+    for graph in three(2, image, kernel, **attrs):
+        check(graph, threads=(1, 2, 3))
+        interpret(graph, "x86-64-avx2")
+    for graph in three(1, image, kernel, dtypes.f64, **attrs):
+        check(graph)
+
+
+def test_images_of_a_depthwise_convolution_are_copied_when_their_turn_comes():
+    graph, *_ = three(2, (20, 30, 30), (20, 1, 3, 3), **geometry(2, padding=1, groups=20))
+    (launch,) = check(graph).launches
+    assert [b.space for b in launch.kernel.locals].count("stack") == 1
+    interpret(graph, "x86-64-avx512")
+    large, *_ = three(1, (2, 300, 300), (2, 1, 3, 3), **geometry(2, padding=1, groups=2))
+    border, _ = check(large).launches
+    assert border.kernel.name.startswith("zero_border")
 
 
 def test_pointwise_kernel_needs_no_border():

@@ -54,3 +54,12 @@ class GuardedOperands:
         element = evaluator.at(value, tuple(where))
         test = condition(tests)
         return Reading(element if test is None else SCALAR.select(test, element, zero))
+
+    @property
+    def has_phases(self) -> bool:
+        return False
+
+    def phased(
+        self, value: Value, low: Sequence[int], space: Sequence[DimLike], phases: int, index: IndexTuple
+    ) -> Reading:
+        raise NotImplementedError("phased copies")

@@ -54,6 +54,7 @@ from .names import Names
 from .template import share_between_stores
 
 if TYPE_CHECKING:
+    from .borders import BorderCopy
     from .reuse import Lowered
     from .schedules import Schedules
 
@@ -99,6 +100,7 @@ class LowerContext:
         self.finite_checks: dict[int, FiniteCheck] = {}
         self.scans: list[Held] = []
         self.fixed: set[Buffer] = set()
+        self.borders: dict[Buffer, BorderCopy] = {}
         self.lowered: dict[Hashable, Lowered] = {}
         # The group being lowered, where its lowering may be chosen by measurements; what it asked so far.
         self.group: Group | None = None

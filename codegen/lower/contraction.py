@@ -103,6 +103,18 @@ class Reader(Protocol[O_co]):
         """At an index of `[N, C, *space]`, which is zero but for the elements of `value` at `low + step * position`."""
         ...
 
+    @property
+    def has_phases(self) -> bool:
+        """Whether rows are better read in `phased` copies than with a stride."""
+        ...
+
+    def phased(
+        self, value: Value, low: Sequence[int], space: Sequence[DimLike], phases: int, index: IndexTuple
+    ) -> O_co:
+        """At an index of `[N, C, *space[:-1], phases, space[-1] / phases]`: the same with steps of 1, where each row is
+        in so many parts of every so many positions."""
+        ...
+
 
 @dataclass(frozen=True)
 class Window:

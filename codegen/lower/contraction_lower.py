@@ -11,6 +11,7 @@ from ...ir.graph import Graph, Node, Value
 from ..loops.nodes import Buffer, Expr, Load, Stmt, Store, Var
 from ..scalar import SCALAR
 from ..target import Target
+from .borders import in_tasks
 from .context import Args, LowerContext, Names
 from .contraction import Access, Contraction, contraction_node
 from .contraction_forms import launch_copies, ranked_forms
@@ -47,6 +48,8 @@ def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) ->
         if core.op.name == "matmul"
         else conv_contractions(core, operands)
     )
+    if len(found) > 1:
+        ctx.borders.clear()  # several read one copy
     for problem in found:
         ctx.schedules.contraction(ctx, problem, epilogue)
 
@@ -107,6 +110,10 @@ def _launch(
         often = 1 if operand in problem.resident else times
         operands[operand] = panels(ctx, problem, operands[operand], axis, plan.tile(axis), often)
     problem = problem.with_operands(*operands)
+    before = None
+    local = in_tasks(ctx, problem, plan) if times == 1 else None
+    if local is not None:
+        problem, before = local
     row = dims.product(problem.shape)
     parts = ctx.scratch("parts", problem.accumulator, (plan.parts, row)) if plan.parts > 1 else None
 
@@ -121,7 +128,7 @@ def _launch(
 
     ctx.launch(
         problem.name,
-        repeated(contraction_loops(problem, plan, finish), times),
+        repeated(contraction_loops(problem, plan, finish, before=before), times),
         cost=task_cost(problem, plan),
         flops=flops,
         comment=f"{plan}; in words by {problem.dot}" if problem.dot else str(plan),

@@ -13,7 +13,7 @@ tile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ...ir import dims
@@ -34,12 +34,26 @@ class Segment:
     size: DimLike
 
 
+@dataclass(frozen=True)
+class Before:
+    """Statements around the tiles: `task` at the start of each task, and `each(starts)` when the tiles of the first
+    `depth` axes of the plan's order have begun."""
+
+    depth: int
+    task: tuple[Stmt, ...]
+    each: Callable[[Bindings], tuple[Stmt, ...]]
+
+
 def contraction_loops(
-    problem: Contraction, plan: Plan, finish: Finish | Together, names: Names | None = None
+    problem: Contraction,
+    plan: Plan,
+    finish: Finish | Together,
+    names: Names | None = None,
+    before: Before | None = None,
 ) -> tuple[Stmt, ...]:
     """The kernel's body. `finish(index, value)` stores the sum at an index of the result; with a plan of
     several parts the index leads with the part's number. `names`: those of a kernel of which this is a part."""
-    return _Nest(problem, plan, finish, names or Names()).body()
+    return _Nest(problem, plan, finish, names or Names(), before).body()
 
 
 @dataclass
@@ -48,6 +62,7 @@ class _Nest:
     plan: Plan
     finish: Finish | Together
     names: Names
+    before: Before | None = None
 
     def body(self) -> tuple[Stmt, ...]:
         tasks: list[tuple[str, DimLike]] = []
@@ -58,6 +73,8 @@ class _Nest:
         # Only the slowest task index may have an extent that is a symbol: the others are divided by.
         tasks.sort(key=lambda task: isinstance(task[1], int))
         inner = self._tiles(0, {}, {})
+        if self.before is not None:
+            inner = (*self.before.task, *inner)
         if not tasks:
             return inner
         if len(tasks) == 1:
@@ -80,9 +97,9 @@ class _Nest:
         """Loops over the tiles of the axes from `depth` inwards, around the work of one tile."""
         if depth == len(self.plan.order):
             tile = RegisterTile(self.problem, self.plan, self.finish, starts, sizes, self.names("acc"))
-            return tile.statements()
+            return (*self._begun(depth, starts), *tile.statements())
         axis = self.problem.axes[self.plan.order[depth]]
-        body: list[Stmt] = []
+        body: list[Stmt] = [*self._begun(depth, starts)]
         for segment in self._segments(axis):
             inner = self._tiles(
                 depth + 1, starts | {axis.name: segment.start}, sizes | {axis.name: segment.size}
@@ -91,6 +108,10 @@ class _Nest:
                 inner = (For(name, extent, inner),)
             body += inner
         return tuple(body)
+
+    def _begun(self, depth: int, starts: Bindings) -> tuple[Stmt, ...]:
+        before = self.before
+        return () if before is None or before.depth != depth else before.each(starts)
 
     def _segments(self, axis: Axis) -> Iterator[Segment]:
         name, size = axis.name, self.plan.tile(axis.name)

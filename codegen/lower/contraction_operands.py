@@ -1,23 +1,22 @@
 """A contraction's operands as linear accesses, and the copies to scratch that make them so.
 
-A view folds into the operand's index. `materialize` copies what no linear index reaches, element by element;
-`zero_bordered` puts a tensor inside a border of zeros, with zeros between its elements where a strided
-convolution is differentiated.
+A view folds into the operand's index. `materialize` copies what no linear index reaches, element by element; images
+are put inside a border of zeros by `borders.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ...ir import dims, dtypes
+from ...ir import dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Value
 from ...ir.half_precision import HALF
-from ..loops.nodes import Apply, Buffer, Const, Expr, For, Load, Stmt, Store
-from ..scalar import SCALAR
+from ..loops.nodes import Apply, Buffer, Expr, For, Load, Stmt
+from .borders import Border, Source, launch_border
 from .context import Args, LowerContext, Names
-from .contraction import Access, Axis, is_linear
+from .contraction import Access, is_linear
 from .elementwise import Nest, launch_nests
 from .indexing import BodyEvaluator, IndexTuple
 from .spaces import linear
@@ -31,7 +30,7 @@ class Operands:
     ctx: LowerContext
     body: Graph
     args: Args
-    copies: dict[Hashable, Buffer] = field(default_factory=dict)
+    copies: dict[Border, Buffer] = field(default_factory=dict)
 
     def read(self, value: Value, index: IndexTuple) -> Access:
         """The operand at an index that is linear in the axes. Views fold into the index; where one does not
@@ -53,10 +52,25 @@ class Operands:
         index: IndexTuple,
     ) -> Access:
         """The same operand is copied once, whatever indices it is read at."""
-        key = (value, tuple(low), tuple(step), tuple(space))
-        if key not in self.copies:
-            self.copies[key] = zero_bordered(self, value, low, step, space)
-        return Access(self.copies[key], index)
+        return self._bordered(Border(value, tuple(low), tuple(step), tuple(space)), index)
+
+    @property
+    def has_phases(self) -> bool:
+        return True
+
+    def phased(
+        self, value: Value, low: Sequence[int], space: Sequence[DimLike], phases: int, index: IndexTuple
+    ) -> Access:
+        return self._bordered(Border(value, tuple(low), (1,) * len(low), tuple(space), phases), index)
+
+    def _bordered(self, border: Border, index: IndexTuple) -> Access:
+        if border not in self.copies:
+            self.copies[border] = launch_border(self.ctx, border, self._bordered_source(border))
+        return Access(self.copies[border], index)
+
+    def _bordered_source(self, border: Border) -> Source:
+        first = as_stored(BodyEvaluator(self.body, self.args).at(border.value, (0,) * border.value.type.rank))
+        return Source(first.dtype, lambda index: self.read(border.value, index).at({}))
 
 
 def as_stored(element: Expr) -> Expr:
@@ -79,59 +93,6 @@ def materialize(operands: Operands, value: Value) -> Buffer:
     launch_nests(ctx, "copy_operand", [Nest(names, axes, [element])])
     if ctx.fixed.issuperset({*ctx.launches[-1].args} - {target}):
         ctx.fixed.add(target)
-    return target
-
-
-def along_lanes(
-    var: str, extent: DimLike, lanes: int, body: Callable[[DimLike], Sequence[Stmt]]
-) -> tuple[Stmt, ...]:
-    """`body` for each position along a dimension, in vectors; the last one masked."""
-    whole, rest = dims.floordiv(extent, lanes), dims.mod(extent, lanes)
-    found: tuple[Stmt, ...] = ()
-    lane = dims.symbol("l", 0, lanes - 1)
-    if whole != 0:
-        start = dims.symbol(var, 0, max(0, dims.bounds(whole)[1] - 1)) * lanes
-        found = (For(var, whole, (For("l", lanes, tuple(body(start + lane)), "vector", lanes),)),)
-    if rest != 0:
-        found += (For("l", rest, tuple(body(whole * lanes + lane)), "vector", lanes),)
-    return found
-
-
-def shared_loops(axes: Sequence[Axis], body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
-    """Serial loops, the outermost one shared among threads."""
-    looped = [a for a in axes if a.extent != 1]
-    for axis in reversed(looped):
-        body = (For(axis.name, axis.extent, body, "parallel" if axis is looped[0] else "serial"),)
-    return body
-
-
-def zero_bordered(
-    operands: Operands, value: Value, low: Sequence[int], step: Sequence[int], space: Sequence[DimLike]
-) -> Buffer:
-    """`[N, C, *space]`, zero but for the elements of `value` at `low + step * position`."""
-    ctx = operands.ctx
-    lead, source = value.type.shape[:2], value.type.shape[2:]
-    first = BodyEvaluator(operands.body, operands.args).at(value, (0,) * value.type.rank)
-    dtype = as_stored(first).dtype
-    target = ctx.scratch("bordered", dtype, (*lead, *space))
-    plane = dims.product(space)
-    flat = ctx.view(target, (*lead, plane))
-    n, c = Axis("n", lead[0]), Axis("c", lead[1])
-    lanes = ctx.target.lanes(dtype)
-    zeros = along_lanes("i", plane, lanes, lambda i: [Store(flat, (n.var, c.var, i), Const(0, dtype))])
-    rows = [Axis(f"s{d}", size) for d, size in enumerate(source)]
-    *outer, row = rows
-    where = [a.var * s + b for a, s, b in zip(outer, step, low, strict=False)]
-
-    def copied(position: DimLike) -> Sequence[Stmt]:
-        index = (n.var, c.var, *(a.var for a in outer), position)
-        place = (n.var, c.var, *where, position * step[-1] + low[-1])
-        return [Store(target, place, SCALAR.cast(operands.read(value, index).at({}), dtype))]
-
-    inner = along_lanes("i", row.extent, lanes, copied)
-    for axis in reversed(outer):
-        inner = (For(axis.name, axis.extent, inner),) if axis.extent != 1 else inner
-    ctx.launch("zero_border", shared_loops((n, c), (*zeros, *inner)), cost=plane * 2)
     return target
 
 

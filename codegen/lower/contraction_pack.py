@@ -15,9 +15,10 @@ from ...ir.dims import DimLike
 from ..loops.nodes import Apply, Buffer, Const, Expr, For, If, Index, Load, Stmt, Store
 from ..packed import pack
 from ..scalar import SCALAR
+from .borders import shared_loops
 from .context import LowerContext, Names
 from .contraction import Access, Axis, Contraction
-from .contraction_operands import repeated, shared_loops
+from .contraction_operands import repeated
 from .contraction_words import Words
 from .transpose import Tile
 

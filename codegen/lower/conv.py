@@ -12,10 +12,11 @@ are contractions of their own. Zero borders are copied into scratch, which makes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import gcd, prod
+from typing import Generic
 
 from ...ir import dims
 from ...ir.dims import DimLike
@@ -38,7 +39,7 @@ def conv_contractions(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
         case "conv_input_grad":
             return _input_grad(node, operands)
         case "conv_weight_grad":
-            return [_weight_grad(node, operands)]
+            return _weight_grad(node, operands)
     raise NotImplementedError(f"no contraction for op {node.op.name!r}")
 
 
@@ -49,9 +50,17 @@ def _forward(node: Node, operands: Reader[O]) -> Contraction[O]:
     batch, group, out, inner, space, kernel = _axes(y.type.shape, w.type.shape, groups, y.type.shape[2:])
     where = tuple(t.var * s + k.var * d for t, s, k, d in zip(space, stride, kernel, dilation, strict=True))
     channel = group.var * inner.extent + inner.var
-    left = _padded(operands, x, (batch.var, channel, *where), padding)
     out_channel = group.var * out.extent + out.var
-    right = operands.read(w, (out_channel, inner.var, *(k.var for k in kernel)))
+    inside = _inside(space, kernel, x.type.shape[2:], stride, padding, dilation)
+    phases = _phases(node, operands, y.type.shape[2:], w.type.shape[-1], (batch.var, channel, *where[:-1]))
+    if phases is not None:
+        channels = (out_channel, inner.var)
+        left, right, last = _along_phases(phases, operands, w, channels, space[-1].var, kernel)
+        inside.pop(kernel[-1].name, None)
+        kernel = (*kernel[:-1], *last)
+    else:
+        left = _padded(operands, x, (batch.var, channel, *where), padding)
+        right = operands.read(w, (out_channel, inner.var, *(k.var for k in kernel)))
     return Contraction(
         "conv",
         (batch, group, out, *space),
@@ -61,30 +70,87 @@ def _forward(node: Node, operands: Reader[O]) -> Contraction[O]:
         (batch.var, out_channel, *(t.var for t in space)),
         y.type.shape,
         y.type.dtype,
-        _inside(space, kernel, x.type.shape[2:], stride, padding, dilation),
+        inside,
     )
 
 
-def _weight_grad(node: Node, operands: Reader[O]) -> Contraction[O]:
+@dataclass(frozen=True)
+class _Phases(Generic[O]):
+    """A depthwise convolution's x with every row copied in `every` parts, so that neighbours in y read neighbours.
+    `at(whole, part)`: the operand where a row's position is every * whole + part."""
+
+    every: int
+    at: Callable[[DimLike, DimLike], O]
+
+
+def _phases(
+    node: Node, operands: Reader[O], y: Sequence[DimLike], taps: DimLike, index: IndexTuple
+) -> _Phases[O] | None:
+    """`index`: of x, the last of it left out; `y`: the positions of y; `taps`: the kernel's last size. None where there
+    is no stride along the rows, or more than one channel in a group, or a size that is not a number."""
+    x = node.inputs[0]
+    stride, padding, dilation, groups = _geometry(node)
+    every = stride[-1]
+    sizes = [size + 2 * pad for size, pad in zip(x.type.shape[2:], padding, strict=True)]
+    if not operands.has_phases or x.type.shape[1] != groups or every == 1 or dilation[-1] != 1:
+        return None
+    if not isinstance(taps, int) or taps == 1 or not all(isinstance(s, int) for s in (*y, *sizes)):
+        return None
+    reach = max(-(-sizes[-1] // every), y[-1] + -(-taps // every) - 1)
+    space = (*sizes[:-1], reach * every)
+    return _Phases(
+        every, lambda whole, part: operands.phased(x, padding, space, every, (*index, part, whole))
+    )
+
+
+def _along_phases(
+    phases: _Phases[O], operands: Reader[O], w: Value, weights: IndexTuple, x: DimLike, kernel: Sequence[Axis]
+) -> tuple[O, O, tuple[Axis, Axis]]:
+    """The operands of the sum over a kernel whose last axis is two, positions within a part and parts; those past its
+    end count as zeros. `weights`: the index of w's channels; `x`: the position along y's rows."""
+    taps, every = w.type.shape[-1], phases.every
+    whole, part = Axis(kernel[-1].name, -(-taps // every)), Axis("p" + kernel[-1].name, every)
+    shape = (*w.type.shape[2:-1], whole.extent * every)
+    at = (*weights, *(k.var for k in kernel[:-1]), whole.var * every + part.var)
+    none = (0,) * len(shape)
+    steps = (1,) * len(shape)
+    right = operands.read(w, at) if shape[-1] == taps else operands.bordered(w, none, steps, shape, at)
+    return phases.at(x + whole.var, part.var), right, (whole, part)
+
+
+def _weight_grad(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
     x, dy = node.inputs
     (dw,) = node.outputs
     stride, padding, dilation, groups = _geometry(node)
     batch, group, out, inner, space, kernel = _axes(dy.type.shape, dw.type.shape, groups, dy.type.shape[2:])
     where = tuple(t.var * s + k.var * d for t, s, k, d in zip(space, stride, kernel, dilation, strict=True))
     channel = group.var * inner.extent + inner.var
-    left = _padded(operands, x, (batch.var, channel, *where), padding)
     out_channel = group.var * out.extent + out.var
     right = operands.read(dy, (batch.var, out_channel, *(t.var for t in space)))
-    return Contraction(
-        "conv_weight_grad",
-        (group, out, inner, *kernel),
-        (batch, *space),
-        left,
-        right,
-        (out_channel, inner.var, *(k.var for k in kernel)),
-        dw.type.shape,
-        dw.type.dtype,
-    )
+
+    def contraction(left: O, last: Axis, position: DimLike) -> Contraction[O]:
+        return Contraction(
+            "conv_weight_grad",
+            (group, out, inner, *kernel[:-1], last),
+            (batch, *space),
+            left,
+            right,
+            (out_channel, inner.var, *(k.var for k in kernel[:-1]), position),
+            dw.type.shape,
+            dw.type.dtype,
+        )
+
+    taps = dw.type.shape[-1]
+    phases = _phases(node, operands, dy.type.shape[2:], taps, (batch.var, channel, *where[:-1]))
+    if phases is None:
+        left = _padded(operands, x, (batch.var, channel, *where), padding)
+        return [contraction(left, kernel[-1], kernel[-1].var)]
+    found = []
+    for part in range(min(phases.every, taps)):
+        last = Axis(kernel[-1].name, -(-(taps - part) // phases.every))
+        left = phases.at(space[-1].var + last.var, part)
+        found.append(contraction(left, last, last.var * phases.every + part))
+    return found
 
 
 def _input_grad(node: Node, operands: Reader[O]) -> list[Contraction[O]]:

@@ -111,5 +111,14 @@ class _Unlaunched:
     ) -> Access:
         return Access(self._buffer(value, (*value.type.shape[:2], *space)), index)
 
+    @property
+    def has_phases(self) -> bool:
+        return False
+
+    def phased(
+        self, value: Value, low: Sequence[int], space: Sequence[DimLike], phases: int, index: IndexTuple
+    ) -> Access:
+        raise NotImplementedError("phased copies")
+
     def _buffer(self, value: Value, shape: Sequence[DimLike]) -> Buffer:
         return Buffer("operand", value.type.dtype, tuple(shape))

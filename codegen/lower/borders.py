@@ -1,0 +1,185 @@
+"""Images inside a border of zeros, which make every access of a convolution linear.
+
+A copy of a whole tensor is a launch of its own, into scratch. Where a contraction's loops take one image of one channel
+at a time, as depthwise convolutions do, the launch is dropped and each image is copied when its turn comes, into a
+buffer on the stack that stays in the nearest caches; the border is written once for all that a task does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...ir import dims
+from ...ir.dims import DimLike
+from ...ir.dtypes import DType
+from ...ir.graph import Value
+from ..loops.nodes import Buffer, Const, Expr, For, Stmt, Store
+from ..scalar import SCALAR
+from .context import LowerContext
+from .contraction import Access, Axis, Contraction
+from .contraction_nest import Before
+from .contraction_tile import Bindings
+from .indexing import IndexTuple
+from .spaces import linear
+from .tiling import Plan
+
+# Stores an element of an image at its position.
+ImageStore = Callable[[DimLike, Expr], Stmt]
+
+# An image's copy on a thread's stack: a fraction of a usual second-level cache.
+IMAGE_BYTES = 1 << 17
+
+
+@dataclass(frozen=True)
+class Border:
+    """`[N, C, *space]`, zero but for the elements of `value`, [N, C, *S], at `low + step * position`. With phases, which
+    go with steps of 1 and whole multiples of them as the last of `space`, it is `[N, C, *space[:-1], phases,
+    space[-1] / phases]`: each row in so many parts of every so many positions."""
+
+    value: Value
+    low: tuple[int, ...]
+    step: tuple[int, ...]
+    space: tuple[DimLike, ...]
+    phases: int = 1
+
+    @property
+    def image(self) -> tuple[DimLike, ...]:
+        """The shape of one image."""
+        parts = () if self.phases == 1 else (self.phases,)
+        return (*self.space[:-1], *parts, dims.floordiv(self.space[-1], self.phases))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the elements come from: `at` an index of the value, of a type."""
+
+    dtype: DType
+    at: Callable[[IndexTuple], Expr]
+
+
+@dataclass(frozen=True)
+class BorderCopy:
+    """A whole tensor's copy, in `place`."""
+
+    border: Border
+    source: Source
+    place: Buffer
+
+    def zeros(self, store: ImageStore, lanes: int) -> tuple[Stmt, ...]:
+        """Fills an image; `store(position, value)` of its elements as one row."""
+        zero = Const(0, self.place.dtype)
+        return along_lanes("i", dims.product(self.border.space), lanes, lambda i: [store(i, zero)])
+
+    def elements(self, store: ImageStore, image: IndexTuple, lanes: int) -> tuple[Stmt, ...]:
+        """Copies the value's elements at this index of N and C into the image."""
+        border = self.border
+        *outer, row = (Axis(f"s{d}", size) for d, size in enumerate(border.value.type.shape[2:]))
+        above = [a.var * s + b for a, s, b in zip(outer, border.step, border.low, strict=False)]
+        low, phases = border.low[-1], border.phases
+
+        def copied(position: DimLike, place: IndexTuple) -> Sequence[Stmt]:
+            element = self.source.at((*image, *(a.var for a in outer), position))
+            return [store(linear((*above, *place), border.image), SCALAR.cast(element, self.place.dtype))]
+
+        body: tuple[Stmt, ...] = ()
+        for phase in range(phases):
+            start = (phase - low) % phases  # the first position of a row that belongs to this phase
+
+            def part(j: DimLike, phase: int = phase, start: int = start) -> Sequence[Stmt]:
+                if phases == 1:
+                    return copied(j, (j * border.step[-1] + low,))
+                return copied(phases * j + start, (phase, j + (start + low) // phases))
+
+            body += along_lanes("i", dims.floordiv(row.extent - start + phases - 1, phases), lanes, part)
+        for axis in reversed(outer):
+            body = (For(axis.name, axis.extent, body),) if axis.extent != 1 else body
+        return body
+
+
+def launch_border(ctx: LowerContext, border: Border, source: Source) -> Buffer:
+    """The whole tensor's copy; `ctx.borders` tells what it is."""
+    lead = border.value.type.shape[:2]
+    plane = dims.product(border.space)
+    place = ctx.scratch("bordered", source.dtype, (*lead, *border.image))
+    rows = ctx.view(place, (*lead, plane))
+    n, c = Axis("n", lead[0]), Axis("c", lead[1])
+    lanes = ctx.target.lanes(source.dtype)
+    copy = BorderCopy(border, source, place)
+
+    def store(position: DimLike, value: Expr) -> Stmt:
+        return Store(rows, (n.var, c.var, position), value)
+
+    body = (*copy.zeros(store, lanes), *copy.elements(store, (n.var, c.var), lanes))
+    ctx.launch("zero_border", shared_loops((n, c), body), cost=plane * 2)
+    ctx.borders[place] = copy
+    return place
+
+
+def in_tasks(
+    ctx: LowerContext, problem: Contraction[Access], plan: Plan
+) -> tuple[Contraction[Access], Before] | None:
+    """The contraction with images copied when their turn comes, and what to do before each; the copy's launch is
+    dropped. None where its loops do not take one image at a time, and each but once."""
+    left, right = problem.operands
+    copy = ctx.borders.get(ctx.storage(left.buffer))
+    if copy is None or type(left) is not Access or 0 in plan.packed or plan.parts > 1:
+        return None
+    size = dims.product(copy.border.image)
+    launches = [launch for launch in ctx.launches if copy.place in launch.args]
+    if not isinstance(size, int) or size * left.buffer.dtype.itemsize > IMAGE_BYTES or len(launches) != 1:
+        return None
+    strides = {name: left.stride(name) for name in problem.axes}
+    images = {n: s // size for n, s in strides.items() if isinstance(s, int) and s and s % size == 0}
+    number: DimLike = 0
+    for name, often in images.items():
+        number = number + problem.axes[name].var * often
+    within = left.position - number * size
+    low, high = dims.bounds(within)
+    if not images or low < 0 or high >= size or any(plan.tile(name) != 1 for name in images):
+        return None
+    if not images.keys() <= set(plan.order):
+        return None
+    depth = 1 + max(plan.order.index(name) for name in images)
+    others = {*plan.order[:depth], *plan.blocks} - images.keys()
+    if any(problem.axes[name].extent != plan.tile(name) for name in others):
+        return None
+    ctx.launches.remove(launches[0])
+    ctx.scratches = [(stem, buffer) for stem, buffer in ctx.scratches if buffer is not copy.place]
+    image = Buffer("image", left.buffer.dtype, (size,), "stack")
+    lanes = ctx.target.lanes(image.dtype)
+    channels = copy.border.value.type.shape[1]
+
+    def store(position: DimLike, value: Expr) -> Stmt:
+        return Store(image, (position,), value)
+
+    def each(bindings: Bindings) -> tuple[Stmt, ...]:
+        here = dims.substitute(number, bindings)
+        return copy.elements(store, (dims.floordiv(here, channels), dims.mod(here, channels)), lanes)
+
+    return problem.with_operands(Access(image, (within,)), right), Before(
+        depth, copy.zeros(store, lanes), each
+    )
+
+
+def along_lanes(
+    var: str, extent: DimLike, lanes: int, body: Callable[[DimLike], Sequence[Stmt]]
+) -> tuple[Stmt, ...]:
+    """`body` for each position along a dimension, in vectors; the last one masked."""
+    whole, rest = dims.floordiv(extent, lanes), dims.mod(extent, lanes)
+    found: tuple[Stmt, ...] = ()
+    lane = dims.symbol("l", 0, lanes - 1)
+    if whole != 0:
+        start = dims.symbol(var, 0, max(0, dims.bounds(whole)[1] - 1)) * lanes
+        found = (For(var, whole, (For("l", lanes, tuple(body(start + lane)), "vector", lanes),)),)
+    if rest != 0:
+        found += (For("l", rest, tuple(body(whole * lanes + lane)), "vector", lanes),)
+    return found
+
+
+def shared_loops(axes: Sequence[Axis], body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """Serial loops, the outermost one shared among threads."""
+    looped = [a for a in axes if a.extent != 1]
+    for axis in reversed(looped):
+        body = (For(axis.name, axis.extent, body, "parallel" if axis is looped[0] else "serial"),)
+    return body
