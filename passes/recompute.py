@@ -24,6 +24,7 @@ from typing import ClassVar
 from ..ir.dims import DimLike, evaluate, product
 from ..ir.graph import Graph, Node, Value, told_symbols
 from ..ir.op import op_named
+from .dce import DeadCodeElimination
 from .fusion import Fusion
 from .fusion_partition import COSTS, PURE_VIEWS
 from .host import runs_on_host
@@ -127,11 +128,11 @@ class _Schedule:
                 reach(made[member.outputs[0].name])
         return found
 
-    def computing_again(self, again: frozenset[Node], at: int) -> tuple[_Schedule, list[Node]]:
-        """The schedule with nodes of the launches up to `at` computed again after those; and the new nodes."""
+    def computing_again(self, again: frozenset[Node], at: int) -> _Schedule:
+        """The schedule with nodes of the launches up to `at` computed again after those."""
         copier = _Copier(self, again, at)
         copier.run()
-        return _Schedule(copier.graph(), self.fusion, self.bindings), copier.copies
+        return _Schedule(copier.graph(), self.fusion, self.bindings)
 
     @cached_property
     def inlined(self) -> set[Node]:
@@ -180,7 +181,7 @@ class _Search:
         self.nothing = Recomputation(schedule.graph, schedule.peak, schedule.peak)
         self.prices = _Cut(schedule, schedule.at).prices()
         self._plans: dict[float | None, Recomputation] = {}
-        self._rounds: dict[tuple[_CutMade, ...], tuple[_Schedule, list[Node]]] = {}
+        self._rounds: dict[tuple[_CutMade, ...], _Schedule] = {}
 
     def plan(self, price: float | None) -> Recomputation:
         """The plan at a price in bytes for an operation; None: only what is cheap is computed again.
@@ -188,19 +189,20 @@ class _Search:
         Cuts are made after the launch at which there is most, or before it. Where one moves the peak elsewhere, there is
         another one there, as long as that helps."""
         if price not in self._plans:
-            schedule, copies, cuts = self.schedule, list[Node](), tuple[_CutMade, ...]()
+            schedule, cuts = self.schedule, tuple[_CutMade, ...]()
             for _ in range(ROUNDS):
                 for at in (schedule.at, schedule.at - 1):
                     again = _Cut(schedule, at).computed_again(price)
                     key = (*cuts, (at, again))
                     if again and key not in self._rounds:
                         self._rounds[key] = schedule.computing_again(again, at)
-                    if again and self._rounds[key][0].peak < schedule.peak:
+                    if again and self._rounds[key].peak < schedule.peak:
                         break
                 else:
                     break
                 cuts = key
-                schedule, copies = self._rounds[key][0], copies + self._rounds[key][1]
+                schedule = self._rounds[key]
+            copies = recomputed(self.schedule.graph, schedule.graph)
             spent = sum(work(node, schedule.bindings) for node in copies)
             self._plans[price] = Recomputation(
                 schedule.graph, self.schedule.peak, schedule.peak, tuple(copies), spent
@@ -367,7 +369,6 @@ class _Copier:
     again: frozenset[Node]
     cut: int
     nodes: list[Node] = field(default_factory=list)
-    copies: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         graph = self.schedule.graph
@@ -402,7 +403,7 @@ class _Copier:
         return None
 
     def graph(self) -> Graph:
-        return replace(self.schedule.graph, nodes=tuple(self.nodes))
+        return DeadCodeElimination().run(replace(self.schedule.graph, nodes=tuple(self.nodes)))
 
     def _is_anew(self, node: Node) -> bool:
         """Whether the node has to be there twice: not what fusion computes where it is read, from what is kept."""
@@ -428,7 +429,6 @@ class _Copier:
             inputs = tuple(self.made[v] if v in self.made else self._later(v) for v in node.inputs)
             outputs = tuple(Value(self._name(f"{v.name}_again"), v.type) for v in node.outputs)
             self.nodes.append(replace(node, inputs=inputs, outputs=outputs))
-            self.copies.append(self.nodes[-1])
             self.made.update(zip(node.outputs, outputs))
 
     def _later(self, value: Value) -> Value:

@@ -15,7 +15,6 @@ from ..codegen.loops.printer import print_program
 from ..ir.dims import bounds
 from ..ir.graph import Graph
 from ..ir.printer import to_text
-from ..passes.base import Pass
 from ..passes.pipeline import default_pipeline, run_pipeline
 from ..passes.recompute import Recompute, footprint
 from .progress import watched
@@ -70,41 +69,42 @@ class StagedGraph:
         """The traced graph, then what each pass made of it."""
         start = time.perf_counter()
         passes = default_pipeline(self.options.pipeline)
+        in_bytes = isinstance(self.options.pipeline.memory_budget, int)
+        at = next(
+            (i for i, step in enumerate(passes) if in_bytes and step.name == Recompute.name), len(passes)
+        )
         with watched(self.traced.name, self.options.progress) as watch:
             watch.step("passes", 0, len(passes))
             found = run_pipeline(
                 self.traced,
-                passes,
+                passes[:at],
                 self.options.verify,
                 lambda position, step, graph: watch.step("passes", position, len(passes)),
             )
-            found = self._within_budget(found, passes)
+            if in_bytes:
+                found += self._within_budget(found[-1], passes[at:])
         self.timings.measure("passes", start)
         return found
 
-    def _within_budget(self, stages: list[Graph], passes: Sequence[Pass]) -> list[Graph]:
-        """The stages, where the memory budget is in bytes such that the program's arena keeps to it: what the pass does
-        not know of, such as kernels' scratch memory, goes off its budget. RuntimeError names the least that was had."""
-        budget = self.options.pipeline.memory_budget
-        if not isinstance(budget, int):
-            return stages
-        at = next(i for i, step in enumerate(passes) if isinstance(step, Recompute))
-        arenas: list[int] = []
+    def _within_budget(self, graph: Graph, passes: Sequence[Any]) -> list[Graph]:
+        """The stages from `Recompute` on, where the memory budget is in bytes: the program's arena keeps to it. What the
+        pass does not count, such as kernels' scratch memory, goes off what it may use. RuntimeError names the least that
+        was had."""
+        step, *rest = passes
+        made, arenas = graph, list[int]()
         while True:
-            program = self._lower(stages[-1])
-            arenas.append(bounds(program.arena_bytes)[1])
-            if arenas[-1] <= budget:
-                self.__dict__["program"] = program
+            stages = run_pipeline(made.made_by(step.name, graph), rest, self.options.verify)
+            arenas.append(bounds(self._lower(stages[-1]).arena_bytes)[1])
+            if arenas[-1] <= step.budget:
                 return stages
             if len(arenas) > BUDGET_TRIES or arenas[-1] in arenas[:-1]:
                 raise RuntimeError(
-                    f"torch.compile: {self.traced.name} cannot keep to a memory_budget of {budget:,} bytes; the least "
-                    f"that it was brought to is {min(arenas):,} bytes"
+                    f"torch.compile: {self.traced.name} cannot keep to a memory_budget of {step.budget:,} bytes; the "
+                    f"least that it was brought to is {min(arenas):,} bytes"
                 )
-            counted, _ = footprint(stages[-1], {s.name: s.high for s in self.traced.symbols})
-            step = replace(passes[at], slack=arenas[-1] - counted)
-            passes = [*passes[:at], step, *passes[at + 1 :]]
-            stages = [*stages[:at], *run_pipeline(stages[at], passes[at:], self.options.verify)]
+            counted, _ = footprint(stages[-1], {s.name: s.high for s in graph.symbols})
+            step = replace(step, slack=arenas[-1] - counted)
+            made = step.run(graph)
 
     @cached_property
     def program(self) -> Program:
