@@ -18,10 +18,11 @@ from vitrify.__main__ import main
 from vitrify.codegen.lower import contraction_plan, lower_graph
 from vitrify.codegen.lower.choices import Choices, varied
 from vitrify.codegen.target import Target
+from vitrify.compile import check
 from vitrify.ir import dtypes
 from vitrify.ir.builder import GraphBuilder
 from vitrify.ir.types import TensorType
-from vitrify.runtime import compiled_graph, disk_cache, races, tuner
+from vitrify.runtime import bisect, compiled_graph, disk_cache, races, tuner
 from vitrify.runtime.compiled_graph import CompileOptions, compile_graph
 from vitrify.runtime.execute import run_program
 from vitrify.runtime.races import race
@@ -452,6 +453,25 @@ def test_explain_and_the_report_show_what_was_measured():
     plain(torch.randn(24, 120))
     assert plain.explain().to_dict()["graphs"][0]["tuning"] is None
     assert "chosen by measurement" not in str(plain.explain())
+
+
+def test_check_looks_at_the_tuned_program(monkeypatch):
+    """As compiled, and without measuring again."""
+    looked: list[bool] = []
+
+    def noted(graph, inputs, options, *rest):
+        looked.append(options.lower.choices is not None)
+        return examine(graph, inputs, options, *rest)
+
+    examine = bisect.examine
+    monkeypatch.setattr(check, "examine", noted)
+    w = torch.randn(120, 40)
+    f = torch.compile(lambda x: x @ w, options={"tune": True})
+    x = torch.randn(24, 120)
+    f(x)
+    monkeypatch.setattr(tuner, "race", None)
+    assert "PARTS" not in str(f.check(x))
+    assert looked == [True]
 
 
 @pytest.mark.parametrize("mode", ["max-autotune", "max-autotune-no-cudagraphs", "default"])

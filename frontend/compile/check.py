@@ -19,16 +19,18 @@ from typing import Any
 import numpy as np
 
 from ..autograd.api import grad as gradients
+from ..codegen.target import Target
 from ..generator import Generator, default_generator, device_generator
 from ..ir.graph import Graph
 from ..ir.interpreter import bind_symbols
 from ..random import counter_based
 from ..runtime.agreement import Reference, values_of
 from ..runtime.bisect import Examination, Fault, examine
-from ..runtime.compiled_graph import CompileOptions
+from ..runtime.compiled_graph import CompileOptions, tuned
 from ..runtime.gpu.arrays import DeviceArray, Gpu, from_host
 from ..runtime.gpu.compiled import for_devices
 from ..runtime.machines import Graphics
+from ..runtime.staged import StagedGraph
 from ..runtime.threads import get_num_threads
 from ..tensor import Tensor, wrap
 from ..tf32 import without_tf32
@@ -121,8 +123,17 @@ def check_call(
         machine, options = Graphics(trace.gpu), for_devices(options, trace.gpu)
     elif not trace.requires_grad:
         options = with_preparing(options, trace)
-    found = tuple(examine(g, given, options, threads, machine) for g, given in graphs)
+    found = tuple(
+        examine(g, given, _as_compiled(g, options, machine), threads, machine) for g, given in graphs
+    )
     return CheckReport(name, tuple(eager), found)
+
+
+def _as_compiled(graph: Graph, options: CompileOptions, machine: Graphics | None) -> CompileOptions:
+    """The options with the choices that the compiled function has by measurement."""
+    if machine is not None or not options.tune:
+        return options
+    return tuned(StagedGraph(graph, options), options.target or Target.host())[0]
 
 
 def _both_ways(
