@@ -53,6 +53,10 @@ function opsText(group) {
   return [...counts].map(([op, count]) => (count > 1 ? `${op} ×${count}` : op)).join(", ");
 }
 
+function timeText(seconds) {
+  return seconds < 1e-3 ? `${(seconds * 1e6).toFixed(1)} µs` : `${(seconds * 1e3).toFixed(2)} ms`;
+}
+
 function bytesText(bytes) {
   if (bytes < 1024) return `${bytes} B`;
   const units = ["KiB", "MiB", "GiB"];
@@ -247,7 +251,7 @@ function showSource() {
   const timeOf = (place) => {
     const seconds = times.get(place);
     if (!times.size) return null;
-    const cell = make("span", { class: "time" }, seconds ? `${((seconds / callsMeasured()) * 1e6).toFixed(1)} µs` : "");
+    const cell = make("span", { class: "time" }, seconds ? timeText(seconds / callsMeasured()) : "");
     if (seconds) {
       cell.style.setProperty("--share", `${(100 * seconds) / most}%`);
       cell.title = `${((100 * seconds) / total).toFixed(1)} % of the time in kernels`;

@@ -59,7 +59,7 @@ function boxText(box, nodes) {
   const of = module && !drawn.scope.split("/").includes(module) ? module + " · " : "";
   if (!group) return [node.op, of + node.outputs[0].type, `%${node.outputs[0].name} = ${node.op}\n${types}\n${placeText(node)}`];
   const time = groupSeconds(group);
-  const second = time === null ? group.kind : `${group.kind} · ${(time * 1e6).toFixed(1)} µs`;
+  const second = time === null ? group.kind : `${group.kind} · ${timeText(time)}`;
   const telling = group.ops.filter((op) => !PLAIN.has(op));
   return [opsText({ ops: telling.length ? telling : group.ops }), second, `${group.name} (${group.kind})\n${opsText(group)}\n${types}\n${placeText(node)}`];
 }
