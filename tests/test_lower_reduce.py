@@ -189,3 +189,14 @@ def test_sums_over_rows_that_lie_transposed_and_narrow(small_column_sums):
     for dtype in (dtypes.f16, dtypes.bf16, dtypes.f64):
         graph = graph_of(halves, TensorType((50, 24), dtype))
         check(graph, random_arrays(graph), options=SHARED, scale=4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "level"), [((600, 1024), 1), ((80, 8000), 2), ((80, 1024), 0), ((2, 300000), 0)]
+)
+def test_long_passes_prefetch_for_the_next(shape, level):
+    """Where the rows come from memory, and some of them fit in the second-level cache."""
+    graph = graph_of(lambda F, x: F.softmax(x, dim=1), f32(*shape))
+    text = print_kernel(lowered(graph).launches[-1].kernel)
+    assert [f"into cache {n}" in text for n in (1, 2)] == [level == 1, level == 2]
+    check(graph, random_arrays(graph), interpret=False)

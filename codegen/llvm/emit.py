@@ -202,7 +202,7 @@ class KernelEmitter:
             case Check():
                 self._check(stmt)
             case Prefetch():
-                self.memory.prefetch(stmt.source.buffer, stmt.source.index)
+                self.memory.prefetch(stmt.source.buffer, stmt.source.index, stmt.level)
             case _:
                 raise NotImplementedError(f"kernel {self.kernel.name}: no emission for {type(stmt).__name__}")
 

@@ -78,11 +78,11 @@ class MemoryEmitter:
             return self._load_scalar(buffer, position)
         return self._load_vector(buffer, position, self._offset(buffer, index))
 
-    def prefetch(self, buffer: Buffer, index: tuple[DimLike, ...]) -> None:
-        """Fetch the element's cache line, to be read."""
+    def prefetch(self, buffer: Buffer, index: tuple[DimLike, ...], level: int) -> None:
+        """Fetch the element's cache line into the cache of this level."""
         pointer = self.address(buffer, self.index.decompose(self._offset(buffer, index)))
         name = self.w.declare("@llvm.prefetch.p0", "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        self.w.line(f"call void {name}(ptr {pointer.text}, i32 0, i32 3, i32 1)")
+        self.w.line(f"call void {name}(ptr {pointer.text}, i32 0, i32 {4 - level}, i32 1)")
 
     def load_word(self, buffer: Buffer, indices: Sequence[tuple[DimLike, ...]]) -> Value | None:
         """Neighbouring elements as one word of 32 bits, in each lane; None where they are no neighbours, or the words of

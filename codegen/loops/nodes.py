@@ -224,10 +224,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Prefetch:
-    """Has the processor fetch the element's cache line: it will be read soon, by loads that strides too long for the
-    processor to foresee lead to. Computes nothing."""
+    """Has the processor fetch the element's cache line into its cache of this level: it will be needed soon, and in a
+    way that the processor does not foresee. Computes nothing."""
 
     source: Load
+    level: int = 1
 
 
 @dataclass(frozen=True)

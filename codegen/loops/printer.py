@@ -188,7 +188,7 @@ def _stmt(stmt: Stmt, indent: str, lines: list[str]) -> None:
         case Check():
             lines.append(f"{indent}check {_shared(stmt.condition, indent, lines)} else {stmt.code}")
         case Prefetch():
-            lines.append(f"{indent}prefetch {print_expr(stmt.source)}")
+            lines.append(f"{indent}prefetch {print_expr(stmt.source)} into cache {stmt.level}")
         case MultiplyTile():
             total, left, right = (print_expr(x) for x in (stmt.total, stmt.left, stmt.right))
             lines.append(f"{indent}{total} += {left} @ {right}")

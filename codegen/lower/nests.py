@@ -33,14 +33,21 @@ def serial_loop(
 
 
 def vector_loop(
-    names: Names, extent: DimLike, lanes: int, emit: Emit, unroll: int = 1, stem: str = "i"
+    names: Names,
+    extent: DimLike,
+    lanes: int,
+    emit: Emit,
+    unroll: int = 1,
+    stem: str = "i",
+    beside: Callable[[DimLike], tuple[Stmt, ...]] | None = None,
 ) -> tuple[Stmt, ...]:
     """`emit(position, lane, copy)` for every position in 0..extent, `lanes` at a time: first in groups of
     `unroll` vectors (copies 0 .. unroll-1), then whole vectors, then one masked by the extent (all as copy
-    0)."""
+    0). `beside(position)`: what comes once before each vector, of its first position."""
 
     def vector(start: DimLike, count: DimLike, copy: DimLike) -> tuple[Stmt, ...]:
-        return vector_block(names, count, lanes, lambda lane: emit(start + lane, lane, copy))
+        first = beside(start) if beside is not None and count != 0 else ()
+        return (*first, *vector_block(names, count, lanes, lambda lane: emit(start + lane, lane, copy)))
 
     def copies(at: DimLike) -> tuple[Stmt, ...]:
         var = names("u")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..loops.nodes import Buffer, Expr, For, LaneReduce, Let, Load, Stmt, Store
+from ..loops.nodes import Buffer, Expr, For, LaneReduce, Let, Load, Prefetch, Stmt, Store
 from ..scalar import SCALAR
 from .context import LowerContext, Names
 from .nest_loops import lanes_along
@@ -25,7 +25,9 @@ from .template import (
     bind_shared,
     index_values,
     instantiate,
+    operations,
     stride,
+    walk,
 )
 
 # Independent accumulators: an add takes about four cycles and two can start in each.
@@ -33,6 +35,11 @@ ACCUMULATORS = 4
 # Rows are worth a parallel iteration each from this much work on.
 ROW_BLOCK = 4096
 
+
+# Operations on an element, from which on a pass prefetches for those that follow, and what it then has in the caches:
+# the row, what is kept of it, where it goes, the next one.
+FETCH_COST = 12
+ROWS_AT_ONCE = 4
 
 Step = Callable[..., tuple[Stmt, ...]]
 
@@ -138,8 +145,9 @@ class _RowForm(_Form):
         bound: dict[str, DimLike],
         copies: int,
         body: Callable[[dict[str, DimLike], DimLike, DimLike], Sequence[Stmt]],
+        beside: Callable[[dict[str, DimLike]], tuple[Stmt, ...]] | None = None,
     ) -> tuple[Stmt, ...]:
-        """`body(bindings, lane, copy)` at every point of the reduced axes."""
+        """`body(bindings, lane, copy)` at every point of the reduced axes, `beside(bindings)` before each vector."""
         axis = self.axis
         assert axis is not None
         others = [a for a in self.rows.reduced if a is not axis]
@@ -151,6 +159,7 @@ class _RowForm(_Form):
                 self.lanes,
                 lambda position, lane, copy: body({**outer, axis.var: position}, lane, copy),
                 copies,
+                beside=None if beside is None else lambda position: beside({**outer, axis.var: position}),
             )
 
         return axis_loops(self.names, others, bound, vectors)
@@ -186,7 +195,8 @@ class _RowForm(_Form):
             return bind_shared(stores, self.names)
 
         statements = vector_block(self.names, self.lanes, self.lanes, start)
-        statements += self._pass(bound, copies, step)
+        ahead = stage is self.rows.stages[-1] and self._worth_fetching(stage)
+        statements += self._pass(bound, copies, step, (lambda b: self._fetched(b)) if ahead else None)
         for r in stage.reductions:
             var = self.names("l")
             lane = dims.symbol(var, 0, self.lanes - 1)
@@ -194,6 +204,34 @@ class _RowForm(_Form):
             folded = LaneReduce(r.combine, var, self.lanes, tree(r.combine, loads))
             statements += (Let(r.name, folded),)
         return statements
+
+    def _worth_fetching(self, stage: Stage) -> bool:
+        """Whether the pass computes for so long that memory can meanwhile bring what the next ones wait for: rows that
+        come from beyond the second-level cache, and are short enough for two of them to stay in it."""
+        rows = self.rows
+        if not rows.along or not rows.kept or operations([r.value for r in stage.reductions]) < FETCH_COST:
+            return False
+        row = self._row_bytes()
+        count = dims.bounds(dims.product(a.extent for a in rows.kept))[1]
+        return row * ROWS_AT_ONCE <= self.ctx.target.l2 < row * count
+
+    def _fetched(self, bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
+        """Prefetches where the row's elements will be stored, and what the first pass over the next row will read."""
+        axis, kept = self.axis, self.rows.kept[-1]
+        assert axis is not None
+        following = bindings | {kept.var: bindings.get(kept.var, kept.index) + 1}
+        places = [Load(e.buffer, (dims.substitute(e.offset, bindings),)) for e in self.rows.along]
+        for expr in walk([r.value for r in self.rows.stages[0].reductions]):
+            if isinstance(expr, Load) and expr.buffer.space == "global":
+                index = tuple(dims.substitute(i, following) for i in expr.index)
+                if stride(expr.buffer.offset(expr.index), axis) == 1 and index != expr.index:
+                    places.append(Load(expr.buffer, index))
+        level = 1 if self._row_bytes() * ROWS_AT_ONCE <= self.ctx.target.l1 else 2
+        return tuple(Prefetch(place, level) for place in places)
+
+    def _row_bytes(self) -> int:
+        itemsize = self.rows.along[0].value.dtype.itemsize
+        return dims.bounds(dims.product(a.extent for a in self.rows.reduced))[1] * itemsize
 
     def _along(self, stash: Sequence[tuple[Buffer, Expr]], bound: dict[str, DimLike]) -> tuple[Stmt, ...]:
         def step(bindings: dict[str, DimLike], lane: DimLike, copy: DimLike) -> tuple[Stmt, ...]:
