@@ -276,7 +276,7 @@ def test_a_spent_budget_leaves_the_rest_to_the_model(caplog, no_code):
 def test_what_is_measured_is_logged(caplog, no_code):
     caplog.set_level(logging.INFO, "vitrify")
     tune_graph(StagedGraph(products(), OPTIONS), Target.host(), FakeClock(later_is_faster()))
-    assert "products: matmul of fused_0: 8 ways, " in caplog.text
+    assert "products: matmul of fused_0: 6 ways, " in caplog.text
     assert "in speed" in caplog.text
 
 
@@ -375,7 +375,7 @@ def answers(staged, target, pick):
         table |= new
 
 
-@pytest.mark.parametrize("place", range(8))
+@pytest.mark.parametrize("place", range(6))
 def test_every_candidate_computes_the_same_with_any_number_of_threads(place):
     graph = network(rows=23)
     staged = StagedGraph(graph, OPTIONS)

@@ -19,7 +19,7 @@ from ...ir.types import TensorType
 from ...passes.cse import attrs_key
 
 # Ways that a question names, at most.
-CANDIDATES = 8
+CANDIDATES = 6
 
 # What is slower than the best by more than this, by the model, is no candidate for being of another kind alone.
 FAR_BEHIND = 1.3
