@@ -111,7 +111,8 @@ class Slots:
     made anew per call, by the run itself where only it tells their size, else before it (early_slots); kept_slots: of
     those that may be used again; fixed_inputs/fixed_outputs: arrays whose memory stays, by slot; number_slots,
     random_slots: inputs that the record itself holds; written_slots: arguments that are written to; size_answers: how
-    questions about the sizes that a run tells must come out.
+    questions about the sizes that a run tells must come out; saved_slots: results that go to no user, and may share
+    memory.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Slots:
         random_slots: Sequence[int] = (),
         written_slots: Collection[int] = (),
         size_answers: Sequence[tuple[SizeQuestion, bool]] = (),
+        saved_slots: Collection[int] = (),
     ):
         self.graph = graph
         self.dims = dict(dims)
@@ -140,6 +142,7 @@ class Slots:
         self.random_slots = tuple(random_slots)
         self.written_slots = frozenset(written_slots)
         self.size_answers = tuple(size_answers)
+        self.saved_slots = frozenset(saved_slots)
         self.threads = get_num_threads()
         self.told: Mapping[str, int] = {}  # the dims that the latest run told
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,13 +21,13 @@ import numpy as np
 from .. import device_programs
 from ..device_programs import VECTOR
 from ..eager import writeable
-from ..ir.dims import evaluate
 from ..ir.graph import Graph
 from ..ir.types import TensorType
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
 from ..runtime.gpu import arrays
 from ..runtime.gpu.arrays import DeviceArray, DeviceMemory, Gpu, row_major
 from ..runtime.gpu.compiled import GpuGraph, compile_gpu_graph
+from ..runtime.gpu.device import ALIGNMENT
 from ..runtime.gpu.loaded import UnwantedSizes
 from ..tensor import Tensor, wrap
 from ..tf32 import tf32_products, with_tf32
@@ -109,6 +111,19 @@ class GpuRecord:
         self._there = wanted
 
 
+@dataclass
+class _Memory:
+    """Memory that a call allocates at once: for each result in it its slot, shape, dtype, strides and offset."""
+
+    nbytes: int
+    places: list[tuple[int, tuple[int, ...], np.dtype[Any], tuple[int, ...], int]]
+
+    def add(self, slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        start = -(-self.nbytes // ALIGNMENT) * ALIGNMENT
+        self.places.append((slot, shape, dtype, row_major(shape, dtype.itemsize), start))
+        self.nbytes = start + prod(shape) * dtype.itemsize
+
+
 class GpuBinding(Slots):
     """The call of a graph that was compiled for a device, with these slots."""
 
@@ -119,10 +134,20 @@ class GpuBinding(Slots):
         self.session = None
         self._inputs = inputs = len(graph.input_types)
         self._expected = [(slot, t.dtype.numpy, t.sizes) for slot, t in self.argument_slots]
-        self._early = [
-            (inputs + slot, t.sizes, t.dtype.numpy, row_major(t.sizes, t.dtype.itemsize), evaluate(t.nbytes, dims))
-            for slot, t in ((slot, graph.output_types[slot].bind(dims)) for slot in self.early_slots)
-        ]
+        # Results by the memory that they are in: that of saved ones is one piece, where the device need not see each
+        # access to be in an array.
+        self._early: list[_Memory] = []
+        saved = _Memory(0, [])
+        for slot in self.early_slots:
+            type_ = graph.output_types[slot].bind(dims)
+            shares = slot in self.saved_slots and not graph.gpu.allocator.exact
+            memory = saved if shares else _Memory(0, [])
+            memory.add(inputs + slot, type_.sizes, type_.dtype.numpy)
+            if memory is not saved or len(saved.places) == 1:
+                self._early.append(memory)
+        order = [place[0] for memory in self._early for place in memory.places]
+        wanted = [inputs + slot for slot in self.early_slots]
+        self._order = None if order == wanted else [order.index(slot) for slot in wanted]
         # Numbers of the CPU that the program captured: taken along by each call.
         self._from_host = [(slot, a) for slot, a in self.fixed_inputs if type(a) is not DeviceArray]
         taken_along = {id(a): slot for slot, a in self._from_host}
@@ -177,11 +202,15 @@ class GpuBinding(Slots):
         if self._uploads:
             record.upload(gpu)
         made = []
-        for slot, shape, dtype, strides, nbytes in self._early:
-            memory = DeviceMemory(gpu, nbytes)
-            made.append(DeviceArray(memory, shape, dtype, strides, 0, True))
-            addresses[slot] = address = memory.address
-            key.append(address)
+        for each in self._early:
+            memory = DeviceMemory(gpu, each.nbytes)
+            key.append(memory.address)
+            for slot, shape, dtype, strides, offset in each.places:
+                array = DeviceArray(memory, shape, dtype, strides, offset, True)
+                addresses[slot] = array.address
+                made.append(array)
+        if self._order is not None:
+            made = [made[at] for at in self._order]
         try:
             run = record.runner.run(addresses, tuple(key), self._accepts)
         except UnwantedSizes:

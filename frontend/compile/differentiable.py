@@ -153,6 +153,10 @@ class DifferentiableSpecialization(Specialization):
             return range(total)
         return [*range(self.trace.results), *range(total - self.partition.extra, total)]
 
+    def _saved_slots(self) -> Sequence[int]:
+        total = len(self.partition.forward.outputs)
+        return range(total - self.partition.extra, total)
+
     def rebind(self) -> None:
         super().rebind()
         self._deliveries.clear()

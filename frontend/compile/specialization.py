@@ -348,6 +348,10 @@ class Specialization:
         """Which graph outputs are made anew for every call; the others are kept, or written in place."""
         return range(len(self.compiled.output_types) if self.trace.conditions else self.trace.results)
 
+    def _saved_slots(self) -> Sequence[int]:
+        """Which of the fresh outputs are nobody's but the backward's."""
+        return ()
+
     def _bind(self, dims: dict[str, int]) -> Binding:
         types = self.trace.graph.inputs
         arguments = [(slot, types[slot].type.bind(dims)) for slot, _ in self.argument_sources]
@@ -366,6 +370,7 @@ class Specialization:
             self.random_slots,
             in_place,
             [(c.size, c.outcome) for c in self.trace.conditions.values() if c.size is not None],
+            self._saved_slots(),
         )
         if self.prepared is not None:
             binding.prepared = self.prepared.address
