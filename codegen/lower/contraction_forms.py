@@ -28,8 +28,10 @@ from .indexing import IndexTuple
 from .spaces import linear
 from .template import Element, make_axes
 
-# Cycles for an element, or a word of several, that is copied from neighbours.
+# Cycles for an element, or a word of several, that is copied from neighbours; what is copied to memory that the
+# second-level cache does not hold takes its line from memory first.
 COPY = 0.15
+FAR_COPY, FAR = 0.35, 1 << 20
 WEAVE = 0.4
 # A form that cannot be faster by more than this is not reckoned.
 ENOUGH = 1.15
@@ -60,9 +62,14 @@ class Form:
     @property
     def cycles(self) -> float:
         """Those of the copies."""
-        return sum(
-            LAUNCH + typical(c.place.numel) * (WEAVE if isinstance(c, Woven) else COPY) for c in self.copies
-        )
+        return sum(LAUNCH + typical(c.place.numel) * _each(c) for c in self.copies)
+
+
+def _each(copy: Widened | Woven) -> float:
+    """Cycles for an element, or a word, of a copy."""
+    if isinstance(copy, Woven):
+        return WEAVE
+    return COPY if typical(copy.place.numel) * copy.place.dtype.itemsize < FAR else FAR_COPY
 
 
 @dataclass(frozen=True)
