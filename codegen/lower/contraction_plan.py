@@ -122,16 +122,20 @@ class _Plans(Model):
 
     def _packing(self, lane: str) -> Mapping[int, str] | None:
         """What must be packed for lanes along this axis to be neighbours; None where that cannot help."""
-        strided = [i for i in (0, 1) if lane in self.reads[i] and self.strides[i][lane] != 1]
+        strided = [
+            i
+            for i in (0, 1)
+            if lane in self.reads[i] and self.strides[i][lane] != 1 and not self._shuffled(i, lane)
+        ]
         if not strided:
             return {}
         if lane in self.reduction or len(strided) == 2:
             return {} if max(self.size.values()) == 1 else None if self._any_better(lane) else {}
-        (operand,) = strided
-        if self.separable[operand]:
-            return {operand: lane}
-        near = self.strides[operand][lane] in WIDE_STRIDES and self.words[operand] is None
-        return {} if near or not self._any_better(lane) else None
+        return {strided[0]: lane} if self.separable[strided[0]] else None if self._any_better(lane) else {}
+
+    def _shuffled(self, operand: int, lane: str) -> bool:
+        """Whether vectors along the axis are made of a few that lie side by side."""
+        return self.strides[operand][lane] in WIDE_STRIDES and self.words[operand] is None
 
     def _packings(
         self, needed: Mapping[int, str], lane: str, tiles: Mapping[str, int]
@@ -146,7 +150,8 @@ class _Plans(Model):
             along = [lane] if lane in self.reads[operand] else [n for n in tiles if n in self.reads[operand]]
             if not self.exact:
                 along = (along or [n for n in self.parallel if n in self.reads[operand]])[:1]
-            if len(along) == 1 and (self._span(operand) > 0 or self.converted(operand) or not self.exact):
+            gain = self._span(operand) > 0 or self.converted(operand) or not self.exact
+            if len(along) == 1 and (gain or self._shuffled(operand, lane)):
                 useful[operand] = along[0]
                 if self.exact or len(needed) == 1:
                     yield {**needed, operand: along[0]}
