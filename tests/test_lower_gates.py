@@ -9,6 +9,7 @@ import pytest
 
 import vitrify
 from vitrify import nn
+from vitrify.codegen.llvm.program import emit_program
 from vitrify.codegen.loops.interpreter import run_program as interpret
 from vitrify.codegen.loops.printer import print_program
 from vitrify.codegen.loops.verify import verify_program
@@ -182,3 +183,15 @@ def test_layers_of_modules_and_their_gradients(kind, bidirectional):
     got, others = vitrify.compile(both)(x), gradients()
     for a, b in zip((*want, *slopes), (*got, *others)):
         np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=2e-4, atol=2e-6)
+
+
+def test_each_thread_takes_one_chunk_of_a_small_step():
+    """So that the weights it reads stay in its core's cache."""
+    target = Target.host()
+
+    def entry(batch):
+        graph = run_pipeline(layer("lstm", batch, 256), default_pipeline())[-1]
+        return list(emit_program(lower_graph(graph, target), target))[-1]
+
+    assert entry(1).count(" = udiv i64 %most") == 1
+    assert " = udiv i64 %most" not in entry(64)

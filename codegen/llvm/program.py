@@ -48,6 +48,9 @@ HOST_SLOT = "vitrify_host"
 PARALLEL_WORK = 64 << 10
 CHUNK_WORK = 16 << 10
 CHUNKS_PER_THREAD = 4
+# A launch under a repeat with no more work than this is mostly reading what every turn reads, such as the weights of a
+# recurrent layer: each thread then has one chunk, nearly always the same, whose weights stay in its core's cache.
+STEADY_WORK = 1 << 20
 
 
 # How many instructions of kernels make a module: small enough for threads to share a program's modules evenly.
@@ -193,6 +196,7 @@ class _EntryEmitter:
                 continue
             slot = self.w.pure(f"getelementptr i64, ptr %dims, i64 {i}", 0, dtypes.i64)
             self.index.env[dim.name] = self.w.pure(f"load i64, ptr {slot.text}, align 8", 0, dtypes.i64)
+        self.repeating = False
         self._places: dict[Buffer, tuple[str, int]] = {}
         for base, buffers in (("%outputs", program.outputs), ("%inputs", program.inputs)):
             self._places.update({b: (base, i) for i, b in enumerate(buffers)})
@@ -258,8 +262,10 @@ class _EntryEmitter:
         """The launches, each of the function of that name, in loops where they repeat."""
         for step in steps:
             if isinstance(step, Block):
+                outside, self.repeating = self.repeating, True
                 with loop(self.w, self.index, step.repeat.var, step.repeat.count):
                     self.steps(step.steps, names)
+                self.repeating = outside
                 continue
             number, launch = step
             self.launch(launch, names[number])
@@ -301,8 +307,14 @@ class _EntryEmitter:
             w.line(f"share{number}:")
             # Whole divisions here cost nanoseconds in launches that take microseconds.
             w.line(f"%fill{number} = udiv i64 {CHUNK_WORK}, {cost.text}")
-            w.line(f"%parts{number} = mul i64 %threads, {CHUNKS_PER_THREAD}")
-            w.line(f"%even{number} = udiv i64 {n.text}, %parts{number}")
+            steady = self.repeating and dims.bounds(parallel.extent * launch.kernel.cost)[1] <= STEADY_WORK
+            if steady:
+                w.line(f"%up{number} = add i64 {n.text}, %threads")
+                w.line(f"%most{number} = sub i64 %up{number}, 1")
+                w.line(f"%even{number} = udiv i64 %most{number}, %threads")
+            else:
+                w.line(f"%parts{number} = mul i64 %threads, {CHUNKS_PER_THREAD}")
+                w.line(f"%even{number} = udiv i64 {n.text}, %parts{number}")
             umax = w.declare("@llvm.umax.i64", "declare i64 @llvm.umax.i64(i64, i64)")
             w.line(f"%larger{number} = call i64 {umax}(i64 %fill{number}, i64 %even{number})")
             w.line(f"%grain{number} = call i64 {umax}(i64 %larger{number}, i64 1)")
