@@ -46,13 +46,13 @@ def backward_on_gpu(ctx: LowerContext, name: str, body: Graph, args: Args, node:
         if outs == (None, None):
             continue
         attention = GpuAttention(ctx, body, args, node, q, k, v, rest)
-        tiles = key_tiles(attention)
+        tiles = key_tiles(attention, attention.rows_of(node.inputs[0]))
         by_key = _ByKey(attention, tiles, node, *outs)
         grid = attention.grid(ceil_div(attention.columns, tiles.products.rows), False, by_key.block)
         ctx.launch(name, grid, cost=1, flops=flops * by_key.products // 5, comment=str(tiles))
     if dq is not None:
         attention = GpuAttention(ctx, body, args, node, q, k, v, rest)
-        tiles = query_tiles(attention)
+        tiles = query_tiles(attention, attention.rows_of(node.inputs[0]))
         by_query = _ByQuery(attention, tiles, node, dq)
         grid = attention.grid(ceil_div(attention.rows, tiles.products.rows), True, by_query.block)
         ctx.launch(name, grid, cost=1, flops=flops * 3 // 5, comment=str(tiles))
@@ -73,14 +73,11 @@ class _Backward:
         self.handed = self.p.hand_over(a.names, tiles.columns)
 
     def kept_rows(self, stem: str, rows: Rows) -> SharedRows:
-        p = self.p
-        return SharedRows.of(self.a.names, stem, rows, p.narrow, p.rows, 1, p.spare, p.threads)
+        return SharedRows.of(self.a.names, stem, rows, self.p, self.p.rows, 1)
 
     def walked_rows(self, stem: str, rows: Rows) -> SharedRows:
-        p, tiles = self.p, self.tiles
-        return SharedRows.of(
-            self.a.names, stem, rows, p.narrow, tiles.columns, tiles.stages, p.spare, p.threads
-        )
+        tiles = self.tiles
+        return SharedRows.of(self.a.names, stem, rows, self.p, tiles.columns, tiles.stages)
 
     def gradients(
         self, place: Place, query: DimLike, key: DimLike, turned: bool, left: tuple[Load, Load],

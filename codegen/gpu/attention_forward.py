@@ -47,7 +47,7 @@ class _Forward:
 
         def shared(stem: str, count: int, stages: int) -> SharedRows:
             rows = {"query": a.q, "key": a.k, "value": a.v}[stem]
-            return SharedRows.of(names, stem, rows, p.narrow, count, stages, p.spare, p.threads)
+            return SharedRows.of(names, stem, rows, p, count, stages)
 
         self.query = shared("query", p.rows, 1)
         self.key, self.value = (shared(x, tiles.columns, tiles.stages) for x in ("key", "value"))

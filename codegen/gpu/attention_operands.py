@@ -17,10 +17,13 @@ from ..lower.nests import loop_index
 from ..lower.rows import identity
 from ..lower.template import instantiate
 from ..scalar import SCALAR
+from .attention_products import Products
 from .grid import guarded, inside, unrolled
 
 # Names of an operand's dims in the expression of its element, replaced where it is read.
 ROW, SIZE = "row", "size"
+# Neighbours of a row in a box that warpgroups multiply out of.
+BOX = 64
 # Elements that a thread asks for before it waits for the first, where they do not go to their places on their own.
 TOGETHER = 8
 
@@ -67,23 +70,28 @@ class SharedRows:
     threads: int
 
     @staticmethod
-    def of(
-        names: Names, stem: str, rows: Rows, dtype: DType, count: int, stages: int, spare: int, threads: int
-    ) -> SharedRows:
+    def of(names: Names, stem: str, rows: Rows, products: Products, count: int, stages: int) -> SharedRows:
         padded = -(-rows.size // 16) * 16
-        buffer = Buffer(names(stem), dtype, (stages, count, padded + spare), "shared")
-        return SharedRows(rows, buffer, count, padded, threads)
+        shape = (stages, count, padded + products.spare)
+        if products.boxed:
+            shape = (stages, padded // BOX, count, BOX)
+        buffer = Buffer(names(stem), products.narrow, shape, "shared")
+        return SharedRows(rows, buffer, count, padded, products.threads)
+
+    @property
+    def boxed(self) -> bool:
+        return len(self.buffer.shape) == 4
 
     def matrix(self, stage: DimLike) -> Load:
         """Its first element."""
-        return Load(self.buffer, (stage, 0, 0))
+        return Load(self.buffer, (stage, *(0 for _ in self.buffer.shape[1:])))
 
     def copy(
         self, names: Names, t: DimLike, place: IndexTuple, first: DimLike, stage: DimLike
     ) -> tuple[Stmt, ...]:
         """The thread's part of the rows from `first` on."""
         rows, width = self.rows, 16 // self.buffer.dtype.itemsize
-        direct = _is_direct(rows.element, self.buffer.dtype, SIZE) and rows.size % width == 0
+        direct = is_direct(rows, self.buffer.dtype)
         if not direct:
             width = 1
         line = self.padded // width
@@ -91,7 +99,9 @@ class SharedRows:
         def group(number: DimLike) -> tuple[Stmt, ...]:
             row, position = dims.floordiv(number, line), dims.mod(number, line) * width
             tests = (inside(first + row, rows.rows), inside(position, rows.size))
-            where = (stage, row, position)
+            where: tuple[DimLike, ...] = (stage, row, position)
+            if self.boxed:
+                where = (stage, dims.floordiv(position, BOX), row, dims.mod(position, BOX))
             source = rows.at(place, first + row, position)
             return _moved(source, Load(self.buffer, where), width if direct else 0, tests)
 
@@ -128,6 +138,11 @@ class SharedLine:
             return _moved(rows.at(place, row), target, width if direct else 0, tests)
 
         return _groups(names, t, self.threads, self.count // width, group, direct)
+
+
+def is_direct(rows: Rows, dtype: DType) -> bool:
+    """Whether rows can go to shared memory as they are."""
+    return _is_direct(rows.element, dtype, SIZE) and rows.size % (16 // dtype.itemsize) == 0
 
 
 def _is_direct(element: Expr, dtype: DType, along: str) -> bool:

@@ -18,7 +18,20 @@ from typing import Protocol
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..loops.nodes import WARP, Apply, Buffer, For, Load, LoadFragment, MultiplyTile, Shuffle, Stmt, Store
+from ..loops.nodes import (
+    WARP,
+    WARPGROUP,
+    Apply,
+    Buffer,
+    For,
+    Load,
+    LoadFragment,
+    MultiplyGroup,
+    MultiplyTile,
+    Shuffle,
+    Stmt,
+    Store,
+)
 from ..lower.names import Names
 from ..lower.nests import loop_index
 from ..scalar import SCALAR
@@ -30,9 +43,9 @@ STEP = 4
 
 
 class Products(Protocol):
-    """`narrow` is the dtype in shared memory, `total` that of the sums. Sizes along a sum and
-    numbers of columns are multiples of 16; a row in shared memory has `spare` elements more, so that no bank is met
-    twice. `masks`: how the numbers of threads differ that share a row."""
+    """`narrow` is the dtype in shared memory, `total` that of the sums. Sizes along a sum and numbers of columns are
+    multiples of 16. A row in shared memory has `spare` elements more, so that no bank is met twice; `boxed`: rows lie in
+    boxes of 64 neighbours instead, side by side. `masks`: how the numbers of threads differ that share a row."""
 
     @property
     def threads(self) -> int: ...
@@ -48,6 +61,8 @@ class Products(Protocol):
     def total(self) -> DType: ...
     @property
     def spare(self) -> int: ...
+    @property
+    def boxed(self) -> bool: ...
 
     def row(self, t: DimLike, r: DimLike) -> DimLike:
         """Slot number `r` of thread `t`, in the tile."""
@@ -124,6 +139,7 @@ class MmaProducts:
 
     total = dtypes.f32
     masks = (1, 2)
+    boxed = False
 
     @property
     def spare(self) -> int:
@@ -284,6 +300,39 @@ class MmaProducts:
 
 
 @dataclass(frozen=True)
+class GroupProducts(MmaProducts):
+    """`wgmma` of 16-bit floats, on Hopper: warps in groups of four, whose 64 rows are multiplied with all columns of the
+    tile at once, out of shared memory. What a thread has is the same."""
+
+    boxed = True
+
+    @property
+    def spare(self) -> int:
+        return 0
+
+    def __str__(self) -> str:
+        return f"{self.warps // 4} warpgroups on tensor cores"
+
+    def scores(
+        self, names: Names, to: Buffer, left: Load, right: Load, columns: int, depth: int
+    ) -> tuple[Stmt, ...]:
+        def product(t: DimLike) -> list[Stmt]:
+            own = moved(left, dims.floordiv(t, WARPGROUP) * 64, 0)
+            return [MultiplyGroup(Load(to, (t, 0, 0, 0)), own, right, columns, depth, clear=True)]
+
+        return threads(names, self.threads, product)
+
+    def accumulate(
+        self, names: Names, to: Buffer, weights: Buffer, right: Load, columns: int, depth: int
+    ) -> tuple[Stmt, ...]:
+        def product(t: DimLike) -> list[Stmt]:
+            own = Load(weights, (t, 0, 0, 0))
+            return [MultiplyGroup(Load(to, (t, 0, 0, 0)), own, right, columns, depth, turned=True)]
+
+        return threads(names, self.threads, product)
+
+
+@dataclass(frozen=True)
 class FmaProducts:
     """Every thread has `high` rows, `across` threads share them; weights go through shared memory."""
 
@@ -293,6 +342,7 @@ class FmaProducts:
 
     across = 16
     masks = (1, 2, 4, 8)
+    boxed = False
     spare = STEP
 
     @property
@@ -425,4 +475,4 @@ def _fold(
     return threads(names, products.threads, lambda t: unrolled(names, products.slots, lambda r: slot(t, r)))
 
 
-__all__ = ["FmaProducts", "MmaProducts", "Products", "each", "fill", "moved", "reduced"]
+__all__ = ["FmaProducts", "GroupProducts", "MmaProducts", "Products", "each", "fill", "moved", "reduced"]

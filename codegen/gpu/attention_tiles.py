@@ -3,28 +3,43 @@ rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ...ir import dims
 from ...ir.dims import DimLike
+from ...ir.half_precision import HALF
 from .attention import GpuAttention, Tiles
-from .attention_products import STEP, FmaProducts, MmaProducts
+from .attention_operands import BOX, Rows, is_direct
+from .attention_products import STEP, FmaProducts, GroupProducts, MmaProducts
 from .grid import most
 
 
 def forward_tiles(a: GpuAttention) -> Tiles:
     """A block holds queries, its results and a tile of scores."""
-    return _tiles(a, _FORWARD, _padded(a.q.size), a.rows, a.shape[:-2])
+    table = _GROUPS_FORWARD if _by_groups(a, (a.q, a.k, a.v)) else _FORWARD
+    return _tiles(a, table, _padded(a.q.size), a.rows, a.shape[:-2])
 
 
-def query_tiles(a: GpuAttention) -> Tiles:
+def query_tiles(a: GpuAttention, dy: Rows) -> Tiles:
     """Of the gradient: queries and what came for their results, and two tiles of scores."""
-    return _tiles(a, _BY_QUERY, _padded(a.q.size) + _padded(a.v.size), a.rows, a.shape[:-2])
+    table = _GROUPS_BY_QUERY if _by_groups(a, (a.q, a.k, a.v, dy)) else _BY_QUERY
+    return _tiles(a, table, _padded(a.q.size) + _padded(a.v.size), a.rows, a.shape[:-2])
 
 
-def key_tiles(a: GpuAttention) -> Tiles:
+def key_tiles(a: GpuAttention, dy: Rows) -> Tiles:
     """Of the gradient: keys and values, sums for both, or for one of them if rows are long, and two tiles of scores."""
-    return _tiles(a, _BY_KEY, _padded(a.q.size) + _padded(a.v.size), a.columns, a.k.value.type.shape[:-2])
+    table = _GROUPS_BY_KEY if _by_groups(a, (a.q, a.k, a.v, dy)) else _BY_KEY
+    return _tiles(a, table, _padded(a.q.size) + _padded(a.v.size), a.columns, a.k.value.type.shape[:-2])
+
+
+def _by_groups(a: GpuAttention, operands: Sequence[Rows]) -> bool:
+    """Whether warpgroups may multiply: 16-bit rows of whole boxes that can be copied as they are."""
+    return (
+        getattr(a.ctx.target, "has_wgmma", False)
+        and a.dtype in HALF
+        and min(most(a.rows), most(a.columns)) >= 64
+        and all(x.size in (BOX, 2 * BOX) and is_direct(x, a.dtype) for x in operands)
+    )
 
 
 # (warps, times 16 rows of a warp, columns, stages) on tensor cores, from large to small, by the most numbers in a row.
@@ -46,6 +61,15 @@ _BY_KEY: dict[int, _Sizes] = {
     128: ((4, 1, 64, 2), (4, 1, 32, 2), (2, 1, 32, 1)),
     256: ((8, 1, 32, 2), (4, 1, 32, 2), (4, 1, 32, 1), (2, 1, 16, 1)),
 }
+# The same by groups of four warps, whose 64 rows `wgmma` multiplies: two blocks are on a multiprocessor, so that one
+# multiplies while the other has its softmax.
+_GROUPS_FORWARD: dict[int, _Sizes] = {128: ((8, 1, 64, 2), (4, 1, 64, 2))}
+_GROUPS_BY_QUERY: dict[int, _Sizes] = {
+    64: ((8, 1, 64, 2), (4, 1, 64, 2)),
+    128: ((8, 1, 32, 2), (4, 1, 64, 2)),
+}
+_GROUPS_BY_KEY: dict[int, _Sizes] = {64: ((8, 1, 32, 2), (4, 1, 64, 2)), 128: ((4, 1, 64, 2),)}
+_GROUPS = (_GROUPS_FORWARD, _GROUPS_BY_QUERY, _GROUPS_BY_KEY)
 # Elsewhere: (groups of threads, rows of a thread, columns, stages), for bytes of a row.
 _FMA: dict[int, _Sizes] = {
     256: ((8, 8, 64, 2), (8, 8, 64, 1), (8, 4, 64, 1), (8, 2, 32, 1)),
@@ -56,7 +80,11 @@ _FMA: dict[int, _Sizes] = {
 
 
 def _tiles(
-    a: GpuAttention, mma: dict[int, _Sizes], kept: int, rows: DimLike, heads: tuple[DimLike, ...]
+    a: GpuAttention,
+    mma: dict[int, _Sizes],
+    kept: int,
+    rows: DimLike,
+    heads: tuple[DimLike, ...],
 ) -> Tiles:
     """Large ones, if there are enough of them to fill the machine. A row that stays has `kept` numbers."""
     walked = _padded(a.q.size) + _padded(a.v.size)
@@ -83,8 +111,9 @@ def _tiles(
 
 def _candidates(a: GpuAttention, mma: dict[int, _Sizes], wide: int) -> Iterator[Tiles]:
     if a.on_tensor_cores:
+        make = GroupProducts if any(mma is x for x in _GROUPS) else MmaProducts
         for warps, high, columns, stages in next(c for n, c in mma.items() if wide <= n):
-            yield Tiles(MmaProducts(a.dtype, warps, high), columns, stages)
+            yield Tiles(make(a.dtype, warps, high), columns, stages)
         return
     for down, high, columns, stages in next(c for n, c in _FMA.items() if wide * a.total.itemsize <= n):
         yield Tiles(FmaProducts(a.total, down, high), columns, stages)

@@ -35,6 +35,7 @@ from .nodes import (
     Let,
     Load,
     LoadFragment,
+    MultiplyGroup,
     MultiplyTile,
     Part,
     Pipeline,
@@ -231,6 +232,8 @@ class _Interpreter:
                 return check
             case MultiplyTile():
                 return self.multiply(stmt)
+            case MultiplyGroup():
+                return self.multiply_group(stmt)
             case LoadFragment():
                 return self.load_fragment(stmt)
             case CopyAsync():
@@ -301,6 +304,48 @@ class _Interpreter:
                 product = left[row].astype(np.float64) @ right[line].astype(np.float64)
                 where = (*at[:-1], c)
                 total[where] = np.float64(total[where]) + product
+
+        return run
+
+    def multiply_group(self, stmt: MultiplyGroup) -> Callable[[Frame], None]:
+        """The own thread's elements of a warpgroup's product."""
+        parts = [
+            (self.position(x.buffer, x.index), self.arrays[x.buffer])
+            for x in (stmt.total, stmt.left, stmt.right)
+        ]
+        depth = np.arange(stmt.depth)
+        eight, c = np.ogrid[: stmt.columns // 8, :4]
+
+        def matrix(at: tuple[int, ...], array: Array, rows: Any, places: Any) -> Array:
+            *lead, box, row, place = at
+            found: Array = array[(*lead, box + (place + places) // 64, row + rows, (place + places) % 64)]
+            return found.astype(np.float64)
+
+        def run(frame: Frame) -> None:
+            self.stmt = stmt
+            (at, total), (at_left, left), (at_right, right) = ((w(frame), a) for w, a in parts)
+            lane, warp = at[0] % WARP, at[0] // WARP * WARP
+            halves = lane // 4 + 8 * np.arange(2)[:, None]
+            if stmt.left.buffer.space == "thread":
+                # Terms 0, 1 and 8, 9 are the first thread's of the four that share the row.
+                member, part, own = depth % 8 // 2, depth % 16 // 8, depth % 2
+                element = 4 * part + own + 2 * np.arange(2)[:, None]
+                rows = left[(warp + lane // 4 * 4 + member, *at_left[1:-2], depth // 16, element)].astype(
+                    np.float64
+                )
+            else:
+                rows = matrix(at_left, left, warp % WARPGROUP // WARP * 16 + halves, depth[None, :])
+            column = (eight * 8 + lane % 4 * 2 + c % 2).reshape(-1)
+            if stmt.turned:
+                columns = matrix(at_right, right, depth[:, None], column[None, :])
+            else:
+                columns = matrix(at_right, right, column[:, None], depth[None, :]).T
+            found = (rows @ columns).reshape(2, -1, 4)
+            product = np.where(c < 2, found[0], found[1])
+            place = at[:-2]
+            before = 0.0 if stmt.clear else total[place].astype(np.float64)
+            total[place] = before + product
+            self.written[stmt.total.buffer][place] = True
 
         return run
 

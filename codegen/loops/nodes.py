@@ -245,6 +245,25 @@ class MultiplyTile:
 
 
 @dataclass(frozen=True)
+class MultiplyGroup:
+    """The same by a warpgroup (Hopper's wgmma), 64 rows by `columns`, over `depth` terms of 16-bit floats: `total` +=
+    `left` @ `right`, or = where it is to `clear` what was there. The last two dims of `total`'s buffer are eights of
+    columns and 4 elements, a warp's 16 rows as in `MultiplyTile`. `left` is fragments in registers, whose last two dims
+    are sixteens of terms and 8 elements, or a matrix in shared memory, rows of terms; `right` is one in shared memory, a
+    row for each column, or for each term where it is `turned`. Each is given by its first element. A matrix in shared
+    memory has dims `[..., boxes, rows, 64]`, boxes side by side; only `CopyAsync` writes it. What was copied is waited
+    for by `CopyWait` and a barrier."""
+
+    total: Load
+    left: Load
+    right: Load
+    columns: int
+    depth: int
+    turned: bool = False
+    clear: bool = False
+
+
+@dataclass(frozen=True)
 class LoadFragment:
     """The own thread's elements of an operand of `MultiplyTile` out of shared memory. `source` is the first element of
     the matrix: `rows` (16 for a left operand, 8 for a right one) by 16 along the sum, 8 of float32, which run along the
@@ -353,6 +372,7 @@ Stmt = (
     | Check
     | Prefetch
     | MultiplyTile
+    | MultiplyGroup
     | LoadFragment
     | CopyAsync
     | CopyCommit

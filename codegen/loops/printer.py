@@ -35,6 +35,7 @@ from .nodes import (
     Let,
     Load,
     LoadFragment,
+    MultiplyGroup,
     MultiplyTile,
     Part,
     Pipeline,
@@ -192,6 +193,10 @@ def _stmt(stmt: Stmt, indent: str, lines: list[str]) -> None:
         case MultiplyTile():
             total, left, right = (print_expr(x) for x in (stmt.total, stmt.left, stmt.right))
             lines.append(f"{indent}{total} += {left} @ {right}")
+        case MultiplyGroup():
+            total, left, right = (print_expr(x) for x in (stmt.total, stmt.left, stmt.right))
+            size = f"64x{stmt.columns}, {stmt.depth} terms{', turned' if stmt.turned else ''}"
+            lines.append(f"{indent}group {total} {'=' if stmt.clear else '+='} {left} @ {right}, {size}")
         case LoadFragment():
             turned = ", turned" if stmt.turned else ""
             places = f"{print_expr(stmt.fragment)} = {print_expr(stmt.source)}"

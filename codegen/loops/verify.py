@@ -30,6 +30,7 @@ from .nodes import (
     Let,
     Load,
     LoadFragment,
+    MultiplyGroup,
     MultiplyTile,
     Part,
     Pipeline,
@@ -285,6 +286,8 @@ class _Verifier(GpuRules):
                 self.expr(stmt.source, scope)
             case MultiplyTile():
                 self.multiply(stmt, scope)
+            case MultiplyGroup():
+                self.multiply_group(stmt, scope)
             case LoadFragment():
                 self.load_fragment(stmt, scope)
             case CopyAsync():

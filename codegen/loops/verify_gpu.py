@@ -15,6 +15,7 @@ from .nodes import (
     For,
     Kernel,
     LoadFragment,
+    MultiplyGroup,
     MultiplyTile,
     Pipeline,
     Shuffle,
@@ -117,6 +118,33 @@ class GpuRules:
         if scope.diverged or self.block_threads % WARP:
             raise self.fail("a product by a warp where not all its threads need be")
         if {stmt.left.buffer, stmt.right.buffer} & scope.stored:
+            raise self.fail("a product of fragments that the same thread loop stores to")
+
+    def multiply_group(self, stmt: MultiplyGroup, scope: Scope) -> None:
+        total, left, right = stmt.total, stmt.left, stmt.right
+        for load in (total, left, right):
+            self.access(load.buffer, load.index, scope)
+        if right.dtype not in (dtypes.f16, dtypes.bf16) or left.dtype is not right.dtype:
+            raise self.fail(
+                f"warpgroups multiply f16 and bf16 here, not {left.dtype.name} by {right.dtype.name}"
+            )
+        if stmt.columns % 8 or not 8 <= stmt.columns <= 256 or stmt.depth % 16:
+            raise self.fail(f"a warpgroup multiplies no 64x{stmt.depth} by {stmt.columns}")
+        kept = [(total, dtypes.f32, (stmt.columns // 8, 4))]
+        if left.buffer.space == "thread":
+            kept.append((left, left.dtype, (stmt.depth // 16, 8)))
+        for load, dtype, shape in kept:
+            fits = load.buffer.space == "thread" and load.dtype is dtype and load.buffer.shape[-2:] == shape
+            if not fits or load.index[-2:] != (0, 0):
+                raise self.fail(f"{load.buffer} is not {shape} {dtype.name} in registers")
+        for load in (left, right):
+            if load.buffer.space != "thread" and not (
+                load.buffer.space == "shared" and len(load.buffer.shape) >= 3 and load.buffer.shape[-1] == 64
+            ):
+                raise self.fail(f"{load.buffer} is not boxes of 64 in shared memory")
+        if scope.diverged or self.block_threads % WARPGROUP:
+            raise self.fail("a product by a warpgroup where not all its threads need be")
+        if left.buffer in scope.stored:
             raise self.fail("a product of fragments that the same thread loop stores to")
 
     def copy(self, stmt: CopyAsync, scope: Scope) -> None:

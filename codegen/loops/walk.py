@@ -17,6 +17,7 @@ from .nodes import (
     Let,
     Load,
     LoadFragment,
+    MultiplyGroup,
     MultiplyTile,
     Prefetch,
     Shuffle,
@@ -54,7 +55,7 @@ def statement_expressions(stmt: Stmt) -> tuple[Expr, ...]:
             return (stmt.value,)
         case If() | Check():
             return (stmt.condition,)
-        case MultiplyTile():
+        case MultiplyTile() | MultiplyGroup():
             return stmt.total, stmt.left, stmt.right
         case LoadFragment() | Prefetch():
             return (stmt.source,)

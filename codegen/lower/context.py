@@ -363,8 +363,8 @@ class _Rename:
             case Pipeline():
                 left, right = (replace(side, map=self.map(side.map)) for side in (stmt.left, stmt.right))
                 return replace(stmt, left=left, right=right)
-            case MultiplyTile() | MultiplyGroup() | LoadFragment() | CopyCommit() | CopyWait():  # locals are never renamed
-                return stmt
+            case MultiplyTile() | MultiplyGroup() | LoadFragment() | CopyCommit() | CopyWait():
+                return stmt  # locals are never renamed
 
     def map(self, seen: TensorMap) -> TensorMap:
         return replace(seen, buffer=self.renamed.get(seen.buffer, seen.buffer))

@@ -30,6 +30,7 @@ from ..loops.nodes import (
     Kernel,
     Load,
     LoadFragment,
+    MultiplyGroup,
     MultiplyTile,
     Pipeline,
     Stmt,
@@ -38,6 +39,7 @@ from ..loops.walk import statements
 from ..target import GpuTarget
 from .pipeline import MAP_ALIGNMENT, MAP_BYTES, STAGE_ALIGNMENT, emit_pipeline
 from .resident import by_turns, turn_name, turn_of
+from .warpgroup import emit_multiply_group, swizzled, swizzled_place
 
 ZEROS = "@zeros"
 ZEROS_BYTES = 16
@@ -149,6 +151,7 @@ class PtxEmitter(KernelEmitter):
         self.places: dict[Buffer, str] = {}
         kernel = by_turns(kernel)
         self.waits = barriers(kernel)
+        self.swizzled = swizzled(kernel.body)
         super().__init__(kernel, target, None, alias_class, EmitOptions())
         self.expressions: _Expressions = _Expressions(kernel.name, self.w, self.ops, self.index, self.memory)
         self.memory.zeros = f"addrspacecast (ptr addrspace(1) {ZEROS} to ptr)"
@@ -185,6 +188,7 @@ class PtxEmitter(KernelEmitter):
         for stmt in statements(self.kernel.body):
             if isinstance(stmt, Pipeline):
                 aligned |= dict.fromkeys((stmt.left.stages, stmt.right.stages), STAGE_ALIGNMENT)
+        aligned |= dict.fromkeys(self.swizzled, STAGE_ALIGNMENT)
         total = 0
         for buffer in self.kernel.locals:
             if buffer.space == "shared":
@@ -324,6 +328,8 @@ class PtxEmitter(KernelEmitter):
         match stmt:
             case MultiplyTile():
                 self._multiply(stmt)
+            case MultiplyGroup():
+                emit_multiply_group(self, stmt)
             case LoadFragment():
                 self._load_fragment(stmt)
             case CopyAsync():
@@ -334,6 +340,10 @@ class PtxEmitter(KernelEmitter):
                 self._call("@llvm.nvvm.cp.async.commit.group")
             case CopyWait():
                 self._call("@llvm.nvvm.cp.async.wait.group", f"i32 {stmt.pending}")
+                if self.swizzled:  # warpgroups read past what orders other accesses
+                    self.w.line(
+                        'call void asm sideeffect "fence.proxy.async.shared::cta;", "~{memory}"() convergent nounwind'
+                    )
             case _:
                 super()._statement(stmt)
 
@@ -407,13 +417,15 @@ class PtxEmitter(KernelEmitter):
             if holds.text != "true":
                 size = w.pure(f"select {holds}, i32 16, i32 0", holds.level, dtypes.i32).text
                 source = self.memory.guarded_pointer(source, holds)
-        target = self._address(stmt.target)
-        spaces = []
-        for pointer, number in ((target, 3), (source, 1)):
-            cast = f"addrspacecast ptr {pointer.text} to ptr addrspace({number})"
-            spaces.append(
-                f"ptr addrspace({number}) {w.pure(cast, pointer.level, dtypes.i64, cheap=True).text}"
-            )
+        if stmt.target.buffer in self.swizzled:
+            place = swizzled_place(self, stmt.target)
+            cast = f"inttoptr i32 {place.text} to ptr addrspace(3)"
+        else:
+            place = self._address(stmt.target)
+            cast = f"addrspacecast ptr {place.text} to ptr addrspace(3)"
+        spaces = [f"ptr addrspace(3) {w.pure(cast, place.level, dtypes.i64, cheap=True).text}"]
+        cast = f"addrspacecast ptr {source.text} to ptr addrspace(1)"
+        spaces.append(f"ptr addrspace(1) {w.pure(cast, source.level, dtypes.i64, cheap=True).text}")
         name = "@llvm.nvvm.cp.async.cg.shared.global.16.s"
         w.declare(name, f"declare void {name}(ptr addrspace(3), ptr addrspace(1), i32)")
         w.line(f"call void {name}({', '.join(spaces)}, i32 {size})")
@@ -430,7 +442,7 @@ class PtxEmitter(KernelEmitter):
         if narrow is dtypes.f32:
             operands = [self._word(load, i) for load, i in places]
         else:
-            operands = [self._pair(load, 2 * i, half) for load, i in places]
+            operands = [self.pair(load, 2 * i, half) for load, i in places]
         sums = [self.memory.load(stmt.total.buffer, (*stmt.total.index[:-1], c)) for c in range(4)]
         kind = {dtypes.f16: "m16n8k16.row.col.f32.f32", dtypes.bf16: "m16n8k16.row.col.bf16"}
         name = f"@llvm.nvvm.mma.{kind.get(narrow, 'm16n8k8.row.col.tf32')}"
@@ -448,7 +460,7 @@ class PtxEmitter(KernelEmitter):
         value = self.memory.load(load.buffer, (*load.index[:-1], i))
         return self.ops.apply("bitcast", [value], dtypes.u32).text
 
-    def _pair(self, load: Load, first: int, half: bool) -> str:
+    def pair(self, load: Load, first: int, half: bool) -> str:
         """Two elements of a fragment in one register."""
         vector = "<2 x half>" if half else "<2 x i16>"
         made = "poison"

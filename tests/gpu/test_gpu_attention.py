@@ -91,10 +91,10 @@ CASES: dict[str, tuple[list[Array], dict[str, Any]]] = {
     "one key": (operands((2, 9, 16), (2, 1, 16)), {}),
     "float32": (operands((2, 40, 24), (2, 70, 24), 40, dtype=dtypes.f32), {"scale": 0.2, "causal": True}),
     "float32, odd, dropout": (
-        [*operands((1, 33, 5), (1, 65, 5), 7, dtype=dtypes.f32), random(33, 65, dtype=dtypes.f32), STATE],
+        [*operands((1, 17, 5), (1, 35, 5), 7, dtype=dtypes.f32), random(17, 35, dtype=dtypes.f32), STATE],
         {"p": 0.5},
     ),
-    "float64": (operands((1, 18, 5), (1, 17, 5), dtype=dtypes.f64), {"causal": True}),
+    "float64": (operands((1, 9, 3), (1, 8, 3), dtype=dtypes.f64), {"causal": True}),
 }
 
 
@@ -104,9 +104,35 @@ def test_kernels_agree_with_numpy(arrays: list[Array], attrs: dict[str, Any]) ->
         assert all(x.launch.kernel.comment.startswith("tile ") for x in made.launches)
 
 
-@pytest.mark.parametrize("dtype", [dtypes.bf16, dtypes.f32], ids=["tensor cores", "FMA units"])
-def test_loops_say_what_ptx_does(dtype: DType) -> None:
-    check_both(operands((1, 17, 8), (1, 18, 8), dtype=dtype), interpret=True, causal=True, scale=0.3)
+GROUPS: dict[str, tuple[list[Array], dict[str, Any]]] = {
+    "causal": (operands((1, 1, 150, 64), (1, 1, 200, 64)), {"causal": True, "scale": 0.125}),
+    "two boxes, shared heads, a mask, dropout": (
+        [*operands((1, 2, 70, 128), (1, 1, 65, 128), 64, dtypes.f16), seen(70, 65), STATE],
+        {"safe": True, "scale": 0.09, "p": 0.2},
+    ),
+    "two boxes of values": (operands((1, 64, 64), (1, 64, 64), 128), {"scale": 0.125}),
+}
+
+
+@pytest.mark.parametrize(("arrays", "attrs"), GROUPS.values(), ids=GROUPS)
+def test_warpgroups_agree_with_numpy(arrays: list[Array], attrs: dict[str, Any]) -> None:
+    for made in check_both(arrays, **attrs):
+        assert all("warpgroups" in x.launch.kernel.comment for x in made.launches)
+        assert "wgmma" in made.text
+
+
+def test_loops_say_what_warpgroups_do() -> None:
+    arrays = operands((1, 64, 64), (1, 64, 64))
+    check(graph_of(FORWARD, arrays, scale=0.125), arrays, scale=2.0)
+
+
+def test_loops_say_what_tensor_cores_do() -> None:
+    check_both(operands((1, 17, 8), (1, 18, 8)), interpret=True, causal=True, scale=0.3)
+
+
+def test_loops_say_what_fma_units_do() -> None:
+    arrays = operands((1, 9, 5), (1, 9, 5), dtype=dtypes.f32)
+    check(graph_of(FORWARD, arrays, scale=0.3), arrays)
 
 
 # What ptxas may spill, in bytes.
