@@ -285,8 +285,8 @@ def _seen_reads(
     F = GraphBuilder("gradient")
     inputs = tuple(F.input("x", t) for t in operands)
     outputs = tuple(F.input("y", t) for t in results)
-    assert op.vjp is not None
-    grads = op.vjp(F, VJPContext(inputs, outputs, attrs, needs), *(F.input("dy", t) for t in results))
+    ctx = VJPContext(inputs, outputs, attrs, needs)
+    grads = gradients(op, F, ctx, [F.input("dy", t) for t in results])
     used = {value for node in F.nodes for value in node.inputs}
     used.update(g for g in grads if g is not None)
     return (
