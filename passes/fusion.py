@@ -9,6 +9,7 @@ What runs on the host (`host.py`) is a group of its own, of kind `host`: nothing
 
     conv(x, w) -> add bias -> relu -> max_pool          [conv, add, relu] [max_pool]
     amax, sub, exp, sum, log, sub                       [log_softmax, one pass per reduction]
+    matmul -> slices -> sigmoid, tanh, mul, add         [the gates of an LSTM] (`fusion_gates.py`)
 """
 
 from __future__ import annotations
