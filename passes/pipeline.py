@@ -22,6 +22,9 @@ from .reroll import Reroll
 from .scan_motion import ScanMotion
 from .simplify import Simplify
 
+ATTENTION = ("attention", "attention_grad")
+RUNNING = ("cumsum", "cumprod", "cummax", "cummin")
+
 
 @dataclass(frozen=True)
 class PipelineOptions:
@@ -32,12 +35,22 @@ class PipelineOptions:
     order. `memory_budget`: how much memory a graph's values may take before some are computed twice (`Recompute`); None:
     as much as they do."""
 
-    keep_composites: tuple[str, ...] = ("attention", "attention_grad")
+    keep_composites: tuple[str, ...] = (*ATTENTION, *RUNNING)
     fuse: bool = True
     reroll: bool = True
     strict: bool = False
     bf16_products: bool = False
     memory_budget: float | int | None = None
+
+    @property
+    def attention(self) -> tuple[str, ...]:
+        """The ops of attention that are kept: none in strict numerics, since an op alone is taken apart."""
+        return () if self.strict else tuple(n for n in self.keep_composites if n in ATTENTION)
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """All that is kept."""
+        return tuple(n for n in self.keep_composites if n not in ATTENTION or not self.strict)
 
 
 def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass, ...]:
@@ -55,12 +68,12 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         Simplify(options.strict),
         CommonSubexpressions(),
         # While softmax and dropout are whole, and written the same everywhere.
-        *([FindAttention()] if options.keep_composites and not options.strict else []),
+        *([FindAttention()] if options.attention else []),
         # Which of the kept attentions are worth their kernel. A gradient taken apart reads its forward's weights, which
         # an op alone does not have, so strict numerics leaves this to decomposition.
-        *([] if options.strict else [ChooseAttention(options.keep_composites)]),
+        *([] if options.strict else [ChooseAttention(options.attention)]),
         # Everything below here knows primitives only.
-        Decompose(() if options.strict else options.keep_composites),
+        Decompose(options.whole),
         # On the matmuls that composites were made of; what it leaves behind is simplified and dies below.
         *([] if options.strict else [ScanMotion()]),
         # A decomposition is written for every case and leaves constants and no-ops in the case at hand.

@@ -1,4 +1,4 @@
-"""Groups of kind "single": ops that index by data, positions of extremes, random numbers.
+"""Groups of kind "single": ops that index by data, positions of extremes, running sums, random numbers.
 
 An index read from memory is checked against its dim and clamped, so that a bad one stops nothing and is
 reported when the run ends. Scatters add in the order of the source, each destination slice by one thread:
@@ -19,6 +19,7 @@ from .elementwise import Lookup, Nest, launch_nests
 from .indexing import BodyEvaluator, IndexTuple, constant
 from .random import lower_random_uniform
 from .rows import Reduction, Rows, Stage, identity, launch_rows
+from .running import COMBINES, lower_running
 from .scatter import launch_scatter
 from .spaces import linear, output_parts
 from .template import Element, make_axes
@@ -230,4 +231,5 @@ RULES: dict[str, Callable[[LowerContext, str, Graph, Args, Node], None]] = {
     "argmax": _lower_extreme_position,
     "argmin": _lower_extreme_position,
     "random_uniform": lower_random_uniform,
+    **dict.fromkeys(COMBINES, lower_running),
 }

@@ -115,7 +115,7 @@ class DifferentiableSpecialization(Specialization):
         self.wrt = tuple(i for i, source in enumerate(trace.sources) if _requires_grad(source, leaves))
         names = tuple(graph.inputs[i].name for i in self.wrt)
         # An input that nothing flows back to gets None for its gradient, as in eager code.
-        find = FindAttention() if options.pipeline.keep_composites and not options.pipeline.strict else None
+        find = FindAttention() if options.pipeline.attention else None
         if trace.joint is None:
             # Before it is differentiated: then its gradient is the op's own.
             found = graph if find is None else find.run(graph)

@@ -1,7 +1,7 @@
 """Running sums, products and extremes along a dim.
 
-NumPy accumulates one element after the other; the decomposition combines by doubling shifts, in log2(n) passes that
-every target runs in parallel (Hillis & Steele, "Data parallel algorithms", 1986).
+NumPy and the kernels for CPUs accumulate one element after the other; the decomposition combines by doubling shifts, in
+log2(n) passes that GPUs run in parallel (Hillis & Steele, "Data parallel algorithms", 1986).
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ def _declare(
             numpy=wide(_accumulate(ufunc, double)),
             attrs=attrs,
             level="composite",
+            lowering="none" if name == "logcumsumexp" else "single",
             vjp=vjp,
             decompose=_doubling(combine),
             saves=saves,

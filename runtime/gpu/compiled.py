@@ -16,6 +16,7 @@ from ...codegen.loops.nodes import Program
 from ...codegen.ptx import PtxProgram, emit_ptx
 from ...ir import dims
 from ...ir.graph import Graph
+from ...passes.pipeline import ATTENTION
 from .. import disk_cache
 from ..compiled_graph import CompileOptions, cache_key
 from ..finite_checks import Memory, finite_error
@@ -135,9 +136,9 @@ LEAST_FOR_ATTENTION = 96 << 10
 
 def for_devices(options: CompileOptions, gpu: Gpu) -> CompileOptions:
     """The options as programs on the device are compiled with."""
-    if gpu.target.most_shared_bytes < LEAST_FOR_ATTENTION:
-        return replace(options, pipeline=replace(options.pipeline, keep_composites=()))
-    return options
+    fits = gpu.target.most_shared_bytes >= LEAST_FOR_ATTENTION
+    kept = tuple(n for n in options.pipeline.keep_composites if fits and n in ATTENTION)
+    return replace(options, pipeline=replace(options.pipeline, keep_composites=kept))
 
 
 def compile_gpu_graph(graph: Graph, gpu: Gpu, options: CompileOptions = CompileOptions()) -> GpuGraph:
