@@ -9,15 +9,22 @@ depend on the number of threads.
 
 from __future__ import annotations
 
-from ...ir import dims
+from ...ir import dims, dtypes
+from ...ir.dims import DimLike
 from ...ir.graph import Graph, IRError, Node, Value
-from ..loops.nodes import Expr, Var
+from ...ir.half_precision import HALF, widens
+from ..loops.nodes import Buffer, Expr, Load, Var
 from ..scalar import SCALAR
+from ..target import GpuTarget
 from .context import Args, LowerContext, Names
+from .elementwise import Nest, launch_nests
 from .indexing import BodyEvaluator, Held, IndexTuple
 from .rows import Reduction, Rows, Stage, accumulator_type, launch_rows
 from .spaces import linear, reindex
 from .template import Element, make_axes
+
+# Fewer rows than this do not pay for a copy of what they all read.
+LEAST_ROWS = 8
 
 
 def lower_reduce(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
@@ -51,10 +58,12 @@ def _rows(ctx: LowerContext, names: Names, body: Graph, args: Args) -> Rows:
     row_index = tuple(a.index for a in kept)
 
     levels = _levels(body)
+    given = {v: args[v] for v in body.inputs}
+    given |= _converted(ctx, body, args, dims.product(axes[d].extent for d in over), dims.product(row_shape))
     results: dict[Value, Reduction] = {}
     evaluator = BodyEvaluator(
         body,
-        {v: args[v] for v in body.inputs},
+        given,
         flatten=ctx.flat,
         extents={a.var: a.extent for a in axes},
     )
@@ -101,6 +110,32 @@ def _rows(ctx: LowerContext, names: Names, body: Graph, args: Args) -> Rows:
             raise IRError(f"%{value.name}: a reduce group's outputs are shaped as before or after reducing")
     reduced = [axes[d] for d in over]
     return Rows(kept, reduced, stages, along, once, list(columns.values()), column_elements)
+
+
+def _converted(
+    ctx: LowerContext, body: Graph, args: Args, length: DimLike, rows: DimLike
+) -> dict[Value, Buffer]:
+    """Sixteen-bit operands of the length of a row that all rows read, such as the weights of a norm, in float32: once
+    for all rows (and once for all calls, where they are steady)."""
+    if isinstance(ctx.target, GpuTarget) or dims.bounds(rows)[0] < LEAST_ROWS:
+        return {}
+    found: dict[Value, Buffer] = {}
+    for value in body.inputs:
+        readers = [n for n in body.nodes if value in n.inputs]
+        if value.type.dtype not in HALF or value.type.numel != length or value in body.outputs:
+            continue
+        if not readers or not all(map(widens, readers)):
+            continue
+        source, target = args[value], ctx.scratch("converted", dtypes.f32, value.type.shape)
+        names = Names()
+        axes = make_axes(names, value.type.shape)
+        offset = linear(tuple(a.index for a in axes), value.type.shape)
+        number = SCALAR.cast(Load(ctx.flat(source), (offset,)), dtypes.f32)
+        launch_nests(
+            ctx, "converted_operand", [Nest(names, axes, [Element(ctx.flat(target), offset, number)])]
+        )
+        found[value] = target
+    return found
 
 
 def _result_at(

@@ -15,8 +15,8 @@ torch.softmax(q @ k.transpose(-2, -1) * 0.25 + bias, -1) @ v
 torch.softmax((q @ k.transpose(-2, -1) * 0.25).masked_fill(~seen, -float('inf')), -1) @ v
 """
 _CANCELS = (
-    "gradients of query and key are differences of nearly equal numbers, and tolerances of sixteen bits are for numbers, "
-    "not differences; tests/test_lower_attention.py compares them with float64"
+    "gradients of query and key are differences of nearly equal numbers, and tolerances of sixteen bits are for "
+    "numbers, not differences; tests/test_lower_attention.py compares them with float64"
 )
 
 FAMILY = Family(
