@@ -19,6 +19,7 @@ import pytest
 
 import vitrify as torch
 from vitrify import nn
+from vitrify.codegen.llvm import compile as llvm_compile
 from vitrify.runtime import disk_cache
 
 STAGES = ("passes", "lower", "emit", "llvm")
@@ -236,3 +237,35 @@ def test_the_memory_limit(tmp_path: Path) -> None:
             assert f(small).tolist() == expected
     """
     assert python(code, tmp_path) == "MemoryError True\n" * 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
+def test_the_memory_limit_while_compiling(tmp_path: Path) -> None:
+    """LLVM ends the process where it gets no memory, and Python waits forever for a thread that cannot begin."""
+    code = """
+        import resource, vitrify as torch
+        x = torch.ones(4, 4)
+        torch.compile(lambda x: x + 1)(x)
+        for number, megabytes in enumerate((0, 1, 2, 4, 8, 16)):
+            f = torch.compile(lambda x: (x @ x).softmax(1) * number)
+            size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (size + (megabytes << 20), -1))
+            try:
+                f(x)
+                print("done")
+            except MemoryError as error:
+                resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+                print("MemoryError")
+            resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+            assert torch.allclose(f(x), (x @ x).softmax(1) * number)
+    """
+    found = python(code, tmp_path).split()
+    assert len(found) == 6 and set(found) <= {"done", "MemoryError"} and "MemoryError" in found
+
+
+def test_compiling_without_room_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llvm_compile, "_ROOM", 1 << 60)
+    with pytest.raises(
+        MemoryError, match=r"compiling needs \d+ MiB of memory, which this process cannot have"
+    ):
+        llvm_compile.compile_module("define void @f() {\n  ret void\n}\n", llvm_compile.Target.host())

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import mmap
 import os
 import sys
 import threading
@@ -42,6 +43,18 @@ def unlocked(function: str) -> Callable[..., Any]:
     locked = getattr(ffi.lib, function)
     found: Callable[..., Any] = getattr(locked, "_cfn", locked)
     return found
+
+
+def need_room(nbytes: int) -> None:
+    """MemoryError unless the process may have so much more memory. LLVM asks before it begins, since where it gets none
+    half-way it ends the process."""
+    try:
+        mmap.mmap(-1, nbytes).close()
+    except (OSError, MemoryError):
+        raise MemoryError(
+            f"compiling needs {nbytes >> 20} MiB of memory, which this process cannot have: there is a limit on its "
+            "address space (ulimit -v), or the machine has no more"
+        ) from None
 
 
 class Door:
