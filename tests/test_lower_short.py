@@ -1,5 +1,5 @@
-"""Kernels over sixteen-bit numbers: rounded where they store, strict ones after every operation; softmax within two places;
-weights that all rows read are converted once."""
+"""Kernels over sixteen-bit numbers: rounded where they store, strict ones after every operation; softmax to the last
+place; weights that all rows read are converted once."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_denormal_numbers_are_kept(size: int) -> None:
 
 @SHORT
 @pytest.mark.parametrize("shape", [(3, 37), (40, 64)], ids=str)
-def test_softmax_within_two_places(dtype: dtypes.DType, shape: tuple[int, int]) -> None:
+def test_softmax_to_the_last_place(dtype: dtypes.DType, shape: tuple[int, int]) -> None:
     x = (4 * numbers(dtype, *shape).astype(np.float32)).astype(dtype.numpy)
     x[0, :5] = -np.inf
     (got,) = run(lambda F, a: F.softmax(a, dim=1), x)
