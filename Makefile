@@ -62,7 +62,7 @@ types:
 bench: .venv-bench/.installed
 	$(TORCH_BIN)/python benchmarks/lenet.py
 	$(TORCH_BIN)/python benchmarks/models.py
-	$(TORCH_BIN)/python benchmarks/kernels.py
+	$(TORCH_BIN)/python benchmarks/kernels.py --write
 	$(TORCH_BIN)/python benchmarks/short_layers.py
 	$(TORCH_BIN)/python benchmarks/eager_overhead.py --torch $(TORCH_BIN)/python
 

@@ -147,11 +147,11 @@ def run_table(table: str, options: argparse.Namespace) -> None:
             found: dict[str, Any] = {"table": table, "name": line.name, "threads": threads}
             found["floor"] = floor(line, roof)
             try:
-                runs, found["firsts"] = competitors(line, threads, not options.no_torch_compile)
-                # On one CPU there is no thread of others that could spin beside the next competitor.
-                found["times"] = interleaved(
-                    runs, options.rounds, options.seconds, 0.01 if threads == 1 else None
-                )
+                with vitrify.set_grad_enabled(line.training), torch.set_grad_enabled(line.training):
+                    runs, found["firsts"] = competitors(line, threads, not options.no_torch_compile)
+                    # On one CPU there is no thread of others that could spin beside the next competitor.
+                    pause = 0.01 if threads == 1 else PAUSE
+                    found["times"] = interleaved(runs, options.rounds, options.seconds, pause)
             except Exception as error:
                 found["error"] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                 traceback.print_exc()
