@@ -35,6 +35,8 @@ TYPICAL_DIM = 64
 # Prices tried at first, from the highest to the lowest; so many halvings of the interval that holds the right one; cuts
 # of one plan.
 PRICES, HALVINGS, ROUNDS = 7, 2, 4
+# Of the lowest peak: work that saves less is not worth it.
+NEAR = 1.02
 # What a byte weighs in a cut, so that prices below a byte an operation, and choices among equals, are integers.
 BYTE = 64
 RANDOM_WORK = 40  # operations for a Philox number, about
@@ -221,14 +223,16 @@ class _Search:
             before = peak
 
     def least(self) -> Recomputation:
-        """The plan with the lowest peak, looked for on both sides of the best price too."""
+        """The plan with the lowest peak, or near it for less work, looked for on both sides of the best price too."""
         prices = list(self._useful_prices())
         peaks = [self.plan(price).peak for price in prices]
         if peaks and min(peaks) < self.plan(None).peak:
             at = peaks.index(min(peaks))
             for low, high in zip(prices[max(at - 1, 0) : at + 1], prices[max(at, 1) : at + 2]):
                 self.plan((low * high) ** 0.5)
-        return min([self.nothing, *self._plans.values()], key=lambda p: (p.peak, p.work))
+        plans = [self.nothing, *self._plans.values()]
+        enough = NEAR * min(p.peak for p in plans)
+        return min((p for p in plans if p.peak <= enough), key=lambda p: (p.work, p.peak))
 
     def first_within(self, target: float) -> Recomputation:
         """The plan that computes least again among those whose peak is within the target; where none is, the one with

@@ -24,7 +24,7 @@ from vitrify.passes.recompute import Recompute, footprint, recomputed
 from vitrify.passes.text import parse_passes, passes_text
 from vitrify.runtime.compiled_graph import CompileOptions
 
-BUDGETS = (1.0, 0.6, 0.0)
+BUDGETS = (1.0, 0.0)
 
 
 class Block(nn.Module):
@@ -144,7 +144,7 @@ def test_results_are_the_same_bits(make, numerics) -> None:
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 def test_a_smaller_budget_is_no_more_memory(make) -> None:
     graph = training_graph(make)
-    peaks = [Recompute(budget).run_with_report(graph).peak for budget in (1.0, 0.75, 0.5, 0.25, 0.0)]
+    peaks = [Recompute(budget).run_with_report(graph).peak for budget in (1.0, 0.5, 0.0)]
     assert peaks == sorted(peaks, reverse=True)
     assert peaks[0] <= footprint(Fusion().run(graph), {})[0]
 
@@ -237,12 +237,11 @@ def test_a_budget_in_bytes_is_kept() -> None:
     wanted, plain = trained(stack, None)
     _, least = trained(stack, 0.0)
     assert arena(least) < arena(plain)
-    for share in (0.9, 0.5, 0.1):
-        budget = int(arena(least) + share * (arena(plain) - arena(least)))
-        found, compiled = trained(stack, budget)
-        assert arena(compiled) <= budget
-        for a, b in zip(found, wanted, strict=True):
-            np.testing.assert_array_equal(a, b)
+    budget = (arena(least) + arena(plain)) // 2
+    found, compiled = trained(stack, budget)
+    assert arena(compiled) <= budget
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
     found, compiled = trained(stack, arena(plain))
     assert compiled.explain().facts["graphs"][0]["recomputed"]["nodes"] == 0
 
