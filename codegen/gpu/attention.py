@@ -293,9 +293,9 @@ class GpuAttention:
         count: DimLike,
         size: int,
         columns: int,
-        factor: Callable[[DimLike, DimLike], Expr],
+        factor: float | Callable[[DimLike, DimLike], Expr],
     ) -> tuple[Stmt, ...]:
-        """The rows from `first` on, `count` in all, of `size` numbers each: sums times `factor(t, r)`."""
+        """The rows from `first` on, `count` in all, of `size` numbers each: sums times a factor, or `factor(t, r)`."""
         names = self.names
 
         def row(t: DimLike, r: DimLike) -> tuple[Stmt, ...]:
@@ -309,7 +309,8 @@ class GpuAttention:
                 test = inside(position, size)
                 return (put,) if test is None else (If(test, (put,)),)
 
-            body = (Let(name, factor(t, r)), *unrolled(names, products.own(columns), element))
+            scale = factor(t, r) if callable(factor) else self.number(factor)
+            body = (Let(name, scale), *unrolled(names, products.own(columns), element))
             test = inside(own, count)
             return body if test is None else (If(test, body),)
 

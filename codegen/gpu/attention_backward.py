@@ -101,6 +101,7 @@ class _Backward:
 
         def dropped(t: DimLike, r: DimLike, c: DimLike) -> list[Stmt]:
             where, kept = p.at(t, r, c), kept_at(t, r, c)
+            assert kept is not None
             return [Store(self.weights, where, SCALAR.mul(Load(self.weights, where), kept))]
 
         def change(t: DimLike, r: DimLike, c: DimLike) -> list[Stmt]:
@@ -175,7 +176,7 @@ class _ByKey(_Backward):
 
             def copy(t: DimLike, i: DimLike, stage: DimLike) -> list[Stmt]:
                 start = (skipped + i) * columns
-                parts = (self.query, self.d_out, *self.lines)
+                parts: list[SharedRows | SharedLine] = [self.query, self.d_out, *self.lines]
                 return [s for x in parts for s in x.copy(names, t, of_group.of_query, start, stage)]
 
             return a.walk(
@@ -199,10 +200,7 @@ class _ByKey(_Backward):
             found += fill(names, p, sums, rows.padded, 0.0)
         found += heads
         for out, sums, rows, size, factor in self.outs:
-            number = a.number(factor)
-            found += a.store(
-                p, sums, out, place.of_key, first, a.columns, size, rows.padded, lambda t, r, x=number: x
-            )
+            found += a.store(p, sums, out, place.of_key, first, a.columns, size, rows.padded, factor)
         return found
 
     def _queries(self, place: Place, query: DimLike, key: DimLike, stage: DimLike) -> tuple[Stmt, ...]:
@@ -262,7 +260,6 @@ class _ByQuery(_Backward):
                 s for x in (self.key, self.value) for s in x.copy(names, t, place.of_key, i * columns, stage)
             ]
 
-        scale = a.number(a.attrs["scale"])
         return [
             *a.drawn(),
             *a.threads(p, lambda t: self.query.copy(names, t, place.of_query, start, 0)),
@@ -277,7 +274,7 @@ class _ByQuery(_Backward):
             ),
             *a.store(
                 p, self.sums, self.out, place.of_query, start, a.rows, a.q.size, self.query.padded,
-                lambda t, r: scale,
+                a.attrs["scale"],
             ),
         ]  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...ir import dims
@@ -72,7 +72,7 @@ class SharedRows:
     @staticmethod
     def of(names: Names, stem: str, rows: Rows, products: Products, count: int, stages: int) -> SharedRows:
         padded = -(-rows.size // 16) * 16
-        shape = (stages, count, padded + products.spare)
+        shape: tuple[int, ...] = (stages, count, padded + products.spare)
         if products.boxed:
             shape = (stages, padded // BOX, count, BOX)
         buffer = Buffer(names(stem), products.narrow, shape, "shared")
@@ -168,7 +168,14 @@ def _moved(source: Expr, target: Load, width: int, tests: Sequence[Expr | None])
     return (Store(target.buffer, target.index, value),)
 
 
-def _groups(names: Names, t: DimLike, threads: int, count: int, group, direct: bool) -> tuple[Stmt, ...]:  # type: ignore[no-untyped-def]
+def _groups(
+    names: Names,
+    t: DimLike,
+    threads: int,
+    count: int,
+    group: Callable[[DimLike], tuple[Stmt, ...]],
+    direct: bool,
+) -> tuple[Stmt, ...]:
     """`group(number)` for the thread's share of `count`."""
 
     def one(number: DimLike) -> tuple[Stmt, ...]:

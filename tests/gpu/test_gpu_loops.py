@@ -16,6 +16,7 @@ from ptx_checks import emitted
 from vitrify.codegen.loops import interpreter
 from vitrify.codegen.loops.barriers import barriers
 from vitrify.codegen.loops.nodes import (
+    Apply,
     Buffer,
     CopyAsync,
     CopyWait,
@@ -26,6 +27,7 @@ from vitrify.codegen.loops.nodes import (
     Kernel,
     LaneReduce,
     Load,
+    MultiplyGroup,
     MultiplyTile,
     Shuffle,
     Stmt,
@@ -113,6 +115,16 @@ REFUSED = {
     "fragment": (
         kernel(each(MultiplyTile(Load(ACC, (T, 0)), Load(OTHER, (T, 0)), Load(OTHER, (T, 0))))),
         "no fragment of 4 f32 in registers",
+    ),
+    "group of float32": (
+        kernel(
+            each(KEEP), each(MultiplyGroup(Load(ACC, (T, 0)), Load(OTHER, (T, 0)), Load(TILE, (0,)), 8, 16))
+        ),
+        "warpgroups multiply f16 and bf16 here, not f32 by f32",
+    ),
+    "operation of GPUs": (
+        kernel(each(Store(ACC, (T, 0), Apply("exp2_fast", (Index(T),), F32)))),
+        "exp2_fast is an operation of GPUs on f32",
     ),
 }
 
