@@ -133,7 +133,9 @@ class Recorder:
             if len(results) == 1:
                 size = results[0]._array.nbytes  # type: ignore[union-attr]
             else:
-                size = sum([r._array.nbytes for r in results])  # type: ignore[union-attr]
+                size = 0
+                for result in results:
+                    size += result._array.nbytes  # type: ignore[union-attr]
             frame: Any = frame_at(3)  # who called the library's function that called `dispatch.apply`
             code = frame.f_code
             while code.co_filename in own or is_own(code.co_filename):
