@@ -58,9 +58,10 @@ class UninitializedTensorMixin(Tensor):
     cls_to_become: ClassVar[type[Tensor]] = Tensor
 
     def materialize(self, shape: Sequence[int], device: Any = None, dtype: DType | None = None) -> None:
-        """Elements of the shape, not initialized; in this tensor's dtype unless given."""
+        """Elements of the shape, not initialized; on this tensor's device and in its dtype unless given."""
         kind = Tensor.dtype.fget(self) if dtype is None else dtype  # type: ignore[attr-defined]
-        made = empty(tuple(shape), device=device, dtype=kind)
+        where = Tensor.device.fget(self) if device is None else device  # type: ignore[attr-defined]
+        made = empty(tuple(shape), device=where, dtype=kind)
         self.__class__ = self.cls_to_become  # type: ignore[assignment]
         self.data = made
 

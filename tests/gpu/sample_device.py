@@ -15,7 +15,7 @@ from samples.table import Sample
 # Drawn on a device these are other numbers.
 RANDOM = re.compile(
     r"[Dd]ropout|rrelu|RReLU|rand|bernoulli|gumbel|multinomial|normal_|uniform_|init\.|fractional|poisson|binomial"
-    r"|\.sample|exponential_|cauchy_|geometric_"
+    r"|\.sample|exponential_|cauchy_|geometric_|Lazy(Linear|Conv)"
 )
 RANDOM_FAMILIES = frozenset({"random", "distributions", "training"})
 # What is about memory of the CPU, or a type that is there only.

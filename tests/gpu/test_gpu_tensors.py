@@ -246,3 +246,12 @@ def test_devices_by_name():
         torch.cuda.synchronize("cpu")
     with pytest.raises(RuntimeError, match="Invalid device, must be cuda device"):
         torch.zeros(1).cuda("cpu")
+
+
+def test_a_lazy_module_that_is_moved_before_its_first_call():
+    with torch.device("cpu"):
+        module = torch.nn.LazyBatchNorm1d().to(torch.float64).cuda()
+    x = torch.arange(6.0, dtype=torch.float64, device="cuda").reshape(3, 2)
+    got = module(x)
+    assert module.running_mean.is_cuda and module.running_mean.dtype is torch.float64
+    torch.testing.assert_close(got.cpu(), torch.nn.BatchNorm1d(2, dtype=torch.float64)(x.cpu()))

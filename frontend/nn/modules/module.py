@@ -13,7 +13,7 @@ from ...ir import dtypes
 from ...ir.dtypes import DType
 from ...state import local
 from ...tensor import Tensor
-from ..parameter import Buffer, Parameter, UninitializedBuffer, typename
+from ..parameter import Buffer, Parameter, UninitializedBuffer, is_lazy, typename
 from . import paths
 from . import state_dict as state_io
 from .hooks import (
@@ -331,7 +331,11 @@ class Module(ModuleTree, HookRegistration):
                 if param.grad is not None:
                     param.grad.data = fn(param.grad)
         for key, buffer in self._buffers.items():
-            if buffer is not None:
+            if buffer is None:
+                continue
+            if is_lazy(buffer):  # it stays one that waits for its shape
+                buffer.data = fn(buffer)
+            else:
                 self._buffers[key] = fn(buffer)
         changed()
         return self
