@@ -18,6 +18,7 @@ from ...ir.graph import Graph, Value
 from ..loops.nodes import Expr, Index, Load
 from ..packed import pack
 from ..scalar import SCALAR
+from ..target import Target
 from .context import Args, LowerContext
 from .contraction import Access
 from .contraction_operands import Operands
@@ -65,10 +66,11 @@ class AttentionOperands:
         self.form: Form = "stored"
         self._found: dict[Value, Access] = {}
 
-    def choose(self, summed: list[Value], stored: DType) -> str:
+    def choose(self, summed: Sequence[Value], stored: DType) -> str:
         """Settles the form, by the operands that are summed along their rows; the operation that multiplies words, ""
         for none."""
-        found = dot_of(stored, stored, self.dtype, self.ctx.target)
+        target = self.ctx.target
+        found = dot_of(stored, stored, self.dtype, target) if isinstance(target, Target) else None
         if stored is self.dtype:
             return ""
         self.form = "converted"
