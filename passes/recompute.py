@@ -306,7 +306,7 @@ class _Cut:
         for position, node in enumerate(self.nodes):
             if node in self.fixed or (node in self.works and price is None):
                 network.add_edge("source", node)
-            elif node in self.works:
+            elif node in self.works and price is not None:
                 # Of equal layers the first are the ones to compute again: they are kept for longest.
                 dearer = 1 + position / count
                 network.add_edge("source", node, capacity=1 + int(price * self.works[node] * BYTE * dearer))
