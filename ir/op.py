@@ -77,6 +77,7 @@ Lowering = Literal[
     "window",  # pooling: a reduction over a small window of each element
     "attention",  # products, the softmax between them, and their gradients, block by block
     "gather",  # an operand element at an index read from another operand
+    "running",  # an associative combination of all elements so far along a dim
     "scatter",  # operand elements added or written at indices that are read or computed
     "check",  # its operand, after a test that may fail at run time
     "random",  # counter-based random bits

@@ -15,6 +15,7 @@ from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ..loops.nodes import Buffer, Expr, For, LaneReduce, Let, Load, Prefetch, Stmt, Store
 from ..scalar import SCALAR
+from ..target import Target
 from .context import LowerContext, Names
 from .nest_loops import lanes_along
 from .nests import axis_loops, parallel_loop, serial_loop, vector_block, vector_loop
@@ -208,17 +209,19 @@ class _RowForm(_Form):
     def _worth_fetching(self, stage: Stage) -> bool:
         """Whether the pass computes for so long that memory can meanwhile bring what the next ones wait for: rows that
         come from beyond the second-level cache, and are short enough for two of them to stay in it."""
-        rows = self.rows
-        if not rows.along or not rows.kept or operations([r.value for r in stage.reductions]) < FETCH_COST:
+        rows, target = self.rows, self.ctx.target
+        if not isinstance(target, Target) or not rows.along or not rows.kept:
+            return False
+        if operations([r.value for r in stage.reductions]) < FETCH_COST:
             return False
         row = self._row_bytes()
         count = dims.bounds(dims.product(a.extent for a in rows.kept))[1]
-        return row * ROWS_AT_ONCE <= self.ctx.target.l2 < row * count
+        return row * ROWS_AT_ONCE <= target.l2 < row * count
 
     def _fetched(self, bindings: dict[str, DimLike]) -> tuple[Stmt, ...]:
         """Prefetches where the row's elements will be stored, and what the first pass over the next row will read."""
-        axis, kept = self.axis, self.rows.kept[-1]
-        assert axis is not None
+        axis, kept, target = self.axis, self.rows.kept[-1], self.ctx.target
+        assert axis is not None and isinstance(target, Target)
         following = bindings | {kept.var: bindings.get(kept.var, kept.index) + 1}
         places = [Load(e.buffer, (dims.substitute(e.offset, bindings),)) for e in self.rows.along]
         for expr in walk([r.value for r in self.rows.stages[0].reductions]):
@@ -226,7 +229,7 @@ class _RowForm(_Form):
                 index = tuple(dims.substitute(i, following) for i in expr.index)
                 if stride(expr.buffer.offset(expr.index), axis) == 1 and index != expr.index:
                     places.append(Load(expr.buffer, index))
-        level = 1 if self._row_bytes() * ROWS_AT_ONCE <= self.ctx.target.l1 else 2
+        level = 1 if self._row_bytes() * ROWS_AT_ONCE <= target.l1 else 2
         return tuple(Prefetch(place, level) for place in places)
 
     def _row_bytes(self) -> int:

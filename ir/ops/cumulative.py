@@ -110,7 +110,7 @@ def _declare(
             numpy=wide(_accumulate(ufunc, double)),
             attrs=attrs,
             level="composite",
-            lowering="none" if name == "logcumsumexp" else "single",
+            lowering="none" if name == "logcumsumexp" else "running",
             vjp=vjp,
             decompose=_doubling(combine),
             saves=saves,
