@@ -129,7 +129,9 @@ def test_native_equals_interpreter(op: str) -> None:
         inputs += params
         given = [values(d, rng) for d in kinds]
         if op == "ldexp":
-            given[1] = rng.integers(-200, 200, SIZE).astype(operand.numpy)  # whole; beyond the least and largest results
+            given[1] = rng.integers(-200, 200, SIZE).astype(
+                operand.numpy
+            )  # whole; beyond the least and largest results
         if op == "cast" and result.is_integral and operand.is_floating_point:
             with np.errstate(
                 all="ignore"

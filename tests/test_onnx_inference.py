@@ -147,5 +147,7 @@ def test_inside_another_module():
 
     net, x = Around().eval(), torch.from_numpy(numbers(2, 3, 6, 6))
     about = torch.optimize_for_inference(net, x, precision="int8").optimization
-    assert about.replaced["head"] == "Int8Linear" and about.replaced["inner.a_folded"] == "int8 weight and rows"
+    assert (
+        about.replaced["head"] == "Int8Linear" and about.replaced["inner.a_folded"] == "int8 weight and rows"
+    )
     assert "inner.node 2_norm (BatchNormalization)" in about.folded

@@ -355,7 +355,9 @@ class _Rename:
                 return Check(self.expr(stmt.condition), stmt.code)
             case Prefetch():
                 source = stmt.source
-                return replace(stmt, source=Load(self.renamed.get(source.buffer, source.buffer), source.index))
+                return replace(
+                    stmt, source=Load(self.renamed.get(source.buffer, source.buffer), source.index)
+                )
             case CopyAsync():
                 source = Load(self.renamed.get(stmt.source.buffer, stmt.source.buffer), stmt.source.index)
                 condition = None if stmt.condition is None else self.expr(stmt.condition)
