@@ -57,6 +57,7 @@ _FLOAT_ONLY = {
     *("asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh"),
     *FORMULAS,
 }
+_FLOAT32_ONLY = {"exp_short", "sigmoid_short"}
 _BITWISE = {"and", "or", "xor", "not"}
 _NOT_BOOL = {"sub", "neg", "abs", "div", "floordiv", "mod", "fma", "pow", "floor", "ceil", "trunc", "round"}
 
@@ -481,6 +482,7 @@ class _Verifier(GpuRules):
         allowed = (
             first.is_integral if expr.op in _INTEGER_ONLY
             else first.is_floating_point if expr.op in _FLOAT_ONLY
+            else first is dtypes.f32 if expr.op in _FLOAT32_ONLY
             else not first.is_floating_point if expr.op in _BITWISE
             else first is not dtypes.bool_ if expr.op in _NOT_BOOL
             else True

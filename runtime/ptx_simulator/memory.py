@@ -22,6 +22,9 @@ REMEMBERED = 4096  # freed allocations, to tell a stale address from a wrong one
 RETURNED = 64 << 10  # freed pieces of this size and more go back to the system
 # Allocations up to this size are filled with 0xff (NaN), so that reading them unwritten shows.
 POISONED = 16 << 20
+# Linux: the range does not count as memory in use. Ranges beside each other become one, and a process whose ranges
+# that count are larger than the machine's memory cannot fork.
+MAP_NORESERVE = 0x4000
 
 
 class DeviceMemory:
@@ -29,7 +32,7 @@ class DeviceMemory:
 
     def __init__(self, nbytes: int):
         self.nbytes = nbytes
-        self._pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
         self.data = np.frombuffer(self._pages, np.uint8)
         # The same bytes as words of each size: index = (address - BASE) / size.
         self.words = {size: self.data.view(f"u{size}") for size in (1, 2, 4, 8)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -73,3 +75,13 @@ def test_fresh_memory_is_not_a_number() -> None:
         device.to_host(found, address)
         assert np.isnan(found).all()
         device.free(address)
+
+
+def test_a_device_of_more_memory_than_the_machine_has() -> None:
+    """What is reserved counts for nothing: a process could not fork otherwise."""
+    memory = DeviceMemory(1 << 42)
+    assert (memory.span(memory.alloc(100), 100, "look") == 0xFF).all()
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    assert os.waitpid(child, 0) == (child, 0)
