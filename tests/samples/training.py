@@ -130,11 +130,15 @@ result = w.detach(), v
     "autocast": """
 with torch.autocast("cpu", dtype=torch.bfloat16):
     a = torch.mm(x, y.t())
-    b = torch.nn.functional.mse_loss(a, a * 2)
-    c = torch.cat([a, x @ x.t()])
+    b = torch.nn.functional.mse_loss(a.detach(), a.detach() * 2)
+    c = torch.cat([a.detach(), x.detach() @ x.detach().t()])
     with torch.amp.autocast("cpu", enabled=False):
         d = torch.mm(x, y.t())
 result = a, b, c, d
+""",
+    "autocast loss": """
+with torch.autocast("cpu", dtype=torch.bfloat16):
+    result = torch.nn.functional.mse_loss(torch.mm(x, y.t()), torch.mm(x, y.t()).detach() * 2)
 """,
     "autocast settings": """
 before = torch.is_autocast_enabled("cpu"), torch.is_autocast_cpu_enabled(), torch.get_autocast_dtype("cpu")
