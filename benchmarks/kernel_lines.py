@@ -71,11 +71,12 @@ def on(*shapes: Shape, dtype: str = "float32") -> Callable[[Callable[[Any], Func
 def with_weights(
     x: Shape, *weights: Shape, dtype: str = "float32"
 ) -> Callable[[Callable[[Any], Function]], Any]:
-    """The same where all but the first are parameters, known before."""
+    """The same where all but the first are parameters, known before, and in memory of the library's own: what NumPy
+    shares may change unseen, so vitrify would pack it in every call."""
 
     def lined(of: Callable[[Any], Function]) -> Callable[[Any], Any]:
         return lambda lib: (
-            holding(lib, of(lib), *(numbers(lib, s, i + 1, dtype) for i, s in enumerate(weights))),
+            holding(lib, of(lib), *(numbers(lib, s, i + 1, dtype).clone() for i, s in enumerate(weights))),
             (numbers(lib, x, 0, dtype),),
         )
 
