@@ -126,6 +126,26 @@ def test_images_of_a_depthwise_convolution_are_copied_when_their_turn_comes():
     assert border.kernel.name.startswith("zero_border")
 
 
+def test_a_strided_depthwise_input_gradient_has_zeros_along_rows_and_copies_each_image_itself():
+    _, graph, _ = three(2, (20, 30, 31), (20, 1, 3, 3), **geometry(2, stride=2, padding=1, groups=20))
+    launches = check(graph, threads=(1, 2, 3), depth=3000).launches
+    assert [launch.kernel.name for launch in launches] == ["conv_input_grad", "conv_input_grad1"]
+    assert all("stack" in [b.space for b in launch.kernel.locals] for launch in launches)
+    interpret(graph, "x86-64-avx512", depth=3000)
+    interpret(graph, "x86-64-avx2", depth=3000)
+    # Many channels to a group: products with zeros would cost more than storing to every second element.
+    _, graph, _ = three(2, (8, 9, 9), (32, 4, 3, 3), **geometry(2, stride=2, padding=1, groups=2))
+    assert len([n for n in check(graph).launches if n.kernel.name.startswith("conv")]) == 4
+
+
+def test_a_border_is_shared_among_threads_by_images():
+    graph, *_ = three(3, (8, 40, 40), (4, 8, 3, 3), dtypes.f64, **geometry(2, padding=1))
+    border = check(graph, threads=(1, 2, 3)).launches[0].kernel
+    (loop,) = border.body
+    assert border.name == "zero_border"
+    assert (loop.kind, loop.extent) == ("parallel", 24)
+
+
 def test_pointwise_kernel_needs_no_border():
     graph, *_ = three(2, (8, 6, 6), (9, 8, 1, 1), **geometry(2))
     assert not any("border" in launch.kernel.name for launch in check(graph).launches)

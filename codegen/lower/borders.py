@@ -2,7 +2,8 @@
 
 A copy of a whole tensor is a launch of its own, into scratch. Where a contraction's loops take one image of one channel
 at a time, as depthwise convolutions do, the launch is dropped and each image is copied when its turn comes, into a
-buffer on the stack that stays in the nearest caches; the border is written once for all that a task does.
+buffer on the stack that stays in the nearest caches; the border is written once for all that a task does. So do the
+contractions of a strided convolution's input gradient, each for itself.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ...ir.graph import Value
-from ..loops.nodes import Buffer, Const, Expr, For, Stmt, Store
+from ..loops.nodes import Buffer, Const, Expr, For, Index, Let, Stmt, Store
 from ..scalar import SCALAR
 from .context import LowerContext
 from .contraction import Access, Axis, Contraction
 from .contraction_nest import Before
 from .contraction_tile import Bindings
-from .indexing import IndexTuple
+from .indexing import IndexTuple, at_least
 from .spaces import linear
 from .tiling import Plan
 
@@ -77,10 +78,13 @@ class BorderCopy:
         *outer, row = (Axis(f"s{d}", size) for d, size in enumerate(border.value.type.shape[2:]))
         above = [a.var * s + b for a, s, b in zip(outer, border.step, border.low, strict=False)]
         low, phases = border.low[-1], border.phases
+        zeros = border.step[-1] - 1 if self._has_room else 0
 
         def copied(position: DimLike, place: IndexTuple) -> Sequence[Stmt]:
             element = self.source.at((*image, *(a.var for a in outer), position))
-            return [store(linear((*above, *place), border.image), SCALAR.cast(element, self.place.dtype))]
+            start = linear((*above, *place), border.image)
+            found = [store(start, SCALAR.cast(element, self.place.dtype))]
+            return found + [store(start + 1 + k, Const(0, self.place.dtype)) for k in range(zeros)]
 
         body: tuple[Stmt, ...] = ()
         for phase in range(phases):
@@ -95,6 +99,13 @@ class BorderCopy:
         for axis in reversed(outer):
             body = (For(axis.name, axis.extent, body),) if axis.extent != 1 else body
         return body
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether a row has room for the zeros behind its last element: stored with it, they make whole vectors."""
+        border = self.border
+        end = border.low[-1] + border.value.type.shape[-1] * border.step[-1]
+        return at_least(border.space[-1], end)
 
 
 def launch_border(ctx: LowerContext, border: Border, source: Source) -> Buffer:
@@ -111,7 +122,8 @@ def launch_border(ctx: LowerContext, border: Border, source: Source) -> Buffer:
         return Store(rows, (n.var, c.var, position), value)
 
     body = (*copy.zeros(store, lanes), *copy.elements(store, (n.var, c.var), lanes))
-    ctx.launch("zero_border", shared_loops((n, c), body), cost=plane * 2)
+    task = plane if isinstance(c.extent, int) else plane * c.extent
+    ctx.launch("zero_border", _images(n, c, body), cost=task * 2)
     ctx.borders[place] = copy
     return place
 
@@ -119,15 +131,14 @@ def launch_border(ctx: LowerContext, border: Border, source: Source) -> Buffer:
 def in_tasks(
     ctx: LowerContext, problem: Contraction[Access], plan: Plan
 ) -> tuple[Contraction[Access], Before] | None:
-    """The contraction with images copied when their turn comes, and what to do before each; the copy's launch is
-    dropped. None where its loops do not take one image at a time, and each but once."""
+    """The contraction with images copied when their turn comes, and what to do before each. None where its loops do not
+    take one image at a time, and each but once."""
     left, right = problem.operands
     copy = ctx.borders.get(ctx.storage(left.buffer))
     if copy is None or type(left) is not Access or 0 in plan.packed or plan.parts > 1:
         return None
     size = dims.product(copy.border.image)
-    launches = [launch for launch in ctx.launches if copy.place in launch.args]
-    if not isinstance(size, int) or size * left.buffer.dtype.itemsize > IMAGE_BYTES or len(launches) != 1:
+    if not isinstance(size, int) or size * left.buffer.dtype.itemsize > IMAGE_BYTES:
         return None
     strides = {name: left.stride(name) for name in problem.axes}
     images = {n: s // size for n, s in strides.items() if isinstance(s, int) and s and s % size == 0}
@@ -144,8 +155,6 @@ def in_tasks(
     others = {*plan.order[:depth], *plan.blocks} - images.keys()
     if any(problem.axes[name].extent != plan.tile(name) for name in others):
         return None
-    ctx.launches.remove(launches[0])
-    ctx.scratches = [(stem, buffer) for stem, buffer in ctx.scratches if buffer is not copy.place]
     image = Buffer("image", left.buffer.dtype, (size,), "stack")
     lanes = ctx.target.lanes(image.dtype)
     channels = copy.border.value.type.shape[1]
@@ -160,6 +169,26 @@ def in_tasks(
     return problem.with_operands(Access(image, (within,)), right), Before(
         depth, copy.zeros(store, lanes), each
     )
+
+
+def _images(n: Axis, c: Axis, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """A parallel loop over all images of a tensor; over its batch where the number of channels is not known."""
+    if 1 in (n.extent, c.extent) or not isinstance(c.extent, int):
+        return shared_loops((n, c), body)
+    count = n.extent * c.extent
+    image = dims.symbol("image", 0, max(0, dims.bounds(count)[1] - 1))
+    place = Let(n.name, Index(dims.floordiv(image, c.extent))), Let(c.name, Index(dims.mod(image, c.extent)))
+    return (For("image", count, (*place, *body), "parallel"),)
+
+
+def drop_unread(ctx: LowerContext) -> None:
+    """Forgets the copies of whole tensors that no launch reads, since all who would make their own."""
+    for place in ctx.borders:
+        made, *read = (launch for launch in ctx.launches if place in launch.args)
+        if not read:
+            ctx.launches.remove(made)
+            ctx.scratches = [(stem, buffer) for stem, buffer in ctx.scratches if buffer is not place]
+    ctx.borders.clear()
 
 
 def along_lanes(

@@ -11,7 +11,7 @@ from ...ir.graph import Graph, Node, Value
 from ..loops.nodes import Buffer, Expr, Load, Stmt, Store, Var
 from ..scalar import SCALAR
 from ..target import Target
-from .borders import in_tasks
+from .borders import drop_unread, in_tasks
 from .context import Args, LowerContext, Names
 from .contraction import Access, Contraction, contraction_node
 from .contraction_forms import launch_copies, ranked_forms
@@ -48,10 +48,9 @@ def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) ->
         if core.op.name == "matmul"
         else conv_contractions(core, operands)
     )
-    if len(found) > 1:
-        ctx.borders.clear()  # several read one copy
     for problem in found:
         ctx.schedules.contraction(ctx, problem, epilogue)
+    drop_unread(ctx)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,9 @@ _SPATIAL = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 
 # Beyond so many phases of a strided convolution's input gradient, zeros between dy's elements instead.
 MOST_PHASES = 16
+# Along rows zeros too, where they cost no more multiply-adds for an element of dx than this: those of a vector cost less
+# than to store it to every second element.
+MOST_ZEROS = 16
 
 
 def conv_contractions(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
@@ -162,15 +165,18 @@ def _input_grad(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
     length = dy.type.shape[2:]
     if prod(stride) > MOST_PHASES:
         step, stride = stride, step
-        length = tuple((t - 1) * s + 1 for t, s in zip(length, step, strict=True))
+    elif operands.has_phases and stride[-1] > 1 and _zeros(w.type.shape, stride, groups) <= MOST_ZEROS:
+        step, stride = (*step[:-1], stride[-1]), (*stride[:-1], 1)
+    length = tuple((t - 1) * s + 1 for t, s in zip(length, step, strict=True))
     low: list[int] = []
     space: list[DimLike] = []
-    for s, size, k, pad, d in zip(
-        stride, dx.type.shape[2:], w.type.shape[2:], padding, dilation, strict=True
+    for s, size, k, pad, d, every in zip(
+        stride, dx.type.shape[2:], w.type.shape[2:], padding, dilation, step, strict=True
     ):
         reach = (_static(k, "a kernel's size") - 1) * d
         low.append(max(0, -((pad - reach) // s)))
-        space.append(low[-1] + dims.floordiv(size + pad + s - 1 + max(0, pad - reach), s))
+        last = every - 1  # zeros behind the last element
+        space.append(low[-1] + dims.floordiv(size + pad + s - 1 + max(0, pad - reach), s) + last)
     bordered = any(low) or max(step) > 1 or tuple(space) != tuple(length)
     found = []
     for phases in product(*map(range, stride)):
@@ -205,6 +211,12 @@ def _input_grad(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
             )
         )
     return [c for c in found if all(a.extent != 0 for a in c.parallel)]
+
+
+def _zeros(w: Sequence[DimLike], stride: Sequence[int], groups: int) -> float:
+    """Products with zeros for an element of dx where zeros stand between dy's elements along its rows."""
+    products = dims.bounds(dims.floordiv(w[0], groups) * dims.product(w[2:]))[1]
+    return products * (stride[-1] - 1) / prod(stride)
 
 
 @dataclass(frozen=True)
