@@ -219,11 +219,13 @@ def _place_in_order(problem: _Problem, order: Sequence[int]) -> list[int]:
         size = sizes[i]
         taken = sorted((places[j], places[j] + sizes[j]) for j in problem.conflicts[i] if places[j] >= 0)
         shared = _shared_place(problem, places, i)
-        places[i] = _best_gap(taken, size) if shared is None else shared
+        places[i] = best_gap(taken, size) if shared is None else shared
     return places
 
 
-def _best_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
+def best_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
+    """Where to begin: the smallest gap between what is `taken`, in ascending order of beginnings, that holds `size`, or
+    the end of all."""
     best, best_gap = -1, 0
     end = 0
     for low, high in taken:

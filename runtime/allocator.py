@@ -82,6 +82,15 @@ def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     return np.ndarray(shape, dtype, block, offset)
 
 
+def empty_aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """An uninitialised row-major array, aligned to 64 bytes whatever its size."""
+    size = prod(shape) * dtype.itemsize
+    if size >= SMALL:
+        return empty(shape, dtype)
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    return np.ndarray(shape, dtype, memory, -memory.__array_interface__["data"][0] % ALIGNMENT)
+
+
 def empty_cache() -> None:
     """Free the memory that is kept for reuse."""
     global _kept

@@ -201,6 +201,8 @@ def _variants(
             "Write these parts with other ops, or compute them before the call"
         )
     watch.step("lower")
+    # The caller's results hold nothing but results.
+    options = replace(options, lower=replace(options.lower, lend=False))
     staged.options = replace(
         options, lower=replace(options.lower, steady_inputs=() if options.pipeline.strict else constants)
     )

@@ -47,6 +47,9 @@ class Memory:
             address = self.outputs[program.outputs.index(buffer)]
         elif buffer in program.inputs:
             address = self.inputs[program.inputs.index(buffer)]
+        elif buffer in program.lenders:
+            lender = program.lenders[buffer]
+            address = self.outputs[program.outputs.index(lender)] + program.offsets[buffer.name]
         else:
             address = self.arena + dims.evaluate(program.offsets[buffer.name], self.bindings)
         bound = type_.bind(self.bindings)

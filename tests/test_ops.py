@@ -234,7 +234,7 @@ def test_composites_decompose_and_primitives_do_not():
         # A composite with kernels of its own is decomposed only where those do not serve.
         own = op.lowering in ("attention", "running")
         taken_out = op.name == "later"  # by fusion
-        assert (op.lowering == "none") == (op.level == "composite" and not own or taken_out), op.name
+        assert (op.lowering == "none") == ((op.level == "composite" and not own) or taken_out), op.name
 
 
 @those(lambda c: c.op.decompose is not None)

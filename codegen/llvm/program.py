@@ -152,7 +152,8 @@ def alias_classes(program: Program, launch: Launch) -> tuple[int, ...]:
     """For each param the number of its group; params in different groups never overlap.
 
     Inputs and outputs are arrays of their own: a donated input is the same buffer as the output that replaces it.
-    Arena buffers overlap where the memory plan placed them over each other.
+    Arena buffers overlap where the memory plan placed them over each other. What lies in an output's memory is not in
+    use together with it.
     """
     groups = list(range(len(launch.args)))
     for i, a in enumerate(launch.args):
@@ -174,7 +175,7 @@ def _may_overlap(program: Program, a: Buffer, b: Buffer) -> bool:
         return True
     if a.name not in program.offsets or b.name not in program.offsets:
         return False
-    if program.late.get(a) != program.late.get(b):
+    if program.late.get(a) != program.late.get(b) or program.lenders.get(a) is not program.lenders.get(b):
         return False
     start_a, start_b = program.offsets[a.name], program.offsets[b.name]
     for low, size, high in ((start_a, a.nbytes, start_b), (start_b, b.nbytes, start_a)):
@@ -221,6 +222,8 @@ class _EntryEmitter:
                 f"program {self.program.name}: {buffer} is no input, no output and has no place in the arena"
             ) from None
         base = "%arena"
+        if buffer in self.program.lenders:
+            base = self.pointer(self.program.lenders[buffer]).text
         if buffer in self.program.late:
             number = self.program.late[buffer]
             word = self.w.pure(f"getelementptr ptr, ptr %late, i64 {number}", 0, dtypes.i64)

@@ -66,7 +66,8 @@ def run_program(
 ) -> tuple[list[Array], int]:
     """The program's outputs, and 0 or the code of the first check that failed.
 
-    Arena buffers lie in one block of memory at the program's offsets, as they do in native code.
+    Arena buffers lie in one block of memory at the program's offsets, or in the outputs that lend theirs, as they do in
+    native code.
     """
     bound = dict(bindings or {})
     memory = np.full(dims.evaluate(program.arena_bytes, bound), 0xA5, np.uint8)
@@ -86,7 +87,9 @@ def run_program(
             continue
         start = dims.evaluate(program.offsets[buffer.name], bound)
         stop = start + dims.evaluate(buffer.nbytes, bound)
-        arrays[buffer] = memory[start:stop].view(buffer.dtype.numpy).reshape(_shape(buffer, bound))
+        lender = program.lenders.get(buffer)
+        room = memory if lender is None else arrays[lender].reshape(-1).view(np.uint8)
+        arrays[buffer] = room[start:stop].view(buffer.dtype.numpy).reshape(_shape(buffer, bound))
     for buffer in program.prepared:
         arrays[buffer] = np.full(_shape(buffer, bound), 0xA5, np.uint8).astype(buffer.dtype.numpy)
     status = _run_steps(program_steps(program), arrays, bound)

@@ -564,6 +564,7 @@ class Program:
     """What one native call does. Every buffer of a launch is an input, an output, in the arena or prepared.
 
     `offsets` gives each arena buffer's byte offset; `arena_bytes` is the arena's size; both may depend on dims.
+    `lenders` names the outputs in which arena buffers lie, at that offset, until something writes the output.
     `late` gives the number of the host call that allocates a buffer, for the outputs and arena buffers whose size is not
     known before; the offsets of those in the arena are offsets in the `late_bytes` of that call.
     `messages` gives the text of each `Check` code, `finite_checks` what the codes of tests for NaN stand for;
@@ -584,6 +585,7 @@ class Program:
     arena_bytes: DimLike = 0
     messages: Mapping[int, str] = field(default_factory=dict)
     lifetimes: tuple[Interval, ...] = ()
+    lenders: Mapping[Buffer, Buffer] = field(default_factory=dict)
     repeats: tuple[Repeat, ...] = ()
     late: Mapping[Buffer, int] = field(default_factory=dict)
     late_bytes: Mapping[int, DimLike] = field(default_factory=dict)

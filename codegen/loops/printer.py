@@ -57,7 +57,10 @@ def print_program(program: Program) -> str:
     for word, buffers in (("input", program.inputs), ("output", program.outputs)):
         lines += [f"  {word} {_buffer(b)}{_late(program, b)}" for b in buffers]
     for buffer in program.arena:
-        lines.append(f"  arena {_buffer(buffer)} at {program.offsets[buffer.name]}{_late(program, buffer)}")
+        lent = f" of {program.lenders[buffer].name}" if buffer in program.lenders else ""
+        lines.append(
+            f"  arena {_buffer(buffer)} at {program.offsets[buffer.name]}{lent}{_late(program, buffer)}"
+        )
     lines.append(f"  arena_bytes {program.arena_bytes}")
     for buffer, offset in program.prepared.items():
         lines.append(f"  prepared {_buffer(buffer)} at {offset}")

@@ -76,11 +76,14 @@ def verify_program(program: Program) -> None:
         if buffer.name not in program.offsets:
             raise LoopError(f"{where}: {buffer} has no offset in the arena")
         room = program.late_bytes[program.late[buffer]] if buffer in program.late else program.arena_bytes
+        if buffer in program.lenders:
+            room = program.lenders[buffer].nbytes
         spare = room - (program.offsets[buffer.name] + buffer.nbytes)
         if dims.bounds(spare)[1] < 0:
             raise LoopError(
                 f"{where}: {buffer} at {program.offsets[buffer.name]} reaches past the arena's end"
             )
+    _verify_lent(program)
     _verify_prepared(program)
     free = {s.name for s in program.dims}
     _verify_steps(program, program_steps(program), known, free)
@@ -91,6 +94,25 @@ def verify_program(program: Program) -> None:
         for stmt in statements(kernel.body):
             if isinstance(stmt, Check) and stmt.code not in program.messages:
                 raise LoopError(f"kernel {kernel.name}: check code {stmt.code} has no message in the program")
+
+
+def _verify_lent(program: Program) -> None:
+    """Who lies in an output's memory is needed no more when something uses the output."""
+    uses: dict[Buffer, list[int]] = {}
+    for number, launch in enumerate(program.launches):
+        for buffer in {*map(whole, launch.args)}:
+            uses.setdefault(buffer, []).append(number)
+    for repeat in program.repeats:
+        for numbers in uses.values():
+            if any(repeat.first <= n < repeat.end for n in numbers):
+                numbers += [repeat.first, repeat.end - 1]
+    for buffer, lender in program.lenders.items():
+        if lender not in program.outputs or lender in program.inputs or lender in program.late:
+            raise LoopError(
+                f"program {program.name}: {buffer} lies in {lender}, which is no output of its own"
+            )
+        if max(uses.get(buffer, [-1])) >= min(uses.get(lender, [len(program.launches)])):
+            raise LoopError(f"program {program.name}: {buffer} lies in {lender} when that is written")
 
 
 def _verify_prepared(program: Program) -> None:

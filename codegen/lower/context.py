@@ -73,6 +73,7 @@ class LowerOptions:
     infinite too (`finite.py`).
     tf32: of "matmul" and "conv", those whose float32 operands a GPU's tensor cores may round to tf32.
     strict: roundings between operations on sixteen-bit numbers are kept (`wide_chains.py`).
+    lend: values may lie in results that nothing has written yet (`lending.py`).
     choices: what measurements say where the model would choose; None leaves every choice to the model."""
 
     serial_below: int = 16384
@@ -82,6 +83,7 @@ class LowerOptions:
     steady_inputs: tuple[str, ...] = ()
     tf32: tuple[str, ...] = ()
     strict: bool = False
+    lend: bool = True
     choices: Choices | None = None
 
 

@@ -27,6 +27,12 @@ def plan_text(program: Program, target: str) -> str:
         lines.append("  ".join(cells).rstrip())
     if late:
         lines.append(f"{_count(late, 'buffer', 's')} of sizes that the run tells: in blocks of their own")
+    if program.lenders:
+        lines += ["", "in results that are not written yet:"]
+        lines += [
+            f"{buffer.name}  {_type(buffer)}  in {result.name} from byte {program.offsets[buffer.name]} on"
+            for buffer, result in program.lenders.items()
+        ]
     lines += ["", "outside the arena:"]
     lines += [f"{buffer.name}  {_type(buffer)}  {role}" for buffer, role in _outside(program)]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)

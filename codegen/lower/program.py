@@ -22,6 +22,7 @@ from .dim_names import hidden, shown
 from .finite import check_group
 from .inplace import reads_before_writing
 from .kinds import lowering_of
+from .lending import Place, lend
 from .lifetimes import memory_intervals, used, written
 from .preparing import Prepared, prepare
 from .reuse import group_key, operands_of, record
@@ -195,8 +196,11 @@ class _Placement:
         allocates = {b.name: number for b, number in late.items()}
         for interval in intervals:
             parts.setdefault(allocates.get(interval.name, -1), []).append(interval)
+        lent = self._lent(launches, parts[-1], late)
+        parts[-1] = [interval for interval in parts[-1] if interval.name not in lent]
         plans = {number: plan_memory(part) for number, part in parts.items()}
         offsets = {name: offset for plan in plans.values() for name, offset in plan.offsets.items()}
+        offsets.update((name, place.offset) for name, place in lent.items())
         return Program(
             name=graph.name,
             inputs=tuple(self.inputs[v] for v in graph.inputs),
@@ -208,6 +212,7 @@ class _Placement:
             arena_bytes=plans.pop(-1).arena_bytes,
             messages=dict(ctx.messages),
             lifetimes=tuple(parts[-1]),
+            lenders={b: lent[b.name].result for b in arena if b.name in lent},
             repeats=tuple(ctx.repeats),
             late=late,
             late_bytes={number: plan.arena_bytes for number, plan in plans.items()},
@@ -216,6 +221,17 @@ class _Placement:
             prepared_bytes=prepared.nbytes,
             preparing=prepared.launches,
         )
+
+    def _lent(
+        self, launches: Sequence[Launch], values: Sequence[Interval], late: Mapping[Buffer, int]
+    ) -> Mapping[str, Place]:
+        """The places of values that lie in results which nothing has written yet."""
+        if not self.ctx.options.lend:
+            return {}
+        fresh = {b.name: b for b in self.outputs if b not in late and b not in self.inputs.values()}
+        others = {b for launch in launches for b in used(launch)} - set(fresh.values())
+        results = memory_intervals(launches, others, self.ctx.repeats)
+        return lend([(fresh[i.name], i.first) for i in results], values)
 
     def _place_outputs(self) -> None:
         graph = self.graph

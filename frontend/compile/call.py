@@ -66,7 +66,7 @@ class CallRecord:
         self.kept: list[Tensor] = []
         self.kept_arrays: list[Array] = []
         for slot, type_ in binding.kept_slots:
-            array = graph.empty(type_.sizes, type_.dtype.numpy)
+            array = allocator.empty_aligned(type_.sizes, type_.dtype.numpy)
             outputs[slot] = address_of(array)
             self.kept.append(wrap(array))
             self.kept_arrays.append(array)
@@ -98,7 +98,7 @@ class CallRecord:
     def renew(self, binding: Binding, position: int) -> None:
         """Give a kept result new memory: someone else holds the old."""
         slot, type_ = binding.kept_slots[position]
-        array = binding.graph.empty(type_.sizes, type_.dtype.numpy)
+        array = allocator.empty_aligned(type_.sizes, type_.dtype.numpy)
         self.outputs[slot] = address_of(array)
         self.kept[position] = wrap(array)
         self.kept_arrays[position] = array

@@ -340,11 +340,12 @@ function detailMemory() {
     for (const name of launch.reads) addTo(touched, name, "read");
     for (const name of launch.writes) addTo(touched, name, "written");
   }
-  const arena = new Map(state.graph.memory.buffers.map((buffer) => [buffer.name, buffer]));
+  const { buffers, lent } = state.graph.memory;
+  const arena = new Map([...buffers, ...lent].map((buffer) => [buffer.name, buffer]));
   const caller = new Map(state.graph.memory.caller.map((buffer) => [buffer.name, buffer]));
   const rows = [...touched].map(([name, how]) => {
     const slot = arena.get(name);
-    return [name, [...how].join(", "), slot ? `arena ${number(slot.offset)}` : placeOf(caller.get(name)?.role || "memory"),
+    return [name, [...how].join(", "), slot ? `${slot.in || "arena"} ${number(slot.offset)}` : placeOf(caller.get(name)?.role || "memory"),
       number((slot || caller.get(name))?.bytes ?? 0), slot ? `${slot.first} – ${slot.last}` : "", slot?.group || ""];
   });
   if (!rows.length) return [];
@@ -436,6 +437,7 @@ function showArena() {
   byId("arena-facts").textContent =
     `Launches from left to right, byte offsets from bottom to top; a rectangle is a buffer from its first to its last launch. ` +
     `${bytesText(memory.arena_bytes)} arena, ${bytesText(memory.lower_bound)} alive at once at most, for ${counted(memory.buffers.length, "buffer")}; ` +
+    (memory.lent.length ? `${number(memory.lent.length)} more lie in results that are not written yet; ` : "") +
     `inputs (${bytesText(room)}) are the caller's memory.` +
     (kept ? ` ${bytesText(kept)} that depend on parameters alone are kept between calls.` : "");
   if (!memory.buffers.length) {
@@ -559,7 +561,7 @@ function searchable() {
     if (!seen.has(key)) entries.push(["op", `%${node.outputs[0].name} = ${node.op}  ${placeText(node)}`, () => selectNode(node)]);
     seen.add(key);
   }
-  for (const buffer of graph.memory.buffers) {
+  for (const buffer of [...graph.memory.buffers, ...graph.memory.lent]) {
     entries.push(["buffer", `${buffer.name}  ${number(buffer.bytes)} bytes  ${buffer.group || ""}`, () => selectGroup(buffer.group, `buffer ${buffer.name}`)]);
   }
   return entries;

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..codegen.loops.nodes import Buffer, Launch, Program
+from ..codegen.loops.nodes import Buffer, Launch, Program, whole
 from ..codegen.loops.printer import kernel_names, print_kernel
 from ..ir import dims
 from ..ir.dtypes import DType
@@ -262,11 +262,32 @@ def _memory(program: Program, bindings: Mapping[str, int]) -> Json:
         "buffers": buffers,
         "peak_launch": used.index(peak) if used else None,
         "peak_bytes": peak,
+        "lent": _lent(program, owner),
         "caller": [
             {"name": b.name, "dtype": b.dtype.name, "bytes": dims.evaluate(b.nbytes, bindings), "role": role}
             for b, role in _roles(program).items()
         ],
     }
+
+
+def _lent(program: Program, owner: Mapping[str, str | None]) -> list[Json]:
+    """What lies in results that are not written yet."""
+    alive: dict[Buffer, list[int]] = {}
+    for number, launch in enumerate(program.launches):
+        for buffer in {*map(whole, launch.args)} & program.lenders.keys():
+            alive.setdefault(buffer, []).append(number)
+    return [
+        {
+            "name": buffer.name,
+            "in": result.name,
+            "offset": program.offsets[buffer.name],
+            "bytes": buffer.nbytes,
+            "first": min(alive[buffer]),
+            "last": max(alive[buffer]),
+            "group": owner.get(buffer.name),
+        }
+        for buffer, result in program.lenders.items()
+    ]
 
 
 def _roles(program: Program) -> dict[Buffer, str]:

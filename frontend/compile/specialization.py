@@ -291,10 +291,14 @@ class Specialization:
             if owners:
                 self._free_kept(binding, record, owners)
             prepared = self.prepared
-            if prepared is None or prepared.is_current():
-                results = binding.call(record, arrays)
-            else:
-                results = prepared.filling(lambda: binding.call(record, arrays))
+            try:
+                if prepared is None or prepared.is_current():
+                    results = binding.call(record, arrays)
+                else:
+                    results = prepared.filling(lambda: binding.call(record, arrays))
+            except BaseException:
+                self._lose_kept(record, leaves)
+                raise
             if results is None or (self.trace.conditions and not self._commit(results, leaves)):
                 return MISS
             for storage in self.written_tensors:
@@ -388,6 +392,14 @@ class Specialization:
             for position, (count, expected) in enumerate(zip(now, fresh)):
                 if count != expected:
                     record.renew(binding, position)
+
+    def _lose_kept(self, record: CallRecord, leaves: Sequence[Any]) -> None:
+        """A run that failed may have left anything in the gradients' memory, which holds other values until they are
+        written (`codegen/lower/lending.py`): gradients of the call before that lie there are gone."""
+        for owner, kept in zip(self._owners(leaves), record.kept):
+            if owner._grad is kept:
+                owner._grad = None
+                grad_accesses[0] += 1
 
     def _owners(self, leaves: Sequence[Any]) -> Sequence[Tensor]:
         """The tensors that receive the new gradients."""

@@ -79,6 +79,9 @@ def _place(program: Program, buffer: Buffer) -> list[Any]:
         number = program.inputs.index(buffer)
     elif buffer in program.outputs:
         number = inputs + program.outputs.index(buffer)
+    elif buffer in program.lenders:
+        number = inputs + program.outputs.index(program.lenders[buffer])
+        offset = offset + program.offsets[buffer.name]
     else:
         call = program.late.get(buffer)
         number = inputs + outputs + (0 if call is None else 1 + call)
