@@ -1,4 +1,4 @@
-"""Readable names for the tensors a compiled function meets outside its arguments, and guards on what it closes over."""
+"""Readable names for the tensors a compiled function meets outside its arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from ..nn.modules.module import Module
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
-from .sources import is_plain
 
 
 def closed_over(fn: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -62,8 +61,6 @@ class Describer:
         self._modules: list[tuple[str, Module]] = []
         self._optimizers: list[tuple[str, Optimizer]] = []
         self._tensors: list[tuple[str, Tensor]] = []
-        # What the function reads by name and must find unchanged: numbers by value, objects by identity.
-        self.closed_over: list[tuple[str, Callable[[], Any]]] = []
         for name, get in closed_over(fn):
             value = get()
             if isinstance(value, Module):
@@ -72,10 +69,8 @@ class Describer:
                 self._optimizers.append((name, value))
             elif isinstance(value, Tensor):
                 self._tensors.append((name, value))
-            if is_plain(value) or isinstance(value, Module | Optimizer | Tensor):
-                self.closed_over.append((name or "module", get))
-            else:
-                for attribute, inner in vars(value).items() if name == "self" else ():
+            elif name == "self" and hasattr(value, "__dict__"):
+                for attribute, inner in vars(value).items():
                     if isinstance(inner, Module):
                         self._modules.append((attribute, inner))
                     elif isinstance(inner, Optimizer):

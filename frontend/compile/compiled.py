@@ -79,11 +79,12 @@ class Recompile:
 @dataclass
 class History:
     """What happened so far: for `report()` and `explain()`. `lookups`: calls that the latest call's specialization could
-    not serve at once."""
+    not serve at once; `warned`: that every call traces anew."""
 
     compiles: list[Recompile] = field(default_factory=list)
     retraces: int = 0
     lookups: int = 0
+    warned: bool = False
 
 
 class CompiledFunction:
@@ -211,6 +212,7 @@ class CompiledFunction:
                 self._specializations.remove(known)
                 self._specializations.append(specialization)
                 self._history.retraces += 1
+                self._warn_of_own_changes(trace)
                 return specialization
         seconds = time.perf_counter() - start
         compiles = self._history.compiles
@@ -224,12 +226,26 @@ class CompiledFunction:
                 stacklevel=4,
             )
         self._specializations.append(specialization)
+        if reasons:
+            self._warn_of_own_changes(trace)
         folder = self._dump or settings.dump_folder()
         if folder:
             for graph in specialization.graphs():
                 graph.dump(os.path.join(folder, f"{self._name}.{len(compiles) - 1}"))
         watch.compiled(self)
         return specialization
+
+    def _warn_of_own_changes(self, trace: Trace) -> None:
+        """Once, where running the function undoes what its trace relies on: no call finds a trace that fits."""
+        broken = next((guard for guard in trace.guards if not guard.holds()), None)
+        if broken is not None and not self._history.warned:
+            self._history.warned = True
+            warnings.warn(
+                f"{self._name} changes {broken.name} itself, so every call traces it again, which is slow. Do that "
+                "outside the compiled function, or keep it in a tensor that is changed in place.",
+                RuntimeWarning,
+                stacklevel=5,
+            )
 
     def trace(self, *args: Any, **kwargs: Any) -> Trace:
         """The trace of a call, which is neither compiled nor run."""

@@ -81,9 +81,21 @@ class Guard:
 
     def reason(self) -> str:
         """What changed."""
+        now = self.get()
         if self.by_value:
-            return f"{self.name} was {self.seen!r}, now {self.get()!r}"
+            was, now = _difference(self.seen, now)
+            return f"{self.name} was {was!r}, now {now!r}"
         return f"{self.name} was another {type(self.seen).__name__}"
+
+
+def _difference(was: Any, now: Any) -> tuple[Any, Any]:
+    """The innermost tuples that differ, where one item of each does."""
+    while isinstance(was, tuple) and isinstance(now, tuple) and len(was) == len(now):
+        differing = [pair for pair in zip(was, now) if pair[0] != pair[1]]
+        if len(differing) != 1 or not isinstance(differing[0][0], tuple):
+            break
+        was, now = differing[0]
+    return was, now
 
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None))

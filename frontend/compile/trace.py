@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from ..tensor import Storage, Tensor
 from . import pytree
 from .capture_names import Describer
 from .locations import error_location, user_location
+from .outside_reads import outside_reads
 from .sources import ArgumentSource, Guard, Source, TensorSource
 from .tape_gradients import append_tape, has_own_gradients
 from .tracer import Condition, TraceError, Tracer, array_type, static_or_symbolic
@@ -111,8 +113,9 @@ def trace_call(
     leaves, structure = pytree.flatten((args, dict(kwargs)))
     paths = _argument_paths(structure, parameter_names)
     tracer = Tracer(name, describe, leaves)
-    for closed_name, get in describe.closed_over:
-        tracer.guard(get, closed_name)
+    arguments = {**dict(zip(parameter_names, args)), **kwargs}
+    for number, (what, get) in enumerate(outside_reads(fn, arguments)):
+        tracer.guard(get, what, ("outside", number))
     placeholders: dict[int, Tensor] = {}
     for position, leaf in enumerate(leaves):
         if isinstance(leaf, np.ndarray):
@@ -140,9 +143,12 @@ def trace_call(
         if local.backend is tracer:
             assigned.append(user_location())
 
+    drawn = random.getstate()
     try:
         with use_backend(tracer), tracked_module_paths(), watched_structure(note_assignment):
             result = fn(*traced_args, **traced_kwargs)
+            if random.getstate() != drawn:
+                tracer.guards.append(Guard("the state of Python's random module", object, None))
             if structure_version() != version:
                 where: Location | str = next(filter(None, assigned), name)
                 raise TraceError(
