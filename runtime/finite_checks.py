@@ -49,7 +49,8 @@ class Memory:
             address = self.inputs[program.inputs.index(buffer)]
         elif buffer in program.lenders:
             lender = program.lenders[buffer]
-            address = self.outputs[program.outputs.index(lender)] + program.offsets[buffer.name]
+            offset = dims.evaluate(program.offsets[buffer.name], self.bindings)
+            address = self.outputs[program.outputs.index(lender)] + offset
         else:
             address = self.arena + dims.evaluate(program.offsets[buffer.name], self.bindings)
         bound = type_.bind(self.bindings)

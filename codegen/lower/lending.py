@@ -73,15 +73,15 @@ def lend(results: Iterable[tuple[Buffer, int]], values: Sequence[Interval]) -> M
     waiting.sort(key=lambda v: (-sizes[v.name], v.first, v.name))
     while True:
         peak = int(alive.argmax())
-        value = next((v for v in waiting if v.first <= peak <= v.last), None)
-        if value is None:
+        moved = next((v for v in waiting if v.first <= peak <= v.last), None)
+        if moved is None:
             return found
-        waiting.remove(value)
-        nbytes = sizes[value.name]
+        waiting.remove(moved)
+        nbytes = sizes[moved.name]
         for room in rooms:
-            offset = room.gap(value, nbytes)
+            offset = room.gap(moved, nbytes)
             if offset is not None:
-                room.guests.append((value, offset, offset + nbytes))
-                found[value.name] = Place(room.result, offset)
-                alive[value.first : value.last + 1] -= nbytes
+                room.guests.append((moved, offset, offset + nbytes))
+                found[moved.name] = Place(room.result, offset)
+                alive[moved.first : moved.last + 1] -= nbytes
                 break
