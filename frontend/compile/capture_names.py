@@ -87,26 +87,24 @@ class Describer:
         self._captured = 0
 
     def __call__(self, tensor: Tensor) -> str:
+        if id(tensor) not in self._names:
+            self._name_optimizer_state()
         known = self._names.get(id(tensor))
         if known is None:
-            known = self._optimizer_state(tensor)
-        if known is None:
-            known = f"captured.{self._captured}"
+            known = self._names[id(tensor)] = f"captured.{self._captured}"
             self._captured += 1
-        self._names[id(tensor)] = known
         return known
 
-    def _optimizer_state(self, tensor: Tensor) -> str | None:
+    def _name_optimizer_state(self) -> None:
+        """Names for what optimizers hold by now."""
         for name, optimizer in self._optimizers:
             for parameter, state in optimizer.state.items():
                 owner = self._names.get(id(parameter), name)
-                if tensor is parameter._grad:
-                    return f"{owner}.grad"
                 for key, value in state.items():
-                    if value is tensor:
-                        return f"{owner}.{key}"
+                    if isinstance(value, Tensor):
+                        self._names.setdefault(id(value), f"{owner}.{key}")
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
-                    if parameter._grad is tensor:
-                        return f"{self._names.get(id(parameter), name)}.grad"
-        return None
+                    if parameter._grad is not None:
+                        owner = self._names.get(id(parameter), name)
+                        self._names.setdefault(id(parameter._grad), f"{owner}.grad")

@@ -18,6 +18,7 @@ from ..ir import dims
 from ..ir.graph import Graph
 from ..nn.modules.module import Module
 from ..runtime import kernel_times, progress, settings
+from ..runtime.collector import paused_collector
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions
 from ..settings import get_float32_matmul_precision
 from ..state import local, strictly
@@ -168,7 +169,7 @@ class CompiledFunction:
         with _tracing:
             if len(self._specializations) != known:  # another thread compiled meanwhile
                 return self._slow_call(args, kwargs)
-            with progress.watched(self._name, self._options.progress) as compiling:
+            with paused_collector(), progress.watched(self._name, self._options.progress) as compiling:
                 compiling.step("trace")
                 specialization = self._compile(args, kwargs, leaves, reasons)
         result = specialization.run_checked(leaves)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 
 from ..ir.graph import Location
 from ..nn.modules.paths import current_module_path
@@ -16,6 +17,7 @@ _OWN = tuple(
 _INSTALLED = _PACKAGE + os.sep
 
 
+@lru_cache(maxsize=4096)
 def is_own_file(path: str) -> bool:
     """Whether a source file belongs to vitrify itself."""
     return path.startswith(_INSTALLED) or (os.path.basename(_PACKAGE) == "frontend" and path.startswith(_OWN))

@@ -91,6 +91,8 @@ class Adam(Optimizer):
         beta1, beta2 = reader.number("beta1", _beta1), reader.number("beta2", _beta2)
         eps = reader.number("eps", _eps)
         decay = reader.number("weight_decay", _weight_decay) if has_decay else 0.0
+        kept = 1.0 - lr * decay if has_decay else 1.0
+        new1, new2 = 1.0 - beta1, 1.0 - beta2
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -103,13 +105,13 @@ class Adam(Optimizer):
             if maximize:
                 grad = -grad
             if has_decay and decoupled:
-                param.mul_(1.0 - lr * decay)
+                param.mul_(kept)
             elif has_decay:
                 grad = grad.add(param, alpha=decay)
             target = as_reals(param)
             grad, mean, square = as_reals(grad), as_reals(mean), as_reals(square)
-            mean.add_((grad - mean) * (1.0 - beta1))
-            square.mul_(beta2).add_(grad * grad * (1.0 - beta2))
+            mean.add_((grad - mean) * new1)
+            square.mul_(beta2).add_(grad * grad * new2)
             if amsgrad:
                 largest = as_reals(state["max_exp_avg_sq"])
                 largest.copy_((largest.clone() if local.grad_enabled else largest).maximum(square))
