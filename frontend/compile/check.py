@@ -102,7 +102,7 @@ def check_call(
     kwargs: Mapping[str, Any],
 ) -> CheckReport:
     """Compare all ways of computing this call of `fn`, of which `trace` is the trace."""
-    leaves, _ = pytree.flatten((args, dict(kwargs)))
+    leaves = trace.given(pytree.flatten((args, dict(kwargs)))[0])
     generator = _generator(trace)
     inputs = [_copy(array_of(source, leaves, generator)) for source in trace.sources]
     eager: list[EagerDifference] = []

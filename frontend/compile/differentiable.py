@@ -111,8 +111,8 @@ class DifferentiableSpecialization(Specialization):
     """Forward and backward graphs of one trace."""
 
     def __init__(self, trace: Trace, leaves: Sequence[Any], options: CompileOptions):
-        graph = trace.graph
-        self.wrt = tuple(i for i, source in enumerate(trace.sources) if _requires_grad(source, leaves))
+        graph, given = trace.graph, trace.given(leaves)
+        self.wrt = tuple(i for i, source in enumerate(trace.sources) if _requires_grad(source, given))
         names = tuple(graph.inputs[i].name for i in self.wrt)
         # An input that nothing flows back to gets None for its gradient, as in eager code.
         find = FindAttention() if options.pipeline.attention else None

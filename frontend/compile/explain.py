@@ -84,8 +84,9 @@ def _inputs(specialization: Specialization) -> Iterator[Json]:
     """The graph's inputs, and where each call finds them."""
     for value, source in zip(specialization.trace.graph.inputs, specialization.trace.sources):
         match source:
-            case ArgumentSource():
-                origin = "argument"
+            case ArgumentSource(position):
+                given = position < specialization.trace.arguments.leaves
+                origin = "argument" if given else "gradient, looked up by each call"
             case TensorSource():
                 origin = CAPTURED
             case NumberSource():
@@ -104,8 +105,9 @@ def _guards(specialization: Specialization) -> Iterator[Json]:
     types = specialization.trace.graph.inputs
     requires_grad = dict(specialization.tensors)
     for slot, position in specialization.argument_sources:
-        also = ", requires grad" if requires_grad[position] else ""
-        yield {"name": f"argument {names[position]}", "value": f"{types[slot].type}{also}"}
+        also = ", requires grad" if requires_grad.get(position) else ""
+        what = "argument " if position < specialization.trace.arguments.leaves else ""
+        yield {"name": f"{what}{names[position]}", "value": f"{types[slot].type}{also}"}
     for guard in specialization.trace.guards:
         value = _short(guard.seen) if guard.by_value else f"the same {type(guard.seen).__name__}"
         yield {"name": guard.name, "value": value}

@@ -14,7 +14,8 @@ from ..tensor import Tensor
 
 @dataclass(frozen=True)
 class ArgumentSource:
-    """The tensor leaf at this position among the call's flattened arguments."""
+    """The tensor leaf at this position among the call's flattened arguments, which the gradients that the graph reads
+    follow (`Trace.given`)."""
 
     position: int
     path: str

@@ -58,9 +58,10 @@ class Specialization:
         self.grad_enabled = local.grad_enabled
         self.structure_version = structure_changes[0]
         self.data_version = data_changes[0]
-        self.constants = tuple((i, leaf) for i, leaf in enumerate(leaves) if not isinstance(leaf, Tensor))
+        own = leaves[: trace.arguments.leaves]
+        self.constants = tuple((i, leaf) for i, leaf in enumerate(own) if not isinstance(leaf, Tensor))
         self.tensors = tuple(
-            (i, leaf.requires_grad) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)
+            (i, leaf.requires_grad) for i, leaf in enumerate(own) if isinstance(leaf, Tensor)
         )
         sources = trace.sources
         self.argument_sources = tuple(
@@ -79,6 +80,9 @@ class Specialization:
         new_grads = tuple((g.value, g.tensor) for g in trace.grads if isinstance(g.value, int))
         self.fresh_grads = new_grads if trace.conditions else ()
         self.kept_owners = () if trace.conditions else new_grads
+        # Of the kept ones those whose memory the graph may read as well: the gradient of the call before.
+        read = {id(owner) for owner in trace.grad_owners}
+        self.read_kept = tuple(i for i, (_, owner) in enumerate(self.kept_owners) if id(owner) in read)
         captured = [owner for _, owner in self.kept_owners if isinstance(owner, Tensor)]
         self.kept_tensors = captured if len(captured) == len(self.kept_owners) else None
         self.plain_grads = tuple(
@@ -138,6 +142,10 @@ class Specialization:
         names = self.trace.names
         if structure != self.trace.arguments:
             return "the arguments are nested differently"
+        leaves = self.trace.given(leaves)
+        for position in range(self.trace.arguments.leaves, len(leaves)):
+            if leaves[position] is None:
+                return f"{names[position]} was a tensor, now None"
         if self.grad_enabled is not local.grad_enabled:
             return f"grad mode was {'on' if self.grad_enabled else 'off'}"
         if self.watched is not watched():
@@ -244,6 +252,8 @@ class Specialization:
         binding = self._binding
         if binding is None or binding.threads != get_num_threads():
             return MISS
+        if self.trace.grad_owners:
+            leaves = self.trace.given(leaves)
         arrays = [leaves[position]._array for position in self.argument_positions]
         if self.random_slots:
             fit = fits if self.gpu is None else fits_device
@@ -254,6 +264,7 @@ class Specialization:
     def run_checked(self, leaves: Sequence[Any]) -> Any:
         """The call's result, or MISS when a branch on a tensor came out another way; `why_not` has said that all else
         fits. Arrays that are not contiguous are copied."""
+        leaves = self.trace.given(leaves)
         dims: dict[str, int] = {}
         for slot, position in self.argument_sources:
             for dim, size in zip(self.trace.graph.inputs[slot].type.shape, leaves[position].shape):
@@ -286,10 +297,14 @@ class Specialization:
                 calls = 0 if self.trace.conditions else self.trace.random_calls
                 record.random[0], record.random[1] = self.generator.philox_state(calls)
             # Nobody has looked at a gradient since this record's were given to their owners: they may be written over.
-            untouched = record.accesses == grad_accesses[0] and self.kept_tensors is not None
+            untouched = (
+                record.accesses == grad_accesses[0] and self.kept_tensors is not None and not self.read_kept
+            )
             owners = () if untouched else self._owners(leaves)
             if owners:
                 self._free_kept(binding, record, owners)
+            for position in self.read_kept:
+                record.renew(binding, position)
             prepared = self.prepared
             try:
                 if prepared is None or prepared.is_current():

@@ -70,6 +70,8 @@ class Trace:
     A trace with conditions is good for calls in which they come out the same. Nothing may be written before that is
     known: see `unaliased`.
 
+    `grad_owners`: whose gradients the graph reads, as if these were arguments that follow the others.
+
     `gpu`: where it runs; None: on the CPU.
 
     `requires_grad`: the results through which gradients may flow; `names`: of the argument leaves.
@@ -93,6 +95,13 @@ class Trace:
     reached: tuple[str, ...] = ()
     names: tuple[str, ...] = field(default=())
     gpu: Gpu | None = None
+    grad_owners: tuple[Tensor, ...] = ()
+
+    def given(self, leaves: Sequence[Any]) -> Sequence[Any]:
+        """What the positions of `ArgumentSource` count: the flattened arguments, and the gradients that are read."""
+        if not self.grad_owners:
+            return leaves
+        return [*leaves[: self.arguments.leaves], *(owner._grad for owner in self.grad_owners)]
 
 
 def trace_call(
@@ -155,7 +164,8 @@ def trace_call(
                     f"{where}: an attribute of a Module was assigned while {name} was being compiled. The compiled code "
                     "would not repeat that; keep such state in a buffer and change it in place, or outside."
                 )
-            trace = _finish(tracer, result, placeholders, structure, leaves, paths)
+            paths += [f"{describe(owner)}.grad" for owner in tracer.grad_owners]
+            trace = _finish(tracer, result, placeholders, structure, tracer.arguments, paths)
             return trace, list(tracer.created)
     except TraceError:
         raise
@@ -278,6 +288,7 @@ def _finish(
         reached=reached,
         names=tuple(paths),
         gpu=tracer.gpu,
+        grad_owners=tuple(tracer.grad_owners),
     )
 
 

@@ -86,7 +86,7 @@ class Tracer:
 
     def __init__(self, name: str, describe: Callable[[Tensor], str], arguments: Sequence[Any] = ()):
         self.builder = GraphBuilder(name)
-        self.arguments = arguments
+        self.arguments = list(arguments)  # and the gradients that are read, see `grad_owners`
         self.gpu = _gpu_of(arguments)  # where the graph runs; None: on the CPU
         self.bindings: dict[str, int] = {}
         self.conditions: dict[Value, Condition] = {}
@@ -105,6 +105,10 @@ class Tracer:
         self.describe = describe
         self.storages: dict[Storage, TracedStorage] = {}
         self.grads_before: dict[Tensor, Tensor | None] = {}
+        self.grad_owners: list[
+            Tensor
+        ] = []  # whose `.grad` the graph reads: each call gives what that is then
+        self._owner_of: dict[Tensor, Tensor] = {}
         self.versions_before: dict[Storage, int] = {}
         self.memory_before: dict[Tensor, tuple[Any, ...]] = {}
         self.active: set[Value] = set()
@@ -333,6 +337,8 @@ class Tracer:
         if tensor._array is not None and tensor not in self.grads_before:
             path = f"{self.describe(tensor)}.grad"
             self.guard(lambda: tensor._grad is None, f"`{path} is None`", ("grad", id(tensor)))
+            if tensor._grad is not None:
+                self._owner_of.setdefault(tensor._grad, tensor)
 
     @property
     def location(self) -> Location | None:
@@ -413,13 +419,25 @@ class Tracer:
         path = self.describe(tensor)
         self._place_on_device(tensor, path)
         value = self.builder.input(path, TensorType(base.shape, dtypes.from_numpy(base.dtype)))
-        self.sources.append(TensorSource(tensor, path))
+        self.sources.append(self._source(tensor, path))
         traced = TracedStorage(value, len(self.sources) - 1)
         self.storages[storage] = traced
         self.versions_before[storage] = storage.version
         if tensor.requires_grad:
             self.active.add(value)
         return traced
+
+    def _source(self, tensor: Tensor, path: str) -> Source:
+        """A gradient is looked up by each call, like an argument: eager code may have put another tensor there."""
+        owner = self._owner_of.get(tensor)
+        if owner is None:
+            return TensorSource(tensor, path)
+        if tensor._views or tensor.requires_grad:
+            self.guard(lambda: owner._grad, path, ("the gradient", id(owner)))
+            return TensorSource(tensor, path)
+        self.grad_owners.append(owner)
+        self.arguments.append(tensor)
+        return ArgumentSource(len(self.arguments) - 1, path)
 
     def _place_on_device(self, tensor: Tensor, path: str) -> None:
         """The graph runs where its tensors are: all on one device, but for 0-d ones and what library code made."""
