@@ -223,3 +223,27 @@ def test_what_scripts_ask_of_the_compiler_of_pytorch():
         torch.compile(net, mode="default", options={})
     with pytest.raises(NotImplementedError, match="dynamic_shapes="):
         torch.compile(net, dynamic=True)
+
+
+@pytest.mark.parametrize("how", ["schedule", "sequence", "group"])
+def test_learning_rates_are_not_changed_inside(how):
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.5)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 10)
+    if how == "sequence":
+        later = torch.optim.lr_scheduler.ConstantLR(optimizer)
+        schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [schedule, later], [3])
+
+    def step(x):
+        optimizer.step()
+        if how == "group":
+            optimizer.param_groups[0]["lr"] *= 0.5
+        else:
+            schedule.step()
+        return x
+
+    message = (
+        "SequentialLR.step" if how == "sequence" else "StepLR.step" if how == "schedule" else "0.5 to 0.25"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        torch.compile(step)(torch.ones(1))
+    assert schedule.last_epoch == 0

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from ..nn.modules.module import Module
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
+from .outside_reads import is_users_optimizer
+from .sources import is_plain
 
 
 def closed_over(fn: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -85,6 +88,17 @@ class Describer:
         for name, tensor in self._tensors:
             self._names.setdefault(id(tensor), name)
         self._captured = 0
+
+    def hyperparameters(self) -> list[tuple[str, Callable[[], Any], Any]]:
+        """(name, getter, value now) of the numbers in the parameter groups of vitrify's optimizers."""
+        return [
+            (f"{name}.param_groups[{i}][{key!r}]", partial(group.get, key), value)
+            for name, optimizer in self._optimizers
+            if not is_users_optimizer(optimizer)
+            for i, group in enumerate(optimizer.param_groups)
+            for key, value in group.items()
+            if is_plain(value)
+        ]
 
     def __call__(self, tensor: Tensor) -> str:
         if id(tensor) not in self._names:

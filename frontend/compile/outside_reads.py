@@ -73,7 +73,8 @@ def _is_users(path: str | None) -> bool:
     return not is_own_file(path)
 
 
-def _is_users_optimizer(value: Any) -> bool:
+def is_users_optimizer(value: Any) -> bool:
+    """Whether it is an optimizer whose `step` is the user's code."""
     return isinstance(value, Optimizer) and _is_users(inspect.unwrap(type(value).step).__code__.co_filename)
 
 
@@ -142,7 +143,7 @@ class _Reader:
                     return
                 if found is UNKNOWN:
                     break
-                if _is_users_optimizer(value) and step.key in ("param_groups", "state"):
+                if is_users_optimizer(value) and step.key in ("param_groups", "state"):
                     return  # `optimizer` has all of it
                 guarded = isinstance(value, Module | Optimizer | Tensor)
                 get = functools.partial(_item if found is ITEM else _attribute_of, get, step.key)
@@ -183,7 +184,7 @@ class _Reader:
 
     def optimizer(self, what: str, optimizer: Optimizer) -> None:
         """One whose `step` is the user's may read any of its numbers."""
-        if not _is_users_optimizer(optimizer) or not self._first_visit(optimizer):
+        if not is_users_optimizer(optimizer) or not self._first_visit(optimizer):
             return
         step = inspect.unwrap(type(optimizer).step)
         self.called(what, step, {_first_parameter(step): optimizer})

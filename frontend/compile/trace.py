@@ -152,7 +152,7 @@ def trace_call(
         if local.backend is tracer:
             assigned.append(user_location())
 
-    drawn = random.getstate()
+    drawn, hyperparameters = random.getstate(), describe.hyperparameters()
     try:
         with use_backend(tracer), tracked_module_paths(), watched_structure(note_assignment):
             result = fn(*traced_args, **traced_kwargs)
@@ -164,6 +164,12 @@ def trace_call(
                     f"{where}: an attribute of a Module was assigned while {name} was being compiled. The compiled code "
                     "would not repeat that; keep such state in a buffer and change it in place, or outside."
                 )
+            for what, get, before in hyperparameters:
+                if get() != before and get() is not before:
+                    raise TraceError(
+                        f"{name} changes {what} itself, from {before!r} to {get()!r}, which compiled calls would not "
+                        "repeat. Change it outside; the compiled optimizer reads it at every call."
+                    )
             paths += [f"{describe(owner)}.grad" for owner in tracer.grad_owners]
             trace = _finish(tracer, result, placeholders, structure, tracer.arguments, paths)
             return trace, list(tracer.created)
@@ -198,7 +204,8 @@ def check_nothing_escaped(created: Sequence[weakref.ref[Tensor]], name: str, gra
                 place = next((n.location for n in graph.nodes if value in n.outputs and n.location), None)
                 raise TraceError(
                     f"{name}: a tensor computed inside ({tensor._type}{f', at {place}' if place else ''}) was stored "
-                    "outside the compiled function, for instance appended to a list. Return it instead: compiled calls "
+                    "outside the compiled function, for instance appended to a list. Return it instead, or make such "
+                    "state before the first compiled call (an optimizer of one's own: by an eager step): compiled calls "
                     "do not repeat such side effects."
                 )
 

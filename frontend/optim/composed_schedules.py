@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .optimizer import Optimizer
-from .scheduler import LRScheduler, current_rates, set_rate
+from .scheduler import LRScheduler, current_rates, refuse_in_compiled_functions, set_rate
 
 
 class ReduceLROnPlateau(LRScheduler):
@@ -185,6 +185,7 @@ class SequentialLR(_Composed):
 
     def step(self) -> None:  # type: ignore[override]
         """The next epoch, by the schedule whose turn it is."""
+        refuse_in_compiled_functions(self)
         self.last_epoch += 1
         index = bisect_right(self._milestones, self.last_epoch)
         scheduler = self._schedulers[index]

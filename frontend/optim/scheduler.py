@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from .. import capture
 from ..tensor import Tensor
 from .optimizer import Group, Optimizer
 
@@ -28,6 +29,15 @@ def set_rate(group: Group, rate: Any) -> None:
         group["lr"].fill_(rate)
     else:
         group["lr"] = rate
+
+
+def refuse_in_compiled_functions(scheduler: Any) -> None:
+    """A schedule counts its steps in Python, which compiled calls would not repeat: RuntimeError."""
+    if capture.active() is not None:
+        raise RuntimeError(
+            f"{type(scheduler).__name__}.step() inside a compiled function would be done once, when it is compiled: "
+            "call it outside. The compiled optimizer reads the learning rate at every call."
+        )
 
 
 def per_group(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
@@ -106,6 +116,7 @@ class LRScheduler:
 
     def step(self, epoch: int | None = None) -> None:
         """Set the rates of the next epoch. Call it after the optimizer's step; `epoch` is deprecated."""
+        refuse_in_compiled_functions(self)
         if self._step_count == 1 and not self.optimizer._opt_called:
             warnings.warn(
                 "Detected call of `lr_scheduler.step()` before `optimizer.step()`. In PyTorch 1.1.0 and "

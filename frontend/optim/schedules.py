@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .optimizer import Optimizer
-from .scheduler import LRScheduler
+from .scheduler import LRScheduler, refuse_in_compiled_functions
 
 Factor = Callable[[int], float]
 
@@ -259,6 +259,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
     def step(self, epoch: float | None = None) -> None:
         """The next epoch; or a given one, which may be a fraction."""
+        refuse_in_compiled_functions(self)
         if epoch is None and self.last_epoch < 0:
             epoch = 0
         if epoch is None:
