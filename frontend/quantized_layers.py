@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from .autograd.grad_mode import no_grad
 from .creation import full_like
 from .dispatch import apply, op_named
+from .functional_host import host_array
 from .functional_pointwise import where
 from .ir.dtypes import bf16, f32, i8, i32, u8
 from .nn import functional as F
@@ -22,7 +23,9 @@ from .nn.modules.linear import Linear
 from .nn.modules.module import Module
 from .nn.modules.sparse import Embedding
 from .nn.windows import batched
-from .tensor import Tensor
+from .placement import is_on_device
+from .runtime import lasting
+from .tensor import Tensor, wrap
 
 _STEPS = 127
 WORD = 4  # products of 8-bit integers that processors add up at once
@@ -35,7 +38,19 @@ def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
         scale = flat.abs().amax(1) / _STEPS
         scale = where(scale == 0, full_like(scale, 1.0), scale)
         steps = (flat / scale.unsqueeze(1)).round().clamp(-_STEPS, _STEPS)
-        return steps.to(i8).reshape(weight.shape), scale
+        return lasting_copy(steps.to(i8).reshape(weight.shape)), scale
+
+
+def lasting_copy(weight: Tensor) -> Tensor:
+    """The weight where it can be read fast, which it was not made for."""
+    if is_on_device(weight):
+        return weight
+    return wrap(lasting.copy(host_array(weight, "optimize_for_inference")))
+
+
+def halved(weight: Tensor) -> Tensor:
+    """The weight in bfloat16."""
+    return lasting_copy(weight.detach().to(bf16))
 
 
 ZERO = 128
@@ -104,7 +119,7 @@ class BFloat16Linear(Module):
     def __init__(self, layer: Linear):
         super().__init__()
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        self.register_buffer("weight", layer.weight.detach().to(bf16))
+        self.register_buffer("weight", halved(layer.weight))
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
 
     def forward(self, input: Tensor) -> Tensor:
@@ -125,7 +140,7 @@ class ShortEmbedding(Module):
 
     def __init__(self, layer: Embedding, int8: bool):
         super().__init__()
-        weight, scale = quantized(layer.weight) if int8 else (layer.weight.detach().to(bf16), None)
+        weight, scale = quantized(layer.weight) if int8 else (halved(layer.weight), None)
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
 
@@ -226,7 +241,7 @@ class ShortConv(Module):
 
     def __init__(self, layer: _ConvNd, int8: bool):
         super().__init__()
-        weight, scale = quantized(layer.weight) if int8 else (layer.weight.detach().to(bf16), None)
+        weight, scale = quantized(layer.weight) if int8 else (halved(layer.weight), None)
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())

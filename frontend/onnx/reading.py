@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime import lasting
 from .table import ELEMENT_TYPES, RULES, ONNXError, Rule
 
 Array = np.ndarray[Any, Any]
@@ -110,7 +111,7 @@ def tensor_array(tensor: Any, folder: str, where: str) -> Array:
     if math.prod(tensor.dims) > stored:
         raise ONNXError(f"{where}: shape {list(tensor.dims)}, but the file holds fewer elements")
     try:
-        return np.array(onnx.numpy_helper.to_array(tensor))
+        return lasting.copy(onnx.numpy_helper.to_array(tensor))
     except Exception as error:
         raise ONNXError(f"{where}: damaged tensor ({error})") from error
 
@@ -137,7 +138,7 @@ def _external(tensor: Any, folder: str, where: str) -> Array:
             f"{where}: external data at {location!r} has not the {count} elements of {list(tensor.dims)}"
         )
     mapped = np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=(length,)) if length else b""
-    return np.frombuffer(mapped, dtype=dtype).reshape(tuple(tensor.dims)).copy()
+    return lasting.copy(np.frombuffer(mapped, dtype=dtype).reshape(tuple(tensor.dims)))
 
 
 def type_text(type_proto: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime import lasting
 from ..tensor import Tensor, wrap
 
 Path = str | os.PathLike[str]
@@ -41,7 +42,7 @@ def load_gguf(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             if array.dtype.kind != "i" and array.dtype != np.float64:
                 array = gguf.quants.dequantize(array, entry.tensor_type)
             shape = tuple(int(n) for n in reversed(entry.shape))
-            tensors[entry.name] = wrap(np.array(array).reshape(shape))
+            tensors[entry.name] = wrap(lasting.copy(array.reshape(shape)))
     except NotImplementedError as error:
         raise RuntimeError(
             f"{os.fspath(path)}: {entry.name}: blocks of {entry.tensor_type.name} cannot be read"

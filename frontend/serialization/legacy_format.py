@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..runtime import lasting
 from .locations import Restore
 from .pickler import StoragePickler
 from .storages import LoadedStorage
@@ -74,7 +75,7 @@ def load_legacy(file: BinaryIO, name: str, restore: Restore, unpickle: Unpickle)
                     f"{name} is damaged: its storages say they hold {promised} bytes, and the file has "
                     f"{size - file.tell()} left"
                 )
-            memory = np.empty(count * kind.dtype.itemsize, np.uint8)
+            memory = lasting.empty((count * kind.dtype.itemsize,), np.dtype(np.uint8))
             roots[key] = restore(LoadedStorage(memory, kind), location)
         if view is None:
             return roots[key]

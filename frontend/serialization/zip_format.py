@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from ..runtime import lasting
 from ..tensor import Array
 from .locations import Restore
 from .pickler import StoragePickler
@@ -98,7 +99,7 @@ class Archive:
         start = self._start(entry)
         if self.mapped is not None and start % 16 == 0:
             return self.mapped[start : start + nbytes]
-        memory = np.empty(entry.file_size, np.uint8)
+        memory = lasting.empty((entry.file_size,), np.dtype(np.uint8))
         self.file.seek(start)
         if memory.size and read_into(self.file, memory) != memory.size:
             raise RuntimeError(f"{self.name} is damaged: it ends inside {entry.filename}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,24 @@ from ..op import Attr, Op, Sample, declare
 from ..types import TensorType
 from .common import Array, Shape, check_dim, check_shape
 
+_LARGE = 64 << 10
+_LINE = 64
+
 
 def _full_infer(shape: Shape, value: float, dtype: DType) -> TensorType:
     check_shape(shape)
     return TensorType(shape, dtype)
+
+
+def _full_numpy(shape: Shape, value: Any, dtype: DType) -> Array:
+    """Large ones begin at a line of the cache: weights are made of them."""
+    size = prod(shape) * dtype.itemsize
+    if size < _LARGE:
+        return np.full(shape, value, dtype.numpy)
+    memory = np.empty(size + _LINE, np.uint8)
+    found: Array = np.ndarray(shape, dtype.numpy, memory, -memory.__array_interface__["data"][0] % _LINE)
+    found.fill(value)
+    return found
 
 
 def _constant(**attrs: Any) -> Sample:
@@ -26,7 +41,7 @@ declare(
         "full",
         "Every element `value`. https://docs.pytorch.org/docs/stable/generated/torch.full.html",
         infer=_full_infer,
-        numpy=lambda shape, value, dtype: np.full(shape, value, dtype.numpy),
+        numpy=_full_numpy,
         attrs={"shape": Attr("dims"), "value": Attr("scalar"), "dtype": Attr("dtype")},
         arity=(0, 0),
         lowering="constant",
