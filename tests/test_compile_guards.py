@@ -160,3 +160,33 @@ def test_arguments_of_every_kind_do_what_eager_does():
         want, got = f(x), compiled(x)
         assert got.dtype is want.dtype and tuple(got.shape) == tuple(want.shape)
         np.testing.assert_array_equal(got.numpy(), want.numpy())
+
+
+def test_modules_may_be_made_inside():
+    class Scale(nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x):
+            return x * self.factor
+
+    kept = []
+
+    def f(x, y):
+        return nn.MSELoss()(nn.Sequential(nn.ReLU(), Scale(3.0))(x), y)
+
+    def keeping(x):
+        kept.append(Scale(2.0))
+        kept[-1].factor = 5.0
+        return kept[0](x)
+
+    compiled = torch.compile(f)
+    for _ in range(3):
+        assert compiled(torch.tensor([1.0, -2.0]), torch.zeros(2)).item() == 4.5
+    assert compiled.history.lookups == 1
+    assert torch.compile(keeping)(torch.ones(1)).item() == 5.0
+    before = compiled.history.lookups
+    kept[0].factor = 4.0  # a module like any other, once the function is compiled
+    compiled(torch.ones(2), torch.zeros(2))
+    assert compiled.history.lookups == before + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
@@ -90,8 +91,11 @@ class Module(ModuleTree, HookRegistration):
                 )
         fields = self.__dict__
         fields["training"] = True
+        compiling = local.backend.capture
         for table in ("_parameters", "_buffers", "_modules"):
             fields[table] = CountedDict()
+            if compiling is not None:
+                fields[table].born = weakref.ref(compiling)
         fields["_non_persistent_buffers_set"] = set()
         fields["_is_full_backward_hook"] = None
         for table in _HOOK_TABLES:
@@ -225,7 +229,8 @@ class Module(ModuleTree, HookRegistration):
             if old is value or (type(old) is type(value) and isinstance(value, _PLAIN) and old == value):
                 return
         super().__setattr__(name, value)
-        changed()
+        if params is not None:  # else it is no module yet
+            changed(params.born)
 
     def __delattr__(self, name: str) -> None:
         if name in self._parameters:
@@ -237,7 +242,7 @@ class Module(ModuleTree, HookRegistration):
             del self._modules[name]
         else:
             super().__delattr__(name)
-            changed()
+            changed(self._parameters.born)
 
     def __dir__(self) -> list[str]:
         names = [*dir(type(self)), *self.__dict__, *self._parameters, *self._modules, *self._buffers]

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...hooks import RemovableHandle
+from ...state import local
 
 structure_changes = [0]
 # Called at each change: who compiles a function wants to know the line.
@@ -22,7 +23,11 @@ def structure_version() -> int:
     return structure_changes[0]
 
 
-def changed() -> None:
+def changed(born: Callable[[], Any] | None = None) -> None:
+    """Count a change. `born`: who compiled while the module was made (`CountedDict.born`). While that one still does,
+    the module is the compiled function's own, and nothing changed for anybody else."""
+    if born is not None and born() is local.backend.capture:
+        return
     structure_changes[0] += 1
     for watcher in tuple(watchers):
         watcher()
@@ -71,26 +76,29 @@ class CountedDict(dict[Any, Any]):
     """A dict of a module's parameters, buffers or children; writing to it directly counts as a change as
     well. Storing what is there already, as `self.calls += 1` does, is none."""
 
+    # Of a module made while a function is compiled: a weak reference to who compiles it.
+    born: Callable[[], Any] | None = None
+
     def __setitem__(self, key: Hashable, value: Any) -> None:
         if key not in self or self[key] is not value:
             super().__setitem__(key, value)
-            changed()
+            changed(self.born)
 
     def __delitem__(self, key: Hashable) -> None:
         super().__delitem__(key)
-        changed()
+        changed(self.born)
 
     def clear(self) -> None:
         super().clear()
-        changed()
+        changed(self.born)
 
     def pop(self, *args: Any) -> Any:
         before = len(self)
         found = super().pop(*args)
         if len(self) != before:
-            changed()
+            changed(self.born)
         return found
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         super().update(*args, **kwargs)
-        changed()
+        changed(self.born)
