@@ -280,8 +280,7 @@ def matmul() -> Iterator[Line]:
 
 
 def short_numbers() -> Iterator[Line]:
-    """bfloat16, PyTorch's by oneDNN; unsigned by signed bytes, PyTorch's by `torch._int_mm` of signed ones, sums in
-    int32."""
+    """bfloat16, PyTorch's by oneDNN; bytes, PyTorch's by `torch._int_mm`, sums in int32."""
     for size in (512, 1024, 2048):
         yield _matmul(size, size, size, False, True, "bfloat16")
     for m in (1, 32, 128):
@@ -299,24 +298,24 @@ def short_numbers() -> Iterator[Line]:
         yield Line(f"softmax {size}, bf16", on(shape, dtype="bfloat16")(lambda lib: lambda x: x.softmax(1)),
                    _by_words(shape), **bf16)  # fmt: skip
     for m, k, n in ((512,) * 3, (1024,) * 3, (2048,) * 3, (32, 1024, 1024)):
+        yield _integers(m, k, n, "uint8")
+    for m, k, n in ((512,) * 3, (2048,) * 3, (32, 1024, 1024)):
+        yield _integers(m, k, n, "int8")
 
-        def product(lib: Any, m: int = m, k: int = k, n: int = n) -> tuple[Function, tuple[Any, ...]]:
-            rng = np.random.default_rng(0)
-            given = tuple(rng.integers(0, 127, s).astype(np.int8) for s in ((m, k), (k, n)))
-            if hasattr(lib, "_int_mm"):
-                return lib._int_mm, tuple(map(lib.from_numpy, given))
-            words = lib.from_numpy(given[0].view(np.uint8)), lib.from_numpy(given[1])
-            return lambda a, b: a.to(lib.int32) @ b.to(lib.int32), words
 
-        yield Line(
-            f"uint8 x int8 {m}x{k}x{n}",
-            product,
-            m * k + k * n + 4 * m * n,
-            2 * m * k * n,
-            INT8,
-            0.0,
-            onnx=False,
-        )
+def _integers(m: int, k: int, n: int, left: str) -> Line:
+    """A product of `left` by int8; PyTorch has one of int8 only."""
+
+    def product(lib: Any) -> tuple[Function, tuple[Any, ...]]:
+        rng = np.random.default_rng(0)
+        given = tuple(rng.integers(0, 127, s).astype(np.int8) for s in ((m, k), (k, n)))
+        if hasattr(lib, "_int_mm"):
+            return lib._int_mm, tuple(map(lib.from_numpy, given))
+        words = lib.from_numpy(given[0].view(left)), lib.from_numpy(given[1])
+        return lambda a, b: a.to(lib.int32) @ b.to(lib.int32), words
+
+    moved = m * k + k * n + 4 * m * n
+    return Line(f"{left} x int8 {m}x{k}x{n}", product, moved, 2 * m * k * n, INT8, 0.0, onnx=False)
 
 
 def _short(line: Line) -> Line:

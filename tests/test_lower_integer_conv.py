@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from contractions import check, group, interpret, lowered, operands_of
-from test_lower_words import WORDS, _comment, _runs_here
+from test_lower_words import ALIKE, NATIVE, WORDS, _comment, _runs_here, extreme_operands
 
 from vitrify.codegen.target import Target
 from vitrify.ir import dtypes
@@ -26,9 +26,9 @@ CASES = [
 ]
 
 
-def integers(x, w, stride, dilation, groups):
-    types = [TensorType(x, dtypes.u8), TensorType(w, dtypes.i8)]
-    attrs = {"stride": stride, "padding": (0,) * len(stride), "dilation": dilation, "groups": groups}
+def integers(x, w, stride, dilation, groups, kinds=(dtypes.u8, dtypes.i8), padding=0):
+    types = [TensorType(x, kinds[0]), TensorType(w, kinds[1])]
+    attrs = {"stride": stride, "padding": (padding,) * len(stride), "dilation": dilation, "groups": groups}
 
     def make(F, x, w):
         return F.conv(F.convert(x, dtype=dtypes.i32), F.convert(w, dtype=dtypes.i32), **attrs)
@@ -51,6 +51,30 @@ def test_every_instruction_set_that_runs_here(target, case):
         np.testing.assert_array_equal(got, ir_interpreter.run(graph, inputs, {})[0])
 
 
+@NATIVE
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("kinds", ALIKE, ids=str)
+def test_integers_of_one_kind(kinds, padding, case):
+    graph = integers(*case, kinds, padding)
+    inputs = extreme_operands(graph)
+    (want,) = ir_interpreter.run(graph, inputs, {})
+    program = lowered(graph)
+    for threads in (1, 3):
+        np.testing.assert_array_equal(run_program(program, inputs, threads=threads)[0], want)
+
+
+@pytest.mark.parametrize("kinds", ALIKE, ids=str)
+def test_integers_of_one_kind_under_the_loop_interpreter(kinds):
+    for case, padding in (
+        (CASES[3], 1),
+        (CASES[4], 0),
+        (((1, 16, 6, 5), (20, 16, 3, 3), (1, 1), (1, 1), 1), 1),
+    ):
+        interpret(integers(*case, kinds, padding), WORDS)
+    assert "in words by dot_u8i8" in _comment(lowered(integers(*case, kinds, padding), WORDS))
+
+
 @pytest.mark.parametrize("case", CASES[3:5], ids=str)
 @pytest.mark.parametrize("target", [WORDS, "x86-64-avx2", "aarch64-neon"])
 def test_under_the_loop_interpreter(target, case):
@@ -59,7 +83,9 @@ def test_under_the_loop_interpreter(target, case):
 
 def test_a_symbolic_batch():
     batch = Dim("batch", 0, 64)
-    check(integers((batch, 8, 9, 11), (5, 8, 3, 3), (2, 1), (1, 1), 1), [{"batch": b} for b in (0, 1, 5)])
+    sizes = [{"batch": b} for b in (0, 1, 5)]
+    check(integers((batch, 8, 9, 11), (5, 8, 3, 3), (2, 1), (1, 1), 1), sizes)
+    check(integers((batch, 8, 9, 11), (20, 8, 3, 3), (2, 1), (1, 1), 1, ALIKE[0], 1), sizes)
 
 
 @pytest.mark.parametrize("case", CASES[:4], ids=str)

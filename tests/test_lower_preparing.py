@@ -33,6 +33,17 @@ graph g(%x: f32[48,70], %w: f32[90,70], %b: f32[90]) -> f32[48,90] {
 """
 
 
+INTEGERS = """
+graph g(%x: i8[8,64], %w: i8[48,64]) -> i32[8,48] {
+  %0: i32[8,64] = convert(%x) {dtype=i32}
+  %1: i32[48,64] = convert(%w) {dtype=i32}
+  %2: i32[64,48] = permute(%1) {dims=[1,0]}
+  %3: i32[8,48] = matmul(%0, %2)
+  return %3
+}
+"""
+
+
 def f32(*shape: int) -> TensorType:
     return TensorType(shape, dtypes.f32)
 
@@ -65,6 +76,18 @@ def test_the_results_are_those_of_the_plain_program() -> None:
     assert program.preparing
     for got in (run_program(program, inputs), loops.run_program(program, inputs)[0]):
         np.testing.assert_allclose(got[0], want[0], rtol=2e-5, atol=2e-5)
+
+
+def test_what_shifted_integers_add_to_a_sum_is_known_before() -> None:
+    """Of two i8, one is multiplied as u8; the sums of the other are taken off (`contraction_words.py`)."""
+    graph = parse(INTEGERS)
+    names = tuple(v.name for v in graph.inputs[1:])
+    program = lowered(graph, "x86-64-avx512-dot", options=LowerOptions(steady_inputs=names))
+    assert program.preparing and program.prepared_inputs == [1]
+    assert "dot_u8i8" in program.launches[-1].kernel.comment
+    rng = np.random.default_rng(0)
+    inputs = [rng.integers(-128, 128, v.type.sizes).astype(np.int8) for v in graph.inputs]
+    np.testing.assert_array_equal(loops.run_program(program, inputs)[0][0], interpreter.run(graph, inputs)[0])
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -183,10 +183,57 @@ def _force(monkeypatch, plan) -> None:
 
     def forms(ctx, problem, elements, target, count):
         words = in_words(ctx, problem, target)
-        merged, stored = merge_axes(ctx, problem if words is None else words, elements)
+        merged, stored = merge_axes(ctx, problem if words is None else words.problem, elements)
         return [Candidate("forced", 0.0, Chosen(merged, stored, (), (Choice(plan),)))]
 
     monkeypatch.setattr(contraction_lower, "ranked_forms", forms)
+
+
+ALIKE = [(dtypes.i8, dtypes.i8), (dtypes.u8, dtypes.u8)]
+
+
+def extreme_operands(graph, bindings=None, seed=0):
+    """Operands of all 8-bit integers there are."""
+    rng, found = np.random.default_rng(seed), []
+    for value in graph.inputs:
+        info = np.iinfo(value.type.dtype.numpy)
+        shape = tuple(dims.evaluate(d, bindings or {}) for d in value.type.shape)
+        found.append(rng.integers(info.min, info.max, shape, endpoint=True).astype(info.dtype))
+    return found
+
+
+@NATIVE
+@pytest.mark.parametrize(
+    "size", [*SIZES, (128, 130, 96), (65, 256, 70), (1, 1024, 64), (3, 4096, 5)], ids=str
+)
+@pytest.mark.parametrize("types", ALIKE, ids=str)
+def test_products_of_integers_of_one_kind_are_in_words(types, size):
+    for transposed in (False, True):
+        graph = integers(*size, *types, transposed=transposed)
+        program, inputs = lowered(graph), extreme_operands(graph)
+        (want,) = ir_interpreter.run(graph, inputs, {})
+        for threads in (1, 2, 3):
+            np.testing.assert_array_equal(run_program(program, inputs, threads=threads)[0], want)
+    if size == (65, 256, 70):
+        assert "dot_u8i8" in _comment(program)
+
+
+def test_products_of_integers_of_one_kind_with_symbolic_rows_and_a_batch():
+    rows = Dim("rows", 0, 64)
+    check(integers(rows, 64, 70, *ALIKE[0]), [{"rows": n} for n in (0, 1, 3, 17, 64)])
+    x, y = TensorType((2, 1, rows, 36), dtypes.i8), TensorType((3, 36, 41), dtypes.i8)
+    graph = group([x, y], lambda F, x, y: F.matmul(*(F.convert(z, dtype=dtypes.i32) for z in (x, y))))
+    check(graph, [{"rows": n} for n in (1, 5)])
+
+
+@pytest.mark.parametrize("target", [WORDS, "x86-64-avx512", "x86-64-avx2", "x86-64-sse2", "aarch64-neon"])
+@pytest.mark.parametrize(
+    "size", [(1, 10, 11), (5, 3, 18), (9, 8, 5), (13, 2, 37), (3, 0, 4), (17, 12, 33)], ids=str
+)
+@pytest.mark.parametrize("types", ALIKE, ids=str)
+def test_integers_of_one_kind_under_the_loop_interpreter(target, size, types):
+    for transposed in (False, True):
+        interpret(integers(*size, *types, transposed=transposed), target)
 
 
 @NATIVE

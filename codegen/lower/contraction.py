@@ -145,7 +145,7 @@ class Contraction(Generic[O]):
     element type, `accumulator` that of the sum. `windows` narrows reduction axes to where products are not
     zero. `resident` numbers the operands that are the same in every turn of a loop around the kernel, which are packed
     once for all of them. `dot`: the operation that adds the products of two words to a sum, where operands are read in
-    words (`contraction_words.py`)."""
+    words (`contraction_words.py`). `added`: what is added to each sum, over parallel axes."""
 
     name: str
     parallel: tuple[Axis, ...]
@@ -158,6 +158,7 @@ class Contraction(Generic[O]):
     windows: Mapping[str, Window] = field(default_factory=dict)
     resident: frozenset[int] = frozenset()
     dot: str = ""
+    added: Access | None = None
 
     @property
     def accumulator(self) -> DType:

@@ -45,6 +45,7 @@ PACK_TURNED = 0.5  # the same, in whole squares of vectors
 PACK_WORD = 0.4  # a word packed of elements of different rows
 CONVERT = 1.5  # a short number, or a vector of them, as one of the sum's dtype
 GATHERED_WORD = 1.0  # an element of a word, or of a vector of words, that is loaded by itself
+SHIFT = 0.5  # a vector of words, or one for all lanes, with their sign bits turned over
 LAUNCH = 300.0
 L2_LOAD = 2.0  # a vector from the second-level cache
 L1_BYTES = 32 << 10
@@ -112,7 +113,9 @@ class Model:
         """Cycles to make a factor of what is loaded, for each vector or broadcast."""
         words = self.words[operand]
         if words is not None:
-            return 0.0 if words.near else GATHERED_WORD * words.size
+            return (0.0 if words.near else GATHERED_WORD * words.size) + SHIFT * words.shifted
+        if self.problem.dot:  # woven, or a constant
+            return 0.0
         return 0.0 if self.problem.operands[operand].buffer.dtype is self.problem.accumulator else CONVERT
 
     def _span(self, operand: int) -> float:

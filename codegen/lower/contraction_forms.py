@@ -7,7 +7,7 @@ form the plan's cycles are reckoned, and those of the copies.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import prod
 from operator import attrgetter
@@ -22,7 +22,7 @@ from .contraction import Access, Contraction
 from .contraction_cycles import LAUNCH, typical
 from .contraction_merge import merge_axes
 from .contraction_plan import Way, ranked_plans
-from .contraction_words import Words, Woven, in_words, woven
+from .contraction_words import InWords, Sums, Words, Woven, in_shifted_words, in_words, sums_of, woven
 from .elementwise import Nest, launch_nests
 from .indexing import IndexTuple
 from .spaces import linear
@@ -52,24 +52,35 @@ class Widened:
         return SCALAR.cast(Load(row, (self.source.offset(index),)), self.place.dtype)
 
 
+Copy = Widened | Woven | Sums
+
+
 @dataclass(frozen=True)
 class Form:
     """A contraction, and the copies that it reads."""
 
     problem: Contraction[Access]
-    copies: tuple[Widened | Woven, ...] = ()
+    copies: tuple[Copy, ...] = ()
 
-    @property
-    def cycles(self) -> float:
+    def cycles(self, target: Target) -> float:
         """Those of the copies."""
-        return sum(LAUNCH + typical(c.place.numel) * _each(c) for c in self.copies)
+        return sum(_copy_cycles(copy, target) for copy in self.copies)
 
 
-def _each(copy: Widened | Woven) -> float:
-    """Cycles for an element, or a word, of a copy."""
+def _copy_cycles(copy: Copy, target: Target) -> float:
+    if isinstance(copy, Sums):
+        if copy.problem.resident:
+            return 0.0
+        return LAUNCH + sums_way(copy, target)[-1].plan.cycles
+    elements = typical(copy.place.numel)
     if isinstance(copy, Woven):
-        return WEAVE
-    return COPY if typical(copy.place.numel) * copy.place.dtype.itemsize < FAR else FAR_COPY
+        return LAUNCH + elements * WEAVE
+    return LAUNCH + elements * (COPY if elements * copy.place.dtype.itemsize < FAR else FAR_COPY)
+
+
+def sums_way(sums: Sums, target: Target) -> Way:
+    """How to make them."""
+    return ranked_plans(sums.problem, target.lanes(sums.problem.accumulator), target.registers)[0]
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,7 @@ class Chosen:
 
     problem: Contraction[Access]
     elements: Sequence[Element]
-    copies: tuple[Widened | Woven, ...]
+    copies: tuple[Copy, ...]
     choices: Way
 
 
@@ -93,11 +104,12 @@ def ranked_forms(
     lanes, registers = target.lanes(problem.accumulator), target.registers
     found: list[Candidate[Chosen]] = []
     for form in forms(ctx, problem, target):
-        if found and found[0].cycles <= ENOUGH * _least(form.problem, lanes):
+        enough = ENOUGH * _least(form.problem, lanes)
+        if found and found[0].cycles <= enough and form.problem.added is None:
             continue
         merged, stored = merge_axes(ctx, form.problem, elements)
         for way in ranked_plans(merged, lanes, registers, count):
-            cycles = way[-1].plan.cycles + form.cycles
+            cycles = way[-1].plan.cycles + form.cycles(target)
             chosen = Chosen(merged, stored, form.copies, way)
             found.append(Candidate(_name(chosen), cycles, chosen))
         found.sort(key=attrgetter("cycles"))
@@ -118,12 +130,16 @@ def _least(problem: Contraction[Access], lanes: int) -> float:
 def forms(ctx: LowerContext, problem: Contraction[Access], target: Target) -> Iterator[Form]:
     """In words first: of forms as cheap, that one."""
     words = in_words(ctx, problem, target)
-    first = None if words is None else words.left
+    first = None if words is None else words.problem.left
     exact = isinstance(first, Words) and first.exact
-    if words is not None:
-        copies = list(_woven(ctx, problem, words)) if exact else []
-        again = any(_is_read_again(problem, operand) for operand in problem.operands)
-        yield from (*copies, Form(words)) if again else (Form(words), *copies)
+    again = any(_is_read_again(problem, operand) for operand in problem.operands)
+    for found in [words] if words is not None else in_shifted_words(ctx, problem, target):
+        made = Form(found.problem)
+        if found.offset:
+            sums, added = sums_of(ctx, problem, found)
+            made = Form(replace(found.problem, added=added), (sums,))
+        copies = list(_woven(ctx, problem, found, made))
+        yield from (*copies, made) if again else (made, *copies)
     yield Form(problem)
     if not exact:
         yield from _widened(ctx, problem)
@@ -136,22 +152,21 @@ def _is_read_again(problem: Contraction[Access], operand: Access) -> bool:
     return copied > 2 * typical(operand.buffer.numel)
 
 
-def _woven(ctx: LowerContext, problem: Contraction[Access], words: Contraction[Access]) -> Iterator[Form]:
-    """The operands woven whose words are apart: one, or both."""
-    sources = (
-        problem.operands if words.left.buffer.dtype is problem.left.buffer.dtype else problem.operands[::-1]
-    )
+def _woven(ctx: LowerContext, problem: Contraction[Access], words: InWords, form: Form) -> Iterator[Form]:
+    """The operands woven whose words are apart: one, or both. None where a word is not full."""
+    sources = problem.operands[::-1] if words.swapped else problem.operands
     found: list[tuple[int, Woven, Access]] = []
-    for number, (source, operand) in enumerate(zip(sources, words.operands, strict=True)):
+    for number, (source, operand) in enumerate(zip(sources, words.problem.operands, strict=True)):
         assert isinstance(operand, Words)
-        made = None if operand.near else woven(ctx, source, operand)
+        made = woven(ctx, source, operand) if operand.exact and not operand.near else None
         if made is not None:
             found.append((number, *made))
     for chosen in _some(found):
-        operands = list(words.operands)
+        operands = list(words.problem.operands)
         for number, _, access in chosen:
             operands[number] = access
-        yield Form(words.with_operands(*operands), tuple(copy for _, copy, _ in chosen))
+        copies = (*form.copies, *(copy for _, copy, _ in chosen))
+        yield Form(form.problem.with_operands(*operands), copies)
 
 
 def _widened(ctx: LowerContext, problem: Contraction[Access]) -> Iterator[Form]:
@@ -175,9 +190,11 @@ def _some(found: Sequence[T]) -> Iterator[Sequence[T]]:
         yield from combinations(found, count)
 
 
-def launch_copies(ctx: LowerContext, copies: Sequence[Widened | Woven]) -> None:
-    """Make the copies that a form reads."""
+def launch_copies(ctx: LowerContext, copies: Sequence[Copy]) -> None:
+    """Make the copies that a form reads, but for sums."""
     for copy in copies:
+        if isinstance(copy, Sums):
+            continue
         ctx.scratches.append((copy.stem, copy.place))
         names = Names()
         axes = make_axes(names, copy.place.shape)

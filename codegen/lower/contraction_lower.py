@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ...ir import dims
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node, Value
-from ..loops.nodes import Buffer, Expr, Load, Stmt, Store, Var
+from ..loops.nodes import Buffer, Const, Expr, Index, Load, Stmt, Store, Var
 from ..scalar import SCALAR
 from ..target import Target
 from .borders import drop_unread, in_tasks
 from .context import Args, LowerContext, Names
 from .contraction import Access, Contraction, contraction_node
-from .contraction_forms import launch_copies, ranked_forms
+from .contraction_forms import launch_copies, ranked_forms, sums_way
 from .contraction_nest import contraction_loops
 from .contraction_operands import repeated
 from .contraction_pack import panels
 from .contraction_plan import Choice
 from .contraction_tile import PART, Bindings, loop_var
+from .contraction_words import Sums
 from .conv import conv_contractions
 from .elementwise import Nest, launch_nests
 from .gemm import matmul_contraction
@@ -90,8 +91,34 @@ def contraction_on_cpu(ctx: LowerContext, problem: Contraction[Access], epilogue
     assert isinstance(target, Target)
     chosen = ctx.choose(problem.name, lambda count: ranked_forms(ctx, problem, elements, target, count))
     launch_copies(ctx, chosen.copies)
+    for copy in chosen.copies:
+        if isinstance(copy, Sums):
+            _launch_sums(ctx, copy, target)
     for choice in chosen.choices:
         _launch(ctx, chosen.problem, choice, problem.flops, epilogue, chosen.elements)
+
+
+@dataclass(frozen=True)
+class _Multiple:
+    """An epilogue that stores `factor` times the sum in `place`."""
+
+    ctx: LowerContext
+    place: Buffer
+    factor: int
+
+    def elements(self, index: IndexTuple) -> list[Element]:
+        value = SCALAR.mul(Var(SUM, self.place.dtype), self.factor)
+        return [Element(self.ctx.flat(self.place), linear(index, self.place.shape), value)]
+
+    def known(self, value: Expr) -> dict[str, Expr]:
+        return {SUM: value}
+
+
+def _launch_sums(ctx: LowerContext, sums: Sums, target: Target) -> None:
+    ctx.scratches.append((sums.stem, sums.place))
+    epilogue = _Multiple(ctx, sums.place, sums.factor)
+    for choice in sums_way(sums, target):
+        _launch(ctx, sums.problem, choice, 0, epilogue, epilogue.elements(sums.problem.result))
 
 
 def _launch(
@@ -99,7 +126,7 @@ def _launch(
     problem: Contraction,
     choice: Choice,
     flops: DimLike,
-    epilogue: Epilogue,
+    epilogue: Epilogue | _Multiple,
     elements: Sequence[Element],
 ) -> None:
     """The kernels of one contraction; none of them does anything where the choice's `times` is 0."""
@@ -117,6 +144,8 @@ def _launch(
     parts = ctx.scratch("parts", problem.accumulator, (plan.parts, row)) if plan.parts > 1 else None
 
     def finish(bindings: Bindings, value: Expr) -> Sequence[Stmt]:
+        if problem.added is not None:
+            value = SCALAR.add(value, _once(problem.added.at(bindings), plan))
         if parts is not None:
             return [
                 Store(parts, (loop_var(PART, plan.parts), dims.substitute(problem.position, bindings)), value)
@@ -136,7 +165,17 @@ def _launch(
         add_parts(ctx, problem, epilogue, parts, plan.parts)
 
 
-def add_parts(ctx: LowerContext, problem: Contraction, epilogue: Epilogue, parts: Buffer, count: int) -> None:
+def _once(added: Expr, plan: Plan) -> Expr:
+    """What is added to a sum, in the first of its parts."""
+    if plan.parts == 1:
+        return added
+    first = SCALAR.eq(Index(loop_var(PART, plan.parts)), Const(0, dtypes.i64))
+    return SCALAR.select(first, added, Const(0, added.dtype))
+
+
+def add_parts(
+    ctx: LowerContext, problem: Contraction, epilogue: Epilogue | _Multiple, parts: Buffer, count: int
+) -> None:
     """Adds the parts of each element of the result, in their order."""
     names = Names()
     axes = make_axes(names, problem.shape)

@@ -22,6 +22,8 @@ def merge_axes(
     if problem.windows:
         return problem, list(elements)
     positions = [problem.position, *(operand.position for operand in problem.operands)]
+    if problem.added is not None:
+        positions.append(problem.added.position)
     positions += [*index_values(e.value for e in elements), *(e.offset for e in elements)]
     parallel, bindings = _merged(problem.parallel, positions)
     reduction, more = _merged(problem.reduction, positions)
@@ -41,6 +43,7 @@ def merge_axes(
         left=walked(problem.left),
         right=walked(problem.right),
         result=tuple(dims.substitute(i, bindings) for i in problem.result),
+        added=None if problem.added is None else walked(problem.added),
     )
     return merged, [e.at(bindings, memo) for e in elements]
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..loops.nodes import Apply, Buffer, Const, Expr, For, If, Index, Load, Stmt, Store
-from ..packed import pack
 from ..scalar import SCALAR
 from .borders import shared_loops
 from .context import LowerContext, Names
@@ -34,7 +33,7 @@ def panels(
     tiles = dims.floordiv(along.extent + (width - 1), width)
     lead = (*(a.extent for a in others), tiles)
     words = operand if isinstance(operand, Words) else None
-    dtype = dtypes.u32 if words else problem.accumulator
+    dtype = dtypes.u32 if problem.dot else problem.accumulator
     target = ctx.scratch("panels", dtype, (*lead, *(a.extent for a in summed), width))
     depth = dims.product(a.extent for a in summed)
     lead_position = operand.buffer.offset(operand.index)
@@ -225,7 +224,7 @@ class _Packing:
             for place in range(1, words.size):
                 inside = SCALAR.lt(Index(at * words.size + place), Index(words.extent))
                 numbers[place] = SCALAR.select(inside, numbers[place], zero)
-        return pack(numbers)
+        return words.word(numbers)
 
     def _put(self, tile: DimLike, depth: DimLike, lane: DimLike, value: Expr) -> Store:
         return Store(self.target, (*(a.var for a in self.others), tile, depth, lane), value)

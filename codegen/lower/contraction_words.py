@@ -6,22 +6,32 @@ words instead of elements, and an operand gives the word at a point, neighbours 
 are neighbours in memory is one load; packing (`contraction_pack.py`) makes all of them so, and fills the last one with
 zeros where the axis ends inside it. What is read too often and too far apart to be packed, such as the image of a
 convolution, is woven: copied in words, otherwise laid out as it was.
+
+The products of 8-bit integers are of one without sign and one with. Where both are alike, one is shifted: its sign bits
+turned over, an i8 is a u8 that is 128 more, and what that adds, 128 times the sum of the other operand, is taken off the
+result (`Contraction.added`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..loops.nodes import Buffer, Expr, Load
+from ..loops.nodes import Buffer, Const, Expr, Load
 from ..packed import pack, per_word
+from ..scalar import SCALAR
 from ..target import Target
 from .context import LowerContext
 from .contraction import Access, Axis, Contraction
 from .indexing import IndexTuple
+
+# The sign bits of four 8-bit integers, and a one for each.
+SIGNS, ONES = 0x80808080, 0x01010101
+# What an operand's dtype counts as when its sign bits are turned over, and how much more its numbers then are.
+_SHIFTED = {dtypes.i8: (dtypes.u8, 128), dtypes.u8: (dtypes.i8, -128)}
 
 # The operands' dtypes and the sum's: the operation, the feature of the target that has it.
 _DOTS = {
@@ -33,12 +43,14 @@ _DOTS = {
 @dataclass(frozen=True)
 class Words(Access):
     """An operand, one row, in words of `size` elements that lie `step` apart. The index is that of a word's first
-    element; `axis` counts words, which hold `extent` elements in all."""
+    element; `axis` counts words, which hold `extent` elements in all. `shifted`: the elements' sign bits are turned
+    over."""
 
     axis: str
     size: int
     step: DimLike
     extent: DimLike
+    shifted: bool = False
 
     @property
     def exact(self) -> bool:
@@ -52,7 +64,12 @@ class Words(Access):
 
     def at(self, bindings: Mapping[str, DimLike]) -> Expr:
         first = dims.substitute(self.position, bindings)
-        return pack([Load(self.buffer, (first + self.step * place,)) for place in range(self.size)])
+        return self.word([Load(self.buffer, (first + self.step * place,)) for place in range(self.size)])
+
+    def word(self, numbers: Sequence[Expr]) -> Expr:
+        """The word of these elements."""
+        found = pack(numbers)
+        return SCALAR.xor(found, Const(SIGNS, found.dtype)) if self.shifted else found
 
     def stride(self, axis: str) -> DimLike:
         """Elements between words along an axis; 1 along the axis of words that lie one behind the other."""
@@ -69,33 +86,117 @@ def dot_of(left: DType, right: DType, accumulator: DType, target: Target) -> tup
     return None
 
 
-def in_words(ctx: LowerContext, problem: Contraction[Access], target: Target) -> Contraction[Access] | None:
+def in_words(ctx: LowerContext, problem: Contraction[Access], target: Target) -> InWords | None:
     """The contraction over words; None where the target has no instruction for it, or the sum is too short."""
+    return _in_words(ctx, problem, target, None)
+
+
+def in_shifted_words(ctx: LowerContext, problem: Contraction[Access], target: Target) -> Iterator[InWords]:
+    """The contraction over words where one operand must be shifted for it: the left one, or the right one."""
     left, right = (operand.buffer.dtype for operand in problem.operands)
-    found = dot_of(left, right, problem.accumulator, target)
-    axis = None if found is None else _word_axis(problem, per_word(left))
+    if left is right and left in _SHIFTED:
+        for number in (0, 1):
+            found = _in_words(ctx, problem, target, number)
+            if found is not None:
+                yield found
+
+
+@dataclass(frozen=True)
+class InWords:
+    """A contraction over words. `swapped`: its operands stand the other way round than they were. `offset`: what is to
+    be added for each unit in the `other` operand (of the contraction as it was), 0 where nothing is."""
+
+    problem: Contraction[Access]
+    swapped: bool
+    offset: int = 0
+    other: int = 0
+
+
+def _in_words(
+    ctx: LowerContext, problem: Contraction[Access], target: Target, shifted: int | None
+) -> InWords | None:
+    dtype = [operand.buffer.dtype for operand in problem.operands]
+    offset = 0
+    if shifted is not None:
+        dtype[shifted], offset = _SHIFTED[dtype[shifted]]
+    found = dot_of(dtype[0], dtype[1], problem.accumulator, target)
+    axis = None if found is None else _word_axis(problem, per_word(dtype[0]))
     if found is None or axis is None:
         return None
     op, flipped = found
-    size = per_word(left)
+    size = per_word(dtype[0])
     words = Axis(axis.name, dims.floordiv(axis.extent + (size - 1), size))
     operands: list[Access] = []
-    for x in problem.operands:
+    for n, x in enumerate(problem.operands):
         position = dims.substitute(x.position, {axis.name: words.var * size})
-        flat = ctx.flat(x.buffer)
-        operands.append(Words(flat, (position,), axis.name, size, x.stride(axis.name), axis.extent))
+        flat, step = ctx.flat(x.buffer), x.stride(axis.name)
+        operands.append(Words(flat, (position,), axis.name, size, step, axis.extent, n == shifted))
     resident = problem.resident
     if flipped:
         operands.reverse()
         resident = frozenset(1 - n for n in resident)
-    return replace(
+    made = replace(
         problem,
         reduction=(*(a for a in problem.reduction if a.name != axis.name), words),
         left=operands[0],
         right=operands[1],
         dot=op,
         resident=resident,
+        # Zeros of the shifted operand are 128 as well.
+        windows={} if shifted == 0 else problem.windows,
     )
+    return InWords(made, flipped, -offset, 0 if shifted is None else 1 - shifted)
+
+
+@dataclass(frozen=True)
+class Ones(Access):
+    """An operand that is one everywhere, instead of `buffer`, whose dtype it has; `word`: in words."""
+
+    word: bool = False
+
+    def at(self, bindings: Mapping[str, DimLike]) -> Expr:
+        return Const(ONES, dtypes.u32) if self.word else Const(1, self.buffer.dtype)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """`factor` times the sums of an operand, `source`: the contraction of it and of ones that fills `place`."""
+
+    source: Buffer
+    place: Buffer
+    problem: Contraction[Access]
+    factor: int
+    stem: str = "sums"
+
+
+def sums_of(ctx: LowerContext, problem: Contraction[Access], found: InWords) -> tuple[Sums, Access]:
+    """What `found` must add to each sum of `problem`, as a copy to be made, and where it is read."""
+    source = problem.operands[found.other]
+    axes = tuple(a for a in problem.parallel if a.extent == 1 or source.depends_on(a.name))
+    index, shape = tuple(a.var for a in axes), tuple(a.extent for a in axes)
+    place = Buffer(ctx.fresh("sums"), problem.accumulator, shape)
+    steady = found.other in problem.resident
+    added = replace(
+        problem,
+        name=f"{problem.name}_sums",
+        parallel=axes,
+        left=Ones(source.buffer, (0,) * len(source.buffer.shape)),
+        right=source,
+        result=index,
+        shape=shape,
+        dtype=place.dtype,
+        windows={},
+        resident=frozenset({1} if steady else ()),
+    )
+    words = found.problem.operands[found.other ^ found.swapped]
+    assert isinstance(words, Words)
+    if words.exact and words.near:
+        ones = Ones(words.buffer, (0,) * len(words.buffer.shape), word=True)
+        pair = (ones, words) if found.problem.right is words else (words, ones)
+        added = replace(
+            added, reduction=found.problem.reduction, left=pair[0], right=pair[1], dot=found.problem.dot
+        )
+    return Sums(source.buffer, place, added, found.offset), Access(place, index)
 
 
 def _word_axis(problem: Contraction[Access], size: int) -> Axis | None:
@@ -117,20 +218,20 @@ def _word_axis(problem: Contraction[Access], size: int) -> Axis | None:
 
 @dataclass(frozen=True)
 class Woven:
-    """A copy of an operand in words of `size` neighbours along one dimension of its buffer: `place` is the same shape,
-    but that the dimension counts words."""
+    """A copy of an operand in words of neighbours along one dimension of its buffer: `place` is the same shape, but that
+    the dimension counts words."""
 
     source: Buffer
     place: Buffer
     dimension: int
-    size: int
+    words: Words
     stem: str = "woven"
 
     def element(self, row: Buffer, index: IndexTuple) -> Expr:
         """The word at an index of `place`; `row` is the source as one row."""
-        d = self.dimension
-        places = [(*index[:d], index[d] * self.size + k, *index[d + 1 :]) for k in range(self.size)]
-        return pack([Load(row, (self.source.offset(at),)) for at in places])
+        d, size = self.dimension, self.words.size
+        places = [(*index[:d], index[d] * size + k, *index[d + 1 :]) for k in range(size)]
+        return self.words.word([Load(row, (self.source.offset(at),)) for at in places])
 
 
 def woven(ctx: LowerContext, source: Access, words: Words) -> tuple[Woven, Access] | None:
@@ -148,4 +249,4 @@ def woven(ctx: LowerContext, source: Access, words: Words) -> tuple[Woven, Acces
     shape[d] = dims.floordiv(shape[d], size)
     index[d] = dims.floordiv(parts[1], size) + Axis(words.axis, dims.floordiv(words.extent, size)).var
     place = Buffer(ctx.fresh("woven"), dtypes.u32, tuple(shape))
-    return Woven(source.buffer, place, d, size), Access(place, tuple(index))
+    return Woven(source.buffer, place, d, words), Access(place, tuple(index))
