@@ -423,7 +423,7 @@ def multinomial(
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
     source = cpu_generator(generator)
     rows = weights.reshape(-1, weights.shape[-1])
-    if replacement:
+    if replacement and num_samples > 1:
         found = np.stack([_with_replacement(row, num_samples, source) for row in rows])
     else:
         # The largest of p/q with q exponential: the first to arrive of competing Poisson processes.
