@@ -28,6 +28,7 @@ from .fusion_gates import join_gates
 from .fusion_index import Space, needs_memory, normal
 from .fusion_loops import join_concatenations, joins, merge_dependent_loops
 from .fusion_partition import PURE_VIEWS, Partition, Reason, Refusal, is_operand_view
+from .fusion_traffic import compute_again, give_back
 from .host import placed_lowering, runs_on_host
 from .regions import own_results, with_bodies, with_group_names
 from .waiting import Waits, without_waits
@@ -116,7 +117,7 @@ def space_of(node: Node) -> Space:
         operand = node.inputs[0].type
         dims = tuple(sorted(d for d in node.attrs["dims"] if d < operand.rank))
         return Space(operand.shape, dims)
-    return Space(node.outputs[0].type.shape, linear=kind_of(node) == "loop")
+    return Space(node.outputs[0].type.shape, linear=kind_of(node) in ("loop", "contraction", "window"))
 
 
 def _root(into: Mapping[Group, Group], group: Group) -> Group:
@@ -147,6 +148,7 @@ class _Fuser:
         join_concatenations(self.partition, self._why_not_hold)
         if not self.options.strict:
             join_gates(self.partition)
+            compute_again(self.partition, self.options.cheap // 2, self._takes_copies, self._fits)
         self._merge_small_loops()
 
     def _join_anchors(self) -> None:
@@ -156,6 +158,8 @@ class _Fuser:
         # over
         # large arrays, which it may stand between, have found each other.
         self._join_producers(anchored, scalars=False)
+        self._merge_reductions()
+        give_back(self.partition, self._why_not_hold)
         self._merge_reductions()
         self._join_producers(anchored)
         self._merge_reductions()
@@ -449,9 +453,14 @@ class _Fuser:
             return Reason.CONSUMER_OUTSIDE  # no need: they will form a loop together
         p.inline(node)
         held = {p.group_of[r] for r in readers if r in p.group_of}
-        fits = all(self._reads_in_place(p.spaces[g], set(g.nodes), g) for g in held)
+        fits = all(map(self._fits, held))
         p.materialize(node)
         return None if fits else Reason.ANOTHER_INDEX
+
+    def _fits(self, group: Group) -> bool:
+        """Whether the group's members read one another where they stand; gates stand at several places."""
+        space = self.partition.spaces[group]
+        return group.kind != "gates" and self._reads_in_place(space, set(group.nodes), group)
 
     def _takes_copies(self, group: Group, reader: Node) -> bool:
         """Whether the group computes inlined arithmetic that this node of it reads."""

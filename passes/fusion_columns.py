@@ -58,13 +58,15 @@ def _walks_rows(space: Space) -> bool:
 
 
 def _join(p: Partition, rows: Group, columns: Group, why_not_hold: WhyNotHold) -> None:
-    """What comes after the sums becomes a loop of its own: it can only start when all rows are done."""
+    """What the sums do not need becomes a loop of its own: what reads them can only start when all rows are done, and
+    what an optimizer does beside that has the shape of a sum."""
     space = p.spaces[rows]
     sums = [n for n in columns.nodes if n.op.lowering == "reduce"]
     total = sum(sums_columns(n, space) for n in rows.nodes) + len(sums)
     if total * dims.bounds(sums[0].outputs[0].type.numel)[1] > MAX_SUMS:
         return
-    after = _following(p, sums, columns.nodes)
+    needed = _leading_to(p, sums, columns.nodes)
+    after = [n for n in columns.nodes if n not in needed]
     for node in after:
         p.displace(node)
     reason = why_not_hold(rows, columns.nodes)
@@ -76,10 +78,10 @@ def _join(p: Partition, rows: Group, columns: Group, why_not_hold: WhyNotHold) -
     p.refuse(rows.nodes[0], sums[0], reason)
 
 
-def _following(p: Partition, sums: Sequence[Node], members: Sequence[Node]) -> list[Node]:
-    """The members that read the sums, or what reads them."""
+def _leading_to(p: Partition, sums: Sequence[Node], members: Sequence[Node]) -> set[Node]:
+    """The sums, and the members that they are computed from."""
     found = set(sums)
-    for node in members:
-        if not found.isdisjoint(p.sources(node)):
-            found.add(node)
-    return [n for n in members if n in found and n not in sums]
+    for node in reversed(members):
+        if node in found:
+            found.update(n for n in p.sources(node) if n in members)
+    return found
