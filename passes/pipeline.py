@@ -21,6 +21,7 @@ from .recompute import Recompute
 from .reroll import Reroll
 from .scan_motion import ScanMotion
 from .simplify import Simplify
+from .split_rows import SplitRows
 
 ATTENTION = ("attention", "attention_grad")
 RUNNING = ("cumsum", "cumprod", "cummax", "cummin")
@@ -85,6 +86,8 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         # Forward and backward decompose into the same statistics (softmax's maximum and sum): one copy
         # each. After simplify, which makes equal what was written differently.
         CommonSubexpressions(),
+        # After simplify, which takes apart matmuls of transposes; what it leaves behind dies below.
+        *([] if options.strict else [SplitRows()]),
         # What simplify and CSE left unused must be gone before fusion counts uses.
         DeadCodeElimination(),
         # On the very nodes that fusion will see, since it asks fusion what their launches keep in memory; and after the

@@ -30,10 +30,12 @@ from .recompute import Recompute
 from .reroll import Reroll
 from .scan_motion import ScanMotion
 from .simplify import Simplify
+from .split_rows import SplitRows
 
 _ALL: tuple[Any, ...] = (
     Autodiff, ChooseAttention, CommonSubexpressions, ConstantFolding, DeadCodeElimination, Decompose, FindAttention,
     Fusion, Recompute, Reroll, RoundMatmulOperands, ScanMotion, Simplify,
+    SplitRows,
 )  # fmt: skip
 # Every pass from graph to graph, by name.
 PASSES: dict[str, Any] = {cls.name: cls for cls in _ALL}
