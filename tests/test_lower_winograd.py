@@ -11,10 +11,11 @@ from contractions import check, group, interpret, lowered, operands_of
 from test_lower_conv import geometry, three
 
 import vitrify as torch
-from vitrify.codegen.lower import winograd_lower
+from vitrify.codegen.lower import LowerOptions, lower_graph, winograd_lower
 from vitrify.codegen.lower.choices import Candidate
 from vitrify.codegen.lower.winograd_matrices import POINTS, matrices
 from vitrify.codegen.lower.winograd_plan import WinogradPlan
+from vitrify.codegen.target import Target
 from vitrify.ir import dtypes, interpreter
 from vitrify.ir.dims import Dim
 from vitrify.ir.types import TensorType
@@ -28,17 +29,24 @@ SHAPES = (
     (3, (40, 5, 3), (16, 40, 3, 3), 2),
     (1, (3, 4, 4), (2, 3, 3, 3), 0),
 )
-PLANS = ((2, 1, 6, 2, False), (4, 1, 5, 1, True), (4, 2, 7, 4, False), (2, 3, 3, 1, True))
+PLANS = (
+    (2, 1, 6, 2, False, 0),
+    (4, 1, 5, 1, True, 0),
+    (4, 2, 7, 4, False, 0),
+    (2, 3, 3, 1, True, 0),
+    (4, 1, 5, 2, True, 1),
+    (2, 2, 7, 1, False, 2),
+)
 
 
 @pytest.fixture
 def force(monkeypatch):
-    """Sets m, strips, rows, vectors and the order of the plan that every convolution takes that can."""
+    """Sets m, strips, rows, vectors, the order and the chunk of the plan that every convolution takes that can."""
 
-    def set_plan(m, strips, rows, vectors, outputs_first):
+    def set_plan(m, strips, rows, vectors, outputs_first, chunk):
         def ranked(sizes, target, direct, steady, count):
             lanes = target.lanes(dtypes.f32)
-            plan = WinogradPlan(m, lanes, strips, rows, vectors, outputs_first=outputs_first)
+            plan = WinogradPlan(m, lanes, strips, rows, vectors, outputs_first=outputs_first, chunk=chunk)
             return [Candidate("forced", 0.0, plan)]
 
         monkeypatch.setattr(winograd_lower, "ranked_winograd", ranked)
@@ -71,14 +79,15 @@ def test_the_matrices_are_float32_numbers_but_for_the_weights(m):
 
 
 @pytest.mark.parametrize(
-    ("shape", "plan"), [(s, PLANS[(i + j) % 4]) for i, s in enumerate(SHAPES) for j in (0, 1)], ids=str
+    ("shape", "plan"), [(s, PLANS[(i + j) % 6]) for i, s in enumerate(SHAPES) for j in (0, 1, 4)], ids=str
 )
 def test_odd_sizes(force, shape, plan):
     force(*plan)
     n, image, kernel, padding = shape
     forward, backward, _ = three(n, image, kernel, **geometry(2, padding=padding))
     for graph, name in ((forward, "conv"), (backward, "conv_input_grad")):
-        assert kernels(check(graph, depth=60000)) == ["winograd_weight", "winograd_input", name]
+        before = [] if plan[-1] else ["winograd_weight"]
+        assert kernels(check(graph, depth=60000, threads=(1, 2, 3))) == [*before, "winograd_input", name]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +97,8 @@ def test_odd_sizes(force, shape, plan):
         ("x86-64-avx2", PLANS[0]),
         ("x86-64-sse2", PLANS[1]),
         ("aarch64-neon", PLANS[0]),
+        ("x86-64-avx512", PLANS[5]),
+        ("x86-64-sse2", PLANS[4]),
     ],
     ids=str,
 )
@@ -101,14 +112,14 @@ def test_under_the_loop_interpreter(force, target, plan):
 
 @pytest.mark.parametrize("plan", PLANS[1:], ids=str)
 def test_symbolic_batch(force, plan):
-    force(*(plan[:4]), False)
+    force(*(plan[:4]), False, plan[5])
     batch = Dim("batch", 0, 64)
     for graph in three(batch, (17, 8, 6), (18, 17, 3, 3), **geometry(2, padding=1))[:2]:
         program = check(graph, [{"batch": b} for b in (0, 1, 3, 7)], depth=60000)
         assert "winograd_input" in kernels(program)
 
 
-@pytest.mark.parametrize("plan", PLANS[:2], ids=str)
+@pytest.mark.parametrize("plan", (*PLANS[:2], PLANS[5]), ids=str)
 def test_what_stands_behind_the_sum(force, plan):
     force(*plan)
     x, w, bias = (TensorType(s, dtypes.f32) for s in ((2, 17, 9, 9), (20, 17, 3, 3), (1, 20, 1, 1)))
@@ -127,7 +138,7 @@ def test_what_stands_behind_the_sum(force, plan):
     check(group((x, w, bias, y), flat), depth=60000)
 
 
-@pytest.mark.parametrize("plan", PLANS[:2], ids=str)
+@pytest.mark.parametrize("plan", (*PLANS[:2], PLANS[4]), ids=str)
 def test_operands_through_views(force, plan):
     force(*plan)
     whole = TensorType((2, 34, 9, 9), dtypes.f32)
@@ -152,7 +163,7 @@ def test_the_error_is_within_pytorchs_tolerances(force, m, channels):
     """PyTorch compares float32 with rtol 1.3e-6 and atol 1e-5. Against float64, on normal numbers, and relative to the
     results' root mean square: its mean is within the first and its maximum within the second over 64 channels, and
     both grow with the square root of the number of terms, as those of a plain sum do."""
-    force(m, 1, 6, 2, False)
+    force(m, 1, 6, 2, False, 0)
     attrs = geometry(2, padding=1)
     for forward in (True, False):
         graph = three(1, (channels, 14, 14), (32, channels, 3, 3), **attrs)[0]
@@ -171,18 +182,22 @@ def test_the_error_is_within_pytorchs_tolerances(force, m, channels):
         assert error.max() <= 1e-5 * grown
 
 
-RESNET = (((64, 56, 56), 64), ((128, 28, 28), 128), ((256, 14, 14), 256))
+RESNET = (((64, 56, 56), 64), ((128, 28, 28), 128), ((256, 14, 14), 256), ((512, 7, 7), 512))
 
 
 @pytest.mark.parametrize(("image", "outputs"), RESNET)
 def test_a_resnets_layers_are_computed_so(image, outputs):
     for graph in three(8, image, (outputs, image[0], 3, 3), **geometry(2, padding=1))[:2]:
-        program = lowered(graph, "x86-64-avx512")
+        names = tuple(v.name for v in graph.inputs[1:])
+        program = lower_graph(graph, Target.named("x86-64-avx512"), LowerOptions(steady_inputs=names))
         weight, _, products = program.launches
         assert "Winograd F(4x4, 3x3)" in products.kernel.comment
         # What depends on the weights alone is a launch of its own, which need not be repeated.
-        assert weight.kernel.name == "winograd_weight"
+        assert weight.kernel.name == "winograd_weight" and program.preparing == 1
         assert [a for a in weight.args if a in program.inputs] == [program.inputs[1]]
+        # Where it must be, it is made where it is used if there is much of it and little to multiply it with.
+        program = lowered(graph, "x86-64-avx512")
+        assert ("winograd_weight" in kernels(program)) == (outputs < 256)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,16 @@ the channels is n * n matrix products, one for each place of a transformed tile:
 
 A block is one or several strips of the result, m rows of an image; M stays in the second-level cache. Transforms run
 along channels, so that no lane needs another; the image is turned on its way in, the result on its way out.
+
+U is 4 times the weights (2 with m = 2), and where few tiles are to be multiplied with it, it takes longer to write and
+read than to make. Then a task makes the part that it needs itself, some channels at a time, which stay in the
+second-level cache too, and M is added up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ...ir import dims
 from ...ir.dims import DimLike
@@ -37,7 +42,9 @@ from .winograd_plan import WinogradPlan
 from .winograd_transforms import (
     AXES,
     Filtering,
+    KernelSquare,
     Lets,
+    Place,
     Winograd,
     parallel_over,
     transform_image,
@@ -48,15 +55,17 @@ from .winograd_transforms import (
 def launch_winograd(ctx: LowerContext, problem: Winograd, plan: WinogradPlan) -> None:
     """Launches the three kernels."""
     filtering = Filtering(ctx, problem, plan)
-    weights = transform_weights(filtering)
+    weights = None if plan.chunk else transform_weights(filtering)
     _launch_products(filtering, weights, transform_image(filtering))
 
 
-def _launch_products(f: Filtering, weights: Buffer, image: Buffer) -> None:
+def _launch_products(f: Filtering, weights: Buffer | None, image: Buffer) -> None:
+    """`weights`: U, unless each task is to make its own."""
     sizes, plan = f.sizes, f.plan
     names = Names(AXES)
     sums = f.stack("sums", f.n * f.n, plan.tiles(sizes), plan.width)
     result = _Result(f, names, sums)
+    own = _OwnWeights(f, names, result.spare) if weights is None else None
 
     def body(bound: Bindings) -> list[Stmt]:
         block, outputs = bound["b"], bound["ob"]
@@ -68,11 +77,17 @@ def _launch_products(f: Filtering, weights: Buffer, image: Buffer) -> None:
             return serial_loop(names, plan.vectors, lambda v: result.strip(block, outputs, k, v), "v")
 
         def product(place: DimLike) -> tuple[Stmt, ...]:
-            return _product(f, names, weights, image, sums, (block, outputs, place))
+            assert weights is not None
+            at = Operands(block, place, 0, f.channel_blocks, weights, (outputs, place))
+            return _product(f, names, image, sums, at, added=False)
 
+        if own is None:
+            products = serial_loop(names, f.n * f.n, product, "place")
+        else:
+            products = own.products(image, sums, block, outputs)
         return [
             *serial_loop(names, plan.m, result.cleared, "row"),
-            *serial_loop(names, f.n * f.n, product, "place"),
+            *products,
             *serial_loop(names, left, strip, "strip"),
         ]
 
@@ -88,25 +103,32 @@ def _launch_products(f: Filtering, weights: Buffer, image: Buffer) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Operands:
+    """Of the products at a `place` of a block: V's channels from block number `first` on, `count` blocks of them, and
+    those channels in `weights`, [*index, channels, outputs]."""
+
+    block: DimLike
+    place: DimLike
+    first: DimLike
+    count: int
+    weights: Buffer
+    index: tuple[DimLike, ...]
+
+
 def _product(
-    f: Filtering,
-    names: Names,
-    weights: Buffer,
-    image: Buffer,
-    sums: Buffer,
-    at: tuple[DimLike, DimLike, DimLike],
+    f: Filtering, names: Names, image: Buffer, sums: Buffer, at: Operands, added: bool
 ) -> tuple[Stmt, ...]:
-    """M of a block, a block of outputs and a place: the sum over all channels."""
+    """M of a block, a block of outputs and a place: the sum over these channels, `added` to what is there."""
     plan, tiles = f.plan, f.plan.tiles(f.sizes)
-    block, outputs, place = at
     t, o = Axis("t", tiles), Axis("o", plan.width)
-    channels, c = Axis("cb", f.channel_blocks), Axis("c", f.lanes)
+    channels, c = Axis("cb", at.count), Axis("c", f.lanes)
     problem = Contraction(
         f.problem.name,
         (t, o),
         (channels, c),
-        Access(image, (f.position(block, place, channels.var, t.var, c.var),)),
-        Access(weights, (outputs, place, channels.var * f.lanes + c.var, o.var)),
+        Access(image, (f.position(at.block, at.place, at.first + channels.var, t.var, c.var),)),
+        Access(at.weights, (*at.index, channels.var * f.lanes + c.var, o.var)),
         (t.var, o.var),
         (tiles, plan.width),
         f.dtype,
@@ -114,7 +136,8 @@ def _product(
     walk = Plan("o", f.lanes, plan.vectors, {"t": plan.rows}, unroll={"c": plan.unroll}, padded=True)
 
     def finish(where: Bindings, value: Expr) -> Sequence[Stmt]:
-        return [Store(sums, (place, where["t"], where["o"]), value)]
+        index = (at.place, where["t"], where["o"])
+        return [Store(sums, index, SCALAR.add(Load(sums, index), value) if added else value)]
 
     def tile(start: DimLike, rows: int) -> tuple[Stmt, ...]:
         sized: Bindings = {"t": rows, "o": plan.width}
@@ -123,6 +146,62 @@ def _product(
     whole, rest = divmod(tiles, plan.rows)
     found = serial_loop(names, whole, lambda i: tile(i * plan.rows, plan.rows), "tile")
     return found + (tile(whole * plan.rows, rest) if rest else ())
+
+
+class _OwnWeights:
+    """Products whose weights are transformed right before, `plan.chunk` blocks of channels at a time."""
+
+    def __init__(self, f: Filtering, names: Names, spare: Buffer):
+        self.f = f
+        self.names = names
+        self.square = KernelSquare(f, names, spare)
+        self.weights = f.stack("kernels", f.n * f.n, f.plan.chunk * f.lanes, f.plan.width)
+
+    def products(self, image: Buffer, sums: Buffer, block: DimLike, outputs: DimLike) -> tuple[Stmt, ...]:
+        """M of a block and a block of outputs."""
+        f, plan = self.f, self.f.plan
+        whole, rest = divmod(f.channel_blocks, plan.chunk)
+
+        def zero(vector: DimLike) -> tuple[Stmt, ...]:
+            row, column = dims.floordiv(vector, plan.vectors), dims.mod(vector, plan.vectors) * f.lanes
+            place, tile = dims.floordiv(row, sums.shape[1]), dims.mod(row, sums.shape[1])
+
+            def emit(lane: DimLike) -> list[Stmt]:
+                return [Store(sums, (place, tile, column + lane), Const(0, f.dtype))]
+
+            return vector_block(self.names, f.lanes, f.lanes, emit)
+
+        def chunk(number: DimLike, count: int = plan.chunk) -> tuple[Stmt, ...]:
+            first = number * plan.chunk
+            return (*self._transformed(outputs, first, count), *self._added(image, sums, block, first, count))
+
+        found = serial_loop(self.names, dims.floordiv(sums.numel, f.lanes), zero, "vector")
+        found += serial_loop(self.names, whole, chunk, "chunk")
+        return found + (chunk(whole, rest) if rest else ())
+
+    def _transformed(self, outputs: DimLike, first: DimLike, count: int) -> tuple[Stmt, ...]:
+        f, plan = self.f, self.f.plan
+
+        def channels(cb: DimLike) -> tuple[Stmt, ...]:
+            def vector(v: DimLike) -> tuple[Stmt, ...]:
+                def place(number: int, channel: DimLike, lane: DimLike) -> Place:
+                    return self.weights, (number, cb * f.lanes + channel, v * f.lanes + lane)
+
+                output = outputs * plan.width + v * f.lanes
+                return self.square.transformed(output, (first + cb) * f.lanes, place)
+
+            return serial_loop(self.names, plan.vectors, vector, "v")
+
+        return serial_loop(self.names, count, channels, "channels")
+
+    def _added(
+        self, image: Buffer, sums: Buffer, block: DimLike, first: DimLike, count: int
+    ) -> tuple[Stmt, ...]:
+        def product(place: DimLike) -> tuple[Stmt, ...]:
+            at = Operands(block, place, first, count, self.weights, (place,))
+            return _product(self.f, self.names, image, sums, at, added=True)
+
+        return serial_loop(self.names, self.f.n * self.f.n, product, "place")
 
 
 class _Result:

@@ -12,7 +12,7 @@ from ...ir.dims import DimLike
 from ..target import Target
 from .choices import Candidate, varied
 from .contraction_cycles import FMA_LATENCY, LAUNCH, LOAD, LOAD_TIE, STEP, TILE, TURN, TYPICAL
-from .winograd_matrices import POINTS
+from .winograd_matrices import POINTS, TAPS
 
 FLOAT = 4
 MOST_STRIPS = 32
@@ -26,6 +26,8 @@ IMAGE_COLUMN = 7.5  # an element of it, transformed both ways
 RESULT_PLACE = 3.0  # a place of a tile of products, transformed both ways
 RESULT_ROW = 3.0  # a vector of the result, with its epilogue
 WEIGHT_PLACE = 5.0  # a vector of transformed weights
+OWN_PLACE = 5.0  # the same, where they stay in the second-level cache
+ADDED_PLACE = 2.0  # a vector of products added to what is there
 # A byte to the core, from where other cores read too.
 L3_BYTE = 0.06
 MEMORY_BYTE = 0.12
@@ -52,6 +54,7 @@ class WinogradPlan:
     strips: rows of tiles in a block.
     rows, vectors: a register tile holds `rows` tiles by `vectors` vectors of outputs.
     outputs_first: a task's neighbours have the same outputs, not the same tiles.
+    chunk: each task transforms its weights, so many vectors of channels at a time; 0: they are transformed before.
     cycles: the model's estimate."""
 
     m: int
@@ -61,6 +64,7 @@ class WinogradPlan:
     vectors: int
     unroll: int = 4
     outputs_first: bool = False
+    chunk: int = 0
     cycles: float = 0.0
 
     @property
@@ -104,9 +108,10 @@ class WinogradPlan:
     def text(self) -> str:
         """The plan without the estimate."""
         order = "outputs, blocks" if self.outputs_first else "blocks, outputs"
+        weights = f"; weights transformed {self.chunk}x{self.lanes} channels at a time" if self.chunk else ""
         return (
             f"Winograd F({self.m}x{self.m}, 3x3), {self.places} products; blocks of {self.strips} strips; "
-            f"tile {self.rows} x {self.vectors}x{self.lanes}; tasks of {order}"
+            f"tile {self.rows} x {self.vectors}x{self.lanes}; tasks of {order}{weights}"
         )
 
 
@@ -117,7 +122,7 @@ def ranked_winograd(
     are known. Of several, the direct way is one. `steady`: the weights are transformed once for many runs."""
     plans = [(plan, plan.cycles) for plan in _Model(sizes, target, steady).plans()]
     plans.sort(key=itemgetter(1))
-    several = varied(plans, lambda p: (p.m, p.vectors), max(1, count - 1))
+    several = varied(plans, lambda p: (p.m, p.vectors, p.chunk > 0), max(1, count - 1))
     found: list[Candidate[WinogradPlan | None]] = [Candidate("the sum itself", direct, None)]
     found += [Candidate(plan.text(), cycles, plan) for plan, cycles in several]
     return sorted(found, key=attrgetter("cycles"))[:count]
@@ -147,8 +152,19 @@ class _Model:
                     plan = replace(plan, rows=ceil(tiles / ceil(tiles / most)))
                     static = isinstance(self.sizes.batch, int)
                     for outputs_first in (False, True) if static else (False,):
-                        plan = replace(plan, outputs_first=outputs_first)
-                        yield replace(plan, cycles=self.cycles(plan))
+                        for chunk in self._chunks(plan):
+                            found = replace(plan, outputs_first=outputs_first, chunk=chunk)
+                            yield replace(found, cycles=self.cycles(found))
+
+    def _chunks(self, plan: WinogradPlan) -> Iterator[int]:
+        yield 0
+        if self.steady:
+            return
+        blocks = ceil(self.sizes.channels / plan.lanes)
+        for chunk in (1, 2, 4):
+            nbytes = plan.places * chunk * plan.lanes * plan.width * FLOAT
+            if chunk <= blocks and self._sums(plan) + nbytes <= MOST_STACK:
+                yield chunk
 
     def _sums(self, plan: WinogradPlan) -> int:
         """Bytes of the products of a block."""
@@ -168,9 +184,15 @@ class _Model:
             _tile_cycles(plan, rest, steps) if rest else 0.0
         )
         products = blocks * outputs * plan.places * tile
+        if plan.chunk:  # M is added up
+            vectors = plan.places * tiles * plan.vectors * outputs * blocks
+            products += vectors * ceil(channel_blocks / plan.chunk) * ADDED_PLACE
         weights = plan.places * steps * outputs * plan.width * FLOAT
+        kernels = weights * TAPS**2 / plan.places
         image = blocks * plan.places * steps * tiles * FLOAT
-        if plan.outputs_first:
+        if plan.chunk:
+            moved = self._moved(image, image / blocks, outputs) + self._moved(kernels, kernels, blocks)
+        elif plan.outputs_first:
             moved = self._moved(weights, weights / outputs, blocks) + self._moved(image, image, outputs)
         else:
             moved = self._moved(image, image / blocks, outputs) + self._moved(weights, weights, blocks)
@@ -185,7 +207,9 @@ class _Model:
         row = ceil(sizes.out_width / lanes) * (TURN + lanes * RESULT_ROW)
         strip = plan.across(sizes) * plan.places * RESULT_PLACE + plan.m * row
         found += strips * ceil(sizes.outputs / lanes) * strip
-        if not self.steady:
+        if plan.chunk:
+            found += blocks * weights / FLOAT / lanes * OWN_PLACE
+        elif not self.steady:
             found += weights / FLOAT / lanes * WEIGHT_PLACE + self._moved(2 * weights, 2 * weights, 1)
         return found + 3 * LAUNCH
 

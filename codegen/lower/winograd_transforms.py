@@ -21,6 +21,9 @@ from .transpose import turned_tile
 from .winograd_matrices import TAPS, Matrices, Row, combined, matrices, transformed
 from .winograd_plan import Sizes, WinogradPlan
 
+# A buffer and an index.
+Place = tuple[Buffer, tuple[DimLike, ...]]
+
 # Of the products: names that no loop around them may have.
 AXES = ("t", "o", "cb", "c")
 
@@ -98,35 +101,16 @@ def transform_weights(f: Filtering) -> Buffer:
     shape = (plan.output_blocks(sizes), n * n, f.channel_blocks * lanes, plan.width)
     target = f.ctx.scratch("kernels", f.dtype, shape)
     names = Names(AXES)
-    taps = TAPS * TAPS
-    # The kernels of `lanes` channels, of each for `lanes` outputs; turned squares may reach past the last.
-    kernels = f.stack("taps", (lanes * taps + -(-taps // lanes) * lanes) * lanes)
-    spare = f.stack("spare", lanes * lanes)
+    square = KernelSquare(f, names, f.stack("spare", lanes * lanes))
 
-    def body(bound: Bindings) -> list[Stmt]:
+    def body(bound: Bindings) -> Sequence[Stmt]:
         block, first = bound["ob"], bound["cb"] * lanes
         output = bound["v"] * lanes
 
-        def transform(i: int, channel: DimLike) -> tuple[Stmt, ...]:
-            """A row of the transformed kernels: few places at a time, which are far from each other."""
+        def place(number: int, channel: DimLike, lane: DimLike) -> Place:
+            return target, (block, number, first + channel, output + lane)
 
-            def emit(lane: DimLike) -> list[Stmt]:
-                lets = Lets(names, f.dtype)
-                tap = [Load(kernels, ((channel * taps + k) * lanes + lane,)) for k in range(taps)]
-                row = f.matrices.weight[i]
-                half = [lets.bind(combined(row, tap[j::TAPS], f.dtype)) for j in range(TAPS)]
-                found = lets.one(f.matrices.weight, half)
-                index = (first + channel, output + lane)
-                return lets.stores(
-                    target, [((block, i * n + j, *index), value) for j, value in enumerate(found)]
-                )
-
-            return vector_block(names, lanes, lanes, emit)
-
-        found = list(_turned_kernels(f, names, kernels, spare, block * plan.width + output, first))
-        for i in range(n):
-            found += serial_loop(names, lanes, lambda c, i=i: transform(i, c), "channel")  # type: ignore[misc]
-        return found
+        return square.transformed(block * plan.width + output, first, place)
 
     axes = [
         template.Axis("ob", plan.output_blocks(sizes)),
@@ -136,6 +120,45 @@ def transform_weights(f: Filtering) -> Buffer:
     statements = parallel_over(names, axes, body)
     f.ctx.launch("winograd_weight", statements, cost=n * n * lanes * lanes * 4, comment=str(plan))
     return target
+
+
+class KernelSquare:
+    """Transforms the kernels of a vector of channels for a vector of outputs, by way of the stack."""
+
+    def __init__(self, f: Filtering, names: Names, spare: Buffer):
+        """`spare`: a square of vectors on the stack."""
+        lanes, taps = f.lanes, TAPS * TAPS
+        self.f = f
+        self.names = names
+        # Of each channel for `lanes` outputs; turned squares may reach past the last.
+        self.kernels = f.stack("taps", (lanes * taps + -(-taps // lanes) * lanes) * lanes)
+        self.spare = spare
+
+    def transformed(
+        self, output: DimLike, channel: DimLike, place: Callable[[int, DimLike, DimLike], Place]
+    ) -> tuple[Stmt, ...]:
+        """Those from an output and a channel on. `place(number, channel, output)` is where a transformed one goes: its
+        number among n * n, the others counted within the square."""
+        f, names, lanes, n, taps = self.f, self.names, self.f.lanes, self.f.n, TAPS * TAPS
+
+        def row(i: int, channel: DimLike) -> tuple[Stmt, ...]:
+            """A row of the transformed kernels: few places at a time, which are far from each other."""
+
+            def emit(lane: DimLike) -> list[Stmt]:
+                lets = Lets(names, f.dtype)
+                tap = [Load(self.kernels, ((channel * taps + k) * lanes + lane,)) for k in range(taps)]
+                weights = f.matrices.weight[i]
+                half = [lets.bind(combined(weights, tap[j::TAPS], f.dtype)) for j in range(TAPS)]
+                found = lets.one(f.matrices.weight, half)
+                stored = [(place(i * n + j, channel, lane), value) for j, value in enumerate(found)]
+                return [*lets.statements, *(Store(target, index, v) for (target, index), v in stored)]
+
+            return vector_block(names, lanes, lanes, emit)
+
+        found = _turned_kernels(f, names, self.kernels, self.spare, output, channel)
+        for i in range(n):
+            found += serial_loop(names, lanes, lambda c, i=i: row(i, c), "channel")  # type: ignore[misc]
+        return found
 
 
 def _turned_kernels(
