@@ -142,6 +142,7 @@ from .tables import *
 from .tensor import Tensor
 from .tensor_memory import as_strided_, resize_as_
 from .type_info import finfo, iinfo
+from .version import __version__
 from .window_functions import *
 
 uint8, uint16, uint32, uint64 = _dtypes.u8, _dtypes.u16, _dtypes.u32, _dtypes.u64
@@ -155,9 +156,6 @@ cfloat, cdouble = complex64, complex128
 
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 newaxis = None
-
-__version__ = "0.1.0"
-
 
 # What programs make belongs where it is made; what library code makes on the way does not (`placement.py`).
 _makers = set(creation.__all__) | set(random.__all__) | set(tables.__all__) | set(window_functions.__all__)

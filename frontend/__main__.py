@@ -15,6 +15,7 @@ from .ir_commands import add_command as add_ir_command
 from .ir_commands import ir_command
 from .model_commands import add_model_commands, model_command
 from .run import run_script
+from .version import __version__
 
 COMMANDS = (
     "run",
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="vitrify", description="PyTorch's API, eager over NumPy, compiled through LLVM."
     )
+    top.add_argument("--version", action="version", version=f"vitrify {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
     run = commands.add_parser("run", help="run a script that imports torch, with vitrify in torch's place")
     run.add_argument("script", help="the Python file")

@@ -63,7 +63,16 @@ def compile_model(options: argparse.Namespace) -> int:
     """Export what the options say; the exit status."""
     try:
         return _compile(options)
-    except (ScriptFailed, ExportError, ValueError, TypeError, OSError, RuntimeError, IndexError) as error:
+    except (
+        ScriptFailed,
+        ImportError,
+        ExportError,
+        ValueError,
+        TypeError,
+        OSError,
+        RuntimeError,
+        IndexError,
+    ) as error:
         return told(error)  # of the model too, as it is called with tensors of these types
 
 

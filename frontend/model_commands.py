@@ -68,7 +68,7 @@ def model_command(options: argparse.Namespace) -> int:
     try:
         with no_grad():
             return commands[options.command](options)
-    except (ScriptFailed, ExportError, ValueError, TypeError, RuntimeError, OSError) as error:
+    except (ScriptFailed, ImportError, ExportError, ValueError, TypeError, RuntimeError, OSError) as error:
         return told(error)
 
 

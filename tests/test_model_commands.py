@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -139,3 +141,17 @@ def test_difference():
     assert difference(a, a[:2]).largest == np.inf
     assert difference(np.zeros(0), np.zeros(0)).largest == 0
     assert difference(np.array([True]), np.array([False])).largest == 1
+
+
+@pytest.mark.parametrize("words", [["run-model", "x.onnx"], ["compile", "x.onnx", "-o", "x.so"]])
+def test_a_missing_package_is_one_line(folder, capsys, monkeypatch, words):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    (folder / "x.onnx").write_bytes(b"")
+    assert main(words) == 1
+    assert capsys.readouterr().err.strip().endswith("pip install 'vitrify[onnx]'")
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.split()[0] == "vitrify"
