@@ -73,7 +73,11 @@ def fetch(package):
 
 
 def main():
-    chosen = [p for p in PACKAGES if not sys.argv[1:] or p.partition("==")[0] in sys.argv[1:]]
+    known = {package.partition("==")[0]: package for package in PACKAGES}
+    unknown = [name for name in sys.argv[1:] if name not in known]
+    if unknown:
+        sys.exit(f"no package {unknown[0]!r}; there are {', '.join(known)}")
+    chosen = [known[name] for name in sys.argv[1:] or known]
     failed = 0
     for number, package in enumerate(chosen, 1):
         print(f"[{number}/{len(chosen)}] {package}", flush=True)

@@ -31,6 +31,7 @@ from ..loops.nodes import (
     Store,
     Var,
 )
+from ..lower.attention import Place
 from ..lower.context import Args, LowerContext, Names
 from ..lower.indexing import BodyEvaluator, IndexTuple, broadcast_index
 from ..lower.nests import loop_index, serial_loop
@@ -56,23 +57,6 @@ class Tiles:
 
     def __str__(self) -> str:
         return f"tile {self.products.rows}x{self.columns}, {self.products}, {self.stages} stages"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a block is: the leading dims, the head of the query, that of key and value."""
-
-    lead: IndexTuple
-    head: DimLike
-    shared_head: DimLike
-
-    @property
-    def of_query(self) -> IndexTuple:
-        return (*self.lead, self.head)
-
-    @property
-    def of_key(self) -> IndexTuple:
-        return (*self.lead, self.shared_head)
 
 
 class GpuAttention:

@@ -20,10 +20,11 @@ from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
 from ..loops.nodes import Buffer, Expr, For, Let, Load, Stmt, Store, Var
+from ..lower.attention import Place
 from ..lower.context import Args, LowerContext
 from ..lower.nests import loop_index
 from ..scalar import SCALAR
-from .attention import GpuAttention, Place, Tiles
+from .attention import GpuAttention, Tiles
 from .attention_operands import Rows, SharedLine, SharedRows
 from .attention_products import Products, fill
 from .attention_tiles import key_tiles, query_tiles

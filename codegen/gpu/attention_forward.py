@@ -18,9 +18,10 @@ from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
 from ..loops.nodes import Buffer, Expr, If, Let, Load, Stmt, Store, Var
+from ..lower.attention import Place
 from ..lower.context import Args, LowerContext
 from ..scalar import SCALAR
-from .attention import GpuAttention, Place, Tiles, index_test
+from .attention import GpuAttention, Tiles, index_test
 from .attention_operands import SharedRows
 from .attention_products import fill, reduced
 from .attention_tiles import forward_tiles

@@ -50,7 +50,7 @@ from .transpose import turned_tile
 
 @dataclass(frozen=True)
 class Place:
-    """Where a task is: its position in the leading dims, the head of the query, that of key and value."""
+    """Where a task (on a GPU, a block) is: in the leading dims, the head of the query, that of key and value."""
 
     lead: IndexTuple
     head: DimLike
