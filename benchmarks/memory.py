@@ -81,7 +81,8 @@ def planned(name: str, budget: float | None) -> tuple[int, float]:
     from vitrify.codegen.target import Target
     from vitrify.ir.dims import evaluate
     from vitrify.passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
-    from vitrify.passes.recompute import Recompute, recomputed, work
+    from vitrify.passes.recompute import Recompute, recomputed
+    from vitrify.passes.recompute_cut import work
 
     model = CASES[name]
     traced = vitrify.compile(step_of(vitrify, model)[0]).trace(*tensors(vitrify, model)).graph

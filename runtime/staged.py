@@ -16,7 +16,8 @@ from ..ir.dims import bounds
 from ..ir.graph import Graph
 from ..ir.printer import to_text
 from ..passes.pipeline import default_pipeline, run_pipeline
-from ..passes.recompute import Recompute, footprint
+from ..passes.recompute import Recompute
+from ..passes.recompute_schedule import footprint
 from .progress import watched
 
 BUDGET_TRIES = 5

@@ -20,7 +20,8 @@ from vitrify.passes.fusion import Fusion
 from vitrify.passes.fusion_check import check_fusion
 from vitrify.passes.host import runs_on_host
 from vitrify.passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
-from vitrify.passes.recompute import Recompute, footprint, recomputed
+from vitrify.passes.recompute import Recompute, recomputed
+from vitrify.passes.recompute_schedule import footprint
 from vitrify.passes.text import parse_passes, passes_text
 from vitrify.runtime.compiled_graph import CompileOptions
 

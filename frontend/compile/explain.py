@@ -12,7 +12,9 @@ from ..codegen.loops.nodes import Kernel
 from ..ir.graph import Graph, Node, told_symbols
 from ..passes.host import runs_on_host
 from ..passes.pipeline import default_pipeline
-from ..passes.recompute import TYPICAL_DIM, Recompute, footprint, recomputed, work
+from ..passes.recompute import TYPICAL_DIM, Recompute, recomputed
+from ..passes.recompute_cut import work
+from ..passes.recompute_schedule import footprint
 from ..passes.regions import group_nodes
 from ..runtime.compiled_graph import CompiledGraph
 from ..tensor import Tensor
