@@ -230,7 +230,7 @@ class Module(ModuleTree, HookRegistration):
                 return
         super().__setattr__(name, value)
         if params is not None:  # else it is no module yet
-            changed(params.born)
+            changed(getattr(params, "born", None))
 
     def __delattr__(self, name: str) -> None:
         if name in self._parameters:
@@ -242,7 +242,7 @@ class Module(ModuleTree, HookRegistration):
             del self._modules[name]
         else:
             super().__delattr__(name)
-            changed(self._parameters.born)
+            changed(getattr(self._parameters, "born", None))
 
     def __dir__(self) -> list[str]:
         names = [*dir(type(self)), *self.__dict__, *self._parameters, *self._modules, *self._buffers]
