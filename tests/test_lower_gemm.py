@@ -203,7 +203,7 @@ def test_several_vectors_of_a_sum_whose_length_is_known_at_run_time(monkeypatch,
 @pytest.mark.parametrize(
     ("size", "transposed", "expected"),
     [
-        ((1, 576, 4096), (False, True), "4x16 along k; order n;"),  # from memory: one row after the other
+        ((1, 576, 4096), (False, True), "4x16 along k; tile n_s=2; order n n_s;"),  # from memory: two streams
         ((1, 400, 120), (False, True), "along k"),  # one row: straight from the weights, no packing
         ((64, 120, 400), (False, False), "4x16 along n; tile m=6"),
         ((1024, 1024, 1024), (False, False), "right packed along n"),
@@ -213,6 +213,31 @@ def test_several_vectors_of_a_sum_whose_length_is_known_at_run_time(monkeypatch,
 def test_the_plan_follows_the_shape(size, transposed, expected):
     program = lowered(matrices(*size, left=transposed[0], right=transposed[1]), "x86-64-avx512")
     assert expected in program.launches[-1].kernel.comment
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "dtype", "streams"),
+    [
+        (4096, 64, dtypes.f32, 4),
+        (4100, 66, dtypes.f32, 2),
+        (1000, 130, dtypes.f32, 2),
+        (1000, 131, dtypes.f32, 0),
+        (40, 200, dtypes.f32, 0),
+        (5000, 60, dtypes.bf16, 4),
+        (1200, 58, dtypes.f64, 4),
+    ],
+)
+def test_a_matrix_that_is_read_once_is_read_in_streams(k, n, dtype, streams):
+    types = [TensorType(s, dtype) for s in ((1, k), (n, k), (n,))]
+
+    def make(F, x, w, bias):
+        return F.maximum(F.add(F.matmul(x, F.permute(w, dims=(1, 0))), bias), 0.0)
+
+    graph = group(types, make)
+    program = check(graph, threads=(1, 2, 3), depth=k)
+    assert (f"tile n_s={streams}" in program.launches[-1].kernel.comment) == (streams > 0)
+    if k * n < 1 << 18:
+        interpret(graph, "x86-64-avx2", depth=k)
 
 
 def test_rows_of_a_batch_against_one_matrix_are_one_axis():

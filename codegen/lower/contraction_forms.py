@@ -22,6 +22,7 @@ from .contraction import Access, Contraction
 from .contraction_cycles import LAUNCH, typical
 from .contraction_merge import merge_axes
 from .contraction_plan import Way, ranked_plans
+from .contraction_streams import in_streams
 from .contraction_words import InWords, Sums, Words, Woven, in_shifted_words, in_words, sums_of, woven
 from .elementwise import Nest, launch_nests
 from .indexing import IndexTuple
@@ -110,7 +111,8 @@ def ranked_forms(
         merged, stored = merge_axes(ctx, form.problem, elements)
         for way in ranked_plans(merged, lanes, registers, count):
             cycles = way[-1].plan.cycles + form.cycles(target)
-            chosen = Chosen(merged, stored, form.copies, way)
+            computed, kept, walked = in_streams(merged, stored, way)
+            chosen = Chosen(computed, kept, form.copies, walked)
             found.append(Candidate(_name(chosen), cycles, chosen))
         found.sort(key=attrgetter("cycles"))
     return found[:count]
