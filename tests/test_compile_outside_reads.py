@@ -154,6 +154,44 @@ def test_plain_objects_in_modules():
     assert compiled(torch.ones(1)).item() == 4.0
 
 
+@pytest.mark.parametrize("kind", ["optimizer", "tensor", "object", "module"])
+def test_another_object_of_which_only_methods_are_called(kind):
+    class Loss:
+        def __init__(self, factor):
+            self.factor = factor
+
+        def of(self, x):
+            return x * self.factor
+
+    def optimizer(rate):
+        return torch.optim.SGD([parameter], lr=rate)
+
+    parameter = nn.Parameter(torch.ones(1))
+    make = {
+        "optimizer": optimizer, "tensor": lambda n: torch.full((1,), n), "object": Loss,
+        "module": lambda n: nn.Linear(1, 1),
+    }[kind]  # fmt: skip
+    thing = make(1.0)
+
+    def f(x):
+        if kind == "optimizer":
+            parameter.grad = x
+            thing.step()
+            return parameter + 0
+        if kind == "module":
+            return thing.forward(x)
+        return thing.sum() * x if kind == "tensor" else thing.of(x)
+
+    compiled = torch.compile(f)
+    compiled(torch.ones(1))
+    thing = make(3.0)
+    before = parameter.detach().clone()
+    found = compiled(torch.ones(1)).item()
+    with torch.no_grad():
+        parameter.copy_(before)
+    assert found == f(torch.ones(1)).item()
+
+
 class Momentum(torch.optim.Optimizer):
     def __init__(self, params, lr):
         super().__init__(params, {"lr": lr})

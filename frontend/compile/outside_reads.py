@@ -138,6 +138,11 @@ class _Reader:
                 if isinstance(value, Optimizer):
                     self.optimizer(what, value)
                 found = _attribute(value, step.key)
+                of_object = isinstance(found, _Code) and bool(found.bound)
+                if not guarded and (of_object or isinstance(value, Module | Optimizer | Tensor)):
+                    self.found.setdefault(
+                        (path, origin), (what, get)
+                    )  # another object there is another meaning
                 if isinstance(found, _Code):
                     self.called(f"{what}{step}", found.fn, found.bound)
                     return
