@@ -224,7 +224,7 @@ def test_the_plan_follows_the_shape(size, transposed, expected):
         (1000, 131, dtypes.f32, 0),
         (40, 200, dtypes.f32, 0),
         (5000, 60, dtypes.bf16, 4),
-        (1200, 58, dtypes.f64, 4),
+        (1200, 60, dtypes.f64, 4),
     ],
 )
 def test_a_matrix_that_is_read_once_is_read_in_streams(k, n, dtype, streams):
