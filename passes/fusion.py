@@ -160,7 +160,6 @@ class _Fuser:
         self._join_producers(anchored, scalars=False)
         self._merge_reductions()
         give_back(self.partition, self._why_not_hold)
-        self._merge_reductions()
         self._join_producers(anchored)
         self._merge_reductions()
         self._join_consumers()

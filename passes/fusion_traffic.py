@@ -51,9 +51,10 @@ def give_back(p: Partition, why_not_hold: WhyNotHold) -> None:
 def compute_again(
     p: Partition, cheap: int, takes_copies: Callable[[Group, Node], bool], fits: Callable[[Group], bool]
 ) -> None:
-    """Let the readers of a value in other groups compute it themselves where that moves fewer bytes than writing it.
-    `cheap`: operations per element at most; `takes_copies`: whether a group's node may read what is computed on the
-    spot; `fits`: whether a group still reads its members where they stand."""
+    """Let the readers of a value in other groups compute it themselves where that moves fewer bytes than writing it:
+    functions of one array, since of two the readers would read more. `cheap`: operations per element at most;
+    `takes_copies`: whether a group's node may read what is computed on the spot; `fits`: whether a group still reads its
+    members where they stand."""
     for group in p.groups:
         for node in reversed(group.nodes):
             readers = p.consumers(node)
@@ -64,6 +65,7 @@ def compute_again(
                 or p.numel(node) < MIN_ELEMENTS
                 or p.is_returned(node)
                 or p.cost(node) > cheap
+                or len({v for v in node.inputs if p.numel_of(v.type.shape) == p.numel(node)}) > 1
                 or not all(takes_copies(p.group_of[r], r) for r in readers)
             ):
                 continue

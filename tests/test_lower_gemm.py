@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from contractions import check, group, interpret, lowered
 
+from vitrify.codegen.loops.printer import print_program
 from vitrify.codegen.lower import contraction_lower
 from vitrify.codegen.lower.choices import Candidate
 from vitrify.codegen.lower.contraction_forms import Chosen
@@ -83,6 +84,25 @@ def test_epilogue_and_several_results():
         return F.maximum(y, 0.0), F.where(F.gt(residual, 0.0), y, residual)
 
     check(group(types, make))
+
+
+def with_residual(rows, inner, dtype=dtypes.f32):
+    types = [TensorType(s, dtype) for s in ((rows, inner), (inner, 515), (515,), (rows, 515))]
+    return group(types, lambda F, x, w, bias, residual: F.add(F.add(F.matmul(x, w), bias), residual))
+
+
+@pytest.mark.parametrize("dtype", [dtypes.f32, dtypes.f64, dtypes.bf16], ids=str)
+@pytest.mark.parametrize("inner", [37, Dim("inner", 1, 200)], ids=str)
+def test_what_an_epilogue_reads_is_fetched_while_the_sums_are_made(inner, dtype):
+    """A part of the sums beside the fetches of each row of a tile."""
+    graph = with_residual(Dim("rows", 1, 700), inner, dtype)
+    program = check(graph, [{"rows": 3, "inner": 33}, {"rows": 301, "inner": 40}])
+    assert "prefetch" in print_program(program) or dtype is dtypes.bf16
+
+
+@pytest.mark.parametrize(("rows", "inner"), [(300, 5000), (300, 8), (40, 64)])
+def test_what_would_be_gone_again_or_is_near_is_not_fetched(rows, inner):
+    assert "prefetch" not in print_program(lowered(with_residual(rows, inner)))
 
 
 def test_views_of_operands_fold_into_the_index():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node, Value
-from ..loops.nodes import Buffer, Const, Expr, Index, Load, Stmt, Store, Var
+from ..loops.nodes import Buffer, Const, Expr, Index, Load, Prefetch, Stmt, Store, Var
 from ..scalar import SCALAR
 from ..target import Target
 from .borders import drop_unread, in_tasks
@@ -19,18 +19,21 @@ from .contraction_nest import contraction_loops
 from .contraction_operands import repeated
 from .contraction_pack import panels
 from .contraction_plan import Choice
-from .contraction_tile import PART, Bindings, loop_var
+from .contraction_tile import PART, Bindings, Soon, loop_var
 from .contraction_words import Sums
 from .conv import conv_contractions
 from .elementwise import Nest, launch_nests
 from .gemm import matmul_contraction
 from .indexing import BodyEvaluator, IndexTuple
 from .spaces import linear, reindex
-from .template import Element, make_axes
+from .template import Element, make_axes, walk
 from .tiling import Plan
 
 # The name that stands for a sum in the epilogue's elements.
 SUM = "sum"
+# Smaller arrays than this stay near the core. Sums of fewer steps are done before anything comes from memory; what a
+# tile reads must leave room in the cache for what is fetched meanwhile.
+NEAR, FEWEST_STEPS, ROOM = 1 << 18, 32, 1 << 19
 
 
 def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
@@ -154,9 +157,10 @@ def _launch(
         known = epilogue.known(value)
         return [e.at(bindings, memo, known).store() for e in elements]
 
+    soon = None if parts is not None else _fetches(problem, plan, elements)
     ctx.launch(
         problem.name,
-        repeated(contraction_loops(problem, plan, finish, before=before), times),
+        repeated(contraction_loops(problem, plan, finish, before=before, soon=soon), times),
         cost=task_cost(problem, plan),
         flops=flops,
         comment=f"{plan}; in words by {problem.dot}" if problem.dot else str(plan),
@@ -171,6 +175,37 @@ def _once(added: Expr, plan: Plan) -> Expr:
         return added
     first = SCALAR.eq(Index(loop_var(PART, plan.parts)), Const(0, dtypes.i64))
     return SCALAR.select(first, added, Const(0, added.dtype))
+
+
+def _fetches(problem: Contraction, plan: Plan, elements: Sequence[Element]) -> Soon | None:
+    """Fetches the arrays that the epilogue reads, such as a residual or an optimizer's moments, where the tile's sums
+    take long enough for them to come and leave them room in the cache. None where there are none, or where lanes are
+    not neighbours in them."""
+    rows = [a for a in problem.parallel if a.name != plan.lane]
+    if len(rows) == len(problem.parallel):
+        return None
+    steps = dims.bounds(dims.product(a.extent for a in problem.reduction))[1]
+    across = sum(plan.tile(a.name) for a in problem.parallel)
+    if not FEWEST_STEPS <= steps <= ROOM // (across * problem.accumulator.itemsize):
+        return None
+    far: dict[tuple[Buffer, DimLike], Load] = {}
+    for load in (x for x in walk(e.value for e in elements) if isinstance(x, Load)):
+        (position,) = load.index
+        strides = [dims.coefficient(position, a.name) for a in (problem.axes[plan.lane], *rows)]
+        if strides[0] is None or strides[0][0] != 1 or dims.bounds(load.buffer.nbytes)[1] <= NEAR:
+            continue
+        if any(found is None or found[0] != 0 for found in strides[1:]):
+            far[load.buffer, position] = load
+    if not far:
+        return None
+
+    def soon(bindings: Bindings) -> list[Prefetch]:
+        return [
+            Prefetch(Load(buffer, (dims.substitute(position, bindings),)), level=2)
+            for buffer, position in far
+        ]
+
+    return soon
 
 
 def add_parts(

@@ -21,7 +21,7 @@ from ...ir.dims import DimLike
 from ..loops.nodes import For, Index, Let, Stmt
 from .context import Names
 from .contraction import Axis, Contraction
-from .contraction_tile import PART, Bindings, Finish, RegisterTile, Together, loop_var
+from .contraction_tile import PART, Bindings, Finish, RegisterTile, Soon, Together, loop_var
 from .tiling import Plan
 
 
@@ -50,10 +50,12 @@ def contraction_loops(
     finish: Finish | Together,
     names: Names | None = None,
     before: Before | None = None,
+    soon: Soon | None = None,
 ) -> tuple[Stmt, ...]:
     """The kernel's body. `finish(index, value)` stores the sum at an index of the result; with a plan of
-    several parts the index leads with the part's number. `names`: those of a kernel of which this is a part."""
-    return _Nest(problem, plan, finish, names or Names(), before).body()
+    several parts the index leads with the part's number. `names`: those of a kernel of which this is a part. `soon`:
+    what `finish` will read at a point."""
+    return _Nest(problem, plan, finish, names or Names(), before, soon).body()
 
 
 @dataclass
@@ -63,6 +65,7 @@ class _Nest:
     finish: Finish | Together
     names: Names
     before: Before | None = None
+    soon: Soon | None = None
 
     def body(self) -> tuple[Stmt, ...]:
         tasks: list[tuple[str, DimLike]] = []
@@ -96,7 +99,9 @@ class _Nest:
     def _tiles(self, depth: int, starts: Bindings, sizes: dict[str, DimLike]) -> tuple[Stmt, ...]:
         """Loops over the tiles of the axes from `depth` inwards, around the work of one tile."""
         if depth == len(self.plan.order):
-            tile = RegisterTile(self.problem, self.plan, self.finish, starts, sizes, self.names("acc"))
+            tile = RegisterTile(
+                self.problem, self.plan, self.finish, starts, sizes, self.names("acc"), self.soon
+            )
             return (*self._begun(depth, starts), *tile.statements())
         axis = self.problem.axes[self.plan.order[depth]]
         body: list[Stmt] = [*self._begun(depth, starts)]

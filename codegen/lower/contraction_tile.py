@@ -28,16 +28,16 @@ from .transpose import turned_tile
 Bindings = dict[str, DimLike]
 # From where a point lies along the parallel axes, and its sum.
 Finish = Callable[[Bindings, Expr], Sequence[Stmt]]
+# Fetches what `finish` will read at a point.
+Soon = Callable[[Bindings], Sequence[Prefetch]]
 
 
 @dataclass(frozen=True)
 class Together:
-    """Another `Finish`, which takes the sums of all positions along `axis`, all of which are in the tile. `soon`: what
-    it will read at a point."""
+    """Another `Finish`, which takes the sums of all positions along `axis`, all of which are in the tile."""
 
     axis: str
     finish: Callable[[Bindings, Sequence[Expr]], Sequence[Stmt]]
-    soon: Callable[[Bindings], Sequence[Load]]
 
 
 # From a vector's number in the tile, and the condition for a lane to be inside where not all are.
@@ -64,6 +64,7 @@ class RegisterTile:
     starts: Bindings
     sizes: Bindings
     name: str = "acc"
+    soon: Soon | None = None
 
     def statements(self) -> tuple[Stmt, ...]:
         return tuple(self._lanes_of_result() if self.plan.lane in self.sizes else self._lanes_of_sum())
@@ -124,11 +125,8 @@ class RegisterTile:
                 lambda v, inside: [self._accumulate(acc, element(v), place(v) | bindings, inside)]
             )
 
-        if isinstance(self.finish, Together):
-            first = self.point | {self.plan.lane: self.starts[self.plan.lane]}
-            yield from self._each_unit([Prefetch(load) for load in self.finish.soon(first)], self.finish.axis)
         yield from each_vector(lambda v, _: [Store(acc, element(v), Const(0, acc.dtype))])
-        yield from self._sum(self._summed, {}, added)
+        yield from self._sum_and_fetch(vectors, added)
         finish = self.finish
         if isinstance(finish, Together):
             axis, rule = finish.axis, finish.finish
@@ -143,6 +141,36 @@ class RegisterTile:
             yield from self._turned(acc, whole, rest, finish)
         else:
             yield from each_vector(lambda v, _: finish(place(v), Load(acc, element(v))), masked=True)
+
+    def _sum_and_fetch(self, vectors: int, added: Callable[[Bindings], tuple[Stmt, ...]]) -> Iterator[Stmt]:
+        """The sums; what the finish reads is fetched meanwhile, for no processor sees that far ahead. One position of
+        the tile's first axis after another: all lines at once would hold up those that the sums read."""
+        if self.soon is None or self.plan.turned:
+            yield from self._sum(self._summed, {}, added)
+            return
+        axis, *inner = self._summed
+        low, extent = self._range(axis)
+        together = isinstance(self.finish, Together)
+        if together or not self.units or self.plan.unroll.get(axis.name, 1) != 1:
+            but = self.finish.axis if isinstance(self.finish, Together) else ""
+            yield from self._fetches(self.soon, vectors, {}, but)
+            yield from self._sum(self._summed, {}, added)
+            return
+        name, count = next(iter(self.units.items()))
+        turn = loop_var("turn", count)
+        start = dims.floordiv(turn * extent, count)
+        size = dims.floordiv((turn + 1) * extent, count) - start
+        sums = self._sum(inner, {axis.name: low + start + loop_var(axis.name, extent)}, added)
+        fetches = self._fetches(self.soon, vectors, {name: self.starts[name] + turn}, name)
+        yield For("turn", count, (*fetches, For(axis.name, size, sums)))
+
+    def _fetches(self, soon: Soon, vectors: int, at: Bindings, but: str) -> tuple[Stmt, ...]:
+        """Fetches for the tile's vectors, for each unit along all axes `but` one."""
+        start = self.starts[self.plan.lane] + loop_var("v", vectors) * self.plan.lanes
+        body: tuple[Stmt, ...] = tuple(soon(self.point | at | {self.plan.lane: start}))
+        if vectors > 1 and body:
+            body = (For("v", vectors, body, "unroll"),)
+        return self._each_unit(body, but)
 
     def _turned(self, acc: Buffer, whole: int, rest: DimLike, finish: Finish) -> Iterator[Stmt]:
         """Hands the tile on in vectors along `plan.turned`, not its lanes: squares of it are turned on the stack."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ...ir import dims
 from ...ir.graph import Graph, Node, Value
 from ...passes.fusion_gates import gate_count, split_gates
-from ..loops.nodes import Const, Expr, Load, Stmt, Var, whole
+from ..loops.nodes import Const, Expr, Load, Prefetch, Stmt, Var, whole
 from ..scalar import SCALAR
 from ..target import Target
 from .context import Args, LowerContext, Names
@@ -78,16 +78,16 @@ def gates_on_cpu(ctx: LowerContext, body: Graph, args: Args) -> bool:
     reads = [x for x in walk(e.value for e in elements) if isinstance(x, Load)]
     far = [x for x in reads if dims.bounds(whole(ctx.storage(x.buffer)).nbytes)[1] > NEAR]
 
-    def soon(bindings: Bindings) -> list[Load]:
+    def soon(bindings: Bindings) -> list[Prefetch]:
         """Of a long sequence's element, rows lie far apart: lines that nothing foresees, from memory."""
-        return [Load(x.buffer, tuple(dims.substitute(i, bindings) for i in x.index)) for x in far]
+        return [Prefetch(Load(x.buffer, tuple(dims.substitute(i, bindings) for i in x.index))) for x in far]
 
     rows = problem.axes["m"].extent
     work = operations([e.value for e in elements]) * plan.lanes * rows
     flops = problem.flops + operations([e.value for e in elements]) * rows * problem.axes[UNITS].extent
     ctx.launch(
         "gates",
-        contraction_loops(problem, plan, Together(GATES, finish, soon)),
+        contraction_loops(problem, plan, Together(GATES, finish), soon=soon),
         cost=task_cost(problem, plan) + work,
         flops=flops,
         comment=str(plan),
