@@ -8,7 +8,7 @@ model's figures are those of a core with one 512-bit multiply-add and two loads 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import ceil, prod
+from math import ceil, gcd, prod
 
 from ...ir import dims
 from ...ir.dims import DimLike
@@ -21,12 +21,22 @@ FMA_LATENCY = 4.0
 DOT_LATENCY = 6.0  # of vdpbf16ps
 LOAD = 0.5
 LOAD_TIE = 0.1  # of two tiles as fast, the one with fewer loads
+FOLDED_TIE = (
+    0.05  # of broadcasts that are operands of the multiply-adds themselves, one vector times many of them
+)
 # More, for a load at least a FAR_STRIDE of bytes from the one before: another page, perhaps the same set.
 FAR = 0.15
 FAR_STRIDE = 1024
+# More, for each row of a tile beyond those that a first-level cache holds, where rows lie so far apart that they share a
+# few of its sets: a page apart all are in one, of so many ways. 32 rows times 1024 x 1024 weights: 0.60 ms eight rows of
+# weights at a time, 0.65 twelve, 0.80 fourteen; 512 x 512 x 512 takes 1.8 times as long 28 rows at a time.
+CONFLICT = 0.5
+WAYS = 8
+PAGE = 4096
 # More, for a row of vectors, per MiB over which the sum strews the operand's rows: TLB and cache misses. A quarter of
 # that for an element.
 SPAN = 0.4
+SHUFFLE = 0.5  # a vector loaded beyond the first to shuffle a strided one together; other units do it
 SCATTERED_ELEMENT = 1.5  # an element of a vector loaded from or stored to places that are not neighbours
 WIDE_STRIDES = (
     2,
@@ -35,7 +45,7 @@ WIDE_STRIDES = (
 )  # between a vector's elements: so many whole vectors are loaded, and shuffled into one
 FAR_STORE = 8.0  # such an element in another page than the one before
 TURN = 90.0  # a square of vectors, turned on the stack
-TURNED_ROW = 2.0  # a row of it, stored
+TURNED_ROW = 3.0  # a row of it, stored
 LANE_SUM = 10.0  # adding the lanes of one vector
 TILE = 12.0  # entering and leaving a tile's loops
 STEP = 0.6  # one turn of the innermost loop
@@ -43,13 +53,18 @@ PACK_ROW = 0.2  # an element packed from neighbours
 PACK_COLUMN = 1.3  # an element packed across rows
 PACK_TURNED = 0.5  # the same, in whole squares of vectors
 PACK_WORD = 0.4  # a word packed of elements of different rows
+# More, where what is packed is more bytes than these: it leaves the second-level cache, the third. 12.8 MB of an image's
+# rows took 1.5 ms; 3.2 MB 0.1.
+PACK_FAR = ((256 << 10, 0.25), (8 << 20, 1.2))
 CONVERT = 1.5  # a short number, or a vector of them, as one of the sum's dtype
 GATHERED_WORD = 1.0  # an element of a word, or of a vector of words, that is loaded by itself
 SHIFT = 0.5  # a vector of words, or one for all lanes, with their sign bits turned over
 LAUNCH = 300.0
+FLOAT = 4  # bytes of a packed element, or word
 L2_LOAD = 2.0  # a vector from the second-level cache
 L1_BYTES = 32 << 10
 VECTOR_BYTES = 64
+FEW_LINES = 256
 # More, for a vector of several rows that are read side by side and but once, where they come from beyond the
 # second-level cache: processors fetch one long stream ahead, and not many short ones. A 49152 x 576 matrix times a
 # vector: 29 GB/s row by row, as a sum reads it; 13 two rows at a time, 21 fourteen.
@@ -152,6 +167,19 @@ class Model:
         stride, itemsize = self.strides[operand][axis], self.problem.operands[operand].buffer.dtype.itemsize
         return not isinstance(stride, int) or abs(stride) * itemsize >= FAR_STRIDE
 
+    def _near(self, operand: int, tiles: Mapping[str, int]) -> bool:
+        """Whether a tile's elements of the operand lie in a few lines."""
+        itemsize = self.problem.operands[operand].buffer.dtype.itemsize
+        steps = ((self.strides[operand][name], n) for name, n in tiles.items())
+        return all(isinstance(s, int) and abs(s) * itemsize * n <= FEW_LINES for s, n in steps)
+
+    def _ways(self, operand: int, axis: str) -> int:
+        """How many neighbours along an axis a first-level cache holds at once."""
+        stride, itemsize = self.strides[operand][axis], self.problem.operands[operand].buffer.dtype.itemsize
+        if not isinstance(stride, int) or stride == 0:
+            return PAGE
+        return WAYS * (PAGE // gcd(abs(stride) * itemsize, PAGE))
+
     def cycles(self, plan: Plan) -> float:
         """The model's estimate for the problem at its typical extents."""
         lane, along_result = plan.lane, plan.lane in self.parallel
@@ -186,7 +214,8 @@ class Model:
             if operand in self.problem.resident:
                 continue
             elements = prod(self.size[name] for name in self.reads[operand])
-            total += elements * self._pack_cycles(operand, axis, plan.tile(axis)) + LAUNCH
+            far = sum(cycles for least, cycles in PACK_FAR if elements * FLOAT > least)
+            total += elements * (self._pack_cycles(operand, axis, plan.tile(axis)) + far) + LAUNCH
         return total
 
     def _pack_cycles(self, operand: int, axis: str, width: int) -> float:
@@ -231,7 +260,8 @@ class Model:
         self, plan: Plan, tiles: Mapping[str, int], units: int, vectors: int, steps: float, along_result: bool
     ) -> float:
         lane = plan.lane
-        loads = far = 0.0
+        work = units * vectors
+        loads = far = folded = 0.0
         for i in (0, 1):
             count = self.loads(i, tiles, lane, vectors)
             if i not in plan.packed:
@@ -239,14 +269,18 @@ class Model:
                 # A broadcast that runs along the innermost sum finds most of its elements in the same line.
                 runs = lane not in self.reads[i] and self.strides[i][self.reduction[-1]] == 1
                 far += FAR * count / (8 if runs else 1) if apart else 0.0
+                far += CONFLICT * sum(max(0, n - self._ways(i, name)) for name, n in tiles.items())
                 rows = count / vectors if lane in self.reads[i] else (count if apart else 1) / 4
                 far += SPAN * self.span[i] * rows + self.converted(i) * count
             number, shuffles = self._load(i, plan)
             loads += count * number
             far += count * shuffles
-        work = units * vectors
+            if along_result and vectors == 1 and lane not in self.reads[i] and count == work:
+                near = i in plan.packed or self.strides[i][self.reduction[-1]] == 1 or self._near(i, tiles)
+                folded = count if near else 0.0
         stream = max((vectors * self._panel_load(plan, i, vectors, steps) for i in plan.packed), default=0.0)
-        step = max(work, self.latency, loads * LOAD, stream) + loads * LOAD_TIE + far
+        tie = (loads - folded) * LOAD_TIE + folded * FOLDED_TIE
+        step = max(work, self.latency, loads * LOAD, stream) + tie + far
         step += STEP / self._repeated(plan, work) + self._streams(plan, tiles, vectors)
         if along_result:
             if self.result_stride[lane] == 1:
@@ -266,7 +300,7 @@ class Model:
         if stride in (0, 1) or operand in plan.packed:
             return 1.0, 0.0
         if stride in WIDE_STRIDES and self.words[operand] is None:
-            return float(stride), float(stride - 1)
+            return float(stride), SHUFFLE * (stride - 1)
         return self.lanes * SCATTERED_ELEMENT / LOAD, 0.0
 
     def _streams(self, plan: Plan, tiles: Mapping[str, int], vectors: int) -> float:
