@@ -188,6 +188,9 @@ def _us(seconds: float | None) -> str:
 def report(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """The tables in Markdown, of the last result of each line."""
     last = {(f["table"], f["threads"], f["name"]): f for f in found}
+    ran = [name for name in OTHERS if any(name in f.get("times", {}) for f in last.values())]
+    if absent := [name for name in OTHERS if name not in ran]:
+        yield f"- Left out of this run: {', '.join(absent)}."
     for threads in sorted({f["threads"] for f in found}):
         mine = [f for f in last.values() if f["threads"] == threads]
         yield from ["", f"## {threads} thread{'s' if threads > 1 else ''}", "", *_summary(mine)]
@@ -196,9 +199,9 @@ def report(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             if not known:
                 continue
             yield from ["", f"### {table[0].upper()}{table[1:]}", ""]
-            yield f"| | floor | vitrify | of the roofline | {' | '.join(OTHERS)} | ratio | |"
-            yield "|---" * (6 + len(OTHERS)) + "|"
-            yield from map(_row, known)
+            yield f"| | floor | vitrify | of the roofline | {' | '.join(ran)} | ratio | |"
+            yield "|---" * (6 + len(ran)) + "|"
+            yield from (_row(f, ran) for f in known)
 
 
 def _summary(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -211,12 +214,12 @@ def _summary(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield f"{len(ratios)} lines, geometric mean of the ratios {mean:.2f}. Behind the fastest other: {len(behind)}{told}."
 
 
-def _row(found: Mapping[str, Any]) -> str:
+def _row(found: Mapping[str, Any], others: Sequence[str]) -> str:
     if "error" in found:
-        return f"| {found['name']} | {found['error']} |" + " |" * (4 + len(OTHERS))
+        return f"| {found['name']} | {found['error']} |" + " |" * (4 + len(others))
     times = found["times"]
     own, ratio = times[VITRIFY], _ratio(times)
-    columns = [_us(times.get(name)) for name in OTHERS]
+    columns = [_us(times.get(name)) for name in others]
     percent = f"{found['floor'] / own:.0%}"
     cells = [found["name"], _us(found["floor"]), _us(own), percent, *columns, f"{ratio:.2f}", _behind(ratio)]
     return f"| {' | '.join(cells)} |"
