@@ -117,7 +117,7 @@ def space_of(node: Node) -> Space:
         operand = node.inputs[0].type
         dims = tuple(sorted(d for d in node.attrs["dims"] if d < operand.rank))
         return Space(operand.shape, dims)
-    return Space(node.outputs[0].type.shape, linear=kind_of(node) in ("loop", "contraction", "window"))
+    return Space(node.outputs[0].type.shape, linear=kind_of(node) in ("loop", "contraction"))
 
 
 def _root(into: Mapping[Group, Group], group: Group) -> Group:

@@ -174,3 +174,17 @@ def test_what_is_cheap_is_computed_again(rows):
     assert [n.op.name for n in norm.regions[0].nodes].count("sum") == 2
     assert sorted(v.type.shape[1] for v in norm.outputs) == [1, 128]
     check(graph, arrays(graph, rows=200), interpret=False, scale=8)
+
+
+def test_a_window_is_walked_in_its_own_shape_only():
+    """Windows write themselves out where they are read: elsewhere each of their taps would find its place by divisions,
+    in each of the selections that come before it."""
+
+    def make(F, x):
+        pooled = F.max_pool(x, kernel=(3, 3), stride=(2, 2), padding=(1, 1), dilation=(1, 1))
+        return F.exp(F.reshape(pooled, shape=(72,)))
+
+    graph = graph_of(make, f32(2, 3, 6, 7))
+    window, loop = fused(graph).nodes
+    assert (window.attrs["kind"], loop.attrs["kind"]) == ("window", "loop")
+    check(graph, arrays(graph), scale=8)

@@ -131,7 +131,7 @@ def training_graph(make):
     return run_pipeline(traced, default_pipeline()[:-1])[-1]
 
 
-@pytest.mark.parametrize("numerics", ["fast", "strict"])
+@pytest.mark.parametrize("numerics", ["fast", pytest.param("strict", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 def test_results_are_the_same_bits(make, numerics) -> None:
     wanted, plain = trained(make, None, numerics)
