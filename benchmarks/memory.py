@@ -19,30 +19,13 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
-from model_networks import MODELS, Model, _classes, _numbers, resnet18
+from model_networks import MODELS, Model, classes, numbers, resnet18, step_of
 
-SMALL = Model(resnet18, lambda b: (_numbers(b, 3, 64, 64), _classes(1000, b)), (8,))
+SMALL = Model(resnet18, lambda b: (numbers(b, 3, 64, 64), classes(1000, b)), (8,))
 CASES: dict[str, Model] = {"ResNet-18, 64x64": SMALL, **MODELS}
 MB = 1e6
-
-
-def step_of(lib: Any, model: Model) -> tuple[Callable[[Any, Any], Any], Any]:
-    """The step, and the optimizer."""
-    lib.manual_seed(0)
-    net = model.make(lib)
-    optimizer = getattr(lib.optim, model.optimizer)(net.parameters(), lr=1e-3)
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = lib.nn.functional.cross_entropy(net(x).flatten(0, -2), y.flatten())
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step, optimizer
 
 
 def tensors(lib: Any, model: Model) -> list[Any]:

@@ -168,31 +168,47 @@ def mobilenet_v2(lib: Any) -> Any:
     )
 
 
+def step_of(lib: Any, model: Model) -> tuple[Callable[[Any, Any], Any], Any]:
+    """A training step of a new net, and its optimizer."""
+    lib.manual_seed(0)
+    net = model.make(lib)
+    optimizer = getattr(lib.optim, model.optimizer)(net.parameters(), lr=1e-3)
+
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = lib.nn.functional.cross_entropy(net(x).flatten(0, -2), y.flatten())
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, optimizer
+
+
 def _rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def _numbers(*shape: int) -> np.ndarray[Any, Any]:
+def numbers(*shape: int) -> np.ndarray[Any, Any]:
     return _rng().standard_normal(shape, dtype=np.float32)
 
 
-def _classes(high: int, *shape: int) -> np.ndarray[Any, Any]:
+def classes(high: int, *shape: int) -> np.ndarray[Any, Any]:
     return _rng().integers(0, high, shape)
 
 
 MODELS: dict[str, Model] = {
-    "MLP 784-512-512-10": Model(mlp, lambda b: (_numbers(b, 784), _classes(10, b)), (1, 128), "AdamW"),
+    "MLP 784-512-512-10": Model(mlp, lambda b: (numbers(b, 784), classes(10, b)), (1, 128), "AdamW"),
     "LSTM tagger, 64 words": Model(
-        tagger, lambda b: (_classes(5000, b, 64), _classes(20, b, 64)), (16,), "AdamW"
+        tagger, lambda b: (classes(5000, b, 64), classes(20, b, 64)), (16,), "AdamW"
     ),
     "Transformer layer, 128 tokens": Model(
-        encoder, lambda b: (_numbers(b, 128, 512), _classes(10, b, 128)), (8,), "AdamW"
+        encoder, lambda b: (numbers(b, 128, 512), classes(10, b, 128)), (8,), "AdamW"
     ),
     "GPT, 6 layers, 128 tokens": Model(
-        gpt, lambda b: (_classes(5000, b, 128), _classes(5000, b, 128)), (1, 4), "AdamW"
+        gpt, lambda b: (classes(5000, b, 128), classes(5000, b, 128)), (1, 4), "AdamW"
     ),
-    "ResNet-18, 224x224": Model(resnet18, lambda b: (_numbers(b, 3, 224, 224), _classes(1000, b)), (1, 8)),
+    "ResNet-18, 224x224": Model(resnet18, lambda b: (numbers(b, 3, 224, 224), classes(1000, b)), (1, 8)),
     "MobileNetV2, 224x224": Model(
-        mobilenet_v2, lambda b: (_numbers(b, 3, 224, 224), _classes(1000, b)), (1, 8)
+        mobilenet_v2, lambda b: (numbers(b, 3, 224, 224), classes(1000, b)), (1, 8)
     ),
 }

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import others
 import torch
-from model_networks import MODELS, Model
+from model_networks import MODELS, Model, step_of
 from timing import interleaved
 
 import vitrify
@@ -35,27 +35,11 @@ def tensors(lib: Any, model: Model, batch: int) -> list[Any]:
     return [lib.from_numpy(a) for a in model.inputs(batch)]
 
 
-def step_of(lib: Any, model: Model) -> Callable[..., Any]:
-    lib.manual_seed(0)
-    net = model.make(lib)
-    optimizer = getattr(lib.optim, model.optimizer)(net.parameters(), lr=1e-3)
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        found = net(x)
-        loss = lib.nn.functional.cross_entropy(found.flatten(0, -2), y.flatten())
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
-
-
 def training(model: Model, batch: int, with_torch_compile: bool) -> tuple[Runs, dict[str, float]]:
     """What runs a step, and the seconds that first calls took. RuntimeError where the losses differ."""
     x, y = tensors(vitrify, model, batch)
     tx, ty = tensors(torch, model, batch)
-    step, torch_step = vitrify.compile(step_of(vitrify, model)), step_of(torch, model)
+    step, torch_step = vitrify.compile(step_of(vitrify, model)[0]), step_of(torch, model)[0]
     firsts: dict[str, float] = {}
     loss = _timed(firsts, "vitrify", lambda: step(x, y))
     wanted = torch_step(tx, ty)
@@ -63,7 +47,7 @@ def training(model: Model, batch: int, with_torch_compile: bool) -> tuple[Runs, 
         raise RuntimeError(f"the losses differ: {loss.item()} and PyTorch's {wanted.item()}")
     runs: Runs = {"vitrify": lambda: step(x, y), "PyTorch": lambda: torch_step(tx, ty)}
     if with_torch_compile:
-        compiled = torch.compile(step_of(torch, model))
+        compiled = torch.compile(step_of(torch, model)[0])
         _timed(firsts, "torch.compile", lambda: compiled(tx, ty))
         runs["torch.compile"] = lambda: compiled(tx, ty)
     return runs, firsts

@@ -56,19 +56,22 @@ def halved(weight: Tensor) -> Tensor:
 ZERO = 128
 
 
+def _steps(largest: Tensor) -> Tensor:
+    """The 127th part of the largest number, 1 where all are zeros."""
+    return where(largest == 0, full_like(largest, 1.0), largest / _STEPS)
+
+
 def rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """Each row (the last dim) in steps of its largest element's 127th part, as uint8 around 128, and those parts."""
     wide = x.to(f32)
-    largest = wide.abs().amax(-1, keepdim=True)
-    scale = where(largest == 0, full_like(largest, 1.0), largest / _STEPS)
+    scale = _steps(wide.abs().amax(-1, keepdim=True))
     return ((wide / scale).round() + ZERO).to(u8), scale
 
 
 def rounded_images(x: Tensor) -> tuple[Tensor, Tensor]:
     """Each image [channels, ...] in steps of its largest element's 127th part, as uint8 around 128, and those parts."""
     wide = x.to(f32)
-    largest = wide.abs().amax(tuple(range(1, x.ndim)), keepdim=True)
-    scale = where(largest == 0, full_like(largest, 1.0), largest / _STEPS)
+    scale = _steps(wide.abs().amax(tuple(range(1, x.ndim)), keepdim=True))
     return ((wide * (1 / scale)).round() + ZERO).to(u8), scale
 
 

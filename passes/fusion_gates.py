@@ -85,13 +85,13 @@ def _gates_of(p: Partition, group: Group) -> Group | None:
     row, unit = space.point
     places = {normal((row, unit + gate * width), result.type.shape) for gate in range(count)}
     for node in loop.nodes:
-        at = space.point if joins(node, space) else space.natural(node.outputs[0])
-        if at is None or (node.outputs[0].type.shape != space.shape and not joins(node, space)):
-            return None
         if joins(node, space):
             if held.intersection(node.inputs) or node.attrs["dim"] != 1:
                 return None
             continue
+        at = space.natural(node.outputs[0])
+        if at is None or node.outputs[0].type.shape != space.shape:
+            return None
         if any(v in held and where not in places for v, where in p.reads(node, at)):
             return None
     if p.creates_cycle({*group.nodes, *loop.nodes}):

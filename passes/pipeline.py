@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ..ir import ops as _ops  # noqa: F401  (fills the registry)
 from ..ir.graph import Graph, IRError
+from ..ir.op import all_ops
 from ..ir.verifier import verify as verify_graph
 from .attention import ChooseAttention
 from .attention_match import FindAttention
@@ -23,8 +25,10 @@ from .scan_motion import ScanMotion
 from .simplify import Simplify
 from .split_rows import SplitRows
 
-ATTENTION = ("attention", "attention_grad")
-RUNNING = ("cumsum", "cumprod", "cummax", "cummin")
+# Composites with kernels of their own.
+ATTENTION, RUNNING = (
+    tuple(op.name for op in all_ops() if op.lowering == lowering) for lowering in ("attention", "running")
+)
 
 
 @dataclass(frozen=True)

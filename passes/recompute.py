@@ -38,6 +38,11 @@ class Recomputation:
     work: int = 0
 
 
+def typical_dims(graph: Graph) -> dict[str, int]:
+    """Values of the graph's symbolic dims by which sizes are compared."""
+    return {s.name: min(max(TYPICAL_DIM, s.low), s.high) for s in graph.symbols}
+
+
 def recomputed(before: Graph, after: Graph) -> list[Node]:
     """The nodes that the pass added to a graph: those that compute something again."""
     known = set(before.values())
@@ -62,9 +67,7 @@ class Recompute:
 
     def run_with_report(self, graph: Graph) -> Recomputation:
         in_bytes = isinstance(self.budget, int)
-        bindings = {
-            s.name: s.high if in_bytes else min(max(TYPICAL_DIM, s.low), s.high) for s in graph.symbols
-        }
+        bindings = {s.name: s.high for s in graph.symbols} if in_bytes else typical_dims(graph)
         schedule = Schedule(graph, Fusion(self.fuse, strict=self.strict), bindings)
         if not schedule.bytes_at:
             return Recomputation(graph, 0, 0)

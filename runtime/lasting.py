@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from ..codegen.forks import Lock
+from ..ir.aligned import ALIGNMENT
 
 Array = np.ndarray[Any, Any]
 
 BLOCK = 32 << 20
 PAGE = 2 << 20
-ALIGNMENT = 64
 # Smaller arrays are NumPy's: they would keep a block alive for little.
 SMALL = 64 << 10
 

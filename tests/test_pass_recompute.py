@@ -115,10 +115,8 @@ def arena(compiled) -> int:
     return compiled.graphs()[0].arena_bytes({})
 
 
-def training_graph(make):
-    """The graph of a step as the pass gets it."""
-    torch.manual_seed(0)
-    net, x = make()
+def gradients_of(net):
+    """A step without an optimizer."""
 
     def step(x: torch.Tensor) -> torch.Tensor:
         for p in net.parameters():
@@ -127,7 +125,14 @@ def training_graph(make):
         loss.backward()
         return loss
 
-    traced = torch.compile(step).trace(x).graph
+    return step
+
+
+def training_graph(make):
+    """The graph of a step as the pass gets it."""
+    torch.manual_seed(0)
+    net, x = make()
+    traced = torch.compile(gradients_of(net)).trace(x).graph
     return run_pipeline(traced, default_pipeline()[:-1])[-1]
 
 
@@ -264,15 +269,7 @@ def test_what_is_no_budget(given) -> None:
 
 def test_the_option_reaches_the_pass_and_the_explanation() -> None:
     net, x = stack()
-
-    def step(x: torch.Tensor) -> torch.Tensor:
-        for p in net.parameters():
-            p.grad = None
-        loss = net(x).square().mean()
-        loss.backward()
-        return loss
-
-    compiled = torch.compile(step, options={"memory_budget": 0})
+    compiled = torch.compile(gradients_of(net), options={"memory_budget": 0})
     compiled(x)
     facts = compiled.explain().facts["graphs"][0]["recomputed"]
     assert facts["budget"] == 0.0

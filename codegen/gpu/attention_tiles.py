@@ -16,20 +16,26 @@ from .grid import most
 
 def forward_tiles(a: GpuAttention) -> Tiles:
     """A block holds queries, its results and a tile of scores."""
-    table = _GROUPS_FORWARD if _by_groups(a, (a.q, a.k, a.v)) else _FORWARD
+    table = _table(a, (a.q, a.k, a.v), _FORWARD, _GROUPS_FORWARD)
     return _tiles(a, table, _padded(a.q.size), a.rows, a.shape[:-2])
 
 
 def query_tiles(a: GpuAttention, dy: Rows) -> Tiles:
     """Of the gradient: queries and what came for their results, and two tiles of scores."""
-    table = _GROUPS_BY_QUERY if _by_groups(a, (a.q, a.k, a.v, dy)) else _BY_QUERY
+    table = _table(a, (a.q, a.k, a.v, dy), _BY_QUERY, _GROUPS_BY_QUERY)
     return _tiles(a, table, _padded(a.q.size) + _padded(a.v.size), a.rows, a.shape[:-2])
 
 
 def key_tiles(a: GpuAttention, dy: Rows) -> Tiles:
     """Of the gradient: keys and values, sums for both, or for one of them if rows are long, and two tiles of scores."""
-    table = _GROUPS_BY_KEY if _by_groups(a, (a.q, a.k, a.v, dy)) else _BY_KEY
+    table = _table(a, (a.q, a.k, a.v, dy), _BY_KEY, _GROUPS_BY_KEY)
     return _tiles(a, table, _padded(a.q.size) + _padded(a.v.size), a.columns, a.k.value.type.shape[:-2])
+
+
+def _table(
+    a: GpuAttention, operands: Sequence[Rows], warps: dict[int, _Sizes], groups: dict[int, _Sizes]
+) -> _Table:
+    return (GroupProducts, groups) if _by_groups(a, operands) else (MmaProducts, warps)
 
 
 def _by_groups(a: GpuAttention, operands: Sequence[Rows]) -> bool:
@@ -46,6 +52,8 @@ def _by_groups(a: GpuAttention, operands: Sequence[Rows]) -> bool:
 # What a warp reads of the walked tile is multiplied with all of its rows: with 16 of them, shared memory is slower than
 # the tensor cores. More do not fit in 255 registers (`ptxas`: 166 to 255 of them, none spilled).
 _Sizes = tuple[tuple[int, int, int, int], ...]
+# What multiplies on tensor cores, and its sizes.
+_Table = tuple[type[MmaProducts], dict[int, _Sizes]]
 _FORWARD: dict[int, _Sizes] = {
     64: ((4, 2, 64, 2), (4, 1, 64, 2), (2, 1, 64, 2), (2, 1, 32, 1)),
     128: ((4, 2, 32, 2), (4, 1, 64, 2), (4, 1, 32, 2), (2, 1, 32, 1)),
@@ -69,7 +77,6 @@ _GROUPS_BY_QUERY: dict[int, _Sizes] = {
     128: ((8, 1, 32, 2), (4, 1, 64, 2)),
 }
 _GROUPS_BY_KEY: dict[int, _Sizes] = {64: ((8, 1, 32, 2), (4, 1, 64, 2)), 128: ((4, 1, 64, 2),)}
-_GROUPS = (_GROUPS_FORWARD, _GROUPS_BY_QUERY, _GROUPS_BY_KEY)
 # Elsewhere: (groups of threads, rows of a thread, columns, stages), for bytes of a row.
 _FMA: dict[int, _Sizes] = {
     256: ((8, 8, 64, 2), (8, 8, 64, 1), (8, 4, 64, 1), (8, 2, 32, 1)),
@@ -81,7 +88,7 @@ _FMA: dict[int, _Sizes] = {
 
 def _tiles(
     a: GpuAttention,
-    mma: dict[int, _Sizes],
+    mma: _Table,
     kept: int,
     rows: DimLike,
     heads: tuple[DimLike, ...],
@@ -109,10 +116,10 @@ def _tiles(
     return next((x for x in fitting[1:] if x.products.rows < 2 * max(most(rows), 16)), fitting[-1])
 
 
-def _candidates(a: GpuAttention, mma: dict[int, _Sizes], wide: int) -> Iterator[Tiles]:
+def _candidates(a: GpuAttention, mma: _Table, wide: int) -> Iterator[Tiles]:
     if a.on_tensor_cores:
-        make = GroupProducts if any(mma is x for x in _GROUPS) else MmaProducts
-        for warps, high, columns, stages in next(c for n, c in mma.items() if wide <= n):
+        make, sizes = mma
+        for warps, high, columns, stages in next(c for n, c in sizes.items() if wide <= n):
             yield Tiles(make(a.dtype, warps, high), columns, stages)
         return
     for down, high, columns, stages in next(c for n, c in _FMA.items() if wide * a.total.itemsize <= n):

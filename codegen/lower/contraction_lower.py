@@ -188,14 +188,14 @@ def _fetches(problem: Contraction, plan: Plan, elements: Sequence[Element]) -> S
     across = sum(plan.tile(a.name) for a in problem.parallel)
     if not FEWEST_STEPS <= steps <= ROOM // (across * problem.accumulator.itemsize):
         return None
-    far: dict[tuple[Buffer, DimLike], Load] = {}
+    far: dict[tuple[Buffer, DimLike], None] = {}
     for load in (x for x in walk(e.value for e in elements) if isinstance(x, Load)):
         (position,) = load.index
         strides = [dims.coefficient(position, a.name) for a in (problem.axes[plan.lane], *rows)]
         if strides[0] is None or strides[0][0] != 1 or dims.bounds(load.buffer.nbytes)[1] <= NEAR:
             continue
         if any(found is None or found[0] != 0 for found in strides[1:]):
-            far[load.buffer, position] = load
+            far[load.buffer, position] = None
     if not far:
         return None
 

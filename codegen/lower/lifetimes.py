@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ...ir import dims
 from ...ir.graph import IRError
 from ...passes.memory_plan import Interval
-from ..loops.nodes import Buffer, Launch, Part, Repeat, whole
+from ..loops.nodes import Buffer, Launch, Part, Program, Repeat, whole
 from .inplace import reads_before_writing
 
 
@@ -19,6 +19,24 @@ def written(launch: Launch) -> set[Buffer]:
 def used(launch: Launch) -> tuple[Buffer, ...]:
     """The program's buffers that a launch reads or writes, each once."""
     return tuple(dict.fromkeys(map(whole, launch.args)))
+
+
+def first_writers(program: Program) -> dict[str, str]:
+    """By buffer's name, the group whose launch writes it first."""
+    found: dict[str, str] = {}
+    for launch in program.launches:
+        for param, buffer in zip(launch.kernel.params, launch.args):
+            if param.name in launch.kernel.writes:
+                found.setdefault(buffer.name, launch.source)
+    return found
+
+
+def intervals_of(
+    buffers: Collection[Buffer], launches: Sequence[Launch], repeats: Sequence[Repeat] = ()
+) -> Iterable[Interval]:
+    """Lifetimes of these buffers alone."""
+    others = {b for launch in launches for b in used(launch)}.difference(buffers)
+    return memory_intervals(launches, others, repeats)
 
 
 def memory_intervals(

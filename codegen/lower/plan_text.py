@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ...passes.memory_plan import ALIGNMENT, lower_bound
 from ..loops.nodes import Buffer, Program
+from .lifetimes import first_writers
 
 
 def plan_text(program: Program, target: str) -> str:
@@ -40,11 +41,7 @@ def plan_text(program: Program, target: str) -> str:
 
 def _rows(program: Program) -> Iterator[tuple[str, ...]]:
     types = {b.name: _type(b) for b in program.arena}
-    first: dict[str, str] = {}
-    for launch in program.launches:
-        for param, buffer in zip(launch.kernel.params, launch.args):
-            if param.name in launch.kernel.writes:
-                first.setdefault(buffer.name, launch.source)
+    first = first_writers(program)
     for interval in sorted(program.lifetimes, key=lambda i: (i.first, str(program.offsets[i.name]))):
         alive = f"{interval.first}-{interval.last}" if interval.last > interval.first else f"{interval.first}"
         yield (

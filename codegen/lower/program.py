@@ -23,7 +23,7 @@ from .finite import check_group
 from .inplace import reads_before_writing
 from .kinds import lowering_of
 from .lending import Place, lend
-from .lifetimes import memory_intervals, used, written
+from .lifetimes import intervals_of, memory_intervals, used, written
 from .preparing import Prepared, prepare
 from .reuse import group_key, operands_of, record
 from .same_memory import Piece, pieces_for_scans, reshaped
@@ -228,9 +228,9 @@ class _Placement:
         """The places of values that lie in results which nothing has written yet."""
         if not self.ctx.options.lend:
             return {}
-        fresh = {b.name: b for b in self.outputs if b not in late and b not in self.inputs.values()}
-        others = {b for launch in launches for b in used(launch)} - set(fresh.values())
-        results = memory_intervals(launches, others, self.ctx.repeats)
+        given = set(self.inputs.values())
+        fresh = {b.name: b for b in self.outputs if b not in late and b not in given}
+        results = intervals_of(fresh.values(), launches, self.ctx.repeats)
         return lend([(fresh[i.name], i.first) for i in results], values)
 
     def _place_outputs(self) -> None:

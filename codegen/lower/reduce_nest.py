@@ -197,7 +197,7 @@ class _RowForm(_Form):
 
         statements = vector_block(self.names, self.lanes, self.lanes, start)
         ahead = stage is self.rows.stages[-1] and self._worth_fetching(stage)
-        statements += self._pass(bound, copies, step, (lambda b: self._fetched(b)) if ahead else None)
+        statements += self._pass(bound, copies, step, self._fetched if ahead else None)
         for r in stage.reductions:
             var = self.names("l")
             lane = dims.symbol(var, 0, self.lanes - 1)

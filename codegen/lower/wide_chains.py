@@ -19,6 +19,7 @@ from ...ir.graph import Graph, Node, Value
 from ...ir.half_precision import HALF
 from ...ir.op import Op, op_named
 from ...passes.base import Rewriter
+from ...passes.dce import DeadCodeElimination
 
 # Their relative error is that of an operand, or the sum of two.
 _KEEP_RELATIVE = frozenset({"mul", "div", "reciprocal", "neg"})
@@ -37,7 +38,7 @@ def in_float32(body: Graph, short: bool) -> Graph:
 
 
 def _widened(body: Graph) -> Graph:
-    readers = _readers(body)
+    readers = body.uses()
     builder = Rewriter(body)
     # What stands unrounded for a value of the old body.
     wide: dict[Value, Value] = {}
@@ -57,7 +58,7 @@ def _widened(body: Graph) -> Graph:
         if node.op.name == "convert" and node.inputs[0] in wide and value.type.dtype is dtypes.f32:
             builder.substitute(node, (wide[node.inputs[0]],))
         elif _computes(node) and (
-            any(v in wide for v in node.inputs) or any(map(_takes_wide, readers.get(value, ())))
+            any(v in wide for v in node.inputs) or any(map(_takes_wide, readers[value]))
         ):
             result = builder.apply(node.op, [unrounded(v) for v in node.inputs], node.attrs)
             if value.type.dtype in HALF:
@@ -68,15 +69,7 @@ def _widened(body: Graph) -> Graph:
             builder.keep(node)
             if node.op.lowering == "view" and len(node.inputs) == 1 and node.inputs[0] in wide:
                 wide[value] = builder.apply(node.op, [wide[node.inputs[0]]], node.attrs)
-    return _needed(builder.done()) if wide else body
-
-
-def _readers(body: Graph) -> dict[Value, list[Node]]:
-    found: dict[Value, list[Node]] = {}
-    for node in body.nodes:
-        for value in node.inputs:
-            found.setdefault(value, []).append(node)
-    return found
+    return DeadCodeElimination().run(builder.done()) if wide else body
 
 
 def _computes(node: Node) -> bool:
@@ -90,26 +83,15 @@ def _takes_wide(node: Node) -> bool:
     return _computes(node) or (node.op.name == "convert" and node.attrs["dtype"] is dtypes.f32)
 
 
-def _needed(body: Graph) -> Graph:
-    """Without the nodes that nothing reads any more."""
-    read = set(body.outputs)
-    nodes: list[Node] = []
-    for node in reversed(body.nodes):
-        if read.intersection(node.outputs):
-            nodes.append(node)
-            read.update(node.inputs)
-    return replace(body, nodes=tuple(reversed(nodes)))
-
-
 def _shortened(body: Graph) -> Graph:
-    readers = _readers(body)
+    readers = body.uses()
     outputs = set(body.outputs)
 
     def only_relative(value: Value, summed: bool) -> bool:
         """Whether all that is made of a value is rounded in the end, and has its relative error until then."""
         if value in outputs:
             return False
-        for node in readers.get(value, ()):
+        for node in readers[value]:
             if node.op.name == "convert" and node.attrs["dtype"] in HALF:
                 continue
             adds = summed and node.op.name == "sum"

@@ -12,7 +12,7 @@ from ..codegen.loops.nodes import Kernel
 from ..ir.graph import Graph, Node, told_symbols
 from ..passes.host import runs_on_host
 from ..passes.pipeline import default_pipeline
-from ..passes.recompute import TYPICAL_DIM, Recompute, recomputed
+from ..passes.recompute import Recompute, recomputed, typical_dims
 from ..passes.recompute_cut import work
 from ..passes.recompute_schedule import footprint
 from ..passes.regions import group_nodes
@@ -205,7 +205,7 @@ def _recomputed(graph: CompiledGraph) -> Json | None:
     for before, after, step in zip(graph.stages, graph.stages[1:], passes):
         if isinstance(step, Recompute):
             nodes = recomputed(before, after)
-            dims = {s.name: min(max(TYPICAL_DIM, s.low), s.high) for s in before.symbols}
+            dims = typical_dims(before)
             fusion = passes[-1]
             return {
                 "budget": step.budget,

@@ -139,10 +139,9 @@ class _Reader:
                     self.optimizer(what, value)
                 found = _attribute(value, step.key)
                 of_object = isinstance(found, _Code) and bool(found.bound)
+                # Another object there is another meaning.
                 if not guarded and (of_object or isinstance(value, Module | Optimizer | Tensor)):
-                    self.found.setdefault(
-                        (path, origin), (what, get)
-                    )  # another object there is another meaning
+                    self.found.setdefault((path, origin), (what, get))
                 if isinstance(found, _Code):
                     self.called(f"{what}{step}", found.fn, found.bound)
                     return

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..codegen.loops.nodes import Buffer, Launch, Program, whole
+from ..codegen.loops.nodes import Buffer, Launch, Program
 from ..codegen.loops.printer import kernel_names, print_kernel
+from ..codegen.lower.lifetimes import first_writers, intervals_of
 from ..ir import dims
 from ..ir.dtypes import DType
 from ..ir.graph import Graph, Location, Node
@@ -242,7 +243,7 @@ def _measured(found: LaunchTime | None, machine: Peaks | None) -> Json | None:
 
 
 def _memory(program: Program, bindings: Mapping[str, int]) -> Json:
-    owner = _first_writers(program)
+    owner = first_writers(program)
     buffers = [
         {
             "name": interval.name,
@@ -250,7 +251,7 @@ def _memory(program: Program, bindings: Mapping[str, int]) -> Json:
             "bytes": dims.evaluate(interval.nbytes, bindings),
             "first": interval.first,
             "last": interval.last,
-            "group": owner.get(interval.name),
+            "group": owner.get(interval.name) or None,
         }
         for interval in program.lifetimes
     ]
@@ -270,21 +271,19 @@ def _memory(program: Program, bindings: Mapping[str, int]) -> Json:
     }
 
 
-def _lent(program: Program, owner: Mapping[str, str | None]) -> list[Json]:
+def _lent(program: Program, owner: Mapping[str, str]) -> list[Json]:
     """What lies in results that are not written yet."""
-    alive: dict[Buffer, list[int]] = {}
-    for number, launch in enumerate(program.launches):
-        for buffer in {*map(whole, launch.args)} & program.lenders.keys():
-            alive.setdefault(buffer, []).append(number)
+    intervals = intervals_of(program.lenders.keys(), program.launches, program.repeats)
+    alive = {interval.name: interval for interval in intervals}
     return [
         {
             "name": buffer.name,
             "in": result.name,
             "offset": program.offsets[buffer.name],
             "bytes": buffer.nbytes,
-            "first": min(alive[buffer]),
-            "last": max(alive[buffer]),
-            "group": owner.get(buffer.name),
+            "first": alive[buffer.name].first,
+            "last": alive[buffer.name].last,
+            "group": owner.get(buffer.name) or None,
         }
         for buffer, result in program.lenders.items()
     ]
@@ -296,15 +295,6 @@ def _roles(program: Program) -> dict[Buffer, str]:
     for buffer in program.outputs:
         roles[buffer] = "updated input" if buffer in program.inputs else "output"
     return roles
-
-
-def _first_writers(program: Program) -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for launch in program.launches:
-        for param, buffer in zip(launch.kernel.params, launch.args):
-            if param.name in launch.kernel.writes:
-                found.setdefault(buffer.name, launch.source or None)
-    return found
 
 
 def _occupied(buffers: Iterable[Json], launch: int) -> int:

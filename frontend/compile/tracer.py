@@ -105,9 +105,8 @@ class Tracer:
         self.describe = describe
         self.storages: dict[Storage, TracedStorage] = {}
         self.grads_before: dict[Tensor, Tensor | None] = {}
-        self.grad_owners: list[
-            Tensor
-        ] = []  # whose `.grad` the graph reads: each call gives what that is then
+        # Whose `.grad` the graph reads: each call gives what that is then.
+        self.grad_owners: list[Tensor] = []
         self._owner_of: dict[Tensor, Tensor] = {}
         self.versions_before: dict[Storage, int] = {}
         self.memory_before: dict[Tensor, tuple[Any, ...]] = {}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from ..aligned import empty_aligned
 from ..dtypes import DType, f32, i32, i64
 from ..op import Attr, Op, Sample, declare
 from ..types import TensorType
 from .common import Array, Shape, check_dim, check_shape
 
 _LARGE = 64 << 10
-_LINE = 64
 
 
 def _full_infer(shape: Shape, value: float, dtype: DType) -> TensorType:
@@ -21,13 +22,11 @@ def _full_infer(shape: Shape, value: float, dtype: DType) -> TensorType:
     return TensorType(shape, dtype)
 
 
-def _full_numpy(shape: Shape, value: Any, dtype: DType) -> Array:
+def _full_numpy(shape: Sequence[int], value: Any, dtype: DType) -> Array:
     """Large ones begin at a line of the cache: weights are made of them."""
-    size = prod(shape) * dtype.itemsize
-    if size < _LARGE:
+    if prod(shape) * dtype.itemsize < _LARGE:
         return np.full(shape, value, dtype.numpy)
-    memory = np.empty(size + _LINE, np.uint8)
-    found: Array = np.ndarray(shape, dtype.numpy, memory, -memory.__array_interface__["data"][0] % _LINE)
+    found = empty_aligned(shape, dtype.numpy)
     found.fill(value)
     return found
 

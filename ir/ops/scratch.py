@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from ..aligned import ALIGNMENT
 from .common import Array
 
 BYTES = 16 << 20
-ALIGNMENT = 64
 
 
 class _Kept(local):

@@ -85,9 +85,7 @@ class Runner:
                 return _NOTHING
         known = dict(self._dims)
         arena, status, checks = self._memory(known)
-        if checks or graph.fitting:
-            graph.gpu.device.fill(arena.address + arena.nbytes - WORDS, 0, WORDS)
-        meeting = arena.address + arena.nbytes - WORDS // 2
+        meeting = self._begin(arena, checks)
         bases = [*addresses, arena.address, *(0 for _ in graph.calls)]
         held: list[DeviceMemory] = [arena]
         result = Run()
@@ -116,6 +114,13 @@ class Runner:
             return arena, gpu.status_word, False
         return arena, arena.address + size, True
 
+    def _begin(self, arena: DeviceMemory, checks: bool) -> int:
+        """Zeros in the words at the arena's end, where there are such; the address of that at which blocks meet."""
+        end = arena.address + arena.nbytes
+        if checks or self.graph.fitting:
+            self.graph.gpu.device.fill(end - WORDS, 0, WORDS)
+        return end - WORDS // 2
+
     def _capture(self, key: Hashable, addresses: Sequence[int]) -> Captured | None:
         """The run as one launch, where there were runs like it before."""
         if len(self._runs) >= 64 * MOST_CAPTURED:
@@ -129,9 +134,7 @@ class Runner:
         device: Any = self.graph.gpu.device
         arena, status, checks = self._memory(self._dims)
         with device.capture() as recorded:
-            if checks or self.graph.fitting:
-                device.fill(arena.address + arena.nbytes - WORDS, 0, WORDS)
-            meeting = arena.address + arena.nbytes - WORDS // 2
+            meeting = self._begin(arena, checks)
             for step in self._steps or ():
                 assert isinstance(step, KernelStep)
                 self.graph.launch(step, [*addresses, arena.address], status, meeting)

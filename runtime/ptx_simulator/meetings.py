@@ -35,9 +35,8 @@ class Meetings:
     def __init__(self, blocks: int, threads: int):
         self._arrived: dict[int, Array] = {}  # by address, since all were there last
         self._meeting = np.zeros(blocks, np.int64)  # the word at which a block waits; 0 for none
-        self._wrote = np.full(
-            blocks, -1, np.int64
-        )  # the interval in which other threads than the first wrote last
+        # The interval in which other threads than the first wrote last.
+        self._wrote = np.full(blocks, -1, np.int64)
         self._seen = np.full(blocks * threads, -1, np.int64)  # by thread: what its latest load found
         self.forget: Callable[[], None] = lambda: None  # what came before is in order with all that follows
 
