@@ -16,7 +16,8 @@ from vitrify.ir.op import all_ops
 from vitrify.ir.parser import parse
 from vitrify.ir.verifier import verify
 from vitrify.passes.dce import DeadCodeElimination
-from vitrify.passes.simplify import RULES, Simplify, holds_every
+from vitrify.passes.simplify import RULES, Simplify
+from vitrify.passes.simplify_elements import holds_every
 
 HEAD = (
     "dims batch in 1..64\n"
