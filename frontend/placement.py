@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import device as torch_device
+from .batched_values import under_vmaps
 from .device import device
 from .eager import ALIASING, EAGER, EagerBackend, writeable
 from .ir.builder import OpBuilder
@@ -32,11 +33,11 @@ _CUDA: dict[int, device] = {}
 
 
 def device_of(tensor: Tensor) -> device:
-    """Where the tensor's memory is; inside a compiled function, where it will be."""
-    array: Any = tensor._array
-    if type(array) is DeviceArray:
-        return cuda_device(array.gpu.index)
-    if array is None:
+    """Where the tensor's memory is, inside `vmap` that of all samples; inside a compiled function, where it will be."""
+    gpu = gpu_under(tensor)
+    if gpu is not None:
+        return cuda_device(gpu.index)
+    if tensor._array is None:
         tracer = local.backend.capture
         if tracer is not None and tracer.gpu is not None:
             return cuda_device(tracer.gpu.index)
@@ -52,13 +53,15 @@ def cuda_device(index: int) -> device:
 
 
 def is_on_device(tensor: Tensor) -> bool:
-    """Whether the tensor's elements are in a device's memory."""
+    """Whether the tensor's elements are in a device's memory; not of a tensor inside `vmap`, which has no memory."""
     return type(tensor._array) is DeviceArray
 
 
 def gpu_under(tensor: Tensor) -> Gpu | None:
-    """The GPU in whose memory the tensor's elements are."""
+    """The GPU in whose memory the tensor's elements are (inside `vmap`, those of all samples)."""
     array: Any = tensor._array
+    if array is None:
+        array = under_vmaps(tensor)._array
     return array.gpu if type(array) is DeviceArray else None
 
 
@@ -241,17 +244,18 @@ def _moved(tensor: Tensor, gpu: Gpu) -> DeviceArray:
 
 def transferred(tensor: Tensor, gpu: Gpu | None, copy: bool = False) -> Tensor:
     """The tensor on the GPU (None: on the CPU), with history; itself where it is there already, unless `copy`."""
-    if tensor._array is None:
-        tracer = local.backend.capture
-        if tracer is None or device_of(tensor) == (
-            torch_device.CPU if gpu is None else cuda_device(gpu.index)
-        ):
+    array: Any = tensor._array
+    tracer = local.backend.capture
+    if array is None and tracer is not None:
+        if device_of(tensor) == (torch_device.CPU if gpu is None else cuda_device(gpu.index)):
             return tensor
         raise tracer.moves_between_devices(gpu)
-    array: Any = tensor._array
-    here = array.gpu if type(array) is DeviceArray else None
+    here = gpu_under(tensor)
     if here is gpu and not copy:
         return committed(tensor) if here is None else tensor
+    if array is None:
+        found = local.backend.vmap.transferred(tensor, gpu, copy)
+        return _with_way_back(found, tensor, here)
     if here is None:
         made: Any = array.copy() if gpu is None else arrays.from_host(gpu, array)
     elif gpu is None:
@@ -260,12 +264,16 @@ def transferred(tensor: Tensor, gpu: Gpu | None, copy: bool = False) -> Tensor:
         made = _programs.copied(array)
     else:
         made = arrays.from_host(gpu, array.to_host())
-    found = committed(wrap(made))
+    return _with_way_back(committed(wrap(made)), tensor, here)
+
+
+def _with_way_back(moved: Tensor, tensor: Tensor, home: Gpu | None) -> Tensor:
+    """The moved tensor, with the history of the one that it was."""
     if local.grad_enabled and tensor.requires_grad:
-        node = node_class("ToCopyBackward0", TransferNode)((gradient_edge(tensor),), (found._type,))
-        node.home = here
-        found._grad_fn, found._requires_grad = node, True
-    return found
+        node = node_class("ToCopyBackward0", TransferNode)((gradient_edge(tensor),), (moved._type,))
+        node.home = home
+        moved._grad_fn, moved._requires_grad = node, True
+    return moved
 
 
 class TransferNode(Node):

@@ -243,16 +243,14 @@ def _new(
     wanted = out.dtype if out is not None and dtype is None else dtype or get_default_dtype()
 
     def drawn(sizes: tuple[int, ...]) -> Tensor:
+        if capture.counter_based() or gpu is not None:
+            with on_gpu(gpu):
+                counted: Tensor = draw(counter_draws(generator), sizes, wanted)
+            return counted
         return wrap(draw(cpu_generator(generator), math.prod(sizes), wanted).reshape(sizes))
 
     vmap = capture.vmap()
-    if vmap is not None:
-        made = vmap.draw(shape, drawn)
-    elif capture.counter_based() or gpu is not None:
-        with on_gpu(gpu):
-            made = draw(counter_draws(generator), shape, wanted)
-    else:
-        made = drawn(shape)
+    made = drawn(shape) if vmap is None else vmap.draw(shape, drawn)
     if out is not None:
         return out.copy_(made)
     made.requires_grad = requires_grad

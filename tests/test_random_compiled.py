@@ -30,6 +30,9 @@ DRAWS = {
     "poisson": lambda: torch.poisson(torch.full((500,), 4.0)),
     "binomial": lambda: torch.binomial(torch.full((500,), 10.0), torch.full((500,), 0.25)),
     "gamma": lambda: torch.distributions.Gamma(torch.full((500,), 3.0), 1.5).sample(),
+    "randn in a vmap": lambda: torch.vmap(lambda v: torch.randn(50) + v, randomness="different")(
+        torch.zeros(10, 50)
+    ),
     "dirichlet": lambda: torch.distributions.Dirichlet(torch.ones(100, 5)).sample(),
 }
 MEANS = {

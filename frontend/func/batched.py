@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from .. import dispatch
+from ..batched_values import Batched
 from ..counter_draws import random_call
 from ..dispatch import Backend, TensorBuilder
 from ..eager import ALIASING
@@ -23,6 +24,8 @@ from ..inplace import assign
 from ..ir.dtypes import DType
 from ..ir.op import Op
 from ..ir.types import TensorType
+from ..placement import transferred
+from ..runtime.gpu.arrays import Gpu
 from ..state import local
 from ..tape_ops import OverwriteScope
 from ..tensor import Tensor, view_of, without_array
@@ -61,21 +64,6 @@ _UNBATCHED_RANDOM = (
 
 
 _NOTHING = nullcontext()
-
-
-class Batched:
-    """What a tensor inside vmap holds: the tensor below, with the batch as dim 0 if `batched`.
-
-    `spread`: the state of a random op, which is to draw the numbers of all samples in one go.
-    """
-
-    __slots__ = ("batched", "lower", "owner", "spread")
-
-    def __init__(self, owner: VmapBackend, lower: Tensor, batched: bool, spread: bool = False):
-        self.owner = owner
-        self.lower = lower
-        self.batched = batched
-        self.spread = spread
 
 
 class VmapBackend:
@@ -206,6 +194,8 @@ class VmapBackend:
         with dispatch.use_backend(self.below):
             shape = (self.size, *made.shape)
             each = dispatch.TENSORS.expand(made, shape=shape).clone()
+            if self.below.vmap is not None:
+                each = self.below.vmap.like(each, held.lower)
             return self.wrap(each.requires_grad_() if made.requires_grad else each, True)
 
     def random_state(self) -> tuple[Tensor, int]:
@@ -224,6 +214,14 @@ class VmapBackend:
     def function(self, cls: Any, args: Sequence[Any]) -> Any:
         """The results of a user's `autograd.Function` for one sample (`vmap_function.py`)."""
         return vmap_function.call(self, cls, args)
+
+    def transferred(self, tensor: Tensor, gpu: Gpu | None, copy: bool) -> Tensor:
+        """`placement.transferred` of a tensor of this level, whose history here the caller adds."""
+        held = self.held(tensor)
+        with dispatch.use_backend(self.below):
+            if held is None:
+                return transferred(tensor, gpu, copy)
+            return self.wrap(transferred(held.lower, gpu, copy), held.batched, held.spread)
 
     def detach(self, tensor: Tensor) -> Tensor:
         """The same memory without history here or below."""

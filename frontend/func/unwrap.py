@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..batched_values import Batched
 from ..tensor import Tensor
-from .batched import Batched
 
 
 def debug_unwrap(tensor: Tensor, *, recurse: bool = True) -> Tensor:

@@ -6,6 +6,7 @@ from .table import Family, complexes, integers, normal, uniform
 
 _CONSTANTS = "PyTorch's linear function holds what it read of the primals as constants"
 _MADE_INSIDE = "makes a module"
+_RANDOM = "a compiled function has its own stream of random numbers"
 
 FAMILY = Family(
     inputs={
@@ -117,6 +118,9 @@ torch.compiler.cudagraph_mark_step_begin(); x * 2
         "torch.func.replace_all_batch_norm_modules_(torch.nn.BatchNorm1d(4))(p)": _MADE_INSIDE,
         "per-sample gradients of a network": _MADE_INSIDE,
         "an ensemble": _MADE_INSIDE,
+        'torch.func.vmap(lambda v: v + torch.randn(4), randomness="same")(p)': _RANDOM,
+        'torch.func.vmap(lambda v: v + torch.randn(4), randomness="different")(p)': _RANDOM,
+        'torch.func.vmap(lambda v: v * torch.bernoulli(torch.full_like(v, 0.5)), randomness="different")(p)': _RANDOM,
     },
     programs={
         "per-sample gradients of a network": """
