@@ -7,14 +7,16 @@ once and the products that are summed never go to memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ..ir import dims
 from ..ir.graph import Node
 from .fusion_build import Group
 from .fusion_index import Space
-from .fusion_loops import WhyNotHold
+from .fusion_kinds import sums_columns
+from .fusion_legality import why_not_hold
 from .fusion_partition import Partition
+from .fusion_reductions import Links
 
 # Arrays of fewer elements stay in the cache between two kernels.
 MIN_ELEMENTS = 1 << 16
@@ -23,23 +25,16 @@ MIN_ROWS = 128
 MIN_COLUMNS, MAX_SUMS = 64, 1 << 14
 
 
-def sums_columns(node: Node, space: Space) -> bool:
-    """Whether the node, of a group over this space, is one that reduces the other dims."""
-    if node.op.lowering != "reduce" or space.reduced is None:
-        return False
-    rank = node.inputs[0].type.rank
-    return tuple(sorted(d for d in node.attrs["dims"] if d < rank)) != space.reduced
-
-
-def join_column_sums(p: Partition, why_not_hold: WhyNotHold, linked: Callable[[Group, Group], bool]) -> None:
-    """`linked`: whether two groups read the same array of their space, or one the other's results."""
+def join_column_sums(p: Partition) -> None:
+    """Sums join the kernel over the rows of what they add up, or of what that is made of."""
+    links = Links(p)
     reductions = [g for g in p.groups if g.kind == "reduce"]
     for rows in [g for g in reductions if _walks_rows(p.spaces[g])]:
         space = p.spaces[rows]
         other_dims = tuple(d for d in range(len(space.shape)) if d not in (space.reduced or ()))
         for columns in reductions:
-            if p.spaces.get(columns) == Space(space.shape, other_dims) and linked(rows, columns):
-                _join(p, rows, columns, why_not_hold)
+            if p.spaces.get(columns) == Space(space.shape, other_dims) and links.between(rows, columns):
+                _join(p, rows, columns)
 
 
 def _walks_rows(space: Space) -> bool:
@@ -57,7 +52,7 @@ def _walks_rows(space: Space) -> bool:
     return space.shape[-1] != 1 and numel >= max(MIN_ELEMENTS, MIN_ROWS * row)
 
 
-def _join(p: Partition, rows: Group, columns: Group, why_not_hold: WhyNotHold) -> None:
+def _join(p: Partition, rows: Group, columns: Group) -> None:
     """What the sums do not need becomes a loop of its own: what reads them can only start when all rows are done, and
     what an optimizer does beside that has the shape of a sum."""
     space = p.spaces[rows]
@@ -69,7 +64,7 @@ def _join(p: Partition, rows: Group, columns: Group, why_not_hold: WhyNotHold) -
     after = [n for n in columns.nodes if n not in needed]
     for node in after:
         p.displace(node)
-    reason = why_not_hold(rows, columns.nodes)
+    reason = why_not_hold(p, rows, columns.nodes)
     if reason is None:
         p.merge(rows, columns)
         return

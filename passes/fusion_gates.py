@@ -16,7 +16,7 @@ from ..ir.dims import DimLike
 from ..ir.graph import Graph, Node, Value
 from .fusion_build import Group
 from .fusion_index import normal
-from .fusion_loops import joins
+from .fusion_kinds import joins
 from .fusion_partition import Partition
 
 MAX_GATES = 8

@@ -70,11 +70,13 @@ class Refusal:
 
 
 class Partition:
-    """Nodes in groups, nodes that are inlined (computed wherever they are read), and nodes not yet placed."""
+    """Nodes in groups, nodes that are inlined (computed wherever they are read), and nodes not yet placed. `max_nodes`,
+    `max_outputs`: the largest group."""
 
-    def __init__(self, graph: Graph, waits: Waits):
+    def __init__(self, graph: Graph, waits: Waits, max_nodes: int, max_outputs: int):
         self.graph = graph
         self.waits = waits
+        self.max_nodes, self.max_outputs = max_nodes, max_outputs
         self.position = {node: i for i, node in enumerate(graph.nodes)}
         self.producer = graph.producers()
         self.uses = graph.uses()
@@ -99,6 +101,10 @@ class Partition:
     @property
     def groups(self) -> list[Group]:
         return sorted(set(self.group_of.values()), key=lambda g: self.position[g.nodes[0]])
+
+    @property
+    def unplaced(self) -> list[Node]:
+        return [n for n in self.graph.nodes if n not in self.group_of and n not in self.inlined]
 
     def add_group(self, kind: str, node: Node, space: Space) -> Group:
         group = Group(kind, [node])

@@ -11,18 +11,18 @@ the norm read, and subtracts the mean again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from ..ir.graph import Node, Value
 from .fusion_build import Group
-from .fusion_loops import WhyNotHold
+from .fusion_legality import fits, takes_copies, why_not_hold
 from .fusion_partition import Partition
 
 # Smaller arrays stay in the cache.
 MIN_ELEMENTS = 1 << 14
 
 
-def give_back(p: Partition, why_not_hold: WhyNotHold) -> None:
+def give_back(p: Partition) -> None:
     """Move the ends of contractions' and windows' epilogues into the reductions that read them, as many nodes from the
     end as leave the least to be read and written: a move may cost something that a later one saves twice."""
     for group in [g for g in p.groups if g.kind in ("contraction", "window")]:
@@ -35,7 +35,7 @@ def give_back(p: Partition, why_not_hold: WhyNotHold) -> None:
                 continue
             before = traffic(p, group) + traffic(p, home)
             p.displace(node)
-            if why_not_hold(home, [node]) is not None:
+            if why_not_hold(p, home, [node]) is not None:
                 p.place(node, group)
                 continue
             p.place(node, home)
@@ -48,13 +48,9 @@ def give_back(p: Partition, why_not_hold: WhyNotHold) -> None:
             p.place(node, group)
 
 
-def compute_again(
-    p: Partition, cheap: int, takes_copies: Callable[[Group, Node], bool], fits: Callable[[Group], bool]
-) -> None:
+def compute_again(p: Partition, cheap: int) -> None:
     """Let the readers of a value in other groups compute it themselves where that moves fewer bytes than writing it:
-    functions of one array, since of two the readers would read more. `cheap`: operations per element at most;
-    `takes_copies`: whether a group's node may read what is computed on the spot; `fits`: whether a group still reads its
-    members where they stand."""
+    functions of one array, since of two the readers would read more. `cheap`: operations per element at most."""
     for group in p.groups:
         for node in reversed(group.nodes):
             readers = p.consumers(node)
@@ -72,7 +68,7 @@ def compute_again(
             before = sum(traffic(p, home) for home in homes)
             p.displace(node)
             p.inline(node)
-            if not all(map(fits, homes)) or sum(traffic(p, home) for home in homes) >= before:
+            if not all(fits(p, home) for home in homes) or sum(traffic(p, home) for home in homes) >= before:
                 p.materialize(node)
                 p.place(node, group)
 

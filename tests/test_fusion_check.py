@@ -13,7 +13,8 @@ from vitrify.ir.graph import Graph, IRError
 from vitrify.ir.op import op_named
 from vitrify.ir.types import TensorType
 from vitrify.passes.fusion import Fusion
-from vitrify.passes.fusion_check import check_fusion, check_group, unfuse
+from vitrify.passes.fusion_check import check_fusion, unfuse
+from vitrify.passes.fusion_check_groups import check_group
 from vitrify.passes.pipeline import default_pipeline, run_pipeline
 
 STATE = TensorType((2,), dtypes.i64)

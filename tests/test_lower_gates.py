@@ -22,7 +22,8 @@ from vitrify.ir.graph import IRError
 from vitrify.ir.interpreter import run
 from vitrify.ir.types import TensorType
 from vitrify.passes.fusion import Fusion
-from vitrify.passes.fusion_check import check_fusion, check_group
+from vitrify.passes.fusion_check import check_fusion
+from vitrify.passes.fusion_check_groups import check_group
 from vitrify.passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
 from vitrify.runtime.execute import run_program as native
 
