@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ...ir import dims
 from ...ir.dims import DimLike, Symbol
 from ..loops.moved import moved
-from ..loops.nodes import Buffer, Check, For, Kernel, Launch, Part, Program, Repeat, Stmt, whole
+from ..loops.nodes import Buffer, Check, For, Kernel, Launch, Program, Repeat, Stmt, part_start, whole
 from ..loops.walk import statements
 from ..target import GpuTarget
 from .grid import most
@@ -104,7 +104,7 @@ def _parts(launches: Sequence[Launch], var: str) -> tuple[list[_Part], list[_Par
 
 
 def _moves(arg: Buffer, var: str) -> bool:
-    return any(s.name == var for s in dims.symbols(_start(arg)))
+    return any(s.name == var for s in dims.symbols(part_start(arg)))
 
 
 def _resident(
@@ -132,7 +132,7 @@ def _resident(
         kept |= {b: new for b, new in own.items() if b.space == "resident"}
         places: dict[Buffer, tuple[Buffer, DimLike]] = {}
         for param, arg in zip(kernel.params, part.args):
-            start = _start(arg)
+            start = part_start(arg)
             places[param] = params[whole(arg)], start
             symbols |= {s.name: s for value in (start, arg.numel) for s in dims.symbols(value)}
             if param.name in kernel.writes:
@@ -186,15 +186,6 @@ def _over(
 
 def _stem(launches: Sequence[Launch]) -> str:
     return launches[0].source.partition("_fused")[0] or "scan"
-
-
-def _start(arg: Buffer) -> DimLike:
-    """The element of the program's buffer at which an argument begins."""
-    start: DimLike = 0
-    while isinstance(arg, Part):
-        start = start + arg.index * arg.numel
-        arg = arg.of
-    return start
 
 
 def _renamed(buffer: Buffer, name: str, names: set[str]) -> Buffer:

@@ -109,6 +109,15 @@ def whole(buffer: Buffer) -> Buffer:
     return buffer
 
 
+def part_start(buffer: Buffer) -> DimLike:
+    """At which element of the program's buffer a part begins; another buffer at 0."""
+    start: DimLike = 0
+    while isinstance(buffer, Part):
+        start = start + buffer.index * buffer.numel
+        buffer = buffer.of
+    return start
+
+
 @dataclass(frozen=True)
 class Const:
     value: float | int | bool

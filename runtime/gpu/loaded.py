@@ -176,9 +176,10 @@ class LoadedGpuProgram:
         """The functions whose blocks fit on the device all at once, of those that do a whole repeat so."""
         device = self.gpu.device
         return frozenset(
-            function
-            for function, grid, threads, shared_bytes in self.plan.resident
-            if grid <= device.most_together(self._functions[function], threads, shared_bytes)
+            kernel.function
+            for kernel in self.plan.resident
+            if dims.evaluate(kernel.grid, {})
+            <= device.most_together(self._functions[kernel.function], kernel.threads, kernel.shared_bytes)
         )
 
     def launch(self, step: KernelStep, bases: Sequence[int], status: int, meeting: int) -> None:

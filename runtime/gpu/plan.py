@@ -15,13 +15,13 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...codegen.loops.nodes import Buffer, HostCall, Kernel, Part, Program
+from ...codegen.loops.nodes import Buffer, HostCall, Kernel, Program, part_start, whole
 from ...codegen.loops.repeats import Block, Step, program_steps
 from ...codegen.ptx import PtxLaunch, PtxProgram
 from ...ir import dims
 from ...ir.dims import DimLike
 from ..host_calls import host_calls_data
-from .tensor_maps import BoundMap, map_data, map_plan
+from .tensor_maps import BoundMap, MapPlan, map_data, map_plan
 
 Bindings = Mapping[str, int]
 
@@ -45,9 +45,9 @@ def _step_data(ptx: PtxProgram, step: Step) -> list[Any]:
     if isinstance(step, Block):
         repeat = step.repeat
         at_once = ptx.at_once.get(repeat)
-        whole = None if at_once is None else _launch_data(ptx, at_once)
-        inner = [_step_data(ptx, s) for s in step.steps]
-        return ["repeat", repeat.var, dims.to_data(repeat.count), inner, whole]
+        steps = [_step_data(ptx, s) for s in step.steps]
+        instead = None if at_once is None else _launch_data(ptx, at_once)
+        return ["repeat", repeat.var, dims.to_data(repeat.count), steps, instead]
     number, launch = step
     places = [_place(ptx.program, buffer) for buffer in launch.args]
     if isinstance(launch.kernel, HostCall):
@@ -70,22 +70,19 @@ def _launch_data(ptx: PtxProgram, emitted: PtxLaunch) -> list[Any]:
 
 
 def _place(program: Program, buffer: Buffer) -> list[Any]:
-    offset: DimLike = 0
-    while isinstance(buffer, Part):
-        offset = offset + buffer.index * buffer.nbytes
-        buffer = buffer.of
-    inputs, outputs = len(program.inputs), len(program.outputs)
-    if buffer in program.inputs:
-        number = program.inputs.index(buffer)
-    elif buffer in program.outputs:
-        number = inputs + program.outputs.index(buffer)
-    elif buffer in program.lenders:
-        number = inputs + program.outputs.index(program.lenders[buffer])
-        offset = offset + program.offsets[buffer.name]
+    root, inputs, outputs = whole(buffer), len(program.inputs), len(program.outputs)
+    offset = part_start(buffer) * buffer.dtype.itemsize
+    if root in program.inputs:
+        number = program.inputs.index(root)
+    elif root in program.outputs:
+        number = inputs + program.outputs.index(root)
+    elif root in program.lenders:
+        number = inputs + program.outputs.index(program.lenders[root])
+        offset = offset + program.offsets[root.name]
     else:
-        call = program.late.get(buffer)
+        call = program.late.get(root)
         number = inputs + outputs + (0 if call is None else 1 + call)
-        offset = offset + program.offsets[buffer.name]
+        offset = offset + program.offsets[root.name]
     return [number, dims.to_data(offset)]
 
 
@@ -120,17 +117,86 @@ class HostStep:
     places: tuple[tuple[int, int], ...]
 
 
+# Of a buffer, for any values of the dims.
+Place = tuple[int, DimLike]
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """A kernel's launch; `dims` are the names of those that it takes."""
+
+    function: str
+    grid: DimLike
+    threads: int
+    shared_bytes: int
+    places: tuple[Place, ...]
+    dims: tuple[str, ...]
+    maps: tuple[MapPlan, ...]
+    resident: bool
+
+    @staticmethod
+    def parsed(step: Sequence[Any]) -> KernelPlan:
+        _, function, grid, threads, shared_bytes, places, names, maps, resident = step
+        return KernelPlan(
+            function,
+            dims.from_data(grid),
+            threads,
+            shared_bytes,
+            _parsed_places(places),
+            tuple(names),
+            tuple(map(map_plan, maps)),
+            resident,
+        )
+
+    def bound(self, known: Bindings) -> KernelStep:
+        return KernelStep(
+            self.function,
+            dims.evaluate(self.grid, known),
+            self.threads,
+            self.shared_bytes,
+            _bound_places(self.places, known),
+            tuple(known[name] for name in self.dims),
+            tuple(seen.bound(known) for seen in self.maps),
+            self.resident,
+        )
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """A host call by its number."""
+
+    number: int
+    places: tuple[Place, ...]
+
+    def bound(self, known: Bindings) -> HostStep:
+        return HostStep(self.number, _bound_places(self.places, known))
+
+
+@dataclass(frozen=True)
+class RepeatPlan:
+    """Steps that are done `count` times, with `var` for the number of the turn; `at_once`: the launch that does all of
+    it where the device can."""
+
+    var: str
+    count: DimLike
+    steps: tuple[StepPlan, ...]
+    at_once: KernelPlan | None
+
+
+StepPlan = KernelPlan | HostPlan | RepeatPlan
+
+
 class Plan:
     """A program's steps, with the dims parsed."""
 
     def __init__(self, data: Mapping[str, Any]):
-        self.steps = [_parsed(step) for step in data["steps"]]
+        self.steps = tuple(map(_parsed, data["steps"]))
         self.arena_bytes = dims.from_data(data["arena_bytes"])
         self.messages: Mapping[str, str] = data["messages"]
         self.host_calls: Sequence[Mapping[str, Any]] = data["host_calls"]
-        self.functions = sorted(set(_functions(self.steps)))
-        # Of a launch that does all of a repeat: function, blocks, threads, bytes of shared memory.
-        self.resident = [tuple(step[1:5]) for step in _resident(self.steps)]
+        kernels = list(_kernels(self.steps))
+        self.functions = sorted({kernel.function for kernel in kernels})
+        self.resident = [kernel for kernel in kernels if kernel.resident]
 
     def bound(
         self, bindings: Bindings, fitting: Container[str] = frozenset()
@@ -140,74 +206,43 @@ class Plan:
         return _bound(self.steps, bindings, {}, fitting)
 
 
-def _parsed(step: Sequence[Any]) -> tuple[Any, ...]:
-    kind = step[0]
-    if kind == "repeat":
-        whole = None if step[4] is None else _parsed(step[4])
-        return kind, step[1], dims.from_data(step[2]), [_parsed(s) for s in step[3]], whole
-    if kind == "host":
-        return kind, step[1], _parsed_places(step[2])
-    return (
-        kind,
-        step[1],
-        dims.from_data(step[2]),
-        step[3],
-        step[4],
-        _parsed_places(step[5]),
-        step[6],
-        [map_plan(data) for data in step[7]],
-        step[8],
-    )
+def _parsed(step: Sequence[Any]) -> StepPlan:
+    if step[0] == "kernel":
+        return KernelPlan.parsed(step)
+    if step[0] == "host":
+        return HostPlan(step[1], _parsed_places(step[2]))
+    _, var, count, steps, instead = step
+    at_once = None if instead is None else KernelPlan.parsed(instead)
+    return RepeatPlan(var, dims.from_data(count), tuple(map(_parsed, steps)), at_once)
 
 
-def _parsed_places(places: Sequence[Any]) -> tuple[tuple[int, DimLike], ...]:
+def _parsed_places(places: Sequence[Any]) -> tuple[Place, ...]:
     return tuple((number, dims.from_data(offset)) for number, offset in places)
 
 
-def _functions(steps: Sequence[tuple[Any, ...]]) -> Iterator[str]:
+def _kernels(steps: Sequence[StepPlan]) -> Iterator[KernelPlan]:
     for step in steps:
-        if step[0] == "repeat":
-            yield from _functions([*step[3], *filter(None, [step[4]])])
-        elif step[0] == "kernel":
-            yield step[1]
-
-
-def _resident(steps: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    for step in steps:
-        if step[0] == "repeat":
-            yield from _resident(step[3])
-            if step[4] is not None:
-                yield step[4]
+        if isinstance(step, KernelPlan):
+            yield step
+        elif isinstance(step, RepeatPlan):
+            yield from _kernels(step.steps)
+            if step.at_once is not None:
+                yield step.at_once
 
 
 def _bound(
-    steps: Sequence[tuple[Any, ...]], bindings: Bindings, turn: Bindings, fitting: Container[str]
+    steps: Sequence[StepPlan], bindings: Bindings, turn: Bindings, fitting: Container[str]
 ) -> Iterator[KernelStep | HostStep]:
     for step in steps:
         known = {**bindings, **turn} if turn else bindings
-        if step[0] == "repeat":
-            _, var, count, inner, whole = step
-            if whole is not None and whole[1] in fitting:
-                yield from _bound([whole], bindings, turn, fitting)
-                continue
-            for i in range(dims.evaluate(count, known)):
-                yield from _bound(inner, bindings, {**turn, var: i}, fitting)
-        elif step[0] == "host":
-            yield HostStep(step[1], _bound_places(step[2], known))
+        if not isinstance(step, RepeatPlan):
+            yield step.bound(known)
+        elif step.at_once is not None and step.at_once.function in fitting:
+            yield step.at_once.bound(known)
         else:
-            _, function, grid, threads, shared, places, names, maps, resident = step
-            values = tuple(known[name] for name in names)
-            yield KernelStep(
-                function,
-                dims.evaluate(grid, known),
-                threads,
-                shared,
-                _bound_places(places, known),
-                values,
-                tuple(seen.bound(known) for seen in maps),
-                resident,
-            )
+            for i in range(dims.evaluate(step.count, known)):
+                yield from _bound(step.steps, bindings, {**turn, step.var: i}, fitting)
 
 
-def _bound_places(places: Sequence[tuple[int, DimLike]], bindings: Bindings) -> tuple[tuple[int, int], ...]:
+def _bound_places(places: Sequence[Place], bindings: Bindings) -> tuple[tuple[int, int], ...]:
     return tuple((number, dims.evaluate(offset, bindings)) for number, offset in places)
