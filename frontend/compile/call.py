@@ -29,6 +29,16 @@ from .sizes import SizeQuestion, accepted
 Array = np.ndarray[Any, Any]
 
 
+class _Miss:
+    """The specialization does not fit this call; nothing has run."""
+
+    def __repr__(self) -> str:
+        return "MISS"
+
+
+MISS = _Miss()
+
+
 class CallRecord:
     """The memory of one call in flight: pointer tables, arena, scalar inputs, and results that are used again.
 

@@ -142,10 +142,16 @@ class CompiledFunction:
         if backend.capture is not None or backend.vmap is not None:
             return self._fn(*args, **kwargs)
         last = self._last
-        if last is not None and not kwargs and last.flat_arguments == len(args) and last.fits_quickly(args):
-            result = last.run(args)
-            if result is not MISS:
-                return result
+        if last is not None and not kwargs:
+            plain_call = last.plain_call
+            if plain_call is not None:
+                result = plain_call(args)
+                if result is not MISS:
+                    return result
+            if last.flat_arguments == len(args) and last.fits_quickly(args):
+                result = last.run(args)
+                if result is not MISS:
+                    return result
         return self._slow_call(args, kwargs)
 
     def _slow_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -23,24 +23,15 @@ from ..settings import get_float32_matmul_precision
 from ..state import local
 from ..tensor import Storage, Tensor, data_changes, grad_accesses, new_storages_float, wrap
 from . import pytree
-from .call import Binding, CallRecord, as_bound, fits
+from .call import MISS, Binding, CallRecord, as_bound, fits
 from .device_call import bind, fits_device, host_values, put, put_base
+from .plain_call import Call, plain_call
 from .prepared import Prepared
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 from .trace import FromArgument, FromOutput, Trace
 from .tracer import array_type
 
 Array = np.ndarray[Any, Any]
-
-
-class _Miss:
-    """The specialization does not fit this call; nothing has run."""
-
-    def __repr__(self) -> str:
-        return "MISS"
-
-
-MISS = _Miss()
 
 
 class Specialization:
@@ -106,6 +97,9 @@ class Specialization:
         self.flat_arguments = len(positional.children) if flat else -1
         self._bindings: dict[tuple[int, ...], Binding] = {}
         self._binding: Binding | None = None
+        self._plain_calls: dict[tuple[int, ...], Call | None] = {}
+        # The short way for calls like the latest one, where there is one.
+        self.plain_call: Call | None = None
         self._dims_before: dict[str, int] = {}
         self.only_result = self._only_result()
         self.prepared = Prepared(compiled, self._prepared_from()) if compiled.prepared_bytes else None
@@ -224,7 +218,8 @@ class Specialization:
         """Have the next call decide anew which program runs, on which memory."""
         self._dims_before = self.current_dims()
         self._bindings.clear()
-        self._binding = None
+        self._plain_calls.clear()
+        self._binding = self.plain_call = None
 
     def _written_storages(self) -> tuple[Storage, ...]:
         """The memory of the captured tensors that a call writes to."""
@@ -275,7 +270,9 @@ class Specialization:
         binding = self._bindings.get(key)
         if binding is None:
             binding = self._bindings[key] = self._bind(dims)
+            self._plain_calls[key] = self._plain_call(binding)
         self._binding = binding
+        self.plain_call = self._plain_calls[key]
         given = [leaves[position]._array for _, position in self.argument_sources]
         for position in self.written_arguments:
             writeable(leaves[position]._array)
@@ -394,6 +391,10 @@ class Specialization:
         if self.prepared is not None:
             binding.prepared = self.prepared.address
         return binding
+
+    def _plain_call(self, binding: Binding) -> Call | None:
+        """The short way through calls with this binding, where there is one."""
+        return plain_call(self, binding, self.only_result) if self.gpu is None else None
 
     def _free_kept(self, binding: Binding, record: CallRecord, owners: Sequence[Tensor]) -> None:
         """Gradients of the last call with this record are written over, unless someone besides their owner holds the

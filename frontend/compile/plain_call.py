@@ -1,0 +1,133 @@
+"""The short way through a compiled call, for the calls that programs make over and over.
+
+What a call does in general is spread over `Specialization.fits_quickly`, `run`, `_execute` and `Binding.call`, and costs
+twice what the facts of most calls ask for: arguments are the tensors that were bound, on the CPU; no branch, random
+number or told size is waited for; gradients lie where the last run put them. For such specializations one function
+holds everything a call needs in its own variables. What it cannot vouch for it leaves to the general way, which says
+why, copies, or compiles anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..nn.modules.structure import structure_changes
+from ..runtime.call_shim import MISMATCH
+from ..runtime.threads import get_num_threads
+from ..state import local
+from ..tensor import Tensor, data_changes, grad_accesses, new_storages_float, wrap
+from .call import MISS, Binding
+
+if TYPE_CHECKING:
+    from .specialization import Specialization
+
+Call = Callable[[tuple[Any, ...]], Any]
+
+
+def plain_call(s: Specialization, binding: Binding, only: int | None) -> Call | None:
+    """The call of a specialization with this binding, from its positional arguments to its result, or MISS when nothing
+    has run. None where calls need more than this function does.
+
+    only: the output whose tensor is the whole result; None where `_deliver` makes the result. The function holds for as
+    long as the binding does, which `Specialization.rebind` drops.
+    """
+    trace = s.trace
+    if (
+        s.flat_arguments < 0
+        or s.random_slots
+        or s.read_kept
+        or s.written_arguments
+        or s.kept_tensors is None
+        or trace.conditions
+        or trace.grad_owners
+        or binding.tells_sizes
+    ):
+        return None
+    requires_grad_at = dict(s.tensors)
+    read = [(position, requires_grad_at.pop(position)) for position in s.argument_positions]
+    unread = list(requires_grad_at.items())
+    arguments, constants, identities, values = s.flat_arguments, s.constants, s.identities, s.values
+    structure_version, data_version, grad_enabled = s.structure_version, s.data_version, s.grad_enabled
+    numbers, prepared, written = s.number_getters, s.prepared, s.written_tensors
+    gives_gradients = bool(s.kept_owners or s.plain_grads)
+    threads, result_specs, deliver = binding.threads, binding.result_specs, s._deliver
+    take, idle, invoke = binding.take, binding._idle, binding._invoke
+
+    def call(args: tuple[Any, ...]) -> Any:
+        if (
+            len(args) != arguments
+            or structure_changes[0] != structure_version
+            or data_changes[0] != data_version
+            or local.grad_enabled is not grad_enabled
+            or new_storages_float[0]
+            or get_num_threads() != threads
+        ):
+            return MISS
+        for position, constant in constants:
+            if args[position] is not constant:
+                return MISS
+        for position, requires_grad in unread:
+            leaf = args[position]
+            if not isinstance(leaf, Tensor) or leaf.requires_grad is not requires_grad:
+                return MISS
+        for get, seen in identities:
+            if get() is not seen:
+                return MISS
+        for get, seen in values:
+            now = get()
+            if now is not seen and (now != seen or type(now) is not type(seen)):
+                return MISS
+        if prepared is not None and not prepared.is_current():
+            return MISS
+        try:
+            record = idle.pop()
+        except IndexError:
+            record = take()
+        try:
+            if gives_gradients and record.accesses != grad_accesses[0]:
+                return MISS  # someone looked at a gradient, or it is another record's
+            for at, number in numbers:
+                record.numbers[at] = number()
+            objects = record.objects
+            arrays: list[Any] = []  # holds them while the program runs
+            at = 0
+            for position, requires_grad in read:
+                leaf = args[position]
+                if (
+                    not isinstance(leaf, Tensor)
+                    or leaf._base is not None
+                    or leaf._requires_grad is not requires_grad
+                ):
+                    return MISS
+                array = leaf._array
+                arrays.append(array)
+                objects[at] = id(array)
+                at += 1
+            results: list[Any] = []
+            try:
+                for empty, shape, dtype in result_specs:
+                    array = empty(shape, dtype)
+                    results.append(array)
+                    objects[at] = id(array)
+                    at += 1
+            except MemoryError:
+                return MISS  # perhaps these sizes are not this call's
+            try:
+                status = invoke(record.address, record.objects_address)
+                if status:
+                    if status == MISMATCH:
+                        return MISS
+                    binding.graph.raise_status(status, record.run_memory(binding))
+            except BaseException:
+                s._lose_kept(record, args)
+                raise
+            for storage in written:
+                storage.version += 1
+            return (
+                wrap(results[only]) if only is not None else deliver(binding, record, arrays, results, args)
+            )
+        finally:
+            idle.append(record)
+
+    return call
