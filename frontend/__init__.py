@@ -129,6 +129,8 @@ from .nn.functional import (
     threshold_,
 )
 from .nn.torch_aliases import *
+from .numpy_names import WITHOUT as _WITHOUT
+from .numpy_names import take_numpy_names as _take_numpy_names
 from .printing import get_printoptions, printoptions, set_printoptions
 from .promotion import *
 from .random import *
@@ -161,6 +163,7 @@ newaxis = None
 _makers = set(creation.__all__) | set(random.__all__) | set(tables.__all__) | set(window_functions.__all__)
 for _name in _makers - {"Generator", "default_generator"}:
     globals()[_name] = _placement.belongs(globals()[_name])
+_take_numpy_names(globals(), set(globals()) - _WITHOUT)
 
 # These print, and are pickled, as names of the package.
 for _public in (Tensor, Size, device, dtype):

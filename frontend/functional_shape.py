@@ -233,7 +233,12 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     return permute(input, tuple(placed[i] if i in placed else next(rest) for i in range(rank)))
 
 
-moveaxis, swapaxes, swapdims = movedim, transpose, transpose
+moveaxis, swapdims = movedim, transpose
+
+
+def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
+    """Two dims exchanged."""
+    return transpose(input, axis0, axis1)
 
 
 def flip(input: Tensor, *dims: Any) -> Tensor:

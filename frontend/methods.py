@@ -47,6 +47,7 @@ from .inplace import overwrite
 from .ir import dtypes
 from .ir.dtypes import DType
 from .nn import activations
+from .numpy_names import WITHOUT, takes_numpy_names
 from .tensor import Tensor, scalar_type_name
 
 
@@ -90,7 +91,8 @@ for _module in (
 ):  # fmt: skip
     for _name in _module.__all__:
         if _name not in _NO_METHODS:
-            _method(getattr(_module, _name), _name)
+            _function = getattr(_module, _name)
+            _method(_function if _name in WITHOUT else takes_numpy_names(_function), _name)
 for _module, _names in _METHODS_ONLY.items():
     for _name in _names:
         _method(getattr(_module, _name), _name)
@@ -179,6 +181,7 @@ for _name in ("zeros", "ones", "empty", "full"):
 
 def _inplace(name: str, function: Callable[..., Tensor]) -> None:
     """`x.name_(...)`: the value of `x.name(...)` written to x."""
+    function = takes_numpy_names(function)
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return overwrite(self, lambda: function(self, *args, **kwargs))
@@ -222,7 +225,11 @@ for _module, _names in _INPLACE.items():
 
 def _compared(name: str) -> None:
     function = getattr(pointwise, name)
-    _inplace(name, lambda self, *args: promotion.convert(function(self, *args), self.dtype))
+
+    def compared(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return promotion.convert(function(self, *args, **kwargs), self.dtype)
+
+    _inplace(name, compared)
 
 
 for _name in (
@@ -247,10 +254,10 @@ _method(_named(_float_power_, "float_power_", "`float_power` in place."))
 
 def _reshaping(name: str) -> None:
     """`squeeze_`, `t_` and their like: this tensor becomes a view of itself."""
-    function = getattr(shapes, name)
+    function = takes_numpy_names(getattr(shapes, name))
 
-    def method(self: Tensor, *args: Any) -> Tensor:
-        return own_memory.become_view(self, function(self, *args))
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return own_memory.become_view(self, function(self, *args, **kwargs))
 
     _method(_named(method, name + "_", f"`{name}` in place."))
 

@@ -1,5 +1,6 @@
 """Discrete Fourier transforms: the functions of `torch.fft`, over NumPy's."""
 
+from ..numpy_names import take_numpy_names
 from ..tensor import Tensor
 from .helpers import fftfreq, fftshift, ifftshift, rfftfreq
 from .many import fft2, fftn, hfft2, hfftn, ifft2, ifftn, ihfft2, ihfftn, irfft2, irfftn, rfft2, rfftn
@@ -9,3 +10,5 @@ __all__ = [
     "Tensor", "fft", "fft2", "fftfreq", "fftn", "fftshift", "hfft", "hfft2", "hfftn", "ifft", "ifft2", "ifftn",
     "ifftshift", "ihfft", "ihfft2", "ihfftn", "irfft", "irfft2", "irfftn", "rfft", "rfft2", "rfftfreq", "rfftn",
 ]  # fmt: skip
+
+take_numpy_names(globals(), __all__)

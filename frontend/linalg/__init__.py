@@ -3,6 +3,7 @@ over ops, so they can be differentiated again."""
 
 from ..functional_matmul import matmul
 from ..ir.ops.linalg_common import LinAlgError
+from ..numpy_names import take_numpy_names
 from .factors import (
     cholesky,
     cholesky_ex,
@@ -43,3 +44,5 @@ __all__ = [
     "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve", "solve_ex", "solve_triangular",
     "svd", "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
+
+take_numpy_names(globals(), __all__)

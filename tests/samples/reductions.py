@@ -36,6 +36,8 @@ FAMILY = Family(
     b.sum(dim=(-1, 0))
     x.sum(dtype=torch.float64)
     x.sum(())
+    torch.sum(x, axis=1, keepdims=True)
+    b.mean(axis=(0, 2))
     torch.sum(i)
     c.sum(1)
     e.sum(0)
@@ -139,6 +141,7 @@ FAMILY = Family(
     torch.cumprod(x, 0)
     zs.cumprod(1)
     x.cumprod(-1, dtype=torch.float64)
+    torch.cumprod(x, axis=0)
     i.cumprod(1)
     z = x.clone(); z.cumprod_(0); z
     torch.cummax(x, 1)

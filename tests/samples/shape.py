@@ -52,6 +52,7 @@ FAMILY = Family(
     b.transpose(-1, -2)
     b.swapaxes(0, 1)
     torch.swapaxes(b, 0, -1)
+    torch.swapaxes(b, axis0=0, axis1=1)
     torch.swapdims(b, 1, 2)
     b.swapdims(0, 1)
     torch.t(x)
@@ -177,6 +178,8 @@ FAMILY = Family(
     torch.column_stack((s, s))
     torch.cat((x, y))
     torch.cat((x, y), 1)
+    torch.cat((x, y), axis=1)
+    z = x.clone(); z.unsqueeze_(dim=1); z
     torch.cat([x, i], -1)
     torch.cat((x, torch.zeros(0)))
     torch.concat((b, b), dim=2)
