@@ -397,10 +397,11 @@ def _atom_bounds(atom: Atom) -> tuple[int, int]:
     return min(a, c), min(b, d)
 
 
-def _split(value: Expr, divisor: int) -> tuple[DimLike, DimLike, int, int]:
+def _split(value: Expr, divisor: int) -> tuple[DimLike, DimLike, int, DimLike]:
     """`(whole, rest, common, below)`: value == whole * divisor + rest * common + below, where `common`
     divides the divisor and 0 <= below < common. Coefficients go to the whole as far as they exceed the
-    divisor, toward zero, so that -i stays -i; the constant leaves a number that is not negative."""
+    divisor, toward zero, so that -i stays -i; the constant leaves a number that is not negative. Below stand a
+    constant and terms that stay small: 64*i + j divided by 512 is i divided by 8, for j < 64."""
     whole: dict[Monomial, int] = {}
     rest: dict[Monomial, int] = {}
     constant = 0
@@ -414,11 +415,22 @@ def _split(value: Expr, divisor: int) -> tuple[DimLike, DimLike, int, int]:
         if coefficient != times * divisor:
             rest[monomial] = coefficient - times * divisor
     common = math.gcd(divisor, *rest.values())
-    if common > 1:
-        rest = {m: c // common for m, c in rest.items()}
+    small: dict[Monomial, int] = {}
+    for step in sorted({math.gcd(divisor, c) for c in rest.values()}, reverse=True):
+        if step <= common:
+            break
+        small = {m: c for m, c in rest.items() if c % step}
+        low, high = bounds(_normal(dict(small)))
+        if low >= 0 and high + constant % step < step:
+            common = step
+            break
+        small = {}
+    rest = {m: c // common for m, c in rest.items() if m not in small}
     if constant // common:
         rest[()] = constant // common
-    return _normal(whole), _normal(rest), common, constant % common
+    if constant % common:
+        small[()] = constant % common
+    return _normal(whole), _normal(rest), common, _normal(small)
 
 
 def _only_atom(value: DimLike) -> Atom | None:

@@ -12,7 +12,7 @@ from lowering import SHARED, check, lowered
 from vitrify.codegen.target import Target
 from vitrify.ir import dims, dtypes
 from vitrify.ir.builder import GraphBuilder
-from vitrify.ir.graph import Graph
+from vitrify.ir.graph import Graph, Value
 from vitrify.ir.op import op_named
 from vitrify.ir.ops.attention import ATTRS, Array
 from vitrify.ir.types import TensorType
@@ -181,18 +181,33 @@ def test_batch_and_lengths_may_be_symbols() -> None:
     check(graph, *inputs, interpret=False, scale=4.0)
 
 
-def test_query_key_and_value_are_read_where_they_lie() -> None:
-    """The thirds of one projection, by heads: no copies before the kernel."""
-    builder = GraphBuilder("projected")
-    x = builder.input("x", TensorType((2, 40, 3 * 32), dtypes.f32))
+def projected(F: GraphBuilder, x: Value, steps_first: bool) -> list[Value]:
+    """The thirds of one projection by heads: [batch, heads, length, size] of [batch, length, 3 width]; or, of steps that
+    come first, [batch * heads, length, size], as `nn.MultiheadAttention` has them."""
+    first, second, width = x.type.shape[0], x.type.shape[1], x.type.shape[2] // 3
     parts = []
     for i in range(3):
-        third = builder.slice(x, starts=(0, 0, 32 * i), stops=(2, 40, 32 * (i + 1)), steps=(1, 1, 1))
-        heads = builder.reshape(third, shape=(2, 40, 4, 8))
-        parts.append(builder.permute(heads, dims=(0, 2, 1, 3)))
-    graph = builder.finish([builder.attention(*parts, scale=0.3)[0]])
-    program = check(graph, [random(2, 40, 96)], interpret=False, scale=4.0)
-    assert len(program.launches) == 1
+        third = F.slice(x, starts=(0, 0, width * i), stops=(first, second, width * (i + 1)), steps=(1, 1, 1))
+        if steps_first:
+            heads = F.reshape(third, shape=(first, second * 4, width // 4))
+            parts.append(F.permute(heads, dims=(1, 0, 2)))
+        else:
+            heads = F.reshape(third, shape=(first, second, 4, width // 4))
+            parts.append(F.permute(heads, dims=(0, 2, 1, 3)))
+    return parts
+
+
+@pytest.mark.parametrize("dtype", [dtypes.f32, dtypes.bf16], ids=str)
+@pytest.mark.parametrize("steps_first", [False, True])
+def test_query_key_and_value_are_read_where_they_lie(steps_first: bool, dtype: dtypes.DType) -> None:
+    """The thirds of one projection, by heads: no copies of them before the kernel, but for words."""
+    builder = GraphBuilder("projected")
+    shape = (19, 6, 3 * 24) if steps_first else (3, 19, 3 * 24)
+    x = builder.input("x", TensorType(shape, dtype))
+    graph = builder.finish([builder.attention(*projected(builder, x, steps_first), scale=0.3)[0]])
+    program = check(graph, [random(*shape).astype(dtype.numpy)], interpret=False, scale=4.0)
+    assert not any("copy_operand" in launch.kernel.name for launch in program.launches)
+    assert len(program.launches) == 1 or dtype is not dtypes.f32
 
 
 def test_small_ones_and_long_rows_are_taken_apart() -> None:

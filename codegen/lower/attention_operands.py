@@ -98,8 +98,10 @@ class AttentionOperands:
         """The operand over symbols for its leading indices, its rows and the positions in them."""
         if value not in self._found:
             *lead, row, position = _symbols(value.type.shape)
-            index = [0 if n == 1 else i for n, i in zip(value.type.shape, lead)]
-            self._found[value] = self.operands.read(value, (*index, row, position))
+            front = [0 if n == 1 else i for n, i in zip(value.type.shape, lead)]
+            index = (*front, row, position)
+            found = self.operands.read_in_place(value, index, (ROW, SIZE))
+            self._found[value] = found or self.operands.read(value, index)
         return self._found[value]
 
     def _stored(self, value: Value) -> Rows:

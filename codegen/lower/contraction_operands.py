@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ...ir import dtypes
+from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Value
 from ...ir.half_precision import HALF
@@ -42,6 +42,14 @@ class Operands:
         if isinstance(row, Load) and is_linear(row.index[0]):
             return Access(row.buffer, row.index)
         return Access(materialize(self, value), index)
+
+    def read_in_place(self, value: Value, index: IndexTuple, axes: Sequence[str]) -> Access | None:
+        """The operand where it lies, if its index is linear in these axes; however it depends on others, such as a batch
+        that is divided into its dims."""
+        found = as_stored(BodyEvaluator(self.body, self.args, flatten=self.ctx.flat).at(value, index))
+        if not isinstance(found, Load) or any(dims.coefficient(found.index[0], a) is None for a in axes):
+            return None
+        return Access(found.buffer, found.index)
 
     def bordered(
         self,
