@@ -29,7 +29,7 @@ from .functional_slices import clamped, select, slice_dim
 from .inplace import assign, overwrite
 from .ir import dtypes
 from .ir.dims import DimLike, answer, bounds, product
-from .placement import gpu_under, is_on_device, transferred
+from .placement import device_of, gpu_of, is_on_device, transferred
 from .promotion import as_operand, convert
 from .tape_folded import folded
 from .tensor import Tensor
@@ -225,7 +225,7 @@ class Places:
 
 def _beside(index: Tensor, input: Tensor) -> Tensor:
     """The index where the indexed tensor is, to which one on the CPU is taken."""
-    gpu = gpu_under(input)
+    gpu = gpu_of(device_of(input))
     if gpu is not None:
         return transferred(index, gpu)
     if is_on_device(index) and input._array is not None:

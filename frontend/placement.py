@@ -130,7 +130,7 @@ def makes_tensors(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
             return committed(function(*args, **kwargs))
         with on_gpu(gpu):
             made = function(*args, **kwargs)
-        if capture_active() or kwargs.get("out") is not None:
+        if made._array is None or kwargs.get("out") is not None:
             return made
         if gpu is None or type(made._array) is DeviceArray:
             return committed(made)
@@ -152,11 +152,6 @@ def belongs(function: Callable[..., Any]) -> Callable[..., Any]:
         return made
 
     return make
-
-
-def capture_active() -> bool:
-    """Whether a function is being compiled."""
-    return local.backend.capture is not None
 
 
 class PlacingBackend(EagerBackend):

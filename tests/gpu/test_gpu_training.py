@@ -196,6 +196,19 @@ def test_views_and_numbers_of_the_cpu_are_taken_along():
     torch.testing.assert_close(d.cpu()[:, 2:], x[:, 2:])
 
 
+def test_constants_made_inside_a_compiled_function_lie_where_they_are_put():
+    x = data(3, 4).cuda()
+
+    def pick(x: torch.Tensor) -> torch.Tensor:
+        return x[torch.tensor([2, 0])] * torch.tensor([1.0, 2.0, 3.0, 4.0], device=x.device)
+
+    assert torch.equal(torch.compile(pick)(x), pick(x))
+    with torch.device("cuda"):
+        assert torch.compile(lambda x: x + torch.tensor([0.0, 1.0, 2.0, 3.0]))(x).is_cuda
+    with pytest.raises(RuntimeError, match="on the same device"):
+        torch.compile(lambda x: x + torch.tensor([0.0, 1.0, 2.0, 3.0]))(x)
+
+
 def test_programs_come_from_the_disk():
     gpu = arrays.gpu(0)
     run = torch.compile(lambda x: (x * 1.2345).tanh())

@@ -40,9 +40,10 @@ def test_what_is_made_like_a_sample_is_beside_it():
 
 def test_random_numbers_are_drawn_where_the_sample_is():
     x = batch()
-    for draw in (torch.randn_like, lambda v: torch.dropout(v, 0.5, True)):
-        assert vmap(draw, randomness="different")(x / 8).is_cuda
-    assert vmap(lambda v: torch.randn(2, device=v.device), randomness="same")(x).is_cuda
+    for draw in (torch.rand_like, lambda v: torch.empty_like(v).uniform_()):
+        found = vmap(draw, randomness="different")(x)
+        assert found.is_cuda and len(set(found.reshape(-1).tolist())) == 6
+    assert vmap(lambda v: torch.rand(2, device=v.device), randomness="same")(x).is_cuda
 
 
 def test_samples_move_and_gradients_move_back():
