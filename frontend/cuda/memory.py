@@ -101,7 +101,7 @@ def reset_accumulated_memory_stats(device: Device = None) -> None:
 
 def mem_get_info(device: Device = None) -> tuple[int, int]:
     """(free, total) bytes of the device."""
-    return gpu_for(device).allocator.memory_info()
+    return gpu_for(device).device.memory_info()
 
 
 def set_per_process_memory_fraction(fraction: float, device: Device = None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from .. import device as torch_device
 from ..placement import cuda_device
 from ..runtime.gpu.arrays import Gpu
+from ..runtime.gpu.device import Streams
 from ..state import local
 from .devices import Device, gpu_for
 
@@ -23,9 +24,9 @@ class Stream:
     def __init__(self, device: Device = None, priority: int = 0, *, _default: bool = False):
         self._gpu = gpu_for(device)
         self.priority = priority
-        self._owned = not _default and self._gpu.streamed
-        streams: Any = self._gpu.device
-        self.cuda_stream = int(streams.create_stream(priority)) if self._owned else 0
+        # What has the stream, if this object is to destroy it.
+        self._owner = None if _default else self._gpu.streams
+        self.cuda_stream = 0 if self._owner is None else self._owner.create_stream(priority)
 
     @property
     def device(self) -> torch_device.device:
@@ -41,16 +42,16 @@ class Stream:
 
     def synchronize(self) -> None:
         """Wait until all work of the stream is done."""
-        device: Any = self._gpu.device
-        if self._gpu.streamed:
-            device.synchronize_stream(self.cuda_stream)
+        streams = self._gpu.streams
+        if streams is None:
+            self._gpu.device.synchronize()
         else:
-            device.synchronize()
+            streams.synchronize_stream(self.cuda_stream)
 
     def query(self) -> bool:
         """Whether all work of the stream is done."""
-        device: Any = self._gpu.device
-        return bool(device.stream_is_idle(self.cuda_stream)) if self._gpu.streamed else True
+        streams = self._gpu.streams
+        return streams is None or streams.stream_is_idle(self.cuda_stream)
 
     def wait_event(self, event: Event) -> None:
         """What comes after on this stream waits for the event."""
@@ -84,9 +85,9 @@ class Stream:
         _open_blocks().pop().__exit__(*error)
 
     def __del__(self) -> None:
-        if getattr(self, "_owned", False):
-            device: Any = self._gpu.device
-            device.destroy_stream(self.cuda_stream)
+        owner = getattr(self, "_owner", None)
+        if owner is not None:
+            owner.destroy_stream(self.cuda_stream)
 
 
 class Event:
@@ -98,6 +99,8 @@ class Event:
         self.enable_timing = enable_timing
         self.blocking = blocking
         self._gpu: Gpu | None = None
+        # Where it was recorded with a driver: what has the event, and its handle there. Else when it was.
+        self._streams: Streams | None = None
         self._handle = 0
         self._time = 0.0
 
@@ -113,34 +116,30 @@ class Event:
             raise RuntimeError(
                 f"Event device cuda:{self._gpu.index} does not match recording stream's device cuda:{gpu.index}."
             )
-        self._gpu = gpu
-        device: Any = gpu.device
-        if not gpu.streamed:
-            device.synchronize()
+        self._gpu, self._streams = gpu, gpu.streams
+        if self._streams is None:
+            gpu.device.synchronize()
             self._time = time.perf_counter()
             return
-        self._handle = self._handle or int(device.create_event(self.enable_timing, self.blocking))
-        device.record_event(self._handle, stream.cuda_stream)
+        self._handle = self._handle or self._streams.create_event(self.enable_timing, self.blocking)
+        self._streams.record_event(self._handle, stream.cuda_stream)
 
     def wait(self, stream: Stream | None = None) -> None:
         """What comes after on the stream (the current one) waits for the event."""
         self._wait_on(stream or current_stream())
 
     def _wait_on(self, stream: Stream) -> None:
-        device: Any = stream._gpu.device
-        if self._handle:
-            device.wait_event(stream.cuda_stream, self._handle)
+        if self._streams is not None:
+            self._streams.wait_event(stream.cuda_stream, self._handle)
 
     def query(self) -> bool:
         """Whether the event is over; True before it was recorded."""
-        device: Any = self._gpu.device if self._gpu is not None else None
-        return bool(device.event_is_done(self._handle)) if self._handle else True
+        return self._streams is None or self._streams.event_is_done(self._handle)
 
     def synchronize(self) -> None:
         """Wait until the event is over."""
-        device: Any = self._gpu.device if self._gpu is not None else None
-        if self._handle:
-            device.synchronize_event(self._handle)
+        if self._streams is not None:
+            self._streams.synchronize_event(self._handle)
 
     def elapsed_time(self, end_event: Event) -> float:
         """Milliseconds from this event to the other. Both must have been recorded with `enable_timing`."""
@@ -148,18 +147,17 @@ class Event:
             raise ValueError("Both events must be created with argument 'enable_timing=True'.")
         if self._gpu is None or end_event._gpu is None:
             raise ValueError("Both events must be recorded before calculating elapsed time.")
-        if self._handle and end_event._handle:
-            device: Any = self._gpu.device
-            return float(device.elapsed(self._handle, end_event._handle))
+        if self._streams is not None:
+            return self._streams.elapsed(self._handle, end_event._handle)
         return (end_event._time - self._time) * 1e3
 
     def __repr__(self) -> str:
         return f"<torch.cuda.Event {self._handle:#x}>" if self._handle else "<torch.cuda.Event uninitialized>"
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", 0) and self._gpu is not None:
-            device: Any = self._gpu.device
-            device.destroy_event(self._handle)
+        streams = getattr(self, "_streams", None)
+        if streams is not None and self._handle:
+            streams.destroy_event(self._handle)
 
 
 class StreamContext:
@@ -173,9 +171,9 @@ class StreamContext:
         stream = self.stream
         if stream is None:
             return
-        device: Any = stream._gpu.device
-        if stream._gpu.streamed:
-            self._stack.enter_context(device.on_stream(stream.cuda_stream))
+        streams = stream._gpu.streams
+        if streams is not None:
+            self._stack.enter_context(streams.on_stream(stream.cuda_stream))
         self._stack.enter_context(_Current(stream))
 
     def __exit__(self, *error: Any) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, insort
 from collections import deque
-from typing import Any
 
 from .device import Device
 from .errors import OutOfMemoryError
@@ -240,20 +239,22 @@ class CachingAllocator:
                     self._reuse(block)
             self._waiting = still
 
-    def _record(self, streams: set[int]) -> list[int]:
-        device: Any = self.device  # only a device with streams has blocks that several of them use
+    def _record(self, used_by: set[int]) -> list[int]:
+        streams = self.device.streams
+        assert streams is not None  # only then blocks are used by several
         events = []
-        for stream in sorted(streams):
-            event = device.create_event()
-            device.record_event(event, stream)
+        for stream in sorted(used_by):
+            event = streams.create_event()
+            streams.record_event(event, stream)
             events.append(event)
         return events
 
     def _done(self, event: int) -> bool:
-        device: Any = self.device
-        if not device.event_is_done(event):
+        streams = self.device.streams
+        assert streams is not None
+        if not streams.event_is_done(event):
             return False
-        device.destroy_event(event)
+        streams.destroy_event(event)
         return True
 
     def _reuse(self, block: Block) -> None:
@@ -368,17 +369,8 @@ class CachingAllocator:
                 usage.reset_accumulated()
             self._retries = self._out_of_memory = 0
 
-    def memory_info(self) -> tuple[int, int]:
-        """(free, total) bytes of the device, as it tells, or as far as this process knows."""
-        tell = getattr(self.device, "memory_info", None)
-        if tell is not None:
-            free, total = tell()
-            return int(free), int(total)
-        total = self.device.total_memory
-        return total - self._counters["reserved_bytes", "all"].current, total
-
     def _exhausted(self, nbytes: int) -> str:
-        free, total = self.memory_info()
+        free, total = self.device.memory_info()
         allocated = self._usage["all"].size
         reserved = self._counters["reserved_bytes", "all"].current
         return (

@@ -25,23 +25,15 @@ from .allocator import Block, CachingAllocator
 Array = np.ndarray[Any, Any]
 
 
-class NoStreams:
-    """For a device without streams."""
-
-    stream = 0
-
-
 class Gpu:
-    """A device of this process with all that belongs to it. `streamed`: whether it has streams."""
+    """A device of this process with all that belongs to it."""
 
     def __init__(self, index: int, device: devices.Device):
         self.index = index
         self.device = device
-        exact = getattr(device, "checks_accesses", False)
-        self.allocator = CachingAllocator(device, index, exact)
-        self.streamed = hasattr(device, "create_stream")
-        # What has this thread's `stream`.
-        self.thread: Any = getattr(device, "thread", None) or NoStreams()
+        self.allocator = CachingAllocator(device, index, exact=device.checks_accesses)
+        self.streams = device.streams
+        self.thread = devices.ThreadState() if self.streams is None else self.streams.thread
         self.host_copies = 0  # how often a program's host call brought data to the host
 
     @cached_property
@@ -60,7 +52,7 @@ class Gpu:
     @property
     def stream(self) -> int:
         """This thread's stream on the device."""
-        return int(self.thread.stream)
+        return self.thread.stream
 
     def __str__(self) -> str:
         return f"cuda:{self.index}"
@@ -254,9 +246,9 @@ def from_host(gpu: Gpu, array: Array) -> DeviceArray:
 
 def pinned_copy(gpu: Gpu, array: Array) -> Array:
     """A copy in page-locked host memory, which the device reads by itself; in ordinary memory where it has no such."""
-    if not gpu.streamed:
+    if gpu.streams is None:
         return array.copy()
-    memory: Any = PinnedMemory(gpu, array.nbytes).buffer
+    memory: Any = PinnedMemory(gpu.streams, array.nbytes).buffer
     made: Array = np.ndarray(array.shape, array.dtype, memory)
     np.copyto(made, array)
     return made
@@ -265,8 +257,7 @@ def pinned_copy(gpu: Gpu, array: Array) -> Array:
 class PinnedMemory:
     """Page-locked host memory. `buffer` keeps it alive."""
 
-    def __init__(self, gpu: Gpu, nbytes: int):
-        device: Any = gpu.device
-        address = device.pinned(nbytes)
+    def __init__(self, streams: devices.Streams, nbytes: int):
+        address = streams.pinned(nbytes)
         self.buffer = (ctypes.c_char * max(nbytes, 1)).from_address(address)
-        weakref.finalize(self.buffer, device.free_pinned, address)
+        weakref.finalize(self.buffer, streams.free_pinned, address)

@@ -27,7 +27,6 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "cuDeviceTotalMem_v2": (POINTER(c_size_t), _DEVICE),
     "cuDeviceGetAttribute": (POINTER(c_int), c_int, _DEVICE),
     "cuDevicePrimaryCtxRetain": (POINTER(_HANDLE), _DEVICE),
-    "cuDevicePrimaryCtxRelease_v2": (_DEVICE,),
     "cuCtxSetCurrent": (_HANDLE,),
     "cuCtxSynchronize": (),
     "cuMemGetInfo_v2": (POINTER(c_size_t), POINTER(c_size_t)),

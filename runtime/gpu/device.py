@@ -51,6 +51,19 @@ class Device(Protocol):
     def total_memory(self) -> int: ...
     @property
     def multiprocessors(self) -> int: ...
+    @property
+    def checks_accesses(self) -> bool:
+        """Whether each access is checked against what is allocated: then arrays must not share an allocation."""
+        ...
+
+    @property
+    def streams(self) -> Streams | None:
+        """What a device has besides that works on several things at a time."""
+        ...
+
+    def memory_info(self) -> tuple[int, int]:
+        """(free, total) bytes."""
+        ...
 
     def alloc(self, nbytes: int) -> int:
         """Uninitialised memory, aligned to `ALIGNMENT`; OutOfMemoryError where there is none left."""
@@ -106,9 +119,25 @@ class Device(Protocol):
         ...
 
 
-class Streams(Protocol):
-    """What a device with streams has besides (`CudaDevice`). 0 is the default stream."""
+class ThreadState(threading.local):
+    """A thread's stream on a device; 0 is the default one."""
 
+    stream = 0
+
+
+class CapturedLaunches(Protocol):
+    """Launches that became one piece."""
+
+    def launch(self) -> None:
+        """Run them on the current stream."""
+        ...
+
+
+class Streams(Protocol):
+    """Streams, by numbers of which 0 is the default one, events, graphs, and host memory that the device reads."""
+
+    @property
+    def thread(self) -> ThreadState: ...
     def create_stream(self, priority: int = 0) -> int: ...
     def destroy_stream(self, stream: int) -> None: ...
     def synchronize_stream(self, stream: int) -> None: ...
@@ -126,6 +155,16 @@ class Streams(Protocol):
     def on_stream(self, stream: int) -> AbstractContextManager[None]:
         """Have this thread's launches and copies go to the stream, inside the block."""
         ...
+
+    def capture(self) -> AbstractContextManager[CapturedLaunches]:
+        """What is launched inside the block does not run, but becomes one piece."""
+        ...
+
+    def pinned(self, nbytes: int) -> int:
+        """The address of page-locked host memory, for copies that do not wait."""
+        ...
+
+    def free_pinned(self, address: int) -> None: ...
 
 
 _found: list[Device] | None = None

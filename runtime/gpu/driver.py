@@ -1,4 +1,5 @@
-"""GPUs through the CUDA driver: primary contexts, memory, modules, launches, streams, events, captured graphs.
+"""GPUs through the CUDA driver: primary contexts, memory, launches, streams, events. Modules are in `cuda_modules.py`,
+captured graphs in `cuda_graphs.py`.
 
 This has not run on hardware yet: its calls were checked against a library that records them
 (`tests/gpu/test_gpu_driver.py`).
@@ -7,7 +8,6 @@ This has not run on hardware yet: its calls were checked against a library that 
 from __future__ import annotations
 
 import ctypes
-import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,38 +17,19 @@ from typing import Any
 
 import numpy as np
 
+from .cuda_graphs import CapturedGraph
 from .cuda_library import CudaLibrary, load_library
-from .device import Function
-from .errors import (
-    NO_DEVICE,
-    NOT_READY,
-    OUT_OF_MEMORY,
-    UNSUPPORTED_PTX,
-    CudaError,
-    OutOfMemoryError,
-    UnsupportedDeviceError,
-)
+from .cuda_modules import CudaFunction, CudaModule
+from .device import Function, ThreadState
+from .errors import NO_DEVICE, NOT_READY, OUT_OF_MEMORY, CudaError, OutOfMemoryError
 from .tensor_maps import BoundMap, encoded
 
 # CUdevice_attribute
-_MULTIPROCESSORS, _MAJOR, _MINOR, _MAX_SHARED, _KILOHERTZ, _COOPERATIVE = 16, 75, 76, 97, 13, 95
-# CUjit_option
-_INFO_BUFFER, _INFO_SIZE, _ERROR_BUFFER, _ERROR_SIZE = 3, 4, 5, 6
-_LOG_BYTES = 1 << 14
+_MULTIPROCESSORS, _MAJOR, _MINOR, _KILOHERTZ, _COOPERATIVE = 16, 75, 76, 13, 95
 _MAX_DYNAMIC_SHARED = 8  # CUfunction_attribute
 _NON_BLOCKING = 1  # a stream that does not wait for the default one
 _NO_TIMING, _BLOCKING_SYNC = 2, 1
-_CAPTURE_THREAD_LOCAL = 1
 _PORTABLE = 1
-_STATIC_SHARED = 48 << 10  # more per block must be asked for
-
-# CUDA versions and the newest PTX that their drivers take (PTX ISA, "Release Notes").
-PTX_OF_CUDA = (
-    ((13, 0), (9, 0)), ((12, 9), (8, 8)), ((12, 8), (8, 7)), ((12, 7), (8, 6)), ((12, 5), (8, 5)), ((12, 4), (8, 4)),
-    ((12, 3), (8, 3)), ((12, 2), (8, 2)), ((12, 1), (8, 1)), ((12, 0), (8, 0)), ((11, 8), (7, 8)), ((11, 7), (7, 7)),
-    ((11, 6), (7, 6)), ((11, 5), (7, 5)), ((11, 4), (7, 4)), ((11, 3), (7, 3)), ((11, 2), (7, 2)), ((11, 1), (7, 1)),
-    ((11, 0), (7, 0)),
-)  # fmt: skip
 
 
 def find_devices(library: CudaLibrary | None = None) -> Sequence[CudaDevice]:
@@ -65,12 +46,6 @@ def find_devices(library: CudaLibrary | None = None) -> Sequence[CudaDevice]:
     return [CudaDevice(found, index) for index in range(count)]
 
 
-class ThreadState(threading.local):
-    """A thread's stream on a device; 0 is the default one."""
-
-    stream = 0
-
-
 class _Current(threading.local):
     """The device whose context is current in a thread."""
 
@@ -84,6 +59,8 @@ class CudaDevice:
     """One GPU. Its context is the primary one, which other libraries of the process share; it is made when the first
     thing is done with the device."""
 
+    checks_accesses = False
+
     def __init__(self, library: CudaLibrary, index: int):
         self.library = library
         self._functions = library.functions
@@ -96,7 +73,6 @@ class CudaDevice:
         self.total_memory = int(library.get(asking, c_size_t, "cuDeviceTotalMem_v2", self._handle))
         self.multiprocessors = self._attribute(_MULTIPROCESSORS)
         self.capability = (self._attribute(_MAJOR), self._attribute(_MINOR))
-        self.shared_bytes = self._attribute(_MAX_SHARED)
         self.clock_rate = self._attribute(_KILOHERTZ) * 1000  # at most, in Hz
         version = int(library.get("asking for the driver's version", c_int, "cuDriverGetVersion"))
         self.driver_version = (version // 1000, version % 1000 // 10)
@@ -124,7 +100,8 @@ class CudaDevice:
         self.library.call("switching to a CUDA device", "cuCtxSetCurrent", self._context)
         _current.device = self
 
-    def _call(self, action: str, name: str, *args: Any) -> None:
+    def call(self, action: str, name: str, *args: Any) -> None:
+        """Call a function of the driver in the device's context; CudaError says what `action` failed."""
         if self._fault is not None or _current.device is not self:
             self._ready(action)
         code = self._functions[name](*args)
@@ -144,10 +121,22 @@ class CudaDevice:
             ) from self._fault
         self._enter()
 
-    def _get(self, action: str, kind: Any, name: str, *args: Any) -> Any:
+    def get(self, action: str, kind: Any, name: str, *args: Any) -> Any:
+        """Call a function that stores its answer through its first argument; the answer."""
         answer = kind()
-        self._call(action, name, byref(answer), *args)
+        self.call(action, name, byref(answer), *args)
         return answer.value
+
+    def drop(self, name: str, handle: int) -> None:
+        """Call a function that gives up a handle. Where finalizers run nobody could act on its result, and at the end of
+        the process, or of the context, nothing is left to give up."""
+        if self._fault is None and not sys.is_finalizing():
+            self._enter()
+            self.library.result(name, handle)
+
+    @property
+    def streams(self) -> CudaDevice:
+        return self
 
     @property
     def stream(self) -> int:
@@ -158,58 +147,55 @@ class CudaDevice:
 
     def alloc(self, nbytes: int) -> int:
         try:
-            return int(self._get(f"allocating {nbytes} bytes", c_uint64, "cuMemAlloc_v2", nbytes))
+            return int(self.get(f"allocating {nbytes} bytes", c_uint64, "cuMemAlloc_v2", nbytes))
         except CudaError as error:
             if error.code == OUT_OF_MEMORY:
                 raise OutOfMemoryError(f"CUDA out of memory: {nbytes} bytes on {self.name}") from error
             raise
 
     def free(self, address: int) -> None:
-        self._call("freeing memory", "cuMemFree_v2", address)
+        self.call("freeing memory", "cuMemFree_v2", address)
 
     def memory_info(self) -> tuple[int, int]:
         """(free, total) bytes of the device."""
         free, total = c_size_t(), c_size_t()
-        self._call("asking for free memory", "cuMemGetInfo_v2", byref(free), byref(total))
+        self.call("asking for free memory", "cuMemGetInfo_v2", byref(free), byref(total))
         return free.value, total.value
 
     def pinned(self, nbytes: int) -> int:
         """The address of page-locked host memory, for copies that do not wait."""
         action = f"allocating {nbytes} bytes of pinned memory"
-        return int(self._get(action, c_void_p, "cuMemHostAlloc", max(nbytes, 1), _PORTABLE))
+        return int(self.get(action, c_void_p, "cuMemHostAlloc", max(nbytes, 1), _PORTABLE))
 
     def free_pinned(self, address: int) -> None:
-        self._call("freeing pinned memory", "cuMemFreeHost", address)
+        self.call("freeing pinned memory", "cuMemFreeHost", address)
 
-    def to_device(self, address: int, host: np.ndarray[Any, Any], wait: bool = True) -> None:
-        """`wait` False: the array is pinned, and stays as it is until the stream has come here."""
+    def to_device(self, address: int, host: np.ndarray[Any, Any]) -> None:
         assert host.flags.c_contiguous
         action = f"copying {host.nbytes} bytes to the device"
-        self._call(action, "cuMemcpyHtoDAsync_v2", address, host.ctypes.data, host.nbytes, self.stream)
-        if wait:
-            self.synchronize_stream(self.stream)
+        self.call(action, "cuMemcpyHtoDAsync_v2", address, host.ctypes.data, host.nbytes, self.stream)
+        self.synchronize_stream(self.stream)
 
-    def to_host(self, host: np.ndarray[Any, Any], address: int, wait: bool = True) -> None:
+    def to_host(self, host: np.ndarray[Any, Any], address: int) -> None:
         assert host.flags.c_contiguous and host.flags.writeable
         action = f"copying {host.nbytes} bytes from the device"
-        self._call(action, "cuMemcpyDtoHAsync_v2", host.ctypes.data, address, host.nbytes, self.stream)
-        if wait:
-            self.synchronize_stream(self.stream)
+        self.call(action, "cuMemcpyDtoHAsync_v2", host.ctypes.data, address, host.nbytes, self.stream)
+        self.synchronize_stream(self.stream)
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         action = f"copying {nbytes} bytes on the device"
-        self._call(action, "cuMemcpyDtoDAsync_v2", target, source, nbytes, self.stream)
+        self.call(action, "cuMemcpyDtoDAsync_v2", target, source, nbytes, self.stream)
 
     def fill(self, address: int, value: int, nbytes: int) -> None:
-        self._call(f"filling {nbytes} bytes", "cuMemsetD8Async", address, value, nbytes, self.stream)
+        self.call(f"filling {nbytes} bytes", "cuMemsetD8Async", address, value, nbytes, self.stream)
 
     def store(self, address: int, words: Sequence[int]) -> None:
         for at, word in enumerate(words):
-            self._call("storing a number", "cuMemsetD32Async", address + 4 * at, word, 1, self.stream)
+            self.call("storing a number", "cuMemsetD32Async", address + 4 * at, word, 1, self.stream)
 
     def word(self, address: int) -> int:
         answer = c_uint32()
-        self._call("reading a number", "cuMemcpyDtoHAsync_v2", addressof(answer), address, 4, self.stream)
+        self.call("reading a number", "cuMemcpyDtoHAsync_v2", addressof(answer), address, 4, self.stream)
         self.synchronize_stream(self.stream)
         return answer.value
 
@@ -217,34 +203,7 @@ class CudaDevice:
 
     def load(self, ptx: str) -> CudaModule:
         """UnsupportedDeviceError where the driver is too old for the PTX; what the assembler says is in the error."""
-        self._check_version(ptx)
-        data = ptx.encode() + b"\0"
-        info, errors = (ctypes.create_string_buffer(_LOG_BYTES) for _ in range(2))
-        kinds = (c_int * 4)(_INFO_BUFFER, _INFO_SIZE, _ERROR_BUFFER, _ERROR_SIZE)
-        values = (c_void_p * 4)(ctypes.addressof(info), _LOG_BYTES, ctypes.addressof(errors), _LOG_BYTES)
-        handle = c_void_p()
-        try:
-            self._call("loading a PTX module", "cuModuleLoadDataEx", byref(handle), data, 4, kinds, values)
-        except CudaError as error:
-            if error.code == UNSUPPORTED_PTX:
-                raise UnsupportedDeviceError(self._too_old(_ptx_version(ptx))) from error
-            log = errors.value.decode("utf-8", "replace") or info.value.decode("utf-8", "replace")
-            raise CudaError(error.code, error.action, log) from error
-        return CudaModule(self, int(handle.value or 0))
-
-    def _check_version(self, ptx: str) -> None:
-        newest = next((ptx for cuda, ptx in PTX_OF_CUDA if self.driver_version >= cuda), (0, 0))
-        wanted = _ptx_version(ptx)
-        # A driver that is newer than this table takes what it does not list.
-        if wanted > newest and self.driver_version < PTX_OF_CUDA[0][0]:
-            raise UnsupportedDeviceError(self._too_old(wanted))
-
-    def _too_old(self, wanted: tuple[int, int]) -> str:
-        needed = min((cuda for cuda, ptx in PTX_OF_CUDA if ptx >= wanted), default=PTX_OF_CUDA[0][0])
-        return (
-            f"The NVIDIA driver on your system is too old (it supports CUDA {_dotted(self.driver_version)}): PTX "
-            f"{_dotted(wanted)} needs a driver for CUDA {_dotted(needed)} or newer. Please update your GPU driver."
-        )
+        return CudaModule(self, ptx)
 
     def launch(
         self, function: Function, grid: int, threads: int, shared_bytes: int, args: Sequence[int | BoundMap]
@@ -264,13 +223,13 @@ class CudaDevice:
         action = f"asking how many blocks of {function.name} fit"
         name = "cuOccupancyMaxActiveBlocksPerMultiprocessor"
         return (
-            int(self._get(action, c_int, name, function.handle, threads, shared_bytes)) * self.multiprocessors
+            int(self.get(action, c_int, name, function.handle, threads, shared_bytes)) * self.multiprocessors
         )
 
     def _ask_for_shared(self, function: CudaFunction, shared_bytes: int) -> None:
         if shared_bytes > function.shared_bytes:
             action = f"asking for {shared_bytes} bytes of shared memory for {function.name}"
-            self._call(action, "cuFuncSetAttribute", function.handle, _MAX_DYNAMIC_SHARED, shared_bytes)
+            self.call(action, "cuFuncSetAttribute", function.handle, _MAX_DYNAMIC_SHARED, shared_bytes)
             function.shared_bytes = shared_bytes
 
     def _launch(
@@ -301,56 +260,56 @@ class CudaDevice:
             given = (c_void_p * count)(
                 *(addressof(maps[i]) if i in maps else p for i, p in enumerate(pointers))
             )
-        self._call(
+        self.call(
             function.launching, name,
             function.handle, grid, 1, 1, threads, 1, 1, shared_bytes, self.thread.stream, given, *rest,
         )  # fmt: skip
         function.parameters.append((values, pointers))
 
     def synchronize(self) -> None:
-        self._call("waiting for the device", "cuCtxSynchronize")
+        self.call("waiting for the device", "cuCtxSynchronize")
 
     # -- streams and events --------------------------------------------------------------------------------------
 
     def create_stream(self, priority: int = 0) -> int:
         action = "making a stream"
-        return int(self._get(action, c_void_p, "cuStreamCreateWithPriority", _NON_BLOCKING, priority))
+        return int(self.get(action, c_void_p, "cuStreamCreateWithPriority", _NON_BLOCKING, priority))
 
     def destroy_stream(self, stream: int) -> None:
-        self._call("destroying a stream", "cuStreamDestroy_v2", stream)
+        self.drop("cuStreamDestroy_v2", stream)
 
     def synchronize_stream(self, stream: int) -> None:
-        self._call("waiting for a stream", "cuStreamSynchronize", stream)
+        self.call("waiting for a stream", "cuStreamSynchronize", stream)
 
     def stream_is_idle(self, stream: int) -> bool:
         return self._is_done("asking for a stream's state", "cuStreamQuery", stream)
 
     def wait_event(self, stream: int, event: int) -> None:
-        self._call("having a stream wait for an event", "cuStreamWaitEvent", stream, event, 0)
+        self.call("having a stream wait for an event", "cuStreamWaitEvent", stream, event, 0)
 
     def create_event(self, timing: bool = False, blocking: bool = False) -> int:
         flags = (0 if timing else _NO_TIMING) | (_BLOCKING_SYNC if blocking else 0)
-        return int(self._get("making an event", c_void_p, "cuEventCreate", flags))
+        return int(self.get("making an event", c_void_p, "cuEventCreate", flags))
 
     def destroy_event(self, event: int) -> None:
-        self._call("destroying an event", "cuEventDestroy_v2", event)
+        self.drop("cuEventDestroy_v2", event)
 
     def record_event(self, event: int, stream: int) -> None:
-        self._call("recording an event", "cuEventRecord", event, stream)
+        self.call("recording an event", "cuEventRecord", event, stream)
 
     def event_is_done(self, event: int) -> bool:
         return self._is_done("asking for an event's state", "cuEventQuery", event)
 
     def synchronize_event(self, event: int) -> None:
-        self._call("waiting for an event", "cuEventSynchronize", event)
+        self.call("waiting for an event", "cuEventSynchronize", event)
 
     def elapsed(self, start: int, end: int) -> float:
         action = "asking for the time between two events"
-        return float(self._get(action, ctypes.c_float, "cuEventElapsedTime", start, end))
+        return float(self.get(action, ctypes.c_float, "cuEventElapsedTime", start, end))
 
     def _is_done(self, action: str, name: str, handle: int) -> bool:
         try:
-            self._call(action, name, handle)
+            self.call(action, name, handle)
         except CudaError as error:
             if error.code == NOT_READY:
                 return False
@@ -372,90 +331,15 @@ class CudaDevice:
     def capture(self) -> Iterator[CapturedGraph]:
         """What is launched inside the block does not run: it becomes the graph, which `CapturedGraph.launch` runs as
         one piece. Capture needs a stream that is not the default one; it gets one of its own."""
-        graph = CapturedGraph(self)
         stream = self.create_stream()
         try:
+            graph = CapturedGraph(self, stream)
             with self.on_stream(stream):
-                action = "capturing a graph"
-                self._call(action, "cuStreamBeginCapture_v2", stream, _CAPTURE_THREAD_LOCAL)
                 try:
                     yield graph
-                finally:
-                    made = c_void_p()
-                    self._call(action, "cuStreamEndCapture", stream, byref(made))
-            graph.instantiate(int(made.value or 0))
+                except BaseException:
+                    graph.abandon()
+                    raise
+                graph.end()
         finally:
             self.destroy_stream(stream)
-
-
-class CudaModule:
-    """A loaded module. Its code stays as long as this object, or a function of it, lives."""
-
-    def __init__(self, device: CudaDevice, handle: int):
-        self.device = device
-        self.handle = handle
-
-    def function(self, name: str) -> CudaFunction:
-        handle = c_void_p()
-        try:
-            self.device._call(
-                f"looking up the kernel {name}",
-                "cuModuleGetFunction",
-                byref(handle),
-                self.handle,
-                name.encode(),
-            )
-        except CudaError as error:
-            if error.name == "CUDA_ERROR_NOT_FOUND":
-                raise KeyError(f"the module has no kernel {name!r}") from error
-            raise
-        return CudaFunction(self, int(handle.value or 0), name)
-
-    def __del__(self) -> None:
-        if self.device._fault is None and not sys.is_finalizing():
-            self.device._enter()
-            self.device.library.result("cuModuleUnload", self.handle)
-
-
-class CudaFunction:
-    """A kernel of a loaded module."""
-
-    def __init__(self, module: CudaModule, handle: int, name: str):
-        self.module = module
-        self.handle = handle
-        self.name = name
-        self.launching = f"launching {name}"
-        self.shared_bytes = _STATIC_SHARED
-        # Memory for the parameters of launches to come: values, and their addresses.
-        self.parameters: list[tuple[Any, Any]] = []
-
-
-class CapturedGraph:
-    """Launches that run as one piece (`CudaDevice.capture`)."""
-
-    def __init__(self, device: CudaDevice):
-        self.device = device
-        self._exec = 0
-
-    def instantiate(self, graph: int) -> None:
-        action = "instantiating a captured graph"
-        self._exec = int(self.device._get(action, c_void_p, "cuGraphInstantiateWithFlags", graph, 0))
-        self.device._call("destroying a graph", "cuGraphDestroy", graph)
-
-    def launch(self) -> None:
-        """Run it on the current stream."""
-        self.device._call("launching a captured graph", "cuGraphLaunch", self._exec, self.device.stream)
-
-    def __del__(self) -> None:
-        if self._exec and self.device._fault is None and not sys.is_finalizing():
-            self.device._enter()
-            self.device.library.result("cuGraphExecDestroy", self._exec)
-
-
-def _ptx_version(ptx: str) -> tuple[int, int]:
-    found = re.search(r"^\s*\.version\s+(\d+)\.(\d+)", ptx, re.MULTILINE)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"

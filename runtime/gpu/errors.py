@@ -182,6 +182,7 @@ RESULTS: dict[int, tuple[str, str]] = {
 
 OUT_OF_MEMORY = 2
 NO_DEVICE = 100
+NOT_FOUND = 500
 NOT_READY = 600
 UNSUPPORTED_PTX = 222
 # Results after which the context, and all memory in it, is lost.

@@ -22,6 +22,7 @@ from ...ir.types import TensorType
 from ..finite_checks import Memory
 from . import arrays
 from .arrays import DeviceArray, DeviceMemory, Gpu
+from .device import CapturedLaunches, Streams
 from .plan import HostStep, KernelStep, Plan
 
 # A run with the same addresses as so many before it is captured, and is one launch from then on; so many are kept.
@@ -47,9 +48,9 @@ _NOTHING = Run()
 
 @dataclass(frozen=True)
 class Captured:
-    """A run of a program as one launch (`CudaDevice.capture`), with the memory that it uses."""
+    """A run of a program as one launch, with the memory that it uses."""
 
-    graph: Any
+    graph: CapturedLaunches
     arena: DeviceMemory
     status: int
     checks: bool
@@ -63,7 +64,7 @@ class Runner:
         self.graph = graph
         self._dims = dict(bindings)
         self._steps = None if graph.told else list(graph.plan.bound(self._dims, graph.fitting))
-        self._captures = graph.gpu.streamed and not graph.calls
+        self._streams = None if graph.calls else graph.gpu.streams
         self._captured: dict[Hashable, Captured] = {}
         self._runs: dict[Hashable, int] = {}
 
@@ -75,9 +76,9 @@ class Runner:
     ) -> Run:
         """Run as `GpuGraph.run`, on these addresses of inputs and outputs. `key`: those that differ from run to run."""
         graph = self.graph
-        if self._captures:
+        if self._streams is not None:
             key = (graph.gpu.thread.stream, *key)
-            captured = self._captured.get(key) or self._capture(key, addresses)
+            captured = self._captured.get(key) or self._capture(self._streams, key, addresses)
             if captured is not None:
                 captured.graph.launch()
                 if captured.checks:
@@ -121,7 +122,7 @@ class Runner:
             self.graph.gpu.device.fill(end - WORDS, 0, WORDS)
         return end - WORDS // 2
 
-    def _capture(self, key: Hashable, addresses: Sequence[int]) -> Captured | None:
+    def _capture(self, streams: Streams, key: Hashable, addresses: Sequence[int]) -> Captured | None:
         """The run as one launch, where there were runs like it before."""
         if len(self._runs) >= 64 * MOST_CAPTURED:
             self._runs.clear()
@@ -131,9 +132,8 @@ class Runner:
             return None
         while len(self._captured) >= MOST_CAPTURED:
             self._captured.pop(next(iter(self._captured)))
-        device: Any = self.graph.gpu.device
         arena, status, checks = self._memory(self._dims)
-        with device.capture() as recorded:
+        with streams.capture() as recorded:
             meeting = self._begin(arena, checks)
             for step in self._steps or ():
                 assert isinstance(step, KernelStep)

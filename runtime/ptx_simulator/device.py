@@ -98,6 +98,7 @@ class SimulatorDevice:
 
     # Bounds are those of allocations: who shares one out among arrays hides steps from one into another.
     checks_accesses = True
+    streams = None
 
     def __init__(
         self,
@@ -114,6 +115,10 @@ class SimulatorDevice:
         self.memory = DeviceMemory(memory_bytes)
 
     # Memory.
+
+    def memory_info(self) -> tuple[int, int]:
+        """(free, total) bytes."""
+        return self.total_memory - self.memory.used, self.total_memory
 
     def alloc(self, nbytes: int) -> int:
         """Memory, aligned to 256 bytes; OutOfMemoryError where there is none left. Small ones are full of 0xff

@@ -22,6 +22,10 @@ class Memory:
         self.next = 1 << 20
         self.synchronized = 0
         self.events: dict[int, bool] = {}
+        self.streams = self
+
+    def memory_info(self) -> tuple[int, int]:
+        return self.total_memory - sum(self.held.values()), self.total_memory
 
     def alloc(self, nbytes: int) -> int:
         if sum(self.held.values()) + nbytes > self.total_memory:

@@ -151,6 +151,18 @@ def test_a_captured_graph_is_one_launch():
     assert [n for n in names if n in order] == order
 
 
+def test_an_error_ends_a_capture_and_nothing_is_left_of_it():
+    raw, device = fake_device()
+    raw.results["cuStreamEndCapture"] = 901  # what the driver says of it then, which is not what happened
+    with pytest.raises(ValueError, match="in between"), device.capture():
+        raise ValueError("in between")
+    assert raw.names()[-2:] == ["cuStreamEndCapture", "cuStreamDestroy_v2"]
+    raw.results = {"cuGraphInstantiateWithFlags": 2}
+    with pytest.raises(errors.CudaError, match="instantiating a captured graph"), device.capture():
+        pass
+    assert raw.names()[-2:] == ["cuGraphDestroy", "cuStreamDestroy_v2"]
+
+
 def test_targets_by_capability():
     assert gpu_device.target_name((9, 0)) == "sm_90a"
     assert gpu_device.target_name((8, 6)) == "sm_86"
