@@ -4,7 +4,7 @@ numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,19 @@ def tensor_argument(value: Any, name: str, argument: str = "input", position: in
             f"{name}(): argument '{argument}' (position {position}) must be Tensor, not {_type_name(value)}"
         )
     return value
+
+
+def tensors_argument(values: Any, name: str) -> list[Tensor]:
+    """The sequence `tensors` of `cat` and its like, each of which must be a tensor."""
+    if isinstance(values, Tensor) or not isinstance(values, Iterable):
+        raise TypeError(
+            f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not {_type_name(values)}"
+        )
+    found = list(values)
+    for i, value in enumerate(found):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"expected Tensor as element {i} in argument 0, but got {_type_name(value)}")
+    return found
 
 
 def is_operand(value: Any) -> bool:

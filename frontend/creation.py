@@ -139,6 +139,10 @@ def full(
     """Every element `fill_value`."""
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
+    if not isinstance(fill_value, bool | int | float | complex | np.generic | Expr):
+        raise TypeError(
+            f"full(): argument 'fill_value' (position 2) must be Number, not {type(fill_value).__name__}"
+        )
     shape = sizes((size,), "full")
     made = _filled(
         shape, fill_value, dtype, promotion.number_dtype(fill_value), device, requires_grad, "full"
@@ -158,9 +162,9 @@ def _filled(
     check_options(dtype, device)
     for size in shape:
         if type(size) is int and size < 0:
-            if name == "empty":
-                raise RuntimeError(f"Trying to create tensor with negative dimension {size}: {list(shape)}")
-            raise RuntimeError(f"{name}: Dimension size must be non-negative.")
+            if name == "zeros":
+                raise RuntimeError("zeros: Dimension size must be non-negative.")
+            raise RuntimeError(f"Trying to create tensor with negative dimension {size}: {list(shape)}")
     if isinstance(value, complex) and value.imag and not dtype_or(dtype, default).is_complex:
         raise RuntimeError(
             f"value cannot be converted to type {cxx_name(dtype_or(dtype, default))} without overflow"

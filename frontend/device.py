@@ -28,6 +28,10 @@ class device:
 
     def __init__(self, type: str | int | device, index: int | None = None):
         text: str
+        if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
+            raise TypeError(
+                f"device(): argument 'index' (position 2) must be int, not {index.__class__.__name__}"
+            )
         if isinstance(type, device):
             text = type.type
             index = type.index

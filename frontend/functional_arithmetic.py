@@ -11,7 +11,7 @@ from .inplace import finish
 from .ir import dtypes
 from .promotion import as_operand, promoted, result_dtype
 from .tape_folded import NotImplementedNode, folded
-from .tensor import Tensor
+from .tensor import Tensor, cxx_name
 
 _ADD, _SUB, _MUL, _DIV, _POW = map(op_named, ("add", "sub", "mul", "div", "pow"))
 
@@ -214,6 +214,11 @@ def positive(input: Tensor) -> Tensor:
 
 def lerp(input: Tensor, end: Tensor, weight: Any, *, out: Tensor | None = None) -> Tensor:
     """input + weight * (end - input)."""
+    for argument, value in (("end", end), ("weight", weight)):
+        if isinstance(value, Tensor) and value.dtype is not input.dtype and (value.ndim or argument == "end"):
+            raise RuntimeError(
+                f"expected dtype {cxx_name(input.dtype)} for `{argument}` but got dtype {cxx_name(value.dtype)}"
+            )
     name = "LerpBackward1" if isinstance(weight, Tensor) else "LerpBackward0"
     result = folded(name, (input, end, weight), lambda: add(input, mul(sub(end, input), weight)))
     return finish(result, out, "lerp")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .arguments import wrap_dim, wrap_dims
+from .arguments import tensor_argument, wrap_dim, wrap_dims
 from .creation import as_tensor
 from .dispatch import apply, op_named
 from .functional_host import nonzero
@@ -181,6 +181,8 @@ def histogram(
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both have the same shape and the same elements."""
+    tensor_argument(input, "equal", "input", 1)
+    tensor_argument(other, "equal", "other", 2)
     if tuple(input.shape) != tuple(other.shape):
         return False
     return bool(apply(_ALL_EQUAL, [t.detach() for t in promoted(input, other)]))

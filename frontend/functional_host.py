@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from . import capture
 from .dispatch import apply, op_named
 from .inplace import finish
@@ -31,6 +33,12 @@ def host_array(tensor: Tensor, what: str) -> Array:
         )
     array: Any = tensor._array
     return array.to_host() if type(array) is DeviceArray else array
+
+
+def known_elements(tensor: Tensor) -> Array | None:
+    """The tensor's elements where they are there to be checked: in this machine's memory, outside compiled functions."""
+    array: Any = tensor._array
+    return array if isinstance(array, np.ndarray) else None
 
 
 def nonzero(input: Tensor, *, out: Tensor | None = None, as_tuple: bool = False) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import as_int, tensor_argument
+from .arguments import as_int, tensor_argument, tensors_argument
 from .dispatch import apply, op_named
 from .functional_arithmetic import floor_divide, mul, remainder
 from .functional_cumulative import cumprod
@@ -32,9 +32,7 @@ _PAD, _INDEX_SELECT, _FULL = map(op_named, ("pad", "index_select", "full"))
 
 
 def _parts(tensors: Any, name: str) -> list[Tensor]:
-    if isinstance(tensors, Tensor):
-        raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
-    parts = [tensor_argument(x, name, f"tensors[{i}]") for i, x in enumerate(tensors)]
+    parts = tensors_argument(tensors, name)
     if not parts:
         raise RuntimeError(f"{name} expects a non-empty TensorList")
     return parts

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from . import dispatch
-from .arguments import sizes, tensor_argument, wrap_dim, wrap_dims
+from .arguments import sizes, tensors_argument, wrap_dim, wrap_dims
 from .autocast import widest
 from .dispatch import apply, op_named, view_step
 from .formats import dims_in_memory, preserve_format
@@ -286,8 +286,9 @@ def expand(input: Tensor, *shape: Any, implicit: bool = False) -> Tensor:
             f"expand({input.type()}{{{shape_text(have)}}}, size={shape_text(wanted)}): the number of sizes provided "
             f"({len(wanted)}) must be greater or equal to the number of dimensions in the tensor ({len(have)})"
         )
-    full: list[DimLike] = []
-    for i, size in enumerate(wanted):
+    full: list[DimLike] = list(wanted)
+    for i in reversed(range(len(wanted))):  # PyTorch names the last dim that does not fit
+        size = wanted[i]
         if type(size) is int and size == -1:
             if i < lead:
                 raise RuntimeError(
@@ -301,7 +302,7 @@ def expand(input: Tensor, *shape: Any, implicit: bool = False) -> Tensor:
                 f"non-singleton dimension {i}.  Target sizes: {shape_text(wanted)}.  Tensor sizes: "
                 f"{shape_text(have)}"
             )
-        full.append(size)
+        full[i] = size
     return dispatch.view(input, (view_step("expand", {"shape": tuple(full)}),), "ExpandBackward0")
 
 
@@ -373,9 +374,7 @@ def tile(input: Tensor, *dims: Any) -> Tensor:
 @widest
 def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """The tensors one after the other along a dim."""
-    if isinstance(tensors, Tensor):
-        raise TypeError("cat(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
-    parts = [tensor_argument(x, "cat", f"tensors[{i}]") for i, x in enumerate(tensors)]
+    parts = tensors_argument(tensors, "cat")
     if not parts:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     dtype = result_dtype(*parts)
@@ -395,7 +394,7 @@ concat = concatenate = cat
 @widest
 def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Tensors of one shape along a new dim."""
-    parts = [tensor_argument(x, "stack", f"tensors[{i}]") for i, x in enumerate(tensors)]
+    parts = tensors_argument(tensors, "stack")
     if not parts:
         raise RuntimeError("stack expects a non-empty TensorList")
     shape = tuple(parts[0].shape)

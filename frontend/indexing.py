@@ -29,6 +29,7 @@ from .functional_slices import clamped, select, slice_dim
 from .inplace import assign, overwrite
 from .ir import dtypes
 from .ir.dims import DimLike, answer, bounds, product
+from .ir.ops.common import broadcast, shape_text
 from .placement import device_of, gpu_of, is_on_device, transferred
 from .promotion import as_operand, convert
 from .tape_folded import folded
@@ -304,7 +305,7 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     else:
         while source.ndim > viewed.ndim and source.shape[0] == 1:
             source = select(source, 0, 0)
-        copy_(viewed, source)
+        copy_(viewed, source if tuple(source.shape) == tuple(viewed.shape) else expand(source, viewed.shape))
 
 
 def _is_number(value: Any) -> bool:
@@ -367,6 +368,11 @@ def copy_(target: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
     tensor_argument(source, "copy_", "other")
     value = convert(source, target.dtype)
     if tuple(value.shape) != tuple(target.shape):
+        joined = broadcast(tuple(target.shape), tuple(value.shape))
+        if joined != tuple(target.shape):
+            raise RuntimeError(
+                f"output with shape {shape_text(target.shape)} doesn't match the broadcast shape {shape_text(joined)}"
+            )
         value = expand(value, target.shape)
     return assign(target, value, replaced="CopyBackwards")
 

@@ -269,15 +269,15 @@ for _name in ("squeeze", "unsqueeze", "t", "transpose", "swapaxes", "swapdims"):
 # Operators
 
 
-def _operator(name: str, function: Callable[..., Tensor]) -> None:
+def _operator(name: str, function: Callable[..., Tensor], takes: Callable[[Any], bool] = is_operand) -> None:
     def forward(self: Tensor, other: Any) -> Any:
-        return function(self, other) if is_operand(other) else NotImplemented
+        return function(self, other) if takes(other) else NotImplemented
 
     def reflected(self: Tensor, other: Any) -> Any:
-        return function(other, self) if is_operand(other) else NotImplemented
+        return function(other, self) if takes(other) else NotImplemented
 
     def inplace(self: Tensor, other: Any) -> Any:
-        return overwrite(self, lambda: function(self, other)) if is_operand(other) else NotImplemented
+        return overwrite(self, lambda: function(self, other)) if takes(other) else NotImplemented
 
     for prefix, method in (("", forward), ("r", reflected), ("i", inplace)):
         full = f"__{prefix}{name}__"
@@ -288,12 +288,13 @@ def _operator(name: str, function: Callable[..., Tensor]) -> None:
 _OPERATORS: dict[str, Callable[..., Tensor]] = {
     "add": arithmetic.add, "sub": arithmetic.sub, "mul": arithmetic.mul, "truediv": arithmetic.div,
     "floordiv": arithmetic.floor_divide, "mod": arithmetic.remainder, "pow": arithmetic.pow,
-    "matmul": matrices.matmul, "lshift": pointwise.bitwise_left_shift,
+    "lshift": pointwise.bitwise_left_shift,
     "rshift": pointwise.bitwise_right_shift, "and": pointwise.bitwise_and, "or": pointwise.bitwise_or,
     "xor": pointwise.bitwise_xor,
 }  # fmt: skip
 for _name, _operation in _OPERATORS.items():
     _operator(_name, _operation)
+_operator("matmul", matrices.matmul, lambda other: isinstance(other, Tensor))
 
 
 def _comparison(name: str) -> None:

@@ -81,6 +81,8 @@ def _from_nested(data: Any, wanted: DType | None) -> Array:
         if not len(probe):
             break
         probe = probe[0]
+    if isinstance(probe, str) and shape:
+        raise ValueError("too many dimensions 'str'")
     flat: list[Any] = []
     _collect(data, tuple(shape), 0, flat)
     inferred = wanted

@@ -10,6 +10,7 @@ from ..autograd.grad_mode import no_grad
 from ..creation import counted, zeros
 from ..dispatch import apply, op_named
 from ..functional_cumulative import cumsum
+from ..functional_host import known_elements
 from ..functional_indexing import gather
 from ..ir import dtypes
 from ..tape_folded import folded
@@ -238,6 +239,16 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """int64 rows with a single 1 at the given class."""
     if tensor.dtype is not dtypes.i64:
         raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
+    given = known_elements(tensor)
+    if given is not None:
+        if not given.size and num_classes <= 0:
+            if num_classes == -1:
+                raise RuntimeError("Can not infer total number of classes from empty tensor.")
+            raise RuntimeError("Class values must be smaller than num_classes.")
+        if given.size and given.min() < 0:
+            raise RuntimeError("Class values must be non-negative.")
+        if given.size and num_classes != -1 and given.max() >= num_classes:
+            raise RuntimeError("Class values must be smaller than num_classes.")
     if num_classes == -1:
         num_classes = int(tensor.max().item()) + 1
     classes = counted(num_classes, 0, 1, dtypes.i64)

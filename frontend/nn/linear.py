@@ -39,11 +39,16 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     """y[..., o] = sum over i, j of input1[..., i] weight[o, i, j] input2[..., j], plus bias[o]."""
     out, first, second = weight.shape
     lead = tuple(input1.shape[:-1])
-    if tuple(input2.shape[:-1]) != lead:
-        raise RuntimeError(
-            f"bilinear(): input batch dimensions do not match: got {tuple(input1.shape)} and "
-            f"{tuple(input2.shape)}"
-        )
+    if input1.ndim != input2.ndim:
+        raise RuntimeError(f"bilinear(): input dimensions do not match: got {input1.ndim} and {input2.ndim}")
+    for i, (a, b) in enumerate(zip(lead, input2.shape[:-1])):
+        if a != b:
+            raise RuntimeError(f"bilinear(): input batch dimensions do not match at dim {i}: got {a} and {b}")
+    for name, x, size in (("input1", input1, first), ("input2", input2, second)):
+        if x.shape[-1] != size:
+            raise RuntimeError(
+                f"bilinear(): {name} size does not match weight size: got {x.shape[-1]} but expected {size}"
+            )
     left = input1.reshape(-1, first)
     right = input2.reshape(-1, second)
     mixed = left.matmul(weight.permute(1, 0, 2).reshape(first, out * second))

@@ -9,8 +9,9 @@ from typing import Any
 from .. import functional_pointwise as pointwise
 from ..autocast import full_precision
 from ..dispatch import apply, op_named
+from ..functional_host import known_elements
 from ..half_precision import in_float32
-from ..tensor import Tensor
+from ..tensor import Tensor, scalar_type_name
 from .activations import log_softmax
 from .reduction import check, legacy, reduced
 
@@ -129,6 +130,8 @@ def kl_div(
 ) -> Tensor:
     """target * (log(target) - input), 0 where the target is 0; "batchmean" divides the sum by the batch
     size."""
+    if not target.dtype.is_floating_point or not input.dtype.is_floating_point:
+        raise RuntimeError("kl_div: Integral inputs not supported.")
     batch_mean = reduction == "batchmean"
     reduction = "sum" if batch_mean else legacy(size_average, reduce, reduction)
     if log_target:
@@ -257,6 +260,13 @@ def _check_binary(input: Tensor, target: Tensor, name: str) -> None:
         raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
 
 
+def _check_same_type(input: Tensor, target: Tensor) -> None:
+    if target.dtype is not input.dtype:
+        raise RuntimeError(
+            f"Found dtype {scalar_type_name(target.dtype)} but expected {scalar_type_name(input.dtype)}"
+        )
+
+
 @full_precision
 @in_float32
 def binary_cross_entropy(
@@ -270,6 +280,10 @@ def binary_cross_entropy(
     """-(target * log(input) + (1 - target) * log(1 - input)), each logarithm at least -100."""
     reduction = legacy(size_average, reduce, reduction)
     _check_binary(input, target, "binary_cross_entropy")
+    _check_same_type(input, target)
+    given = known_elements(input)
+    if given is not None and given.size and not (given.min() >= 0 and given.max() <= 1):
+        raise RuntimeError("all elements of input should be between 0 and 1")
     yes = input.log().clamp(min=-100.0)
     no = (-input).log1p().clamp(min=-100.0)
     values = (target - 1.0) * no - target * yes
@@ -292,6 +306,11 @@ def binary_cross_entropy_with_logits(
     """`binary_cross_entropy` of sigmoid(input), without its loss of precision."""
     reduction = legacy(size_average, reduce, reduction)
     _check_binary(input, target, "binary_cross_entropy_with_logits")
+    if not target.dtype.is_floating_point and not target.dtype.is_complex:
+        raise RuntimeError(
+            f"result type {scalar_type_name(input.dtype)} can't be cast to the desired output type "
+            f"{scalar_type_name(target.dtype)}"
+        )
     negative_log: Tensor = apply(op_named("softplus"), (-input,), {"beta": 1.0, "threshold": 50.0})
     if pos_weight is not None:
         negative_log = negative_log * ((pos_weight - 1.0) * target + 1.0)

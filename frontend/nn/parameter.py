@@ -28,6 +28,8 @@ class Parameter(Tensor):
             raise TypeError(
                 f"Creating a Parameter from an instance of type {type(data).__name__} requires a Tensor"
             )
+        if requires_grad and not (data.dtype.is_floating_point or data.dtype.is_complex):
+            raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
         return Tensor._make_subclass(cls, committed(data).detach(), requires_grad)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..creation import zeros
 from ..half_precision import in_float32
+from ..ir.ops.common import shape_text
 from ..tensor import Tensor, wrap
 from .padding import pad
 from .windows import Ints, spread
@@ -46,6 +47,11 @@ def unfold(
     input: Tensor, kernel_size: Ints, dilation: Ints = 1, padding: Ints = 0, stride: Ints = 1
 ) -> Tensor:
     """input[n, c, h, w] -> [n, c * kh * kw, windows]."""
+    if input.ndim not in (3, 4) or 0 in input.shape[1:]:
+        raise RuntimeError(
+            "Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions for "
+            f"input, but got: {shape_text(input.shape)}"
+        )
     if input.ndim == 3:
         return unfold(input.unsqueeze(0), kernel_size, dilation, padding, stride).squeeze(0)
     options = _options(kernel_size, dilation, padding, stride)

@@ -46,8 +46,8 @@ def _broadcast_two(a: Shape, b: Shape) -> Shape:
     long, short = (a, b) if len(a) >= len(b) else (b, a)
     lead = len(long) - len(short)
     joined = list(long)
-    for i, size in enumerate(short, lead):
-        have = joined[i]
+    for i in reversed(range(lead, len(long))):  # PyTorch names the last dim that does not fit
+        size, have = short[i - lead], joined[i]
         if have == 1:
             joined[i] = size
         elif size != 1 and size != have:

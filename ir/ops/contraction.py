@@ -38,7 +38,7 @@ def _check_mats(a: TensorType, b: TensorType) -> None:
 def _c_name(type_: TensorType) -> str:
     """The C++ name that PyTorch's message gives for a dtype."""
     names = {"float32": "float", "float64": "double", "int64": "long long", "int32": "int", "bool": "bool"}
-    return names.get(type_.dtype.torch_name, f"c10::{type_.dtype.torch_name}")
+    return names.get(type_.dtype.torch_name, f"c10::{type_.dtype.scalar_type}")
 
 
 def _mats_error(a: Shape, b: Shape) -> RuntimeError:
