@@ -23,7 +23,10 @@ from . import settings
 MAGIC = b"vitrify object cache 1\n"
 SUFFIX = ".vtr"
 _DIGEST_BYTES = 32
+_LOOKS = 16  # at all entries, while as many bytes are written as the bound allows
 _warned: set[str] = set()
+# By folder and size bound: the bytes this process may still write before it looks at the whole folder again.
+_room: dict[tuple[Path, int], int] = {}
 
 
 class DamagedEntry(Exception):
@@ -59,7 +62,11 @@ def load(key: str) -> tuple[dict[str, Any], list[bytes]] | None:
 
 
 def store(key: str, facts: Mapping[str, Any], objects: Sequence[bytes]) -> None:
-    """Keep the objects under the key, and evict the entries used longest ago beyond the size bound."""
+    """Keep the objects under the key, and evict the entries used longest ago beyond the size bound.
+
+    Looking at every entry takes longer than writing one, so it is done once for a sixteenth of the bound that this
+    process writes, or less where less is left. Each other process that writes may go beyond the bound by as much.
+    """
     folder = settings.cache_folder()
     if folder is None:
         return
@@ -68,8 +75,13 @@ def store(key: str, facts: Mapping[str, Any], objects: Sequence[bytes]) -> None:
         if not _is_ours(folder):
             _warn_once(f"the cache folder {folder} belongs to another user and is not used")
             return
-        _write(folder, folder / (key + SUFFIX), encode(facts, objects))
-        _evict(folder, settings.cache_bytes())
+        data = encode(facts, objects)
+        _write(folder, folder / (key + SUFFIX), data)
+        limit = settings.cache_bytes()
+        room = _room.get((folder, limit), 0) - len(data)
+        if room < 0:
+            room = min(limit - _evict(folder, limit), limit // _LOOKS)
+        _room[folder, limit] = room
     except OSError as error:
         _warn_once(f"the cache folder {folder} cannot be written ({error}); compiled code is not kept")
 
@@ -111,7 +123,8 @@ def _write(folder: Path, path: Path, data: bytes) -> None:
         raise
 
 
-def _evict(folder: Path, limit: int) -> None:
+def _evict(folder: Path, limit: int) -> int:
+    """Remove the entries used longest ago until all are within the limit; the bytes that are left."""
     entries: list[tuple[float, int, str]] = []
     with os.scandir(folder) as found:
         for entry in found:
@@ -126,6 +139,7 @@ def _evict(folder: Path, limit: int) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         total -= size
+    return total
 
 
 def _is_ours(path: Path) -> bool:

@@ -118,6 +118,18 @@ def test_entries_used_longest_ago_are_evicted(folder: Path, monkeypatch: pytest.
     assert sorted(p.stem for p in folder.iterdir()) == ["key0", "key2", "key3"]
 
 
+def test_a_folder_with_room_is_not_looked_through_for_every_entry(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+    scandir = os.scandir
+    monkeypatch.setattr(disk_cache.os, "scandir", lambda path: looked.append(path) or scandir(path))
+    for number in range(20):
+        disk_cache.store(f"key{number}", FACTS, [bytes(1000)])
+    assert looked == [folder]
+    assert len(list(folder.iterdir())) == 20
+
+
 def test_an_empty_folder_name_turns_the_cache_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITRIFY_CACHE_DIR", "")
     assert settings.cache_folder() is None

@@ -24,6 +24,7 @@ import ast
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -147,12 +148,16 @@ def note(notes: Mapping[str, Any], sample: Sample) -> Any:
     return notes.get(sample.key, notes.get(sample.text))
 
 
+@cache
+def _drawn(family: str, name: str, spec: Input) -> np.ndarray[Any, Any]:
+    return np.asarray(spec.draw(np.random.RandomState(zlib.crc32(f"{family}.{name}".encode()))))
+
+
 def leaves(torch: Any, family: Family, sample: Sample, exact: bool = False) -> dict[str, Any]:
     """The family's inputs as fresh tensors, in the sample's dtype; `exact`: these numbers, but in float64."""
     made = {}
     for name, spec in family.inputs.items():
-        seed = zlib.crc32(f"{sample.family}.{name}".encode())
-        tensor = torch.tensor(np.asarray(spec.draw(np.random.RandomState(seed))))
+        tensor = torch.tensor(_drawn(sample.family, name, spec))
         if sample.dtype and tensor.dtype is torch.float32:
             dtype = getattr(torch, sample.dtype)
             tensor = (tensor if dtype.is_floating_point or dtype.is_complex else tensor * 3).to(dtype)
