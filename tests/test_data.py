@@ -138,6 +138,13 @@ def test_persistent_workers_stay():
     assert {p for batch in other for p in batch[2].tolist()}.isdisjoint(first)
 
 
+def test_the_order_with_persistent_workers_is_pytorchs():
+    torch.manual_seed(0)
+    loader = DataLoader(range(6), batch_size=3, shuffle=True, num_workers=1, persistent_workers=True)
+    passes = [[batch.tolist() for batch in loader] for _ in range(3)]
+    assert passes == [[[0, 4, 3], [5, 2, 1]], [[5, 0, 3], [2, 1, 4]], [[2, 3, 1], [5, 4, 0]]]
+
+
 class Failing(Numbers):
     def __getitem__(self, i):
         if i == 11:

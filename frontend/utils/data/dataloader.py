@@ -158,16 +158,18 @@ class DataLoader:
             )
         index_source = self.batch_sampler if self.batch_sampler is not None else self.sampler
         indices = iter(index_source)
-        # Drawn on every pass, with or without workers, and before the sampler draws: as PyTorch does.
-        base_seed = draw_seed(self.generator)
-        found = (
-            self._in_workers(indices, base_seed) if self.num_workers else _Loaded(indices, self._fetcher())
-        )
+        found = self._in_workers(indices) if self.num_workers else self._here(indices)
         return Pinned(found) if pins else found
 
-    def _in_workers(self, indices: Iterator[Any], base_seed: int) -> Iterator[Any]:
+    def _here(self, indices: Iterator[Any]) -> Iterator[Any]:
+        draw_seed(self.generator)  # as for workers, so that their number does not change what is drawn later
+        return _Loaded(indices, self._fetcher())
+
+    def _in_workers(self, indices: Iterator[Any]) -> Iterator[Any]:
         workers = self._workers
         if workers is None:
+            # Drawn once for workers that stay and on every pass for others, before the sampler draws: as PyTorch does.
+            base_seed = draw_seed(self.generator)
             work = Work(self.dataset, self._fetcher, self.worker_init_fn, base_seed, self.num_workers)
             workers = Workers(work, self.multiprocessing_context)
             if self.persistent_workers:
