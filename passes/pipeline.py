@@ -20,6 +20,7 @@ from .decompose import Decompose
 from .fusion import Fusion
 from .precision import RoundMatmulOperands
 from .recompute import Recompute
+from .reduce_before_reshape import ReduceBeforeReshape
 from .reroll import Reroll
 from .scan_motion import ScanMotion
 from .simplify import Simplify
@@ -92,6 +93,8 @@ def default_pipeline(options: PipelineOptions = PipelineOptions()) -> tuple[Pass
         CommonSubexpressions(),
         # After simplify, which takes apart matmuls of transposes; what it leaves behind dies below.
         *([] if options.strict else [SplitRows()]),
+        # After the last CSE, which may leave a matrix that only products read. Adds up in another order.
+        *([] if options.strict else [ReduceBeforeReshape()]),
         # What simplify and CSE left unused must be gone before fusion counts uses.
         DeadCodeElimination(),
         # On the very nodes that fusion will see, since it asks fusion what their launches keep in memory; and after the

@@ -27,6 +27,7 @@ from .decompose import Decompose
 from .fusion import Fusion
 from .precision import RoundMatmulOperands
 from .recompute import Recompute
+from .reduce_before_reshape import ReduceBeforeReshape
 from .reroll import Reroll
 from .scan_motion import ScanMotion
 from .simplify import Simplify
@@ -34,7 +35,7 @@ from .split_rows import SplitRows
 
 _ALL: tuple[Any, ...] = (
     Autodiff, ChooseAttention, CommonSubexpressions, ConstantFolding, DeadCodeElimination, Decompose, FindAttention,
-    Fusion, Recompute, Reroll, RoundMatmulOperands, ScanMotion, Simplify,
+    Fusion, Recompute, ReduceBeforeReshape, Reroll, RoundMatmulOperands, ScanMotion, Simplify,
     SplitRows,
 )  # fmt: skip
 # Every pass from graph to graph, by name.
