@@ -78,8 +78,9 @@ def ambient(device: str = CPU) -> DType | None:
     return found.dtype[device] if found is not None and found.enabled[device] else None
 
 
-def _ambient_of_both() -> tuple[DType | None, ...]:
-    return tuple(map(ambient, DEVICES))
+def _ambient_of_both() -> tuple[str, ...]:
+    """The names, which a guard compares by value."""
+    return tuple(str(ambient(device)) for device in DEVICES)
 
 
 def _active(device: str) -> DType | None:

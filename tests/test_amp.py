@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -83,6 +84,15 @@ def test_inside_a_compiled_function(net):
     eager, compiled = step(X, CLASSES), torch.compile(step)(X, CLASSES)
     assert compiled[0].dtype is BF16 and compiled[1].dtype is F32
     torch.testing.assert_close(compiled[1], eager[1], rtol=1e-2, atol=1e-3)
+
+
+def test_calls_in_equal_regions_share_one_trace(net):
+    compiled = torch.compile(net)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a call that does not find its trace again is warned of
+        for _ in range(3):
+            with torch.autocast("cpu", BF16):
+                compiled(X)
 
 
 def test_a_compiled_function_follows_the_region_it_is_called_in(net):
