@@ -21,6 +21,7 @@ from ..passes.dce import DeadCodeElimination
 from ..passes.partition import partition
 from ..passes.reroll import Reroll
 from ..runtime.compiled_graph import CompileOptions
+from ..runtime.gpu.arrays import DeviceArray, from_host
 from ..state import local
 from ..tape import FREED, Edge, Node, gradient_edge
 from ..tensor import Storage, Tensor, wrap
@@ -79,15 +80,17 @@ class CompiledBackward(Node):
                     f"a tensor that the compiled forward read is at version {storage.version}; expected version "
                     f"{version} instead."
                 )
-        # What library code makes, such as the gradient of a sum, may be on the host still.
-        gpu = getattr(self.binding.graph, "gpu", None)
+        # The gradient of a sum, say, the state of random numbers and constants of the trace may be on the host still.
+        gpu, saved = getattr(self.binding.graph, "gpu", None), self.saved
         cotangents = [
             as_bound(np.zeros(t.sizes, t.dtype.numpy) if g is None else g._array, t, gpu)
             for g, t in zip(grads, self.result_types)
         ]
+        if gpu is not None:
+            saved = [a if type(a) is DeviceArray else from_host(gpu, a) for a in saved]
         record = self.binding.take()
         try:
-            found = self.binding.call(record, [*self.saved, *cotangents])
+            found = self.binding.call(record, [*saved, *cotangents])
         finally:
             self.binding.give_back(record)
         assert found is not None, "saved arrays have the types they were bound for"

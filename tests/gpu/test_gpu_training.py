@@ -131,6 +131,26 @@ def test_a_compiled_model_with_an_eager_backward():
     assert ".visible .entry" in compiled.assembly()
 
 
+def test_what_a_backward_reads_may_be_on_the_host():
+    """The state of random numbers, and matrices that tracing a pooling makes."""
+    x = data(3, 6)
+
+    def pooled(x: torch.Tensor) -> torch.Tensor:
+        return F.adaptive_avg_pool1d(x.sin(), 4).sum()
+
+    def dropped(x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(x, 0.5)
+
+    here, there = x.clone().requires_grad_(), x.cuda().requires_grad_()
+    pooled(here).backward()
+    torch.compile(pooled)(there).backward()
+    torch.testing.assert_close(there.grad.cpu(), here.grad)
+    there.grad = None
+    found = torch.compile(dropped)(there)
+    found.sum().backward()
+    torch.testing.assert_close(there.grad * there.detach(), found.detach())
+
+
 def test_the_device_is_a_guard():
     @torch.compile
     def double(x):
