@@ -41,7 +41,7 @@ from ..lower.template import Axis
 from ..scalar import SCALAR
 from .attention_operands import Rows, rows_of
 from .attention_products import Products, each
-from .grid import Unravel, below, blocks, guarded, inside, threads, unrolled
+from .grid import Unravel, below, blocks, gpu_target, guarded, inside, threads, unrolled
 from .operands import GuardedOperands
 
 LOG2_E = math.log2(math.e)
@@ -80,7 +80,7 @@ class GpuAttention:
         self.dtype = q.type.dtype
         self.total = dtypes.f32 if self.dtype in HALF else self.dtype
         rounds = self.dtype is dtypes.f32 and "matmul" in ctx.options.tf32
-        self.on_tensor_cores = getattr(ctx.target, "has_mma", False) and (self.dtype in HALF or rounds)
+        self.on_tensor_cores = gpu_target(ctx).has_mma and (self.dtype in HALF or rounds)
         # Powers of two, by the instruction for them; where sums are exact to the last bits, powers of e.
         self.unit = LOG2_E if self.on_tensor_cores else 1.0
         scale = self.attrs["scale"]

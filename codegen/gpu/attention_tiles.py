@@ -11,7 +11,7 @@ from ...ir.half_precision import HALF
 from .attention import GpuAttention, Tiles
 from .attention_operands import BOX, Rows, is_direct
 from .attention_products import STEP, FmaProducts, GroupProducts, MmaProducts
-from .grid import most
+from .grid import gpu_target, most
 
 
 def forward_tiles(a: GpuAttention) -> Tiles:
@@ -41,7 +41,7 @@ def _table(
 def _by_groups(a: GpuAttention, operands: Sequence[Rows]) -> bool:
     """Whether warpgroups may multiply: 16-bit rows of whole boxes that can be copied as they are."""
     return (
-        getattr(a.ctx.target, "has_wgmma", False)
+        gpu_target(a.ctx).has_wgmma
         and a.dtype in HALF
         and min(most(a.rows), most(a.columns)) >= 64
         and all(x.size in (BOX, 2 * BOX) and is_direct(x, a.dtype) for x in operands)
@@ -95,8 +95,8 @@ def _tiles(
 ) -> Tiles:
     """Large ones, if there are enough of them to fill the machine. A row that stays has `kept` numbers."""
     walked = _padded(a.q.size) + _padded(a.v.size)
-    room = getattr(a.ctx.target, "most_shared_bytes", 0)
-    enough = getattr(a.ctx.target, "multiprocessors", 1)
+    room = gpu_target(a.ctx).most_shared_bytes
+    enough = gpu_target(a.ctx).multiprocessors
     fitting: list[Tiles] = []
     for tiles in _candidates(a, mma, max(_padded(a.q.size), _padded(a.v.size))):
         p = tiles.products

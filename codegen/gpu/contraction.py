@@ -15,34 +15,22 @@ is never written down (implicit GEMM).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ..loops.nodes import (
-    Apply,
-    Buffer,
-    CopyCommit,
-    CopyWait,
-    Expr,
-    For,
-    If,
-    Index,
-    Let,
-    Load,
-    Stmt,
-    Store,
-)
-from ..lower.context import LowerContext, Names
+from ..loops.nodes import Buffer, CopyCommit, CopyWait, For, If, Index, Let, Stmt
+from ..lower.context import LowerContext
 from ..lower.contraction import Contraction, Reading
 from ..lower.contraction_lower import Epilogue, add_parts
 from ..lower.nests import loop_index
-from ..lower.template import Axis, Element, bind_shared, collapse, index_values, instantiate
+from ..lower.template import Axis
 from .grid import Unravel, below, blocks, ceil_div, guarded, inside, most, threads
+from .matrix_product import MatrixProduct
 from .slices import Slices
 from .staying import add_staying
-from .tiles import FMA_TILES, MMA_TILES, TF32_TILES, WIDE_TILES, MmaTile, Tile, Wrap
+from .tiles import FMA_TILES, MMA_TILES, TF32_TILES, WIDE_TILES, MmaTile, Tile
 from .warpgroups import WARPGROUP_TILES, Side, WarpgroupTile, side_of
 
 # A sum that is not shorter is cut into parts where tiles are too few for the machine.
@@ -56,96 +44,51 @@ ROWS_TOGETHER = 8
 
 
 def contraction_on_gpu(ctx: LowerContext, problem: Contraction[Reading], epilogue: Epilogue) -> None:
-    elements = epilogue.elements(problem.result)
-    form = _Form(ctx, problem, elements, epilogue)
-    form.launch()
+    begin = len(ctx.launches)
+    product = MatrixProduct(ctx, problem, epilogue)
+    _Tiled(product).launch()
+    add_staying(product, begin)
 
 
-@dataclass(frozen=True)
-class _Space:
-    """The axes of a contraction by what depends on them."""
+class _Tiled:
+    """The product in tiles."""
 
-    batch: list[Axis]
-    rows: list[Axis]
-    columns: list[Axis]
-    sums: list[Axis]
-
-    @staticmethod
-    def size(axes: Sequence[Axis]) -> DimLike:
-        return dims.product(a.extent for a in axes)
-
-
-class _Form:
-    def __init__(
-        self,
-        ctx: LowerContext,
-        problem: Contraction[Reading],
-        elements: Sequence[Element],
-        epilogue: Epilogue,
-    ):
-        self.ctx = ctx
-        self.problem = problem
-        self.epilogue = epilogue
-        self.names = Names()
-        self._spaces(elements)
-        self.row_count = _Space.size(self.space.rows)
-        self.column_count = _Space.size(self.space.columns)
-        self.depth = _Space.size(self.space.sums)
+    def __init__(self, product: MatrixProduct):
+        self.product = product
+        self.target = product.target
+        self.names = product.names
         self.sides = self._sides()
         self.tile = self._tile()
         self.parts = self._parts()
-        part = ceil_div(self.depth, self.parts)
+        depth = product.depth
+        part = ceil_div(depth, self.parts)
         # Parts are whole slices, so that only the last slice of the last one is ragged.
-        self.part = ceil_div(part, self.tile.depth) * self.tile.depth if self.parts > 1 else self.depth
-
-    def _spaces(self, elements: Sequence[Element]) -> None:
-        """Axes merged as far as operands and epilogue walk them as one, and sorted."""
-        problem = self.problem
-        axes = [Axis(a.name, a.extent) for a in (*problem.parallel, *problem.reduction)]
-        left, right = problem.left, problem.right
-        groups: dict[str, list[Axis]] = {"batch": [], "rows": [], "columns": [], "sums": []}
-        summed = {a.name for a in problem.reduction}
-        for axis in axes:
-            by_left, by_right = left.depends_on(axis.var), right.depends_on(axis.var)
-            kind = "rows" if by_left and not by_right else "columns" if by_right and not by_left else "batch"
-            groups["sums" if axis.var in summed else kind].append(axis)
-        values = [left.value, right.value, *(e.value for e in elements)]
-        position = problem.position
-        indices = [*index_values(values), *(e.offset for e in elements), position]
-        bindings: dict[str, DimLike] = {}
-        for kind, found in groups.items():
-            groups[kind], more = collapse(found, indices)
-            bindings |= more
-        memo: dict[int, Expr] = {}
-        self.left, self.right = (_narrow(instantiate(r.value, bindings, memo)) for r in (left, right))
-        self.elements = [e.at(bindings, memo) for e in elements]
-        self.position = dims.substitute(position, bindings)
-        self.space = _Space(**groups)
+        self.part = ceil_div(part, self.tile.depth) * self.tile.depth if self.parts > 1 else depth
 
     def _sides(self) -> tuple[Side, Side] | None:
         """The operands for warpgroups and the copy engine; None where they cannot or need not multiply them."""
-        narrow, space = self.left.dtype, self.space
-        allowed = (dtypes.f16, dtypes.bf16, *((dtypes.f32,) if self._rounds() else ()))
-        sizes = (most(self.row_count), most(self.column_count), most(self.depth))
+        x = self.product
+        narrow = x.left.dtype
+        allowed = (dtypes.f16, dtypes.bf16, *((dtypes.f32,) if x.rounds else ()))
         if (
-            not getattr(self.ctx.target, "has_wgmma", False)
+            not self.target.has_wgmma
             or narrow not in allowed
-            or self.right.dtype is not narrow
-            or self.problem.accumulator is not dtypes.f32
-            or min(sizes) < 64
+            or x.right.dtype is not narrow
+            or x.problem.accumulator is not dtypes.f32
+            or x.least < 64
         ):
             return None
-        left = side_of(self.left, space.batch, space.rows, space.sums)
-        right = side_of(self.right, space.batch, space.columns, space.sums)
+        left = side_of(x.left, x.batch, x.rows, x.sums)
+        right = side_of(x.right, x.batch, x.columns, x.sums)
         return None if left is None or right is None else (left, right)
 
     def _tile(self) -> Tile | WarpgroupTile:
-        rows, columns = most(self.row_count), most(self.column_count)
-        batch = most(_Space.size(self.space.batch))
-        enough = getattr(self.ctx.target, "multiprocessors", 1)
+        x = self.product
+        rows, columns, batch = most(x.row_count), most(x.column_count), most(x.batches)
+        enough = self.target.multiprocessors
         tiles = self._tiles()
         fitting = [t for t in tiles if t.rows < 2 * max(rows, 16) and t.columns < 2 * max(columns, 16)]
-        parts = max(1, min(MAX_PARTS, most(self.depth) // PART))
+        parts = max(1, min(MAX_PARTS, most(x.depth) // PART))
         counts = [(t, batch * -(-rows // t.rows) * -(-columns // t.columns)) for t in fitting]
         # Tiles that read an element often enough for each element they multiply; then such with the sum cut in parts.
         for tile, count in counts:
@@ -159,50 +102,43 @@ class _Form:
 
     def _tiles(self) -> Sequence[Tile | WarpgroupTile]:
         """Tensor cores where both operands have 16 bits, or may be rounded to tf32, and the product is not small."""
+        x = self.product
         if self.sides is not None:
-            return [replace(tile, itemsize=self.left.dtype.itemsize) for tile in WARPGROUP_TILES]
-        narrow = self.left.dtype
-        small = min(most(self.row_count), most(self.column_count), most(self.depth)) < 16
+            return [replace(tile, itemsize=x.left.dtype.itemsize) for tile in WARPGROUP_TILES]
+        narrow = x.left.dtype
         if (
-            getattr(self.ctx.target, "has_mma", False)
-            and (narrow in (dtypes.f16, dtypes.bf16) or self._rounds())
-            and self.right.dtype is narrow
-            and self.problem.accumulator is dtypes.f32
-            and not small
+            self.target.has_mma
+            and (narrow in (dtypes.f16, dtypes.bf16) or x.rounds)
+            and x.right.dtype is narrow
+            and x.problem.accumulator is dtypes.f32
+            and x.least >= 16
         ):
             return TF32_TILES if narrow is dtypes.f32 else MMA_TILES
-        return WIDE_TILES if self.problem.accumulator.itemsize > 4 else FMA_TILES
-
-    def _rounds(self) -> bool:
-        """Whether operands of float32 may be rounded to tf32."""
-        kind = "matmul" if self.problem.name == "matmul" else "conv"
-        return self.left.dtype is self.right.dtype is dtypes.f32 and kind in self.ctx.options.tf32
+        return WIDE_TILES if x.problem.accumulator.itemsize > 4 else FMA_TILES
 
     def _parts(self) -> int:
-        tile = self.tile
-        tiles = most(_Space.size(self.space.batch)) * -(-most(self.row_count) // tile.rows)
-        tiles *= -(-most(self.column_count) // tile.columns)
-        idle = 2 * getattr(self.ctx.target, "multiprocessors", 1) // max(tiles, 1)
-        return max(1, min(idle, most(self.depth) // PART, MAX_PARTS))
+        tile, x = self.tile, self.product
+        tiles = most(x.batches) * -(-most(x.row_count) // tile.rows)
+        tiles *= -(-most(x.column_count) // tile.columns)
+        idle = 2 * self.target.multiprocessors // max(tiles, 1)
+        return max(1, min(idle, most(x.depth) // PART, MAX_PARTS))
 
     # Statements
 
     def launch(self) -> None:
-        ctx, problem, tile = self.ctx, self.problem, self.tile
+        ctx, problem, tile = self.product.ctx, self.product.problem, self.tile
         parts: Buffer | None = None
         if self.parts > 1:
             parts = ctx.scratch("parts", problem.accumulator, (self.parts, dims.product(problem.shape)))
         comment = f"{tile}" + (f", summed in {self.parts} parts" if self.parts > 1 else "")
-        begin = len(ctx.launches)
         ctx.launch(problem.name, self._body(parts), cost=1, flops=problem.flops, comment=comment)
         if parts is not None:
-            add_parts(ctx, problem, self.epilogue, parts, self.parts)
-        add_staying(self, begin)
+            add_parts(ctx, problem, self.product.epilogue, parts, self.parts)
 
     def _body(self, parts: Buffer | None) -> tuple[Stmt, ...]:
-        names, tile, space = self.names, self.tile, self.space
-        row_tiles = Axis(names("row_tile"), ceil_div(self.row_count, tile.rows))
-        column_tiles = Axis(names("column_tile"), ceil_div(self.column_count, tile.columns))
+        names, tile, product = self.names, self.tile, self.product
+        row_tiles = Axis(names("row_tile"), ceil_div(product.row_count, tile.rows))
+        column_tiles = Axis(names("column_tile"), ceil_div(product.column_count, tile.columns))
         part = Axis(names(PART_AXIS), self.parts)
         # Neighbouring blocks share rows of the left operand; so do, where tiles are large, neighbouring rows of blocks
         # columns of the right one.
@@ -210,70 +146,65 @@ class _Form:
         if isinstance(tile, WarpgroupTile) and isinstance(rest, int) and rest % ROWS_TOGETHER == 0:
             together, rest = ROWS_TOGETHER, rest // ROWS_TOGETHER
         row_groups, row_tiles = Axis(row_tiles.var, rest), Axis(names("row_tile"), together)
-        grid = [*space.batch, part, row_groups, column_tiles, row_tiles]
+        grid = [*product.batch, part, row_groups, column_tiles, row_tiles]
 
         def block(b: DimLike) -> tuple[Stmt, ...]:
             found = Unravel(names, b, grid)
             place = found.index
             row = (place[row_groups.var] * together + place[row_tiles.var]) * tile.rows
             column = place[column_tiles.var] * tile.columns
-            batch = {a.var: place[a.var] for a in space.batch}
+            batch = {a.var: place[a.var] for a in product.batch}
             start = place[part.var] * self.part
-            return (
-                *found.lets,
-                *self._sums(batch, row, column, start),
-                *self._results(batch, row, column, parts, place[part.var]),
-            )
+            to = None if parts is None else (parts, place[part.var])
+            summed, sums = self._sums(batch, row, column, start)
+            return (*found.lets, *summed, *product.results(tile, sums, batch, row, column, to))
 
         return blocks(names, dims.product(a.extent for a in grid), block)
 
     def _sums(
         self, batch: Mapping[str, DimLike], row: DimLike, column: DimLike, start: DimLike
-    ) -> tuple[Stmt, ...]:
-        names, tile = self.names, self.tile
-        self.acc = tile.sums(names, self.problem.accumulator)
-        clear = threads(names, tile.threads, lambda t: tile.clear(names, t, self.acc))
-        if self.depth == 0:
-            return clear
-        limit = dims.minimum(self.depth, start + self.part) if self.parts > 1 else self.depth
-        space = self.space
+    ) -> tuple[tuple[Stmt, ...], Buffer]:
+        """The statements that make the sums of a tile, and the registers that have them."""
+        names, tile, product = self.names, self.tile, self.product
+        acc = tile.sums(names, product.problem.accumulator)
+        clear = threads(names, tile.threads, lambda t: tile.clear(names, t, acc))
+        if product.depth == 0:
+            return clear, acc
         if isinstance(tile, WarpgroupTile):
-            assert self.sides is not None
-            slices = ceil_div(self.part, tile.depth)
-            stages = tile.stages(slices, getattr(self.ctx.target, "most_shared_bytes", 0))
-            starts = [side.starts(batch, at) for side, at in zip(self.sides, (row, column), strict=True)]
-            return (*clear, tile.pipeline(names, self.acc, self.sides, starts, start, slices, stages))
+            return (*clear, self._pipeline(tile, acc, batch, row, column, start)), acc
+        limit = dims.minimum(product.depth, start + self.part) if self.parts > 1 else product.depth
         copies = (
-            Slices(
-                self.names,
-                tile,
-                space.sums,
-                self.left,
-                batch,
-                space.rows,
-                row,
-                tile.rows,
-                self.row_count,
-                limit,
-            ),
-            Slices(
-                self.names,
-                tile,
-                space.sums,
-                self.right,
-                batch,
-                space.columns,
-                column,
-                tile.columns,
-                self.column_count,
-                limit,
-            ),
+            product.slices(tile, True, batch, row, limit),
+            product.slices(tile, False, batch, column, limit),
         )
-
         if isinstance(tile, MmaTile) and all(copy.is_direct for copy in copies):
-            return (*clear, *self._staged(tile, copies, start))
+            return (*clear, *self._staged(tile, acc, copies, start)), acc
+        return (*clear, *self._through_registers(tile, acc, copies, start)), acc
+
+    def _pipeline(
+        self,
+        tile: WarpgroupTile,
+        acc: Buffer,
+        batch: Mapping[str, DimLike],
+        row: DimLike,
+        column: DimLike,
+        start: DimLike,
+    ) -> Stmt:
+        assert self.sides is not None
+        slices = ceil_div(self.part, tile.depth)
+        stages = tile.stages(slices, self.target.most_shared_bytes)
+        starts = [side.starts(batch, at) for side, at in zip(self.sides, (row, column), strict=True)]
+        return tile.pipeline(self.names, acc, self.sides, starts, start, slices, stages)
+
+    def _through_registers(
+        self, tile: Tile, acc: Buffer, copies: Sequence[Slices], start: DimLike
+    ) -> tuple[Stmt, ...]:
+        """The next slice is in registers while one is multiplied."""
+        names, product = self.names, self.product
         turned = [copy.turned for copy in copies]
-        left, right = tile.slices(names, self.left.dtype, self.right.dtype, self.problem.accumulator, turned)
+        left, right = tile.slices(
+            names, product.left.dtype, product.right.dtype, product.problem.accumulator, turned
+        )
         for copy, target in zip(copies, (left, right), strict=True):
             copy.hold(target.dtype)
 
@@ -293,20 +224,22 @@ class _Form:
                 after = names("k")
                 fetched = fetch(start + loop_index(after, slices) * tile.depth)
                 following = (If(below(k + 1, slices), (Let(after, Index(k + 1)), *fetched)),)
-            return (*put, *following, *tile.multiply(names, left, right, self.acc, turned))
+            return (*put, *following, *tile.multiply(names, left, right, acc, turned))
 
         var = names("k")
-        return (*clear, *fetch(start), For(var, slices, step(loop_index(var, slices))))
+        return (*fetch(start), For(var, slices, step(loop_index(var, slices))))
 
-    def _staged(self, tile: MmaTile, copies: Sequence[Slices], start: DimLike) -> tuple[Stmt, ...]:
+    def _staged(
+        self, tile: MmaTile, acc: Buffer, copies: Sequence[Slices], start: DimLike
+    ) -> tuple[Stmt, ...]:
         """Slices go to shared memory on their own, several ahead of the one that is multiplied."""
-        names, count = self.names, tile.threads
+        names, count, product = self.names, tile.threads, self.product
         # Two blocks are to fit on a multiprocessor.
-        room = getattr(self.ctx.target, "most_shared_bytes", 0) // 2 // tile.slice_bytes(self.left.dtype)
+        room = self.target.most_shared_bytes // 2 // tile.slice_bytes(product.left.dtype)
         stages = max(2, min(MAX_STAGES, room))
         turned = [copy.turned for copy in copies]
         left, right = tile.slices(
-            names, self.left.dtype, self.right.dtype, self.problem.accumulator, turned, stages
+            names, product.left.dtype, product.right.dtype, product.problem.accumulator, turned, stages
         )
         targets = list(zip(copies, (left, right), strict=True))
         slices = ceil_div(self.part, tile.depth)
@@ -334,50 +267,6 @@ class _Form:
             *threads(names, count, lambda t: [CopyWait(stages - 2)]),
             *following,
             *commit,
-            *tile.multiply(names, left, right, self.acc, turned, (dims.mod(k, stages),)),
+            *tile.multiply(names, left, right, acc, turned, (dims.mod(k, stages),)),
         )
         return (*first, For(var, slices, step))
-
-    def _results(
-        self,
-        batch: Mapping[str, DimLike],
-        row: DimLike,
-        column: DimLike,
-        parts: Buffer | None,
-        part: DimLike,
-    ) -> tuple[Stmt, ...]:
-        names, tile, space = self.names, self.tile, self.space
-
-        def line(i: DimLike) -> tuple[Wrap, Callable[[DimLike, Load], Sequence[Stmt]]]:
-            m = row + i
-            at_row = Unravel(names, m, space.rows)
-
-            def element(j: DimLike, total: Load) -> tuple[Stmt, ...]:
-                n = column + j
-                at_column = Unravel(names, n, space.columns)
-                bindings = {**batch, **at_row.index, **at_column.index}
-                if parts is not None:
-                    place = (part, dims.substitute(self.position, bindings))
-                    stores: tuple[Stmt, ...] = (Store(parts, place, total),)
-                else:
-                    memo: dict[int, Expr] = {}
-                    known = self.epilogue.known(total)
-                    stores = bind_shared([e.at(bindings, memo, known).store() for e in self.elements], names)
-                return guarded(inside(n, self.column_count), (*at_column.lets, *stores))
-
-            def wrap(body: Sequence[Stmt]) -> tuple[Stmt, ...]:
-                return guarded(inside(m, self.row_count), (*at_row.lets, *body))
-
-            return wrap, element
-
-        return threads(names, tile.threads, lambda t: tile.results(names, t, self.acc, line))
-
-
-def _narrow(value: Expr) -> Expr:
-    """The operand as it is before a conversion that changes no value: shared memory holds more of it."""
-    while isinstance(value, Apply) and value.op == "cast":
-        inner = value.args[0]
-        if value.dtype is not dtypes.f32 or inner.dtype not in (dtypes.f16, dtypes.bf16):
-            break
-        value = inner
-    return value

@@ -1,4 +1,4 @@
-"""Blocks and threads: how a position in the grid becomes indices along axes."""
+"""Blocks and threads of a GPU: how a position in the grid becomes indices along axes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from collections.abc import Callable, Sequence
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..loops.nodes import WARP, Apply, Expr, For, If, Index, Let, Stmt
-from ..lower.names import Names
+from ..lower.context import LowerContext, Names
 from ..lower.nests import loop_index
 from ..lower.template import Axis
+from ..target import GpuTarget
+
+
+def gpu_target(ctx: LowerContext) -> GpuTarget:
+    """What kernels are made for."""
+    assert isinstance(ctx.target, GpuTarget), f"{ctx.target.name} is no GPU"
+    return ctx.target
 
 
 def ceil_div(a: DimLike, b: int) -> DimLike:

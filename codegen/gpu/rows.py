@@ -34,7 +34,7 @@ from ..lower.template import (
     walk,
 )
 from ..scalar import SCALAR
-from .grid import Unravel, blocks, ceil_div, guarded, inside, most, threads, unrolled
+from .grid import Unravel, blocks, ceil_div, gpu_target, guarded, inside, most, threads, unrolled
 
 THREADS = 256
 # Elements of a row that a thread keeps in registers between stages.
@@ -79,7 +79,7 @@ def _split(ctx: LowerContext, rows: Rows) -> tuple[Axis, int] | None:
     length = most(dims.product(a.extent for a in rows.reduced))
     axis = max(rows.reduced, key=lambda a: most(a.extent))
     chunks = min(MAX_CHUNKS, length // CHUNK, most(axis.extent) // 4)
-    if kept >= 4 * getattr(ctx.target, "multiprocessors", 1) * WARP or chunks < 2:
+    if kept >= 4 * gpu_target(ctx).multiprocessors * WARP or chunks < 2:
         return None
     even = (n for n in range(chunks, chunks // 2, -1) if dims.mod(axis.extent, 8 * n) == 0)
     return axis, next(even, chunks)

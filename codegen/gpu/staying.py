@@ -4,22 +4,17 @@ weights, in shared memory over all steps, and reads the left one, the state, in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from ...ir import dtypes
 from ...ir.dims import DimLike
 from ..loops.nodes import Buffer, For, If, Index, Kernel, Launch, Let, Load, Staying, Stmt
 from ..lower.nests import loop_index
 from ..lower.template import Axis, walk
-from ..target import GpuTarget
 from .grid import Unravel, below, blocks, ceil_div, threads
+from .matrix_product import MatrixProduct
 from .slices import Slices
 from .tiles import FMA_TILES, FmaTile
-
-if TYPE_CHECKING:  # which has its products' schedules from here
-    from .contraction import _Form
 
 # Turns that the blocks of a resident kernel take at most to do a block loop: beyond, they would be too few to hide their
 # loads.
@@ -28,16 +23,16 @@ MOST_TURNS = 2
 LEFT = 24 << 10
 
 
-def add_staying(form: _Form, begin: int) -> None:
+def add_staying(product: MatrixProduct, begin: int) -> None:
     """Note with the launches from number `begin` on, which compute the product, how a resident kernel would."""
-    ctx, target = form.ctx, form.ctx.target
-    if not ctx.scans or not isinstance(target, GpuTarget) or not _keeps(form):
+    ctx = product.ctx
+    if not ctx.scans or not _keeps(product):
         return
-    tile = _tile(form, target)
+    tile = _tile(product)
     if tile is None:
         return
-    product = _Product(form, tile)
-    first, each = _apart(form, product.first()), _apart(form, product.each())
+    kernels = _Staying(product, tile)
+    first, each = _apart(product, kernels.first()), _apart(product, kernels.each())
     launches = ctx.launches[begin:]
     place = {b: (n, i) for n, x in reversed([*enumerate(launches)]) for i, b in enumerate(x.args)}
     if not {*first.args, *each.args} <= place.keys():
@@ -55,30 +50,31 @@ def add_staying(form: _Form, begin: int) -> None:
     ctx.launches[begin] = replace(launches[0], kernel=replace(kernel, staying=staying))
 
 
-def _apart(form: _Form, body: Sequence[Stmt]) -> Launch:
+def _apart(product: MatrixProduct, body: Sequence[Stmt]) -> Launch:
     """The launch of a kernel that the program does not have."""
-    form.ctx.launch(form.problem.name, body, comment="")
-    return form.ctx.launches.pop()
+    product.ctx.launch(product.problem.name, body, comment="")
+    return product.ctx.launches.pop()
 
 
-def _keeps(form: _Form) -> bool:
+def _keeps(product: MatrixProduct) -> bool:
     """Whether the right operand is the same in every step, and the product is one of float32 on the FMA units."""
-    ctx = form.ctx
-    loads = [e for e in walk([form.right]) if isinstance(e, Load)]
-    sizes = (form.row_count, form.column_count, form.depth)
+    ctx = product.ctx
+    loads = [e for e in walk([product.right]) if isinstance(e, Load)]
+    sizes = (product.row_count, product.column_count, product.depth)
     return (
         bool(loads)
         and all(ctx.storage(e.buffer) in ctx.fixed for e in loads)
         and all(isinstance(size, int) and size > 0 for size in sizes)
-        and not any(axis.extent != 1 for axis in form.space.batch)
-        and form.left.dtype is form.right.dtype is form.problem.accumulator is dtypes.f32
-        and not form._rounds()
+        and not any(axis.extent != 1 for axis in product.batch)
+        and product.left.dtype is product.right.dtype is product.problem.accumulator is dtypes.f32
+        and not product.rounds
     )
 
 
-def _tile(form: _Form, target: GpuTarget) -> FmaTile | None:
+def _tile(product: MatrixProduct) -> FmaTile | None:
     """The tile that leaves the fewest multiprocessors idle, of those whose columns fit in shared memory."""
-    rows, columns, depth = form.row_count, form.column_count, form.depth
+    target = product.target
+    rows, columns, depth = product.row_count, product.column_count, product.depth
     assert isinstance(rows, int) and isinstance(columns, int) and isinstance(depth, int)
     best: tuple[tuple[int, int, int], FmaTile] | None = None
     for tile in FMA_TILES:
@@ -95,21 +91,15 @@ def _tile(form: _Form, target: GpuTarget) -> FmaTile | None:
     return None if best is None else best[1]
 
 
-@dataclass
-class _Product:
+class _Staying:
     """The product's two kernels."""
 
-    form: _Form
-    tile: FmaTile
-
-    def __post_init__(self) -> None:
-        form, tile = copy(self.form), self.tile
-        form.tile, form.parts, form.part = tile, 1, form.depth
-        self.form, self.names = form, form.names
-        self.rows = Axis(self.names("row_tile"), ceil_div(form.row_count, tile.rows))
-        self.columns = Axis(self.names("column_tile"), ceil_div(form.column_count, tile.columns))
+    def __init__(self, product: MatrixProduct, tile: FmaTile):
+        self.product, self.tile, self.names = product, tile, product.names
+        self.rows = Axis(self.names("row_tile"), ceil_div(product.row_count, tile.rows))
+        self.columns = Axis(self.names("column_tile"), ceil_div(product.column_count, tile.columns))
         self.count = self.rows.extent * self.columns.extent
-        self.slices = ceil_div(form.depth, tile.depth)
+        self.slices = ceil_div(product.depth, tile.depth)
         shape = (self.count, self.slices, tile.depth, tile.columns + 4)
         self.kept = Buffer(self.names("kept"), dtypes.f32, shape, "resident")
 
@@ -131,13 +121,7 @@ class _Product:
         return self._blocks(each=True)
 
     def _operand(self, left: bool, begin: DimLike) -> Slices:
-        form, tile = self.form, self.tile
-        value, axes, count, total = (
-            (form.left, form.space.rows, tile.rows, form.row_count)
-            if left
-            else (form.right, form.space.columns, tile.columns, form.column_count)
-        )
-        found = Slices(self.names, tile, form.space.sums, value, {}, axes, begin, count, total, form.depth)
+        found = self.product.slices(self.tile, left, {}, begin, self.product.depth)
         found.hold(dtypes.f32)
         return found
 
@@ -151,15 +135,15 @@ class _Product:
         return (For(var, self.slices, (*fetch, *put)),)
 
     def _step(self, b: DimLike, row: DimLike, column: DimLike) -> tuple[Stmt, ...]:
-        names, tile, form = self.names, self.tile, self.form
+        names, tile = self.names, self.tile
         left = self._operand(True, row)
-        form.acc = tile.sums(names, dtypes.f32)
+        acc = tile.sums(names, dtypes.f32)
         slice_ = Buffer(names("left"), dtypes.f32, (tile.depth, tile.rows + 4), "shared")
 
         def fetch(at: DimLike) -> tuple[Stmt, ...]:
             return threads(names, tile.threads, lambda t: left.fetch(t, at))
 
-        clear = threads(names, tile.threads, lambda t: tile.clear(names, t, form.acc))
+        clear = threads(names, tile.threads, lambda t: tile.clear(names, t, acc))
         var, after = names("k"), names("k")
         k = loop_index(var, self.slices)
         following: tuple[Stmt, ...] = ()
@@ -167,9 +151,9 @@ class _Product:
             fetched = fetch(loop_index(after, self.slices) * tile.depth)
             following = (If(below(k + 1, self.slices), (Let(after, Index(k + 1)), *fetched)),)
         put = threads(names, tile.threads, lambda t: left.put(t, slice_))
-        multiply = tile.multiply(names, slice_, self.kept, form.acc, (True, True), (b, k))
+        multiply = tile.multiply(names, slice_, self.kept, acc, (True, True), (b, k))
         steps = For(var, self.slices, (*put, *following, *multiply))
-        return (*clear, *fetch(0), steps, *form._results({}, row, column, None, 0))
+        return (*clear, *fetch(0), steps, *self.product.results(tile, acc, {}, row, column))
 
 
 __all__ = ["MOST_TURNS", "add_staying"]

@@ -201,12 +201,7 @@ class MmaTile:
         return Buffer(names("acc"), dtypes.f32, (self.threads, self.high, self.wide, 4), "thread")
 
     def clear(self, names: Names, t: DimLike, sums: Buffer) -> tuple[Stmt, ...]:
-        zero = identity("add", sums.dtype)
-
-        def four(i: DimLike, j: DimLike) -> tuple[Stmt, ...]:
-            return unrolled(names, 4, lambda c: [Store(sums, (t, i, j, c), zero)])
-
-        return unrolled(names, self.high, lambda i: unrolled(names, self.wide, lambda j: four(i, j)))
+        return clear_fragments(names, t, sums)
 
     def _warp(self, t: DimLike) -> tuple[DimLike, DimLike, DimLike]:
         """The thread's number in its warp, and the first row and column of the warp."""
@@ -274,6 +269,18 @@ class MmaTile:
             return wrap(unrolled(names, self.wide, lambda j: unrolled(names, 2, lambda c: pair(j, c))))
 
         return unrolled(names, self.high, lambda i: unrolled(names, 2, lambda half: rows(i, half)))
+
+
+def clear_fragments(names: Names, t: DimLike, sums: Buffer) -> tuple[Stmt, ...]:
+    """Zeros in a thread's sums, [threads, high, wide, 4]."""
+    zero = identity("add", sums.dtype)
+    _, high, wide, _ = sums.shape
+    assert isinstance(high, int) and isinstance(wide, int)
+
+    def four(i: DimLike, j: DimLike) -> tuple[Stmt, ...]:
+        return unrolled(names, 4, lambda c: [Store(sums, (t, i, j, c), zero)])
+
+    return unrolled(names, high, lambda i: unrolled(names, wide, lambda j: four(i, j)))
 
 
 # From large to small. The first that fills the machine is taken.

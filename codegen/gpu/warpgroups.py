@@ -13,7 +13,7 @@ from ..lower.names import Names
 from ..lower.nests import loop_index
 from ..lower.template import Axis
 from .grid import below, guarded, most, unrolled
-from .tiles import Line, MmaTile
+from .tiles import Line, clear_fragments
 
 # Bytes of a line of a slice.
 LINE = 128
@@ -59,7 +59,7 @@ class WarpgroupTile:
         return Buffer(names("acc"), dtypes.f32, shape, "thread")
 
     def clear(self, names: Names, t: DimLike, sums: Buffer) -> tuple[Stmt, ...]:
-        return MmaTile.clear(self, names, t, sums)  # type: ignore[arg-type]
+        return clear_fragments(names, t, sums)
 
     @property
     def wide(self) -> int:
