@@ -83,7 +83,17 @@ def _command(words: list[str]) -> int:
     return model_command(options)
 
 
+def _names_no_file(word: str) -> bool:
+    return word.isidentifier() and not os.path.exists(word)
+
+
 if __name__ == "__main__":
     words = sys.argv[1:]
     is_script = bool(words) and words[0] not in COMMANDS and not words[0].startswith("-")
+    if is_script and _names_no_file(words[0]):
+        print(
+            f"vitrify: {words[0]!r} is no file and no command; commands are {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     sys.exit(main(["run", *words] if is_script else words))

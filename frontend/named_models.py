@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .alias import as_torch
+from .autograd.grad_mode import enable_grad
 from .compile.compiled import compile
 from .creation import from_numpy, zeros
 from .exported import ExportedModel, load_exported
@@ -119,7 +120,8 @@ def find_model(text: str, fixed: Sequence[str] = ()) -> NamedModel:
         raise FileNotFoundError(f"can't open file {script!r}")
     as_torch()
     try:
-        space = runpy.run_path(script, run_name=Path(script).stem)
+        with enable_grad():  # the script may train what it defines
+            space = runpy.run_path(script, run_name=Path(script).stem)
     except Exception as error:
         report(error)
         raise ScriptFailed(script) from error

@@ -152,6 +152,12 @@ def test_a_script_that_is_not_there(capsys, monkeypatch, tmp_path):
     assert "can't open file" in capsys.readouterr().err
 
 
+def test_a_word_that_is_neither_command_nor_file():
+    done = subprocess.run([sys.executable, "-m", "vitrify", "trace", "x.py"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("vitrify: 'trace' is no file and no command; commands are run, ")
+
+
 def test_the_command_line_explains_itself(capsys):
     with pytest.raises(SystemExit) as done:
         main(["--help"])

@@ -52,6 +52,12 @@ def test_folders_with_an_at_sign(folder, capsys):
     assert main(["run-model", "a@b/net.py:double", "f32[3]"]) == 0
 
 
+def test_a_script_may_train_its_model(folder, capsys):
+    (folder / "net.py").write_text(SCRIPT + "net(torch.ones(1, 20)).sum().backward()\n")
+    assert main(["run-model", "net.py:net@eager", "f32[3, 20]"]) == 0
+    assert "output: float32[3, 5]" in capsys.readouterr().out
+
+
 def test_compare(folder, capsys):
     assert main(["compare", "net.py:net", "net.py:net@eager", "f32[3, 20]"]) == 0
     printed = capsys.readouterr().out
