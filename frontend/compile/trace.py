@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import random
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,9 +22,10 @@ from ..state import local
 from ..tensor import Storage, Tensor
 from . import pytree
 from .capture_names import Describer
+from .guards.guard import Guard
+from .guards.outside import OutsideReads
 from .locations import error_location, user_location
-from .outside_reads import outside_reads
-from .sources import ArgumentSource, Guard, Source, TensorSource
+from .sources import ArgumentSource, Source, TensorSource
 from .tape_gradients import append_tape, has_own_gradients
 from .tracer import Condition, TraceError, Tracer, array_type, static_or_symbolic
 
@@ -123,8 +123,7 @@ def trace_call(
     paths = _argument_paths(structure, parameter_names)
     tracer = Tracer(name, describe, leaves)
     arguments = {**dict(zip(parameter_names, args)), **kwargs}
-    for number, (what, get) in enumerate(outside_reads(fn, arguments)):
-        tracer.guard(get, what, ("outside", number))
+    reads = OutsideReads(tracer.guard)
     placeholders: dict[int, Tensor] = {}
     for position, leaf in enumerate(leaves):
         if isinstance(leaf, np.ndarray):
@@ -152,12 +151,16 @@ def trace_call(
         if local.backend is tracer:
             assigned.append(user_location())
 
-    drawn, hyperparameters = random.getstate(), describe.hyperparameters()
+    hyperparameters = describe.hyperparameters()
     try:
-        with use_backend(tracer), tracked_module_paths(), watched_structure(note_assignment):
+        with (
+            reads.watching(fn, arguments),
+            use_backend(tracer),
+            tracked_module_paths(),
+            watched_structure(note_assignment),
+        ):
             result = fn(*traced_args, **traced_kwargs)
-            if random.getstate() != drawn:
-                tracer.guards.append(Guard("the state of Python's random module", object, None))
+            tracer.guards = reads.settled(tracer.guards)
             if structure_version() != version:
                 where: Location | str = next(filter(None, assigned), name)
                 raise TraceError(

@@ -43,9 +43,10 @@ from ..state import local
 from ..tape import Node
 from ..tensor import Storage, Tensor, view_of, without_array
 from ..views import ViewStep
+from .guards.guard import Guard
 from .locations import user_location
 from .sizes import ORACLE, SizeQuestion, comparison
-from .sources import ArgumentSource, Guard, NumberSource, RandomSource, Source, TensorSource, array_of
+from .sources import ArgumentSource, NumberSource, RandomSource, Source, TensorSource, array_of
 
 # What makes up a tensor's memory: what an assignment to `.data` replaces.
 _MEMORY = ("_array", "_value", "_known_type", "_storage", "_views", "_base")
@@ -281,13 +282,14 @@ class Tracer:
         """The trace holds only while `get()` stays what it is now."""
         self.guard(get, name, (name, get))
 
-    def guard(self, get: Callable[[], Any], name: str, key: Any = None) -> None:
+    def guard(self, get: Callable[[], Any], name: str, key: Any = None) -> Guard | None:
         """Guard on `get()`, once per key (by default the name)."""
         key = name if key is None else key
         if key in self._guarded:
-            return
+            return None
         self._guarded.add(key)
         self.guards.append(Guard(name, get, get()))
+        return self.guards[-1]
 
     def create_state(self, make: Callable[[], Tensor]) -> Tensor:
         """State that outlives the call (a momentum buffer) is made for real, once, outside the graph."""
