@@ -6,15 +6,12 @@
     the others, in groups of 128 threads: for each slice
         wait until it has come; start its products; wait for those of the slice before, whose stage is free now
 
-Stages lie as boxes of lines of 128 bytes, swizzled: bits 4-6 of an address are XORed with bits 7-9 (PTX ISA, "Tensors:
-Swizzling Modes", "Asynchronous Warpgroup Level Matrix Shared Memory Layout", "Matrix Descriptor Format"). A K-major box
-has a row in a line, and the next product along the sum begins 32 bytes further; in a turned one a line holds 64
-neighbouring rows of one place in the sum, and the next 16 places are 16 lines further.
+Stages lie as boxes of lines of 128 bytes, swizzled (`wgmma.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,6 +20,7 @@ from ...ir.dims import DimLike
 from ..llvm.repeat import counted_loop
 from ..llvm.text import Value, const
 from ..loops.nodes import WARP, WARPGROUP, Pipeline, TensorMap, TileSlice
+from .wgmma import LINE, ROWS, STEP, descriptor, multiply, shared_address, step_bytes
 
 if TYPE_CHECKING:
     from .emit import PtxEmitter
@@ -32,10 +30,6 @@ MAP_BYTES = 128
 MAP_ALIGNMENT = 64
 # What stages begin at a multiple of: the swizzling repeats after so many bytes.
 STAGE_ALIGNMENT = 1024
-LINE = 128
-_SWIZZLE_128 = 1 << 62
-# Rows of one wgmma, and bytes along the sum.
-_ROWS, _STEP = 64, 32
 
 
 def emit_pipeline(emitter: PtxEmitter, stmt: Pipeline) -> None:
@@ -58,9 +52,11 @@ class _Emission:
         self.thread = dims.symbol("thread", 0, emitter.kernel.threads - 1)
 
     def emit(self) -> None:
+        with self.e.known({"thread": self.e.thread}):
+            self._roles()
+
+    def _roles(self) -> None:
         e, w = self.e, self.w
-        saved = e.index.env
-        e.index.env = {**saved, "thread": e.thread}
         end = e.index.value(self.stmt.extent)
         with w.branch_if(self._is(self.thread, 0)):
             for stage in range(self.stages):
@@ -77,7 +73,7 @@ class _Emission:
         with self._arm(f"multiply{number}", f"done{number}", preheader):
             with self._slices(end):
                 self._consume()
-            self._products("wgmma.wait_group.sync.aligned 0;", [])
+            self._products(["wgmma.wait_group.sync.aligned 0;"])
         with (
             self._arm(f"copy{number}", f"done{number}", preheader),
             w.branch_if(self._is(self.thread, self.consumers)),
@@ -85,7 +81,6 @@ class _Emission:
         ):
             self._produce()
         w.line(f"done{number}:")
-        e.index.env = saved
 
     @contextmanager
     def _arm(self, label: str, end: str, preheader: list[object]) -> Iterator[None]:
@@ -146,21 +141,20 @@ class _Emission:
         shape = f"m64n{8 * eights}k{8 if name == 'tf32' else 16}"
         turned = "" if name == "tf32" else f", {int(stmt.left.turned)}, {int(stmt.right.turned)}"
         count = high * eights * 4
-        lines = [".reg .pred p;", ".reg .b64 a, b;", "setp.eq.u32 p, 0, 0;", "wgmma.fence.sync.aligned;"]
-        steps = stmt.left.depth * stmt.left.stages.dtype.itemsize // _STEP
+        lines = ["{", ".reg .pred p;", ".reg .b64 a, b;", "setp.eq.u32 p, 0, 0;", "wgmma.fence.sync.aligned;"]
+        steps = stmt.left.depth * stmt.left.stages.dtype.itemsize // STEP
         for step in range(steps):
             for block in range(high):
                 own = ", ".join(f"${block * eights * 4 + i}" for i in range(eights * 4))
-                left = _step_bytes(stmt.left, step) + block * _row_bytes(stmt.left, _ROWS)
+                left = _step(stmt.left, step) + block * _row_bytes(stmt.left, ROWS)
                 lines += [
                     f"add.s64 a, ${2 * count}, {left >> 4};",
-                    f"add.s64 b, ${2 * count + 1}, {_step_bytes(stmt.right, step) >> 4};",
+                    f"add.s64 b, ${2 * count + 1}, {_step(stmt.right, step) >> 4};",
                     f"wgmma.mma_async.sync.aligned.{shape}.f32.{name}.{name} {{{own}}}, a, b, p, 1, 1{turned};",
                 ]
-        lines += ["wgmma.commit_group.sync.aligned;", "wgmma.wait_group.sync.aligned 1;"]
-        self._products(
-            " ".join(["{", *lines, "}"]), [self._descriptor(stmt.left), self._descriptor(stmt.right)]
-        )
+        lines += ["wgmma.commit_group.sync.aligned;", "wgmma.wait_group.sync.aligned 1;", "}"]
+        operands = [("l", str(self._descriptor(side))) for side in (stmt.left, stmt.right)]
+        self._products(lines, operands)
         # The products of the slice before are done now.
         with (
             self.w.branch_if(self._below(0, self.k)),
@@ -177,30 +171,14 @@ class _Emission:
             rows = side.rows // self.stmt.groups
             own = dims.floordiv(self.thread, WARPGROUP) * _row_bytes(side, rows)
         start = self._stage(side, dims.mod(self.k, self.stages), own)
-        wide = e.w.pure(f"zext {start} to i64", start.level, dtypes.i64)
-        units = e.w.pure(f"lshr i64 {wide.text}, 4", wide.level, dtypes.i64)
-        # 8 lines are followed by the next 8; boxes of a turned operand by each other.
-        leading = _box_bytes(side) if side.turned else 16
-        fixed = leading >> 4 << 16 | 8 * LINE >> 4 << 32 | _SWIZZLE_128
-        return e.w.pure(f"or i64 {units.text}, {fixed}", units.level, dtypes.i64)
+        return descriptor(e, start, _box_bytes(side), side.turned)
 
-    def _products(self, text: str, descriptors: list[Value]) -> None:
-        """Assembly that works on the sums in the registers that they stay in."""
-        e, w, total = self.e, self.w, self.stmt.total
+    def _products(self, lines: Sequence[str], operands: Sequence[tuple[str, str]] = ()) -> None:
+        total = self.stmt.total
         _, high, eights, _ = total.shape
         assert isinstance(high, int) and isinstance(eights, int)
         places = [(0, i, j, c) for i in range(high) for j in range(eights) for c in range(4)]
-        sums = [e.memory.load(total, place) for place in places]
-        count = len(places)
-        struct = "{ " + ", ".join(["float"] * count) + " }"
-        bounds = ",".join(
-            ["=f"] * count + [str(i) for i in range(count)] + ["l"] * len(descriptors) + ["~{memory}"]
-        )
-        arguments = ", ".join(map(str, (*sums, *descriptors)))
-        made = w.fresh("%sums")
-        w.line(f'{made} = call {struct} asm sideeffect "{text}", "{bounds}"({arguments}) convergent nounwind')
-        for number, place in enumerate(places):
-            e.memory.store(total, place, w.effect(f"extractvalue {struct} {made}, {number}", dtypes.f32))
+        multiply(self.e, total, places, lines, operands)
 
     # Pieces
 
@@ -221,19 +199,10 @@ class _Emission:
 
     def _mark(self, row: int, stage: DimLike) -> Value:
         """The address of a barrier: row 0 tells that a stage has come, row 1 that it may be overwritten."""
-        return self._shared(self.stmt.marks, (stage + row * self.stages) * 8)
+        return shared_address(self.e, self.stmt.marks, (stage + row * self.stages) * 8)
 
     def _stage(self, side: TileSlice, stage: DimLike, further: DimLike) -> Value:
-        return self._shared(side.stages, stage * _stage_bytes(side) + further)
-
-    def _shared(self, buffer: object, offset: DimLike) -> Value:
-        """An address in shared memory, 32 bits."""
-        w = self.w
-        base = w.pure(f"ptrtoint {self.e.places[buffer]} to i32", 0, dtypes.i32)  # type: ignore[index]
-        if offset == 0:
-            return base
-        by = self._narrow(offset)
-        return w.pure(f"add {base}, {by.text}", max(base.level, by.level), dtypes.i32)
+        return shared_address(self.e, side.stages, stage * _stage_bytes(side) + further)
 
     def _narrow(self, value: DimLike) -> Value:
         return self.e.ops.convert(self.e.index.value(value), dtypes.i32)
@@ -268,9 +237,9 @@ def _row_bytes(side: TileSlice, rows: int) -> int:
     return rows // side.map.box[-1] * _box_bytes(side) if side.turned else rows * LINE
 
 
-def _step_bytes(side: TileSlice, step: int) -> int:
-    """From the start of a slice to that of product number `step` along the sum."""
-    return step * 16 * LINE if side.turned else step * _STEP
+def _step(side: TileSlice, number: int) -> int:
+    """From the start of a slice to that of product number `number` along the sum."""
+    return step_bytes(number, _box_bytes(side), side.turned)
 
 
 __all__ = ["MAP_ALIGNMENT", "MAP_BYTES", "STAGE_ALIGNMENT", "emit_pipeline"]

@@ -81,7 +81,8 @@ class CompiledBackward(Node):
                     f"{version} instead."
                 )
         # The gradient of a sum, say, the state of random numbers and constants of the trace may be on the host still.
-        gpu, saved = getattr(self.binding.graph, "gpu", None), self.saved
+        gpu = getattr(self.binding.graph, "gpu", None)
+        saved: Sequence[Any] = self.saved
         cotangents = [
             as_bound(np.zeros(t.sizes, t.dtype.numpy) if g is None else g._array, t, gpu)
             for g, t in zip(grads, self.result_types)
