@@ -190,3 +190,39 @@ def test_modules_may_be_made_inside():
     kept[0].factor = 4.0  # a module like any other, once the function is compiled
     compiled(torch.ones(2), torch.zeros(2))
     assert compiled.history.lookups == before + 1
+
+
+def test_making_modules_between_calls_traces_nothing_again():
+    net = nn.Linear(2, 2)
+    compiled = torch.compile(net)
+    for _ in range(3):
+        loss = nn.MSELoss()(compiled(torch.ones(1, 2)), torch.ones(1, 2))
+        loss.backward()
+    assert compiled.report().retraces == 0
+
+
+def test_a_module_is_watched_from_its_first_trace_on():
+    nets = [nn.Dropout(0.0)]
+    compiled = torch.compile(lambda x: nets[0](x))
+    for p in (0.0, 1.0):
+        nets[0] = nn.Dropout(p)  # made after the trace, and read by the next one
+        assert compiled(torch.ones(2)).tolist() == [1 - p] * 2
+        nets[0].eval()
+        assert compiled(torch.ones(2)).tolist() == [1.0] * 2
+
+
+def test_a_module_made_by_a_compiled_function_is_watched_after_it():
+    class Lazily(nn.Module):
+        made = []
+
+        def forward(self, x):
+            if not self.made:
+                self.made.append(nn.Threshold(0.5, 0.0))
+            return self.made[0](x)
+
+    net = Lazily()
+    compiled = torch.compile(net)
+    x = torch.tensor([0.4, 0.6])
+    assert compiled(x).tolist() == net(x).tolist()
+    net.made[0].value = -1.0
+    assert compiled(x).tolist() == net(x).tolist() == [-1.0, 0.6000000238418579]

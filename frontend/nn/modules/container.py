@@ -25,7 +25,9 @@ class _Numbered(Module):
         return position % len(self)
 
     def _renumber(self, children: Iterable[Module | None]) -> None:
-        self._modules = CountedDict({str(i): child for i, child in enumerate(children)})
+        modules = CountedDict({str(i): child for i, child in enumerate(children)})
+        modules.birth = self._modules.birth
+        self._modules = modules
 
     def __len__(self) -> int:
         return len(self._modules)

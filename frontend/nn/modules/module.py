@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
@@ -38,7 +37,7 @@ from .hooks import (
     register_module_parameter_registration_hook,
 )
 from .paths import current_module_path, tracked_module_paths
-from .structure import CountedDict, changed, structure_version
+from .structure import Birth, CountedDict, changed, structure_version
 from .tree import ModuleTree
 
 _BUFFERS = (Buffer, UninitializedBuffer)
@@ -91,11 +90,10 @@ class Module(ModuleTree, HookRegistration):
                 )
         fields = self.__dict__
         fields["training"] = True
-        compiling = local.backend.capture
+        birth = Birth()
         for table in ("_parameters", "_buffers", "_modules"):
             fields[table] = CountedDict()
-            if compiling is not None:
-                fields[table].born = weakref.ref(compiling)
+            fields[table].birth = birth
         fields["_non_persistent_buffers_set"] = set()
         fields["_is_full_backward_hook"] = None
         for table in _HOOK_TABLES:
@@ -230,7 +228,7 @@ class Module(ModuleTree, HookRegistration):
                 return
         super().__setattr__(name, value)
         if params is not None:  # else it is no module yet
-            changed(getattr(params, "born", None))
+            changed(getattr(params, "birth", None))
 
     def __delattr__(self, name: str) -> None:
         if name in self._parameters:
@@ -242,7 +240,7 @@ class Module(ModuleTree, HookRegistration):
             del self._modules[name]
         else:
             super().__delattr__(name)
-            changed(getattr(self._parameters, "born", None))
+            changed(getattr(self._parameters, "birth", None))
 
     def __dir__(self) -> list[str]:
         names = [*dir(type(self)), *self.__dict__, *self._parameters, *self._modules, *self._buffers]
