@@ -201,8 +201,28 @@ class TensorBuilder(OpBuilder):
 
 TENSORS = TensorBuilder()
 
+
+class UnrecordedBuilder(TensorBuilder):
+    """Computes with one backend, whatever the modes of the thread, and puts nothing on the tape."""
+
+    def __init__(self, backend: Backend):
+        self.backend = backend
+
+    def constant(self, value: float | int | bool | complex, dtype: DType) -> Tensor:
+        return self.backend.constant(value, dtype)
+
+    def apply(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+        for operand in operands:
+            if not isinstance(operand, Tensor):
+                operands = self._lift(operands)
+                break
+        full = normalised_attrs(op, attrs) if attrs or op.attrs else EMPTY
+        results = self.backend.apply(op, operands, full)
+        return results[0] if len(results) == 1 else results
+
+
 __all__ = [
-    "EAGER", "TENSORS", "Backend", "DType", "TensorBuilder", "active_backend", "apply", "constant",
+    "EAGER", "TENSORS", "Backend", "DType", "TensorBuilder", "UnrecordedBuilder", "active_backend", "apply", "constant",
     "create_state", "guard_value", "hyperparameter", "normalised_attrs", "op_named", "use_backend", "view",
     "view_step", "write",
 ]  # fmt: skip

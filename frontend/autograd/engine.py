@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import dispatch
-from ..dispatch import TENSORS, op_named
+from ..dispatch import TENSORS, UnrecordedBuilder, op_named
+from ..ir.builder import OpBuilder
 from ..placement import gpu_under, on_gpu
 from ..state import local
 from ..tape import AccumulateGrad, Edge, Node, ViewNode
@@ -38,7 +39,7 @@ def run(
     before, local.grad_enabled = local.grad_enabled, create_graph
     walks = len(local.walks)
     try:
-        return _Walk(roots, keep_graph, create_graph, captures, accumulate).go()
+        return Walk(roots, keep_graph, create_graph, captures, accumulate).go()
     finally:
         del local.walks[walks:]
         local.grad_enabled = before
@@ -50,7 +51,7 @@ def run(
 _OUR_NODES = (OpNode, FoldedNode, ViewNode)
 
 
-class _Walk:
+class Walk:
     def __init__(
         self,
         roots: Sequence[tuple[Edge, Tensor]],
@@ -73,6 +74,7 @@ class _Walk:
         self.order = 0
         self.running: Node | None = None
         self.roots = roots
+        self.rules = self._rules()
         self._count(dict.fromkeys(edge.node for edge, _ in roots))
         if captures is not None:
             self.wanted = self._leading_to(captures)
@@ -82,6 +84,10 @@ class _Walk:
         for node in dict.fromkeys(edge.node for edge, _ in roots):
             if not self.waiting.get(node):
                 self._push(node)
+
+    def _rules(self) -> OpBuilder:
+        """What computes the gradient rules (mixed precision leaves them alone)."""
+        return TENSORS if self.create_graph else UnrecordedBuilder(local.backend)
 
     def _count(self, roots: dict[Node, None]) -> None:
         """For every reachable node the number of edges that lead to it."""
@@ -189,14 +195,14 @@ class _Walk:
     ) -> Sequence[Tensor | None]:
         if local.detect_anomaly:
             return self._watched(node, grads, needs)
-        return node.run(TENSORS, grads, needs)
+        return node.run(self.rules, grads, needs)
 
     def _watched(
         self, node: Node, grads: Sequence[Tensor | None], needs: tuple[bool, ...]
     ) -> Sequence[Tensor | None]:
         """`node.run` in anomaly mode."""
         try:
-            found = node.run(TENSORS, grads, needs)
+            found = node.run(self.rules, grads, needs)
             if local.check_nan and local.backend.capture is None:  # compiled code has tests of its own
                 check_nan(node, found)
         except Exception:

@@ -80,8 +80,7 @@ class Adam(Optimizer):
     @recorded_if_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = self._loss(closure)
-        for index, group in enumerate(self.param_groups):
-            self._update(group, GroupReader(self, index))
+        self._update_groups()
         return loss
 
     def _update(self, group: Group, reader: GroupReader) -> None:

@@ -211,6 +211,16 @@ class Optimizer:
         with enable_grad():
             return closure()
 
+    def _update_groups(self) -> None:
+        """One step of all parameters. Closure and hooks are behind it: nothing in it is the user's code, which profilers
+        rely on (`profiler/places.py`)."""
+        for index, group in enumerate(self.param_groups):
+            self._update(group, GroupReader(self, index))
+
+    def _update(self, group: Group, reader: GroupReader) -> None:
+        """One step of a group's parameters."""
+        raise NotImplementedError
+
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """`hook(optimizer, args, kwargs)` before each step; may return new (args, kwargs)."""
         return register(self._step_pre_hooks, hook)

@@ -99,12 +99,13 @@ class PerParameter(Optimizer):
     @recorded_if_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = self._loss(closure)
-        for index, group in enumerate(self.param_groups):
-            reader = GroupReader(self, index)
-            names = ("weight_decay", "maximize", "decoupled_weight_decay", *self.flags)
-            flags = dict(zip(names, reader.structure(_flags(names), ", ".join(names))))
-            self._update_group(group, Numbers(reader), flags)
+        self._update_groups()
         return loss
+
+    def _update(self, group: Group, reader: GroupReader) -> None:
+        names = ("weight_decay", "maximize", "decoupled_weight_decay", *self.flags)
+        flags = dict(zip(names, reader.structure(_flags(names), ", ".join(names))))
+        self._update_group(group, Numbers(reader), flags)
 
     def _update_group(self, group: Group, numbers: Numbers, flags: dict[str, bool]) -> None:
         for param in group["params"]:

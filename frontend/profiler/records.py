@@ -7,23 +7,18 @@ backend object that hides the class's method, in all threads. Without a recorder
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import CodeType
-from typing import Any
+from itertools import repeat
 
 from ..compile.compiled import measuring
-from ..compile.locations import is_own_file
 from ..eager import ALIASING, EAGER
-from ..ir.op import Op
-from ..nn.modules.paths import module_stack, tracked_module_paths
+from ..nn.modules.paths import tracked_module_paths
 from ..runtime.kernel_times import LaunchTime, Session
-from ..tensor import Tensor
-
-Shapes = tuple[tuple[int, ...], ...]
+from .notes import Lines, Notebook, Shapes
+from .places import known_places
 
 
 @dataclass(slots=True)
@@ -71,10 +66,9 @@ class Recorder:
     """Records from `start` to `stop`, in all threads; module names only on the thread that started it."""
 
     def __init__(self, shapes: bool = False):
-        self.shapes = shapes
         self.recording = Recording()
         self.session: Session | None = None
-        self._noted: list[Any] = []
+        self._notebook = Notebook(shapes)
         self._open = ExitStack()
 
     def start(self) -> None:
@@ -82,7 +76,8 @@ class Recorder:
         global _active
         self.session = self._open.enter_context(measuring())
         self._open.enter_context(tracked_module_paths())
-        apply, write = self._hooks()
+        self._open.enter_context(known_places(self._notebook))
+        apply, write = self._notebook.hooks()
         setattr(EAGER, "apply", apply)  # noqa: B010  (mypy would see a method assigned)
         setattr(EAGER, "write", write)  # noqa: B010
         _active = self
@@ -98,8 +93,7 @@ class Recorder:
         self._open.close()
         assert self.session is not None, "start comes first"
         session = self.session
-        found.records += _records(self._noted)
-        found.records.sort(key=lambda r: r.end)
+        found.records = sorted(_records(self._notebook), key=lambda r: r.end)
         found.launches = [line for line in session.launch_times() if line.calls]
         found.records += [
             Record("call", f"compiled {c.graph}", c.begin, c.end, c.thread) for c in session.calls
@@ -110,101 +104,21 @@ class Recorder:
         _count_children(found)
         return found
 
-    def range(self, name: str, begin: int) -> None:
-        """A range that ends now."""
-        file, line = user_place()
-        self.recording.records.append(
-            Record("range", name, begin, time.perf_counter_ns(), threading.get_ident(), file, line)
-        )
-
-    def _hooks(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """What stands in for `EAGER.apply` and `EAGER.write`. An op takes some microseconds, so a hook looks up as
-        little as it can (the user's line is left as code and instruction) and leaves its fields in one flat list, which
-        gives the garbage collector nothing to look at; `_records` makes `Record`s of them in the end."""
-        compute, copy = EAGER.apply, EAGER.write
-        note, clock, thread = self._noted.extend, time.perf_counter_ns, threading.get_ident
-        shapes, own, is_own, frame_at = self.shapes, _files.own, _files.is_own, sys._getframe
-        mine, paths = threading.get_ident(), module_stack.paths
-
-        def apply(op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
-            begin = clock()
-            results = compute(op, operands, attrs)
-            end = clock()
-            if len(results) == 1:
-                size = results[0]._array.nbytes  # type: ignore[union-attr]
-            else:
-                size = 0
-                for result in results:
-                    size += result._array.nbytes  # type: ignore[union-attr]
-            frame: Any = frame_at(3)  # who called the library's function that called `dispatch.apply`
-            code = frame.f_code
-            while code.co_filename in own or is_own(code.co_filename):
-                frame = frame.f_back
-                if frame is None:
-                    break
-                code = frame.f_code
-            at = -1 if frame is None else frame.f_lasti
-            me = thread()
-            path = paths[-1] if paths and me == mine else ""
-            note((op, begin, end, me, code, at, path, size, _shapes(operands) if shapes else ()))
-            return results
-
-        def write(target: Tensor, new: Tensor) -> None:
-            begin = clock()
-            copy(target, new)
-            end = clock()
-            frame: Any = frame_at(3)
-            code = frame.f_code
-            while code.co_filename in own or is_own(code.co_filename):
-                frame = frame.f_back
-                if frame is None:
-                    break
-                code = frame.f_code
-            at = -1 if frame is None else frame.f_lasti
-            me = thread()
-            path = paths[-1] if paths and me == mine else ""
-            note((None, begin, end, me, code, at, path, 0, _shapes((target, new)) if shapes else ()))
-
-        return apply, write
+    def range(self, name: str, begin: float) -> None:
+        """A range that ends now and began at `begin`, in seconds of `time.perf_counter`."""
+        self._notebook.range(name, begin, sys._getframe(1))
 
 
-class _Files:
-    """Which files are vitrify's own, found out once for each."""
-
-    def __init__(self) -> None:
-        self.own: set[str] = set()
-        self._others: set[str] = set()
-
-    def is_own(self, file: str) -> bool:
-        """Look into `own` first."""
-        if file in self._others:
-            return False
-        found = file in self.own or is_own_file(file)
-        (self.own if found else self._others).add(file)
-        return found
-
-
-_files = _Files()
-
-
-def _shapes(tensors: Sequence[Tensor]) -> Shapes:
-    return tuple(tuple(map(int, t.shape)) for t in tensors)
-
-
-def _records(noted: list[Any]) -> Iterator[Record]:
-    """Records of what the hooks noted: nine fields of each, one after the other."""
-    lines: dict[CodeType, list[int | None]] = {}
-    fields = iter(noted)
-    for op, begin, end, thread, code, at, module, size, shapes in zip(*[fields] * 9, strict=True):
-        place = ("", 0)
-        if at >= 0:
-            known = lines.get(code)
-            if known is None:
-                # Each instruction is two bytes long.
-                known = lines[code] = [start for start, *_ in code.co_positions()]
-            place = (code.co_filename, known[at // 2] or 0)
-        name = "write" if op is None else op.name
-        yield Record("op", name, begin, end, thread, *place, module, 0 if name in ALIASING else size, shapes)
+def _records(notebook: Notebook) -> Iterator[Record]:
+    """Records of what the threads noted."""
+    line = Lines()
+    for notes in notebook.everyones:
+        for note, shapes in zip(notes, notes.shapes or repeat(())):
+            what, begin, end, code, at, module, size = note
+            kind, name = ("range", what) if isinstance(what, str) else ("op", what.name if what else "write")
+            size = 0 if name in ALIASING else size
+            begin, end = round(begin * 1e9), round(end * 1e9)
+            yield Record(kind, name, begin, end, notes.thread, *line(code, at), module, size, shapes)
 
 
 _active: Recorder | None = None
@@ -213,15 +127,6 @@ _active: Recorder | None = None
 def active() -> Recorder | None:
     """The recorder that is open."""
     return _active
-
-
-def user_place() -> tuple[str, int]:
-    """File and line of the innermost frame that is the user's, ("", 0) where none is. As `locations.user_location`, for
-    the price of a look-up for each frame."""
-    frame: Any = sys._getframe(1)
-    while frame is not None and _files.is_own(frame.f_code.co_filename):
-        frame = frame.f_back
-    return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 def _kernel_runs(session: Session) -> list[Record]:

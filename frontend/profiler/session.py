@@ -142,7 +142,7 @@ class profile:
         self._recorder: Recorder | None = None
         self._recording: Recording | None = None
         self._session: Session | None = None
-        self._step_began = 0
+        self._step_began = 0.0
         self._metadata: dict[str, Any] = {}
 
     def __enter__(self) -> profile:
@@ -157,7 +157,7 @@ class profile:
         self.current_action = self.schedule(self.step_num)
         if self.current_action in _RECORDING:
             self._begin()
-        self._step_began = time.perf_counter_ns()
+        self._step_began = time.perf_counter()
 
     def stop(self) -> None:
         """The end; a trace that is being recorded is ready."""
@@ -182,7 +182,7 @@ class profile:
             self._ready()
         if self.current_action in _RECORDING and self._recorder is None:
             self._begin()
-        self._step_began = time.perf_counter_ns()
+        self._step_began = time.perf_counter()
 
     def _begin(self) -> None:
         recorder = Recorder(self.record_shapes)
@@ -273,12 +273,12 @@ class record_function:
     def __init__(self, name: str, args: str | None = None):
         self.name = name
         self.args = args
-        self._begin = 0
+        self._begin = 0.0
         self._recorder: Recorder | None = None
 
     def __enter__(self) -> record_function:
         self._recorder = active()
-        self._begin = time.perf_counter_ns() if self._recorder is not None else 0
+        self._begin = time.perf_counter()
         return self
 
     def __exit__(self, *error: object) -> None:
