@@ -10,8 +10,8 @@ from typing import Any
 from ..nn.modules.module import Module
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
-from .guards.guard import is_plain
 from .guards.optimizers import is_users_optimizer
+from .guards.values import is_plain
 
 
 def closed_over(fn: Any) -> Iterator[tuple[str, Callable[[], Any]]]:

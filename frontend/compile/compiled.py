@@ -29,6 +29,7 @@ from .check import CheckReport, check_call
 from .device_call import compile_for
 from .differentiable import DifferentiableSpecialization
 from .explain import Explanation
+from .guards.values import same_argument
 from .options import check_hints, compile_options, of_mode, with_checks, with_matmul_precision
 from .prepared import with_preparing
 from .report import Report
@@ -212,7 +213,7 @@ class CompiledFunction:
         for known in self._specializations:
             if (
                 known.compiled is specialization.compiled
-                and known.constants == specialization.constants
+                and _same_constants(known.constants, specialization.constants)
                 and known.trace.conditions == specialization.trace.conditions
             ):
                 # Something changed that the trace does not depend on, or depends on in the same way.
@@ -391,6 +392,10 @@ class _Forward:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
+
+
+def _same_constants(a: Sequence[tuple[int, Any]], b: Sequence[tuple[int, Any]]) -> bool:
+    return len(a) == len(b) and all(i == j and same_argument(x, y) for (i, x), (j, y) in zip(a, b))
 
 
 def _parameter_names(fn: Callable[..., Any]) -> list[str]:

@@ -18,6 +18,7 @@ from ..runtime.threads import get_num_threads
 from ..state import local
 from ..tensor import Tensor, data_changes, grad_accesses, new_storages_float, wrap
 from .call import MISS, Binding
+from .guards.values import same_value
 
 if TYPE_CHECKING:
     from .specialization import Specialization
@@ -76,7 +77,7 @@ def plain_call(s: Specialization, binding: Binding, only: int | None) -> Call | 
                 return MISS
         for get, seen in values:
             now = get()
-            if now is not seen and (now != seen or type(now) is not type(seen)):
+            if now is not seen and not same_value(now, seen):
                 return MISS
         if prepared is not None and not prepared.is_current():
             return MISS

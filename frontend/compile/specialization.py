@@ -25,6 +25,7 @@ from ..tensor import Storage, Tensor, data_changes, grad_accesses, new_storages_
 from . import pytree
 from .call import MISS, Binding, CallRecord, as_bound, fits
 from .device_call import bind, fits_device, host_values, put, put_base
+from .guards.values import same_argument, same_value
 from .plain_call import Call, plain_call
 from .prepared import Prepared
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
@@ -120,14 +121,14 @@ class Specialization:
             if not isinstance(leaf, Tensor) or leaf.requires_grad is not requires_grad:
                 return False
         for i, constant in self.constants:
-            if leaves[i] is not constant and not _same(leaves[i], constant):
+            if leaves[i] is not constant and not same_argument(leaves[i], constant):
                 return False
         for get, seen in self.identities:
             if get() is not seen:
                 return False
         for get, seen in self.values:
             now = get()
-            if now is not seen and (now != seen or type(now) is not type(seen)):
+            if now is not seen and not same_value(now, seen):
                 return False
         return True
 
@@ -147,7 +148,7 @@ class Specialization:
         if self.matmul_precision != get_float32_matmul_precision():
             return f"the precision of float32 matmuls was {self.matmul_precision}"
         for i, constant in self.constants:
-            if not _same(leaves[i], constant):
+            if not same_argument(leaves[i], constant):
                 return f"argument {names[i]} was {constant!r}, now {leaves[i]!r}"
         for i, requires_grad in self.tensors:
             if not isinstance(leaves[i], Tensor):
@@ -478,12 +479,3 @@ def watched() -> bool:
     """Whether compiled code is to look for NaN: in anomaly mode, whose beginning and end move `data_version`, so that
     calls need not ask."""
     return local.detect_anomaly and local.check_nan
-
-
-def _same(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
-    try:
-        return type(a) is type(b) and bool(a == b)
-    except (TypeError, ValueError):
-        return False

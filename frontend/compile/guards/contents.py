@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ...tensor import Tensor
-from .guard import Get, is_plain, same_value
+from .lookup import Get
+from .values import is_plain, same_value
 
 CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 # Of larger containers calls compare the number of items. Comparing one takes about 20 ns.

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .chains import Chain, Steps, code_reads
-from .guard import is_plain
 from .lookup import ABSENT, author, author_of
 from .reads import Reads, cell_value, itself
+from .values import is_plain
 
 
 class Functions:

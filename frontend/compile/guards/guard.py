@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-Get = Callable[[], Any]
+from .lookup import Get
+from .values import is_plain, same_value
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,20 +44,3 @@ def _difference(was: Any, now: Any) -> tuple[Any, Any]:
             break
         was, now = differing[0]
     return was, now
-
-
-_PLAIN = (int, float, complex, bool, str, bytes, type(None), np.generic)
-
-
-def is_plain(value: Any) -> bool:
-    """Whether a guard compares the value by equality."""
-    return isinstance(value, _PLAIN) or (type(value) is tuple and all(map(is_plain, value)))
-
-
-def same_value(a: Any, b: Any) -> bool:
-    """Whether two plain values are the same for a program: 2 is not 2.0, which makes another dtype."""
-    if type(a) is not type(b):
-        return False
-    if type(a) is tuple:
-        return len(a) == len(b) and all(map(same_value, a, b))
-    return bool(a == b)

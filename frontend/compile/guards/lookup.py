@@ -6,6 +6,7 @@ import functools
 import sys
 import sysconfig
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Literal
@@ -13,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 
 from ..locations import is_own_file
-from .guard import Get
 
 
 class _Mark:
@@ -30,6 +30,7 @@ _PATHS = sysconfig.get_paths()
 _STANDARD = tuple({_PATHS["stdlib"], _PATHS["platstdlib"]})
 _NUMPY = np.__path__[0]
 
+Get = Callable[[], Any]
 Author = Literal["vitrify", "library", "user"]
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...optim.optimizer import Optimizer
-from .guard import Get, is_plain
-from .lookup import ABSENT, author
+from .lookup import ABSENT, Get, author
+from .values import is_plain
 
 
 def is_users_optimizer(value: Any) -> bool:

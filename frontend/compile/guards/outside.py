@@ -39,10 +39,11 @@ from .. import pytree
 from .chains import UNKNOWN, Step, Steps, steps_at
 from .contents import CONTAINERS, Contents, members
 from .functions import Functions
-from .guard import Get, Guard, is_plain
+from .guard import Guard
 from .lookup import (
     ABSENT,
     Attribute,
+    Get,
     attribute,
     author,
     author_of,
@@ -55,7 +56,8 @@ from .named import NamedAttributes
 from .optimizers import is_users_optimizer, numbers_of
 from .random_state import RandomStates
 from .reads import item, itself
-from .watching import WatchedClasses
+from .values import is_plain
+from .watching import REPLACED, WatchedClasses
 
 ARRAY = 4096
 _EXACT = frozenset(CONTAINERS)
@@ -169,7 +171,7 @@ class OutsideReads:
     def _code(self, what: str, found: Attribute, name: str) -> None:
         """A method or property: that it stays this code, and what it reads."""
         assert found.owner is not None
-        if author_of(found.owner) == "user":
+        if author_of(found.owner) == "user" and name not in REPLACED:
             self._relies(what, functools.partial(found.owner.__dict__.get, name), id(found.owner), name)
         self.reach(what, found.value)
         if isinstance(found.value, classmethod):

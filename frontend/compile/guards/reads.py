@@ -6,8 +6,7 @@ import types
 from typing import Any, Protocol
 
 from .chains import Steps
-from .guard import Get
-from .lookup import ABSENT
+from .lookup import ABSENT, Get
 
 
 class Reads(Protocol):

@@ -16,6 +16,7 @@ from typing import Any
 
 Told = Callable[[Any, str, types.FrameType], None]
 _READ, _WRITTEN = "__getattribute__", ("__setattr__", "__delattr__")
+REPLACED = (_READ, *_WRITTEN)
 
 
 class WatchedClasses:
