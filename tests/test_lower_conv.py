@@ -145,6 +145,31 @@ def test_a_strided_depthwise_input_gradient_has_zeros_along_rows_and_copies_each
     assert len([n for n in check(graph).launches if n.kernel.name.startswith("conv")]) == 4
 
 
+@pytest.mark.parametrize("stride", [1, 2, (1, 3)], ids=str)
+@pytest.mark.parametrize("dtype", [dtypes.f32, dtypes.f64, dtypes.bf16], ids=str)
+def test_a_depthwise_weight_gradient_copies_each_image_of_the_batch_itself(dtype, stride):
+    """Channels in tiles too, the last of which is smaller."""
+    attrs = geometry(2, padding=1, groups=21)
+    attrs["stride"] = stride if isinstance(stride, tuple) else (stride, stride)
+    *_, graph = three(3, (21, 30, 37), (21, 1, 3, 3), dtype, **attrs)
+    launches = check(graph, threads=(1, 2, 3), depth=3000).launches
+    if dtype is not dtypes.bf16:  # in words, which are woven from whole images
+        assert not any("border" in launch.kernel.name for launch in launches)
+        assert all("stack" in [b.space for b in launch.kernel.locals] for launch in launches)
+    *_, few = three(2, (5, 11, 19), (5, 1, 3, 3), dtype, **attrs | {"groups": 5})
+    for target in ("x86-64-avx512", "x86-64-avx2"):
+        interpret(few, target, depth=3000)
+
+
+def test_a_depthwise_weight_gradient_of_any_batch():
+    batch = Dim("batch", 1, 9)
+    x, y = (TensorType((batch, 12, 17, 23), dtypes.f32) for _ in range(2))
+    attrs = geometry(2, padding=1, groups=12)
+    graph = group((x, y), lambda F, x, y: F.conv_weight_grad(x, y, weight_size=(12, 1, 3, 3), **attrs))
+    launches = check(graph, [{"batch": n} for n in (1, 4, 9)], depth=3000).launches
+    assert not any("border" in launch.kernel.name for launch in launches)
+
+
 def test_a_border_is_shared_among_threads_by_images():
     graph, *_ = three(3, (8, 40, 40), (4, 8, 3, 3), dtypes.f64, **geometry(2, padding=1))
     border = check(graph, threads=(1, 2, 3)).launches[0].kernel

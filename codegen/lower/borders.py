@@ -1,15 +1,16 @@
 """Images inside a border of zeros, which make every access of a convolution linear.
 
 A copy of a whole tensor is a launch of its own, into scratch. Where a contraction's loops take one image of one channel
-at a time, as depthwise convolutions do, the launch is dropped and each image is copied when its turn comes, into a
-buffer on the stack that stays in the nearest caches; the border is written once for all that a task does. So do the
-contractions of a strided convolution's input gradient, each for itself.
+at a time, as depthwise convolutions and their gradients do, the launch is dropped and each image is copied when its turn
+comes, into a buffer on the stack that stays in the nearest caches; the border is written once for all that a task does.
+So do the contractions of a strided convolution's gradients, each for itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ...ir import dims
 from ...ir.dims import DimLike
@@ -72,8 +73,10 @@ class BorderCopy:
         zero = Const(0, self.place.dtype)
         return along_lanes("i", dims.product(self.border.space), lanes, lambda i: [store(i, zero)])
 
-    def elements(self, store: ImageStore, image: IndexTuple, lanes: int) -> tuple[Stmt, ...]:
-        """Copies the value's elements at this index of N and C into the image."""
+    def elements(
+        self, store: ImageStore, image: IndexTuple, lanes: int, only: int | None = None
+    ) -> tuple[Stmt, ...]:
+        """Copies the value's elements at this index of N and C into the image; of one phase, if `only` names it."""
         border = self.border
         *outer, row = (Axis(f"s{d}", size) for d, size in enumerate(border.value.type.shape[2:]))
         above = [a.var * s + b for a, s, b in zip(outer, border.step, border.low, strict=False)]
@@ -87,7 +90,7 @@ class BorderCopy:
             return found + [store(start + 1 + k, Const(0, self.place.dtype)) for k in range(zeros)]
 
         body: tuple[Stmt, ...] = ()
-        for phase in range(phases):
+        for phase in range(phases) if only is None else (only,):
             start = (phase - low) % phases  # the first position of a row that belongs to this phase
 
             def part(j: DimLike, phase: int = phase, start: int = start) -> Sequence[Stmt]:
@@ -147,28 +150,48 @@ def in_tasks(
         number = number + problem.axes[name].var * often
     within = left.position - number * size
     low, high = dims.bounds(within)
-    if not images or low < 0 or high >= size or any(plan.tile(name) != 1 for name in images):
+    if not images or low < 0 or high >= size:
         return None
-    if not images.keys() <= set(plan.order):
+    summed = [name for name in images if name not in plan.order]
+    if summed not in ([], [problem.reduction[0].name]) or plan.lane in images:
         return None
-    depth = 1 + max(plan.order.index(name) for name in images)
+    wide = [name for name in images if plan.tile(name) != 1]
+    several = prod(plan.tile(name) for name in wide)
+    if several * size * left.buffer.dtype.itemsize > IMAGE_BYTES or (wide and not summed):
+        return None
+    depth = len(plan.order) if summed else 1 + max(plan.order.index(name) for name in images)
     others = {*plan.order[:depth], *plan.blocks} - images.keys()
     if any(problem.axes[name].extent != plan.tile(name) for name in others):
         return None
-    image = Buffer("image", left.buffer.dtype, (size,), "stack")
+    image = Buffer("image", left.buffer.dtype, (several * size,), "stack")
     lanes = ctx.target.lanes(image.dtype)
     channels = copy.border.value.type.shape[1]
+    phase = dims.mod(dims.floordiv(within, copy.border.image[-1]), copy.border.phases)
+    # Which of a tile's images the point reads, and each of them in turn.
+    which = linear([dims.mod(problem.axes[n].var, plan.tile(n)) for n in wide], [plan.tile(n) for n in wide])
+    turns = {name: Axis(f"{name}_i", plan.tile(name)) for name in wide}
+    turn = linear([a.var for a in turns.values()], [a.extent for a in turns.values()])
 
     def store(position: DimLike, value: Expr) -> Stmt:
-        return Store(image, (position,), value)
+        return Store(image, (turn * size + position,), value)
+
+    def in_turn(body: tuple[Stmt, ...], counts: Mapping[str, DimLike]) -> tuple[Stmt, ...]:
+        for name, axis in turns.items():
+            body = (For(axis.name, counts[name], body),)
+        return body
 
     def each(bindings: Bindings) -> tuple[Stmt, ...]:
-        here = dims.substitute(number, bindings)
-        return copy.elements(store, (dims.floordiv(here, channels), dims.mod(here, channels)), lanes)
+        here = dims.substitute(number, bindings | {n: bindings[n] + a.var for n, a in turns.items()})
+        place = dims.floordiv(here, channels), dims.mod(here, channels)
+        body = copy.elements(store, place, lanes, phase if isinstance(phase, int) else None)
+        left_over = {
+            n: dims.minimum(a.extent, problem.axes[n].extent - bindings[n]) for n, a in turns.items()
+        }
+        return in_turn(body, left_over)
 
-    return problem.with_operands(Access(image, (within,)), right), Before(
-        depth, copy.zeros(store, lanes), each
-    )
+    zeros = in_turn(copy.zeros(store, lanes), {name: axis.extent for name, axis in turns.items()})
+    before = Before(depth, zeros, each, "".join(summed))
+    return problem.with_operands(Access(image, (which * size + within,)), right), before
 
 
 def _images(n: Axis, c: Axis, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:

@@ -36,12 +36,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Before:
-    """Statements around the tiles: `task` at the start of each task, and `each(starts)` when the tiles of the first
-    `depth` axes of the plan's order have begun."""
+    """Statements around the tiles: `task` at the start of each task, and `each(positions)` when the tiles of the first
+    `depth` axes of the plan's order have begun; or, inside a tile, at each position of the reduction axis `within`."""
 
     depth: int
     task: tuple[Stmt, ...]
     each: Callable[[Bindings], tuple[Stmt, ...]]
+    within: str = ""
 
 
 def contraction_loops(
@@ -99,8 +100,10 @@ class _Nest:
     def _tiles(self, depth: int, starts: Bindings, sizes: dict[str, DimLike]) -> tuple[Stmt, ...]:
         """Loops over the tiles of the axes from `depth` inwards, around the work of one tile."""
         if depth == len(self.plan.order):
+            before = self.before
+            each = {} if before is None or not before.within else {before.within: before.each}
             tile = RegisterTile(
-                self.problem, self.plan, self.finish, starts, sizes, self.names("acc"), self.soon
+                self.problem, self.plan, self.finish, starts, sizes, self.names("acc"), self.soon, each
             )
             return (*self._begun(depth, starts), *tile.statements())
         axis = self.problem.axes[self.plan.order[depth]]
@@ -116,7 +119,7 @@ class _Nest:
 
     def _begun(self, depth: int, starts: Bindings) -> tuple[Stmt, ...]:
         before = self.before
-        return () if before is None or before.depth != depth else before.each(starts)
+        return () if before is None or before.within or before.depth != depth else before.each(starts)
 
     def _segments(self, axis: Axis) -> Iterator[Segment]:
         name, size = axis.name, self.plan.tile(axis.name)

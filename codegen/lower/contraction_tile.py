@@ -9,7 +9,7 @@ and summed with the others: a masked load costs no more than another, a masked a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 
@@ -56,7 +56,8 @@ def loop_var(name: str, extent: DimLike) -> DimLike:
 @dataclass(frozen=True)
 class RegisterTile:
     """`starts` and `sizes` are the tile's first position and extent along each parallel axis; `name` is that
-    of its accumulators."""
+    of its accumulators; `each` is what to do at every position of a reduction axis before its sums, told where the tile
+    starts."""
 
     problem: Contraction
     plan: Plan
@@ -65,6 +66,7 @@ class RegisterTile:
     sizes: Bindings
     name: str = "acc"
     soon: Soon | None = None
+    each: Mapping[str, Callable[[Bindings], tuple[Stmt, ...]]] = field(default_factory=dict)
 
     def statements(self) -> tuple[Stmt, ...]:
         return tuple(self._lanes_of_result() if self.plan.lane in self.sizes else self._lanes_of_sum())
@@ -145,7 +147,7 @@ class RegisterTile:
     def _sum_and_fetch(self, vectors: int, added: Callable[[Bindings], tuple[Stmt, ...]]) -> Iterator[Stmt]:
         """The sums; what the finish reads is fetched meanwhile, for no processor sees that far ahead. One position of
         the tile's first axis after another: all lines at once would hold up those that the sums read."""
-        if self.soon is None or self.plan.turned:
+        if self.soon is None or self.plan.turned or self.each:
             yield from self._sum(self._summed, {}, added)
             return
         axis, *inner = self._summed
@@ -291,7 +293,9 @@ class RegisterTile:
         low, extent = self._range(axis)
 
         def at(position: DimLike) -> tuple[Stmt, ...]:
-            return self._sum(inner, bindings | {axis.name: low + position}, added)
+            bound = bindings | {axis.name: low + position}
+            begun = self.each[axis.name](self.starts | bound) if axis.name in self.each else ()
+            return (*begun, *self._sum(inner, bound, added))
 
         if extent == 1:
             return at(0)
