@@ -3,15 +3,12 @@
 A row is shared by `lanes` threads. Each walks its part of the row with accumulators in registers; then they combine, in
 a fixed tree: within a warp by shuffles, among warps through shared memory. Every thread ends with the row's result, and
 goes on to the next stage. What several stages read stays in registers between them, where the row is short enough.
-
-Where the reduced axis is the contiguous one, neighbouring threads share a row (`_along`). Where a kept axis is, they
-have rows of their own, and the threads of a row lie in different warps (`_across`).
+Which threads share a row is in `row_shapes.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
@@ -20,7 +17,7 @@ from ..loops.nodes import WARP, Apply, Buffer, Expr, If, Index, Load, Shuffle, S
 from ..lower.column_sums import without_column_sums
 from ..lower.context import LowerContext, Names
 from ..lower.nests import serial_loop
-from ..lower.reduce_nest import tree, vector_axis
+from ..lower.reduce_nest import tree
 from ..lower.row_split import split_rows
 from ..lower.rows import Rows, Stage, collapsed, identity, rows_cost, with_settled
 from ..lower.template import (
@@ -30,20 +27,14 @@ from ..lower.template import (
     free_arguments,
     index_values,
     instantiate,
-    stride,
     walk,
 )
 from ..scalar import SCALAR
-from .grid import Unravel, blocks, ceil_div, gpu_target, guarded, inside, most, threads, unrolled
+from .grid import Unravel, blocks, ceil_div, guarded, inside, threads, unrolled
+from .row_shapes import MAX_KEPT, RowShape, chunks_of, shape_of
 
-THREADS = 256
-# Elements of a row that a thread keeps in registers between stages.
-MAX_KEPT = 32
-# Elements of a long row for each of its threads, at least.
-PER_THREAD = 16
-# Elements of a chunk, where a few long rows are split among blocks; and chunks at most.
-CHUNK = 8192
-MAX_CHUNKS = 512
+# Of an operation whose result is kept in registers for later stages, in additions.
+LEAST_COST = 8
 
 Step = Callable[[dict[str, DimLike], DimLike], Sequence[Stmt]]
 
@@ -54,7 +45,7 @@ def rows_on_gpu(ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
         for number, alone in enumerate(without_column_sums(ctx, names, rows)):
             rows_on_gpu(ctx, f"{name}_columns" if number else name, names, alone)
         return
-    split = _split(ctx, rows)
+    split = chunks_of(ctx, rows)
     if split is None:
         _launch(ctx, name, names, rows)
         return
@@ -67,90 +58,14 @@ def rows_on_gpu(ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
 def _launch(ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
     cost = rows_cost(rows)
     rows = with_settled(names, collapsed(rows))
-    form = _Form(names, rows, _shape(ctx, rows))
+    form = _Form(names, rows, shape_of(ctx, rows))
     ctx.launch(name, form.body(), cost=cost, flops=cost, comment=str(form.shape))
-
-
-def _split(ctx: LowerContext, rows: Rows) -> tuple[Axis, int] | None:
-    """The reduced axis to cut into chunks, and how many."""
-    if len(rows.stages) != 1 or rows.along or not rows.reduced:
-        return None
-    kept = most(dims.product(a.extent for a in rows.kept))
-    length = most(dims.product(a.extent for a in rows.reduced))
-    axis = max(rows.reduced, key=lambda a: most(a.extent))
-    chunks = min(MAX_CHUNKS, length // CHUNK, most(axis.extent) // 4)
-    if kept >= 4 * gpu_target(ctx).multiprocessors * WARP or chunks < 2:
-        return None
-    even = (n for n in range(chunks, chunks // 2, -1) if dims.mod(axis.extent, 8 * n) == 0)
-    return axis, next(even, chunks)
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """rows: of a block. lanes: threads of a row. width: neighbouring elements of a row that a thread takes at once.
-    apart: threads of a row are `rows` threads apart, else next to each other."""
-
-    rows: int
-    lanes: int
-    width: int
-    apart: bool
-
-    @property
-    def threads(self) -> int:
-        return self.rows * self.lanes
-
-    def __str__(self) -> str:
-        where = "across" if self.apart else "along"
-        return f"{self.rows} rows of {self.lanes} threads, {self.width} elements each, {where}"
-
-
-def _power(count: int) -> int:
-    """The largest power of two that is not more."""
-    return 1 << max(count, 1).bit_length() - 1
-
-
-def _shape(ctx: LowerContext, rows: Rows) -> _Shape:
-    count = most(dims.product(a.extent for a in rows.kept))
-    length = most(dims.product(a.extent for a in rows.reduced))
-    axis = vector_axis(rows)
-    if axis is not None and axis not in rows.reduced:
-        columns = WARP
-        lanes = min(_power(length), THREADS // columns)
-        return _Shape(columns, lanes, 1, True)
-    width = _width(ctx, rows)
-    lanes = min(_power(max(1, length // width)), WARP)
-    if length > MAX_KEPT * WARP:
-        lanes = min(1024, max(WARP, _power(length // PER_THREAD)))
-    in_block = max(1, min(THREADS // lanes, _power(2 * count - 1)))
-    return _Shape(max(in_block, WARP // lanes), lanes, width, False)
-
-
-def _width(ctx: LowerContext, rows: Rows) -> int:
-    if not rows.reduced:
-        return 1
-    last = rows.reduced[-1]
-    widest = 1
-    for values in rows.pass_values():
-        for expr in walk(values):
-            if isinstance(expr, Load):
-                if any(stride(i, last) not in (0, 1) for i in expr.index):
-                    return 1
-                if any(stride(i, last) == 1 for i in expr.index):
-                    widest = max(widest, expr.dtype.itemsize)
-    for element in rows.along:
-        if stride(element.offset, last) != 1:
-            return 1
-        widest = max(widest, element.buffer.dtype.itemsize)
-    width = ctx.target.vector_bytes // max(widest, 2)
-    while width > 1 and dims.mod(last.extent, width) != 0:
-        width //= 2
-    return width
 
 
 class _Form:
     """The statements of a block."""
 
-    def __init__(self, names: Names, rows: Rows, shape: _Shape):
+    def __init__(self, names: Names, rows: Rows, shape: RowShape):
         self.names = names
         self.rows = rows
         self.shape = shape
@@ -189,24 +104,21 @@ class _Form:
         variables = {a.var for a in self.rows.reduced}
         left = 2 * MAX_KEPT
         first: dict[int, int] = {}
-        for number, values in enumerate(passes):
-            for expr in _free(values):
-                if id(expr) not in first:
-                    first[id(expr)] = number
-                elif first[id(expr)] < number and id(expr) not in self.reads[number]:
-                    costly = isinstance(expr, Load) or OPERATION_COST.get(getattr(expr, "op", ""), 1) >= 8
-                    if not costly or not _varies(expr, variables):
-                        continue
-                    known = self.kept[first[id(expr)]].get(id(expr))
-                    if known is None:
-                        words = slots * max(1, expr.dtype.itemsize // 4)
-                        if words > left:
-                            continue
-                        left -= words
-                        known = self.register("row", expr.dtype, slots)
-                        self.kept[first[id(expr)]][id(expr)] = known
-                    own = dims.symbol(self.owner, 0, shape.threads - 1)
-                    self.reads[number][id(expr)] = Load(known, (own, dims.symbol(self.slot, 0, slots - 1)))
+        for number, expr in ((n, e) for n, values in enumerate(passes) for e in _free(values)):
+            begin = first.setdefault(id(expr), number)
+            if begin == number or id(expr) in self.reads[number]:
+                continue
+            if not _is_costly(expr) or not _varies(expr, variables):
+                continue
+            known = self.kept[begin].get(id(expr))
+            if known is None:
+                words = slots * max(1, expr.dtype.itemsize // 4)
+                if words > left:
+                    continue
+                left -= words
+                known = self.kept[begin][id(expr)] = self.register("row", expr.dtype, slots)
+            own = dims.symbol(self.owner, 0, shape.threads - 1)
+            self.reads[number][id(expr)] = Load(known, (own, dims.symbol(self.slot, 0, slots - 1)))
 
     # Statements
 
@@ -304,55 +216,65 @@ class _Form:
     def _combine(self, name: str, combine: str, sums: Buffer) -> tuple[Stmt, ...]:
         """The accumulators of a row's threads, made one, in every thread's result."""
         shape, result = self.shape, self.results[name]
+        if shape.lanes == 1:
+            return self._threads(lambda t: [Store(result, (t,), Load(sums, (t, 0)))])
         if shape.apart:
-            if shape.lanes == 1:
-                return self._threads(lambda t: [Store(result, (t,), Load(sums, (t, 0)))])
-            part = self.shared(f"part_{name}", result.dtype, shape.lanes, shape.rows)
+            return self._combine_columns(name, combine, sums)
+        if shape.lanes <= WARP:
+            return self._shuffled(name, combine, sums, result)[0]
+        folded, own = self._shuffled(name, combine, sums)
+        warps = shape.lanes // WARP
+        part = self.shared(f"part_{name}", result.dtype, shape.rows, warps)
 
-            def put(t: DimLike) -> list[Stmt]:
-                row, lane = self._place(t)
-                return [Store(part, (lane, row), Load(sums, (t, 0)))]
+        def put(t: DimLike) -> list[Stmt]:
+            row, lane = self._place(t)
+            first = Apply("eq", (Index(dims.mod(lane, WARP)), Index(0)), dtypes.bool_)
+            return [If(first, (Store(part, (row, dims.floordiv(lane, WARP)), Load(own, (t, 0))),))]
 
-            def take(t: DimLike) -> list[Stmt]:
-                row, _ = self._place(t)
-                return [
-                    Store(result, (t,), tree(combine, [Load(part, (k, row)) for k in range(shape.lanes)]))
-                ]
+        def take(t: DimLike) -> list[Stmt]:
+            row, _ = self._place(t)
+            return [Store(result, (t,), tree(combine, [Load(part, (row, w)) for w in range(warps)]))]
 
-            return self._threads(put) + self._threads(take)
-        warps = shape.lanes // WARP if shape.lanes > WARP else 0
-        mask = min(shape.lanes, WARP) // 2
+        return folded + self._threads(put) + self._threads(take)
+
+    def _combine_columns(self, name: str, combine: str, sums: Buffer) -> tuple[Stmt, ...]:
+        """The same of threads in different warps."""
+        shape, result = self.shape, self.results[name]
+        part = self.shared(f"part_{name}", result.dtype, shape.lanes, shape.rows)
+
+        def put(t: DimLike) -> list[Stmt]:
+            row, lane = self._place(t)
+            return [Store(part, (lane, row), Load(sums, (t, 0)))]
+
+        def take(t: DimLike) -> list[Stmt]:
+            row, _ = self._place(t)
+            return [Store(result, (t,), tree(combine, [Load(part, (k, row)) for k in range(shape.lanes)]))]
+
+        return self._threads(put) + self._threads(take)
+
+    def _shuffled(
+        self, name: str, combine: str, sums: Buffer, result: Buffer | None = None
+    ) -> tuple[tuple[Stmt, ...], Buffer]:
+        """Within warps: the statements, and the buffer that has it then, which is `result` if that is given."""
+        mask = min(self.shape.lanes, WARP) // 2
         statements: tuple[Stmt, ...] = ()
-        source: Buffer = sums
+        source = sums
         while mask:
-            target = result if mask == 1 and not warps else self.register(f"fold_{name}", result.dtype, 1)
+            target = result if mask == 1 else None
+            if target is None:
+                target = self.register(f"fold_{name}", sums.dtype, 1)
 
             def fold(
                 t: DimLike, source: Buffer = source, target: Buffer = target, mask: int = mask
             ) -> list[Stmt]:
                 own = Load(source, (t, 0))
-                place = (t,) if target is result else (t, 0)
+                place = (t, 0)[: len(target.shape)]
                 return [Store(target, place, SCALAR._apply(combine, own, Shuffle(own, mask)))]
 
             statements += self._threads(fold)
             source = target
             mask //= 2
-        if source is sums:
-            return self._threads(lambda t: [Store(result, (t,), Load(sums, (t, 0)))])
-        if not warps:
-            return statements
-        part = self.shared(f"part_{name}", result.dtype, shape.rows, warps)
-
-        def put_warp(t: DimLike) -> list[Stmt]:
-            row, lane = self._place(t)
-            first = Apply("eq", (Index(dims.mod(lane, WARP)), Index(0)), dtypes.bool_)
-            return [If(first, (Store(part, (row, dims.floordiv(lane, WARP)), Load(source, (t, 0))),))]
-
-        def take_all(t: DimLike) -> list[Stmt]:
-            row, _ = self._place(t)
-            return [Store(result, (t,), tree(combine, [Load(part, (row, w)) for w in range(warps)]))]
-
-        return statements + self._threads(put_warp) + self._threads(take_all)
+        return statements, source
 
     def _walk(self, t: DimLike, bound: dict[str, DimLike], step: Step) -> tuple[Stmt, ...]:
         """`step(bindings, u)` at every element of the row that is this thread's; `u` counts neighbours."""
@@ -440,6 +362,13 @@ class _Form:
 
             statements += self._threads(once)
         return statements
+
+
+def _is_costly(expr: Expr) -> bool:
+    """Whether it is dearer to compute than to keep."""
+    if isinstance(expr, Load):
+        return True
+    return isinstance(expr, Apply) and OPERATION_COST.get(expr.op, 1) >= LEAST_COST
 
 
 def _varies(expr: Expr, variables: set[str]) -> bool:
