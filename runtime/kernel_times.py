@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -111,7 +112,8 @@ class MeasuredProgram:
         """Keep the runs that follow one by one."""
         if self._log is None:
             # Never freed while the code lives: another thread may be writing to it.
-            self._log = np.zeros(measure.LOG_HEADER_WORDS + LOG_ROWS * measure.LOG_ROW_WORDS, np.int64)
+            # Filled, so that its pages are there: the first touch of one takes longer than a small kernel.
+            self._log = np.full(measure.LOG_HEADER_WORDS + LOG_ROWS * measure.LOG_ROW_WORDS, 0, np.int64)
             self._log[0] = LOG_ROWS
         self._log[1] = 0
         self._log_slot.value = self._log.ctypes.data
@@ -156,10 +158,11 @@ class Session:
     def __init__(self, log: bool = True, outer: Session | None = None) -> None:
         self.log = log
         self.outer = outer
-        self.calls: list[CallRun] = []
         self.runs: list[LaunchRun] = []
         self.dropped = 0
-        self.allocated: dict[str, int] = {}
+        # What calls leave, in flat lists: the fields of a `CallRun`; by graph the sizes of what they allocated.
+        self._calls: list[Any] = []
+        self._allocated: defaultdict[str, list[int]] = defaultdict(list)
         self._programs: dict[int, tuple[MeasuredProgram, Array]] = {}
         self._lock = Lock()
         self._finished: list[tuple[CompiledGraph, list[LaunchTime]]] | None = None
@@ -180,25 +183,38 @@ class Session:
 
     def timed(self, graph: CompiledGraph, invoke: Invoke) -> Invoke:
         """`invoke`, noting its calls as those of the graph."""
-        name, calls = graph.traced.name, self.calls
+        name, note = graph.traced.name, self._calls.extend
+        clock, thread = time.perf_counter_ns, threading.get_ident
 
         def timed_invoke(record: int, objects: int) -> int:
-            begin = time.perf_counter_ns()
+            begin = clock()
             status = invoke(record, objects)
-            calls.append(CallRun(name, begin, time.perf_counter_ns(), threading.get_ident()))
+            note((name, begin, clock(), thread()))
             return status
 
         return timed_invoke
 
+    @property
+    def calls(self) -> list[CallRun]:
+        """The calls, in the order they ended."""
+        fields = iter(self._calls)
+        return [CallRun(*four) for four in zip(*[fields] * 4, strict=True)]
+
     def allocate(self, graph: CompiledGraph, size: int) -> None:
         """Note that a call of the graph made an arena or a result of `size` bytes."""
-        name = graph.traced.name
-        self.allocated[name] = self.allocated.get(name, 0) + size
+        self._allocated[graph.traced.name].append(size)
+
+    @property
+    def allocated(self) -> dict[str, int]:
+        """Bytes of arenas and results, by the graph's name."""
+        return {name: sum(sizes) for name, sizes in self._allocated.items() if sizes}
 
     def _counted_empty(self, graph: CompiledGraph) -> Callable[..., Array]:
+        note, plain = self._allocated[graph.traced.name].append, allocator.empty
+
         def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-            array = allocator.empty(shape, dtype)
-            self.allocate(graph, array.nbytes)
+            array = plain(shape, dtype)
+            note(array.nbytes)
             return array
 
         return empty
