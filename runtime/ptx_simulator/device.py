@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from . import (
+from . import (  # noqa: F401  (the instructions)
     async_copy,
     atomics,
     bits,
@@ -33,22 +36,6 @@ from .syntax import Function, Module
 from .tensor_maps import BoundMap, encoded
 
 Array = np.ndarray[Any, Any]
-
-# The instruction tables are filled by these imports.
-INSTRUCTIONS = (
-    async_copy,
-    atomics,
-    bits,
-    compare,
-    convert,
-    floating,
-    integer,
-    loads,
-    tensor_core,
-    tensor_maps,
-    warp,
-    warpgroup,
-)
 
 MAX_THREADS = 1024
 RESIDENT_THREADS = 2048  # of a multiprocessor
@@ -94,7 +81,8 @@ class SimulatorModule:
 
 class SimulatorDevice:
     """A simulated GPU. Launches are done when `launch` returns; it raises what a kernel did wrong
-    (`errors.KernelFault`), after which the device can be used on."""
+    (`errors.KernelFault`), after which the device can be used on. One thing is done at a time: what other threads ask
+    for waits; what is freed meanwhile, which a finalizer of the same thread may do, goes when it is over."""
 
     # Bounds are those of allocations: who shares one out among arrays hides steps from one into another.
     checks_accesses = True
@@ -113,6 +101,17 @@ class SimulatorDevice:
         self.multiprocessors = multiprocessors
         self.check_races = check_races
         self.memory = DeviceMemory(memory_bytes)
+        self._lock = threading.Lock()
+        self._freed: deque[int] = deque()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            finally:
+                while self._freed:
+                    self.memory.free(self._freed.popleft())
 
     # Memory.
 
@@ -123,26 +122,37 @@ class SimulatorDevice:
     def alloc(self, nbytes: int) -> int:
         """Memory, aligned to 256 bytes; OutOfMemoryError where there is none left. Small ones are full of 0xff
         (NaN) at first."""
-        return self.memory.alloc(nbytes)
+        with self._alone():
+            return self.memory.alloc(nbytes)
 
     def free(self, address: int) -> None:
-        self.memory.free(address)
+        if not self._lock.acquire(blocking=False):
+            self._freed.append(address)
+            return
+        try:
+            self.memory.free(address)
+        finally:
+            self._lock.release()
 
     def to_device(self, address: int, host: Array) -> None:
         if not host.flags.c_contiguous:
             raise ValueError("to_device takes a C-contiguous array")
-        self.memory.span(address, host.nbytes, "copy")[:] = host.reshape(-1).view(np.uint8)
+        with self._alone():
+            self.memory.span(address, host.nbytes, "copy")[:] = host.reshape(-1).view(np.uint8)
 
     def to_host(self, host: Array, address: int) -> None:
         if not host.flags.c_contiguous:
             raise ValueError("to_host takes a C-contiguous array")
-        host.reshape(-1).view(np.uint8)[:] = self.memory.span(address, host.nbytes, "copy")
+        with self._alone():
+            host.reshape(-1).view(np.uint8)[:] = self.memory.span(address, host.nbytes, "copy")
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
-        self.memory.span(target, nbytes, "copy")[:] = self.memory.span(source, nbytes, "copy")
+        with self._alone():
+            self.memory.span(target, nbytes, "copy")[:] = self.memory.span(source, nbytes, "copy")
 
     def fill(self, address: int, value: int, nbytes: int) -> None:
-        self.memory.span(address, nbytes, "fill")[:] = value & 0xFF
+        with self._alone():
+            self.memory.span(address, nbytes, "fill")[:] = value & 0xFF
 
     def store(self, address: int, words: Sequence[int]) -> None:
         self.to_device(address, np.array(words, np.uint32))
@@ -161,7 +171,8 @@ class SimulatorDevice:
         """Parse and decode a module; PtxError for what it does not understand, with the line."""
         module = parse(ptx)
         loaded = SimulatorModule()
-        self._place_variables(module, loaded)
+        with self._alone():
+            self._place_variables(module, loaded)
         for function in module.functions.values():
             if function.is_kernel and function.defined:
                 self._check_shared(module, function)
@@ -254,7 +265,8 @@ class SimulatorDevice:
         if meetings is not None:
             launch.meetings = meetings
             meetings.forget = launch.forget
-        run_launch(launch, Barriers)
+        with self._alone():
+            run_launch(launch, Barriers)
 
     def _check_limits(self, kernel: Kernel, block: tuple[int, int, int]) -> None:
         threads = block[0] * block[1] * block[2]
@@ -280,8 +292,8 @@ def _pack_parameters(kernel: Kernel, args: Sequence[int | BoundMap]) -> Array:
         if isinstance(value, BoundMap):
             data[at : at + size] = encoded(value)
             continue
-        bits = int(value) & ((1 << 8 * size) - 1)
-        data[at : at + size] = np.frombuffer(bits.to_bytes(size, "little"), np.uint8)
+        word = int(value) & ((1 << 8 * size) - 1)
+        data[at : at + size] = np.frombuffer(word.to_bytes(size, "little"), np.uint8)
     return data
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrify.runtime.gpu.errors import AcceleratorError, OutOfMemoryError
+from vitrify.runtime.ptx_simulator import device as simulator_device
 from vitrify.runtime.ptx_simulator.device import SimulatorDevice
 from vitrify.runtime.ptx_simulator.memory import GAP, DeviceMemory
 
@@ -45,6 +46,23 @@ def test_allocations_stay_apart_and_keep_their_bytes(calls: list[tuple[bool, int
     assert memory.used == sum(n for n, _ in live.values())
     for address, (length, mark) in live.items():
         assert (memory.span(address, length, "look") == mark).all()
+
+
+def test_what_is_freed_while_a_kernel_runs_goes_when_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finalizers free memory whenever Python collects its garbage."""
+    device = SimulatorDevice(1 << 20)
+    module = device.load(".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry nothing() { ret; }")
+    address, seen = device.alloc(64), []
+
+    def run(launch: object, barriers: object) -> None:
+        device.free(address)
+        seen.append(device.memory.find(address, address + 64))
+
+    monkeypatch.setattr(simulator_device, "run_launch", run)
+    device.launch(module.function("nothing"), 1, 32, 0, [])
+    assert seen == [0] and device.memory.find(address, address + 64) is None
+    with pytest.raises(AcceleratorError, match="no live allocation"):
+        device.free(address)
 
 
 def test_copies_and_fills() -> None:
