@@ -471,6 +471,7 @@ result = (
         "containers changed": "modules are made inside it",
         "parameter containers changed": "parameters are made inside it",
         "parameters of one's own": "a module is made inside it",
+        full("nn.Tanhshrink() <- x") + " [bfloat16]": "tanh is not rounded before it is taken off, so x's digits are kept",
         full("z = x.detach().clone(); nn.utils.vector_to_parameters(torch.arange(12.), [z]); z"): "data is assigned",
         **{
             full(line): _RANDOM
