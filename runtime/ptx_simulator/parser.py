@@ -7,9 +7,7 @@ an inner `{ }` get the scope's number behind their name, so that a function has 
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from typing import NamedTuple
 
 from .constants import SIZES, initial_bytes
 from .errors import PtxError
@@ -31,22 +29,7 @@ from .syntax import (
     Variable,
     Vector,
 )
-
-_TOKEN = re.compile(
-    r"""[ \t\r]*(?:
-       (?P<newline>\n)
-      |(?P<comment>//[^\n]*|/\*.*?\*/)
-      |(?P<name>[%$_A-Za-z][\w$]*(?:\.[A-Za-z_]\w*|\.\d\w*|::\w+)*)
-      |(?P<bits>0[fF][0-9a-fA-F]{8}|0[dD][0-9a-fA-F]{16})
-      |(?P<float>(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)
-      |(?P<int>0[xX][0-9a-fA-F]+U?|0[bB][01]+U?|\d+U?)
-      |(?P<directive>\.\w+)
-      |(?P<string>"[^"]*")
-      |(?P<mark>[{}()\[\],;:=+\-|!@<>*~&])
-      |(?P<bad>[^ \t\r])
-    )""",
-    re.VERBOSE | re.DOTALL,
-)
+from .tokens import Tokens
 
 _SPACES = {".global", ".const", ".shared", ".local", ".param"}
 _LINKING = {".visible", ".extern", ".weak", ".common"}
@@ -54,73 +37,17 @@ _PERFORMANCE = {".maxntid", ".reqntid", ".minnctapersm", ".maxnreg", ".maxnctape
                 ".maxclusterrank", ".reqnctapercluster", ".abi_preserve", ".abi_preserve_control"}  # fmt: skip
 
 
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    line: int
-
-
 def parse(text: str) -> Module:
     """The module; PtxError with the line for what is not understood."""
-    return _Parser(_tokens(text)).module()
+    return _Parser(text).module()
 
 
-def _tokens(text: str) -> list[_Token]:
-    found, line = [], 1
-    for match in _TOKEN.finditer(text.rstrip("\x00")):  # the driver's texts end with a zero
-        kind = match.lastgroup or ""
-        if kind == "newline":
-            line += 1
-        elif kind == "comment":
-            line += match[0].count("\n")
-        elif kind == "bad":
-            raise PtxError(line, f"unexpected character {match[kind]!r}")
-        else:
-            found.append(_Token(kind, match[kind], line))
-    found.append(_Token("end", "", line))
-    return found
-
-
-class _Parser:
-    def __init__(self, tokens: list[_Token]):
-        self.tokens = tokens
-        self.at = 0
+class _Parser(Tokens):
+    def __init__(self, text: str):
+        super().__init__(text)
         self.scopes: list[dict[str, str]] = []  # name as written -> name in the function
         self.scope_count = 0
         self.function: Function | None = None
-
-    # Tokens.
-
-    @property
-    def token(self) -> _Token:
-        return self.tokens[self.at]
-
-    def next(self) -> _Token:
-        found = self.tokens[self.at]
-        self.at += 1
-        return found
-
-    def accept(self, text: str) -> bool:
-        if self.tokens[self.at].text == text:
-            self.at += 1
-            return True
-        return False
-
-    def expect(self, text: str) -> _Token:
-        if self.token.text != text:
-            raise PtxError(self.token.line, f"expected {text!r}, found {self.token.text or 'the end'!r}")
-        return self.next()
-
-    def name(self) -> str:
-        if self.token.kind != "name":
-            raise PtxError(self.token.line, f"expected a name, found {self.token.text or 'the end'!r}")
-        return self.next().text
-
-    def integer(self) -> int:
-        sign = -1 if self.accept("-") else 1
-        if self.token.kind != "int":
-            raise PtxError(self.token.line, f"expected an integer, found {self.token.text!r}")
-        return sign * int(self.next().text.rstrip("U"), 0)
 
     # Module scope.
 
@@ -151,16 +78,6 @@ class _Parser:
             else:
                 self.definition(module)
         return module
-
-    def skip_line(self, line: int) -> None:
-        while self.token.line == line and self.token.kind != "end":
-            self.next()
-
-    def skip_statement(self) -> None:
-        while not self.accept(";"):
-            if self.token.kind == "end":
-                raise PtxError(self.token.line, "the text ends inside a statement")
-            self.next()
 
     def definition(self, module: Module) -> None:
         while self.token.text in _LINKING:

@@ -371,6 +371,7 @@ def test_an_unknown_instruction_is_named() -> None:
     ("text", "message"),
     [
         (f"{HEAD}.visible .entry k() {{ mov.u32 %r1, 1;", "is not closed"),
+        (f"{HEAD}.section .debug_str {{ .b8 1,", "the text ends"),
         (f"{HEAD}.visible .entry k() {{ add.u32 , ; }}", "expected an operand"),
         (f"{HEAD}.visible .entry k() {{ ?; }}", r"unexpected character '\?'"),
         (f"{HEAD}.nonsense", "unknown directive '.nonsense'"),
