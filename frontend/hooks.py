@@ -14,13 +14,16 @@ class RemovableHandle:
 
     _ids = itertools.count()
 
-    def __init__(self, hooks: Hooks):
+    def __init__(self, hooks: Hooks, changed: Callable[[], None] | None = None):
         self.id = next(RemovableHandle._ids)
         self._hooks: Hooks = hooks
+        self._changed = changed
 
     def remove(self) -> None:
         """Take the hook away; nothing happens the second time."""
         self._hooks.pop(self.id, None)
+        if self._changed is not None:
+            self._changed()
 
     def __enter__(self) -> RemovableHandle:
         return self
@@ -29,8 +32,12 @@ class RemovableHandle:
         self.remove()
 
 
-def register(hooks: Hooks, hook: Callable[..., Any]) -> RemovableHandle:
-    """Put the hook at the end of the ordered table."""
-    handle = RemovableHandle(hooks)
+def register(
+    hooks: Hooks, hook: Callable[..., Any], changed: Callable[[], None] | None = None
+) -> RemovableHandle:
+    """Put the hook at the end of the ordered table. `changed`: is called now, and when the hook is taken off."""
+    handle = RemovableHandle(hooks, changed)
     hooks[handle.id] = hook
+    if changed is not None:
+        changed()
     return handle

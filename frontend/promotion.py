@@ -12,7 +12,7 @@ from .dispatch import apply, constant, op_named
 from .ir import dtypes
 from .ir.dims import Expr
 from .ir.dtypes import DType, promote
-from .tensor import Tensor, scalar_type_name
+from .tensor import Tensor, data_changed, scalar_type_name
 
 _default = dtypes.f32
 _KIND_RANK = {"bool": 0, "uint": 1, "int": 1, "float": 2, "complex": 3}
@@ -34,6 +34,7 @@ def set_default_dtype(d: DType) -> None:
             else "invalid type object: only floating-point types are supported as the default type"
         )
     _default = d
+    data_changed()  # compiled functions look again whether they fit
 
 
 def default_complex() -> DType:

@@ -38,7 +38,7 @@ def set_default_device(device: Any) -> None:
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
     """Remember that only deterministic algorithms are wanted. Nothing here is anything else: results do not depend on
     the number of threads either."""
-    _settings.deterministic = (1 if warn_only else 2) if mode else 0
+    set_deterministic_debug_mode((1 if warn_only else 2) if mode else 0)
 
 
 def are_deterministic_algorithms_enabled() -> bool:
@@ -64,6 +64,7 @@ def set_deterministic_debug_mode(debug_mode: int | str) -> None:
     if debug_mode not in (0, 1, 2):
         raise RuntimeError(f"invalid value of debug_mode, expected 0, 1, or 2, but got {debug_mode}")
     _settings.deterministic = debug_mode
+    data_changed()  # compiled functions look again whether they fit
 
 
 def get_deterministic_debug_mode() -> int:

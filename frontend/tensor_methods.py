@@ -37,7 +37,7 @@ from .ir import dtypes
 from .ir.dtypes import DType
 from .size import Size
 from .state import local
-from .tensor import Tensor, scalar_type_name
+from .tensor import Tensor, data_changed, scalar_type_name
 
 
 def size(self: Tensor, dim: int | None = None) -> Any:
@@ -340,7 +340,7 @@ def register_hook(self: Tensor, hook: Callable[[Tensor], Any]) -> hooks.Removabl
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
     node = self.grad_fn
     if node is None:
-        return hooks.register(self._autograd_extra().hooks, hook)
+        return hooks.register(self._autograd_extra().hooks, hook, data_changed)
     return hooks.register(node.hooks.tensor.setdefault(self._output_nr, {}), hook)
 
 
@@ -350,7 +350,7 @@ def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], No
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
     if self.grad_fn is not None:
         raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
-    return hooks.register(self._autograd_extra().post_accumulate, hook)
+    return hooks.register(self._autograd_extra().post_accumulate, hook, data_changed)
 
 
 def new_tensor(

@@ -29,11 +29,12 @@ from .check import CheckReport, check_call
 from .device_call import compile_for
 from .differentiable import DifferentiableSpecialization
 from .explain import Explanation
+from .guards.settings import Settings
 from .guards.values import same_argument
 from .options import check_hints, compile_options, of_mode, with_checks, with_matmul_precision
 from .prepared import with_preparing
 from .report import Report
-from .specialization import MISS, Specialization, watched
+from .specialization import MISS, Specialization
 from .trace import Trace, check_nothing_escaped, trace_call, unaliased
 from .tracer import TraceError
 
@@ -200,7 +201,7 @@ class CompiledFunction:
             )
         specialization: Specialization
         options = self._options
-        if watched() and not options.lower.check_finite:
+        if Settings.now().anomaly and not options.lower.check_finite:
             options = with_checks(options, "nan")
         if trace.gpu is None:
             options = with_matmul_precision(options, get_float32_matmul_precision())

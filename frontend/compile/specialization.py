@@ -19,12 +19,12 @@ from ..ir.dims import evaluate, solved
 from ..nn.modules.structure import structure_changes
 from ..placement import gpu_under
 from ..runtime.threads import get_num_threads
-from ..settings import get_float32_matmul_precision
 from ..state import local
 from ..tensor import Storage, Tensor, data_changes, grad_accesses, new_storages_float, wrap
 from . import pytree
 from .call import MISS, Binding, CallRecord, as_bound, fits
 from .device_call import bind, fits_device, host_values, put, put_base
+from .guards.settings import Settings
 from .guards.values import same_argument, same_value
 from .plain_call import Call, plain_call
 from .prepared import Prepared
@@ -44,8 +44,7 @@ class Specialization:
         self.trace = trace
         self.gpu = trace.gpu
         self.generator = default_generator if trace.gpu is None else device_generator(trace.gpu.index)
-        self.watched = watched()
-        self.matmul_precision = get_float32_matmul_precision()
+        self.settings = Settings.now()
         self.compiled = compiled
         self.grad_enabled = local.grad_enabled
         self.structure_version = structure_changes[0]
@@ -83,7 +82,8 @@ class Specialization:
             if isinstance(g.tensor, Tensor) and not isinstance(g.value, int)
         )
         self.fixed_facts = tuple(
-            (t, t.requires_grad, t._views, array_type(_base_array(t))) for _, t in self.tensor_sources
+            (t, t.requires_grad, _hooks(t), t._views, array_type(_base_array(t)))
+            for _, t in self.tensor_sources
         )
         self.identities = tuple((g.get, g.seen) for g in trace.guards if not g.by_value)
         self.values = tuple((g.get, g.seen) for g in trace.guards if g.by_value)
@@ -113,9 +113,9 @@ class Specialization:
             self.structure_version != structure_changes[0]
             or self.data_version != data_changes[0]
             or self.grad_enabled is not local.grad_enabled
-            or (self.gpu is None and new_storages_float[0] and not self._on_its_device(leaves))
+            or (new_storages_float[0] and not self._on_its_devices(leaves))
         ):
-            return False  # a program on a device looks itself where its arguments are
+            return False
         for i, requires_grad in self.tensors:
             leaf = leaves[i]
             if not isinstance(leaf, Tensor) or leaf.requires_grad is not requires_grad:
@@ -143,10 +143,9 @@ class Specialization:
                 return f"{names[position]} was a tensor, now None"
         if self.grad_enabled is not local.grad_enabled:
             return f"grad mode was {'on' if self.grad_enabled else 'off'}"
-        if self.watched is not watched():
-            return f"detect_anomaly was {'on' if self.watched else 'off'}"
-        if self.matmul_precision != get_float32_matmul_precision():
-            return f"the precision of float32 matmuls was {self.matmul_precision}"
+        changed = self.settings.changed()
+        if changed is not None:
+            return changed
         for i, constant in self.constants:
             if not same_argument(leaves[i], constant):
                 return f"argument {names[i]} was {constant!r}, now {leaves[i]!r}"
@@ -182,9 +181,11 @@ class Specialization:
         for guard in self.trace.guards:
             if not guard.holds():
                 return guard.reason()
-        for tensor, requires_grad, views, type_ in self.fixed_facts:
+        for tensor, requires_grad, hooks, views, type_ in self.fixed_facts:
             if tensor.requires_grad is not requires_grad or tensor._views != views:
                 return "requires_grad of a captured tensor changed"
+            if _hooks(tensor) != hooks:
+                return "the hooks of a captured tensor changed"
             now = array_type(_base_array(tensor))
             if now != type_:
                 return f"a captured tensor was {type_}, now {now}"
@@ -193,6 +194,11 @@ class Specialization:
         if self.structure_version != structure_changes[0]:
             return "an attribute of a Module changed"
         return None
+
+    def _on_its_devices(self, leaves: Sequence[Any]) -> bool:
+        """Where there are devices: whether the default one and those of the arguments are the trace's. A program on a
+        device looks itself where its arguments are."""
+        return local.device is self.settings.device and (self.gpu is not None or self._on_its_device(leaves))
 
     def _on_its_device(self, leaves: Sequence[Any]) -> bool:
         """Whether the arguments are where the program runs; 0-d ones are taken there. Captured tensors are: where one
@@ -475,7 +481,7 @@ def _native_base(tensor: Tensor) -> Array:
     return base
 
 
-def watched() -> bool:
-    """Whether compiled code is to look for NaN: in anomaly mode, whose beginning and end move `data_version`, so that
-    calls need not ask."""
-    return local.detect_anomaly and local.check_nan
+def _hooks(tensor: Tensor) -> tuple[int, ...]:
+    """The ids of a leaf's hooks, no two of which are the same."""
+    extra = tensor._extra
+    return () if extra is None else (*extra.hooks, *extra.post_accumulate)

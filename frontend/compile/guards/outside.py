@@ -59,11 +59,12 @@ from .reads import item, itself
 from .values import is_plain
 from .watching import REPLACED, WatchedClasses
 
-ARRAY = 4096
+ARRAY = 16384
 _EXACT = frozenset(CONTAINERS)
 _MAKING = ("__init__", "__new__", "__post_init__")
 _UNHEARD = ("__repr__", "__str__", "__del__", "__reduce__", "__reduce_ex__", "__init_subclass__")
 _OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp", "vmap")
+_COMPILER = __package__.removesuffix(".guards") + "."
 _COUNTED = Module | Optimizer  # what they hold is behind counters
 
 
@@ -132,7 +133,7 @@ class OutsideReads:
                 if (cls, name) not in self._known:
                     self._known.add((cls, name))
                     found = attribute(obj, name)
-                    if found.kind == "code" or isinstance(found.value, types.FunctionType):
+                    if found.kind == "code" or callable(found.value):
                         self.reach(name, found.value)
                 return
             site = id(obj), name, id(code), frame.f_lasti
@@ -303,7 +304,7 @@ class OutsideReads:
         cls = type(value)
         if isinstance(value, Module):
             self._watched.add(Module, writes=False)
-        elif issubclass(cls, Tensor) or (author_of(cls) == "vitrify" and not issubclass(cls, Optimizer)):
+        elif issubclass(cls, Tensor) or (author_of(cls) == "vitrify" and not _has_state(value)):
             return False
         return self._watched.add(cls, writes=not issubclass(cls, _COUNTED))
 
@@ -343,3 +344,11 @@ class OutsideReads:
             for value, _ in list(self._reached.values()):
                 cls = value if isinstance(value, type) else type(value)
                 self._named.add(cls.__name__, cls)
+
+
+def _has_state(value: Any) -> bool:
+    """Whether attributes of an object of vitrify's are the user's to set: of a distribution, not of a dtype."""
+    frozen = getattr(getattr(type(value), "__dataclass_params__", None), "frozen", False)
+    return (
+        not frozen and own_attributes(value) is not None and not type(value).__module__.startswith(_COMPILER)
+    )
