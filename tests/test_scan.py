@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import vitrify as torch
 from vitrify.ir import dtypes
 from vitrify.ir.builder import ARRAYS, GraphBuilder
 from vitrify.ir.dims import Dim
@@ -212,3 +213,18 @@ def test_a_check_of_fusion_looks_into_bodies():
     other = Fusion().run(parse(SUMS.replace("mul(%x0, %w0)", "sub(%x0, %w0)")))
     with pytest.raises(IRError, match="of the fused graph is not"):
         check_fusion(before, other)
+
+
+def test_the_steps_of_ctc_are_loops():
+    torch.manual_seed(0)
+    log_probs = torch.randn(40, 3, 6).log_softmax(2).requires_grad_()
+    targets, lengths = torch.randint(1, 6, (3, 5)), (torch.tensor([40, 31, 9]), torch.tensor([5, 3, 4]))
+
+    def loss():
+        return torch.nn.functional.ctc_loss(log_probs, targets, *lengths)
+
+    compiled = torch.compile(loss)
+    gradients = [torch.autograd.grad(f(), log_probs)[0] for f in (loss, compiled)]
+    torch.testing.assert_close(*gradients)
+    assert "ctc_states" in str(compiled.graph("traced"))
+    assert len(compiled.graph("fused").nodes) < 60

@@ -9,11 +9,13 @@ from .. import functional_pointwise as pointwise
 from ..autocast import full_precision
 from ..creation import counted, tensor
 from ..creation import full as filled
+from ..dispatch import apply, op_named
 from ..functional_indexing import gather
 from ..functional_shape import cat
 from ..half_precision import in_float32
 from ..ir import dtypes
-from ..tensor import Tensor
+from ..ir.ops.alignments import NOWHERE
+from ..tensor import Tensor, scalar_type_name
 from .padding import pad
 from .reduction import check, legacy, reduced
 
@@ -80,18 +82,12 @@ def gaussian_nll_loss(
     return reduced(losses, reduction)
 
 
-# The logarithm of no probability: finite, so that differences of two are numbers.
-_NOWHERE = -1e30
+_CTC_STATES = op_named("ctc_states")
 
 
-def _logaddexp(*terms: Tensor) -> Tensor:
-    largest = terms[0].detach()
-    for term in terms[1:]:
-        largest = largest.maximum(term.detach())
-    total = (terms[0] - largest).exp()
-    for term in terms[1:]:
-        total = total + (term - largest).exp()
-    return largest + total.log()
+def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    largest = a.detach().maximum(b.detach())
+    return largest + ((a - largest).exp() + (b - largest).exp()).log()
 
 
 def _lengths(lengths: Tensor | Sequence[int]) -> Tensor:
@@ -121,6 +117,10 @@ def ctc_loss(
     """The negative log likelihood of the targets under log_probs[t, n, c], summed over all alignments; "mean" first
     divides by the targets' lengths. A. Graves et al., "Connectionist temporal classification", 2006."""
     check(reduction)
+    if log_probs.dtype not in (dtypes.f32, dtypes.f64):
+        raise NotImplementedError(
+            f"\"ctc_loss_cpu\" not implemented for '{scalar_type_name(log_probs.dtype)}'"
+        )
     if log_probs.ndim == 2:
         lone = ctc_loss(
             log_probs.unsqueeze(1),
@@ -146,13 +146,8 @@ def ctc_loss(
     before = pad(labels, (2, 0), value=blank)[:, :width]
     may_skip = (labels != blank).logical_and(labels != before)
 
+    state = apply(_CTC_STATES, (emitted, may_skip, inputs.to(dtypes.i64)))[-1]
     position = counted(width, 0, 1, dtypes.i64)
-    state = pointwise.where(position < 2, emitted[0], _NOWHERE)
-    for t in range(1, steps):
-        one = pad(state, (1, 0), value=_NOWHERE)[:, :width]
-        two = pointwise.where(may_skip, pad(state, (2, 0), value=_NOWHERE)[:, :width], _NOWHERE)
-        moved = (_logaddexp(state, one, two) + emitted[t]).clamp(min=_NOWHERE)
-        state = pointwise.where((inputs > t).unsqueeze(1), moved, state)
     last = (counts * 2).unsqueeze(1)
     ends = position == last, position == last - 1
     at_end = [pointwise.where(end, state, 0.0).sum(1) for end in ends]
@@ -162,7 +157,7 @@ def ctc_loss(
     valid = (counted(steps, 0, 1, dtypes.i64).unsqueeze(1) < inputs).unsqueeze(2)
     mass = pointwise.where(valid, log_probs.exp(), 0.0).sum((0, 2))
     losses = losses + (mass - mass.detach())
-    impossible = losses > -0.5 * _NOWHERE
+    impossible = losses > -0.5 * NOWHERE
     losses = pointwise.where(impossible, 0.0 if zero_infinity else math.inf, losses)
     if reduction == "mean":
         return (losses / counts.clamp(min=1).to(losses.dtype)).mean()

@@ -1,6 +1,7 @@
 """The op declarations, by family. Importing this package fills the registry of `ir/op.py`."""
 
 from . import (
+    alignments,
     attention,
     comparing,
     complex_numbers,
@@ -45,6 +46,7 @@ from . import (
 )
 
 __all__ = [
+    "alignments",
     "attention",
     "comparing",
     "complex_numbers",
