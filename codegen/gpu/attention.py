@@ -287,7 +287,7 @@ class GpuAttention:
             name = names("factor")
 
             def element(c: DimLike) -> tuple[Stmt, ...]:
-                position = products.place(t, c)
+                position = products.column(t, c)
                 value = SCALAR.mul(Load(sums, products.at(t, r, c)), Var(name, self.total))
                 put = Store(to, (*place, own, position), SCALAR.cast(value, to.dtype))
                 test = inside(position, size)

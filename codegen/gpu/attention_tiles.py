@@ -9,8 +9,9 @@ from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.half_precision import HALF
 from .attention import GpuAttention, Tiles
+from .attention_fma import STEP, FmaProducts
 from .attention_operands import BOX, Rows, is_direct
-from .attention_products import STEP, FmaProducts, GroupProducts, MmaProducts
+from .attention_tensor_cores import GroupProducts, MmaProducts
 from .grid import gpu_target, most
 
 
