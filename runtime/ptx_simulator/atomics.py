@@ -14,13 +14,12 @@ from . import access
 from .decode import Decoder, Modifiers, instruction, unknown
 from .executor import Frame, Registers
 from .floating import extreme_of
-from .loads import address_value, read_address
+from .loads import SCOPES, address_value, read_address
 from .rounding import bf16_to_f32, canonical, f32_to_bf16
 from .syntax import Instruction, Sink, Vector
 from .types import BF16, Array, Kind
 
 _ORDER = ("relaxed", "acquire", "release", "acq_rel", "volatile")
-_SCOPES = ("cta", "cluster", "gpu", "sys")
 _OPERATIONS = ("and", "or", "xor", "cas", "exch", "add", "inc", "dec", "min", "max")
 Update = Callable[[Array, Array], Array]
 
@@ -53,7 +52,7 @@ def update_of(name: str, kind: Kind, item: Instruction) -> Update:
 def atom(d: Decoder, item: Instruction) -> None:
     words = Modifiers(item)
     kind = words.kind()
-    order, scope = words.choice(*_ORDER), words.choice(*_SCOPES)
+    order, scope = words.choice(*_ORDER), words.choice(*SCOPES)
     is_fence = order in ("acquire", "release", "acq_rel") and scope in ("gpu", "sys")
     words.flag("noftz")
     space = words.choice("global", "shared", "shared::cta") or ""

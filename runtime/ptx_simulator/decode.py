@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -288,12 +289,12 @@ def special_value(name: str, item: Instruction) -> Callable[[Frame], Array]:
     def one(value: int) -> Array:
         return np.array([value], np.uint64)
 
-    def split(values: Array, extent: tuple[int, int, int]) -> Array:
-        inner = (1, extent[0], extent[0] * extent[1])[number] if number < 3 else 1
+    def along(values: Array, extent: tuple[int, int, int]) -> Array:
+        """The axis's part of numbers that count x first."""
+        inner = prod(extent[:number])
         values = values // inner if inner > 1 else values
-        return (
-            values % extent[number] if number < 2 and extent[number + 1 :] != (1,) * (2 - number) else values
-        )
+        is_last = all(size == 1 for size in extent[number + 1 :])
+        return values if is_last else values % extent[number]
 
     def blocks(f: Frame) -> Array:
         batch = f.batch
@@ -302,9 +303,9 @@ def special_value(name: str, item: Instruction) -> Callable[[Frame], Array]:
         return f.slots + batch.first
 
     simple: dict[str, Callable[[Frame], Array]] = {
-        "tid": lambda f: np.zeros(1, np.int64) if number == 3 else split(f.threads, f.batch.launch.block),
+        "tid": lambda f: np.zeros(1, np.int64) if number == 3 else along(f.threads, f.batch.launch.block),
         "ntid": lambda f: one(f.batch.launch.block[number] if number < 3 else 0),
-        "ctaid": lambda f: np.zeros(1, np.int64) if number == 3 else split(blocks(f), f.batch.launch.grid),
+        "ctaid": lambda f: np.zeros(1, np.int64) if number == 3 else along(blocks(f), f.batch.launch.grid),
         "nctaid": lambda f: one(f.batch.launch.grid[number] if number < 3 else 0),
         "laneid": lambda f: f.threads % 32,
         "warpid": lambda f: f.threads // 32,

@@ -6,14 +6,14 @@ import numpy as np
 
 from . import access
 from .decode import LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW, Decoder, Modifiers, instruction, unknown
-from .errors import PtxError
+from .errors import OutOfBounds, PtxError
 from .executor import Frame, Registers
 from .syntax import Address, Immediate, Instruction, Operand, Register, Symbol, Vector
 from .types import KINDS, U64, Array
 
 _CACHE = ("ca", "cg", "cs", "lu", "cv", "wb", "wt", "unified")
 _ORDER = ("weak", "volatile", "relaxed", "acquire", "release", "mmio")
-_SCOPES = ("cta", "cluster", "gpu", "sys")
+SCOPES = ("cta", "cluster", "gpu", "sys")
 
 
 def read_address(d: Decoder, operand: Operand, space: str) -> tuple[int, int]:
@@ -53,7 +53,7 @@ def _drop_hints(words: Modifiers) -> str | None:
     """Take cache hints and scopes; the memory order that is left."""
     words.flag(*_CACHE)
     words.words = [w for w in words.words if not w.startswith(("L1::", "L2::"))]
-    words.flag(*_SCOPES)
+    words.flag(*SCOPES)
     return words.choice(*_ORDER)
 
 
@@ -81,12 +81,16 @@ def ld(d: Decoder, item: Instruction) -> None:
 
     def param(r: Registers, f: Frame) -> None:
         data = f.batch.launch.parameters
-        at = int(address_value(r, number, offset)[0])
+        places = address_value(r, number, offset)
+        outside = places + np.uint64(size * len(targets)) > data.size
+        if outside.any():
+            lane = int(np.flatnonzero(outside)[0])
+            how = f"out of bounds: offset {int(places[lane])} of {data.size} bytes of parameters"
+            raise f.fault(OutOfBounds, lane, item, how)
+        sign = "i" if signed else "u"
         for k, target in enumerate(targets):
-            piece = data[at + k * size : at + (k + 1) * size]
-            r[target] = piece.view(f"{'i' if signed else 'u'}{size}").astype(
-                f"{'i' if signed else 'u'}{storage.itemsize}"
-            )
+            pieces = data[places.astype(np.int64)[:, None] + np.arange(k * size, (k + 1) * size)]
+            r[target] = pieces.view(f"{sign}{size}")[:, 0].astype(f"{sign}{storage.itemsize}")
 
     def step(r: Registers, f: Frame) -> None:
         found = access.read(

@@ -102,7 +102,7 @@ class DeviceMemory:
             return np.ones(addresses.shape, np.bool_)
         starts, ends = np.array(self.starts, np.uint64), np.array(self.ends, np.uint64)
         at = np.searchsorted(starts, addresses, "right") - 1
-        return (at < 0) | (addresses + np.uint64(size) > ends[np.maximum(at, 0)]) | (addresses > ends[-1])
+        return (at < 0) | (addresses + np.uint64(size) > ends[np.maximum(at, 0)])
 
     def was_freed(self, address: int) -> bool:
         return any(start <= address < end for start, end in self.freed)

@@ -55,6 +55,11 @@ def test_a_load_in_front_of_the_beginning() -> None:
     assert "8 bytes before an allocation" in str(fault(OutOfBounds, text, "ld.global"))
 
 
+def test_a_parameter_behind_the_last() -> None:
+    found = fault(OutOfBounds, kernel("ld.param.v2.b32 {%r1, %r2}, [p0+4];"), "ld.param.v2")
+    assert "offset 4 of 8 bytes of parameters" in str(found)
+
+
 def test_a_null_pointer() -> None:
     text = kernel("mov.b64 %d1, 0;\nld.b32 %r1, [%d1];")
     assert "far from every allocation" in str(fault(OutOfBounds, text, "ld.b32"))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ptx_texts import kernel, run
 
 from vitrify.runtime.gpu.errors import AcceleratorError, OutOfMemoryError
 from vitrify.runtime.ptx_simulator import device as simulator_device
@@ -54,15 +55,24 @@ def test_what_is_freed_while_a_kernel_runs_goes_when_it_is_over(monkeypatch: pyt
     module = device.load(".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry nothing() { ret; }")
     address, seen = device.alloc(64), []
 
-    def run(launch: object, barriers: object) -> None:
+    def free_it(launch: object, barriers: object) -> None:
         device.free(address)
         seen.append(device.memory.find(address, address + 64))
 
-    monkeypatch.setattr(simulator_device, "run_launch", run)
+    monkeypatch.setattr(simulator_device, "run_launch", free_it)
     device.launch(module.function("nothing"), 1, 32, 0, [])
     assert seen == [0] and device.memory.find(address, address + 64) is None
     with pytest.raises(AcceleratorError, match="no live allocation"):
         device.free(address)
+
+
+def test_threads_may_read_different_parameters() -> None:
+    code = "and.b32 %r1, %r0, 1;\nmad.wide.u32 %d2, %r1, 8, 0;\nld.param.u32 %r2, [%d2+8];"
+    (found,) = run(
+        kernel(f"{code}\nmad.wide.u32 %d3, %r0, 4, %d0;\nst.global.b32 [%d3], %r2;", 3),
+        [np.zeros(64, np.uint32)], 64, extra=[5, 7],
+    )  # fmt: skip
+    assert found.tolist() == [5, 7] * 32
 
 
 def test_copies_and_fills() -> None:
