@@ -78,8 +78,14 @@ def ambient(device: str = CPU) -> DType | None:
     return found.dtype[device] if found is not None and found.enabled[device] else None
 
 
+_OFF = tuple(str(None) for _ in DEVICES)
+
+
 def _ambient_of_both() -> tuple[str, ...]:
-    """The names, which a guard compares by value."""
+    """The names, which a guard compares by value in each call: quickly where autocast is off."""
+    found = local.autocast
+    if found is None or not any(found.enabled.values()):
+        return _OFF
     return tuple(str(ambient(device)) for device in DEVICES)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def same_value(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     if type(a) is tuple:
-        return len(a) == len(b) and all(map(same_value, a, b))
+        return len(a) == len(b) and (all(map(is_, a, b)) or all(map(same_value, a, b)))
     if a != b:
         return bool(a != a and b != b)
     return bool(a) or not isinstance(a, float | np.floating) or math.copysign(1, a) == math.copysign(1, b)
