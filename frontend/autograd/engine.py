@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import dispatch
-from ..dispatch import TENSORS, UnrecordedBuilder, op_named
+from ..dispatch import EMPTY, TENSORS, UnrecordedBuilder, op_named
 from ..ir.builder import OpBuilder
 from ..placement import gpu_under, on_gpu
 from ..state import local
@@ -126,7 +126,7 @@ class Walk:
         if buffer is None:
             buffer = self.buffers[edge.node] = [None] * len(edge.node.result_types)
         before = buffer[edge.output_nr]
-        buffer[edge.output_nr] = grad if before is None else dispatch.apply(_ADD, (before, grad))
+        buffer[edge.output_nr] = grad if before is None else self.rules.apply(_ADD, (before, grad), EMPTY)
 
     def go(self) -> list[Tensor | None]:
         local.walks.append(self)
@@ -164,7 +164,8 @@ class Walk:
                 assert grad is not None
                 extra = node.variable._extra
                 seen = extra is not None and extra.hooks  # a hook may have kept it
-                accumulate_grad(node.variable, grad, not seen and id(grad._storage) not in self.shared)
+                own = not seen and id(grad._storage) not in self.shared
+                accumulate_grad(node.variable, grad, own, self.rules)
             return ()
         if wanted is None:
             needs = tuple([edge is not None for edge in node.edges])
@@ -300,10 +301,10 @@ def _copied(grad: Tensor) -> Tensor:
     return copy
 
 
-def accumulate_grad(variable: Tensor, grad: Tensor, own: bool) -> None:
+def accumulate_grad(variable: Tensor, grad: Tensor, own: bool, rules: OpBuilder) -> None:
     """Add to the leaf's `.grad`: in place, unless the sum is to be differentiated again.
 
-    `own`: nothing else holds the gradient's memory, so that it may become `.grad` itself.
+    `own`: nothing else holds the gradient's memory, so that it may become `.grad` itself. `rules` computes.
     """
     if not variable._requires_grad:
         return
@@ -316,12 +317,12 @@ def accumulate_grad(variable: Tensor, grad: Tensor, own: bool) -> None:
         elif own and not grad._views:
             new = grad if not grad._requires_grad else grad.detach()
         else:
-            new = _copied(grad.detach())
+            new = rules.apply(_CONVERT, (grad.detach(),), {"dtype": grad.dtype})
         variable._set_grad(new)
     elif local.grad_enabled or old.requires_grad:
         variable._set_grad(dispatch.apply(_ADD, (old, grad)))
     else:
-        dispatch.write(old, dispatch.apply(_ADD, (old, grad)))
+        dispatch.write(old, rules.apply(_ADD, (old, grad), EMPTY))
     if extra is not None:
         for hook in list(extra.post_accumulate.values()):
             hook(variable)

@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
 from types import CodeType
 from typing import Any
 
@@ -64,9 +66,31 @@ class Notes:
         self.shapes: list[Shapes] = []
         self.thread = threading.get_ident()
 
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        fields = iter(self.fields)
-        return zip(*[fields] * 7, strict=True)
+
+@dataclass(slots=True)
+class Stretch:
+    """Notes of one thread that have one place and module; of four fields: op, begin, end, bytes."""
+
+    thread: int
+    place: Place
+    module: str
+    fields: list[Any] = field(default_factory=list)
+    shapes: list[Shapes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Note:
+    """An op, a write (None) or a range (its name). `begin`, `end`: seconds of `time.perf_counter`."""
+
+    thread: int
+    what: Op | str | None
+    begin: float
+    end: float
+    code: CodeType
+    at: int
+    module: str
+    bytes: int
+    shapes: Shapes
 
 
 class Notebook:
@@ -74,7 +98,8 @@ class Notebook:
 
     def __init__(self, shapes: bool):
         self.shapes = shapes
-        self.everyones: list[Notes] = []
+        self._everyones: list[Notes] = []
+        self._stretches: list[Stretch] = []
         self._here = threading.local()
 
     def mine(self) -> Notes:
@@ -83,8 +108,27 @@ class Notebook:
             found: Notes = self._here.notes
         except AttributeError:
             found = self._here.notes = Notes()
-            self.everyones.append(found)
+            self._everyones.append(found)
         return found
+
+    def stretch(self, frame: Any) -> Stretch:
+        """For what this thread does at the user's place in or around the frame."""
+        notes = self.mine()
+        found = Stretch(notes.thread, user_place(frame), notes.modules[-1] if notes.modules else "")
+        self._stretches.append(found)
+        return found
+
+    def __iter__(self) -> Iterator[Note]:
+        for notes in self._everyones:
+            fields = iter(notes.fields)
+            for seven, shapes in zip(zip(*[fields] * 7, strict=True), notes.shapes or repeat(())):
+                what, begin, end, code, at, module, size = seven
+                yield Note(notes.thread, what, begin, end, code, at, module, size, shapes)
+        for stretch in self._stretches:
+            fields, (code, at) = iter(stretch.fields), stretch.place
+            for four, shapes in zip(zip(*[fields] * 4, strict=True), stretch.shapes or repeat(())):
+                what, begin, end, size = four
+                yield Note(stretch.thread, what, begin, end, code, at, stretch.module, size, shapes)
 
     def range(self, name: str, begin: float, frame: Any) -> None:
         """Note a range that ends now, at the place of the frame."""

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 from ..autograd.engine import Walk
-from ..dispatch import UnrecordedBuilder, use_backend
+from ..dispatch import UnrecordedBuilder
 from ..eager import EAGER, EagerBackend
 from ..ir.builder import OpBuilder
 from ..ir.op import Op
@@ -24,7 +24,7 @@ from ..nn.parameter import Parameter
 from ..optim.optimizer import Optimizer
 from ..state import local
 from ..tensor import Tensor
-from .notes import Notebook, bytes_of, shapes_of, user_place
+from .notes import Notebook, bytes_of, shapes_of
 
 
 @contextmanager
@@ -39,11 +39,13 @@ def known_places(notebook: Notebook) -> Iterator[None]:
         return found
 
     def placed_update_groups(optimizer: Optimizer) -> None:
-        if local.backend is EAGER and _runs_alone(optimizer):
-            with use_backend(_placed(notebook, sys._getframe(1))):
-                update_groups(optimizer)
-        else:
+        if local.backend is not EAGER or not _runs_alone(optimizer):
+            return update_groups(optimizer)
+        local.backend = _placed(notebook, sys._getframe(1))
+        try:
             update_groups(optimizer)
+        finally:
+            local.backend = EAGER
 
     setattr(Walk, "_rules", placed_rules)  # noqa: B010  (mypy would see a method assigned)
     setattr(Optimizer, "_update_groups", placed_update_groups)  # noqa: B010
@@ -58,10 +60,8 @@ def _placed(notebook: Notebook, frame: Any) -> EagerBackend:
     """An eager backend whose ops have the user's place in or around the frame."""
     base: Any = type(EAGER)
     backend = object.__new__(_placed_class(base))
-    notes = notebook.mine()
-    backend.note, backend.shapes = notes.note, notes.shapes if notebook.shapes else None
-    backend.code, backend.at = user_place(frame)
-    backend.module = notes.modules[-1] if notes.modules else ""
+    stretch = notebook.stretch(frame)
+    backend.note, backend.shapes = stretch.fields.extend, stretch.shapes if notebook.shapes else None
     return backend
 
 
@@ -82,7 +82,7 @@ def _placed_class(base: type[EagerBackend]) -> Any:
                 size = result._array.nbytes  # type: ignore[union-attr]
             except ValueError:
                 size = bytes_of(results)
-            self.note((op, begin, end, self.code, self.at, self.module, size))
+            self.note((op, begin, end, size))
             if self.shapes is not None:
                 self.shapes.append(shapes_of(operands))
             return results
@@ -91,7 +91,7 @@ def _placed_class(base: type[EagerBackend]) -> Any:
             begin = clock()
             copy(self, target, new)
             end = clock()
-            self.note((None, begin, end, self.code, self.at, self.module, 0))
+            self.note((None, begin, end, 0))
             if self.shapes is not None:
                 self.shapes.append(shapes_of((target, new)))
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import repeat
 
 from ..compile.compiled import measuring
 from ..eager import ALIASING, EAGER
@@ -112,13 +111,13 @@ class Recorder:
 def _records(notebook: Notebook) -> Iterator[Record]:
     """Records of what the threads noted."""
     line = Lines()
-    for notes in notebook.everyones:
-        for note, shapes in zip(notes, notes.shapes or repeat(())):
-            what, begin, end, code, at, module, size = note
-            kind, name = ("range", what) if isinstance(what, str) else ("op", what.name if what else "write")
-            size = 0 if name in ALIASING else size
-            begin, end = round(begin * 1e9), round(end * 1e9)
-            yield Record(kind, name, begin, end, notes.thread, *line(code, at), module, size, shapes)
+    for note in notebook:
+        what = note.what
+        kind, name = ("range", what) if isinstance(what, str) else ("op", what.name if what else "write")
+        begin, end = round(note.begin * 1e9), round(note.end * 1e9)
+        file, number = line(note.code, note.at)
+        size = 0 if name in ALIASING else note.bytes
+        yield Record(kind, name, begin, end, note.thread, file, number, note.module, size, note.shapes)
 
 
 _active: Recorder | None = None

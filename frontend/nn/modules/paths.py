@@ -73,11 +73,13 @@ def call_with_path(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     """Call the module's implementation with its path on the stack."""
     if not module_stack.enabled:
         return module._call_impl(*args, **kwargs)
-    if not module_stack.paths:
-        module_stack.names = _names(module)
-    inherited = module_stack.paths[-1] if module_stack.paths else ""
-    module_stack.paths.append(module_stack.names.get(id(module), inherited))
+    paths = module_stack.paths
+    if paths:
+        paths.append(module_stack.names.get(id(module), paths[-1]))
+    else:
+        module_stack.names = names = _names(module)
+        paths.append(names.get(id(module), ""))
     try:
         return module._call_impl(*args, **kwargs)
     finally:
-        module_stack.paths.pop()
+        paths.pop()
