@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from . import linalg
@@ -22,6 +21,7 @@ from .linalg.systems import logdet, need_pivoting, unpacked
 from .promotion import get_default_dtype
 from .random import randn
 from .tensor import Tensor
+from .user_warnings import warn_user
 
 inverse, det, slogdet = linalg.inv, linalg.det, linalg.slogdet
 matrix_exp, matrix_power, orgqr = linalg.matrix_exp, linalg.matrix_power, linalg.householder_product
@@ -159,12 +159,11 @@ def nuclear_norm(
 def cross(input: Tensor, other: Tensor, dim: int | None = None, *, out: Tensor | None = None) -> Tensor:
     """The cross product along a dim: by default the first of size 3."""
     if dim is None:
-        warnings.warn(
+        warn_user(
             "Using torch.cross without specifying the dim arg is deprecated.\nPlease either pass the dim explicitly "
             "or simply use torch.linalg.cross.\nThe default value of dim will change to agree with that of "
             "linalg.cross in a future release.",
             UserWarning,
-            stacklevel=2,
         )
         dim = next((d for d, size in enumerate(input.shape) if size == 3), None)
         if dim is None:

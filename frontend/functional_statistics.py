@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from .ir import dtypes
 from .promotion import convert
 from .tape_folded import folded
 from .tensor import Tensor
+from .user_warnings import warn_user
 from .vector_norms import p_norm
 
 _GATHER, _ARGSORT, _IOTA, _SCATTER_REDUCE = map(op_named, ("gather", "argsort", "iota", "scatter_reduce"))
@@ -155,10 +155,9 @@ def cov(
         else:
             norm_factor = sub(weight_sum, div(mul(total(mul(weights, aweights)), correction), weight_sum))
     if not isinstance(norm_factor, Tensor) and norm_factor <= 0:
-        warnings.warn(
+        warn_user(
             "cov(): degrees of freedom is <= 0. Correction should be strictly less than the number of observations.",
             UserWarning,
-            stacklevel=2,
         )
         norm_factor = 0
     centred = sub(rows, unsqueeze(mean, 1))

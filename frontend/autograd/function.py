@@ -83,6 +83,9 @@ class BackwardNode(Node, FunctionCtx):
 
     saved_variables = saved_tensors
 
+    def __repr__(self) -> str:
+        return f"<torch.autograd.function.{type(self).__name__} object at {hex(id(self))}>"
+
     def run(self, F: OpBuilder, grads: Sequence[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
         flags = [False] * self._count
         for position, need in zip(self._tensor_positions, needs):

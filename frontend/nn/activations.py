@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +23,7 @@ from ..placement import is_on_device
 from ..random import uniform_
 from ..tape_folded import folded
 from ..tensor import Tensor, scalar_type_name
+from ..user_warnings import warn_user
 
 _HALVES = (dtypes.f16, dtypes.bf16)
 # Activations whose results are the input, a constant, or the input times a constant.
@@ -138,10 +138,9 @@ def _chosen_dim(name: str, rank: int, dim: int | None) -> int:
     if dim is not None:
         return dim
     chosen = 0 if rank in (0, 1, 3) else 1
-    warnings.warn(
+    warn_user(
         f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
-        "argument.",
-        stacklevel=3,
+        "argument."
     )
     return chosen
 

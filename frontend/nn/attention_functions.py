@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 from .. import functional_pointwise as pointwise
@@ -15,7 +14,8 @@ from ..dispatch import apply, op_named
 from ..functional_shape import cat
 from ..ir import dtypes
 from ..ir.dtypes import DType
-from ..tensor import Tensor
+from ..tensor import Tensor, cxx_name
+from ..user_warnings import warn_user
 from .activations import softmax
 from .dropout import dropout
 from .linear import linear
@@ -64,6 +64,12 @@ def scaled_dot_product_attention(
     if is_causal and attn_mask is not None:
         raise RuntimeError(
             "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"
+        )
+    if not query.dtype is key.dtype is value.dtype:
+        dtypes = f"query.dtype: {cxx_name(query.dtype)} key.dtype: {cxx_name(key.dtype)}"
+        raise RuntimeError(
+            f"Expected query, key, and value to have the same dtype, but got {dtypes} and value.dtype: "
+            f"{cxx_name(value.dtype)} instead."
         )
     factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     counted = 0.0 < dropout_p < 1.0 and counter_based()
@@ -140,9 +146,8 @@ def canonical_mask(
     if mask.dtype is not dtypes.bool_ and not mask.dtype.is_floating_point:
         raise AssertionError(f"only bool and floating types of {name} are supported")
     if other is not None and other.dtype is not mask.dtype:
-        warnings.warn(
-            f"Support for mismatched {name} and {other_name} is deprecated. Use same type for both instead.",
-            stacklevel=3,
+        warn_user(
+            f"Support for mismatched {name} and {other_name} is deprecated. Use same type for both instead."
         )
     if mask.dtype.is_floating_point:
         return mask

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 from ..autograd.grad_mode import no_grad
@@ -15,6 +14,7 @@ from ..inplace import overwrite
 from ..placement import is_on_device
 from ..random import bernoulli_
 from ..tensor import Tensor
+from ..user_warnings import warn_user
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -78,10 +78,9 @@ def feature_dropout(input: Tensor, p: float, training: bool) -> Tensor:
 def _feature_dropout(name: str, rank: int, input: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
     _check(p)
     if input.ndim not in (rank + 1, rank + 2):
-        warnings.warn(
+        warn_user(
             f"{name}: Received a {input.ndim}-D input to {name}, which is deprecated and will result in an error "
-            "in a future release.",
-            stacklevel=3,
+            "in a future release."
         )
     if not training or p == 0.0:
         return input

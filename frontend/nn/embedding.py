@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 from .. import functional_pointwise as pointwise
 from ..autograd.grad_mode import no_grad
@@ -15,6 +14,7 @@ from ..functional_indexing import gather
 from ..ir import dtypes
 from ..tape_folded import folded
 from ..tensor import Tensor
+from ..user_warnings import warn_user
 
 _NO_SPARSE = "{}: sparse gradients are not supported; call it with sparse=False"
 
@@ -116,10 +116,9 @@ def embedding_bag(
     the last one ends). `padding_idx` does not count; an empty bag gives zeros.
     """
     if weight.dtype is dtypes.i64 and input.is_floating_point():
-        warnings.warn(
+        warn_user(
             "Argument order of nn.functional.embedding_bag was changed. Usage `embedding_bag(weight, input, ...)` is "
-            "deprecated, and should now be `embedding_bag(input, weight, ...)`.",
-            stacklevel=2,
+            "deprecated, and should now be `embedding_bag(input, weight, ...)`."
         )
         weight, input = input, weight
     if per_sample_weights is not None and tuple(input.shape) != tuple(per_sample_weights.shape):

@@ -4,7 +4,6 @@ networks", 2015."""
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..half_precision import in_float32
 from ..ir import dtypes
 from ..ir.dims import product
 from ..tensor import Tensor, wrap
+from ..user_warnings import warn_user
 
 _MODES = ("bilinear", "nearest", "bicubic")
 _PADDINGS = ("zeros", "border", "reflection")
@@ -26,11 +26,10 @@ _CUBIC = -0.75
 
 def _default_corners(align_corners: bool | None) -> bool:
     if align_corners is None:
-        warnings.warn(
+        warn_user(
             "Default grid_sample and affine_grid behavior has changed to align_corners=False since 1.3.0. Please "
             "specify align_corners=True if the old behavior is desired. See the documentation of grid_sample for "
-            "details.",
-            stacklevel=3,
+            "details."
         )
     return bool(align_corners)
 
@@ -55,10 +54,9 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
         )
     spatial = [int(n) for n in size[2:]]
     if corners and min(spatial) == 1:
-        warnings.warn(
+        warn_user(
             "Since version 1.3.0, affine_grid behavior has changed for unit-size grids when align_corners=True. "
-            "This is not an intended use case of affine_grid. See the documentation of affine_grid for details.",
-            stacklevel=2,
+            "This is not an intended use case of affine_grid. See the documentation of affine_grid for details."
         )
     elif min(spatial) <= 0:
         raise ValueError(f"Expected non-zero, positive output size. Got {size}")

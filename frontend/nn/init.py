@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..random import normal_ as _normal_
 from ..random import randperm
 from ..random import uniform_ as _uniform_
 from ..tensor import Tensor, wrap
+from ..user_warnings import warn_user
 
 _LINEAR = (
     "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
@@ -135,7 +135,7 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | Non
 
 def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float | None:
     if 0 in tensor.shape:
-        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
+        warn_user("Initializing zero-element tensors is a no-op")
         return None
     return calculate_gain(nonlinearity, a) / math.sqrt(_correct_fan(tensor, mode))
 
@@ -182,10 +182,9 @@ def trunc_normal_(
     """Normal numbers inside [a, b]: drawn again while outside, or, where few would fall inside, by rejection
     from uniform ones."""
     if mean < a - 2 * std or mean > b + 2 * std:
-        warnings.warn(
+        warn_user(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
-            "The distribution of values may be incorrect.",
-            stacklevel=2,
+            "The distribution of values may be incorrect."
         )
     fresh = wrap(np.empty(tuple(tensor.shape), tensor.dtype.numpy))
     likely = _normal_cdf((b - mean) / std) - _normal_cdf((a - mean) / std) > 0.3
@@ -259,9 +258,7 @@ def _deprecated(new: Callable[..., Tensor]) -> Callable[..., Tensor]:
     name = new.__name__.removesuffix("_")
 
     def old(*args: Any, **kwargs: Any) -> Tensor:
-        warnings.warn(
-            f"`nn.init.{name}` is now deprecated in favor of `nn.init.{name}_`.", FutureWarning, stacklevel=2
-        )
+        warn_user(f"`nn.init.{name}` is now deprecated in favor of `nn.init.{name}_`.", FutureWarning)
         return new(*args, **kwargs)
 
     old.__name__ = old.__qualname__ = name

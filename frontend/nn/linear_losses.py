@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from typing import Any
 
 from ..functional_shape import cat
 from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..tensor import Tensor
+from ..user_warnings import warn_user
 from .linear import linear
 from .loss_functions import cross_entropy
 
@@ -112,13 +112,12 @@ def linear_cross_entropy(
     if options is None:
         return losses(input, target, reduction)
     if outer or reduction not in ("mean", "sum", "none") or label_smoothing or target.dtype is not dtypes.i64:
-        warnings.warn(
+        warn_user(
             "linear_cross_entropy: ``options`` ignored; chunked path needs reduction in {'mean','sum','none'}, "
             "label_smoothing == 0, target.dtype == int64, out_features == (). Got "
             f"reduction={reduction!r}, label_smoothing={label_smoothing}, target.dtype={target.dtype}, "
             f"out_features={outer}, tracing=False, "
-            f"linear_bias.shape={None if linear_bias is None else tuple(linear_bias.shape)}.",
-            stacklevel=2,
+            f"linear_bias.shape={None if linear_bias is None else tuple(linear_bias.shape)}."
         )
         return losses(input, target, reduction)
     if not lead:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 from .. import functional_pointwise as pointwise
@@ -12,17 +11,17 @@ from ..dispatch import apply, op_named
 from ..functional_host import known_elements
 from ..half_precision import in_float32
 from ..tensor import Tensor, scalar_type_name
+from ..user_warnings import warn_user
 from .activations import log_softmax
 from .reduction import check, legacy, reduced
 
 
 def _same_size(input: Tensor, target: Tensor) -> None:
     if tuple(input.shape) != tuple(target.shape):
-        warnings.warn(
+        warn_user(
             f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). "
             "This will likely lead to incorrect results due to broadcasting. "
-            "Please ensure they have the same size.",
-            stacklevel=3,
+            "Please ensure they have the same size."
         )
 
 
@@ -132,6 +131,12 @@ def kl_div(
     size."""
     if not target.dtype.is_floating_point or not input.dtype.is_floating_point:
         raise RuntimeError("kl_div: Integral inputs not supported.")
+    if reduction == "mean" and size_average is None and reduce is None:
+        warn_user(
+            "reduction: 'mean' divides the total loss by both the batch size and the support size."
+            "'batchmean' divides only by the batch size, and aligns with the KL div math definition."
+            "'mean' will be changed to behave the same as 'batchmean' in the next major release."
+        )
     batch_mean = reduction == "batchmean"
     reduction = "sum" if batch_mean else legacy(size_average, reduce, reduction)
     if log_target:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 from ..dispatch import apply, op_named
 from ..tensor import Tensor
+from ..user_warnings import warn_user
 
 _NAMES = ("none", "mean", "sum")
 
@@ -24,10 +23,7 @@ def legacy(size_average: bool | None, reduce: bool | None, reduction: str) -> st
     size_average = True if size_average is None else size_average
     reduce = True if reduce is None else reduce
     name = "none" if not reduce else "mean" if size_average else "sum"
-    warnings.warn(
-        f"size_average and reduce args will be deprecated, please use reduction='{name}' instead.",
-        stacklevel=3,
-    )
+    warn_user(f"size_average and reduce args will be deprecated, please use reduction='{name}' instead.")
     return name
 
 

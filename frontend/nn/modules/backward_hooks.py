@@ -3,7 +3,6 @@ and changed."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from ...autograd.grad_mode import is_grad_enabled
 from ...ir.builder import OpBuilder
 from ...tape import Node, gradient_edge
 from ...tensor import Tensor
+from ...user_warnings import warn_user
 
 if TYPE_CHECKING:
     from .module import Module
@@ -125,11 +125,10 @@ class BackwardBoundary:
 
     def _without_inputs(self) -> None:
         """No input requires a gradient: the hooks run as soon as those of the outputs are there."""
-        warnings.warn(
+        warn_user(
             "Full backward hook is firing when gradients are computed with respect to module outputs since "
             "no inputs require gradients. See https://docs.pytorch.org/docs/main/generated/torch.nn.Module.html"
-            "#torch.nn.Module.register_full_backward_hook for more details.",
-            stacklevel=5,
+            "#torch.nn.Module.register_full_backward_hook for more details."
         )
         nothing = (None,) * self.input_count
         for hook in self.hooks:
