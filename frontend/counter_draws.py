@@ -21,6 +21,7 @@ from .ir import dtypes
 from .ir.dtypes import DType
 from .placement import gpu_under, transferred
 from .promotion import convert
+from .runtime.gpu.meta import META
 from .state import local
 from .tensor import Tensor, wrap
 
@@ -42,6 +43,8 @@ def random_call(generator: Generator | None = None, like: Tensor | None = None) 
     if tracer is not None:
         return tracer.random_state()
     gpu = local.device if like is None else gpu_under(like)
+    if gpu is META:  # draws nothing
+        return transferred(wrap(np.zeros(2, np.int64)), gpu), 0
     source = generator or (default_generator if gpu is None else device_generator(gpu.index))
     state = wrap(np.array(source.philox_state(), np.uint64).view(np.int64))
     return transferred(state, gpu), 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from .runtime.gpu import arrays
 from .runtime.gpu.errors import CudaError
+from .runtime.gpu.meta import META
 from .state import local
 
 _TYPES = (
@@ -104,6 +105,8 @@ def _entered() -> list[Any]:
 
 def default_from(where: device) -> Any:
     """What `local.device` is where tensors are made on that device."""
+    if where.type == "meta":
+        return META
     if where.type != "cuda" or not arrays.gpu_count():
         require_cpu(where)
         return None

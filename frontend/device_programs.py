@@ -23,6 +23,7 @@ from .runtime.compiled_graph import CompileOptions
 from .runtime.gpu import arrays
 from .runtime.gpu.arrays import DeviceArray, Gpu
 from .runtime.gpu.compiled import GpuGraph, compile_gpu_graph
+from .runtime.gpu.meta import META
 from .tf32 import tf32_products, with_tf32
 from .views import Views, write_through
 
@@ -48,6 +49,8 @@ def run_op(
     into: DeviceArray | None = None,
 ) -> list[DeviceArray]:
     """The op's results; its one result written to `into`, which is row-major and aligned, if that is given."""
+    if gpu is META:
+        return [into] if into is not None else _without_elements(op, operands, attrs)
     if op.name == "full" and into is None:
         return [filled(gpu, attrs["shape"], attrs["value"], attrs["dtype"].numpy)]
     layouts = tuple(map(_layout, operands))
@@ -69,6 +72,16 @@ def run_op(
         return [a for a in made if a is not None]
     run = graph.run([_start(a) for a in operands], [a.address if a is not None else 0 for a in made])
     return [run.outputs[i] if a is None else a for i, a in enumerate(made)]
+
+
+def _without_elements(op: Op, operands: Sequence[DeviceArray], attrs: Mapping[str, Any]) -> list[DeviceArray]:
+    if op.sizes:
+        raise NotImplementedError(
+            f"aten::{op.name}: attempted to run this operator with Meta tensors, and how large its result is depends on "
+            "the elements"
+        )
+    types = op.infer_types([TensorType(a.shape, dtypes.from_numpy(a.dtype)) for a in operands], attrs)
+    return [arrays.empty(META, t.sizes, t.dtype.numpy) for t in types]
 
 
 def filled(gpu: Gpu, shape: Sequence[int], value: Any, dtype: np.dtype[Any]) -> DeviceArray:
@@ -154,7 +167,7 @@ def _reshaped(shape: Sequence[int], steps: Sequence[int], new: Sequence[int]) ->
 def write(target: DeviceArray, base: DeviceArray, views: Views, new: DeviceArray) -> None:
     """The elements of `target` become those of `new`, of the same type. `views` lead to it from `base`, a storage's."""
     gpu = target.gpu
-    if not target.size:
+    if not target.size or gpu is META:
         return
     if new.memory is target.memory and _overlap(target, new):
         new = copied(new)

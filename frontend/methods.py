@@ -127,7 +127,12 @@ _property("is_cpu", lambda self: placement.device_of(self).type == "cpu", "Wheth
 _property(
     "is_cuda", lambda self: placement.device_of(self).type == "cuda", "Whether the memory is a CUDA device's."
 )
-for _name in ("is_sparse", "is_quantized", "is_meta", "is_mps", "is_xpu"):
+_property(
+    "is_meta",
+    lambda self: placement.device_of(self).type == "meta",
+    "Whether there are no elements, only their type.",
+)
+for _name in ("is_sparse", "is_quantized", "is_mps", "is_xpu"):
     _property(_name, lambda self: False, "False: tensors are dense, on the CPU or a CUDA device.")
 _property("itemsize", own.element_size, "Bytes per element.")
 _property("nbytes", lambda self: self._type.nbytes, "Bytes of all elements.")

@@ -24,19 +24,21 @@ from .ir.builder import OpBuilder
 from .ir.op import Op
 from .runtime.gpu import arrays
 from .runtime.gpu.arrays import DeviceArray, Gpu
+from .runtime.gpu.meta import META
 from .state import local
 from .tape import Node, gradient_edge, node_class
 from .tensor import Tensor, new_storages_float, view_of, wrap
 from .views import ViewStep
 
 _CUDA: dict[int, device] = {}
+_META = device("meta")
 
 
 def device_of(tensor: Tensor) -> device:
     """Where the tensor's memory is, inside `vmap` that of all samples; inside a compiled function, where it will be."""
     gpu = gpu_under(tensor)
     if gpu is not None:
-        return cuda_device(gpu.index)
+        return _META if gpu is META else cuda_device(gpu.index)
     if tensor._array is None:
         tracer = local.backend.capture
         if tracer is not None and tracer.gpu is not None:
@@ -70,6 +72,9 @@ def gpu_of(where: Any) -> Gpu | None:
     if where is None or where is torch_device.CPU:
         return None
     wanted = where if isinstance(where, device) else device(where)
+    if wanted.type == "meta":
+        enable()
+        return META
     if wanted.type != "cuda" or not arrays.gpu_count():
         torch_device.require_cpu(wanted)
         return None
@@ -200,6 +205,8 @@ class PlacingBackend(EagerBackend):
         array: Any = tensor._array
         if type(array) is not DeviceArray:
             return super().scalar(tensor)
+        if array.gpu is META:
+            raise RuntimeError("Tensor.item() cannot be called on meta tensors")
         return super().scalar(wrap(array.to_host()))
 
 

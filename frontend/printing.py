@@ -19,6 +19,7 @@ from .ir import dtypes
 from .ir.dtypes import DType
 from .promotion import get_default_dtype
 from .runtime.gpu.arrays import DeviceArray
+from .runtime.gpu.meta import META
 from .tensor import Tensor
 
 Array = np.ndarray[Any, Any]
@@ -229,7 +230,7 @@ def tensor_str(tensor: Tensor) -> str:
     array: Any = tensor._array
     device = ""
     if type(array) is DeviceArray:
-        device, array = str(array.gpu), array.to_host()
+        device, array = str(array.gpu), None if array.gpu is META else array.to_host()
     return render(
         array,
         tuple(tensor.shape),

@@ -8,9 +8,10 @@ from typing import Any
 
 from .. import dispatch
 from ..dispatch import TENSORS
+from ..placement import gpu_under, on_gpu
 from ..size import Size
 from ..tape import Edge, gradient_edge
-from ..tensor import Tensor
+from ..tensor import Tensor, new_storages_float
 from . import engine
 from .graph import GradientEdge
 
@@ -65,8 +66,11 @@ def _start(output: Tensor, grad: Any, number: int) -> Tensor | None:
         raise RuntimeError(
             f"grad can be implicitly created only for real scalar outputs but got {output.dtype!r}"
         )
-    one: Tensor = dispatch.apply(_FULL, (), {"shape": tuple(output.shape), "value": 1, "dtype": output.dtype})
-    return one
+    attrs = {"shape": tuple(output.shape), "value": 1, "dtype": output.dtype}
+    if not new_storages_float[0]:
+        return dispatch.apply(_FULL, (), attrs)  # type: ignore[no-any-return]
+    with on_gpu(gpu_under(output)):
+        return dispatch.apply(_FULL, (), attrs)  # type: ignore[no-any-return]
 
 
 def loaded(name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from ...autograd.grad_mode import no_grad
 from ...creation import empty_like
+from ...device import device as torch_device
 from ...ir import dtypes
 from ...ir.dtypes import DType
 from ...state import local
@@ -375,6 +376,11 @@ class Module(ModuleTree, HookRegistration):
 
         def convert(tensor: Tensor) -> Tensor:
             wanted = dtype if tensor.dtype.is_floating_point or tensor.dtype.is_complex else None
+            if tensor.is_meta and device is not None and torch_device(device).type != "meta":
+                raise NotImplementedError(
+                    "Cannot copy out of meta tensor; no data! Please use torch.nn.Module.to_empty() instead of "
+                    "torch.nn.Module.to() when moving module from meta to a different device."
+                )
             return tensor.to(device=device, dtype=wanted or tensor.dtype)
 
         return self._apply(convert)
