@@ -35,7 +35,7 @@ import vitrify as torch
 from vitrify.__main__ import main as main_of_vitrify
 from vitrify.codegen.lower import LowerOptions, lower_graph
 from vitrify.codegen.target import Target
-from vitrify.compile.tracer import TraceError
+from vitrify.compile.trace_error import TraceError
 from vitrify.ir import dtypes, interpreter
 from vitrify.ir.graph import Graph, IRError
 from vitrify.ir.parser import parse

@@ -11,7 +11,7 @@ from networks import lenet
 
 import vitrify as torch
 import vitrify.nn as nn
-from vitrify.compile.tracer import TraceError
+from vitrify.compile.trace_error import TraceError
 
 
 def line_of(fn, text):

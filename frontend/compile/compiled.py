@@ -36,7 +36,7 @@ from .prepared import with_preparing
 from .report import Report
 from .specialization import MISS, Specialization
 from .trace import Trace, check_nothing_escaped, trace_call, unaliased
-from .tracer import TraceError
+from .trace_error import TraceError
 
 DynamicShapes = Mapping[str, Mapping[int, dims.Expr]]
 RECOMPILE_LIMIT = 64

@@ -22,6 +22,7 @@ from ..runtime.threads import get_num_threads
 from ..state import local
 from ..tensor import Storage, Tensor, data_changes, grad_accesses, new_storages_float, wrap
 from . import pytree
+from .argument_types import array_type
 from .call import MISS, Binding, CallRecord, as_bound, fits
 from .device_call import bind, fits_device, host_values, put, put_base
 from .guards.settings import Settings
@@ -30,7 +31,6 @@ from .plain_call import Call, plain_call
 from .prepared import Prepared
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 from .trace import FromArgument, FromOutput, Trace
-from .tracer import array_type
 
 Array = np.ndarray[Any, Any]
 

@@ -21,13 +21,16 @@ from ..runtime.gpu.arrays import Gpu
 from ..state import local
 from ..tensor import Storage, Tensor
 from . import pytree
+from .argument_types import array_type, static_or_symbolic
 from .capture_names import Describer
+from .conditions import Condition
 from .guards.guard import Guard
 from .guards.outside import OutsideReads
 from .locations import error_location, user_location
 from .sources import ArgumentSource, Source, TensorSource
 from .tape_gradients import append_tape, has_own_gradients
-from .tracer import Condition, TraceError, Tracer, array_type, static_or_symbolic
+from .trace_error import TraceError
+from .tracer import Tracer
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ def trace_call(
                     )
             paths += [f"{describe(owner)}.grad" for owner in tracer.grad_owners]
             trace = _finish(tracer, result, placeholders, structure, tracer.arguments, paths)
-            return trace, list(tracer.created)
+            return trace, list(tracer.storages.created)
     except TraceError:
         raise
     except TraceAgain:
@@ -185,7 +188,7 @@ def trace_call(
         error.add_note(f"while compiling {name}" + (f", at {place}" if place else ""))
         raise
     finally:
-        tracer.undo()
+        tracer.effects.undo()
     return trace_call(fn, args, kwargs, name, parameter_names, describe, dynamic)
 
 
@@ -257,7 +260,7 @@ def _finish(
         for leaf, d in zip(result_leaves, described)
         if isinstance(d, FromOutput) and d.index in differentiable
     ]
-    tracer.settle_data()
+    tracer.effects.settle_data(tracer.storages)
     grads = list(_grad_effects(tracer, placeholders, paths, outputs))
     writes: dict[int, int] = {}
     sharing: dict[Storage | None, list[Source]] = {}
@@ -269,8 +272,8 @@ def _finish(
             _check_written(source, sharing[_storage_of(source, leaves)])
             writes[len(outputs)] = traced.input
             outputs.append(traced.value)
-    conditions = {len(outputs) + i: c for i, c in enumerate(tracer.conditions.values())}
-    outputs += tracer.conditions
+    conditions = {len(outputs) + i: c for i, c in enumerate(tracer.conditions.found.values())}
+    outputs += tracer.conditions.found
 
     joint: Graph | None = None
     reached: tuple[str, ...] = ()
@@ -279,7 +282,7 @@ def _finish(
     else:
         builder = tracer.builder
         if differentiable:
-            outputs, builder = tracer.detached(outputs, differentiable)
+            outputs, builder = tracer.flow.detached(outputs, differentiable)
         graph = builder.finish(outputs, writes, made_by="trace")
     return Trace(
         graph=graph,
@@ -342,7 +345,7 @@ def _still_differentiable(tensor: Tensor) -> bool:
 def _grad_effects(
     tracer: Tracer, placeholders: Mapping[int, Tensor], paths: Sequence[str], outputs: list[Value]
 ) -> Any:
-    for tensor, before in tracer.grads_before.items():
+    for tensor, before in tracer.effects.grads_before.items():
         now = tensor._grad
         if now is None:
             yield GradEffect(tensor, None)
