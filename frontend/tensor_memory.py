@@ -145,6 +145,14 @@ def become_view(self: Tensor, seen: Tensor) -> Tensor:
     """This tensor becomes the given view of itself."""
     if self.requires_grad and self.is_leaf and local.grad_enabled:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    capture = local.backend.capture
+    if capture is not None and self._array is None and not self._views:
+        known = capture.storages.get(self._storage)
+        if known is not None and known.input is not None:
+            raise NotImplementedError(
+                "a compiled function cannot change the shape of an argument in place: the caller's tensor would keep its own. "
+                "Write x = x.unsqueeze(0) for x.unsqueeze_(0), and so on"
+            )
     self._array, self._value, self._known_type = seen._array, seen._value, seen._known_type
     self._views = seen._views
     self._grad_fn, self._output_nr = seen._grad_fn, seen._output_nr

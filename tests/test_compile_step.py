@@ -152,3 +152,10 @@ def test_a_gradient_kept_from_an_earlier_call_is_not_overwritten():
     assert (kept == before).all().item()
     assert (array == array_before).all()
     assert not (net.fc3.bias.grad == before).all().item()
+
+
+def test_an_arguments_shape_is_not_changed_in_place():
+    with pytest.raises(NotImplementedError, match=r"Write x = x.unsqueeze\(0\)"):
+        torch.compile(lambda x: x.unsqueeze_(0))(torch.ones(2, 3))
+    own = torch.compile(lambda x: (x * 2).unsqueeze_(0).squeeze_(0).t_())
+    assert own(torch.ones(2, 3)).shape == (3, 2)
