@@ -150,8 +150,8 @@ def become_view(self: Tensor, seen: Tensor) -> Tensor:
         known = capture.storages.get(self._storage)
         if known is not None and known.input is not None:
             raise NotImplementedError(
-                "a compiled function cannot change the shape of an argument in place: the caller's tensor would keep its own. "
-                "Write x = x.unsqueeze(0) for x.unsqueeze_(0), and so on"
+                "a compiled function cannot change the shape of an argument in place: the caller's tensor would keep "
+                "its own. Write x = x.unsqueeze(0) for x.unsqueeze_(0), and so on"
             )
     self._array, self._value, self._known_type = seen._array, seen._value, seen._known_type
     self._views = seen._views
