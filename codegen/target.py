@@ -16,6 +16,11 @@ from ..ir.dtypes import DType
 
 ISA = Literal["avx512", "avx2", "neon", "sse2"]
 
+# Shared memory of a GPU's block that need not be asked for.
+STATIC_SHARED = 48 << 10
+# Bytes of a tensor map (CUDA driver API, CUtensorMap), and what its address is a multiple of.
+TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT = 128, 64
+
 _CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
@@ -69,8 +74,8 @@ class GpuTarget:
     ptx: str = "8.0"
     warp: int = 32
     max_threads: int = 1024
-    shared_bytes: int = 48 << 10
-    most_shared_bytes: int = 48 << 10
+    shared_bytes: int = STATIC_SHARED
+    most_shared_bytes: int = STATIC_SHARED
     multiprocessors: int = 108
     fma: bool = True
     isa: Literal["ptx"] = "ptx"

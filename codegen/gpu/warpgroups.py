@@ -8,15 +8,25 @@ from dataclasses import dataclass
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..loops.nodes import WARP, WARPGROUP, Buffer, Expr, Load, Pipeline, Stmt, TensorMap, TileSlice
+from ..loops.nodes import (
+    LINE,
+    STAGE_ALIGNMENT,
+    WARP,
+    WARPGROUP,
+    Buffer,
+    Expr,
+    Load,
+    Pipeline,
+    Stmt,
+    TensorMap,
+    TileSlice,
+)
 from ..lower.names import Names
 from ..lower.nests import loop_index
 from ..lower.template import Axis
 from .grid import below, guarded, most, unrolled
 from .tiles import Line, clear_fragments
 
-# Bytes of a line of a slice.
-LINE = 128
 # A thread block may be one of several at a time; a stage more brings nothing once copies are as long under way as this.
 MAX_STAGES = 6
 # Dims of a tensor map, at most.
@@ -51,7 +61,7 @@ class WarpgroupTile:
         return f"{tile}, slices of {self.depth} by the copy engine"
 
     def stages(self, slices: DimLike, most_bytes: int) -> int:
-        room = (most_bytes - 1024) // ((self.rows + self.columns) * LINE + 16)
+        room = (most_bytes - STAGE_ALIGNMENT) // ((self.rows + self.columns) * LINE + 16)
         return max(2, min(MAX_STAGES, room, most(slices)))
 
     def sums(self, names: Names, total: DType) -> Buffer:

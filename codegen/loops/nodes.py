@@ -63,6 +63,10 @@ PREPARED_HEADER = 64
 WARP = 32
 # Threads that multiply together on tensor cores from Hopper on.
 WARPGROUP = 128
+# Bytes of a line of the matrices that they read from shared memory, and what such a matrix begins at a multiple of: the
+# lines' swizzling repeats after so many.
+LINE = 128
+STAGE_ALIGNMENT = 1024
 
 
 @dataclass(frozen=True, eq=False)

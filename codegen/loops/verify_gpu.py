@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from .nodes import (
+    LINE,
     WARP,
     WARPGROUP,
     Buffer,
@@ -237,11 +238,11 @@ class GpuRules:
             raise self.fail(f"{stages}: only 16-bit elements may lie along the rows")
         if stages.space != "shared" or len(stages.shape) != 3:
             raise self.fail(f"{stages} is not stages of shared memory")
-        line = 128 // size
+        line = LINE // size
         *outer, high, wide = seen.box
         wanted = (side.depth, line) if side.turned else (side.rows, line)
         if any(x != 1 for x in outer) or (high, wide) != wanted or (side.depth != line and not side.turned):
-            raise self.fail(f"boxes of {seen.box} for {stages}: lines of 128 bytes")
+            raise self.fail(f"boxes of {seen.box} for {stages}: lines of {LINE} bytes")
         if high > 256 or side.rows % (line if side.turned else 8):
             raise self.fail(f"a box of {seen.box} for {stages}")
 

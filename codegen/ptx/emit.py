@@ -19,6 +19,7 @@ from ..llvm.repeat import loop as repeated
 from ..llvm.text import Value, const, memory_type
 from ..loops.barriers import barriers
 from ..loops.nodes import (
+    STAGE_ALIGNMENT,
     Buffer,
     Check,
     CopyAsync,
@@ -34,10 +35,10 @@ from ..loops.nodes import (
     Stmt,
 )
 from ..loops.walk import statements
-from ..target import GpuTarget
+from ..target import TENSOR_MAP_ALIGNMENT, TENSOR_MAP_BYTES, GpuTarget
 from .copies import commit_copies, copy_async, wait_for_copies
 from .expressions import PtxExpressions
-from .pipeline import MAP_ALIGNMENT, MAP_BYTES, STAGE_ALIGNMENT, emit_pipeline
+from .pipeline import emit_pipeline
 from .resident import by_turns, turn_name, turn_of
 from .tensor_core import load_fragment, multiply_tile
 from .warpgroup import emit_multiply_group, swizzled
@@ -179,7 +180,7 @@ class PtxEmitter(KernelEmitter):
             self._block(grid.body)
         lines = self.w.lines()
         params = [f"ptr align {a} %p{i}" for i, a in enumerate(self.aligned)]
-        seen = f'ptr byval([{MAP_BYTES} x i8]) align {MAP_ALIGNMENT} "nvvm.grid_constant"'
+        seen = f'ptr byval([{TENSOR_MAP_BYTES} x i8]) align {TENSOR_MAP_ALIGNMENT} "nvvm.grid_constant"'
         params += [f"{seen} %m{i}" for i in range(len(self.kernel.maps))]
         params += [f"i64 %d{i}" for i in range(len(self.kernel.dims))]
         params += ["ptr align 4 %meeting"] if self.kernel.resident else []

@@ -19,17 +19,11 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..llvm.repeat import counted_loop
 from ..llvm.text import Value, const
-from ..loops.nodes import WARP, WARPGROUP, Pipeline, TensorMap, TileSlice
-from .wgmma import LINE, ROWS, STEP, descriptor, multiply, shared_address, step_bytes
+from ..loops.nodes import LINE, WARP, WARPGROUP, Pipeline, TensorMap, TileSlice
+from .wgmma import ROWS, STEP, descriptor, multiply, shared_address, step_bytes
 
 if TYPE_CHECKING:
     from .emit import PtxEmitter
-
-# Bytes of a tensor map (CUDA driver API, CUtensorMap), and what its address is a multiple of.
-MAP_BYTES = 128
-MAP_ALIGNMENT = 64
-# What stages begin at a multiple of: the swizzling repeats after so many bytes.
-STAGE_ALIGNMENT = 1024
 
 
 def emit_pipeline(emitter: PtxEmitter, stmt: Pipeline) -> None:
@@ -242,4 +236,4 @@ def _step(side: TileSlice, number: int) -> int:
     return step_bytes(number, _box_bytes(side), side.turned)
 
 
-__all__ = ["MAP_ALIGNMENT", "MAP_BYTES", "STAGE_ALIGNMENT", "emit_pipeline"]
+__all__ = ["emit_pipeline"]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from ...ir import dtypes
 from ..llvm.text import Value
-from ..loops.nodes import Buffer, Load, MultiplyGroup, Stmt
+from ..loops.nodes import LINE, Buffer, Load, MultiplyGroup, Stmt
 from ..loops.walk import statements
 from .tensor_core import pair
-from .wgmma import LINE, descriptor, multiply, shared_address, step_bytes
+from .wgmma import descriptor, multiply, shared_address, step_bytes
 
 if TYPE_CHECKING:
     from .emit import PtxEmitter

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 from ...ir import dtypes
 from ...ir.dims import DimLike
 from ..llvm.text import Value
-from ..loops.nodes import Buffer
+from ..loops.nodes import LINE, Buffer
 
 if TYPE_CHECKING:
     from .emit import PtxEmitter
 
-LINE = 128
 # Rows of one product, and bytes of its part of the sum.
 ROWS, STEP = 64, 32
 # 8 lines are followed by the next 8.

@@ -7,6 +7,7 @@ import re
 from ctypes import addressof, byref, c_int, c_void_p
 from typing import TYPE_CHECKING, Any
 
+from ...codegen.target import STATIC_SHARED
 from .errors import NOT_FOUND, UNSUPPORTED_PTX, CudaError, UnsupportedDeviceError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 # CUjit_option
 _INFO_BUFFER, _INFO_SIZE, _ERROR_BUFFER, _ERROR_SIZE = 3, 4, 5, 6
 _LOG_BYTES = 1 << 14
-_STATIC_SHARED = 48 << 10  # more per block must be asked for
 
 # CUDA versions and the newest PTX that their drivers take (PTX ISA, "Release Notes").
 PTX_OF_CUDA = (
@@ -72,7 +72,7 @@ class CudaFunction:
         self.handle = handle
         self.name = name
         self.launching = f"launching {name}"
-        self.shared_bytes = _STATIC_SHARED
+        self.shared_bytes = STATIC_SHARED  # what may be had; more must be asked for
         # Memory for the parameters of launches to come: values, and their addresses.
         self.parameters: list[tuple[Any, Any]] = []
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ...codegen.target import TENSOR_MAP_ALIGNMENT, TENSOR_MAP_BYTES
 from ...ir import dims
 from ...ir.dims import DimLike
 from .cuda_library import CudaLibrary
@@ -15,8 +16,6 @@ from .cuda_library import CudaLibrary
 if TYPE_CHECKING:  # `import vitrify` reads this file, and needs no loops
     from ...codegen.loops.nodes import TensorMap
 
-NBYTES = 128
-_ALIGNMENT = 64
 # CUtensorMapDataType. Float32 is rounded to tf32 on its way: nothing else multiplies it.
 DATA_TYPES = {"f16": 6, "bf16": 9, "f32": 11}
 _SWIZZLE_128, _L2_256, _NO_INTERLEAVE, _ZEROS = 3, 3, 0, 0
@@ -79,9 +78,9 @@ def map_plan(data: Sequence[Any]) -> MapPlan:
 
 def encoded(library: CudaLibrary, seen: BoundMap) -> ctypes.Array[ctypes.c_uint64]:
     """The 128 bytes that a kernel takes, at an address that is a multiple of 64."""
-    memory = (ctypes.c_uint64 * ((NBYTES + _ALIGNMENT) // 8))()
-    first = -ctypes.addressof(memory) % _ALIGNMENT
-    result = (ctypes.c_uint64 * (NBYTES // 8)).from_buffer(memory, first)
+    memory = (ctypes.c_uint64 * ((TENSOR_MAP_BYTES + TENSOR_MAP_ALIGNMENT) // 8))()
+    first = -ctypes.addressof(memory) % TENSOR_MAP_ALIGNMENT
+    result = (ctypes.c_uint64 * (TENSOR_MAP_BYTES // 8)).from_buffer(memory, first)
     rank = len(seen.sizes)
     sizes = (ctypes.c_uint64 * rank)(*reversed(seen.sizes))
     strides = (ctypes.c_uint64 * (rank - 1))(*reversed(seen.strides))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...codegen.target import STATIC_SHARED
 from . import (  # noqa: F401  (the instructions)
     async_copy,
     atomics,
@@ -39,7 +40,6 @@ Array = np.ndarray[Any, Any]
 
 MAX_THREADS = 1024
 RESIDENT_THREADS = 2048  # of a multiprocessor
-STATIC_SHARED = 48 << 10
 # Shared memory of one block, at most, by compute capability (CUDA programming guide, "Technical Specifications").
 SHARED_LIMIT = {
     (7, 0): 96 << 10,

@@ -10,7 +10,8 @@ import struct
 
 import numpy as np
 
-from ..gpu.tensor_maps import NBYTES, BoundMap
+from ...codegen.target import TENSOR_MAP_ALIGNMENT, TENSOR_MAP_BYTES
+from ..gpu.tensor_maps import BoundMap
 from . import access, mbarriers
 from .convert import to_tf32
 from .decode import PARAMETER_WINDOW, Decoder, Modifiers, instruction, unknown
@@ -43,7 +44,7 @@ def encoded(seen: BoundMap) -> Array:
     number = list(_TYPES).index(seen.dtype)
     sizes, strides, box = ([*x, *[0] * n][:n] for x, n in ((seen.sizes, 5), (seen.strides, 4), (seen.box, 5)))
     packed = struct.pack(_LAYOUT, seen.address, rank, number, *sizes, *strides, *box)
-    return np.frombuffer(packed.ljust(NBYTES, b"\0"), np.uint8)
+    return np.frombuffer(packed.ljust(TENSOR_MAP_BYTES, b"\0"), np.uint8)
 
 
 def _decoded(data: bytes) -> BoundMap:
@@ -100,9 +101,9 @@ def tensor_copy(d: Decoder, item: Instruction) -> None:
 def _map_at(f: Frame, item: Instruction, address: int, lane: int) -> BoundMap:
     at = address - PARAMETER_WINDOW
     data = f.batch.launch.parameters
-    if not 0 <= at <= len(data) - NBYTES or at % 64:
+    if not 0 <= at <= len(data) - TENSOR_MAP_BYTES or at % TENSOR_MAP_ALIGNMENT:
         raise f.fault(Misaligned, lane, item, f"no tensor map among the parameters at 0x{address:x}")
-    return _decoded(data[at : at + NBYTES].tobytes())
+    return _decoded(data[at : at + TENSOR_MAP_BYTES].tobytes())
 
 
 def _box(f: Frame, item: Instruction, seen: BoundMap, starts: list[int]) -> Array:
