@@ -175,7 +175,7 @@ class _Package(_types.ModuleType):
     take its place when it is imported; the compiler is half of what there is to import.
     """
 
-    compile = _Lazy(f"{__name__}.compile.compiled", "compile")
+    compile = _Lazy(f"{__name__}.compile.entry", "compile")
     get_device_module = _Lazy(f"{__name__}.accelerator", "get_device_module")
     accelerator = _Lazy(f"{__name__}.accelerator")
     backends = _Lazy(f"{__name__}.backends")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import capture
-from .compile.compiled import compile as _compile
 from .compile.compiled import reset as _reset
+from .compile.entry import compile as _compile
 from .dispatch import EAGER, use_backend
 from .native_export import export as export
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from .alias import as_torch
 from .autograd.grad_mode import enable_grad
-from .compile.compiled import compile
+from .compile.entry import compile
 from .creation import from_numpy, zeros
 from .exported import ExportedModel, load_exported
 from .inference import PRECISIONS, optimize_for_inference

@@ -9,8 +9,8 @@ import pytest
 
 import vitrify as torch
 from vitrify import nn
-from vitrify.compile.compiled import CompileOptions
 from vitrify.compile.options import with_checks
+from vitrify.runtime.compiled_graph import CompileOptions
 
 FINITE = {"check_finite": True}
 

@@ -6,7 +6,7 @@ import json
 
 import vitrify as torch
 from vitrify import nn
-from vitrify.compile.compiled import CompileOptions
+from vitrify.runtime.compiled_graph import CompileOptions
 
 
 def explained(text: str, title: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""`torch.compile`: the callable that traces, specialises and runs."""
+"""The callable that `torch.compile` makes of a function: it traces, specialises and runs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..codegen.forks import Lock
 from ..ir import dims
 from ..ir.graph import Graph
-from ..nn.modules.module import Module
 from ..runtime import kernel_times, progress, settings
 from ..runtime.collector import paused_collector
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions
 from ..settings import get_float32_matmul_precision
 from ..state import local, strictly
-from ..tensor import Tensor
 from . import pytree, watch
 from .capture_names import Describer
 from .check import CheckReport, check_call
@@ -31,7 +28,8 @@ from .differentiable import DifferentiableSpecialization
 from .explain import Explanation
 from .guards.settings import Settings
 from .guards.values import same_argument
-from .options import check_hints, compile_options, of_mode, with_checks, with_matmul_precision
+from .history import History, Recompile
+from .options import compile_options, with_checks, with_matmul_precision
 from .prepared import with_preparing
 from .report import Report
 from .specialization import MISS, Specialization
@@ -65,29 +63,6 @@ def measuring(log: bool = True) -> Iterator[kernel_times.Session]:
 def _rebind() -> None:
     for function in list(_compiled):
         function.rebind()
-
-
-@dataclass(frozen=True)
-class Recompile:
-    """Why a call needed a new specialization, and whence its machine code came: "memory" (an equal graph was compiled in
-    this process), "disk" or "new". `against`: why each older specialization did not fit, the newest first."""
-
-    reason: str
-    seconds: float
-    from_cache: bool
-    found: str = "new"
-    against: tuple[str, ...] = ()
-
-
-@dataclass
-class History:
-    """What happened so far: for `report()` and `explain()`. `lookups`: calls that the latest call's specialization could
-    not serve at once; `warned`: that every call traces anew."""
-
-    compiles: list[Recompile] = field(default_factory=list)
-    retraces: int = 0
-    lookups: int = 0
-    warned: bool = False
 
 
 class CompiledFunction:
@@ -348,53 +323,6 @@ class CompiledFunction:
         return f"<compiled {self._name}: {len(self._specializations)} specializations>"
 
 
-class CompiledModule(Module):
-    """A module whose forward is compiled; everything else is the original's. Made by `torch.compile(module)`."""
-
-    def __init__(self, module: Module, **options: Any):
-        super().__init__()
-        self._orig_mod = module
-        object.__setattr__(
-            self, "_compiled", CompiledFunction(_Forward(module), name=type(module).__name__, **options)
-        )
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self._compiled(*args, **kwargs)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._compiled(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self._modules["_orig_mod"], name)
-
-    def train(self, mode: bool = True) -> CompiledModule:
-        self._orig_mod.train(mode)
-        self.training = mode
-        return self
-
-    report = property(lambda self: self._compiled.report)
-    explain = property(lambda self: self._compiled.explain)
-    check = property(lambda self: self._compiled.check)
-    graph = property(lambda self: self._compiled.graph)
-    loops = property(lambda self: self._compiled.loops)
-    llvm = property(lambda self: self._compiled.llvm)
-    assembly = property(lambda self: self._compiled.assembly)
-
-
-class _Forward:
-    """Calls a module, hooks and all, under the forward method's signature."""
-
-    def __init__(self, module: Module):
-        self.module = module
-        self.__signature__ = inspect.signature(module.forward)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module(*args, **kwargs)
-
-
 def _same_constants(a: Sequence[tuple[int, Any]], b: Sequence[tuple[int, Any]]) -> bool:
     return len(a) == len(b) and all(i == j and same_argument(x, y) for (i, x), (j, y) in zip(a, b))
 
@@ -404,61 +332,3 @@ def _parameter_names(fn: Callable[..., Any]) -> list[str]:
         return list(inspect.signature(fn).parameters)
     except (TypeError, ValueError):
         return []
-
-
-def compile(
-    model: Any = None,
-    *,
-    fullgraph: bool = False,
-    dynamic: bool | None = None,
-    backend: str | None = None,
-    mode: str | None = None,
-    options: CompileOptions | Mapping[str, Any] | None = None,
-    disable: bool = False,
-    dynamic_shapes: DynamicShapes | None = None,
-    dump: str | os.PathLike[str] | None = None,
-) -> Any:
-    """Compile a function or a Module; also a decorator, with or without arguments.
-
-    https://docs.pytorch.org/docs/stable/generated/torch.compile.html
-
-    dynamic_shapes: `{"argument": {axis: Dim("batch", 1, 256)}}`: one compile serves every size within the bounds.
-    dump: a folder that receives a text file for every stage (also the environment variable VITRIFY_DUMP).
-    Results are new tensors, also where eager code would return a view. A result whose history was consumed by a
-    `backward()` inside the function comes back without one.
-    options: `{"check_finite": True}` tests what the kernels compute, and raises an error that names the op, the line
-    and the first index where a number is NaN or infinite ("nan": where one is NaN); the parameters then stay as before.
-    `{"prepare": False}` has inference pack its weights in every call: else the packed ones are kept while the weights
-    stay as they are, which takes as much memory again (3×3 convolutions four times as much).
-    `{"progress": callback}` calls it with a `Progress` at each step of compiling (`runtime/progress.py`); a terminal is
-    shown a line where compiling takes longer than two seconds.
-    `{"tune": True}` measures, at the first compilation, which of the ways to compute a kernel is the fastest here, where
-    the cost models find several about as good; for at most about `"tune_seconds"` (30) a graph. What was found is kept
-    on disk, logged (logger `vitrify`, level INFO) and shown by `explain()`. Not with strict numerics.
-    fullgraph: a call is one graph either way; code that cannot be captured raises a TraceError at its line, also where
-    PyTorch would break the graph.
-    mode: "max-autotune" and "max-autotune-no-cudagraphs" are `{"tune": True}`. Other modes and `backend` are what
-    PyTorch's scripts say ("reduce-overhead"; "inductor", ...) and change nothing: there is one compiler. dynamic: not
-    True; sizes that change are named with `dynamic_shapes`. disable: the model or function comes back as it is.
-    """
-    check_hints(backend, mode, dynamic, options)
-    options = of_mode(mode, options)
-    if model is None:
-        return functools.partial(
-            compile,
-            fullgraph=fullgraph,
-            options=options,
-            disable=disable,
-            dynamic_shapes=dynamic_shapes,
-            dump=dump,
-        )
-    if disable:
-        return model
-    if isinstance(model, Module):
-        return CompiledModule(model, dynamic_shapes=dynamic_shapes, options=options, dump=dump)
-    if not callable(model):
-        raise TypeError(f"torch.compile takes a function or a Module, got {type(model).__name__}")
-    return CompiledFunction(model, dynamic_shapes, options, dump)
-
-
-__all__ = ["CompiledFunction", "CompiledModule", "Tensor", "compile"]

@@ -26,7 +26,7 @@ from .report_page import page
 from .tuning_data import tuning_data, tuning_lines, tuning_title
 
 if TYPE_CHECKING:
-    from .compiled import Recompile
+    from .history import Recompile
     from .specialization import Specialization
 
 # Source lines that `print(report)` gives the time of.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from ..autograd.grad_mode import no_grad
-from ..compile.compiled import compile as _compile
+from ..compile.entry import compile as _compile
 from ..nn import Module
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from onnx.backend.base import Backend as _Backend
 from onnx.backend.base import BackendRep, namedtupledict
 
 from ..autograd.grad_mode import no_grad
-from ..compile.compiled import compile
+from ..compile.entry import compile
 from .model import GraphModule, load
 from .narrow import is_narrow
 from .table import ONNXError, Value, as_array, tensor_of

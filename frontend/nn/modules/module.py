@@ -288,7 +288,7 @@ class Module(ModuleTree, HookRegistration):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """From here on a call runs compiled, as by `torch.compile(module)`, whose arguments these are."""
         # The compiler is half of what there is to import, and stands above this package.
-        compiler: Any = importlib.import_module("...compile.compiled", __package__)
+        compiler: Any = importlib.import_module("...compile.entry", __package__)
         self.__dict__["_compiled_call_impl"] = compiler.compile(self._call_impl, *args, **kwargs)
 
     # State
