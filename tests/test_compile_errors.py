@@ -247,3 +247,21 @@ def test_learning_rates_are_not_changed_inside(how):
     with pytest.raises(RuntimeError, match=message):
         torch.compile(step)(torch.ones(1))
     assert schedule.last_epoch == 0
+
+
+def test_lists_and_dicts_among_the_arguments_are_not_filled():
+    def keep(batch, features):
+        features.append(batch["x"] * 2)
+        return batch["x"].sum()
+
+    with pytest.raises(TraceError, match=r"put into an argument, as features.0. .* return it instead"):
+        torch.compile(keep)({"x": torch.ones(2)}, [])
+    with pytest.raises(TraceError, match=r"as batch\.y"):
+        torch.compile(lambda batch: batch.update(y=batch["x"] * 2))({"x": torch.ones(2)})
+
+
+def test_what_is_taken_out_of_an_argument_stays_with_the_caller():
+    batch = {"x": torch.ones(2), "labels": torch.zeros(2)}
+    with pytest.warns(RuntimeWarning, match="Compiled calls leave the caller's as it is"):
+        found = torch.compile(lambda batch: batch.pop("labels") + batch["x"])(batch)
+    assert found.tolist() == [1, 1] and list(batch) == ["x", "labels"]

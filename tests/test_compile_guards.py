@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -226,3 +228,15 @@ def test_a_module_made_by_a_compiled_function_is_watched_after_it():
     assert compiled(x).tolist() == net(x).tolist()
     net.made[0].value = -1.0
     assert compiled(x).tolist() == net(x).tolist() == [-1.0, 0.6000000238418579]
+
+
+def test_dataclasses_of_tensors_are_arguments_and_results():
+    @dataclass
+    class Batch:
+        x: torch.Tensor
+        scale: float = 2.0
+
+    compiled = torch.compile(lambda batch: Batch(batch.x * batch.scale, batch.scale))
+    assert [compiled(Batch(torch.ones(2) * i)).x.tolist() for i in range(3)] == [[0, 0], [2, 2], [4, 4]]
+    assert len(reasons(compiled)) == 1
+    assert compiled(Batch(torch.ones(2), 3.0)).x.tolist() == [3, 3]

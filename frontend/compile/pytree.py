@@ -1,16 +1,17 @@
 """Nested arguments and results, flattened to leaves and rebuilt.
 
-Tuples, lists, dicts and named tuples are structure; everything else is a leaf.
+Tuples, lists, dicts, named tuples and dataclasses that hold tensors are structure; everything else is a leaf.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from ..size import Size
+from ..tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ def _flatten(tree: Any, leaves: list[Any]) -> Structure:
         return Structure(type(tree), (), tuple(_flatten(item, leaves) for item in tree))
     if type(tree) is dict or type(tree) is OrderedDict:
         return Structure(type(tree), tuple(tree), tuple(_flatten(item, leaves) for item in tree.values()))
+    if is_dataclass(tree) and not callable(tree) and all(f.init for f in fields(tree)):
+        names, inner = tuple(f.name for f in fields(tree)), list[Any]()
+        children = tuple(_flatten(getattr(tree, name), inner) for name in names)
+        if any(isinstance(leaf, Tensor) for leaf in inner):
+            leaves += inner
+            return Structure(type(tree), names, children)
     leaves.append(tree)
     return LEAF
 
@@ -57,6 +64,8 @@ def _unflatten(structure: Structure, leaves: Any) -> Any:
         return structure.kind(zip(structure.keys, items))
     if hasattr(structure.kind, "_fields"):
         return structure.kind(*items)
+    if is_dataclass(structure.kind):
+        return structure.kind(**dict(zip(structure.keys, items)))
     return structure.kind(items)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import operator
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from ..nn.modules.structure import structure_version, watched_structure
 from ..runtime.gpu.arrays import Gpu
 from ..state import local
 from ..tensor import Storage, Tensor
+from ..user_warnings import warn_user
 from . import pytree
 from .argument_types import array_type, static_or_symbolic
 from .capture_names import Describer
@@ -163,6 +165,7 @@ def trace_call(
             watched_structure(note_assignment),
         ):
             result = fn(*traced_args, **traced_kwargs)
+            _check_arguments(name, (traced_args, traced_kwargs), structure, stand_ins, parameter_names)
             tracer.guards = reads.settled(tracer.guards)
             if structure_version() != version:
                 where: Location | str = next(filter(None, assigned), name)
@@ -214,6 +217,27 @@ def check_nothing_escaped(created: Sequence[weakref.ref[Tensor]], name: str, gra
                     "state before the first compiled call (an optimizer of one's own: by an eager step): compiled calls "
                     "do not repeat such side effects."
                 )
+
+
+def _check_arguments(
+    name: str, arguments: Any, structure: pytree.Structure, leaves: Sequence[Any], names: Sequence[str]
+) -> None:
+    """Lists and dicts among the arguments are the trace's own copies: TraceError where a result was put into one, a
+    warning where it was changed otherwise."""
+    after, changed = pytree.flatten(arguments)
+    if changed == structure and all(map(operator.is_, after, leaves)):
+        return
+    known = set(map(id, leaves))
+    for leaf, path in zip(after, _argument_paths(changed, names)):
+        if isinstance(leaf, Tensor) and id(leaf) not in known:
+            raise TraceError(
+                f"{name}: a tensor computed inside was put into an argument, as {path}. The caller's list or dict would "
+                "not have it: return it instead."
+            )
+    warn_user(
+        f"{name} changes a list or dict that it is given. Compiled calls leave the caller's as it is.",
+        RuntimeWarning,
+    )
 
 
 def _argument_paths(structure: pytree.Structure, names: Sequence[str]) -> list[str]:
