@@ -81,10 +81,17 @@ def test_python_threads_may_run_at_the_same_time(counting) -> None:  # type: ign
     assert not failures
 
 
-def _in_child(counting, queue) -> None:  # type: ignore[no-untyped-def]
+def _in_child(counting, queue, children) -> None:  # type: ignore[no-untyped-def]
     before = loading.pool_workers()
     count(counting, 64, 2)
     queue.put((before, loading.pool_workers()))
+    if children:
+        child = multiprocessing.get_context("fork").Process(
+            target=_in_child, args=(counting, queue, children - 1)
+        )
+        child.start()
+        child.join(timeout=60)
+        assert child.exitcode == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -93,12 +100,12 @@ def test_a_forked_child_starts_workers_of_its_own(counting) -> None:  # type: ig
     count(counting, 64, 3)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    child = context.Process(target=_in_child, args=(counting, queue))
+    child = context.Process(target=_in_child, args=(counting, queue, 1))
     child.start()
-    before, after = queue.get(timeout=60)
+    counts = [queue.get(timeout=60) for _ in range(2)]
     child.join(timeout=60)
     assert child.exitcode == 0
-    assert (before, after) == (0, 1)
+    assert counts == [(0, 1), (0, 1)]  # the child's and its child's
     count(counting, 64, 3)
 
 

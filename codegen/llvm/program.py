@@ -50,7 +50,7 @@ CHUNK_WORK = 16 << 10
 CHUNKS_PER_THREAD = 4
 # A launch under a repeat with no more work than this is mostly reading what every turn reads, such as the weights of a
 # recurrent layer: each thread then has one chunk, nearly always the same, whose weights stay in its core's cache.
-STEADY_WORK = 1 << 20
+STEADY_WORK = 4 << 20
 
 
 # How many instructions of kernels make a module: small enough for threads to share a program's modules evenly.
