@@ -29,6 +29,7 @@ from .fusion_kinds import kind_of, space_of
 from .fusion_legality import accepts
 from .fusion_loops import join_concatenations, merge_dependent_loops, merge_small_loops
 from .fusion_partition import Partition, Refusal
+from .fusion_prologues import join_prologues
 from .fusion_reductions import merge_reductions
 from .fusion_traffic import compute_again, give_back
 from .regions import own_results, with_bodies, with_group_names
@@ -109,6 +110,7 @@ class Fusion:
         if not self.strict:
             join_gates(p)
             compute_again(p, self.cheap // 2)
+            join_prologues(p)
         merge_small_loops(p, self.merge_below)
 
     def _join_anchors(self, p: Partition) -> None:

@@ -136,9 +136,13 @@ def _check_contraction(node: Node, body: Graph) -> None:
 
 
 def _check_operands(node: Node, body: Graph, core: Node) -> None:
-    """The contraction's operands are inputs, through views."""
+    """The contraction's operands are inputs, through views; the image that a depthwise convolution copies inside a
+    border may be computed."""
     producers = body.producers()
-    for operand in core.inputs:
+    image = core.inputs[0]
+    copied = core.op.name in ("conv", "conv_weight_grad") and any(core.attrs["padding"])
+    depthwise = copied and core.attrs["groups"] == image.type.shape[1] and image is not core.inputs[1]
+    for operand in core.inputs[1:] if depthwise else core.inputs:
         value: Value = operand
         while value in producers:
             view = producers[value]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..ir import dtypes
 from ..ir.graph import Node
 from .fusion_build import Group
 from .fusion_index import needs_memory, normal
@@ -80,11 +81,23 @@ def accepts(p: Partition, group: Group, node: Node, consumer: Node) -> bool:
     if needs_memory(consumer) or group.kind == "scan":
         return False
     if group.kind in ("contraction", "gates") and consumer in _operand_path(p, group):
-        return is_operand_view(node) and not needs_memory(node)
+        return (is_operand_view(node) and not needs_memory(node)) or makes_image(node, consumer)
     if group.kind in ("single", "host", "attention"):
         is_random = group.anchor.op.lowering == "random"
         return not is_random and (node.op.lowering == "constant" or node.op.name in PURE_VIEWS)
     return True
+
+
+def makes_image(node: Node, consumer: Node) -> bool:
+    """Whether the node computes what a depthwise convolution or its weight gradient copies inside a border of zeros,
+    image by image, and reads nowhere else."""
+    if node.op.lowering != "pointwise" or consumer.op.name not in ("conv", "conv_weight_grad"):
+        return False
+    image, other = consumer.inputs
+    shape, attrs = image.type.shape, consumer.attrs
+    if image not in node.outputs or other in node.outputs or image.type.dtype not in (dtypes.f32, dtypes.f64):
+        return False
+    return attrs["groups"] == shape[1] != 1 and any(attrs["padding"])
 
 
 def _operand_path(p: Partition, group: Group) -> set[Node]:

@@ -232,6 +232,25 @@ def where_within(s: Simplifier, call: Call) -> Value | None:
     return result
 
 
+def where_clamped(s: Simplifier, call: Call) -> Value | None:
+    """where(x <= min or x >= max, clamp(x, min, max), x) is the clamp: between the limits, and for NaN, that is x."""
+    condition, clamped, x = call.inputs
+    clamp, either = s.made_by(clamped, "clamp"), s.made_by(condition, "logical_or")
+    if clamp is None or either is None or clamp.inputs[0] is not x:
+        return None
+    for value, test, limit in zip(either.inputs, ("le", "ge"), ("min", "max")):
+        node = s.made_by(value, test)
+        number = clamp.attrs[limit]
+        if (
+            node is None
+            or node.inputs[0] is not x
+            or number is None
+            or not s.is_filled(node.inputs[1], number)
+        ):
+            return None
+    return clamped
+
+
 # Fills
 
 

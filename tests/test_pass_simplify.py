@@ -133,6 +133,20 @@ CASES = {
         graph(F, op("logical_not", "%c", to="a", type_=B), op("where", "%a", "%x", "%y"), "%r"),
         graph(F, op("where", "%c", "%y", "%x"), "%r"),
     ),
+    "where(x <= 0 or x >= 6, clamp(x, 0, 6), x)": (
+        graph(
+            F,
+            full("k", "0.0"),
+            full("l", "6.0"),
+            op("le", "%x", "%k", to="a", type_=B),
+            op("ge", "%x", "%l", to="f", type_=B),
+            op("logical_or", "%a", "%f", to="d", type_=B),
+            op("clamp", "%x", to="e", min="0.0", max="6.0"),
+            op("where", "%d", "%e", "%x"),
+            "%r",
+        ),
+        graph(F, op("clamp", "%x", to="e", min="0.0", max="6.0"), "%e"),
+    ),
     "where(c, where(c, x, _), y)": (
         graph(
             F,
@@ -235,6 +249,15 @@ KEPT = {
     "x / 3 is not x * (1/3)": [full("k", "3.0"), op("div", "%x", "%k")],
     "1 / 2**127 is not a normal number": [full("k", "1.7014118346046923e+38"), op("div", "%x", "%k")],
     "x - x is NaN where x is": [op("sub", "%x", "%x")],
+    "where(x <= 0 or x >= 7, clamp(x, 0, 6), x) is x between 6 and 7": [
+        full("k", "0.0"),
+        full("l", "7.0"),
+        op("le", "%x", "%k", to="a", type_=B),
+        op("ge", "%x", "%l", to="f", type_=B),
+        op("logical_or", "%a", "%f", to="d", type_=B),
+        op("clamp", "%x", to="e", min="0.0", max="6.0"),
+        op("where", "%d", "%e", "%x"),
+    ],
     "f32 by way of f16 rounds": [
         op("convert", "%x", to="a", type_="f16[4,6]", dtype="f16"),
         op("convert", "%a", dtype="f32"),

@@ -77,8 +77,13 @@ class Operands:
         return Access(self.copies[border], index)
 
     def _bordered_source(self, border: Border) -> Source:
-        first = as_stored(BodyEvaluator(self.body, self.args).at(border.value, (0,) * border.value.type.rank))
-        return Source(first.dtype, lambda index: self.read(border.value, index).at({}))
+        """What is computed, and not only moved, is computed for the copy."""
+        value = border.value
+        first = as_stored(BodyEvaluator(self.body, self.args).at(value, (0,) * value.type.rank))
+        if isinstance(first, Load):
+            return Source(first.dtype, lambda index: self.read(value, index).at({}))
+        evaluator = BodyEvaluator(self.body, self.args, flatten=self.ctx.flat)
+        return Source(first.dtype, lambda index: evaluator.at(value, index))
 
 
 def as_stored(element: Expr) -> Expr:
