@@ -125,7 +125,7 @@ class CompiledFunction:
                 result = plain_call(args)
                 if result is not MISS:
                     return result
-            if last.flat_arguments == len(args) and last.fits_quickly(args):
+            if last.fit.flat_arguments == len(args) and last.fit.quickly(args):
                 result = last.run(args)
                 if result is not MISS:
                     return result
@@ -138,7 +138,7 @@ class CompiledFunction:
         for specialization in reversed(self._specializations):
             why = specialization.why_not(leaves, structure)
             if why is None:
-                if not specialization.fits_quickly(leaves):
+                if not specialization.fit.quickly(leaves):
                     specialization.refresh()
                 result = specialization.run_checked(leaves)
                 if result is not MISS:
@@ -189,7 +189,7 @@ class CompiledFunction:
         for known in self._specializations:
             if (
                 known.compiled is specialization.compiled
-                and _same_constants(known.constants, specialization.constants)
+                and _same_constants(known.fit.constants, specialization.fit.constants)
                 and known.trace.conditions == specialization.trace.conditions
             ):
                 # Something changed that the trace does not depend on, or depends on in the same way.

@@ -101,11 +101,11 @@ def _inputs(specialization: Specialization) -> Iterator[Json]:
 def _guards(specialization: Specialization) -> Iterator[Json]:
     """What must be as it was for a call to be served without another compile."""
     names = specialization.trace.names
-    yield {"name": "grad mode", "value": "on" if specialization.grad_enabled else "off"}
-    for i, constant in specialization.constants:
+    yield {"name": "grad mode", "value": "on" if specialization.fit.grad_enabled else "off"}
+    for i, constant in specialization.fit.constants:
         yield {"name": f"argument {names[i]}", "value": _short(constant)}
     types = specialization.trace.graph.inputs
-    requires_grad = dict(specialization.tensors)
+    requires_grad = dict(specialization.fit.tensors)
     for slot, position in specialization.argument_sources:
         also = ", requires grad" if requires_grad.get(position) else ""
         what = "argument " if position < specialization.trace.arguments.leaves else ""

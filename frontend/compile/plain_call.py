@@ -1,6 +1,6 @@
 """The short way through a compiled call, for the calls that programs make over and over.
 
-What a call does in general is spread over `Specialization.fits_quickly`, `run`, `_execute` and `Binding.call`, and costs
+What a call does in general is spread over `Fit.quickly`, `Specialization.run`, `_execute` and `Binding.call`, and costs
 twice what the facts of most calls ask for: arguments are the tensors that were bound, on the CPU; no branch, random
 number or told size is waited for; gradients lie where the last run put them. For such specializations one function
 holds everything a call needs in its own variables. What it cannot vouch for it leaves to the general way, which says
@@ -33,25 +33,25 @@ def plain_call(s: Specialization, binding: Binding, only: int | None) -> Call | 
     only: the output whose tensor is the whole result; None where `_deliver` makes the result. The function holds for as
     long as the binding does, which `Specialization.rebind` drops.
     """
-    trace = s.trace
+    trace, fit, gradients = s.trace, s.fit, s.gradients
     if (
-        s.flat_arguments < 0
+        fit.flat_arguments < 0
         or s.random_slots
-        or s.read_kept
+        or gradients.read_kept
         or s.written_arguments
-        or s.kept_tensors is None
+        or gradients.kept_tensors is None
         or trace.conditions
         or trace.grad_owners
         or binding.tells_sizes
     ):
         return None
-    requires_grad_at = dict(s.tensors)
+    requires_grad_at = dict(fit.tensors)
     read = [(position, requires_grad_at.pop(position)) for position in s.argument_positions]
     unread = list(requires_grad_at.items())
-    arguments, constants, identities, values = s.flat_arguments, s.constants, s.identities, s.values
-    structure_version, data_version, grad_enabled = s.structure_version, s.data_version, s.grad_enabled
+    arguments, constants, identities, values = fit.flat_arguments, fit.constants, fit.identities, fit.values
+    structure_version, data_version, grad_enabled = fit.structure_version, fit.data_version, fit.grad_enabled
     numbers, prepared, written = s.number_getters, s.prepared, s.written_tensors
-    gives_gradients = bool(s.kept_owners or s.plain_grads)
+    gives_gradients = bool(gradients.kept or gradients.plain)
     threads, result_specs, deliver = binding.threads, binding.result_specs, s._deliver
     take, idle, invoke = binding.take, binding._idle, binding._invoke
 
@@ -121,7 +121,7 @@ def plain_call(s: Specialization, binding: Binding, only: int | None) -> Call | 
                         return MISS
                     binding.graph.raise_status(status, record.run_memory(binding))
             except BaseException:
-                s._lose_kept(record, args)
+                gradients.lose(record, args)
                 raise
             for storage in written:
                 storage.version += 1

@@ -1,32 +1,22 @@
-"""One compiled trace: what it was specialised to, and how it is called.
-
-Three kinds of facts decide whether a call may use it, in order of cost: counters that say nothing anywhere has changed
-(module attributes, tensor storages), Python guards (closed-over values, hyper-parameter decisions), and the types of the
-argument arrays, which native code checks.
-"""
+"""One compiled trace, and how it is called."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from sys import getrefcount
 from typing import Any
 
 import numpy as np
 
 from ..eager import writeable
 from ..generator import default_generator, device_generator
-from ..ir.dims import evaluate, solved
-from ..nn.modules.structure import structure_changes
-from ..placement import gpu_under
+from ..ir.dims import solved
 from ..runtime.threads import get_num_threads
-from ..state import local
-from ..tensor import Storage, Tensor, data_changes, grad_accesses, new_storages_float, wrap
+from ..tensor import Storage, Tensor, grad_accesses, wrap
 from . import pytree
-from .argument_types import array_type
 from .call import MISS, Binding, CallRecord, as_bound, fits
 from .device_call import bind, fits_device, host_values, put, put_base
-from .guards.settings import Settings
-from .guards.values import same_argument, same_value
+from .fit import Fit, base_array
+from .new_gradients import NewGradients
 from .plain_call import Call, plain_call
 from .prepared import Prepared
 from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
@@ -44,16 +34,8 @@ class Specialization:
         self.trace = trace
         self.gpu = trace.gpu
         self.generator = default_generator if trace.gpu is None else device_generator(trace.gpu.index)
-        self.settings = Settings.now()
         self.compiled = compiled
-        self.grad_enabled = local.grad_enabled
-        self.structure_version = structure_changes[0]
-        self.data_version = data_changes[0]
-        own = leaves[: trace.arguments.leaves]
-        self.constants = tuple((i, leaf) for i, leaf in enumerate(own) if not isinstance(leaf, Tensor))
-        self.tensors = tuple(
-            (i, leaf.requires_grad) for i, leaf in enumerate(own) if isinstance(leaf, Tensor)
-        )
+        self.fit = Fit(trace, leaves)
         sources = trace.sources
         self.argument_sources = tuple(
             (slot, s.position) for slot, s in enumerate(sources) if isinstance(s, ArgumentSource)
@@ -66,36 +48,12 @@ class Specialization:
         self.number_getters = tuple(enumerate(getters))
         self.number_slots = tuple(slot for slot, s in enumerate(sources) if isinstance(s, NumberSource))
         self.random_slots = tuple(slot for slot, s in enumerate(sources) if isinstance(s, RandomSource))
-        # New gradients: (output slot, whose); and those that are None or tensors from outside. Where branches decide
-        # whether a run counts, gradients are new tensors each time.
-        new_grads = tuple((g.value, g.tensor) for g in trace.grads if isinstance(g.value, int))
-        self.fresh_grads = new_grads if trace.conditions else ()
-        self.kept_owners = () if trace.conditions else new_grads
-        # Of the kept ones those whose memory the graph may read as well: the gradient of the call before.
-        read = {id(owner) for owner in trace.grad_owners}
-        self.read_kept = tuple(i for i, (_, owner) in enumerate(self.kept_owners) if id(owner) in read)
-        captured = [owner for _, owner in self.kept_owners if isinstance(owner, Tensor)]
-        self.kept_tensors = captured if len(captured) == len(self.kept_owners) else None
-        self.plain_grads = tuple(
-            (g.tensor, g.value)
-            for g in trace.grads
-            if isinstance(g.tensor, Tensor) and not isinstance(g.value, int)
-        )
-        self.fixed_facts = tuple(
-            (t, t.requires_grad, _hooks(t), t._views, array_type(_base_array(t)))
-            for _, t in self.tensor_sources
-        )
-        self.identities = tuple((g.get, g.seen) for g in trace.guards if not g.by_value)
-        self.values = tuple((g.get, g.seen) for g in trace.guards if g.by_value)
+        self.gradients = NewGradients(trace)
         self.written_tensors = self._written_storages()
         self.written_arguments = tuple(
             position for slot, position in self.argument_sources if slot in trace.writes.values()
         )
         self.output_of_slot = {slot: output for output, slot in trace.writes.items()}
-        positional, keyword = trace.arguments.children
-        flat = not keyword.children and all(child == pytree.LEAF for child in positional.children)
-        # How many positional arguments a call has whose arguments are its leaves; -1 where they are nested.
-        self.flat_arguments = len(positional.children) if flat else -1
         self._bindings: dict[tuple[int, ...], Binding] = {}
         self._binding: Binding | None = None
         self._plain_calls: dict[tuple[int, ...], Call | None] = {}
@@ -105,117 +63,16 @@ class Specialization:
         self.only_result = self._only_result()
         self.prepared = Prepared(compiled, self._prepared_from()) if compiled.prepared_bytes else None
 
-    # -- does it fit? ----------------------------------------------------------------------------------------
-
-    def fits_quickly(self, leaves: Sequence[Any]) -> bool:
-        """The cheap part of `why_not`: True means only the array types remain to be checked."""
-        if (
-            self.structure_version != structure_changes[0]
-            or self.data_version != data_changes[0]
-            or self.grad_enabled is not local.grad_enabled
-            or (new_storages_float[0] and not self._on_its_devices(leaves))
-        ):
-            return False
-        for i, requires_grad in self.tensors:
-            leaf = leaves[i]
-            if not isinstance(leaf, Tensor) or leaf.requires_grad is not requires_grad:
-                return False
-        for i, constant in self.constants:
-            if leaves[i] is not constant and not same_argument(leaves[i], constant):
-                return False
-        for get, seen in self.identities:
-            if get() is not seen:
-                return False
-        for get, seen in self.values:
-            now = get()
-            if now is not seen and not same_value(now, seen):
-                return False
-        return True
-
     def why_not(self, leaves: Sequence[Any], structure: pytree.Structure) -> str | None:
         """The first reason why this call needs another specialization; None when it fits."""
-        names = self.trace.names
-        if structure != self.trace.arguments:
-            return "the arguments are nested differently"
-        leaves = self.trace.given(leaves)
-        for position in range(self.trace.arguments.leaves, len(leaves)):
-            if leaves[position] is None:
-                return f"{names[position]} was a tensor, now None"
-        if self.grad_enabled is not local.grad_enabled:
-            return f"grad mode was {'on' if self.grad_enabled else 'off'}"
-        changed = self.settings.changed()
-        if changed is not None:
-            return changed
-        for i, constant in self.constants:
-            if not same_argument(leaves[i], constant):
-                return f"argument {names[i]} was {constant!r}, now {leaves[i]!r}"
-        for i, requires_grad in self.tensors:
-            if not isinstance(leaves[i], Tensor):
-                return f"argument {names[i]} was a tensor, now {leaves[i]!r}"
-            if leaves[i].requires_grad is not requires_grad:
-                return f"argument {names[i]} had requires_grad={requires_grad}"
-        here = (self.gpu, None)
-        if not self._on_its_device(leaves) or any(gpu_under(t) not in here for _, t in self.tensor_sources):
-            return f"the tensors were on {self.gpu or 'cpu'}, or some are elsewhere now"
-        types = self.trace.graph.inputs
-        bound: dict[str, int] = {}
-        for slot, position in self.argument_sources:
-            type_, leaf = types[slot].type, leaves[position]
-            have = leaf._type
-            if leaf.dtype is not type_.dtype or len(leaf.shape) != type_.rank:
-                return f"argument {names[position]} was {type_}, now {have}"
-            for dim, size in zip(type_.shape, leaf.shape):
-                found = solved(dim, size)
-                if found is None:
-                    if dim != size:
-                        return f"argument {names[position]} was {type_}, now {have}"
-                    continue
-                symbol, number = found
-                fits_bounds = symbol.low <= number <= symbol.high
-                if (
-                    not fits_bounds
-                    or bound.setdefault(symbol.name, number) != number
-                    or evaluate(dim, bound) != size
-                ):
-                    return f"argument {names[position]} was {type_}, now {have}"
-        for guard in self.trace.guards:
-            if not guard.holds():
-                return guard.reason()
-        for tensor, requires_grad, hooks, views, type_ in self.fixed_facts:
-            if tensor.requires_grad is not requires_grad or tensor._views != views:
-                return "requires_grad of a captured tensor changed"
-            if _hooks(tensor) != hooks:
-                return "the hooks of a captured tensor changed"
-            now = array_type(_base_array(tensor))
-            if now != type_:
-                return f"a captured tensor was {type_}, now {now}"
-        if self.prepared is not None and self.prepared.exposed:
+        why = self.fit.why_not(leaves, structure)
+        if why is None and self.prepared is not None and self.prepared.exposed:
             return "a parameter's memory was handed out, so that what depends on it is computed by every call"
-        if self.structure_version != structure_changes[0]:
-            return "an attribute of a Module changed"
-        return None
-
-    def _on_its_devices(self, leaves: Sequence[Any]) -> bool:
-        """Where there are devices: whether the default one and those of the arguments are the trace's. A program on a
-        device looks itself where its arguments are."""
-        return local.device is self.settings.device and (self.gpu is not None or self._on_its_device(leaves))
-
-    def _on_its_device(self, leaves: Sequence[Any]) -> bool:
-        """Whether the arguments are where the program runs; 0-d ones are taken there. Captured tensors are: where one
-        gets other memory, `data_version` moves."""
-        for i in self.argument_positions:
-            leaf = leaves[i]
-            if not isinstance(leaf, Tensor):
-                return False
-            gpu = gpu_under(leaf)
-            if gpu is not self.gpu and (gpu is not None or leaf.ndim):
-                return False
-        return True
+        return why
 
     def refresh(self) -> None:
         """Accept the present counters: everything they stand for was checked again. Addresses are read anew."""
-        self.structure_version = structure_changes[0]
-        self.data_version = data_changes[0]
+        self.fit.refresh()
         self.rebind()
         self.written_tensors = self._written_storages()
         if self.prepared is not None:
@@ -292,7 +149,7 @@ class Specialization:
         return result
 
     def _execute(self, binding: Binding, arrays: Sequence[Array], leaves: Sequence[Any]) -> Any:
-        record = binding.take()
+        record, gradients = binding.take(), self.gradients
         try:
             numbers = record.numbers
             for position, get in self.number_getters:
@@ -302,12 +159,14 @@ class Specialization:
                 record.random[0], record.random[1] = self.generator.philox_state(calls)
             # Nobody has looked at a gradient since this record's were given to their owners: they may be written over.
             untouched = (
-                record.accesses == grad_accesses[0] and self.kept_tensors is not None and not self.read_kept
+                record.accesses == grad_accesses[0]
+                and gradients.kept_tensors is not None
+                and not gradients.read_kept
             )
-            owners = () if untouched else self._owners(leaves)
+            owners = () if untouched else gradients.owners(leaves)
             if owners:
-                self._free_kept(binding, record, owners)
-            for position in self.read_kept:
+                gradients.free(binding, record, owners)
+            for position in gradients.read_kept:
                 record.renew(binding, position)
             prepared = self.prepared
             try:
@@ -316,7 +175,7 @@ class Specialization:
                 else:
                     results = prepared.filling(lambda: binding.call(record, arrays))
             except BaseException:
-                self._lose_kept(record, leaves)
+                gradients.lose(record, leaves)
                 raise
             if results is None or (self.trace.conditions and not self._commit(results, leaves)):
                 return MISS
@@ -327,7 +186,7 @@ class Specialization:
             if not untouched:
                 for owner, grad in zip(owners, record.kept):
                     owner._grad = grad
-                for tensor, value in self.plain_grads:
+                for tensor, value in gradients.plain:
                     tensor._grad = value
                 # Other records' gradients, other specializations' too, are no longer the owners'.
                 grad_accesses[0] += 1
@@ -343,14 +202,14 @@ class Specialization:
                 return False
         if self.random_slots:
             self.generator.philox_state(self.trace.random_calls)
-        captured: dict[int, Array] = {slot: _base_array(t) for slot, t in self.tensor_sources}
+        captured: dict[int, Array] = {slot: base_array(t) for slot, t in self.tensor_sources}
         given: dict[int, Tensor] = {slot: leaves[position] for slot, position in self.argument_sources}
         for output, slot in self.trace.writes.items():
             if slot in captured:
                 put_base(captured[slot], results[output])
             else:
                 put(given[slot], results[output])
-        for output, owner in self.fresh_grads:
+        for output, owner in self.gradients.fresh:
             tensor = leaves[owner.position] if isinstance(owner, ArgumentSource) else owner
             tensor._grad = wrap(results[output])
         return True
@@ -386,7 +245,7 @@ class Specialization:
             dims,
             arguments,
             self._result_slots(),
-            [slot for slot, _ in self.kept_owners],
+            [slot for slot, _ in self.gradients.kept],
             fixed,
             written,
             self.number_slots,
@@ -402,33 +261,6 @@ class Specialization:
     def _plain_call(self, binding: Binding) -> Call | None:
         """The short way through calls with this binding, where there is one."""
         return plain_call(self, binding, self.only_result) if self.gpu is None else None
-
-    def _free_kept(self, binding: Binding, record: CallRecord, owners: Sequence[Tensor]) -> None:
-        """Gradients of the last call with this record are written over, unless someone besides their owner holds the
-        tensor or its memory: those get new memory."""
-        fresh = record.fresh_references
-        if fresh is None:
-            record.fresh_references = _references(record, owners)
-            return
-        now = _references(record, owners)
-        if now != fresh:
-            for position, (count, expected) in enumerate(zip(now, fresh)):
-                if count != expected:
-                    record.renew(binding, position)
-
-    def _lose_kept(self, record: CallRecord, leaves: Sequence[Any]) -> None:
-        """A run that failed may have left anything in the gradients' memory, which holds other values until they are
-        written (`codegen/lower/lending.py`): gradients of the call before that lie there are gone."""
-        for owner, kept in zip(self._owners(leaves), record.kept):
-            if owner._grad is kept:
-                owner._grad = None
-                grad_accesses[0] += 1
-
-    def _owners(self, leaves: Sequence[Any]) -> Sequence[Tensor]:
-        """The tensors that receive the new gradients."""
-        if self.kept_tensors is not None:
-            return self.kept_tensors
-        return [leaves[o.position] if isinstance(o, ArgumentSource) else o for _, o in self.kept_owners]
 
     def _only_result(self) -> int | None:
         """The output that is the call's whole result, where one is."""
@@ -452,36 +284,15 @@ class Specialization:
         return pytree.unflatten(self.trace.result, found)
 
 
-def _references(record: CallRecord, owners: Sequence[Tensor]) -> list[int]:
-    """For each kept gradient a count of the references to it and to its memory (views hold that), its owner's not
-    counted. Only good for comparing with what the same function gave when nobody else held any."""
-    return [
-        getrefcount(grad) - (owner._grad is grad) + getrefcount(array) if grad._array is array else -1
-        for grad, array, owner in zip(record.kept, record.kept_arrays, owners)
-    ]
-
-
-def _base_array(tensor: Tensor) -> Array:
-    base = tensor._storage.base_array
-    assert base is not None, "captured tensors have memory"
-    return base
-
-
 def _native_base(tensor: Tensor) -> Array:
     """The array behind a captured tensor, as native code needs it.
 
     A captured tensor over a strided NumPy array would have to be copied on every call: TypeError asks for contiguity.
     """
-    base = _base_array(tensor)
+    base = base_array(tensor)
     if not (base.flags.c_contiguous and base.flags.aligned and base.dtype.isnative):
         raise TypeError(
             "a compiled function captured a tensor over a non-contiguous NumPy array "
             f"(shape {list(base.shape)}); use .contiguous() on it first, or pass it as an argument"
         )
     return base
-
-
-def _hooks(tensor: Tensor) -> tuple[int, ...]:
-    """The ids of a leaf's hooks, no two of which are the same."""
-    extra = tensor._extra
-    return () if extra is None else (*extra.hooks, *extra.post_accumulate)

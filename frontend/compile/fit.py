@@ -1,0 +1,178 @@
+"""Whether a call may use a trace.
+
+Three kinds of facts decide, in order of cost: counters that say nothing anywhere has changed (module attributes, tensor
+storages), Python guards (closed-over values, hyper-parameter decisions), and the types of the argument arrays, which
+native code checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..ir.dims import evaluate, solved
+from ..nn.modules.structure import structure_changes
+from ..placement import gpu_under
+from ..state import local
+from ..tensor import Tensor, data_changes, new_storages_float
+from . import pytree
+from .argument_types import array_type
+from .guards.settings import Settings
+from .guards.values import same_argument, same_value
+from .sources import ArgumentSource, TensorSource
+from .trace import Trace
+
+
+class Fit:
+    """The facts that a trace relied on, from the flattened arguments of the call that was traced."""
+
+    def __init__(self, trace: Trace, leaves: Sequence[Any]):
+        self.trace = trace
+        self.gpu = trace.gpu
+        self.settings = Settings.now()
+        self.grad_enabled = local.grad_enabled
+        self.structure_version = structure_changes[0]
+        self.data_version = data_changes[0]
+        own = leaves[: trace.arguments.leaves]
+        self.constants = tuple((i, leaf) for i, leaf in enumerate(own) if not isinstance(leaf, Tensor))
+        self.tensors = tuple(
+            (i, leaf.requires_grad) for i, leaf in enumerate(own) if isinstance(leaf, Tensor)
+        )
+        self._given = tuple(
+            (value.type, s.position)
+            for value, s in zip(trace.graph.inputs, trace.sources)
+            if isinstance(s, ArgumentSource)
+        )
+        self._positions = tuple(position for _, position in self._given)
+        self._captured = tuple(
+            (s.tensor, _facts(s.tensor)) for s in trace.sources if isinstance(s, TensorSource)
+        )
+        self.identities = tuple((g.get, g.seen) for g in trace.guards if not g.by_value)
+        self.values = tuple((g.get, g.seen) for g in trace.guards if g.by_value)
+        positional, keyword = trace.arguments.children
+        flat = not keyword.children and all(child == pytree.LEAF for child in positional.children)
+        # How many positional arguments a call has whose arguments are its leaves; -1 where they are nested.
+        self.flat_arguments = len(positional.children) if flat else -1
+
+    def quickly(self, leaves: Sequence[Any]) -> bool:
+        """The cheap part of `why_not`: True means only the array types remain to be checked."""
+        if (
+            self.structure_version != structure_changes[0]
+            or self.data_version != data_changes[0]
+            or self.grad_enabled is not local.grad_enabled
+            or (new_storages_float[0] and not self._on_its_devices(leaves))
+        ):
+            return False
+        for i, requires_grad in self.tensors:
+            leaf = leaves[i]
+            if not isinstance(leaf, Tensor) or leaf.requires_grad is not requires_grad:
+                return False
+        for i, constant in self.constants:
+            if leaves[i] is not constant and not same_argument(leaves[i], constant):
+                return False
+        for get, seen in self.identities:
+            if get() is not seen:
+                return False
+        for get, seen in self.values:
+            now = get()
+            if now is not seen and not same_value(now, seen):
+                return False
+        return True
+
+    def why_not(self, leaves: Sequence[Any], structure: pytree.Structure) -> str | None:
+        """The first reason why this call needs another specialization; None when it fits."""
+        names = self.trace.names
+        if structure != self.trace.arguments:
+            return "the arguments are nested differently"
+        leaves = self.trace.given(leaves)
+        for position in range(self.trace.arguments.leaves, len(leaves)):
+            if leaves[position] is None:
+                return f"{names[position]} was a tensor, now None"
+        if self.grad_enabled is not local.grad_enabled:
+            return f"grad mode was {'on' if self.grad_enabled else 'off'}"
+        changed = self.settings.changed()
+        if changed is not None:
+            return changed
+        for i, constant in self.constants:
+            if not same_argument(leaves[i], constant):
+                return f"argument {names[i]} was {constant!r}, now {leaves[i]!r}"
+        for i, requires_grad in self.tensors:
+            if not isinstance(leaves[i], Tensor):
+                return f"argument {names[i]} was a tensor, now {leaves[i]!r}"
+            if leaves[i].requires_grad is not requires_grad:
+                return f"argument {names[i]} had requires_grad={requires_grad}"
+        here = (self.gpu, None)
+        if not self._on_its_device(leaves) or any(gpu_under(t) not in here for t, _ in self._captured):
+            return f"the tensors were on {self.gpu or 'cpu'}, or some are elsewhere now"
+        bound: dict[str, int] = {}
+        for type_, position in self._given:
+            leaf = leaves[position]
+            have = leaf._type
+            if leaf.dtype is not type_.dtype or len(leaf.shape) != type_.rank:
+                return f"argument {names[position]} was {type_}, now {have}"
+            for dim, size in zip(type_.shape, leaf.shape):
+                found = solved(dim, size)
+                if found is None:
+                    if dim != size:
+                        return f"argument {names[position]} was {type_}, now {have}"
+                    continue
+                symbol, number = found
+                fits_bounds = symbol.low <= number <= symbol.high
+                if (
+                    not fits_bounds
+                    or bound.setdefault(symbol.name, number) != number
+                    or evaluate(dim, bound) != size
+                ):
+                    return f"argument {names[position]} was {type_}, now {have}"
+        for guard in self.trace.guards:
+            if not guard.holds():
+                return guard.reason()
+        for tensor, (requires_grad, views, hooks, type_) in self._captured:
+            now_grad, now_views, now_hooks, now_type = _facts(tensor)
+            if now_grad is not requires_grad or now_views != views:
+                return "requires_grad of a captured tensor changed"
+            if now_hooks != hooks:
+                return "the hooks of a captured tensor changed"
+            if now_type != type_:
+                return f"a captured tensor was {type_}, now {now_type}"
+        if self.structure_version != structure_changes[0]:
+            return "an attribute of a Module changed"
+        return None
+
+    def _on_its_devices(self, leaves: Sequence[Any]) -> bool:
+        """Where there are devices: whether the default one and those of the arguments are the trace's. A program on a
+        device looks itself where its arguments are."""
+        return local.device is self.settings.device and (self.gpu is not None or self._on_its_device(leaves))
+
+    def _on_its_device(self, leaves: Sequence[Any]) -> bool:
+        """Whether the arguments are where the program runs; 0-d ones are taken there. Captured tensors are: where one
+        gets other memory, `data_version` moves."""
+        for i in self._positions:
+            leaf = leaves[i]
+            if not isinstance(leaf, Tensor):
+                return False
+            gpu = gpu_under(leaf)
+            if gpu is not self.gpu and (gpu is not None or leaf.ndim):
+                return False
+        return True
+
+    def refresh(self) -> None:
+        """Accept the present counters: everything they stand for was checked again."""
+        self.structure_version = structure_changes[0]
+        self.data_version = data_changes[0]
+
+
+def base_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The array behind a captured tensor."""
+    base = tensor._storage.base_array
+    assert base is not None, "captured tensors have memory"
+    return base
+
+
+def _facts(tensor: Tensor) -> tuple[Any, ...]:
+    """Of a captured tensor: requires_grad, views, hooks (of a leaf; no two ids are the same) and type."""
+    extra = tensor._extra
+    hooks = () if extra is None else (*extra.hooks, *extra.post_accumulate)
+    return tensor.requires_grad, tensor._views, hooks, array_type(base_array(tensor))
