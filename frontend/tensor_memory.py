@@ -145,7 +145,7 @@ def become_view(self: Tensor, seen: Tensor) -> Tensor:
     """This tensor becomes the given view of itself."""
     if self.requires_grad and self.is_leaf and local.grad_enabled:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-    capture = local.backend.capture
+    capture: Any = local.backend.capture
     if capture is not None and self._array is None and not self._views:
         known = capture.storages.get(self._storage)
         if known is not None and known.input is not None:

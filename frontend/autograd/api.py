@@ -68,9 +68,9 @@ def _start(output: Tensor, grad: Any, number: int) -> Tensor | None:
         )
     attrs = {"shape": tuple(output.shape), "value": 1, "dtype": output.dtype}
     if not new_storages_float[0]:
-        return dispatch.apply(_FULL, (), attrs)  # type: ignore[no-any-return]
+        return dispatch.apply(_FULL, (), attrs)
     with on_gpu(gpu_under(output)):
-        return dispatch.apply(_FULL, (), attrs)  # type: ignore[no-any-return]
+        return dispatch.apply(_FULL, (), attrs)
 
 
 def loaded(name: str) -> Any:

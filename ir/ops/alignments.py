@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
+from ..dims import DimLike
 from ..op import Op, VJPContext, declare
 from ..types import TensorType
 from .by_decomposition import vjp_by_decomposition
@@ -48,7 +49,7 @@ def _numpy(emitted: Array, skips: Array, lengths: Array) -> Array:
     return states
 
 
-def _part(F: Any, x: Any, start: int, stop: int) -> Any:
+def _part(F: Any, x: Any, start: DimLike, stop: DimLike) -> Any:
     """Steps start to stop."""
     _, batch, width = shape_of(F, x)
     return F.slice(x, starts=(start, 0, 0), stops=(stop, batch, width), steps=(1, 1, 1))
@@ -73,7 +74,7 @@ def _first(F: Any, x: Any, otherwise: float) -> Any:
     return F.where(F.lt(position, 2), F.reshape(x, shape=(batch, width)), otherwise)
 
 
-def _active(F: Any, lengths: Any, steps: int) -> Any:
+def _active(F: Any, lengths: Any, steps: DimLike) -> Any:
     """Whether each row goes on at each step but the first, [steps - 1, batch, 1]."""
     (batch,) = shape_of(F, lengths)
     step = F.iota(shape=(steps - 1, 1, 1), dim=0, dtype=dtypes.i64)

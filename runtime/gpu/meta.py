@@ -46,7 +46,7 @@ class MetaDevice(Gpu):
         self.host_copies = 0
 
     @property
-    def target(self) -> GpuTarget:  # type: ignore[override]
+    def target(self) -> GpuTarget:
         """There is nothing to compile for."""
         raise NotImplementedError("tensors on the device 'meta' have no elements to compile code for")
 

@@ -26,7 +26,7 @@ class _Numbered(Module):
 
     def _renumber(self, children: Iterable[Module | None]) -> None:
         modules = CountedDict({str(i): child for i, child in enumerate(children)})
-        modules.birth = self._modules.birth
+        modules.birth = getattr(self._modules, "birth", None)
         self._modules = modules
 
     def __len__(self) -> int:
