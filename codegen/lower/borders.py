@@ -168,9 +168,10 @@ def in_tasks(
     channels = copy.border.value.type.shape[1]
     phase = dims.mod(dims.floordiv(within, copy.border.image[-1]), copy.border.phases)
     # Which of a tile's images the point reads, and each of them in turn.
-    which = linear([dims.mod(problem.axes[n].var, plan.tile(n)) for n in wide], [plan.tile(n) for n in wide])
+    tiles = tuple(plan.tile(name) for name in wide)
+    which = linear(tuple(dims.mod(problem.axes[name].var, plan.tile(name)) for name in wide), tiles)
     turns = {name: Axis(f"{name}_i", plan.tile(name)) for name in wide}
-    turn = linear([a.var for a in turns.values()], [a.extent for a in turns.values()])
+    turn = linear(tuple(axis.var for axis in turns.values()), tiles)
 
     def store(position: DimLike, value: Expr) -> Stmt:
         return Store(image, (turn * size + position,), value)

@@ -5,6 +5,7 @@ python -m tests.samples.states
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 from vitrify.torch_names import namespace, torch_names
@@ -45,7 +46,7 @@ def _share(found: dict[str, set[str]]) -> None:
         for name in names:
             value = getattr(namespace(where), name, None)
             if callable(value):
-                names_of_object.setdefault(id(value), []).append(f"{where}.{name}")
+                names_of_object.setdefault(id(inspect.unwrap(value)), []).append(f"{where}.{name}")
     for group in names_of_object.values():
         letters = set().union(*(found.get(name, set()) for name in group))
         if letters:
