@@ -75,6 +75,7 @@ def test_an_activation_that_is_an_object():
             return x * self.scale
 
     activation = Activation()
+    torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(2, 1, 2, dropout=0.0, activation=activation, batch_first=True)
     check_followed(
         lambda x: layer(torch.stack([x, 2 * x], -1).reshape(1, 1, 2)).abs().max(),
