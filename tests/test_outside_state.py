@@ -76,9 +76,9 @@ def test_an_activation_that_is_an_object():
 
     activation = Activation()
     torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(2, 1, 2, dropout=0.0, activation=activation, batch_first=True)
+    layer = nn.TransformerEncoderLayer(4, 1, 4, dropout=0.0, activation=activation, batch_first=True)
     check_followed(
-        lambda x: layer(torch.stack([x, 2 * x], -1).reshape(1, 1, 2)).abs().max(),
+        lambda x: layer(torch.stack([x, 2 * x, -x, 3 * x], -1).reshape(1, 1, 4)).abs().max(),
         lambda: setattr(activation, "scale", -5.0),
     )
 
