@@ -240,3 +240,20 @@ def test_dataclasses_of_tensors_are_arguments_and_results():
     assert [compiled(Batch(torch.ones(2) * i)).x.tolist() for i in range(3)] == [[0, 0], [2, 2], [4, 4]]
     assert len(reasons(compiled)) == 1
     assert compiled(Batch(torch.ones(2), 3.0)).x.tolist() == [3, 3]
+
+
+def test_a_number_that_always_changes_keeps_compiling_and_the_latest_programs():
+    scaled = torch.compile(lambda x, by: x * by)
+    x = torch.ones(2)
+    with pytest.warns(RuntimeWarning, match=r"compiled 9 times.*pass changing numbers as tensors"):
+        for by in range(10):
+            assert scaled(x, float(by)).tolist() == [by, by]
+    with pytest.warns(RuntimeWarning, match="compiled 65 times, and only the latest 64 are kept"):
+        for by in range(10, 70):
+            assert scaled(x, float(by)).tolist() == [by, by]
+    assert scaled.explain().to_dict()["specializations"] == 64
+    compiled = len(scaled.history.compiles)
+    assert scaled(x, 69.0).tolist() == [69, 69] and scaled(x, 6.0).tolist() == [6, 6]
+    assert len(scaled.history.compiles) == compiled
+    assert scaled(x, 1.0).tolist() == [1, 1]
+    assert len(scaled.history.compiles) == compiled + 1

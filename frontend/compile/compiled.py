@@ -37,7 +37,8 @@ from .trace import Trace, check_nothing_escaped, trace_call, unaliased
 from .trace_error import TraceError
 
 DynamicShapes = Mapping[str, Mapping[int, dims.Expr]]
-RECOMPILE_LIMIT = 64
+# Programs that one function keeps; a number that changes in every call would fill the memory.
+MOST_SPECIALIZATIONS = 64
 # One trace at a time: tracing changes `.grad` and versions of real tensors for its duration.
 _tracing = Lock()
 _compiled: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()
@@ -147,10 +148,10 @@ class CompiledFunction:
                 places = ", ".join(c.place for c in specialization.trace.conditions.values())
                 why = f"a branch on a tensor came out another way (at {places})"
             reasons.append(why)
-        known = len(self._specializations)
+        known = len(self._history.compiles)
         watch.compiling(self, args, kwargs)
         with _tracing:
-            if len(self._specializations) != known:  # another thread compiled meanwhile
+            if len(self._history.compiles) != known:  # another thread compiled meanwhile
                 return self._slow_call(args, kwargs)
             with paused_collector(), progress.watched(self._name, self._options.progress) as compiling:
                 compiling.step("trace")
@@ -169,11 +170,6 @@ class CompiledFunction:
         reason = reasons[0] if reasons else "first call"
         start = time.perf_counter()
         trace = self._trace(args, kwargs)
-        if len(self._specializations) >= RECOMPILE_LIMIT:
-            raise RuntimeError(
-                f"{self._name} was compiled {RECOMPILE_LIMIT} times; the last reason: {reason}. Declare changing sizes "
-                "with dynamic_shapes, and pass changing numbers as tensors."
-            )
         specialization: Specialization
         options = self._options
         if Settings.now().anomaly and not options.lower.check_finite:
@@ -203,13 +199,15 @@ class CompiledFunction:
         compiled = specialization.compiled
         found = "memory" if compiled.requests > 1 else "disk" if compiled.from_cache else "new"
         compiles.append(Recompile(reason, seconds, compiled.from_cache, found, tuple(reasons)))
-        if len(compiles) == 9:
+        if len(compiles) in (9, MOST_SPECIALIZATIONS + 1):
+            forgets = f", and only the latest {MOST_SPECIALIZATIONS} are kept" if len(compiles) > 9 else ""
             warnings.warn(
-                f"{self._name} has been compiled 9 times; the last reason: {reason}",
+                f"{self._name} has been compiled {len(compiles)} times{forgets}; the last reason: {reason}. Declare "
+                "changing sizes with dynamic_shapes, and pass changing numbers as tensors",
                 RuntimeWarning,
                 stacklevel=4,
             )
-        self._specializations.append(specialization)
+        self._specializations = [*self._specializations[1 - MOST_SPECIALIZATIONS :], specialization]
         if reasons:
             self._warn_of_own_changes(trace)
         folder = self._dump or settings.dump_folder()
@@ -310,7 +308,7 @@ class CompiledFunction:
     def _current(self) -> Specialization:
         if not self._specializations:
             raise RuntimeError(f"{self._name} has not been called yet: nothing is compiled")
-        return self._last or self._specializations[-1]
+        return self._last if self._last in self._specializations else self._specializations[-1]
 
     def _graph(self) -> CompiledGraph:
         return self._current().compiled
