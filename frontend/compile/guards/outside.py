@@ -304,7 +304,9 @@ class OutsideReads:
         cls = type(value)
         if isinstance(value, Module):
             self._watched.add(Module, writes=False)
-        elif issubclass(cls, Tensor | types.ModuleType) or (author_of(cls) == "vitrify" and not _has_state(value)):
+        elif issubclass(cls, Tensor | types.ModuleType) or (
+            author_of(cls) == "vitrify" and not _has_state(value)
+        ):
             return False
         return self._watched.add(cls, writes=not issubclass(cls, _COUNTED))
 
