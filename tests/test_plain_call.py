@@ -11,6 +11,7 @@ import pytest
 import vitrify as torch
 from vitrify import nn
 from vitrify.compile.call import MISS
+from vitrify.tensor import new_storages_float
 
 
 @pytest.fixture(autouse=True)
@@ -165,3 +166,19 @@ def test_functions_that_draw_or_branch_go_the_general_way():
     branches = torch.compile(lambda a: a + 1 if a.sum() > 0 else a - 1)
     branches(torch.ones(3))
     assert draws._last.plain_call is None and branches._last.plain_call is None
+
+
+def test_programs_on_the_cpu_go_on_after_a_device_was_used(monkeypatch):
+    monkeypatch.setitem(new_storages_float, 0, True)
+    f = torch.compile(lambda a: a + 1)
+    f(torch.ones(2))
+    assert plain(f, torch.zeros(2)).tolist() == [1.0, 1.0]
+    w = nn.Parameter(torch.ones(3))
+
+    @torch.compile
+    def accumulate(x):
+        (w * x).sum().backward()
+        return w.grad.sum()
+
+    w.grad = torch.zeros(3)
+    assert [accumulate(torch.ones(3)).item() for _ in range(3)] == [3.0, 6.0, 9.0]

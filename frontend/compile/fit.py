@@ -62,7 +62,7 @@ class Fit:
             self.structure_version != structure_changes[0]
             or self.data_version != data_changes[0]
             or self.grad_enabled is not local.grad_enabled
-            or (new_storages_float[0] and not self._on_its_devices(leaves))
+            or (new_storages_float[0] and not self.on_its_devices(leaves))
         ):
             return False
         for i, requires_grad in self.tensors:
@@ -141,10 +141,12 @@ class Fit:
             return "an attribute of a Module changed"
         return None
 
-    def _on_its_devices(self, leaves: Sequence[Any]) -> bool:
+    def on_its_devices(self, leaves: Sequence[Any]) -> bool:
         """Where there are devices: whether the default one and those of the arguments are the trace's. A program on a
         device looks itself where its arguments are."""
-        return local.device is self.settings.device and (self.gpu is not None or self._on_its_device(leaves))
+        return local.device is self.settings.device and (
+            self.gpu is not None or self._on_its_device(self.trace.given(leaves))
+        )
 
     def _on_its_device(self, leaves: Sequence[Any]) -> bool:
         """Whether the arguments are where the program runs; 0-d ones are taken there. Captured tensors are: where one

@@ -61,7 +61,7 @@ def plain_call(s: Specialization, binding: Binding, only: int | None) -> Call | 
             or structure_changes[0] != structure_version
             or data_changes[0] != data_version
             or local.grad_enabled is not grad_enabled
-            or new_storages_float[0]
+            or (new_storages_float[0] and not fit.on_its_devices(args))
             or get_num_threads() != threads
         ):
             return MISS
