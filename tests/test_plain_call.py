@@ -168,8 +168,16 @@ def test_functions_that_draw_or_branch_go_the_general_way():
     assert draws._last.plain_call is None and branches._last.plain_call is None
 
 
-def test_programs_on_the_cpu_go_on_after_a_device_was_used(monkeypatch):
-    monkeypatch.setitem(new_storages_float, 0, True)
+@pytest.fixture
+def devices_in_use() -> Iterator[None]:
+    before = new_storages_float[0]
+    new_storages_float[0] = True
+    yield
+    new_storages_float[0] = before
+
+
+@pytest.mark.usefixtures("devices_in_use")
+def test_programs_on_the_cpu_go_on_after_a_device_was_used():
     f = torch.compile(lambda a: a + 1)
     f(torch.ones(2))
     assert plain(f, torch.zeros(2)).tolist() == [1.0, 1.0]
