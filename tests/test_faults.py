@@ -97,6 +97,24 @@ def test_threads_train_models_of_their_own() -> None:
     np.testing.assert_allclose(together, [train(n) for n in range(6)], rtol=1e-6)
 
 
+def test_modules_that_other_threads_make_and_change_during_a_trace_are_no_changes_of_its_own() -> None:
+    shared = nn.Linear(3, 3)
+
+    def elsewhere() -> None:
+        nn.Linear(2, 2)
+        if not hasattr(shared, "mark"):
+            shared.mark = True
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        other = threading.Thread(target=elsewhere)
+        other.start()
+        other.join()
+        return shared(x)
+
+    x = torch.ones(2, 3)
+    assert torch.equal(torch.compile(step)(x), shared(x))
+
+
 # -- processes ----------------------------------------------------------------------------------------------------------
 
 

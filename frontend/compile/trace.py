@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import operator
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,9 +18,8 @@ from ..ir import dims
 from ..ir.graph import Graph, Location, Value
 from ..ir.types import TensorType
 from ..nn.modules.paths import tracked_module_paths
-from ..nn.modules.structure import structure_version, watched_structure
+from ..nn.modules.structure import structure_changes, watched_structure
 from ..runtime.gpu.arrays import Gpu
-from ..state import local
 from ..tensor import Storage, Tensor
 from ..user_warnings import warn_user
 from . import pytree
@@ -149,11 +149,12 @@ def trace_call(
             )
     stand_ins = [placeholders.get(i, leaf) for i, leaf in enumerate(leaves)]
     traced_args, traced_kwargs = pytree.unflatten(structure, stand_ins)
-    version = structure_version()
+    version = structure_changes[0]
+    thread = threading.get_ident()
     assigned: list[Location | None] = []
 
     def note_assignment() -> None:
-        if local.backend is tracer:
+        if threading.get_ident() == thread:
             assigned.append(user_location())
 
     hyperparameters = describe.hyperparameters()
@@ -167,12 +168,14 @@ def trace_call(
             result = fn(*traced_args, **traced_kwargs)
             _check_arguments(name, (traced_args, traced_kwargs), structure, stand_ins, parameter_names)
             tracer.guards = reads.settled(tracer.guards)
-            if structure_version() != version:
+            if assigned:
                 where: Location | str = next(filter(None, assigned), name)
                 raise TraceError(
                     f"{where}: an attribute of a Module was assigned while {name} was being compiled. The compiled code "
                     "would not repeat that; keep such state in a buffer and change it in place, or outside."
                 )
+            if structure_changes[0] != version:
+                raise TraceAgain  # another thread changed a module, which may be one that was read
             for what, get, before in hyperparameters:
                 if get() != before and get() is not before:
                     raise TraceError(
