@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,15 @@ class Object:
 
     def __init__(self, **attributes: Any):
         self.__dict__.update(attributes)
+
+
+@dataclasses.dataclass
+class Data:
+    scale: float = 2.0
+
+    @property
+    def doubled(self):
+        return self.scale * 2
 
 
 class Programs:

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 
 import pytest
-from outside_values import Object, Programs, check_followed, scaled
+from outside_values import Data, Object, Programs, check_followed, scaled
 
 program = Programs()
-
-
-@dataclasses.dataclass
-class Data:
-    scale: float = 2.0
-
-    @property
-    def doubled(self):
-        return self.scale * 2
 
 
 GLOBAL = Object(scale=2.0)

@@ -28,7 +28,6 @@ from ..tensor import Storage, Tensor, wrap
 from ..views import Views, apply_views
 from .call import Binding, CallRecord, as_bound
 from .device_call import bind, compile_for
-from .plain_call import Call, plain_call
 from .sources import ArgumentSource, TensorSource
 from .specialization import Specialization
 from .trace import Trace, unaliased
@@ -204,8 +203,8 @@ class DifferentiableSpecialization(Specialization):
         """The tensors whose gradients the backward gives."""
         return [leaves[t] if isinstance(t, int) else t for t in self.wrt_tensors]
 
-    def _plain_call(self, binding: Binding) -> Call | None:
-        return plain_call(self, binding, None) if self.gpu is None else None
+    def _only_result(self) -> int | None:
+        return None  # results have a history, which `_deliver` gives them
 
     def _delivery(self, binding: Binding, sizes: Mapping[str, int]) -> Delivery:
         types = self.backward.input_types

@@ -72,6 +72,10 @@ class Fit:
         for i, constant in self.constants:
             if leaves[i] is not constant and not same_argument(leaves[i], constant):
                 return False
+        return self.guards_hold()
+
+    def guards_hold(self) -> bool:
+        """Whether what the trace read from outside is still the same."""
         for get, seen in self.identities:
             if get() is not seen:
                 return False

@@ -18,7 +18,6 @@ from ..runtime.threads import get_num_threads
 from ..state import local
 from ..tensor import Tensor, data_changes, grad_accesses, new_storages_float, wrap
 from .call import MISS, Binding
-from .guards.values import same_value
 
 if TYPE_CHECKING:
     from .specialization import Specialization
@@ -26,12 +25,11 @@ if TYPE_CHECKING:
 Call = Callable[[tuple[Any, ...]], Any]
 
 
-def plain_call(s: Specialization, binding: Binding, only: int | None) -> Call | None:
+def plain_call(s: Specialization, binding: Binding) -> Call | None:
     """The call of a specialization with this binding, from its positional arguments to its result, or MISS when nothing
     has run. None where calls need more than this function does.
 
-    only: the output whose tensor is the whole result; None where `_deliver` makes the result. The function holds for as
-    long as the binding does, which `Specialization.rebind` drops.
+    The function holds for as long as the binding does: `Specialization.rebind` drops both.
     """
     trace, fit, gradients = s.trace, s.fit, s.gradients
     if (
@@ -48,12 +46,12 @@ def plain_call(s: Specialization, binding: Binding, only: int | None) -> Call | 
     requires_grad_at = dict(fit.tensors)
     read = [(position, requires_grad_at.pop(position)) for position in s.argument_positions]
     unread = list(requires_grad_at.items())
-    arguments, constants, identities, values = fit.flat_arguments, fit.constants, fit.identities, fit.values
+    arguments, constants, guarded = fit.flat_arguments, fit.constants, bool(fit.identities or fit.values)
     structure_version, data_version, grad_enabled = fit.structure_version, fit.data_version, fit.grad_enabled
     numbers, prepared, written = s.number_getters, s.prepared, s.written_tensors
     gives_gradients = bool(gradients.kept or gradients.plain)
-    threads, result_specs, deliver = binding.threads, binding.result_specs, s._deliver
-    take, idle, invoke = binding.take, binding._idle, binding._invoke
+    threads, result_specs, only, deliver = binding.threads, binding.result_specs, s.only_result, s._deliver
+    take, give_back, invoke = binding.take, binding.give_back, binding._invoke
 
     def call(args: tuple[Any, ...]) -> Any:
         if (
@@ -72,19 +70,9 @@ def plain_call(s: Specialization, binding: Binding, only: int | None) -> Call | 
             leaf = args[position]
             if not isinstance(leaf, Tensor) or leaf.requires_grad is not requires_grad:
                 return MISS
-        for get, seen in identities:
-            if get() is not seen:
-                return MISS
-        for get, seen in values:
-            now = get()
-            if now is not seen and not same_value(now, seen):
-                return MISS
-        if prepared is not None and not prepared.is_current():
+        if (guarded and not fit.guards_hold()) or (prepared is not None and not prepared.is_current()):
             return MISS
-        try:
-            record = idle.pop()
-        except IndexError:
-            record = take()
+        record = take()
         try:
             if gives_gradients and record.accesses != grad_accesses[0]:
                 return MISS  # someone looked at a gradient, or it is another record's
@@ -129,6 +117,6 @@ def plain_call(s: Specialization, binding: Binding, only: int | None) -> Call | 
                 wrap(results[only]) if only is not None else deliver(binding, record, arrays, results, args)
             )
         finally:
-            idle.append(record)
+            give_back(record)
 
     return call

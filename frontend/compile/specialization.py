@@ -54,10 +54,10 @@ class Specialization:
             position for slot, position in self.argument_sources if slot in trace.writes.values()
         )
         self.output_of_slot = {slot: output for output, slot in trace.writes.items()}
-        self._bindings: dict[tuple[int, ...], Binding] = {}
+        # By threads and dims: the binding, and the short way through calls with it, where there is one.
+        self._bindings: dict[tuple[int, ...], tuple[Binding, Call | None]] = {}
+        # Those of the latest call.
         self._binding: Binding | None = None
-        self._plain_calls: dict[tuple[int, ...], Call | None] = {}
-        # The short way for calls like the latest one, where there is one.
         self.plain_call: Call | None = None
         self._dims_before: dict[str, int] = {}
         self.only_result = self._only_result()
@@ -82,7 +82,6 @@ class Specialization:
         """Have the next call decide anew which program runs, on which memory."""
         self._dims_before = self.current_dims()
         self._bindings.clear()
-        self._plain_calls.clear()
         self._binding = self.plain_call = None
 
     def _written_storages(self) -> tuple[Storage, ...]:
@@ -131,12 +130,12 @@ class Specialization:
                 if found is not None:
                     dims[found[0].name] = found[1]
         key = (get_num_threads(), *(dims[name] for name in sorted(dims)))
-        binding = self._bindings.get(key)
-        if binding is None:
-            binding = self._bindings[key] = self._bind(dims)
-            self._plain_calls[key] = self._plain_call(binding)
+        bound = self._bindings.get(key)
+        if bound is None:
+            new = self._bind(dims)
+            bound = self._bindings[key] = new, plain_call(self, new) if self.gpu is None else None
+        binding, self.plain_call = bound
         self._binding = binding
-        self.plain_call = self._plain_calls[key]
         given = [leaves[position]._array for _, position in self.argument_sources]
         for position in self.written_arguments:
             writeable(leaves[position]._array)
@@ -258,12 +257,8 @@ class Specialization:
             binding.prepared = self.prepared.address
         return binding
 
-    def _plain_call(self, binding: Binding) -> Call | None:
-        """The short way through calls with this binding, where there is one."""
-        return plain_call(self, binding, self.only_result) if self.gpu is None else None
-
     def _only_result(self) -> int | None:
-        """The output that is the call's whole result, where one is."""
+        """The output whose tensor is the call's whole result, where one is."""
         if self.trace.result == pytree.LEAF:
             (leaf,) = self.trace.leaves
             return leaf.index if isinstance(leaf, FromOutput) else None
