@@ -1,14 +1,13 @@
 """Calling a graph that was compiled for a device: what `call.py` is for native code.
 
 There is no call shim: a `DeviceArray` knows its address, and what a call has to do besides is little. Addresses that
-stay are noted once (`GpuRecord.addresses`); a call fills in those of its arguments and results, and its launches are one
-captured graph from the third run with the same ones. Numbers that a call brings (`lr`), and the state of random
-numbers, are stored in the stream's order when they changed since the last call with the same record.
+stay are noted once (`GpuRecord.addresses`), those of what comes from the host among them (`device_record.py`); a call
+fills in those of its arguments and results, and its launches are one captured graph from the third run with the same
+ones.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,20 +23,18 @@ from ..eager import writeable
 from ..ir.graph import Graph
 from ..ir.types import TensorType
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions, compile_graph
-from ..runtime.gpu import arrays
 from ..runtime.gpu.arrays import DeviceArray, DeviceMemory, Gpu, row_major
 from ..runtime.gpu.compiled import GpuGraph, compile_gpu_graph
 from ..runtime.gpu.device import ALIGNMENT
 from ..runtime.gpu.loaded import UnwantedSizes
-from ..tensor import Tensor, wrap
+from ..tensor import Storage, Tensor
 from ..tf32 import tf32_products, with_tf32
-from .call import Binding, Slots
+from .call import Binding, Slots, address_of
+from .device_record import PLACE, GpuRecord
 from .sizes import accepted
 
 log = logging.getLogger("vitrify")
 Array = Any  # of NumPy, or a device's
-# Changed words that are stored one by one; more are copied, which waits.
-MOST_STORES = 16
 
 
 def compile_for(gpu: Gpu | None, graph: Graph, options: CompileOptions) -> CompiledGraph | GpuGraph:
@@ -47,68 +44,6 @@ def compile_for(gpu: Gpu | None, graph: Graph, options: CompileOptions) -> Compi
     if options.tune:
         log.info("%s: its kernels are a GPU's, and are not tuned", graph.name)
     return compile_gpu_graph(graph, gpu, with_tf32(options, tf32_products()))
-
-
-class GpuRecord:
-    """The memory of one call in flight: scalar inputs, and results that are used again (as in `call.CallRecord`).
-    `addresses` are those of inputs, then outputs; what does not change from call to call is there already."""
-
-    __slots__ = (
-        "_stream", "_there", "_wanted", "accesses", "addresses", "fresh_references", "kept", "kept_arrays", "memory",
-        "numbers", "random", "runner", "sizes",
-    )  # fmt: skip
-
-    def __init__(self, binding: GpuBinding):
-        gpu = binding.graph.gpu
-        numbers, inputs = len(binding.number_slots), len(binding.graph.input_types)
-        self._wanted = (ctypes.c_uint64 * (numbers + 2))()
-        self.numbers = (ctypes.c_double * numbers).from_buffer(self._wanted)
-        self.random = (ctypes.c_uint64 * 2).from_buffer(self._wanted, 8 * numbers)
-        # Numbers, then the random state, and what of them is there.
-        self.memory = arrays.empty(gpu, (numbers + 2,), np.dtype(np.uint64))
-        self._there = bytes(self._wanted)
-        gpu.device.to_device(self.memory.address, np.zeros(numbers + 2, np.uint64))
-        self._stream = gpu.stream
-        self.accesses = -1
-        self.fresh_references: list[int] | None = None
-        self.sizes: Mapping[str, int] = {}
-        self.kept_arrays = [_empty(gpu, type_) for _, type_ in binding.kept_slots]
-        self.kept: list[Tensor] = [wrap(a) for a in self.kept_arrays]  # type: ignore[arg-type]
-        self.addresses = list(binding.fixed_addresses)
-        for position, slot in enumerate(binding.number_slots):
-            self.addresses[slot] = self.memory.address + 8 * position
-        for slot in binding.random_slots:
-            self.addresses[slot] = self.memory.address + 8 * numbers
-        for (slot, _), array in zip(binding.kept_slots, self.kept_arrays):
-            self.addresses[inputs + slot] = array.address
-        self.runner = binding.graph.runner(binding.dims)
-
-    def renew(self, binding: GpuBinding, position: int) -> None:
-        """Give a kept result new memory: someone else holds the old."""
-        slot, type_ = binding.kept_slots[position]
-        array = _empty(binding.graph.gpu, type_)
-        self.kept_arrays[position] = array
-        self.kept[position] = wrap(array)  # type: ignore[arg-type]
-        self.addresses[len(binding.graph.input_types) + slot] = array.address
-        self.runner = binding.graph.runner(binding.dims)
-
-    def upload(self, gpu: Gpu) -> None:
-        """Bring numbers and random state that are not what the device has."""
-        stream = gpu.thread.stream
-        if stream != self._stream:  # what the other one still runs may read them
-            gpu.device.synchronize()
-            self._stream = stream
-        wanted = bytes(self._wanted)
-        if wanted == self._there:
-            return
-        before, now = memoryview(self._there).cast("I"), memoryview(wanted).cast("I")
-        changed = [at for at, word in enumerate(now) if word != before[at]]
-        if len(changed) <= MOST_STORES:
-            for at in changed:
-                gpu.device.store(self.memory.address + 4 * at, (now[at],))
-        else:
-            gpu.device.to_device(self.memory.address, np.frombuffer(wanted, np.uint64))
-        self._there = wanted
 
 
 @dataclass
@@ -148,18 +83,21 @@ class GpuBinding(Slots):
         order = [place[0] for memory in self._early for place in memory.places]
         wanted = [inputs + slot for slot in self.early_slots]
         self._order = None if order == wanted else [order.index(slot) for slot in wanted]
-        # Numbers of the CPU that the program captured: taken along by each call.
-        self._from_host = [(slot, a) for slot, a in self.fixed_inputs if type(a) is not DeviceArray]
-        taken_along = {id(a): slot for slot, a in self._from_host}
-        self._to_host = [
-            (inputs + slot, taken_along[id(a)], a) for slot, a in self.fixed_outputs if id(a) in taken_along
-        ]
+        # Captured tensors of the CPU, and the outputs whose memory theirs is.
+        self.captured = [(slot, a) for slot, a in self.fixed_inputs if type(a) is not DeviceArray]
+        slot_of = {address_of(a): slot for slot, a in self.captured}
+        self.written_captured = {
+            slot_of[address_of(a)]: slot for slot, a in self.fixed_outputs if type(a) is not DeviceArray
+        }
+        self.storages: Mapping[int, Storage] = {}  # of the captured tensors
+        # Bytes of the arguments that may be on the host.
+        self.small_arguments = {slot: t.dtype.itemsize for slot, t in self.argument_slots if not t.shape}
         self.fixed_addresses = [0] * (inputs + len(graph.output_types))
         for first, fixed in ((0, self.fixed_inputs), (inputs, self.fixed_outputs)):
             for slot, array in fixed:
                 if type(array) is DeviceArray:
                     self.fixed_addresses[first + slot] = array.address
-        self._uploads = bool(self.number_slots or self.random_slots)
+        self._uploads = bool(self.number_slots or self.random_slots or self.captured)
         self._accepts = partial(accepted, self.size_answers, self.dims) if self.size_answers else None
         self._idle: list[GpuRecord] = []
         self.give_back: Callable[[GpuRecord], None] = self._idle.append  # the record's call is over
@@ -171,6 +109,13 @@ class GpuBinding(Slots):
         except IndexError:
             return GpuRecord(self)
 
+    def take_small_arguments_from_host(self) -> None:
+        """Not only numbers may be on the host, but all that fits in a place of a record."""
+        for slot, type_ in self.argument_slots:
+            nbytes = prod(type_.sizes) * type_.dtype.itemsize
+            if nbytes <= PLACE:
+                self.small_arguments[slot] = nbytes
+
     def call(self, record: GpuRecord, arguments: Sequence[Array]) -> list[Array] | None:
         """The fresh result arrays, or None when an argument does not have the type it was bound for (nothing has run).
 
@@ -179,27 +124,27 @@ class GpuBinding(Slots):
         gpu = self.graph.gpu
         addresses = record.addresses
         key = []  # the addresses that are this call's own
-        held = []  # what was uploaded for it
+        uploads = self._uploads
+        written = []  # of the arguments on the host those that the run writes to
         for (slot, dtype, shape), array in zip(self._expected, arguments):
             if array.shape != shape or array.dtype != dtype:
                 return None
             if type(array) is not DeviceArray:
-                if shape:
+                place = record.places.get(slot)
+                if place is None:
                     return None
-                array = arrays.from_host(gpu, array)
-                held.append(array)
+                host, address = place
+                host[:] = array.tobytes()
+                uploads = True
+                if slot in self.written_slots:
+                    written.append((slot, array))
             elif array.memory.gpu is not gpu or not array.c_contiguous or array.address % VECTOR:
                 return None
-            addresses[slot] = address = array.address
+            else:
+                address = array.address
+            addresses[slot] = address
             key.append(address)
-        for slot, array in self._from_host:
-            array = arrays.from_host(gpu, array)
-            held.append(array)
-            addresses[slot] = array.address
-            key.append(array.address)
-        for slot, source, _ in self._to_host:
-            addresses[slot] = addresses[source]
-        if self._uploads:
+        if uploads:
             record.upload(gpu)
         made = []
         for each in self._early:
@@ -211,21 +156,19 @@ class GpuBinding(Slots):
                 made.append(array)
         if self._order is not None:
             made = [made[at] for at in self._order]
+        if written or self.written_captured:
+            record.forget(written)
         try:
             run = record.runner.run(addresses, tuple(key), self._accepts)
         except UnwantedSizes:
             return None
-        for slot, _, array in self._to_host:
-            gpu.device.to_host(array, addresses[slot])
+        if written or self.written_captured:
+            record.take_back(gpu, written)
         if not self.graph.told:
             return made
         record.sizes = self.told = run.sizes
         early = iter(made)
         return [run.outputs[slot] if slot in run.outputs else next(early) for slot in self.result_slots]
-
-
-def _empty(gpu: Gpu, type_: TensorType) -> DeviceArray:
-    return arrays.empty(gpu, type_.sizes, type_.dtype.numpy)
 
 
 def fits_device(array: Array, type_: TensorType) -> bool:

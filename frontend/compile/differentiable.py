@@ -21,13 +21,13 @@ from ..passes.dce import DeadCodeElimination
 from ..passes.partition import partition
 from ..passes.reroll import Reroll
 from ..runtime.compiled_graph import CompileOptions
-from ..runtime.gpu.arrays import DeviceArray, from_host
 from ..state import local
 from ..tape import FREED, Edge, Node, gradient_edge
 from ..tensor import Storage, Tensor, wrap
 from ..views import Views, apply_views
 from .call import Binding, CallRecord, as_bound
-from .device_call import bind, compile_for
+from .device_call import GpuBinding, bind, compile_for
+from .device_record import GpuRecord
 from .sources import ArgumentSource, TensorSource
 from .specialization import Specialization
 from .trace import Trace, unaliased
@@ -79,18 +79,15 @@ class CompiledBackward(Node):
                     f"a tensor that the compiled forward read is at version {storage.version}; expected version "
                     f"{version} instead."
                 )
-        # The gradient of a sum, say, the state of random numbers and constants of the trace may be on the host still.
+        # The gradient of a sum may be on the host still: as a number it is taken along by the call.
         gpu = getattr(self.binding.graph, "gpu", None)
-        saved: Sequence[Any] = self.saved
         cotangents = [
-            as_bound(np.zeros(t.sizes, t.dtype.numpy) if g is None else g._array, t, gpu)
+            as_bound(np.zeros(t.sizes, t.dtype.numpy) if g is None else g._array, t, gpu if t.shape else None)
             for g, t in zip(grads, self.result_types)
         ]
-        if gpu is not None:
-            saved = [a if type(a) is DeviceArray else from_host(gpu, a) for a in saved]
         record = self.binding.take()
         try:
-            found = self.binding.call(record, [*saved, *cotangents])
+            found = self.binding.call(record, [*self.saved, *cotangents])
         finally:
             self.binding.give_back(record)
         assert found is not None, "saved arrays have the types they were bound for"
@@ -179,7 +176,8 @@ class DifferentiableSpecialization(Specialization):
             if len(self._deliveries) >= MOST_BINDINGS:
                 self._deliveries.clear()
             delivery = self._deliveries[key] = self._delivery(binding, record.sizes)
-        pool: list[Any] = [*arrays, *results, *delivery.fixed]
+        fixed = record.fixed if isinstance(record, GpuRecord) else delivery.fixed
+        pool: list[Any] = [*arrays, *results, *fixed]
         if binding.kept_slots or self.number_slots or self.random_slots:
             pool += [t._array for t in record.kept]
             pool += [np.array(x, np.float64) for x, _ in zip(record.numbers, self.number_slots)]
@@ -215,6 +213,8 @@ class DifferentiableSpecialization(Specialization):
             [(slot, type_.bind(known)) for slot, type_ in enumerate(types)],
             range(len(self.backward.output_types)),
         )
+        if isinstance(backward, GpuBinding):
+            backward.take_small_arguments_from_host()  # the state of random numbers
         inputs, outputs = itertools.repeat("input"), itertools.repeat("output")
         order = [
             *zip(inputs, (slot for slot, _ in self.argument_sources)),

@@ -255,6 +255,8 @@ class Specialization:
         )
         if self.prepared is not None:
             binding.prepared = self.prepared.address
+        if self.gpu is not None:
+            binding.storages = {slot: t._storage for slot, t in self.tensor_sources}
         return binding
 
     def _only_result(self) -> int | None:
