@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import capture, promotion
+from .argument_numbers import Number
 from .arguments import sizes
 from .device import require_cpu
 from .dispatch import apply, op_named
@@ -65,6 +66,8 @@ def tensor(
         )
         copied: Tensor = apply(_CONVERT, (data.detach(),), {"dtype": dtype_or(dtype, data.dtype)})
         return leaf(copied, requires_grad)
+    if type(data) is Number:
+        return _filled((), data, dtype, promotion.number_dtype(data), None, requires_grad, "tensor")
     return leaf(wrap(array_of(data, dtype, True)), requires_grad)
 
 
@@ -74,6 +77,8 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     if isinstance(data, Tensor):
         here = data if device is None else transferred(data, gpu_of(device))
         return here if dtype is None or dtype is data.dtype else promotion.convert(here, dtype)
+    if type(data) is Number:
+        return _filled((), data, dtype, promotion.number_dtype(data), None, False, "as_tensor")
     array = array_of(data, dtype, not isinstance(data, np.ndarray))
     made = from_numpy(array) if array is data else wrap(array)
     return transferred(made, default_gpu(device))

@@ -207,6 +207,12 @@ class Expr:
         return str(self)
 
     def __bool__(self) -> bool:
+        low, high = bounds(self)
+        if low > 0 or high < 0:
+            return True
+        zero = None if _oracle is None else _oracle.compare("eq", self, 0)
+        if zero is not None:
+            return not zero
         raise TypeError(f"the truth of the symbolic dim {self} is not known; compare it with provably_equal")
 
     def __int__(self) -> int:
@@ -233,6 +239,8 @@ class Oracle(Protocol):
     """Who can say more about a dim than its bounds: None where it cannot."""
 
     def compare(self, how: str, a: Expr, b: DimLike) -> bool | None: ...
+
+    def at_most(self, a: DimLike, b: DimLike) -> bool | None: ...
 
     def value(self, a: Expr) -> int | None: ...
 
@@ -496,6 +504,9 @@ def minimum(a: DimLike, b: DimLike) -> DimLike:
         return a
     if difference[0] >= 0:
         return b
+    known = None if _oracle is None else _oracle.at_most(a, b)
+    if known is not None:
+        return a if known else b
     left, right = sorted(
         (_as_expr(a), _as_expr(b)), key=lambda e: (not e.terms[0][0], str(e))
     )  # a number last

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any, Literal
 
 from .dims import Expr
@@ -43,17 +44,17 @@ class Attr:
             return value  # the usual case, on every eager call
         match self.kind:
             case "int" if isinstance(value, int) and not isinstance(value, bool):
-                return value
+                return index(value)
             case "optional_int" if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-                return value
+                return None if value is None else index(value)
             case "ints" if isinstance(value, Sequence) and not isinstance(value, str):
                 if all(isinstance(v, int) for v in value):
                     return tuple(int(v) for v in value)
             case "dim" if isinstance(value, int | Expr) and not isinstance(value, bool):
-                return value
+                return value if isinstance(value, Expr) else index(value)
             case "dims" if isinstance(value, Sequence) and not isinstance(value, str):
                 if all(isinstance(v, int | Expr) for v in value):
-                    return tuple(value)
+                    return tuple(v if isinstance(v, Expr) else index(v) for v in value)
             case "float" if isinstance(value, int | float) and not isinstance(value, bool):
                 return float(value)
             case "bool" if isinstance(value, bool):

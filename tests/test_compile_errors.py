@@ -221,8 +221,6 @@ def test_what_scripts_ask_of_the_compiler_of_pytorch():
         torch.compile(net, mode="fast")
     with pytest.raises(RuntimeError, match="Either mode or options"):
         torch.compile(net, mode="default", options={})
-    with pytest.raises(NotImplementedError, match="dynamic_shapes="):
-        torch.compile(net, dynamic=True)
 
 
 @pytest.mark.parametrize("how", ["schedule", "sequence", "group"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,12 +23,12 @@ from ..settings import get_float32_matmul_precision
 from ..state import local, strictly
 from . import pytree, watch
 from .capture_names import Describer
+from .changing_sizes import NONE, ChangingSizes, Symbols, is_for_one_size
 from .check import CheckReport, check_call
 from .device_call import compile_for
 from .differentiable import DifferentiableSpecialization
 from .explain import Explanation
 from .guards.settings import Settings
-from .guards.values import same_argument
 from .history import History, Recompile
 from .options import compile_options, with_checks, with_matmul_precision
 from .prepared import with_preparing
@@ -36,6 +37,7 @@ from .specialization import MISS, Specialization
 from .trace import Trace, check_nothing_escaped, trace_call, unaliased
 from .trace_error import TraceError
 
+log = logging.getLogger("vitrify")
 DynamicShapes = Mapping[str, Mapping[int, dims.Expr]]
 # Programs that one function keeps; a number that changes in every call would fill the memory.
 MOST_SPECIALIZATIONS = 64
@@ -81,15 +83,17 @@ class CompiledFunction:
         options: CompileOptions | Mapping[str, Any] | None = None,
         dump: str | os.PathLike[str] | None = None,
         name: str | None = None,
+        dynamic: bool | None = None,
     ):
         functools.update_wrapper(self, fn, updated=())
         self._fn = fn
         self._name: str = name or str(getattr(fn, "__name__", type(fn).__name__))
         self._dynamic = dict(dynamic_shapes or {})
         self._options = compile_options(options)
-        if self._dynamic and self._options.pipeline.strict:
+        if (self._dynamic or dynamic) and self._options.pipeline.strict:
+            what = "dynamic_shapes" if self._dynamic else "dynamic=True"
             raise ValueError(
-                f"torch.compile: {self._name} has dynamic_shapes, which strict numerics do not go with: in what order a "
+                f"torch.compile: {self._name} has {what}, which strict numerics do not go with: in what order a "
                 "kernel adds up depends on the sizes it is compiled for"
             )
         self._dump = dump
@@ -100,11 +104,14 @@ class CompiledFunction:
         self._specializations: list[Specialization] = []
         self._last: Specialization | None = None
         self._history = History()
+        declared = {str(dim) for axes in self._dynamic.values() for dim in axes.values()}
+        self._sizes = ChangingSizes(False if self._options.pipeline.strict else dynamic, declared)
         _compiled.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, or what was pickled, compiles anew."""
-        return CompiledFunction, (self._fn, self._dynamic, self._options, self._dump, self._name)
+        how = self._sizes.dynamic
+        return CompiledFunction, (self._fn, self._dynamic, self._options, self._dump, self._name, how)
 
     def reset(self) -> None:
         """Forget what has been compiled."""
@@ -136,7 +143,10 @@ class CompiledFunction:
         leaves, structure = pytree.flatten((args, dict(kwargs)))
         self._history.lookups += 1
         reasons: list[str] = []
-        for specialization in reversed(self._specializations):
+        # Programs for certain sizes are faster than those for all.
+        candidates = self._specializations[::-1]
+        candidates.sort(key=lambda s: bool(s.trace.automatic))
+        for specialization in candidates:
             why = specialization.why_not(leaves, structure)
             if why is None:
                 if not specialization.fit.quickly(leaves):
@@ -155,7 +165,7 @@ class CompiledFunction:
                 return self._slow_call(args, kwargs)
             with paused_collector(), progress.watched(self._name, self._options.progress) as compiling:
                 compiling.step("trace")
-                specialization = self._compile(args, kwargs, leaves, reasons)
+                specialization = self._compile(args, kwargs, leaves, structure, reasons)
         result = specialization.run_checked(leaves)
         if result is MISS:
             raise TraceError(
@@ -166,28 +176,20 @@ class CompiledFunction:
         self._last = specialization
         return result
 
-    def _compile(self, args: Any, kwargs: Any, leaves: list[Any], reasons: Sequence[str]) -> Specialization:
+    def _compile(
+        self,
+        args: Any,
+        kwargs: Any,
+        leaves: list[Any],
+        structure: pytree.Structure,
+        reasons: Sequence[str],
+    ) -> Specialization:
         reason = reasons[0] if reasons else "first call"
         start = time.perf_counter()
-        trace = self._trace(args, kwargs)
-        specialization: Specialization
-        options = self._options
-        if Settings.now().anomaly and not options.lower.check_finite:
-            options = with_checks(options, "nan")
-        if trace.gpu is None:
-            options = with_matmul_precision(options, get_float32_matmul_precision())
-        if trace.requires_grad:
-            specialization = DifferentiableSpecialization(trace, leaves, options)
-        else:
-            options = with_preparing(options, trace)
-            compiled = compile_for(trace.gpu, unaliased(trace.graph, trace), options)
-            specialization = Specialization(trace, compiled, leaves)
+        specialization = self._specialized(args, kwargs, leaves, structure)
+        trace = specialization.trace
         for known in self._specializations:
-            if (
-                known.compiled is specialization.compiled
-                and _same_constants(known.fit.constants, specialization.fit.constants)
-                and known.trace.conditions == specialization.trace.conditions
-            ):
+            if known.compiled is specialization.compiled and known.fit.accepts_the_same(specialization.fit):
                 # Something changed that the trace does not depend on, or depends on in the same way.
                 self._specializations.remove(known)
                 self._specializations.append(specialization)
@@ -217,6 +219,42 @@ class CompiledFunction:
         watch.compiled(self)
         return specialization
 
+    def _specialized(
+        self, args: Any, kwargs: Any, leaves: list[Any], structure: pytree.Structure
+    ) -> Specialization:
+        """The call traced and compiled; for other numbers and sizes too, where those change."""
+        alike = [s.fit for s in self._specializations if s.trace.arguments == structure]
+        numbers = {i for fit in alike for i in fit.changed_numbers(leaves)}
+        failed: Symbols = NONE
+        while symbols := self._sizes.symbols([fit.given for fit in alike], leaves, structure):
+            try:
+                trace = self._trace(args, kwargs, numbers, symbols)
+                if trace.sized_numbers:
+                    self._sizes.keep_numbers(symbols, structure, trace.sized_numbers)
+                elif is_for_one_size(trace.size_outcomes):
+                    break
+                else:
+                    return self._of_trace(trace, leaves)
+            except Exception as error:  # the call may be right all the same
+                log.info("%s: sizes that change keep their numbers: %s", self._name, error)
+                failed = symbols
+                break
+        found = self._of_trace(self._trace(args, kwargs, numbers), leaves)
+        self._sizes.keep_numbers(failed, structure)
+        return found
+
+    def _of_trace(self, trace: Trace, leaves: list[Any]) -> Specialization:
+        options = self._options
+        if Settings.now().anomaly and not options.lower.check_finite:
+            options = with_checks(options, "nan")
+        if trace.gpu is None:
+            options = with_matmul_precision(options, get_float32_matmul_precision())
+        if trace.requires_grad:
+            return DifferentiableSpecialization(trace, leaves, options)
+        options = with_preparing(options, trace)
+        compiled = compile_for(trace.gpu, unaliased(trace.graph, trace), options)
+        return Specialization(trace, compiled, leaves)
+
     def _warn_of_own_changes(self, trace: Trace) -> None:
         """Once, where running the function undoes what its trace relies on: no call finds a trace that fits."""
         broken = next((guard for guard in trace.guards if not guard.holds()), None)
@@ -234,11 +272,19 @@ class CompiledFunction:
         with _tracing:
             return self._trace(args, kwargs)
 
-    def _trace(self, args: Any, kwargs: Any) -> Trace:
+    def _trace(self, args: Any, kwargs: Any, numbers: Collection[int] = (), symbols: Symbols = NONE) -> Trace:
         describe = Describer(self._fn)
         with strictly(self._options.pipeline.strict):
             trace, created = trace_call(
-                self._fn, args, kwargs, self._name, self._signature, describe, self._dynamic
+                self._fn,
+                args,
+                kwargs,
+                self._name,
+                self._signature,
+                describe,
+                self._dynamic,
+                numbers,
+                symbols,
             )
         check_nothing_escaped(created, self._name, trace.graph)
         return trace
@@ -319,10 +365,6 @@ class CompiledFunction:
 
     def __repr__(self) -> str:
         return f"<compiled {self._name}: {len(self._specializations)} specializations>"
-
-
-def _same_constants(a: Sequence[tuple[int, Any]], b: Sequence[tuple[int, Any]]) -> bool:
-    return len(a) == len(b) and all(i == j and same_argument(x, y) for (i, x), (j, y) in zip(a, b))
 
 
 def _parameter_names(fn: Callable[..., Any]) -> list[str]:

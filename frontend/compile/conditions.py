@@ -57,6 +57,8 @@ class ValuesOfCall:
 
     def size(self, size: dims.Expr) -> int:
         """What the dim is."""
+        if all(s.name in self._bindings for s in dims.symbols(size)):
+            return dims.evaluate(size, self._bindings)
         if self._builder.nodes:
             self.of(self._builder.nodes[-1].outputs[0])
         return dims.evaluate(size, self._bindings)
@@ -76,6 +78,9 @@ class Conditions:
         self._numbers_of: dict[Value, Value] = {}
         self._first: dict[Any, Value] = {}
         self._numbered = 0
+        self.automatic: frozenset[str] = frozenset()  # dims that each call knows before it runs
+        self.sizes: dict[SizeQuestion, bool] = {}  # what was asked of them alone
+        self.sized_numbers: set[str] = set()  # those whose number was wanted
 
     def outcome(self, value: Value, size: SizeQuestion | None = None) -> bool:
         """How the condition comes out."""
@@ -85,9 +90,15 @@ class Conditions:
         return self.found[value].outcome
 
     def of_size(self, how: str, a: dims.DimLike, b: dims.DimLike) -> bool:
-        """How a question about a dim that a run tells comes out in this call; the trace is good for those in which it
-        comes out the same."""
+        """How a question about a dim that a run tells, or a call, comes out in this call; the trace is good for those in
+        which it comes out the same."""
         question = SizeQuestion(how, a, b)
+        if not any(s.name in self.told for v in (a, b) for s in dims.symbols(v)):
+            if question not in self.sizes:
+                found = question.answer(self._bindings)
+                assert found is not None
+                self.sizes[question] = found
+            return self.sizes[question]
         if question not in self._asked:
             self._asked[question] = self.outcome(comparison(self._builder, how, a, b), question)
         return self._asked[question]

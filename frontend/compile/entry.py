@@ -30,6 +30,8 @@ def compile(
 
     https://docs.pytorch.org/docs/stable/generated/torch.compile.html
 
+    dynamic: None compiles the first two sizes of an axis on their own, and at the third one program for all sizes; True
+    does so at once, False never.
     dynamic_shapes: `{"argument": {axis: Dim("batch", 1, 256)}}`: one compile serves every size within the bounds.
     dump: a folder that receives a text file for every stage (also the environment variable VITRIFY_DUMP).
     Results are new tensors, also where eager code would return a view. A result whose history was consumed by a
@@ -46,15 +48,16 @@ def compile(
     fullgraph: a call is one graph either way; code that cannot be captured raises a TraceError at its line, also where
     PyTorch would break the graph.
     mode: "max-autotune" and "max-autotune-no-cudagraphs" are `{"tune": True}`. Other modes and `backend` are what
-    PyTorch's scripts say ("reduce-overhead"; "inductor", ...) and change nothing: there is one compiler. dynamic: not
-    True; sizes that change are named with `dynamic_shapes`. disable: the model or function comes back as it is.
+    PyTorch's scripts say ("reduce-overhead"; "inductor", ...) and change nothing: there is one compiler. disable: the
+    model or function comes back as it is.
     """
-    check_hints(backend, mode, dynamic, options)
+    check_hints(backend, mode, options)
     options = of_mode(mode, options)
     if model is None:
         return functools.partial(
             compile,
             fullgraph=fullgraph,
+            dynamic=dynamic,
             options=options,
             disable=disable,
             dynamic_shapes=dynamic_shapes,
@@ -63,7 +66,9 @@ def compile(
     if disable:
         return model
     if isinstance(model, Module):
-        return CompiledModule(model, dynamic_shapes=dynamic_shapes, options=options, dump=dump)
+        return CompiledModule(
+            model, dynamic_shapes=dynamic_shapes, options=options, dump=dump, dynamic=dynamic
+        )
     if not callable(model):
         raise TypeError(f"torch.compile takes a function or a Module, got {type(model).__name__}")
-    return CompiledFunction(model, dynamic_shapes, options, dump)
+    return CompiledFunction(model, dynamic_shapes, options, dump, dynamic=dynamic)

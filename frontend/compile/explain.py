@@ -20,7 +20,7 @@ from ..runtime.compiled_graph import CompiledGraph
 from ..tensor import Tensor
 from .layouts import layout_lines, layouts
 from .report_data import place_data, refusals
-from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
+from .sources import ArgumentSource, ComputedSource, NumberSource, RandomSource, TensorSource
 from .tuning_data import tuning_data, tuning_lines, tuning_title
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def _inputs(specialization: Specialization) -> Iterator[Json]:
                 origin = CAPTURED
             case NumberSource():
                 origin = "number, read again by each call"
+            case ComputedSource():
+                origin = "number, computed of the arguments by each call"
             case RandomSource():
                 origin = "state of the random numbers"
         yield {"path": source.path, "type": str(value.type), "from": origin}
@@ -104,6 +106,12 @@ def _guards(specialization: Specialization) -> Iterator[Json]:
     yield {"name": "grad mode", "value": "on" if specialization.fit.grad_enabled else "off"}
     for i, constant in specialization.fit.constants:
         yield {"name": f"argument {names[i]}", "value": _short(constant)}
+    for i, kind in specialization.fit.numbers:
+        yield {"name": f"argument {names[i]}", "value": f"any {kind.__name__}"}
+    for outcome in specialization.trace.outcomes:
+        yield {"name": f"`{outcome.question}`", "value": str(outcome.answer)}
+    for question, answer in specialization.trace.size_outcomes:
+        yield {"name": f"`{question}`", "value": str(answer)}
     types = specialization.trace.graph.inputs
     requires_grad = dict(specialization.fit.tensors)
     for slot, position in specialization.argument_sources:

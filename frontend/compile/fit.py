@@ -7,11 +7,12 @@ native code checks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..argument_numbers import KINDS, Outcome
 from ..ir.dims import evaluate, solved
 from ..nn.modules.structure import structure_changes
 from ..placement import gpu_under
@@ -36,7 +37,10 @@ class Fit:
         self.structure_version = structure_changes[0]
         self.data_version = data_changes[0]
         own = leaves[: trace.arguments.leaves]
-        self.constants = tuple((i, leaf) for i, leaf in enumerate(own) if not isinstance(leaf, Tensor))
+        self.constants = tuple(
+            (i, leaf) for i, leaf in enumerate(own) if not isinstance(leaf, Tensor) and i not in trace.numbers
+        )
+        self.numbers = tuple(trace.numbers.items())
         self.tensors = tuple(
             (i, leaf.requires_grad) for i, leaf in enumerate(own) if isinstance(leaf, Tensor)
         )
@@ -46,6 +50,7 @@ class Fit:
             if isinstance(s, ArgumentSource)
         )
         self._positions = tuple(position for _, position in self._given)
+        self.given = {position: type_ for type_, position in self._given}
         self._captured = tuple(
             (s.tensor, _facts(s.tensor)) for s in trace.sources if isinstance(s, TensorSource)
         )
@@ -72,7 +77,7 @@ class Fit:
         for i, constant in self.constants:
             if leaves[i] is not constant and not same_argument(leaves[i], constant):
                 return False
-        return self.guards_hold()
+        return self.guards_hold() and (not self.numbers or self.numbers_fit(leaves))
 
     def guards_hold(self) -> bool:
         """Whether what the trace read from outside is still the same."""
@@ -84,6 +89,44 @@ class Fit:
             if now is not seen and not same_value(now, seen):
                 return False
         return True
+
+    def numbers_fit(self, leaves: Sequence[Any]) -> bool:
+        """Whether the arguments that may be any numbers are numbers, for which code goes the way it went."""
+        for i, kind in self.numbers:
+            if type(leaves[i]) is not kind:
+                return False
+        return self._other_outcome(leaves) is None
+
+    def _other_outcome(self, leaves: Sequence[Any]) -> Outcome | None:
+        """The first question that has another answer for these numbers."""
+        for outcome in self.trace.outcomes:
+            try:
+                if outcome.compute(leaves) is not outcome.answer:
+                    return outcome
+            except ArithmeticError:  # which the function raises itself, where it comes to it
+                return outcome
+        return None
+
+    def changed_numbers(self, leaves: Sequence[Any]) -> Iterator[int]:
+        """The positions of numbers which are others than in the call that was traced, or which may be any."""
+        yield from self.trace.numbers
+        for i, constant in self.constants:
+            if type(constant) in KINDS and type(leaves[i]) is type(constant) and leaves[i] != constant:
+                yield i
+
+    def accepts_the_same(self, other: Fit) -> bool:
+        """Whether both take the same arguments for their programs, where these are the same."""
+        ours, theirs = self.trace, other.trace
+        return (
+            len(self.constants) == len(other.constants)
+            and all(
+                i == j and same_argument(x, y)
+                for (i, x), (j, y) in zip(self.constants, other.constants, strict=True)
+            )
+            and ours.conditions == theirs.conditions
+            and (ours.numbers, ours.outcomes) == (theirs.numbers, theirs.outcomes)
+            and ours.size_outcomes == theirs.size_outcomes
+        )
 
     def why_not(self, leaves: Sequence[Any], structure: pytree.Structure) -> str | None:
         """The first reason why this call needs another specialization; None when it fits."""
@@ -102,6 +145,12 @@ class Fit:
         for i, constant in self.constants:
             if not same_argument(leaves[i], constant):
                 return f"argument {names[i]} was {constant!r}, now {leaves[i]!r}"
+        for i, kind in self.numbers:
+            if type(leaves[i]) is not kind:
+                return f"argument {names[i]} was any {kind.__name__}, now {leaves[i]!r}"
+        other = self._other_outcome(leaves)
+        if other is not None:
+            return f"`{other.question}` was {other.answer}, for other numbers"
         for i, requires_grad in self.tensors:
             if not isinstance(leaves[i], Tensor):
                 return f"argument {names[i]} was a tensor, now {leaves[i]!r}"
@@ -130,6 +179,9 @@ class Fit:
                     or evaluate(dim, bound) != size
                 ):
                     return f"argument {names[position]} was {type_}, now {have}"
+        for question, answer in self.trace.size_outcomes:
+            if question.answer(bound) is not answer:
+                return f"`{question}` was {answer}, for other sizes"
         for guard in self.trace.guards:
             if not guard.holds():
                 return guard.reason()

@@ -69,7 +69,7 @@ TUNED_MODES = ("max-autotune-no-cudagraphs", "max-autotune")
 MODES = ("default", "lite", "reduce-overhead", *TUNED_MODES)
 
 
-def check_hints(backend: Any, mode: str | None, dynamic: bool | None, options: Any) -> None:
+def check_hints(backend: Any, mode: str | None, options: Any) -> None:
     """Raise where a script asks PyTorch's compiler for what would come out otherwise here."""
     if backend not in BACKENDS:
         raise RuntimeError(f"Invalid backend: {backend!r}: vitrify compiles by itself; leave backend out")
@@ -79,11 +79,6 @@ def check_hints(backend: Any, mode: str | None, dynamic: bool | None, options: A
         )
     if mode is not None and mode not in MODES:
         raise RuntimeError(f"Unrecognized mode={mode}, should be one of: {', '.join(MODES)}")
-    if dynamic:
-        raise NotImplementedError(
-            "torch.compile(dynamic=True): name the dims that change instead, for instance "
-            'dynamic_shapes={"input": {0: torch.Dim("batch", 1, 256)}}'
-        )
 
 
 def of_mode(

@@ -48,7 +48,8 @@ def plain_call(s: Specialization, binding: Binding) -> Call | None:
     unread = list(requires_grad_at.items())
     arguments, constants, guarded = fit.flat_arguments, fit.constants, bool(fit.identities or fit.values)
     structure_version, data_version, grad_enabled = fit.structure_version, fit.data_version, fit.grad_enabled
-    numbers, prepared, written = s.number_getters, s.prepared, s.written_tensors
+    numbers, computed, any_number = s.number_getters, s.computed_numbers, bool(fit.numbers)
+    prepared, written = s.prepared, s.written_tensors
     gives_gradients = bool(gradients.kept or gradients.plain)
     threads, result_specs, only, deliver = binding.threads, binding.result_specs, s.only_result, s._deliver
     take, give_back, invoke = binding.take, binding.give_back, binding._invoke
@@ -70,6 +71,8 @@ def plain_call(s: Specialization, binding: Binding) -> Call | None:
             leaf = args[position]
             if not isinstance(leaf, Tensor) or leaf.requires_grad is not requires_grad:
                 return MISS
+        if any_number and not fit.numbers_fit(args):
+            return MISS
         if (guarded and not fit.guards_hold()) or (prepared is not None and not prepared.is_current()):
             return MISS
         record = take()
@@ -78,6 +81,8 @@ def plain_call(s: Specialization, binding: Binding) -> Call | None:
                 return MISS  # someone looked at a gradient, or it is another record's
             for at, number in numbers:
                 record.numbers[at] = number()
+            for at, compute in computed:
+                record.numbers[at] = compute(args)
             objects = record.objects
             arrays: list[Any] = []  # holds them while the program runs
             at = 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..argument_numbers import Compute
 from ..generator import Generator
 from ..tensor import Tensor
 
@@ -40,6 +41,14 @@ class NumberSource:
     path: str
 
 
+@dataclass(frozen=True, eq=False)
+class ComputedSource:
+    """A number made of the call's flattened arguments (`frontend/argument_numbers.py`), passed as a 0-d float64."""
+
+    compute: Compute
+    path: str
+
+
 @dataclass(frozen=True)
 class RandomSource:
     """The state of the counter-based generator: (seed, number of the first random call of this run)."""
@@ -47,7 +56,7 @@ class RandomSource:
     path: str = "rng"
 
 
-Source = ArgumentSource | TensorSource | NumberSource | RandomSource
+Source = ArgumentSource | TensorSource | NumberSource | ComputedSource | RandomSource
 
 
 def array_of(source: Source, arguments: Sequence[Any], generator: Generator) -> Any:
@@ -59,4 +68,6 @@ def array_of(source: Source, arguments: Sequence[Any], generator: Generator) -> 
         return source.tensor._storage.base_array
     if isinstance(source, NumberSource):
         return np.array(source.get(), np.float64)
+    if isinstance(source, ComputedSource):
+        return np.array(source.compute(arguments), np.float64)
     return np.array(generator.philox_state(0), np.uint64).view(np.int64)

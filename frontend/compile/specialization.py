@@ -19,8 +19,8 @@ from .fit import Fit, base_array
 from .new_gradients import NewGradients
 from .plain_call import Call, plain_call
 from .prepared import Prepared
-from .sources import ArgumentSource, NumberSource, RandomSource, TensorSource
-from .trace import FromArgument, FromOutput, Trace
+from .sources import ArgumentSource, ComputedSource, NumberSource, RandomSource, TensorSource
+from .trace import Computed, FromArgument, FromOutput, Trace
 
 Array = np.ndarray[Any, Any]
 
@@ -44,9 +44,16 @@ class Specialization:
             (slot, s.tensor) for slot, s in enumerate(sources) if isinstance(s, TensorSource)
         )
         self.argument_positions = tuple(position for _, position in self.argument_sources)
-        getters = [s.get for s in sources if isinstance(s, NumberSource)]
-        self.number_getters = tuple(enumerate(getters))
-        self.number_slots = tuple(slot for slot, s in enumerate(sources) if isinstance(s, NumberSource))
+        numbers = [
+            (slot, s) for slot, s in enumerate(sources) if isinstance(s, NumberSource | ComputedSource)
+        ]
+        self.number_slots = tuple(slot for slot, _ in numbers)
+        self.number_getters = tuple(
+            (at, s.get) for at, (_, s) in enumerate(numbers) if isinstance(s, NumberSource)
+        )
+        self.computed_numbers = tuple(
+            (at, s.compute) for at, (_, s) in enumerate(numbers) if isinstance(s, ComputedSource)
+        )
         self.random_slots = tuple(slot for slot, s in enumerate(sources) if isinstance(s, RandomSource))
         self.gradients = NewGradients(trace)
         self.written_tensors = self._written_storages()
@@ -153,6 +160,8 @@ class Specialization:
             numbers = record.numbers
             for position, get in self.number_getters:
                 numbers[position] = get()
+            for position, compute in self.computed_numbers:
+                numbers[position] = compute(leaves)
             if self.random_slots:
                 calls = 0 if self.trace.conditions else self.trace.random_calls
                 record.random[0], record.random[1] = self.generator.philox_state(calls)
@@ -276,6 +285,8 @@ class Specialization:
                 found.append(made[leaf.index])
             elif isinstance(leaf, FromArgument):
                 found.append(leaves[leaf.position])
+            elif isinstance(leaf, Computed):
+                found.append(leaf.compute(leaves))
             else:
                 found.append(leaf.value)
         return pytree.unflatten(self.trace.result, found)

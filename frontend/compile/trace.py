@@ -6,12 +6,13 @@ import gc
 import operator
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from ..argument_numbers import KINDS, ArgumentNumbers, Compute, Number, Outcome
 from ..capture import TraceAgain
 from ..dispatch import use_backend
 from ..ir import dims
@@ -25,10 +26,12 @@ from ..user_warnings import warn_user
 from . import pytree
 from .argument_types import array_type, static_or_symbolic
 from .capture_names import Describer
+from .changing_sizes import NONE, Symbols, as_declared, names_of
 from .conditions import Condition
 from .guards.guard import Guard
 from .guards.outside import OutsideReads
 from .locations import error_location, user_location
+from .sizes import ORACLE, SizeOutcome
 from .sources import ArgumentSource, Source, TensorSource
 from .tape_gradients import append_tape, has_own_gradients
 from .trace_error import TraceError
@@ -56,7 +59,14 @@ class Fixed:
     value: Any
 
 
-Leaf = FromOutput | FromArgument | Fixed
+@dataclass(frozen=True)
+class Computed:
+    """A result leaf that is a number made of the call's arguments."""
+
+    compute: Compute
+
+
+Leaf = FromOutput | FromArgument | Fixed | Computed
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,12 @@ class Trace:
 
     `requires_grad`: the results through which gradients may flow; `names`: of the argument leaves.
 
+    `numbers`: positions and classes of the arguments that are numbers for any of which the trace is good, as long as the
+    `outcomes` are as they were.
+
+    `automatic`: the dims that are symbols because they change; the `size_outcomes` are what code asked of them,
+    `sized_numbers` those that it wanted as numbers.
+
     `joint`: the graph with the gradients of the inputs `reached`, where the tape computed them (`tape_gradients.py`).
     """
 
@@ -101,6 +117,11 @@ class Trace:
     names: tuple[str, ...] = field(default=())
     gpu: Gpu | None = None
     grad_owners: tuple[Tensor, ...] = ()
+    numbers: Mapping[int, type] = field(default_factory=dict)
+    outcomes: tuple[Outcome, ...] = ()
+    automatic: tuple[str, ...] = ()
+    size_outcomes: tuple[SizeOutcome, ...] = ()
+    sized_numbers: frozenset[str] = frozenset()
 
     def given(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """What the positions of `ArgumentSource` count: the flattened arguments, and the gradients that are read."""
@@ -117,8 +138,12 @@ def trace_call(
     parameter_names: Sequence[str],
     describe: Describer,
     dynamic: Mapping[str, Mapping[int, dims.Expr]],
+    changing: Collection[int] = (),
+    automatic: Symbols = NONE,
 ) -> tuple[Trace, list[weakref.ref[Tensor]]]:
-    """Run `fn` with traced stand-ins for its tensor arguments and capture what it does.
+    """Run `fn` with traced stand-ins for its tensor arguments, and for the numbers among the argument leaves at the
+    `changing` positions, and capture what it does. `automatic`: which sizes are symbols besides those
+    declared `dynamic`.
 
     Also returns weak references to the traced tensors, for `check_nothing_escaped` once the caller's frame is clean.
     Raises TraceError where the run cannot be captured; whatever `fn` itself raises passes through. Real tensors are left
@@ -138,7 +163,9 @@ def trace_call(
             )
         if isinstance(leaf, Tensor):
             type_ = array_type(leaf._array) if leaf._array is not None else leaf._type
-            declared = dynamic.get(paths[position], {})
+            declared = as_declared(
+                automatic.get(position, {}), dynamic.get(paths[position], {}), len(type_.shape)
+            )
             what = f"{name}: argument {paths[position]}"
             shape = static_or_symbolic([int(s) for s in type_.shape], declared, what)
             tracer.bindings.update(
@@ -147,7 +174,14 @@ def trace_call(
             placeholders[position] = tracer.placeholder(
                 position, paths[position], TensorType(shape, type_.dtype), leaf.requires_grad
             )
-    stand_ins = [placeholders.get(i, leaf) for i, leaf in enumerate(leaves)]
+    if automatic:
+        tracer.conditions.automatic = frozenset(names_of(automatic))
+        dims.set_oracle(ORACLE)
+    stand_ins: list[Any] = [placeholders.get(i, leaf) for i, leaf in enumerate(leaves)]
+    for position in changing:
+        if type(leaves[position]) in KINDS:
+            number = leaves[position]
+            stand_ins[position] = tracer.argument_numbers.stand_in(position, number, paths[position])
     traced_args, traced_kwargs = pytree.unflatten(structure, stand_ins)
     version = structure_changes[0]
     thread = threading.get_ident()
@@ -184,6 +218,13 @@ def trace_call(
                     )
             paths += [f"{describe(owner)}.grad" for owner in tracer.grad_owners]
             trace = _finish(tracer, result, placeholders, structure, tracer.arguments, paths)
+            trace = _with_numbers(trace, tracer.argument_numbers, stand_ins)
+            trace = replace(
+                trace,
+                automatic=tuple(tracer.conditions.automatic),
+                size_outcomes=tuple(tracer.conditions.sizes.items()),
+                sized_numbers=tracer.conditions.automatic & tracer.conditions.sized_numbers,
+            )
             return trace, list(tracer.storages.created)
     except TraceError:
         raise
@@ -195,7 +236,18 @@ def trace_call(
         raise
     finally:
         tracer.effects.undo()
-    return trace_call(fn, args, kwargs, name, parameter_names, describe, dynamic)
+        tracer.argument_numbers.tracing = False
+    return trace_call(fn, args, kwargs, name, parameter_names, describe, dynamic, changing, automatic)
+
+
+def _with_numbers(trace: Trace, numbers: ArgumentNumbers, stand_ins: Sequence[Any]) -> Trace:
+    """The trace, with what it takes the stand-ins' numbers to be."""
+    free = {
+        position: type(leaf.plain)
+        for position, leaf in enumerate(stand_ins)
+        if type(leaf) is Number and position not in numbers.pinned
+    }
+    return replace(trace, numbers=free, outcomes=tuple(numbers.outcomes))
 
 
 def unaliased(graph: Graph, trace: Trace) -> Graph:
@@ -269,7 +321,9 @@ def _finish(
     result_leaves, result_structure = pytree.flatten(result)
     described: list[Leaf] = []
     for leaf in result_leaves:
-        if not isinstance(leaf, Tensor):
+        if type(leaf) is Number:
+            described.append(Computed(leaf.compute))
+        elif not isinstance(leaf, Tensor):
             described.append(Fixed(leaf))
         elif id(leaf) in positions:
             described.append(FromArgument(positions[id(leaf)]))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..argument_numbers import ArgumentNumbers, Number
 from ..capture import Capture
 from ..dispatch import use_backend
 from ..eager import ALIASING, EAGER
@@ -38,7 +39,15 @@ from .effects import Effects
 from .gradient_flow import GradientFlow
 from .guards.guard import Guard
 from .locations import user_location
-from .sources import ArgumentSource, NumberSource, RandomSource, Source, TensorSource, array_of
+from .sources import (
+    ArgumentSource,
+    ComputedSource,
+    NumberSource,
+    RandomSource,
+    Source,
+    TensorSource,
+    array_of,
+)
 from .storages import TracedStorage, TracedStorages
 from .trace_error import TraceError
 
@@ -70,6 +79,7 @@ class Tracer:
         self._owner_of: dict[Tensor, Tensor] = {}
         self.capture: Capture = self
         self.vmap = None
+        self.argument_numbers = ArgumentNumbers()
         self._numbers: dict[tuple[str, Any], Tensor] = {}
         self._random_state: Tensor | None = None
         self._guarded: set[Any] = set()
@@ -81,6 +91,11 @@ class Tracer:
         """Append a node; its results as traced tensors. The result of a view shares its operand's storage."""
         values = [self.read(t) for t in operands]
         self.builder.location = self._place()
+        if any(type(v) is Number for v in attrs.values()):
+            if op.name == "full":
+                number = self.read(self.constant(attrs["value"], attrs["dtype"]))
+                return (self.wrap(self.builder.expand(number, shape=attrs["shape"])),)
+            attrs = {name: v.pin() if type(v) is Number else v for name, v in attrs.items()}
         if op.sizes:
             return tuple(map(self.wrap, self.conditions.sized(op, values, attrs)))
         try:
@@ -107,6 +122,10 @@ class Tracer:
         self.storages.write(target, value)
 
     def constant(self, value: float | int | bool | complex, dtype: DType) -> Tensor:
+        if type(value) is Number:
+            if value.is_exact():
+                return self._computed(value, dtype)
+            value = value.pin()
         if isinstance(value, dims.Expr):  # a size to compute with
             return self.wrap(size_value(self.builder, value, dtype))
         return self.wrap(self.builder.constant(value, dtype))
@@ -138,7 +157,12 @@ class Tracer:
 
     def size_now(self, size: dims.Expr) -> int:
         """The dim in this call."""
+        self.conditions.sized_numbers.update(s.name for s in dims.symbols(size))
         return self._values.size(size)
+
+    def answerable(self, name: str) -> bool:
+        """Whether questions about the dim of this name are answered by the call."""
+        return name in self.told or name in self.conditions.automatic
 
     # -- what library code tells and asks (`frontend/capture.py`) --------------------------------------------
 
@@ -157,6 +181,15 @@ class Tracer:
         if key not in self._numbers:
             self._numbers[key] = self._input(NumberSource(get, name), TensorType((), dtypes.f64), name)
         return self._numbers[key]
+
+    def _computed(self, number: Number, dtype: DType) -> Tensor:
+        """A number that calls give, or that is computed of such."""
+        key = (number.text, None)
+        if key not in self._numbers:
+            source = ComputedSource(number.compute, number.text)
+            self._numbers[key] = self._input(source, TensorType((), dtypes.f64), number.text)
+        found = self._numbers[key]
+        return found if dtype is dtypes.f64 else self.apply(_CONVERT, (found,), {"dtype": dtype})[0]
 
     def guard_value(self, get: Callable[[], Any], name: str) -> None:
         """The trace holds only while `get()` stays what it is now."""
@@ -278,6 +311,7 @@ class Tracer:
         return array.to_host() if type(array) is DeviceArray else array
 
 
+_CONVERT = op_named("convert")
 _TWO_DEVICES = "Expected all tensors to be on the same device, but found at least two devices"
 
 

@@ -15,6 +15,7 @@ from ..creation import zeros
 from ..functional_indexing import gather
 from ..functional_reductions import max as largest
 from ..half_precision import in_float32
+from ..ir.dims import Expr
 from ..tensor import Tensor, wrap
 from .windows import (
     Ints,
@@ -68,6 +69,10 @@ def _averaging(have: int, want: int) -> np.ndarray[Any, Any]:
 @in_float32
 def _adaptive_avg(rank: int, input: Tensor, output_size: Sizes) -> Tensor:
     x, lone = batched(input, rank, f"adaptive_avg_pool{rank}d")
+    space = tuple(range(x.ndim - rank, x.ndim))
+    if output_size in (1, (1,) * rank, [1] * rank) and any(isinstance(x.shape[d], Expr) for d in space):
+        result = x.mean(space, keepdim=True)  # of any size
+        return result.squeeze(0) if lone else result
     have, want = _wanted(x, rank, output_size)
     if _divides(have, want):
         kernel = tuple(h // w for h, w in zip(have, want))
