@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, insort
 from collections import deque
+from heapq import heappop, heappush
 
 from .device import Device
 from .errors import OutOfMemoryError
@@ -80,9 +81,10 @@ class CachingAllocator:
         # Per (pool, stream): free blocks by size.
         self._free: dict[tuple[str, int], list[tuple[int, int, Block]]] = {}
         self._waiting: list[tuple[Block, list[int]]] = []
-        # Per (size, stream): blocks that came back and were not joined with their neighbours yet. A program that runs
-        # again asks for the sizes it had.
-        self._recent: dict[tuple[int, int], list[Block]] = {}
+        # Per (size, stream): blocks that came back and were not joined with their neighbours yet, a heap by address. A
+        # program that runs again asks for the sizes it had. It is given the lowest address, so that it finds the ones
+        # it had in whatever order they came back: runs with the same addresses are captured (`runner.py`).
+        self._recent: dict[tuple[int, int], list[tuple[int, Block]]] = {}
         self._counters = {(name, pool): Counter() for name in _COUNTED for pool in _POOLS}
         self._usage = {pool: Usage() for pool in _POOLS}
         # What every request counts in, by pool.
@@ -102,7 +104,7 @@ class CachingAllocator:
             pool = "small_pool" if size <= SMALL else "large_pool"
             recent = self._recent.get((size, stream))
             if recent:
-                block = recent.pop()
+                block = heappop(recent)[1]
             else:
                 self._settle()
                 block = self._take(pool, stream, size) or self._new_segment(pool, stream, size, nbytes)
@@ -265,14 +267,14 @@ class CachingAllocator:
         key = (block.size, block.stream)
         recent = self._recent.get(key)
         if recent is None:
-            self._recent[key] = [block]
+            self._recent[key] = [(block.address, block)]
         else:
-            recent.append(block)
+            heappush(recent, (block.address, block))
 
     def _settle(self) -> None:
         """Join what came back with its neighbours."""
         if self._recent:
-            blocks = [block for recent in self._recent.values() for block in recent]
+            blocks = [block for recent in self._recent.values() for _, block in recent]
             self._recent.clear()
             for block in blocks:
                 self._store(block)

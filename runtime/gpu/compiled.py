@@ -23,8 +23,9 @@ from ..finite_checks import Memory, finite_error
 from ..progress import watched
 from ..staged import StagedGraph
 from .arrays import Gpu
-from .loaded import LoadedGpuProgram, Run, Runner
+from .loaded import LoadedGpuProgram
 from .plan import plan_data
+from .runner import Run, Runner
 
 FORMAT = 2
 # Values of the dims whose runners are kept.
@@ -77,13 +78,13 @@ class GpuGraph(StagedGraph):
         if runner is None:
             if len(self._runners) >= MOST_RUNNERS:
                 self._runners.clear()
-            runner = self._runners[key] = self.runner(known)
+            runner = self._runners[key] = Runner(self.loaded, known)
         addresses = (*inputs, *outputs)
         return runner.run(addresses, addresses, accepts)
 
     def runner(self, bindings: Mapping[str, int]) -> Runner:
-        """For runs that have addresses in common."""
-        return Runner(self.loaded, bindings)
+        """For runs one after another that have addresses in common."""
+        return Runner(self.loaded, bindings, alone=True)
 
     def error(self, code: int, memory: Memory) -> Exception:
         """What a failed check stands for; `memory` is the run's, as it was left."""

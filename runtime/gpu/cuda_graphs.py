@@ -1,9 +1,10 @@
-"""Graphs that the CUDA driver captures: launches on a stream that become one piece."""
+"""Launches that are made again and again: graphs that the CUDA driver captures, launches on a stream that become one
+piece; and single launches whose parameters are kept."""
 
 from __future__ import annotations
 
 from ctypes import byref, c_void_p
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .driver import CudaDevice
@@ -45,3 +46,18 @@ class CapturedGraph:
     def __del__(self) -> None:
         if self._exec:
             self.device.drop("cuGraphExecDestroy", self._exec)
+
+
+class ReadyLaunch:
+    """One launch on one stream (`CudaDevice.ready`). `args` are those of `cuLaunchKernel`; `held` is what they refer
+    to."""
+
+    def __init__(self, device: CudaDevice, action: str, args: tuple[Any, ...], held: Any):
+        self._call = device.call
+        self._action = action
+        self._args = args
+        self._held = held
+
+    def launch(self) -> None:
+        """Run it on its stream."""
+        self._call(self._action, "cuLaunchKernel", *self._args)

@@ -160,6 +160,12 @@ class Streams(Protocol):
         """What is launched inside the block does not run, but becomes one piece."""
         ...
 
+    def ready(
+        self, function: Function, grid: int, threads: int, shared_bytes: int, args: Sequence[int | BoundMap]
+    ) -> CapturedLaunches:
+        """A launch as `Device.launch` makes it, for the current stream; its parameters are kept."""
+        ...
+
     def pinned(self, nbytes: int) -> int:
         """The address of page-locked host memory, for copies that do not wait."""
         ...

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .cuda_graphs import CapturedGraph
+from .cuda_graphs import CapturedGraph, ReadyLaunch
 from .cuda_library import CudaLibrary, load_library
 from .cuda_modules import CudaFunction, CudaModule
 from .device import Function, ThreadState
@@ -244,27 +244,39 @@ class CudaDevice:
     ) -> None:
         assert isinstance(function, CudaFunction)
         self._ask_for_shared(function, shared_bytes)
-        count = len(args)
         try:
-            values, pointers = function.parameters.pop()
+            kept = function.parameters.pop()
         except IndexError:
-            values = (c_uint64 * max(1, count))()
-            first = addressof(values)
-            pointers = (c_void_p * max(1, count))(*range(first, first + 8 * count, 8))
-        try:
-            values[:count] = args
-            given = pointers
-        except TypeError:  # there are maps among them
-            values[:count] = [x if isinstance(x, int) else 0 for x in args]
-            maps = {i: encoded(self.library, x) for i, x in enumerate(args) if isinstance(x, BoundMap)}
-            given = (c_void_p * count)(
-                *(addressof(maps[i]) if i in maps else p for i, p in enumerate(pointers))
-            )
+            kept = _parameters(len(args))
+        given, _maps = self._fill(kept, args)
         self.call(
             function.launching, name,
             function.handle, grid, 1, 1, threads, 1, 1, shared_bytes, self.thread.stream, given, *rest,
         )  # fmt: skip
-        function.parameters.append((values, pointers))
+        function.parameters.append(kept)
+
+    def _fill(self, parameters: tuple[Any, Any], args: Sequence[int | BoundMap]) -> tuple[Any, Any]:
+        """Put the arguments into the memory for them; what the launch takes, and what must live until then."""
+        values, pointers = parameters
+        count = len(args)
+        try:
+            values[:count] = args
+        except TypeError:  # there are maps among them
+            values[:count] = [x if isinstance(x, int) else 0 for x in args]
+            maps = {i: encoded(self.library, x) for i, x in enumerate(args) if isinstance(x, BoundMap)}
+            places = (addressof(maps[i]) if i in maps else p for i, p in enumerate(pointers))
+            return (c_void_p * count)(*places), maps
+        return pointers, None
+
+    def ready(
+        self, function: Function, grid: int, threads: int, shared_bytes: int, args: Sequence[int | BoundMap]
+    ) -> ReadyLaunch:
+        assert isinstance(function, CudaFunction)
+        self._ask_for_shared(function, shared_bytes)
+        kept = _parameters(len(args))
+        given, maps = self._fill(kept, args)
+        launch = (function.handle, grid, 1, 1, threads, 1, 1, shared_bytes, self.thread.stream, given, None)
+        return ReadyLaunch(self, function.launching, launch, (function, kept, maps))
 
     def synchronize(self) -> None:
         self.call("waiting for the device", "cuCtxSynchronize")
@@ -343,3 +355,10 @@ class CudaDevice:
                 graph.end()
         finally:
             self.destroy_stream(stream)
+
+
+def _parameters(count: int) -> tuple[Any, Any]:
+    """Memory for a launch's parameters: values, and their addresses."""
+    values = (c_uint64 * max(1, count))()
+    first = addressof(values)
+    return values, (c_void_p * max(1, count))(*range(first, first + 8 * count, 8))

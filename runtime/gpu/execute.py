@@ -14,8 +14,9 @@ from ..execute import CheckError
 from ..finite_checks import Memory
 from . import arrays
 from .arrays import Gpu
-from .loaded import LoadedGpuProgram, Runner
+from .loaded import LoadedGpuProgram
 from .plan import plan_data
+from .runner import Runner
 
 Array = np.ndarray[Any, Any]
 

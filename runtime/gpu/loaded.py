@@ -1,13 +1,11 @@
-"""PTX programs loaded on a device: runs, one by one or captured, with host calls in between.
+"""PTX programs loaded on a device, and the steps of their runs (`runner.py` makes them): launches, checks, host calls.
 
-A run launches the program's kernels one after another on the device's stream. What only NumPy computes is a host call
-here too: the data goes to the host and back, and `Gpu.host_copies` counts it.
+What only NumPy computes is a host call here too: the data goes to the host and back, and `Gpu.host_copies` counts it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,125 +19,10 @@ from ...ir.parser import parse_region
 from ...ir.types import TensorType
 from ..finite_checks import Memory
 from . import arrays
-from .arrays import DeviceArray, DeviceMemory, Gpu
+from .arrays import DeviceMemory, Gpu
 from .device import CapturedLaunches, Streams
 from .plan import HostStep, KernelStep, Plan
-
-# A run with the same addresses as so many before it is captured, and is one launch from then on; so many are kept.
-CAPTURE_AFTER = 2
-# Bytes at an arena's end for the words that a run begins with zeros in.
-WORDS = 256
-MOST_CAPTURED = 8
-
-
-class Run:
-    """What one run leaves besides what it wrote: the results whose sizes it told, by output number, and those sizes."""
-
-    __slots__ = ("outputs", "sizes")
-
-    def __init__(self) -> None:
-        self.outputs: dict[int, DeviceArray] = {}
-        self.sizes: dict[str, int] = {}
-
-
-# Of runs that tell nothing; it stays empty.
-_NOTHING = Run()
-
-
-@dataclass(frozen=True)
-class Captured:
-    """A run of a program as one launch, with the memory that it uses."""
-
-    graph: CapturedLaunches
-    arena: DeviceMemory
-    status: int
-    checks: bool
-
-
-class Runner:
-    """Runs of a program with these dims: for callers whose runs have addresses in common, and must be told apart by the
-    others only."""
-
-    def __init__(self, graph: LoadedGpuProgram, bindings: Mapping[str, int]):
-        self.graph = graph
-        self._dims = dict(bindings)
-        self._steps = None if graph.told else list(graph.plan.bound(self._dims, graph.fitting))
-        self._streams = None if graph.calls else graph.gpu.streams
-        self._captured: dict[Hashable, Captured] = {}
-        self._runs: dict[Hashable, int] = {}
-
-    def run(
-        self,
-        addresses: Sequence[int],
-        key: tuple[int, ...],
-        accepts: Callable[[Mapping[str, int]], bool] | None = None,
-    ) -> Run:
-        """Run as `GpuGraph.run`, on these addresses of inputs and outputs. `key`: those that differ from run to run."""
-        graph = self.graph
-        if self._streams is not None:
-            key = (graph.gpu.thread.stream, *key)
-            captured = self._captured.get(key) or self._capture(self._streams, key, addresses)
-            if captured is not None:
-                captured.graph.launch()
-                if captured.checks:
-                    graph.check(captured.status, [*addresses, captured.arena.address], self._dims)
-                return _NOTHING
-        known = dict(self._dims)
-        arena, status, checks = self._memory(known)
-        meeting = self._begin(arena, checks)
-        bases = [*addresses, arena.address, *(0 for _ in graph.calls)]
-        held: list[DeviceMemory] = [arena]
-        result = Run()
-        for step in graph.plan.bound(known, graph.fitting) if self._steps is None else self._steps:
-            if isinstance(step, HostStep):
-                if checks:
-                    graph.check(status, bases, known)
-                graph.host_call(step, bases, known, result, held, accepts)
-            else:
-                graph.launch(step, bases, status, meeting)
-        if checks:
-            graph.check(status, bases, known)
-        return result
-
-    def _memory(self, known: Mapping[str, int]) -> tuple[DeviceMemory, int, bool]:
-        """An arena, the address of a status word, and whether anything is written there. Words that a run begins with
-        zeros in stand at the arena's end: the status, and where the blocks of resident kernels meet.
-
-        One block for both; it goes back at the end of a run, and what uses it next comes after it on the stream."""
-        gpu, plan = self.graph.gpu, self.graph.plan
-        size = dims.evaluate(plan.arena_bytes, known)
-        if not plan.messages and not self.graph.fitting:
-            return DeviceMemory(gpu, size), gpu.status_word, False
-        arena = DeviceMemory(gpu, size + WORDS)
-        if not plan.messages:
-            return arena, gpu.status_word, False
-        return arena, arena.address + size, True
-
-    def _begin(self, arena: DeviceMemory, checks: bool) -> int:
-        """Zeros in the words at the arena's end, where there are such; the address of that at which blocks meet."""
-        end = arena.address + arena.nbytes
-        if checks or self.graph.fitting:
-            self.graph.gpu.device.fill(end - WORDS, 0, WORDS)
-        return end - WORDS // 2
-
-    def _capture(self, streams: Streams, key: Hashable, addresses: Sequence[int]) -> Captured | None:
-        """The run as one launch, where there were runs like it before."""
-        if len(self._runs) >= 64 * MOST_CAPTURED:
-            self._runs.clear()
-        before = self._runs.get(key, 0)
-        self._runs[key] = before + 1
-        if before < CAPTURE_AFTER:
-            return None
-        while len(self._captured) >= MOST_CAPTURED:
-            self._captured.pop(next(iter(self._captured)))
-        arena, status, checks = self._memory(self._dims)
-        with streams.capture() as recorded:
-            meeting = self._begin(arena, checks)
-            for step in self._steps or ():
-                assert isinstance(step, KernelStep)
-                self.graph.launch(step, [*addresses, arena.address], status, meeting)
-        found = self._captured[key] = Captured(recorded, arena, status, checks)
-        return found
+from .runner import Run
 
 
 class UnwantedSizes(Exception):
@@ -189,6 +72,16 @@ class LoadedGpuProgram:
             run = self.gpu.device.launch_together if step.resident else self.gpu.device.launch
             function, arguments = self._functions[step.function], (*step.arguments(bases), *words)
             run(function, step.grid, step.threads, step.shared_bytes, arguments)
+
+    def ready(
+        self, streams: Streams, step: KernelStep | HostStep, bases: Sequence[int], status: int
+    ) -> CapturedLaunches:
+        """A launch whose parameters are kept."""
+        assert isinstance(step, KernelStep) and not step.resident
+        arguments = (*step.arguments(bases), status)
+        return streams.ready(
+            self._functions[step.function], step.grid, step.threads, step.shared_bytes, arguments
+        )
 
     def check(self, status: int, bases: Sequence[int], known: Mapping[str, int]) -> None:
         """Raise the error of the first check that failed in a run with these bases of places; waits for the device."""

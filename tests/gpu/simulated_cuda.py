@@ -18,6 +18,7 @@ from vitrify.runtime.ptx_simulator.device import SimulatorDevice
 
 NOT_FOUND = 500
 STREAM_CAPTURE_UNSUPPORTED = 900
+FIRST_MAP = 0x6D61700000000000  # no address
 
 
 class SimulatedCuda(FakeCuda):
@@ -116,9 +117,8 @@ class SimulatedCuda(FakeCuda):
     def sim_cuLaunchKernel(self, function: int, *args: Any) -> None:
         grid, threads, shared, stream, values = args[0], args[3], args[6], args[7], args[8]
         kernel = self.handles[function]
-        params = [
-            self.maps.pop(p, None) or ctypes.c_uint64.from_address(p).value for p in values if p is not None
-        ]
+        params = [ctypes.c_uint64.from_address(p).value for p in values if p is not None]
+        params = [self.maps.get(value, value) for value in params]
         self._do(stream, lambda: self.device.launch(kernel, grid, threads, shared, params))
 
     def sim_cuLaunchCooperativeKernel(self, function: int, *args: Any) -> None:
@@ -136,7 +136,9 @@ class SimulatedCuda(FakeCuda):
     def sim_cuTensorMapEncodeTiled(self, place: int, kind: int, rank: int, address: int, *args: Any) -> None:
         sizes, strides, box = (tuple(reversed(list(x))) for x in args[:3])
         dtype = next(name for name, number in DATA_TYPES.items() if number == kind)
-        self.maps[place] = BoundMap(address, dtype, sizes, strides, box)
+        number = FIRST_MAP + len(self.maps)  # what the 128 bytes begin with here
+        self.maps[number] = BoundMap(address, dtype, sizes, strides, box)
+        ctypes.c_uint64.from_address(place).value = number
 
     def sim_cuCtxSynchronize(self) -> int:
         return self._waits()

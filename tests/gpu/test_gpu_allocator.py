@@ -165,3 +165,15 @@ def test_sizes_as_text():
         "20.00 MiB",
         "1.50 GiB",
     ]
+
+
+def test_requests_find_the_addresses_they_had_in_whatever_order_they_came_back():
+    allocator = CachingAllocator(Memory())
+    blocks = [allocator.allocate(512) for _ in range(6)]
+    want = [b.address for b in blocks]
+    for seed in range(4):
+        random.Random(seed).shuffle(blocks)
+        for block in blocks:
+            allocator.free(block)
+        blocks = [allocator.allocate(512) for _ in range(6)]
+        assert [b.address for b in blocks] == want

@@ -171,20 +171,62 @@ def test_targets_by_capability():
         gpu_device.target_name((6, 1))
 
 
+def compiled(gpu, make, *shape):
+    builder = GraphBuilder("program")
+    x = builder.input("x", TensorType(shape, dtypes.f32))
+    return compile_gpu_graph(builder.finish([make(builder, x)], {}, made_by="test"), gpu)
+
+
+def two_kernels(gpu):
+    return compiled(gpu, lambda F, x: F.sum(F.matmul(x, x), dims=(0,), keepdim=False), 8, 8)
+
+
 def test_the_third_run_with_the_same_addresses_is_one_launch():
     raw, device = fake_device()
-    gpu = arrays.Gpu(0, device)
-    builder = GraphBuilder("twice")
-    x = builder.input("x", TensorType((70000,), dtypes.f32))
-    total = builder.sum(x, dims=(0,), keepdim=False)
-    graph = builder.finish([builder.add(x, total)], {}, made_by="test")
-    compiled = compile_gpu_graph(graph, gpu)
+    program = two_kernels(arrays.Gpu(0, device))
     for run in range(1, 5):
         raw.calls.clear()
-        compiled.run([1 << 20], [2 << 20])
+        program.run([1 << 20], [2 << 20])
         names = raw.names()
         launches = names.count("cuLaunchKernel")
-        assert names.count("cuGraphLaunch") == (run >= 3) and (launches > 0) == (run <= 3)
+        assert names.count("cuGraphLaunch") == (run >= 3) and launches == (2 if run <= 3 else 0)
     raw.calls.clear()
-    compiled.run([1 << 20], [3 << 20])
+    program.run([1 << 20], [3 << 20])
     assert "cuGraphLaunch" not in raw.names()
+
+
+def test_a_program_of_one_kernel_is_launched_without_a_capture():
+    raw, device = fake_device()
+    program = compiled(arrays.Gpu(0, device), lambda F, x: F.exp(x), 8)
+    for run in range(1, 40):
+        raw.calls.clear()
+        at = run % 12 << 20
+        program.run([1 << 20], [at])
+        assert [n for n in raw.names() if "Module" not in n][-1:] == ["cuLaunchKernel"]
+        assert raw.params[-1][:2] == [1 << 20, at] and "cuGraphLaunch" not in raw.names()
+
+
+def test_addresses_that_change_all_the_time_are_not_captured_over_and_over():
+    raw, device = fake_device()
+    program = two_kernels(arrays.Gpu(0, device))
+    for run in range(100 * 40):
+        program.run([1 << 20], [(2 + run % 40) << 20])
+    assert raw.names().count("cuStreamBeginCapture_v2") < 40
+    for _ in range(1 << 10):  # at last they are the same
+        program.run([1 << 20], [1 << 30])
+    raw.calls.clear()
+    program.run([1 << 20], [1 << 30])
+    assert raw.names() == ["cuGraphLaunch"]
+
+
+def test_runs_one_after_another_have_one_arena():
+    _, device = fake_device()
+    gpu = arrays.Gpu(0, device)
+    runner = two_kernels(gpu).runner({})
+    runner.run([1 << 20, 2 << 20], (0,))
+    assert (
+        not gpu.allocator.stats()["allocated_bytes.all.current"] > 512
+    )  # the word for no status; it ran once
+    for run in range(24):
+        runner.run([1 << 20, (2 + run % 6) << 20], (run % 6,))
+    assert gpu.allocator.stats()["allocation.all.current"] == 2

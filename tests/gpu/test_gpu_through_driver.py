@@ -130,3 +130,29 @@ def test_a_compiled_call_on_another_stream_brings_its_numbers_there(driver):
         for _ in range(3):
             step(x)
     assert weight.tolist() == [1 - 4.0] * 2
+
+
+def test_a_compiled_model_among_eager_code_finds_the_addresses_it_had(driver):
+    """The usual training loop: loss and optimizer are eager, and each step takes memory and gives it back."""
+
+    def losses(device):
+        torch.manual_seed(0)
+        with torch.device("cpu"):
+            model = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 3)).to(device)
+        compiled = torch.compile(model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        x = torch.from_numpy(np.random.RandomState(0).randn(5, 6).astype(np.float32)).to(device)
+        y = torch.tensor([0, 2, 1, 1, 0], device=device)
+        for _ in range(16):
+            driver.raw.calls.clear()
+            optimizer.zero_grad()
+            loss = F.cross_entropy(compiled(x), y)
+            loss.backward()
+            optimizer.step()
+            yield loss.item()
+
+    want, found = list(losses("cpu")), list(losses("cuda"))
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+    names = driver.raw.names()
+    assert names.count("cuGraphLaunch") >= 2
+    assert not {"cuStreamBeginCapture_v2", "cuMemAlloc_v2", "cuMemcpyHtoDAsync_v2"} & set(names)
