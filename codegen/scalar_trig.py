@@ -1,6 +1,6 @@
 """sin, cos and tan over the scalar protocol, with arguments of any size.
 
-Up to some bound (2^28 in float32, 2^20 in float64) the argument is reduced by a few multiples of pi/2 (Cody and Waite,
+Up to some bound (2^17 in float32, 2^20 in float64) the argument is reduced by a few multiples of pi/2 (Cody and Waite,
 "Software Manual for the Elementary Functions", 1980). Beyond it the reduction is Payne and Hanek's ("Radian reduction
 for trigonometric functions", SIGNUM Newsletter 18, 1983), in integers: of the product of x and 2/pi only a window of
 bits matters, namely those that are not multiples of 4 and not below the precision wanted.
@@ -17,7 +17,12 @@ from .scalar import ScalarBuilder
 _TWO_OVER_PI = 0.6366197723675814
 _HALF_PI = (1.5707963267948966, 6.123233995736766e-17)  # in two doubles
 _HALF_PI_PARTS = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21)  # 33, 33 and 53 bits
-_LARGE = {"f32": 2.0**28, "f64": 2.0**20}
+# Of 24 bits each. A multiple n of the first, for n < 2^24, is subtracted from x by a fused multiply-add without error:
+# both are multiples of 2^-23 (2^-24 for x < 1), and the difference is less than 1.
+_HALF_PI_F32 = (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15)
+# In float32 n is still the nearest integer there up to 1/100, and the third part is enough: no float is nearer than
+# 2^-30 to a multiple of pi/2.
+_LARGE = {"f32": 2.0**17, "f64": 2.0**20}
 
 # (sin r - r) / r^3, (cos r - 1 + r^2 / 2) / r^4 and (tan r - r) / r^3 in r^2 for |r| <= pi / 4.
 _SIN = {
@@ -56,11 +61,11 @@ def is_large(s: ScalarBuilder, x: Expr) -> Expr:
 
 
 def sin(s: ScalarBuilder, x: Expr) -> Expr:
-    return s.select(s.eq(x, 0.0), x, _sin(s, _reduce(s, x), 0))
+    return s.select(s.eq(x, 0.0), x, _sin(s, _reduce_once(s, x), 0))
 
 
 def cos(s: ScalarBuilder, x: Expr) -> Expr:
-    return _sin(s, _reduce(s, x), 1)
+    return _sin(s, _reduce_once(s, x), 1)
 
 
 def tan(s: ScalarBuilder, x: Expr) -> Expr:
@@ -114,12 +119,13 @@ def _sin_kernel(s: ScalarBuilder, r: Expr, low: Expr) -> Expr:
 
 def _cos_kernel(s: ScalarBuilder, r: Expr, low: Expr) -> Expr:
     z = s.mul(r, r)
+    if r.dtype is dtypes.f32:
+        return s.fma(_polynomial(s, (-0.5, *_COS["f32"]), z), z, 1.0)
     half = s.mul(z, 0.5)
     top = s.sub(1.0, half)
     lost = s.sub(s.sub(1.0, top), half)
-    tail = s.mul(s.mul(z, z), _polynomial(s, _COS[r.dtype.name], z))
-    if r.dtype is dtypes.f64:
-        tail = s.sub(tail, s.mul(r, low))
+    tail = s.mul(s.mul(z, z), _polynomial(s, _COS["f64"], z))
+    tail = s.sub(tail, s.mul(r, low))
     return s.add(top, s.add(lost, tail))
 
 
@@ -134,6 +140,17 @@ def _tan(s: ScalarBuilder, reduced: Reduced) -> Expr:
     sine, cosine = _sin_kernel(s, r, low), _cos_kernel(s, r, low)
     above = s.select(is_odd, s.neg(cosine), sine)
     return s.div(above, s.select(is_odd, sine, cosine))
+
+
+def _reduce_once(s: ScalarBuilder, x: Expr) -> Reduced:
+    """`_reduce`, in float32 with r in one part that is wrong by 1 ulp at most."""
+    if x.dtype is dtypes.f64:
+        return _reduce(s, x)
+    n = s.round(s.mul(x, _TWO_OVER_PI))
+    r = x
+    for part in _HALF_PI_F32:
+        r = s.fma(n, -part, r)
+    return s.cast(n, dtypes.i32), r, Const(0, dtypes.f32)
 
 
 def _reduce(s: ScalarBuilder, x: Expr) -> Reduced:
