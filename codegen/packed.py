@@ -8,6 +8,10 @@
 These are scalar operations of the loop IR beside those of `scalar.py`, with a dtype for each operand. `dot_bf16` is
 x86's vdpbf16ps: denormal numbers, operands as well as results, are zeros to it, and the product of the upper halves is
 added first (Intel's manual, volume 2; the same on AMD, tried). `dot_u8i8` is vpdpbusd.
+
+Tile registers multiply 16 rows of 16 words by 16 columns at a time (`MultiplyWords`: tdpbf16ps, tdpbusd). What they add
+of bfloat16 numbers is added in another order: for each sum the words' first numbers and their second ones apart, from
+zero, each product fused; then one of these to the other; then both to what was there.
 """
 
 from __future__ import annotations

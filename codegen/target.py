@@ -48,6 +48,11 @@ class Target:
         """Whether the machine is known to have a feature beyond its ISA, by LLVM's name for it."""
         return f"+{feature}" in self.features.split(",")
 
+    def has_tiles(self, op: str) -> bool:
+        """Whether it has tile registers (AMX) for a dot product of `codegen/packed.py`."""
+        feature = {"dot_bf16": "amx-bf16", "dot_u8i8": "amx-int8"}.get(op)
+        return feature is not None and self.has("amx-tile") and self.has(feature)
+
     @staticmethod
     def host() -> Target:
         """The machine this process runs on, with the sizes of its caches."""
@@ -148,6 +153,17 @@ _NAMED = {
             "avx512",
             64,
             32,
+        ),
+        Target(
+            "x86-64-amx",
+            "x86_64-unknown-linux-gnu",
+            "x86-64-v4",
+            "+amx-tile,+amx-bf16,+amx-int8,+avx512bf16,+avx512vnni",
+            "avx512",
+            64,
+            32,
+            l1=48 << 10,
+            l2=2 << 20,
         ),
         Target("x86-64-avx2", "x86_64-unknown-linux-gnu", "x86-64-v3", "", "avx2", 32, 16),
         Target("x86-64-sse2", "x86_64-unknown-linux-gnu", "x86-64", "", "sse2", 16, 16, fma=False),

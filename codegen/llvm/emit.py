@@ -16,15 +16,19 @@ from ...ir.dims import DimLike, Symbol
 from ..loops.nodes import (
     Buffer,
     Check,
+    ClearTile,
     For,
     If,
     Kernel,
     LaneReduce,
     Let,
     Load,
+    LoadTile,
+    MultiplyWords,
     Prefetch,
     Stmt,
     Store,
+    StoreTile,
 )
 from ..loops.walk import statement_expressions, subexpressions
 from ..target import GpuTarget, Target
@@ -35,6 +39,7 @@ from .memory import MemoryEmitter
 from .repeat import counted_loop
 from .scalar_ops import ScalarOps
 from .text import Value, Writer, const, literal, memory_type, splat, vector_const
+from .tiles import TileEmitter
 
 # The most stores that may fill adjacent elements together: the largest stride that is shuffled.
 MAX_TOGETHER = 4
@@ -90,6 +95,7 @@ class KernelEmitter:
         self.index = IndexEmitter(self.w, self.ops)
         self.memory = MemoryEmitter(self.w, self.ops, self.index)
         self.expressions = ExpressionEmitter(kernel.name, self.w, self.ops, self.index, self.memory)
+        self.tiles = TileEmitter(kernel, self.w, self.index, self.memory)
         self.dim_order = list(kernel.dims if dim_order is None else dim_order)
         classes = list(range(len(kernel.params)) if alias_class is None else alias_class)
         self._bind_params(classes)
@@ -131,11 +137,13 @@ class KernelEmitter:
 
     def emit(self) -> KernelText:
         parallel = self.kernel.parallel
+        self.tiles.configure()
         if parallel is not None:
             begin, end = Value("%begin", dtypes.i64), Value("%end", dtypes.i64)
             self._loop(parallel.var, begin, end, parallel.body, may_be_empty=False)
         else:
             self._block(self.kernel.body)
+        self.tiles.release()
         lines = self.w.lines()
         # An entry block of its own, so that loops have a block to come from.
         body = "\n".join(lines)
@@ -203,6 +211,8 @@ class KernelEmitter:
                 self._check(stmt)
             case Prefetch():
                 self.memory.prefetch(stmt.source.buffer, stmt.source.index, stmt.level)
+            case ClearTile() | LoadTile() | StoreTile() | MultiplyWords():
+                self.tiles.statement(stmt)
             case _:
                 raise NotImplementedError(f"kernel {self.kernel.name}: no emission for {type(stmt).__name__}")
 

@@ -7,7 +7,7 @@
     kernel    = params, dims, locals, body
     stmt      = for v in extent [serial|unroll|vector L|parallel|block|thread] { stmt* }
               | let name = expr | store buffer[index] = expr | if expr { stmt* } | check expr, message
-              | prefetch buffer[index]
+              | prefetch buffer[index] | clear tile | load tile | store tile | tile += tile @ tile
     expr      = const | index | name | buffer[index] | op(expr, ...) | reduce op over v in L of expr
               | buffer[index] of thread ^ mask
 
@@ -21,7 +21,10 @@ only be the outermost loop of a kernel; its iterations are independent and are s
 
 Spaces. `global`: memory of the program (an input, an output, a place in the arena, prepared). `stack`: a small per-call
 scratch array. `register`: never in memory; every index but the one of the innermost vector loop must be a constant once
-unroll loops are expanded, and where a vector loop indexes it, that must be the last index, alone.
+unroll loops are expanded, and where a vector loop indexes it, that must be the last index, alone. `tile`: the tile
+registers of x86's AMX, of which a kernel has 8. The last two dims are 16 rows and the 16 elements of 4 bytes in each;
+the indices before them must be constants once unrolled. Only `ClearTile`, `LoadTile`, `MultiplyWords` and `StoreTile`
+touch them, each whole.
 
 GPU kernels. `block` may only be the outermost loop of a kernel, and is its whole body: the blocks of the grid, which
 are independent. `thread` stands inside it, with a constant extent that all thread loops of a kernel share: the threads
@@ -54,7 +57,7 @@ from ...ir.graph import Graph, Location, Node, Value, told_symbols
 from ...ir.printer import used_symbols
 from ...passes.memory_plan import Interval
 
-Space = Literal["global", "stack", "register", "shared", "resident", "thread"]
+Space = Literal["global", "stack", "register", "tile", "shared", "resident", "thread"]
 LoopKind = Literal["serial", "parallel", "vector", "unroll", "block", "thread"]
 
 # Bytes of a program's prepared block before its first buffer: the word that tells whether it is filled.
@@ -63,6 +66,9 @@ PREPARED_HEADER = 64
 WARP = 32
 # Threads that multiply together on tensor cores from Hopper on.
 WARPGROUP = 128
+# The tile registers of x86's AMX, and the rows of each, of so many elements of 4 bytes.
+TILES = 8
+TILE_ROWS = TILE_WORDS = 16
 # Bytes of a line of the matrices that they read from shared memory, and what such a matrix begins at a multiple of: the
 # lines' swizzling repeats after so many.
 LINE = 128
@@ -245,6 +251,45 @@ class Prefetch:
 
 
 @dataclass(frozen=True)
+class ClearTile:
+    """A tile register, given by its first element, becomes zeros."""
+
+    tile: Load
+
+
+@dataclass(frozen=True)
+class LoadTile:
+    """A tile register from memory: 16 rows of 64 bytes. `source` is the first element of the first row, and each row
+    begins `step` elements behind the one before; along a row the buffer's elements are neighbours."""
+
+    tile: Load
+    source: Load
+    step: DimLike
+
+
+@dataclass(frozen=True)
+class StoreTile:
+    """A tile register to an array of the stack, laid out as `LoadTile` reads it."""
+
+    target: Load
+    tile: Load
+    step: DimLike
+
+
+@dataclass(frozen=True)
+class MultiplyWords:
+    """`total` += `left` @ `right` in tile registers: 16 rows of 16 words by 16 rows of words for 16 columns. The product
+    of two words is that of `op`, a dot product of `codegen/packed.py`; the words of `right` are its first operand where
+    it is `swapped`. In which order it all is added says `codegen/packed.py`."""
+
+    total: Load
+    left: Load
+    right: Load
+    op: str
+    swapped: bool = False
+
+
+@dataclass(frozen=True)
 class MultiplyTile:
     """A warp's product on tensor cores: `total` += `left` @ `right`, a 16x8 tile of float32 from 16x16 and 16x8 of
     16-bit floats, or 16x8 and 8x8 of float32 numbers that `LoadFragment` or the operation `tf32` has rounded. Each of
@@ -384,6 +429,10 @@ Stmt = (
     | If
     | Check
     | Prefetch
+    | ClearTile
+    | LoadTile
+    | StoreTile
+    | MultiplyWords
     | MultiplyTile
     | MultiplyGroup
     | LoadFragment

@@ -20,6 +20,7 @@ from .nodes import (
     Apply,
     Buffer,
     Check,
+    ClearTile,
     Const,
     CopyAsync,
     CopyCommit,
@@ -35,8 +36,10 @@ from .nodes import (
     Let,
     Load,
     LoadFragment,
+    LoadTile,
     MultiplyGroup,
     MultiplyTile,
+    MultiplyWords,
     Part,
     Pipeline,
     Prefetch,
@@ -44,6 +47,7 @@ from .nodes import (
     Shuffle,
     Stmt,
     Store,
+    StoreTile,
     TileSlice,
     Var,
 )
@@ -193,6 +197,18 @@ def _stmt(stmt: Stmt, indent: str, lines: list[str]) -> None:
             lines.append(f"{indent}check {_shared(stmt.condition, indent, lines)} else {stmt.code}")
         case Prefetch():
             lines.append(f"{indent}prefetch {print_expr(stmt.source)} into cache {stmt.level}")
+        case ClearTile():
+            lines.append(f"{indent}clear tile {print_expr(stmt.tile)}")
+        case LoadTile():
+            places = f"{print_expr(stmt.tile)} = {print_expr(stmt.source)}"
+            lines.append(f"{indent}load tile {places}, rows {stmt.step} apart")
+        case StoreTile():
+            places = f"{print_expr(stmt.target)} = {print_expr(stmt.tile)}"
+            lines.append(f"{indent}store tile {places}, rows {stmt.step} apart")
+        case MultiplyWords():
+            total, left, right = (print_expr(x) for x in (stmt.total, stmt.left, stmt.right))
+            swapped = ", swapped" if stmt.swapped else ""
+            lines.append(f"{indent}tile {total} += {left} @ {right}, {stmt.op}{swapped}")
         case MultiplyTile():
             total, left, right = (print_expr(x) for x in (stmt.total, stmt.left, stmt.right))
             lines.append(f"{indent}{total} += {left} @ {right}")

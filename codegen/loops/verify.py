@@ -15,6 +15,7 @@ from .nodes import (
     Apply,
     Buffer,
     Check,
+    ClearTile,
     Const,
     CopyAsync,
     CopyCommit,
@@ -30,8 +31,10 @@ from .nodes import (
     Let,
     Load,
     LoadFragment,
+    LoadTile,
     MultiplyGroup,
     MultiplyTile,
+    MultiplyWords,
     Part,
     Pipeline,
     Prefetch,
@@ -39,6 +42,7 @@ from .nodes import (
     Shuffle,
     Stmt,
     Store,
+    StoreTile,
     Var,
     whole,
 )
@@ -46,6 +50,7 @@ from .printer import print_expr, print_stmt
 from .repeats import Block, Step, program_steps
 from .scope import LoopError, Scope
 from .verify_gpu import GpuRules, stored_in
+from .verify_tiles import TileRules
 from .walk import statements
 
 COMBINES = ("add", "mul", "max", "min", "and", "or")
@@ -217,7 +222,7 @@ def verify_kernel(kernel: Kernel) -> None:
     _Verifier(kernel).verify()
 
 
-class _Verifier(GpuRules):
+class _Verifier(TileRules, GpuRules):
     def __init__(self, kernel: Kernel):
         self.kernel = kernel
         self.buffers = {*kernel.params, *kernel.locals}
@@ -243,13 +248,14 @@ class _Verifier(GpuRules):
         for buffer in kernel.params:
             if buffer.space != "global":
                 raise self.fail(f"the param {buffer} must be in global memory")
-        spaces: tuple[str, ...] = ("shared", "thread") if self.on_gpu else ("stack", "register")
+        spaces: tuple[str, ...] = ("shared", "thread") if self.on_gpu else ("stack", "register", "tile")
         spaces += ("resident",) if kernel.resident else ()
         for buffer in kernel.locals:
             if buffer.space not in spaces:
                 raise self.fail(f"the local {buffer} must be in one of the spaces {', '.join(spaces)}")
             if not all(isinstance(d, int) for d in buffer.shape):
                 raise self.fail(f"the local {buffer} must have a constant shape")
+        self.tile_registers()
         unknown = kernel.writes - {b.name for b in kernel.params}
         if unknown:
             raise self.fail(f"it is said to write {sorted(unknown)[0]!r}, which is no param")
@@ -307,6 +313,8 @@ class _Verifier(GpuRules):
                     raise self.fail(f"check code {stmt.code}: codes are positive, 0 means success")
             case Prefetch():
                 self.expr(stmt.source, scope)
+            case ClearTile() | LoadTile() | StoreTile() | MultiplyWords():
+                self.tile_statement(stmt, scope)
             case MultiplyTile():
                 self.multiply(stmt, scope)
             case MultiplyGroup():
@@ -388,6 +396,8 @@ class _Verifier(GpuRules):
                 raise self.fail(f"index {i} is outside {buffer}")
         if buffer.space == "register":
             self.register(buffer, index, scope)
+        elif buffer.space == "tile":
+            raise self.fail(f"{buffer.name} is in tile registers, which have no elements to read or store")
         elif buffer.space == "resident":
             self.own_block(buffer, index, scope)
         elif buffer.space == "thread":

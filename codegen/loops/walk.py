@@ -17,12 +17,15 @@ from .nodes import (
     Let,
     Load,
     LoadFragment,
+    LoadTile,
     MultiplyGroup,
     MultiplyTile,
+    MultiplyWords,
     Prefetch,
     Shuffle,
     Stmt,
     Store,
+    StoreTile,
     Var,
 )
 
@@ -55,10 +58,12 @@ def statement_expressions(stmt: Stmt) -> tuple[Expr, ...]:
             return (stmt.value,)
         case If() | Check():
             return (stmt.condition,)
-        case MultiplyTile() | MultiplyGroup():
+        case MultiplyTile() | MultiplyGroup() | MultiplyWords():
             return stmt.total, stmt.left, stmt.right
-        case LoadFragment() | Prefetch():
+        case LoadFragment() | LoadTile() | Prefetch():
             return (stmt.source,)
+        case StoreTile():
+            return (stmt.tile,)
         case CopyAsync():
             return (stmt.source,) if stmt.condition is None else (stmt.source, stmt.condition)
     return ()
@@ -90,5 +95,5 @@ def tests_indices(condition: Expr) -> bool:
 def has_memory_load(expr: Expr) -> bool:
     """Whether evaluating the expression reads memory; registers are not memory."""
     return any(
-        isinstance(e, Load) and e.buffer.space not in ("register", "thread") for e in subexpressions(expr)
+        isinstance(e, Load) and e.buffer.space not in ("register", "tile", "thread") for e in subexpressions(expr)
     )

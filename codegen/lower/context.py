@@ -21,6 +21,7 @@ from ..loops.nodes import (
     Apply,
     Buffer,
     Check,
+    ClearTile,
     CopyAsync,
     CopyCommit,
     CopyWait,
@@ -37,14 +38,17 @@ from ..loops.nodes import (
     Let,
     Load,
     LoadFragment,
+    LoadTile,
     MultiplyGroup,
     MultiplyTile,
+    MultiplyWords,
     Pipeline,
     Prefetch,
     Repeat,
     Shuffle,
     Stmt,
     Store,
+    StoreTile,
     TensorMap,
 )
 from ..loops.walk import statement_expressions
@@ -289,7 +293,13 @@ class Usage:
                     self._expr(stmt.condition)
                 case Prefetch():
                     self._expr(stmt.source)
-                case MultiplyTile() | MultiplyGroup():
+                case ClearTile():
+                    self._expr(stmt.tile)
+                case LoadTile() | StoreTile():
+                    self._expr(stmt.tile)
+                    self._expr(stmt.source if isinstance(stmt, LoadTile) else stmt.target)
+                    self._dims([stmt.step])
+                case MultiplyTile() | MultiplyGroup() | MultiplyWords():
                     for load in (stmt.total, stmt.left, stmt.right):
                         self._expr(load)
                 case LoadFragment():
@@ -360,6 +370,11 @@ class _Rename:
                 return replace(
                     stmt, source=Load(self.renamed.get(source.buffer, source.buffer), source.index)
                 )
+            case LoadTile():
+                source = stmt.source
+                return replace(
+                    stmt, source=Load(self.renamed.get(source.buffer, source.buffer), source.index)
+                )
             case CopyAsync():
                 source = Load(self.renamed.get(stmt.source.buffer, stmt.source.buffer), stmt.source.index)
                 condition = None if stmt.condition is None else self.expr(stmt.condition)
@@ -367,6 +382,8 @@ class _Rename:
             case Pipeline():
                 left, right = (replace(side, map=self.map(side.map)) for side in (stmt.left, stmt.right))
                 return replace(stmt, left=left, right=right)
+            case ClearTile() | StoreTile() | MultiplyWords():
+                return stmt  # locals are never renamed
             case MultiplyTile() | MultiplyGroup() | LoadFragment() | CopyCommit() | CopyWait():
                 return stmt  # locals are never renamed
 

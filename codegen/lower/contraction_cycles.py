@@ -209,7 +209,11 @@ class Model:
             units = prod(tiles.values())
             for vectors, times in vector_parts:
                 total += count * times * self._tile_cycles(plan, tiles, units, vectors, steps, along_result)
-        total *= rest_of
+        return total * rest_of + self.packing(plan)
+
+    def packing(self, plan: Plan) -> float:
+        """Cycles to pack what the plan wants packed."""
+        total = 0.0
         for operand, axis in plan.packed.items():
             if operand in self.problem.resident:
                 continue

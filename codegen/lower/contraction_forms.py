@@ -36,6 +36,8 @@ FAR_COPY, FAR = 0.35, 1 << 20
 WEAVE = 0.4
 # A form that cannot be faster by more than this is not reckoned.
 ENOUGH = 1.15
+# Sums that tile registers add to in a cycle.
+TILE_LANES = 256
 
 T = TypeVar("T")
 
@@ -105,11 +107,12 @@ def ranked_forms(
     lanes, registers = target.lanes(problem.accumulator), target.registers
     found: list[Candidate[Chosen]] = []
     for form in forms(ctx, problem, target):
-        enough = ENOUGH * _least(form.problem, lanes)
+        tiles = target.has_tiles(form.problem.dot)
+        enough = ENOUGH * _least(form.problem, TILE_LANES if tiles else lanes)
         if found and found[0].cycles <= enough and form.problem.added is None:
             continue
         merged, stored = merge_axes(ctx, form.problem, elements)
-        for way in ranked_plans(merged, lanes, registers, count):
+        for way in ranked_plans(merged, lanes, registers, count, tiles):
             cycles = way[-1].plan.cycles + form.cycles(target)
             computed, kept, walked = in_streams(merged, stored, way)
             chosen = Chosen(computed, kept, form.copies, walked)

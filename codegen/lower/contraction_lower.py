@@ -34,6 +34,8 @@ SUM = "sum"
 # Smaller arrays than this stay near the core. Sums of fewer steps are done before anything comes from memory; what a
 # tile reads must leave room in the cache for what is fetched meanwhile.
 NEAR, FEWEST_STEPS, ROOM = 1 << 18, 32, 1 << 19
+# Than vectors are tile registers, about.
+FASTER = 8
 
 
 def lower_contraction(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
@@ -137,10 +139,11 @@ def _launch(
     operands = list(problem.operands)
     for operand, axis in plan.packed.items():
         often = 1 if operand in problem.resident else times
-        operands[operand] = panels(ctx, problem, operands[operand], axis, plan.tile(axis), often)
+        width = 1 if axis == plan.rows else plan.tile(axis)
+        operands[operand] = panels(ctx, problem, operands[operand], axis, width, often)
     problem = problem.with_operands(*operands)
     before = None
-    local = in_tasks(ctx, problem, plan) if times == 1 else None
+    local = in_tasks(ctx, problem, plan) if times == 1 and not plan.rows else None
     if local is not None:
         problem, before = local
     row = dims.product(problem.shape)
@@ -157,7 +160,7 @@ def _launch(
         known = epilogue.known(value)
         return [e.at(bindings, memo, known).store() for e in elements]
 
-    soon = None if parts is not None else _fetches(problem, plan, elements)
+    soon = None if parts is not None or plan.rows else _fetches(problem, plan, elements)
     ctx.launch(
         problem.name,
         repeated(contraction_loops(problem, plan, finish, before=before, soon=soon), times),
@@ -224,7 +227,7 @@ def add_parts(
 
 
 def task_cost(problem: Contraction, plan: Plan) -> DimLike:
-    """Multiply-adds of one task."""
+    """Multiply-adds of one task, or as many as vectors would do in the time."""
     work: DimLike = 1
     for axis in problem.axes.values():
         if axis.name in plan.blocks:
@@ -233,4 +236,4 @@ def task_cost(problem: Contraction, plan: Plan) -> DimLike:
             work = work * dims.floordiv(axis.extent + (plan.parts - 1), plan.parts)
         else:
             work = work * axis.extent
-    return work
+    return dims.floordiv(work + (FASTER - 1), FASTER) if plan.rows else work

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from ...ir import dims
 from ...ir.dims import DimLike
 from ..loops.nodes import For, Index, Let, Stmt
 from .context import Names
 from .contraction import Axis, Contraction
+from .contraction_amx import MORE, TILE, TileBlocks
 from .contraction_tile import PART, Bindings, Finish, RegisterTile, Soon, Together, loop_var
 from .tiling import Plan
 
@@ -68,6 +70,14 @@ class _Nest:
     before: Before | None = None
     soon: Soon | None = None
 
+    @cached_property
+    def blocks(self) -> TileBlocks | None:
+        """Where sums are made in tile registers."""
+        if not self.plan.rows:
+            return None
+        assert self.before is None and not isinstance(self.finish, Together)
+        return TileBlocks(self.problem, self.plan, self.finish, self.names)
+
     def body(self) -> tuple[Stmt, ...]:
         tasks: list[tuple[str, DimLike]] = []
         if self.plan.parts > 1:
@@ -100,6 +110,8 @@ class _Nest:
     def _tiles(self, depth: int, starts: Bindings, sizes: dict[str, DimLike]) -> tuple[Stmt, ...]:
         """Loops over the tiles of the axes from `depth` inwards, around the work of one tile."""
         if depth == len(self.plan.order):
+            if self.blocks is not None:
+                return self.blocks.statements(starts, sizes)
             before = self.before
             each = {} if before is None or not before.within else {before.within: before.each}
             tile = RegisterTile(
@@ -141,6 +153,14 @@ class _Nest:
         end = (full + extra) * size
         if isinstance(rest, int):
             yield Segment(once, end, rest)
+        elif name == self.plan.rows:
+            # Rows of as many tiles as fit, then a few at a time.
+            for count in (TILE, MORE, 1):
+                within = rest if count == TILE else dims.mod(rest, TILE if count == MORE else MORE)
+                several = dims.floordiv(within, count)
+                if several != 0:
+                    start = end + (rest - within) + loop_var(f"{name}_t", several) * count
+                    yield Segment((*once, (f"{name}_t", several)), start, count)
         elif name != self.plan.lane:
             yield Segment((*once, (f"{name}_t", rest)), end + loop_var(f"{name}_t", rest), 1)
         else:

@@ -17,6 +17,7 @@ from ...ir import dims
 from ...ir.dims import DimLike
 from .choices import varied
 from .contraction import Contraction
+from .contraction_amx_plan import tile_cycles, tile_plans
 from .contraction_cycles import TYPICAL, WIDE_STRIDES, Model
 from .tiling import Plan
 
@@ -42,21 +43,23 @@ class Choice:
 Way = tuple[Choice, ...]
 
 
-def ranked_plans(problem: Contraction, lanes: int, registers: int, count: int = 1) -> Sequence[Way]:
+def ranked_plans(
+    problem: Contraction, lanes: int, registers: int, count: int = 1, tiles: bool = False
+) -> Sequence[Way]:
     """The cheapest ways by the model, `count` at most. Where an extent is a symbol that may be small and small ones want
     another plan (one row against a matrix), two plans, of which one runs. None where words end in the middle and nothing
-    can be packed to fill them. Equal problems are worked out once."""
+    can be packed to fill them. `tiles`: the machine has tile registers for it. Equal problems are worked out once."""
     key = (
         problem.parallel,
         problem.reduction,
         *((x.index, x.buffer.shape, x.buffer.dtype) for x in problem.operands),
         (problem.result, problem.shape, problem.dtype, *sorted(problem.windows.items(), key=itemgetter(0))),
-        (lanes, registers, problem.resident, problem.dot, count),
+        (lanes, registers, problem.resident, problem.dot, count, tiles),
     )
     if key not in _ranked:
         if len(_ranked) >= REMEMBERED:
             _ranked.clear()
-        _ranked[key] = _ranked_plans(problem, lanes, registers, count)
+        _ranked[key] = _ranked_plans(problem, lanes, registers, count, tiles)
     return _ranked[key]
 
 
@@ -64,8 +67,10 @@ _ranked: dict[tuple[object, ...], Sequence[Way]] = {}
 REMEMBERED = 4096
 
 
-def _ranked_plans(problem: Contraction, lanes: int, registers: int, count: int) -> Sequence[Way]:
-    plans = _Plans(problem, lanes, registers, TYPICAL).best(count)
+def _ranked_plans(
+    problem: Contraction, lanes: int, registers: int, count: int, tiles: bool
+) -> Sequence[Way]:
+    plans = _Plans(problem, lanes, registers, TYPICAL, tiles).best(count)
     if not plans:
         return ()
     for axis in problem.parallel:
@@ -84,7 +89,16 @@ def _ranked_plans(problem: Contraction, lanes: int, registers: int, count: int) 
 
 
 class _Plans(Model):
-    """The plans for a problem."""
+    """The plans for a problem; `tiles`: also those in tile registers."""
+
+    def __init__(
+        self, problem: Contraction, lanes: int, registers: int, typical: int, tiles: bool = False
+    ):
+        super().__init__(problem, lanes, registers, typical)
+        self.tiles = tiles
+
+    def cycles(self, plan: Plan) -> float:
+        return tile_cycles(self, plan) if plan.rows else super().cycles(plan)
 
     def best(self, count: int) -> list[Plan]:
         """The cheapest plans, the best first, of several kinds; none where words end in the middle and nothing can be
@@ -95,6 +109,8 @@ class _Plans(Model):
 
     def candidates(self) -> Iterator[tuple[Plan, float]]:
         """Plans and their cycles."""
+        for plan in tile_plans(self) if self.tiles else ():
+            yield plan, self.cycles(plan)
         for lane in (*self.parallel, *self.reduction):
             if self.problem.axes[lane].extent == 1 and (lane in self.parallel or self.has_lanes):
                 continue
@@ -202,7 +218,8 @@ class _Plans(Model):
         if any(a.extent == 0 for a in self.problem.reduction):
             plan = replace(plan, packed={})  # nothing is read
         padded = along_result and all(i in plan.packed for i in (0, 1) if plan.lane in self.reads[i])
-        plan = replace(plan, order=order, padded=padded, windows=frozenset(self.used_windows(plan)))
+        windows = frozenset(() if plan.rows else self.used_windows(plan))
+        plan = replace(plan, order=order, padded=padded, windows=windows)
         return self._with_tasks(plan)
 
     def _with_tasks(self, plan: Plan) -> Plan:
@@ -236,4 +253,4 @@ class _Plans(Model):
 
 
 def _kind(plan: Plan) -> tuple[object, ...]:
-    return plan.lane, plan.vectors, tuple(plan.tiles), tuple(plan.packed)
+    return plan.lane, plan.vectors, tuple(plan.tiles), tuple(plan.packed), plan.rows

@@ -40,6 +40,18 @@ class Together:
     finish: Callable[[Bindings, Sequence[Expr]], Sequence[Stmt]]
 
 
+@dataclass(frozen=True)
+class Begun:
+    """Sums over all whole groups of `group` positions along the innermost reduction axis: the tile adds the rest."""
+
+    sum: Callable[[Bindings], Expr]
+    group: int
+
+    def rest(self, extent: DimLike) -> DimLike:
+        """The positions that are left."""
+        return dims.mod(extent, self.group)
+
+
 # From a vector's number in the tile, and the condition for a lane to be inside where not all are.
 VectorBody = Callable[[DimLike, Expr | None], Sequence[Stmt]]
 
@@ -57,7 +69,7 @@ def loop_var(name: str, extent: DimLike) -> DimLike:
 class RegisterTile:
     """`starts` and `sizes` are the tile's first position and extent along each parallel axis; `name` is that
     of its accumulators; `each` is what to do at every position of a reduction axis before its sums, told where the tile
-    starts."""
+    starts. `begun`: what the accumulators begin with."""
 
     problem: Contraction
     plan: Plan
@@ -67,6 +79,7 @@ class RegisterTile:
     name: str = "acc"
     soon: Soon | None = None
     each: Mapping[str, Callable[[Bindings], tuple[Stmt, ...]]] = field(default_factory=dict)
+    begun: Begun | None = None
 
     def statements(self) -> tuple[Stmt, ...]:
         return tuple(self._lanes_of_result() if self.plan.lane in self.sizes else self._lanes_of_sum())
@@ -127,8 +140,12 @@ class RegisterTile:
                 lambda v, inside: [self._accumulate(acc, element(v), place(v) | bindings, inside)]
             )
 
-        yield from each_vector(lambda v, _: [Store(acc, element(v), Const(0, acc.dtype))])
-        yield from self._sum_and_fetch(vectors, added)
+        def first(vector: DimLike) -> Expr:
+            return Const(0, acc.dtype) if self.begun is None else self.begun.sum(place(vector))
+
+        yield from each_vector(lambda v, _: [Store(acc, element(v), first(v))])
+        if self._is_left:
+            yield from self._sum_and_fetch(vectors, added)
         finish = self.finish
         if isinstance(finish, Together):
             axis, rule = finish.axis, finish.finish
@@ -151,7 +168,7 @@ class RegisterTile:
             yield from self._sum(self._summed, {}, added)
             return
         axis, *inner = self._summed
-        low, extent = self._range(axis)
+        low, extent = self.within(axis)
         together = isinstance(self.finish, Together)
         if together or not self.units or self.plan.unroll.get(axis.name, 1) != 1:
             but = self.finish.axis if isinstance(self.finish, Together) else ""
@@ -234,7 +251,7 @@ class RegisterTile:
     def _lanes_of_sum(self) -> Iterator[Stmt]:
         lanes, lane, vectors = self.plan.lanes, loop_var("l", self.plan.lanes), self.plan.vectors
         acc = Buffer(self.name, self.problem.accumulator, (*self.units.values(), vectors, lanes), "register")
-        low, extent = self._range(self.problem.axes[self.plan.lane])
+        low, extent = self.within(self.problem.axes[self.plan.lane])
         whole, rest = dims.floordiv(extent, lanes), dims.mod(extent, lanes)
         groups, single = dims.floordiv(whole, vectors), dims.mod(whole, vectors)
         number = loop_var("v", vectors)
@@ -290,7 +307,7 @@ class RegisterTile:
         if not axes:
             return added(bindings)
         axis, *inner = axes
-        low, extent = self._range(axis)
+        low, extent = self.within(axis)
 
         def at(position: DimLike) -> tuple[Stmt, ...]:
             bound = bindings | {axis.name: low + position}
@@ -313,8 +330,20 @@ class RegisterTile:
             found += (For(axis.name, rest, at(groups * unroll + loop_var(axis.name, rest))),)
         return found
 
-    def _range(self, axis: Axis) -> tuple[DimLike, DimLike]:
+    def within(self, axis: Axis) -> tuple[DimLike, DimLike]:
         """First position and extent of a reduction axis, for this tile and in this task's part of the sum."""
+        low, extent = self._whole_range(axis)
+        if self.begun is None or axis is not self._summed[-1]:
+            return low, extent
+        rest = self.begun.rest(extent)
+        return low + (extent - rest), rest
+
+    @property
+    def _is_left(self) -> bool:
+        """Whether anything is to be added."""
+        return self.begun is None or self.begun.rest(self._whole_range(self._summed[-1])[1]) != 0
+
+    def _whole_range(self, axis: Axis) -> tuple[DimLike, DimLike]:
         if axis.name in self.plan.windows:
             window = self.problem.windows[axis.name]
             return window.of(self.starts[window.along], self.units.get(window.along, 1))

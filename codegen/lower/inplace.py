@@ -24,6 +24,7 @@ from ..loops.nodes import (
     Launch,
     Let,
     Load,
+    LoadTile,
     Pipeline,
     Stmt,
     Store,
@@ -69,7 +70,7 @@ def _reads_where_it_stores(block: Sequence[Stmt], reads: Set[Buffer], writes: Se
             return False
         loaded |= here
         match stmt:
-            case CopyAsync() if stmt.source.buffer in reads:
+            case CopyAsync() | LoadTile() if stmt.source.buffer in reads:
                 return False
             case Pipeline() if reads & {stmt.left.map.buffer, stmt.right.map.buffer}:
                 return False

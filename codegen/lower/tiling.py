@@ -21,6 +21,8 @@ class Plan:
     packed: operands (0 left, 1 right) packed first, with the axis that their panels run along.
     padded: lanes past the end of the lane axis may be computed with (their operand is packed, with zeros).
     turned: an axis of the tile along which the result is stored in vectors, the tile turned for it; "" for none.
+    rows: the axis of `tiles` along the rows of tile registers, in which full blocks are summed (`contraction_amx.py`); ""
+        where there are none.
     windows: reduction axes walked only where a window of the problem says that products are not zero.
     split, parts: the reduction axis shared among tasks, in how many parts; 1 for none.
     cycles: the model's estimate."""
@@ -35,6 +37,7 @@ class Plan:
     packed: Mapping[int, str] = field(default_factory=dict)
     padded: bool = False
     turned: str = ""
+    rows: str = ""
     windows: frozenset[str] = frozenset()
     split: str = ""
     parts: int = 1
@@ -64,6 +67,8 @@ class Plan:
                 parts.append(f"{title} " + " ".join(f"{a}={n}" for a, n in pairs.items()))
         for operand, axis in self.packed.items():
             parts.append(f"{('left', 'right')[operand]} packed along {axis}")
+        if self.rows:
+            parts.append(f"in tile registers, rows along {self.rows}")
         if self.turned:
             parts.append(f"stored along {self.turned}")
         if self.windows:

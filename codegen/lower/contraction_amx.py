@@ -1,0 +1,235 @@
+"""The work of a block whose sums are made in x86's tile registers (AMX).
+
+A tile instruction adds the products of 16 rows of one operand and 16 columns of the other over 16 words to 16x16 sums.
+Of a block, whole tiles are summed so over whole steps of 16 words, and stored on the stack. What is left goes the way of
+vectors (`contraction_tile.py`): words beyond the last whole step are added to what is on the stack, rows and columns
+beside the tiles are summed from zero; and all of it is handed on from there. So nothing past an operand is read, and
+nothing that is not there is multiplied.
+
+A row of the left tile is 16 words that lie side by side in memory, a row of the right one a word for each of 16 columns.
+Rows may lie any distance apart. The words of short numbers that are packed along the columns (`contraction_pack.py`) are
+right tiles as they are, and numbers that lie side by side along the sum are left ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from ...ir import dims, dtypes
+from ...ir.dims import DimLike
+from ..loops.nodes import (
+    TILE_ROWS,
+    TILE_WORDS,
+    TILES,
+    Buffer,
+    ClearTile,
+    Expr,
+    For,
+    Load,
+    LoadTile,
+    MultiplyWords,
+    Stmt,
+    StoreTile,
+)
+from .contraction import Access, Axis, Contraction
+from .contraction_tile import Begun, Bindings, Finish, RegisterTile, loop_var
+from .names import Names
+from .tiling import Plan
+
+# Rows, columns and words of a tile. Rows that do not fill one are summed so many at a time, then one by one.
+TILE, MORE = TILE_ROWS, 4
+# Accumulators of the vectors that add and hand on what is left.
+ACCUMULATORS = 16
+assert TILE == TILE_WORDS
+# Loops over the tiles of a block.
+ROW, COLUMN = "tile_i", "tile_j"
+
+
+def right_tiles(rows: int, columns: int) -> int:
+    """How many tile registers are left for the right operand, beside those of a block's sums and its left operand."""
+    return min(columns, TILES - rows * columns - rows)
+
+
+@dataclass(frozen=True)
+class TileBlocks:
+    """The blocks of one kernel, which share its tile registers."""
+
+    problem: Contraction[Access]
+    plan: Plan
+    finish: Finish
+    names: Names
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of a whole block, in tiles."""
+        return self.plan.tile(self.plan.rows) // TILE, self.plan.tile(self.plan.lane) // TILE
+
+    @cached_property
+    def registers(self) -> tuple[Buffer, Buffer, Buffer]:
+        """For the sums, the left operand and the right one."""
+        rows, columns = self.grid
+        shapes = {"sums": (rows, columns), "left": (rows,), "right": (right_tiles(rows, columns),)}
+        total, left, right = (
+            Buffer(self.names(f"tile_{name}"), dtype, (*shape, TILE, TILE), "tile")
+            for (name, shape), dtype in zip(
+                shapes.items(), (self.problem.accumulator, dtypes.u32, dtypes.u32), strict=True
+            )
+        )
+        return total, left, right
+
+    @cached_property
+    def stored(self) -> Buffer:
+        """A block's sums, row by row."""
+        rows, columns = self.grid
+        return Buffer(self.names("block"), self.problem.accumulator, (rows * columns * TILE * TILE,), "stack")
+
+    @cached_property
+    def operands(self) -> tuple[Access, Access, bool]:
+        """The operands of rows and of columns, and whether they stand the other way round in the contraction."""
+        left, right = self.problem.operands
+        swapped = left.depends_on(self.plan.lane)
+        return (right, left, True) if swapped else (left, right, False)
+
+    @property
+    def words(self) -> Axis:
+        """The reduction axis that counts words."""
+        return self.problem.reduction[-1]
+
+    def statements(self, starts: Bindings, sizes: Bindings) -> tuple[Stmt, ...]:
+        """The block that begins at `starts` along each parallel axis."""
+        return tuple(self._block(starts, sizes))
+
+    def _block(self, starts: Bindings, sizes: Bindings) -> Iterator[Stmt]:
+        row, lane = self.plan.rows, self.plan.lane
+        height, width = sizes[row], sizes[lane]
+        assert isinstance(height, int)
+        rows = height // TILE
+        if isinstance(width, int):
+            columns = -(-width // TILE) if self.plan.padded else width // TILE
+        else:
+            columns = 1 if self.plan.padded else 0
+        beside = columns * TILE
+        if rows and columns:
+            yield from self._sums(starts, rows, columns)
+            inside = sizes | {row: rows * TILE, lane: dims.minimum(width, beside)}
+            yield from self._vectors(starts, inside, Begun(self._sum(starts, beside), TILE))
+        else:
+            rows = 0
+        if rows and not (isinstance(width, int) and width <= beside):
+            at = starts | {lane: starts[lane] + beside}
+            yield from self._vectors(at, sizes | {row: rows * TILE, lane: width - beside})
+        if height > rows * TILE:
+            at = starts | {row: starts[row] + rows * TILE}
+            yield from self._vectors(at, sizes | {row: height - rows * TILE})
+
+    def _sum(self, starts: Bindings, width: int) -> Finish:
+        """What is on the stack of a point."""
+        row, lane = self.plan.rows, self.plan.lane
+
+        def sum(bindings: Bindings) -> Expr:
+            place = (bindings[row] - starts[row]) * width + (bindings[lane] - starts[lane])
+            return Load(self.stored, (place,))
+
+        return sum
+
+    # In tiles.
+
+    def _sums(self, starts: Bindings, rows: int, columns: int) -> Iterator[Stmt]:
+        """The block's sums over whole steps, to the stack."""
+        total, left, right = self.registers
+        i, j = loop_var(ROW, rows), loop_var(COLUMN, columns)
+        sums = Load(total, (i, j, 0, 0))
+        yield from _each(rows, columns, ClearTile(sums))
+        yield from self._steps(starts, rows, columns)
+        width = columns * TILE
+        place = i * TILE * width + j * TILE
+        yield from _each(rows, columns, StoreTile(Load(self.stored, (place,)), sums, width))
+
+    def _steps(self, starts: Bindings, rows: int, columns: int) -> tuple[Stmt, ...]:
+        total, left, right = self.registers
+        of_rows, of_columns, swapped = self.operands
+        i, j = loop_var(ROW, rows), loop_var(COLUMN, columns)
+        several = right.shape[0]
+        assert isinstance(several, int)
+        walk = RegisterTile(self.problem, self.plan, self.finish, starts, {})
+        at: Bindings = {}
+        loops: list[tuple[str, DimLike]] = []
+        for axis in self.problem.reduction:
+            low, extent = walk.within(axis)
+            if axis is self.words:
+                extent = dims.floordiv(extent, TILE)
+                at[axis.name] = low + loop_var(axis.name, extent) * TILE
+            else:
+                at[axis.name] = low + loop_var(axis.name, extent)
+            loops.append((axis.name, extent))
+        row_place = starts | at | {self.plan.rows: starts[self.plan.rows] + i * TILE}
+        column_place = starts | at | {self.plan.lane: starts[self.plan.lane] + j * TILE}
+        row_tile, column_tile = Load(left, (i, 0, 0)), Load(right, (dims.mod(j, several), 0, 0))
+        multiply = MultiplyWords(Load(total, (i, j, 0, 0)), row_tile, column_tile, self.problem.dot, swapped)
+        body: tuple[Stmt, ...] = (
+            *_unrolled(ROW, rows, (self._load(row_tile, of_rows, row_place, self.plan.rows),)),
+            *_unrolled(
+                COLUMN,
+                columns,
+                (
+                    self._load(column_tile, of_columns, column_place, self.words.name),
+                    *_unrolled(ROW, rows, (multiply,)),
+                ),
+            ),
+        )
+        for name, extent in reversed(loops):
+            if extent != 1:
+                body = (For(name, extent, body),)
+        return body
+
+    def _load(self, tile: Load, operand: Access, place: Bindings, along: str) -> LoadTile:
+        """A tile of an operand; its rows follow each other `along` an axis."""
+        first = tuple(dims.substitute(index, place) for index in operand.index)
+        following = tuple(
+            dims.substitute(index, place | {along: place[along] + 1}) for index in operand.index
+        )
+        return LoadTile(
+            tile, Load(operand.buffer, first), operand.buffer.offset(following) - operand.buffer.offset(first)
+        )
+
+    # In vectors.
+
+    def _vectors(self, starts: Bindings, sizes: Bindings, begun: Begun | None = None) -> Iterator[Stmt]:
+        """Part of a block in vectors: a loop over as many rows as their accumulators take, then the rows that are left."""
+        row, lane = self.plan.rows, self.plan.lane
+        height, width = sizes[row], sizes[lane]
+        assert isinstance(height, int)
+        vectors = -(-width // self.plan.lanes) if isinstance(width, int) else 1
+        if self.plan.turned and vectors > 1:
+            for first in range(0, vectors * self.plan.lanes, self.plan.lanes):
+                at = starts | {lane: starts[lane] + first}
+                some = dims.minimum(self.plan.lanes, width - first)
+                yield from self._vectors(at, sizes | {lane: some}, begun)
+            return
+        together = min(height, max(1, ACCUMULATORS // vectors))
+        several, rest = divmod(height, together)
+        turn = loop_var(f"{row}_r", several)
+        body = self._tile(starts | {row: starts[row] + turn * together}, sizes | {row: together}, begun)
+        yield from body if several == 1 else (For(f"{row}_r", several, body),)
+        if rest:
+            at = starts | {row: starts[row] + several * together}
+            yield from self._tile(at, sizes | {row: rest}, begun)
+
+    def _tile(self, starts: Bindings, sizes: Bindings, begun: Begun | None) -> tuple[Stmt, ...]:
+        plan = self.plan
+        if plan.turned and sizes[plan.turned] == 1:
+            plan = replace(plan, turned="")
+        tile = RegisterTile(
+            self.problem, plan, self.finish, starts, sizes, self.names("acc"), begun=begun
+        )
+        return tile.statements()
+
+
+def _unrolled(var: str, count: int, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    return body if count == 1 else (For(var, count, body, "unroll"),)
+
+
+def _each(rows: int, columns: int, stmt: Stmt) -> tuple[Stmt, ...]:
+    return _unrolled(ROW, rows, _unrolled(COLUMN, columns, (stmt,)))
