@@ -5,14 +5,17 @@ Lowerings read a `Target` to choose tile sizes and lane counts; the LLVM emitter
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from ..ir.dtypes import DType
+from .tile_permission import ask_for_tiles
 
 ISA = Literal["avx512", "avx2", "neon", "sse2"]
 
@@ -21,6 +24,7 @@ STATIC_SHARED = 48 << 10
 # Bytes of a tensor map (CUDA driver API, CUtensorMap), and what its address is a multiple of.
 TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT = 128, 64
 
+log = logging.getLogger("vitrify")
 _CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
@@ -49,7 +53,7 @@ class Target:
         return f"+{feature}" in self.features.split(",")
 
     def has_tiles(self, op: str) -> bool:
-        """Whether it has tile registers (AMX) for a dot product of `codegen/packed.py`."""
+        """Whether it has tile registers (AMX), and the instruction there for a dot product of `codegen/packed.py`."""
         feature = {"dot_bf16": "amx-bf16", "dot_u8i8": "amx-int8"}.get(op)
         return feature is not None and self.has("amx-tile") and self.has(feature)
 
@@ -177,6 +181,7 @@ def _host() -> Target:
     from llvmlite import binding
 
     features = binding.get_host_cpu_features()
+    leave_out_tiles(features)
     triple = binding.get_process_triple()
     machine = platform.machine().lower()
     if machine in ("x86_64", "amd64"):
@@ -207,6 +212,19 @@ def _host() -> Target:
         l3=sizes.get(3, 16 << 20),
         fma=fma,
     )
+
+
+def leave_out_tiles(features: MutableMapping[str, bool]) -> None:
+    """Take tile registers (AMX) out of the machine's features where the system does not give them to this process."""
+    if not features.get("amx-tile"):
+        return
+    reason = ask_for_tiles()
+    if not reason:
+        return
+    log.info("tile registers (AMX) are not used: %s", reason)
+    for name in list(features):
+        if name.startswith("amx-"):
+            features[name] = False
 
 
 def _cache_sizes() -> dict[int, int]:

@@ -82,6 +82,11 @@ def export_graph(
     file cannot be written.
     """
     targets = tuple(targets) or (portable_host(),)
+    for target in targets:
+        if target.has("amx-tile"):
+            raise ExportError(
+                f"{name}: {target.name} has tile registers, for which a process must ask; a library does not"
+            )
     with watched(name, options.progress) as watch:
         return _export(graph, inputs, constants, outputs, path, name, weights, targets, options, watch)
 

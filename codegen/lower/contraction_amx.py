@@ -117,7 +117,7 @@ class TileBlocks:
             yield from self._vectors(starts, inside, Begun(self._sum(starts, beside), TILE))
         else:
             rows = 0
-        if rows and not (isinstance(width, int) and width <= beside):
+        if rows and dims.bounds(width)[1] > beside:
             at = starts | {lane: starts[lane] + beside}
             yield from self._vectors(at, sizes | {row: rows * TILE, lane: width - beside})
         if height > rows * TILE:

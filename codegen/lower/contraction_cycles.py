@@ -219,12 +219,16 @@ class Model:
                 continue
             elements = prod(self.size[name] for name in self.reads[operand])
             far = sum(cycles for least, cycles in PACK_FAR if elements * FLOAT > least)
-            total += elements * (self._pack_cycles(operand, axis, plan.tile(axis)) + far) + LAUNCH
+            total += elements * (self._pack_cycles(operand, axis, 1 if axis == plan.rows else plan.tile(axis)) + far) + LAUNCH
         return total
 
     def _pack_cycles(self, operand: int, axis: str, width: int) -> float:
         """Cycles to pack an element, or a word, in panels of this width."""
         words = self.words[operand]
+        if width == 1 and words is not None:
+            if words.near:
+                return PACK_ROW
+            return PACK_WORD + PACK_TURNED if self.strides[operand][axis] == 1 else PACK_COLUMN * words.size
         if self.strides[operand][axis] == 1:
             return PACK_WORD if words is not None and not words.near else PACK_ROW
         turned = self.strides[operand][self.reduction[-1]] == 1 and width % self.lanes == 0

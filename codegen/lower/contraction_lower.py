@@ -19,6 +19,7 @@ from .contraction_nest import contraction_loops
 from .contraction_operands import repeated
 from .contraction_pack import panels
 from .contraction_plan import Choice
+from .contraction_rows import packed_rows
 from .contraction_tile import PART, Bindings, Soon, loop_var
 from .contraction_words import Sums
 from .conv import conv_contractions
@@ -139,8 +140,10 @@ def _launch(
     operands = list(problem.operands)
     for operand, axis in plan.packed.items():
         often = 1 if operand in problem.resident else times
-        width = 1 if axis == plan.rows else plan.tile(axis)
-        operands[operand] = panels(ctx, problem, operands[operand], axis, width, often)
+        if axis == plan.rows:
+            operands[operand] = packed_rows(ctx, problem, operands[operand], axis, often)
+        else:
+            operands[operand] = panels(ctx, problem, operands[operand], axis, plan.tile(axis), often)
     problem = problem.with_operands(*operands)
     before = None
     local = in_tasks(ctx, problem, plan) if times == 1 and not plan.rows else None

@@ -27,6 +27,19 @@ def panels(
 ) -> Access:
     """Launches the packing of an operand along a parallel axis (if `times` is not 0); returns it as
     packed."""
+    return packing(ctx, problem, operand, axis, width, times, Packing)
+
+
+def packing(
+    ctx: LowerContext,
+    problem: Contraction,
+    operand: Access,
+    axis: str,
+    width: int,
+    times: DimLike,
+    kind: type[Packing],
+) -> Access:
+    """Launches one kind of packing."""
     along = problem.axes[axis]
     others = tuple(a for a in problem.parallel if a.name != axis and operand.depends_on(a.name))
     summed = tuple(a for a in problem.reduction if operand.depends_on(a.name))
@@ -37,7 +50,7 @@ def panels(
     target = ctx.scratch("panels", dtype, (*lead, *(a.extent for a in summed), width))
     depth = dims.product(a.extent for a in summed)
     lead_position = operand.buffer.offset(operand.index)
-    packing = _Packing(
+    made = kind(
         lanes=ctx.target.lanes(dtype),
         source=ctx.view(operand.buffer, (operand.buffer.numel,)),
         position=dims.substitute(lead_position, {a.name: 0 for a in summed}),
@@ -50,7 +63,7 @@ def panels(
         stash=Buffer("stash", dtype, (width, ctx.target.lanes(dtype)), "stack"),
         words=words,
     )
-    ctx.launch("pack", repeated(packing.body(), times), cost=packing.cost)
+    ctx.launch("pack", repeated(made.body(), times), cost=made.cost)
     lead_index = (*(a.var for a in others), dims.floordiv(along.var, width))
     return Access(target, (*lead_index, *(a.var for a in summed), dims.mod(along.var, width)))
 
@@ -72,7 +85,7 @@ def _coalesced(operand: Access, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, Dim
 
 
 @dataclass(frozen=True)
-class _Packing:
+class Packing:
     """The packing kernel. `source` is flat and `position` the place in it where the summed axes are 0;
     `summed` is axes and strides, the last one that of words; `target` is [others..., tiles, depth, width]; `stash` is
     [width, lanes]."""
