@@ -21,6 +21,7 @@ import numpy as np
 from ..codegen.forks import Lock
 from ..codegen.llvm import measure
 from ..codegen.loops.nodes import HostCall, Launch
+from ..ir import dtypes
 from ..ir.graph import Location
 from ..passes.regions import group_nodes
 from . import allocator
@@ -278,11 +279,13 @@ def measured_program(graph: CompiledGraph) -> MeasuredProgram:
 
 
 def peak_dtype(launch: Launch) -> str:
-    """The float type whose peak bounds the launch: f64 where it writes that, else f32 (what is narrower is computed in
-    it); "" for a host call."""
+    """The float type whose peak bounds the launch: what it multiplies in tile registers, bf16 or i8; f64 where it writes
+    that, else f32 (what is narrower is computed in it); "" for a host call."""
     kernel = launch.kernel
     if isinstance(kernel, HostCall):
         return ""
+    if any(b.space == "tile" for b in kernel.locals):
+        return "bf16" if any(b.space == "tile" and b.dtype is dtypes.f32 for b in kernel.locals) else "i8"
     written = [p.dtype.name for p in kernel.params if p.name in kernel.writes]
     return "f64" if "f64" in written else "f32"
 

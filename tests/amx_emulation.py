@@ -147,8 +147,9 @@ br label %end
 end:
 ret void
 }}
-{"".join(
-    f'''define void @emulated_{name}(ptr %tiles, i8 %n, ptr %memory, i64 %step) {{
+{
+    "".join(
+        f'''define void @emulated_{name}(ptr %tiles, i8 %n, ptr %memory, i64 %step) {{
 entry:
 %p = call ptr @tile(ptr %tiles, i8 %n)
 %c = call i1 @valid(ptr %tiles)
@@ -174,8 +175,9 @@ end:
 ret void
 }}
 '''
-    for name, into, source in (("tileloadd64", "%t", "%m"), ("tilestored64", "%m", "%t"))
-)}
+        for name, into, source in (("tileloadd64", "%t", "%m"), ("tilestored64", "%m", "%t"))
+    )
+}
 define internal float @flushed(float %x) {{
 %size = call float @llvm.fabs.f32(float %x)
 %small = fcmp olt float %size, 0x3810000000000000
@@ -218,8 +220,9 @@ define internal i32 @end_tdpbf16ps(i32 %before, {{ float, float }} %sums) {{
 %bits = bitcast float %newf to i32
 ret i32 %bits
 }}
-{"".join(
-    f'''define internal i32 @sum_{name}(i32 %sum, i32 %a, i32 %b) {{
+{
+    "".join(
+        f'''define internal i32 @sum_{name}(i32 %sum, i32 %a, i32 %b) {{
 %av = bitcast i32 %a to <4 x i8>
 %bv = bitcast i32 %b to <4 x i8>
 %aw = {left} <4 x i8> %av to <4 x i32>
@@ -234,8 +237,9 @@ define internal i32 @end_{name}(i32 %before, i32 %sum) {{
 ret i32 %n
 }}
 '''
-    for name, left, right in (("tdpbusd", "zext", "sext"), ("tdpbsud", "sext", "zext"))
-)}
+        for name, left, right in (("tdpbusd", "zext", "sext"), ("tdpbsud", "sext", "zext"))
+    )
+}
 declare i32 @llvm.vector.reduce.add.v4i32(<4 x i32>)
 """
 

@@ -55,7 +55,7 @@ def interpret(
         want = interpreter.run(graph, inputs, bound)
         got, status = loops.run_program(program, inputs, bound)
         assert status == 0
-        for array, reference, exact in zip(got, want, _in_double(graph, inputs, bound), strict=True):
+        for array, reference, exact in zip(got, want, in_double(graph, inputs, bound), strict=True):
             close(array, reference, exact, depth)
 
 
@@ -98,7 +98,7 @@ def check(
     for bound in bindings:
         inputs = operands_of(graph, bound)
         want = interpreter.run(graph, inputs, bound)
-        exact = _in_double(graph, inputs, bound)
+        exact = in_double(graph, inputs, bound)
         runs = [run_program(program, inputs, bound, threads=n, loaded=loaded) for n in threads]
         for i, array in enumerate(want):
             close(runs[0][i], array, exact[i], depth)
@@ -107,7 +107,7 @@ def check(
     return program
 
 
-def _in_double(graph: Graph, inputs: Sequence[Array], bound: Mapping[str, int]) -> list[Array]:
+def in_double(graph: Graph, inputs: Sequence[Array], bound: Mapping[str, int]) -> list[Array]:
     """The group in float64: its own nodes on wider operands."""
     (node,) = graph.nodes
     (body,) = node.regions

@@ -381,6 +381,9 @@ def test_bad_arguments(tmp_path: Path, folder: Path) -> None:
         torch.export(mlp(), x, path, name="1st")
     with pytest.raises(ValueError, match=r"there are .*portable"):
         torch.export(mlp(), x, path, target="z80")
+    if os.uname().machine == "x86_64":
+        with pytest.raises(ExportError, match="has tile registers, for which a process must ask"):
+            torch.export(mlp(), x, path, target="x86-64-amx")
     with pytest.raises(ValueError, match="that is the library itself"):
         torch.export(mlp(), x, path, weights=path)
     with pytest.raises(TypeError, match="a Module or a function"):

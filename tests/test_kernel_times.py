@@ -137,6 +137,10 @@ def test_percent_of_the_roofline():
     assert machine.percent("f64", 50e9, 1e9, 1.0) == pytest.approx(100)
     assert machine.percent("f32", 0, 5e9, 1.0) == pytest.approx(50)
     assert machine.percent("", 1e9, 1e9, 1.0) is None
+    assert machine.percent("bf16", 1e9, 1e9, 1.0) is None and machine.rates == "100 GFLOP/s f32, 50 f64"
+    tiles = peaks.Peaks(f32=100.0, f64=50.0, memory=10.0, threads=1, bf16=1000.0, i8=2000.0)
+    assert tiles.percent("bf16", 500e9, 1e9, 1.0) == pytest.approx(50)
+    assert tiles.rates == "100 GFLOP/s f32, 50 f64, in tile registers 1000 bf16, 2000 i8"
 
 
 def test_sizes_that_a_run_told_outlive_the_measuring():

@@ -14,9 +14,8 @@ import numpy as np
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike, Quotient, Remainder, Symbol
 from ...ir.interpreter import run_bound
+from .interpret_tiles import TileSteps
 from .nodes import (
-    TILE_ROWS,
-    TILE_WORDS,
     WARP,
     WARPGROUP,
     Apply,
@@ -56,7 +55,6 @@ from .nodes import (
 from .printer import print_stmt
 from .repeats import Block, Step, program_steps
 from .scalar_values import rounded_to_tf32, scalar_function
-from .tile_values import tile_product
 from .verify import LoopError
 from .walk import tests_indices
 
@@ -163,7 +161,7 @@ def _shape(buffer: Buffer, bindings: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(dims.evaluate(d, bindings) for d in buffer.shape)
 
 
-class _Interpreter:
+class _Interpreter(TileSteps):
     """Turns statements into closures once, then runs them."""
 
     def __init__(self, kernel: Kernel, arrays: Sequence[Array], bindings: dict[str, int]):
@@ -240,14 +238,8 @@ class _Interpreter:
                         self.status = stmt.code
 
                 return check
-            case ClearTile():
-                return self.clear_tile(stmt)
-            case LoadTile():
-                return self.load_tile(stmt)
-            case StoreTile():
-                return self.store_tile(stmt)
-            case MultiplyWords():
-                return self.multiply_words(stmt)
+            case ClearTile() | LoadTile() | StoreTile() | MultiplyWords():
+                return self.tile_statement(stmt)
             case MultiplyTile():
                 return self.multiply(stmt)
             case MultiplyGroup():
@@ -293,86 +285,6 @@ class _Interpreter:
             array[at] = value(frame)
             if written is not None:
                 written[at] = True
-
-        return run
-
-    def tile(self, load: Load, given: bool = True) -> Callable[[Frame], Array]:
-        """A tile register as [16, 16]; `given`: what it holds is read."""
-        where, array, written = (
-            self.position(load.buffer, load.index),
-            self.arrays[load.buffer],
-            self.written[load.buffer],
-        )
-
-        def find(frame: Frame) -> Array:
-            at = where(frame)[:-2]
-            if given and not written[at].all():
-                raise self.fail(f"the tile {load.buffer.name}{list(at)} is read before it is written", frame)
-            written[at] = True
-            found: Array = array[at]
-            return found
-
-        return find
-
-    def clear_tile(self, stmt: ClearTile) -> Callable[[Frame], None]:
-        tile = self.tile(stmt.tile, given=False)
-
-        def run(frame: Frame) -> None:
-            self.stmt = stmt
-            tile(frame)[...] = 0
-
-        return run
-
-    def rows(self, load: Load, step: DimLike) -> Callable[[Frame], Array]:
-        """The places, in a buffer as one row, of 16 rows of 64 bytes."""
-        first, apart = self.index(load.buffer.offset(load.index)), self.index(step)
-        size = self.arrays[load.buffer].size
-        places = np.arange(TILE_WORDS * 4 // load.dtype.itemsize)
-
-        def find(frame: Frame) -> Array:
-            at: Array = first(frame) + np.arange(TILE_ROWS)[:, None] * apart(frame) + places
-            if at.min() < 0 or at.max() >= size:
-                raise self.fail(
-                    f"rows of {load.buffer.name} from {at.min()} to {at.max()} are not all in it", frame
-                )
-            return at
-
-        return find
-
-    def load_tile(self, stmt: LoadTile) -> Callable[[Frame], None]:
-        tile, rows = self.tile(stmt.tile, given=False), self.rows(stmt.source, stmt.step)
-        source, written = self.arrays[stmt.source.buffer], self.written.get(stmt.source.buffer)
-
-        def run(frame: Frame) -> None:
-            self.stmt = stmt
-            at = rows(frame)
-            if written is not None and not written.reshape(-1)[at].all():
-                raise self.fail(f"{stmt.source.buffer.name} is read before it is written", frame)
-            into = tile(frame)
-            into[...] = source.reshape(-1)[at].view(into.dtype)
-
-        return run
-
-    def store_tile(self, stmt: StoreTile) -> Callable[[Frame], None]:
-        tile, rows = self.tile(stmt.tile), self.rows(stmt.target, stmt.step)
-        target, written = self.arrays[stmt.target.buffer], self.written[stmt.target.buffer]
-
-        def run(frame: Frame) -> None:
-            self.stmt = stmt
-            at = rows(frame)
-            target.reshape(-1)[at] = tile(frame)
-            written.reshape(-1)[at] = True
-
-        return run
-
-    def multiply_words(self, stmt: MultiplyWords) -> Callable[[Frame], None]:
-        total, left, right = map(self.tile, (stmt.total, stmt.left, stmt.right))
-        product = tile_product(stmt.op, stmt.swapped)
-
-        def run(frame: Frame) -> None:
-            self.stmt = stmt
-            sums = total(frame)
-            sums[...] = product(sums, left(frame), right(frame))
 
         return run
 

@@ -45,9 +45,7 @@ class TileRules:
         if count > TILES:
             raise self.fail(f"{count} tile registers: there are {TILES}")
 
-    def tile_statement(
-        self, stmt: ClearTile | LoadTile | StoreTile | MultiplyWords, scope: Scope
-    ) -> None:
+    def tile_statement(self, stmt: ClearTile | LoadTile | StoreTile | MultiplyWords, scope: Scope) -> None:
         if scope.vector is not None:
             raise self.fail(f"tile registers inside the vector loop {scope.vector}")
         match stmt:

@@ -95,5 +95,6 @@ def tests_indices(condition: Expr) -> bool:
 def has_memory_load(expr: Expr) -> bool:
     """Whether evaluating the expression reads memory; registers are not memory."""
     return any(
-        isinstance(e, Load) and e.buffer.space not in ("register", "tile", "thread") for e in subexpressions(expr)
+        isinstance(e, Load) and e.buffer.space not in ("register", "tile", "thread")
+        for e in subexpressions(expr)
     )

@@ -13,7 +13,7 @@ right tiles as they are, and numbers that lie side by side along the sum are lef
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -124,7 +124,7 @@ class TileBlocks:
             at = starts | {row: starts[row] + rows * TILE}
             yield from self._vectors(at, sizes | {row: height - rows * TILE})
 
-    def _sum(self, starts: Bindings, width: int) -> Finish:
+    def _sum(self, starts: Bindings, width: int) -> Callable[[Bindings], Expr]:
         """What is on the stack of a point."""
         row, lane = self.plan.rows, self.plan.lane
 
@@ -138,7 +138,7 @@ class TileBlocks:
 
     def _sums(self, starts: Bindings, rows: int, columns: int) -> Iterator[Stmt]:
         """The block's sums over whole steps, to the stack."""
-        total, left, right = self.registers
+        total, *_ = self.registers
         i, j = loop_var(ROW, rows), loop_var(COLUMN, columns)
         sums = Load(total, (i, j, 0, 0))
         yield from _each(rows, columns, ClearTile(sums))
@@ -197,7 +197,7 @@ class TileBlocks:
     # In vectors.
 
     def _vectors(self, starts: Bindings, sizes: Bindings, begun: Begun | None = None) -> Iterator[Stmt]:
-        """Part of a block in vectors: a loop over as many rows as their accumulators take, then the rows that are left."""
+        """Part of a block in vectors: a loop over as many rows as accumulators are for, then the rows that are left."""
         row, lane = self.plan.rows, self.plan.lane
         height, width = sizes[row], sizes[lane]
         assert isinstance(height, int)
@@ -221,9 +221,7 @@ class TileBlocks:
         plan = self.plan
         if plan.turned and sizes[plan.turned] == 1:
             plan = replace(plan, turned="")
-        tile = RegisterTile(
-            self.problem, plan, self.finish, starts, sizes, self.names("acc"), begun=begun
-        )
+        tile = RegisterTile(self.problem, plan, self.finish, starts, sizes, self.names("acc"), begun=begun)
         return tile.statements()
 
 

@@ -11,22 +11,14 @@ from itertools import permutations
 from math import ceil, prod
 
 from ...ir import dtypes
+from ..loops.nodes import TILE_ROWS
 from .contraction import Access
-from .contraction_amx import TILE
-from .contraction_cycles import (
-    FAR_STORE,
-    LOAD,
-    SCATTERED_ELEMENT,
-    TILE as ENTERED,
-    TURN,
-    TURNED_ROW,
-    Model,
-)
+from .contraction_cycles import FAR_STORE, LOAD, SCATTERED_ELEMENT, TILE, TURN, TURNED_ROW, Model
 from .contraction_words import Words
 from .tiling import Plan
 
 # Rows and columns of a block, in tiles. Eight tile registers hold its sums, its rows' operand and a tile of the other.
-GRIDS = ((2, 2), (1, 4), (4, 1), (1, 3), (3, 1), (1, 2), (2, 1), (1, 1))
+GRIDS = ((2, 2), (1, 4), (1, 3), (3, 1), (1, 2), (2, 1), (1, 1))
 MULTIPLY, LOAD_TILE, STORE_TILE = 16.0, 8.0, 16.0
 # A vector of words that is multiplied besides, with its share of broadcasts.
 VECTOR = 1.25
@@ -35,22 +27,22 @@ VECTOR = 1.25
 def tile_plans(model: Model) -> Iterator[Plan]:
     """The plans for a contraction in words; none where no whole tile fits."""
     words = model.reduction[-1]
-    if not model.problem.dot or model.size[words] < TILE:
+    if not model.problem.dot or model.size[words] < TILE_ROWS:
         return
     for lane, row in permutations(model.parallel, 2):
         of_columns, of_rows = ([i for i in (0, 1) if axis in model.reads[i]] for axis in (lane, row))
         if len(of_columns) != 1 or len(of_rows) != 1 or of_columns == of_rows:
             continue
-        if min(model.size[lane], model.size[row]) < TILE:
+        if min(model.size[lane], model.size[row]) < TILE_ROWS:
             continue
         packed = _packed(model, of_rows[0], row, of_columns[0], lane, words)
         if packed is None:
             continue
         turned = row if model.result_stride[lane] != 1 and model.result_stride[row] == 1 else ""
         for rows, columns in GRIDS:
-            fits = (rows - 1) * TILE < model.size[row] and (columns - 1) * TILE < model.size[lane]
+            fits = (rows - 1) * TILE_ROWS < model.size[row] and (columns - 1) * TILE_ROWS < model.size[lane]
             if fits:
-                tiles = {row: rows * TILE}
+                tiles = {row: rows * TILE_ROWS}
                 yield Plan(lane, model.lanes, columns, tiles, packed=packed, turned=turned, rows=row)
 
 
@@ -65,13 +57,15 @@ def _packed(
     woven = type(columns) is Access and columns.buffer.dtype is dtypes.u32
     if not woven or model.strides[of_columns][lane] != 1 or not model.exact:
         found[of_columns] = lane
-    can = all(model.separable[operand] and type(model.problem.operands[operand]) is Words for operand in found)
+    can = all(
+        model.separable[operand] and type(model.problem.operands[operand]) is Words for operand in found
+    )
     return found if can else None
 
 
 def _lies_in_rows(operand: Access, words: str) -> bool:
     if isinstance(operand, Words):
-        return operand.near and not operand.shifted
+        return operand.near and not operand.shifted and Access.stride(operand, words) == operand.size
     return type(operand) is Access and operand.buffer.dtype is dtypes.u32 and operand.stride(words) == 1
 
 
@@ -79,18 +73,21 @@ def tile_cycles(model: Model, plan: Plan) -> float:
     """The model's estimate for the problem at its typical extents."""
     lane, row, words = plan.lane, plan.rows, model.reduction[-1]
     outer = prod(model.size[name] for name in model.reduction[:-1])
-    steps, rest = outer * (model.size[words] // TILE), outer * (model.size[words] % TILE)
+    steps, rest = outer * (model.size[words] // TILE_ROWS), outer * (model.size[words] % TILE_ROWS)
     total = 0.0
     for height, many in _parts(model.size[row], plan.tile(row)):
         for width, often in _parts(model.size[lane], plan.tile(lane)):
-            rows, columns = height // TILE, (ceil(width / TILE) if plan.padded else width // TILE)
+            rows, columns = (
+                height // TILE_ROWS,
+                (ceil(width / TILE_ROWS) if plan.padded else width // TILE_ROWS),
+            )
             vectors = ceil(width / model.lanes)
-            inside = rows * TILE * columns
+            inside = rows * TILE_ROWS * columns
             beside = height * vectors - inside
             each = steps * (rows * columns * MULTIPLY + (rows + columns) * LOAD_TILE)
             each += rows * columns * STORE_TILE + inside * (LOAD + rest * VECTOR)
             each += beside * (outer * model.size[words]) * VECTOR
-            each += _stores(model, plan, height, vectors) + ENTERED
+            each += _stores(model, plan, height, vectors) + TILE
             total += many * often * each
     total *= prod(model.size[n] for n in model.parallel if n not in (lane, row))
     return total + model.packing(plan)

@@ -219,7 +219,11 @@ class Model:
                 continue
             elements = prod(self.size[name] for name in self.reads[operand])
             far = sum(cycles for least, cycles in PACK_FAR if elements * FLOAT > least)
-            total += elements * (self._pack_cycles(operand, axis, 1 if axis == plan.rows else plan.tile(axis)) + far) + LAUNCH
+            total += (
+                elements
+                * (self._pack_cycles(operand, axis, 1 if axis == plan.rows else plan.tile(axis)) + far)
+                + LAUNCH
+            )
         return total
 
     def _pack_cycles(self, operand: int, axis: str, width: int) -> float:

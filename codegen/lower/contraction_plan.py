@@ -67,9 +67,7 @@ _ranked: dict[tuple[object, ...], Sequence[Way]] = {}
 REMEMBERED = 4096
 
 
-def _ranked_plans(
-    problem: Contraction, lanes: int, registers: int, count: int, tiles: bool
-) -> Sequence[Way]:
+def _ranked_plans(problem: Contraction, lanes: int, registers: int, count: int, tiles: bool) -> Sequence[Way]:
     plans = _Plans(problem, lanes, registers, TYPICAL, tiles).best(count)
     if not plans:
         return ()
@@ -91,9 +89,7 @@ def _ranked_plans(
 class _Plans(Model):
     """The plans for a problem; `tiles`: also those in tile registers."""
 
-    def __init__(
-        self, problem: Contraction, lanes: int, registers: int, typical: int, tiles: bool = False
-    ):
+    def __init__(self, problem: Contraction, lanes: int, registers: int, typical: int, tiles: bool = False):
         super().__init__(problem, lanes, registers, typical)
         self.tiles = tiles
 

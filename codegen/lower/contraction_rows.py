@@ -79,7 +79,8 @@ class _Rows(Packing):
 
     def _across(self, start: DimLike, valid: DimLike, inner: Axis, depth: DimLike) -> tuple[Stmt, ...]:
         """`valid` rows, in vectors that run across them: whole squares are turned, other vectors scattered."""
-        full, found = self._full(inner), ()
+        full = self._full(inner)
+        found: tuple[Stmt, ...] = ()
         whole = dims.floordiv(full, self.lanes) if valid == self.lanes else 0
         if whole != 0:
             first = Axis("q", whole).var * self.lanes

@@ -21,8 +21,8 @@ class Plan:
     packed: operands (0 left, 1 right) packed first, with the axis that their panels run along.
     padded: lanes past the end of the lane axis may be computed with (their operand is packed, with zeros).
     turned: an axis of the tile along which the result is stored in vectors, the tile turned for it; "" for none.
-    rows: the axis of `tiles` along the rows of tile registers, in which full blocks are summed (`contraction_amx.py`); ""
-        where there are none.
+    rows: the axis of `tiles` along the rows of tile registers, in which full blocks are summed; "" where there are none
+        (`contraction_amx.py`).
     windows: reduction axes walked only where a window of the problem says that products are not zero.
     split, parts: the reduction axis shared among tasks, in how many parts; 1 for none.
     cycles: the model's estimate."""

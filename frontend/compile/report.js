@@ -421,8 +421,10 @@ function showLaunches() {
     class: "can", "data-group": row.group, onclick: () => row.group && selectGroup(row.group, launchTitle(row)),
   }, ...columns.map(([column]) => cell(row, column)))));
   const peaks = state.report.peaks;
+  const tiles = peaks && (peaks.bf16 || peaks.i8)
+    ? `, in tile registers ${peaks.bf16.toFixed(0)} bf16 and ${peaks.i8.toFixed(0)} i8,` : "";
   byId("kernel-facts").textContent = peaks && columns !== COLUMNS
-    ? `Measured: µs of one run, on average. The roofline is ${peaks.f32.toFixed(0)} GFLOP/s f32, ${peaks.f64.toFixed(0)} f64 and ` +
+    ? `Measured: µs of one run, on average. The roofline is ${peaks.f32.toFixed(0)} GFLOP/s f32, ${peaks.f64.toFixed(0)} f64${tiles} and ` +
       `${peaks.memory.toFixed(1)} GB/s, measured with ${counted(peaks.threads, "thread")}; more than 100 % means that data came from a cache.`
     : "";
 }

@@ -193,8 +193,8 @@ class Report:
             )
         if self.machine:
             lines.append(
-                f"  µs of one run, on average; roofline: {self.machine.f32:.0f} GFLOP/s f32, "
-                f"{self.machine.f64:.0f} f64, {self.machine.memory:.1f} GB/s, with {self.machine.threads} threads"
+                f"  µs of one run, on average; roofline: {self.machine.rates}, {self.machine.memory:.1f} GB/s, "
+                f"with {self.machine.threads} threads"
             )
         lines += self._lines_text()
         for tuning in filter(None, map(tuning_data, self.graphs)):

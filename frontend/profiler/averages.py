@@ -184,8 +184,7 @@ def kernel_table(recording: Recording, machine: Peaks, row_limit: int = 100) -> 
             ]
         )  # fmt: skip
     end = (
-        f"roofline: {machine.f32:.0f} GFLOP/s f32, {machine.f64:.0f} f64, {machine.memory:.1f} GB/s memory, measured "
-        f"with {machine.threads} threads\n"
+        f"roofline: {machine.rates}, {machine.memory:.1f} GB/s memory, measured with {machine.threads} threads\n"
     )
     return table_text(heading, cells) + end
 
