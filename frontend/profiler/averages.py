@@ -183,9 +183,7 @@ def kernel_table(recording: Recording, machine: Peaks, row_limit: int = 100) -> 
                 f"{t.gigabytes:.2f}", f"{t.intensity:.2f}", "" if percent is None else f"{percent:.1f}%",
             ]
         )  # fmt: skip
-    end = (
-        f"roofline: {machine.rates}, {machine.memory:.1f} GB/s memory, measured with {machine.threads} threads\n"
-    )
+    end = f"roofline: {machine.rates}, {machine.memory:.1f} GB/s memory, measured with {machine.threads} threads\n"
     return table_text(heading, cells) + end
 
 
