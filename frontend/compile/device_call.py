@@ -35,6 +35,8 @@ from .sizes import accepted
 
 log = logging.getLogger("vitrify")
 Array = Any  # of NumPy, or a device's
+# Of a result: slot (after those of inputs), shape, dtype, strides, and the offset in its memory.
+Place = tuple[int, tuple[int, ...], np.dtype[Any], tuple[int, ...], int]
 
 
 def compile_for(gpu: Gpu | None, graph: Graph, options: CompileOptions) -> CompiledGraph | GpuGraph:
@@ -48,10 +50,10 @@ def compile_for(gpu: Gpu | None, graph: Graph, options: CompileOptions) -> Compi
 
 @dataclass
 class _Memory:
-    """Memory that a call allocates at once: for each result in it its slot, shape, dtype, strides and offset."""
+    """Memory that a call allocates at once."""
 
     nbytes: int
-    places: list[tuple[int, tuple[int, ...], np.dtype[Any], tuple[int, ...], int]]
+    places: list[Place]
 
     def add(self, slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         start = -(-self.nbytes // ALIGNMENT) * ALIGNMENT
@@ -68,10 +70,10 @@ class GpuBinding(Slots):
         super().__init__(graph, dims, *slots)
         self.session = None
         self._inputs = inputs = len(graph.input_types)
-        self._expected = [(slot, t.dtype.numpy, t.sizes) for slot, t in self.argument_slots]
-        # Results by the memory that they are in: that of saved ones is one piece, where the device need not see each
-        # access to be in an array.
-        self._early: list[_Memory] = []
+        self.expected = [(slot, t.dtype.numpy, t.sizes) for slot, t in self.argument_slots]
+        # Results by the memory that they are in, with its bytes: that of saved ones is one piece, where the device need
+        # not see each access to be in an array.
+        early: list[_Memory] = []
         saved = _Memory(0, [])
         for slot in self.early_slots:
             type_ = graph.output_types[slot].bind(dims)
@@ -79,10 +81,11 @@ class GpuBinding(Slots):
             memory = saved if shares else _Memory(0, [])
             memory.add(inputs + slot, type_.sizes, type_.dtype.numpy)
             if memory is not saved or len(saved.places) == 1:
-                self._early.append(memory)
-        order = [place[0] for memory in self._early for place in memory.places]
+                early.append(memory)
+        self.early = [(memory.nbytes, tuple(memory.places)) for memory in early]
+        order = [place[0] for memory in early for place in memory.places]
         wanted = [inputs + slot for slot in self.early_slots]
-        self._order = None if order == wanted else [order.index(slot) for slot in wanted]
+        self.order = None if order == wanted else [order.index(slot) for slot in wanted]
         # Captured tensors of the CPU, and the outputs whose memory theirs is.
         self.captured = [(slot, a) for slot, a in self.fixed_inputs if type(a) is not DeviceArray]
         slot_of = {address_of(a): slot for slot, a in self.captured}
@@ -97,7 +100,7 @@ class GpuBinding(Slots):
             for slot, array in fixed:
                 if type(array) is DeviceArray:
                     self.fixed_addresses[first + slot] = array.address
-        self._uploads = bool(self.number_slots or self.random_slots or self.captured)
+        self.uploads = bool(self.number_slots or self.random_slots or self.captured)
         self._accepts = partial(accepted, self.size_answers, self.dims) if self.size_answers else None
         self._idle: list[GpuRecord] = []
         self.give_back: Callable[[GpuRecord], None] = self._idle.append  # the record's call is over
@@ -123,10 +126,10 @@ class GpuBinding(Slots):
         """
         gpu = self.graph.gpu
         addresses = record.addresses
-        key = []  # the addresses that are this call's own
-        uploads = self._uploads
+        key = [gpu.thread.stream]  # and the addresses that are this call's own
+        uploads = self.uploads
         written = []  # of the arguments on the host those that the run writes to
-        for (slot, dtype, shape), array in zip(self._expected, arguments):
+        for (slot, dtype, shape), array in zip(self.expected, arguments):
             if array.shape != shape or array.dtype != dtype:
                 return None
             if type(array) is not DeviceArray:
@@ -147,15 +150,15 @@ class GpuBinding(Slots):
         if uploads:
             record.upload(gpu)
         made = []
-        for each in self._early:
-            memory = DeviceMemory(gpu, each.nbytes)
+        for nbytes, places in self.early:
+            memory = DeviceMemory(gpu, nbytes)
             key.append(memory.address)
-            for slot, shape, dtype, strides, offset in each.places:
+            for slot, shape, dtype, strides, offset in places:
                 array = DeviceArray(memory, shape, dtype, strides, offset, True)
                 addresses[slot] = array.address
                 made.append(array)
-        if self._order is not None:
-            made = [made[at] for at in self._order]
+        if self.order is not None:
+            made = [made[at] for at in self.order]
         if written or self.written_captured:
             record.forget(written)
         try:

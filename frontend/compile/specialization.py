@@ -14,10 +14,11 @@ from ..runtime.threads import get_num_threads
 from ..tensor import Storage, Tensor, grad_accesses, wrap
 from . import pytree
 from .call import MISS, Binding, CallRecord, as_bound, fits
-from .device_call import bind, fits_device, host_values, put, put_base
+from .device_call import GpuBinding, bind, fits_device, host_values, put, put_base
 from .fit import Fit, base_array
 from .new_gradients import NewGradients
 from .plain_call import Call, plain_call
+from .plain_device_call import plain_device_call
 from .prepared import Prepared
 from .sources import ArgumentSource, ComputedSource, NumberSource, RandomSource, TensorSource
 from .trace import Computed, FromArgument, FromOutput, Trace
@@ -140,7 +141,8 @@ class Specialization:
         bound = self._bindings.get(key)
         if bound is None:
             new = self._bind(dims)
-            bound = self._bindings[key] = new, plain_call(self, new) if self.gpu is None else None
+            plain = plain_device_call(self, new) if isinstance(new, GpuBinding) else plain_call(self, new)
+            bound = self._bindings[key] = new, plain
         binding, self.plain_call = bound
         self._binding = binding
         given = [leaves[position]._array for _, position in self.argument_sources]

@@ -80,7 +80,7 @@ class GpuGraph(StagedGraph):
                 self._runners.clear()
             runner = self._runners[key] = Runner(self.loaded, known)
         addresses = (*inputs, *outputs)
-        return runner.run(addresses, addresses, accepts)
+        return runner.run(addresses, (self.gpu.stream, *addresses), accepts)
 
     def runner(self, bindings: Mapping[str, int]) -> Runner:
         """For runs one after another that have addresses in common."""

@@ -40,5 +40,5 @@ def run_program(
             where[buffer] = arrays.empty(gpu, shape, buffer.dtype.numpy)
         made.append(where.get(buffer))
     addresses = [a.address if a is not None else 0 for a in (*given, *made)]
-    run = Runner(loaded, bindings).run(addresses, tuple(addresses))
+    run = Runner(loaded, bindings).run(addresses, (gpu.stream, *addresses))
     return [(run.outputs[i] if array is None else array).to_host() for i, array in enumerate(made)]

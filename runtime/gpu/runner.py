@@ -84,9 +84,9 @@ class Runner:
         key: tuple[int, ...],
         accepts: Callable[[Mapping[str, int]], bool] | None = None,
     ) -> Run:
-        """Run as `GpuGraph.run`, on these addresses of inputs and outputs. `key`: those that differ from run to run."""
+        """Run as `GpuGraph.run`, on these addresses of inputs and outputs. `key`: the stream, and those that differ from
+        run to run."""
         if self._streams is not None:
-            key = (self.graph.gpu.thread.stream, *key)
             ready = self._ready.get(key) or self._make_ready(self._streams, key, addresses)
             if ready is not None:
                 ready.used += 1

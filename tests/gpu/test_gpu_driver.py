@@ -223,10 +223,10 @@ def test_runs_one_after_another_have_one_arena():
     _, device = fake_device()
     gpu = arrays.Gpu(0, device)
     runner = two_kernels(gpu).runner({})
-    runner.run([1 << 20, 2 << 20], (0,))
+    runner.run([1 << 20, 2 << 20], (0, 0))
     assert (
         not gpu.allocator.stats()["allocated_bytes.all.current"] > 512
     )  # the word for no status; it ran once
     for run in range(24):
-        runner.run([1 << 20, (2 + run % 6) << 20], (run % 6,))
+        runner.run([1 << 20, (2 + run % 6) << 20], (0, run % 6))
     assert gpu.allocator.stats()["allocation.all.current"] == 2
