@@ -30,16 +30,22 @@ test: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow" tests
 
-# What there is for GPUs, all of it: on the simulator, or with VITRIFY_CUDA=driver on the GPU of this machine.
+# What there is for GPUs, all of it: on the simulator, or with VITRIFY_CUDA=driver on the GPU of this machine, without the tests
+# of the simulator itself. VITRIFY_TEST_LOG=FILE has outcomes as they come, TEST_GPU is more for pytest (`-m "not slow"`).
 # On a machine without a network, here and for bench-gpu: `python3 -m pip install --no-deps --no-build-isolation -e .`, then
 # GPU_PYTHON=python3.
 GPU_PYTHON ?=
+GPU_WORKERS ?= $(if $(filter driver,$(VITRIFY_CUDA)),$(shell nproc),2)
+TEST_GPU ?= -m "slow or not slow"
 test-gpu: $(if $(GPU_PYTHON),,$(VENV)/.installed)
-	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest -n 2 -m "slow or not slow" tests/gpu
+	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest -n $(GPU_WORKERS) --dist worksteal \
+		$(if $(filter driver,$(VITRIFY_CUDA)),--ignore-glob='*/test_simulator_*') $(TEST_GPU) tests/gpu
 
 # The GPU of this machine beside PyTorch on it; writes docs/performance-gpu.md.
+# BENCH_GPU="--minutes 8 --folder FOLDER": for a machine that is lent for a while (benchmarks/gpu.py).
+BENCH_GPU ?=
 bench-gpu: $(if $(GPU_PYTHON),,.venv-bench/.installed)
-	$(or $(GPU_PYTHON),$(TORCH_BIN)/python) benchmarks/gpu.py --write
+	$(or $(GPU_PYTHON),$(TORCH_BIN)/python) benchmarks/gpu.py --write $(BENCH_GPU)
 
 # Random graphs and models, longer than the tests: EXAMPLES of each kind.
 EXAMPLES ?= 500

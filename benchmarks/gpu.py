@@ -1,6 +1,7 @@
 """Kernels, models and calls on a CUDA device beside PyTorch there, eager and torch.compile.
 
-    python benchmarks/gpu.py [--only copy,pointwise,rows,matmul,attention,models,overhead] [--write]
+    python benchmarks/gpu.py [--only copy,overhead,pointwise,rows,matmul,attention,models] [--write]
+    python benchmarks/gpu.py --minutes 8 --folder FOLDER        where a machine is lent for a while
     VITRIFY_CUDA=simulator python benchmarks/gpu.py --dry
 
 Each table runs in a process of its own, so that a fault ends one table. Competitors take turns in it, block by block. A
@@ -12,12 +13,18 @@ A line's floor is the greater of its bytes by the bandwidth of the copy, which i
 operations by the rate of the units at the highest clock. `--dry` runs every line once at tiny sizes and times nothing.
 Without PyTorch, its columns are empty and results are compared with vitrify's eager ones. `--write` replaces
 docs/performance-gpu.md.
+
+What is measured is kept: `--folder` has a line of JSON for each line of a table as soon as it is there (`results`), and
+the report of all of them after each table (`performance-gpu.md`). Run again with the same folder, lines that are there
+are not measured again. `--minutes`: no line begins later than that.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
+import functools
 import json
 import os
 import statistics
@@ -26,7 +33,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +49,7 @@ except ImportError:
 
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "docs" / "performance-gpu.md"
-NAMES = ("copy", "pointwise", "rows", "matmul", "attention", "models", "overhead")
+NAMES = ("copy", "overhead", "pointwise", "rows", "matmul", "attention", "models")
 VITRIFY, EAGER, COMPILED = "vitrify", "PyTorch", "torch.compile"
 # Operations per clock of one multiprocessor, dense, by compute capability: NVIDIA's architecture white papers of the
 # A100 and the H100 (312 and 989 TFLOP/s of bf16 on 108 and 132 multiprocessors at 1410 and 1830 MHz).
@@ -81,7 +88,7 @@ def competitors(line: Line) -> tuple[Runs, dict[str, float]]:
         if lib is torch and not has_torch():
             continue
         function, given = line.make(lib)
-        run = _call(lib, lib.compile(function) if compiles else function, given, line.training)
+        run = functools.partial(lib.compile(function) if compiles else function, *given)
         start = time.perf_counter()
         try:
             found = run()
@@ -96,21 +103,22 @@ def competitors(line: Line) -> tuple[Runs, dict[str, float]]:
         runs[name] = run
     if EAGER not in results:
         function, given = line.make(vitrify)
-        results[EAGER] = _call(vitrify, function, given, line.training)().detach().cpu().float().numpy()
+        results[EAGER] = function(*given).detach().cpu().float().numpy()
     apart = _distance(results[VITRIFY], results[EAGER])
     if not apart <= line.tolerance:
         raise RuntimeError(f"{line.name}: the results differ by {apart:.1e} of the largest")
     return runs, firsts
 
 
-def _call(
-    lib: Any, function: Callable[..., Any], given: tuple[Any, ...], training: bool
-) -> Callable[[], Any]:
-    def run() -> Any:
-        with lib.set_grad_enabled(training):
-            return function(*given)
-
-    return run
+@contextlib.contextmanager
+def grad_mode(training: bool) -> Iterator[None]:
+    """Whether both libraries record what they compute, inside the block: outside of what is timed."""
+    with vitrify.set_grad_enabled(training):
+        if torch is None:
+            yield
+        else:
+            with torch.set_grad_enabled(training):
+                yield
 
 
 def _distance(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
@@ -155,20 +163,41 @@ def _block(name: str, run: Callable[[], Any], count: int, on_host: bool) -> floa
 
 
 def run_table(name: str, options: argparse.Namespace) -> None:
-    """One table's lines; what was found is a line of JSON each in the file `options.results`."""
-    with open(options.results, "a", encoding="utf-8") as results:
+    """One table's lines; what was found is a line of JSON each in the file `options.results`. Lines that are there
+    already are left out, and no line begins after `options.until`."""
+    known = {f["name"] for f in read_results(options.results) if f["table"] == name}
+    with open(options.results, "a+", encoding="utf-8") as results:
+        results.seek(0)
+        if results.read()[-1:] not in ("", "\n"):
+            results.write("\n")  # after a line that was being written when the process was killed
         for line in tables(options.dry, vitrify)[name]():
+            if line.name in known:
+                continue
+            if options.until is not None and time.time() > options.until:
+                print(f"{line.name}: no time is left", flush=True)
+                continue
             found: dict[str, Any] = {"table": name, "name": line.name}
             try:
                 use_tf32(line.tf32)
-                runs, found["firsts"] = competitors(line)
-                if not options.dry:
-                    found["times"] = timed(runs, options.rounds, options.seconds, name == "overhead")
+                with grad_mode(line.training):
+                    runs, found["firsts"] = competitors(line)
+                    if not options.dry:
+                        found["times"] = timed(runs, options.rounds, options.seconds, name == "overhead")
             except Exception as error:
                 found["error"] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                 traceback.print_exc()
             print(json.dumps(found), file=results, flush=True)
             print(f"{line.name}: {found.get('error') or found.get('times') or 'agrees'}", flush=True)
+
+
+def read_results(path: str | Path) -> list[dict[str, Any]]:
+    """What lines were measured. One that was being written when the process was killed is left out."""
+    found = []
+    if os.path.exists(path):
+        for text in Path(path).read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                found.append(json.loads(text))
+    return found
 
 
 def peak(unit: str) -> float | None:
@@ -285,6 +314,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.1, help="of one block")
     parser.add_argument("--dry", action="store_true", help="tiny sizes, nothing is timed")
     parser.add_argument("--write", action="store_true", help="replace docs/performance-gpu.md")
+    parser.add_argument("--folder", help="keep results and report there")
+    parser.add_argument("--minutes", type=float, help="no line begins later")
+    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     parser.add_argument(
         "--table", choices=NAMES, help=argparse.SUPPRESS
     )  # a process of its own for one table
@@ -299,19 +331,21 @@ def main() -> None:
         sys.exit("the simulator's times mean nothing: --dry")
     if options.dry and options.write:
         sys.exit("--dry measures nothing that could be written")
-    with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder) / "results"
-        results.touch()
+    with contextlib.ExitStack() as stack:
+        folder = Path(options.folder or stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        words = [sys.executable, *sys.argv, "--results", str(folder / "results")]
+        if options.minutes is not None:
+            words += ["--until", str(time.time() + 60 * options.minutes)]
         failed = []
         for name in options.only.split(","):
-            words = [sys.executable, *sys.argv, "--table", name, "--results", str(results)]
-            if subprocess.run(words).returncode:
+            if subprocess.run([*words, "--table", name]).returncode:
                 failed.append(name)
-        found = [json.loads(text) for text in results.read_text(encoding="utf-8").splitlines()]
-    text = "\n".join([*heading(), *report(found, options.dry)])
+            found = read_results(folder / "results")
+            text = "\n".join([*heading(), *report(found, options.dry)])
+            for path in [folder / REPORT.name, *([REPORT] if options.write else [])]:
+                path.write_text(text + "\n", encoding="utf-8")
     print(text)
-    if options.write:
-        REPORT.write_text(text + "\n", encoding="utf-8")
     broken = [f["name"] for f in found if "error" in f]
     if failed or broken:
         sys.exit(f"tables that ended early: {failed or 'none'}; lines that failed: {broken or 'none'}")

@@ -2,6 +2,9 @@
 
 VITRIFY_CUDA unset or `simulator`: the simulator. `driver`: the first GPU of the driver; where there is none, tests that
 take a device are skipped. `VITRIFY_TEST_DRIVER=simulated` puts the driver layer over the simulator.
+
+`VITRIFY_TEST_LOG`: a file that has each outcome, and what failed how, as soon as it is known: a run that is killed has
+not been for nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +20,14 @@ from vitrify.eager import EAGER, EagerBackend
 from vitrify.runtime.gpu import device as gpu_device
 from vitrify.runtime.ptx_simulator.device import SimulatorDevice
 from vitrify.tensor import new_storages_float
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    path = os.environ.get("VITRIFY_TEST_LOG")
+    if path and "PYTEST_XDIST_WORKER" not in os.environ and (report.when == "call" or not report.passed):
+        with open(path, "a", encoding="utf-8") as log:
+            failure = f"{report.longreprtext}\n" if report.failed else ""
+            log.write(f"{report.outcome} {report.nodeid} {report.duration:.1f} s\n{failure}")
 
 
 @pytest.fixture(autouse=True)

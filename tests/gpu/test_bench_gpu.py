@@ -38,7 +38,7 @@ def test_every_line_runs_and_agrees(bench, table, tmp_path):
 
 
 def run(bench, table, folder):
-    options = argparse.Namespace(dry=True, results=str(folder / "results"))
+    options = argparse.Namespace(dry=True, results=str(folder / "results"), until=None)
     bench.run_table(table, options)
     return [json.loads(text) for text in (folder / "results").read_text().splitlines()]
 
@@ -68,3 +68,20 @@ def test_competitors_are_timed_in_turn(bench):
         times = bench.timed(counted, rounds=2, seconds=1e-4, on_host=on_host)
         assert times.keys() == runs.keys() == firsts.keys() and all(t > 0 for t in times.values())
     assert "vitrify" in order
+
+
+def test_what_was_measured_is_not_measured_again(bench, tmp_path, capsys):
+    results = tmp_path / "results"
+    options = argparse.Namespace(dry=True, results=str(results), until=None)
+    bench.run_table("copy", options)
+    before = results.read_text()
+    bench.run_table("copy", options)
+    assert results.read_text() == before
+    results.write_text(before + '{"table": "copy", "na')  # killed there
+    assert bench.read_results(results) == [json.loads(text) for text in before.splitlines()]
+    options.until = 0.0
+    bench.run_table("pointwise", options)
+    assert "no time is left" in capsys.readouterr().out and len(bench.read_results(results)) == 1
+    options.until = None
+    bench.run_table("overhead", options)
+    assert len(bench.read_results(results)) == 3
