@@ -72,6 +72,28 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "cuGraphDestroy": (_HANDLE,),
     "cuGraphExecDestroy": (_HANDLE,),
 }  # fmt: skip
+# What is done without where a driver lacks it.
+OPTIONAL: dict[str, tuple[Any, ...]] = {
+    "cuStreamGetCaptureInfo_v2": (
+        _HANDLE, POINTER(c_int), POINTER(c_uint64), POINTER(_HANDLE), POINTER(c_void_p), POINTER(c_size_t),
+    ),
+    "cuGraphExecKernelNodeSetParams_v2": (_HANDLE, _HANDLE, c_void_p),
+}  # fmt: skip
+
+
+class KernelNodeParams(ctypes.Structure):
+    """CUDA_KERNEL_NODE_PARAMS_v2."""
+
+    _fields_ = (
+        ("function", c_void_p),
+        ("grid", c_uint * 3),
+        ("block", c_uint * 3),
+        ("shared_bytes", c_uint),
+        ("params", c_void_p),
+        ("extra", c_void_p),
+        ("kernel", c_void_p),
+        ("context", c_void_p),
+    )
 
 
 class CudaLibrary:
@@ -80,11 +102,12 @@ class CudaLibrary:
     def __init__(self, raw: Any):
         """AttributeError names a function that the library lacks."""
         self.functions: dict[str, Any] = {}
-        for name, types in PROTOTYPES.items():
-            function = getattr(raw, name)
-            function.argtypes = types
-            function.restype = c_int
-            self.functions[name] = function
+        for name, types in (PROTOTYPES | OPTIONAL).items():
+            function = getattr(raw, name, None) if name in OPTIONAL else getattr(raw, name)
+            if function is not None:
+                function.argtypes = types
+                function.restype = c_int
+                self.functions[name] = function
 
     def result(self, name: str, *args: Any) -> int:
         """Call the function; its CUresult."""

@@ -133,6 +133,26 @@ class CapturedLaunches(Protocol):
         ...
 
 
+class Capture(CapturedLaunches, Protocol):
+    """Launches that become one piece, and may be changed where `Streams.changes_captured` says so."""
+
+    def mark(self) -> None:
+        """The latest launch may be asked to change, by the number of marks before."""
+        ...
+
+    def change(
+        self,
+        number: int,
+        function: Function,
+        grid: int,
+        threads: int,
+        shared_bytes: int,
+        args: Sequence[int | BoundMap],
+    ) -> None:
+        """Have a marked launch take other arguments from the next run on; it is a launch of the same kernel."""
+        ...
+
+
 class Streams(Protocol):
     """Streams, by numbers of which 0 is the default one, events, graphs, and host memory that the device reads."""
 
@@ -156,7 +176,9 @@ class Streams(Protocol):
         """Have this thread's launches and copies go to the stream, inside the block."""
         ...
 
-    def capture(self) -> AbstractContextManager[CapturedLaunches]:
+    @property
+    def changes_captured(self) -> bool: ...
+    def capture(self) -> AbstractContextManager[Capture]:
         """What is launched inside the block does not run, but becomes one piece."""
         ...
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from .cuda_graphs import CapturedGraph, ReadyLaunch
-from .cuda_library import CudaLibrary, load_library
+from .cuda_graphs import CapturedGraph, ReadyLaunch, parameters
+from .cuda_library import OPTIONAL, CudaLibrary, load_library
 from .cuda_modules import CudaFunction, CudaModule
 from .device import Function, ThreadState
 from .errors import NO_DEVICE, NOT_READY, OUT_OF_MEMORY, CudaError, OutOfMemoryError
@@ -247,17 +247,18 @@ class CudaDevice:
         try:
             kept = function.parameters.pop()
         except IndexError:
-            kept = _parameters(len(args))
-        given, _maps = self._fill(kept, args)
+            kept = parameters(len(args))
+        given, _maps = self.place_arguments(kept, args)
         self.call(
             function.launching, name,
             function.handle, grid, 1, 1, threads, 1, 1, shared_bytes, self.thread.stream, given, *rest,
         )  # fmt: skip
         function.parameters.append(kept)
 
-    def _fill(self, parameters: tuple[Any, Any], args: Sequence[int | BoundMap]) -> tuple[Any, Any]:
-        """Put the arguments into the memory for them; what the launch takes, and what must live until then."""
-        values, pointers = parameters
+    def place_arguments(self, memory: tuple[Any, Any], args: Sequence[int | BoundMap]) -> tuple[Any, Any]:
+        """Put the arguments into the memory for them (`parameters`); what a launch takes, and what must live until
+        then."""
+        values, pointers = memory
         count = len(args)
         try:
             values[:count] = args
@@ -273,8 +274,8 @@ class CudaDevice:
     ) -> ReadyLaunch:
         assert isinstance(function, CudaFunction)
         self._ask_for_shared(function, shared_bytes)
-        kept = _parameters(len(args))
-        given, maps = self._fill(kept, args)
+        kept = parameters(len(args))
+        given, maps = self.place_arguments(kept, args)
         launch = (function.handle, grid, 1, 1, threads, 1, 1, shared_bytes, self.thread.stream, given, None)
         return ReadyLaunch(self, function.launching, launch, (function, kept, maps))
 
@@ -339,6 +340,11 @@ class CudaDevice:
 
     # -- captured graphs -----------------------------------------------------------------------------------------
 
+    @property
+    def changes_captured(self) -> bool:
+        """Whether the driver changes launches of captured graphs."""
+        return all(name in self._functions for name in OPTIONAL)
+
     @contextmanager
     def capture(self) -> Iterator[CapturedGraph]:
         """What is launched inside the block does not run: it becomes the graph, which `CapturedGraph.launch` runs as
@@ -355,10 +361,3 @@ class CudaDevice:
                 graph.end()
         finally:
             self.destroy_stream(stream)
-
-
-def _parameters(count: int) -> tuple[Any, Any]:
-    """Memory for a launch's parameters: values, and their addresses."""
-    values = (c_uint64 * max(1, count))()
-    first = addressof(values)
-    return values, (c_void_p * max(1, count))(*range(first, first + 8 * count, 8))

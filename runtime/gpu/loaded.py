@@ -20,9 +20,12 @@ from ...ir.types import TensorType
 from ..finite_checks import Memory
 from . import arrays
 from .arrays import DeviceMemory, Gpu
-from .device import CapturedLaunches, Streams
+from .device import Function
 from .plan import HostStep, KernelStep, Plan
 from .runner import Run
+from .tensor_maps import BoundMap
+
+Launched = tuple[Function, int, int, int, Sequence[int | BoundMap]]
 
 
 class UnwantedSizes(Exception):
@@ -68,20 +71,14 @@ class LoadedGpuProgram:
     def launch(self, step: KernelStep, bases: Sequence[int], status: int, meeting: int) -> None:
         """Launch a step of the plan. `meeting`: the address of a word of zeros."""
         if step.grid:
-            words = (meeting, status) if step.resident else (status,)
             run = self.gpu.device.launch_together if step.resident else self.gpu.device.launch
-            function, arguments = self._functions[step.function], (*step.arguments(bases), *words)
-            run(function, step.grid, step.threads, step.shared_bytes, arguments)
+            run(*self.launched(step, bases, status, meeting))
 
-    def ready(
-        self, streams: Streams, step: KernelStep | HostStep, bases: Sequence[int], status: int
-    ) -> CapturedLaunches:
-        """A launch whose parameters are kept."""
-        assert isinstance(step, KernelStep) and not step.resident
-        arguments = (*step.arguments(bases), status)
-        return streams.ready(
-            self._functions[step.function], step.grid, step.threads, step.shared_bytes, arguments
-        )
+    def launched(self, step: KernelStep, bases: Sequence[int], status: int, meeting: int) -> Launched:
+        """A step's kernel, grid, threads, bytes of shared memory, and arguments."""
+        words = (meeting, status) if step.resident else (status,)
+        function, arguments = self._functions[step.function], (*step.arguments(bases), *words)
+        return function, step.grid, step.threads, step.shared_bytes, arguments
 
     def check(self, status: int, bases: Sequence[int], known: Mapping[str, int]) -> None:
         """Raise the error of the first check that failed in a run with these bases of places; waits for the device."""

@@ -2,17 +2,19 @@
 
 A run that is like earlier ones, with the same addresses, is captured and is one launch from then on. Where the addresses
 are others in every call, a capture is not worth its price: the more of them were for nothing, the more equal runs the
-next one waits for. A program of one kernel is not captured; its parameters are kept, ready to be launched.
+next one waits for. Then there is one captured run whose kernels are told the addresses that moved before it is launched.
+A program of one kernel is not captured; its parameters are kept, ready to be launched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...ir import dims
 from .arrays import DeviceArray, DeviceMemory
-from .device import CapturedLaunches, Streams
+from .device import Capture, CapturedLaunches, Streams
 from .plan import HostStep, KernelStep
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 # A run with the same addresses as so many before it is captured; so many are kept.
 CAPTURE_AFTER = 2
 MOST_CAPTURED = 8
+# After so many runs with addresses that had not been there as often, the others of that kind are one captured run too.
+CHANGE_AFTER = 8
 # A captured run that was used less often before it had to go was not worth it.
 WORTH_CAPTURING = 32
 MOST_AWAITED = 1 << 10
@@ -56,6 +60,15 @@ class ReadyRun:
         self.used = 0
 
 
+@dataclass
+class Changing:
+    """A captured run whose kernels can be told other addresses; `bases`: those that they have."""
+
+    capture: Capture
+    ready: ReadyRun
+    bases: list[int]
+
+
 class Runner:
     """Runs of a program with these dims: for callers whose runs have addresses in common, and must be told apart by the
     others only.
@@ -67,7 +80,8 @@ class Runner:
         self.graph = graph
         self._dims = dict(bindings)
         self._steps = None if graph.told else list(graph.plan.bound(self._dims, graph.fitting))
-        self._streams = graph.gpu.streams if self._steps and not graph.calls else None
+        self._kernels = [s for s in self._steps or () if isinstance(s, KernelStep) and s.grid]
+        self._streams = graph.gpu.streams if self._kernels and not graph.calls else None
         self._checks = bool(graph.plan.messages)
         self._words = WORDS if self._checks or graph.fitting else 0
         self._no_status = graph.gpu.status_word
@@ -77,6 +91,9 @@ class Runner:
         self._alone = alone and self._streams is not None
         self._again = False
         self._arenas: dict[int, DeviceMemory] = {}  # by stream
+        self._changing: dict[int, Changing] = {}  # by stream
+        self._uncaptured = 0
+        self._reads: list[frozenset[int]] = []  # of each kernel, the places whose addresses it takes
 
     def run(
         self,
@@ -129,21 +146,25 @@ class Runner:
         return found
 
     def _begin(self, arena: DeviceMemory) -> tuple[int, int]:
-        """Zeros in the words, where a run has such; the addresses of the status and of the word at which blocks meet."""
-        words = arena.address + arena.nbytes - self._words
+        """Zeros in the words, where a run has such; `_words_of` the arena."""
         if self._words:
-            self.graph.gpu.device.fill(words, 0, WORDS)
+            self.graph.gpu.device.fill(arena.address + arena.nbytes - WORDS, 0, WORDS)
+        return self._words_of(arena)
+
+    def _words_of(self, arena: DeviceMemory) -> tuple[int, int]:
+        """The addresses of the status and of the word at which blocks meet."""
+        words = arena.address + arena.nbytes - self._words
         return words if self._checks else self._no_status, words + WORDS // 2
 
     def _make_ready(
         self, streams: Streams, key: tuple[int, ...], addresses: Sequence[int]
     ) -> ReadyRun | None:
         """The run as one launch, where that pays."""
-        assert self._steps is not None
-        if len(self._steps) == 1 and not self._words:
+        if len(self._kernels) == 1 and not self._words:
             arena = self._arena(self._dims)
             bases = [*addresses, arena.address]
-            launches = self.graph.ready(streams, self._steps[0], bases, self._no_status)
+            launched = self.graph.launched(self._kernels[0], bases, self._no_status, 0)
+            launches = streams.ready(*launched)
             if len(self._ready) >= MOST_CAPTURED:
                 self._ready.clear()
             ready = self._ready[key] = ReadyRun(launches, arena, 0)
@@ -153,16 +174,44 @@ class Runner:
         before = self._runs.get(key, 0)
         self._runs[key] = before + 1
         if before < self._capture_after:
-            return None
+            return self._changed(streams, addresses)
         while len(self._ready) >= MOST_CAPTURED:
             oldest = self._ready.pop(next(iter(self._ready)))
             worth = oldest.used >= WORTH_CAPTURING
             self._capture_after = CAPTURE_AFTER if worth else min(2 * self._capture_after, MOST_AWAITED)
+        ready = self._ready[key] = self._capture(streams, addresses).ready
+        return ready
+
+    def _capture(self, streams: Streams, addresses: Sequence[int], changing: bool = False) -> Changing:
         arena = self._arena(self._dims)
+        bases = [*addresses, arena.address]
         with streams.capture() as recorded:
             status, meeting = self._begin(arena)
-            for step in self._steps:
-                assert isinstance(step, KernelStep)
-                self.graph.launch(step, [*addresses, arena.address], status, meeting)
-        ready = self._ready[key] = ReadyRun(recorded, arena, status if self._checks else 0)
-        return ready
+            for step in self._kernels:
+                self.graph.launch(step, bases, status, meeting)
+                if changing:
+                    recorded.mark()
+        return Changing(recorded, ReadyRun(recorded, arena, status if self._checks else 0), bases)
+
+    def _changed(self, streams: Streams, addresses: Sequence[int]) -> ReadyRun | None:
+        """The run as the launch of a captured one whose kernels are told these addresses; None as long as there were
+        few runs that could have used it."""
+        stream = self.graph.gpu.stream
+        known = self._changing.get(stream)
+        if known is None:
+            self._uncaptured += 1
+            if self._uncaptured <= CHANGE_AFTER or not self._alone or not streams.changes_captured:
+                return None
+            self._reads = [frozenset(number for number, _ in step.places) for step in self._kernels]
+            known = self._changing[stream] = self._capture(streams, addresses, changing=True)
+            return known.ready
+        del self._changing[stream]  # an error on the way leaves nothing that could be used
+        bases = [*addresses, known.bases[-1]]
+        moved = {at for at, (before, now) in enumerate(zip(known.bases, bases)) if before != now}
+        status, meeting = self._words_of(known.ready.arena)
+        for number, step in enumerate(self._kernels):
+            if not moved.isdisjoint(self._reads[number]):
+                known.capture.change(number, *self.graph.launched(step, bases, status, meeting))
+        known.bases = bases
+        self._changing[stream] = known
+        return known.ready

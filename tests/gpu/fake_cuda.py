@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-from vitrify.runtime.gpu.cuda_library import PROTOTYPES, CudaLibrary
+from vitrify.runtime.gpu.cuda_library import OPTIONAL, PROTOTYPES, CudaLibrary
 from vitrify.runtime.gpu.driver import CudaDevice, find_devices
 
 
@@ -21,7 +21,7 @@ class FakeCuda:
         self.log = b""
         self.params: list[list[int]] = []
         self._next = 0x1000
-        for name in PROTOTYPES:
+        for name in PROTOTYPES | OPTIONAL:
             setattr(self, name, self._function(name))
 
     def _function(self, name: str) -> Callable[..., int]:
@@ -67,6 +67,13 @@ class FakeCuda:
 
     def do_cuLaunchKernel(self, *args: Any) -> None:
         self.params.append([ctypes.c_uint64.from_address(p).value for p in args[9] if p is not None])
+
+    def do_cuStreamGetCaptureInfo_v2(
+        self, stream: int, status: Any, number: Any, graph: Any, latest: Any, count: Any
+    ) -> None:
+        """The node of the latest launch has the number of the calls before it."""
+        self._latest = (ctypes.c_void_p * 1)(len(self.calls))
+        latest._obj.value, count._obj.value = ctypes.addressof(self._latest), 1
 
     def do_cuMemGetInfo_v2(self, free: Any, total: Any) -> None:
         free._obj.value, total._obj.value = 1 << 30, 80 << 30

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from fake_cuda import FakeCuda
 
-from vitrify.runtime.gpu.cuda_library import CudaLibrary
+from vitrify.runtime.gpu.cuda_library import CudaLibrary, KernelNodeParams
 from vitrify.runtime.gpu.driver import CudaDevice, find_devices
 from vitrify.runtime.gpu.errors import OUT_OF_MEMORY, OutOfMemoryError
 from vitrify.runtime.gpu.tensor_maps import DATA_TYPES, BoundMap
@@ -117,15 +118,19 @@ class SimulatedCuda(FakeCuda):
     def sim_cuLaunchKernel(self, function: int, *args: Any) -> None:
         grid, threads, shared, stream, values = args[0], args[3], args[6], args[7], args[8]
         kernel = self.handles[function]
-        params = [ctypes.c_uint64.from_address(p).value for p in values if p is not None]
-        params = [self.maps.get(value, value) for value in params]
-        self._do(stream, lambda: self.device.launch(kernel, grid, threads, shared, params))
+        params = self._arguments(kernel, values)
+        self._do(stream, partial(self.device.launch, kernel, grid, threads, shared, params))
+
+    def _arguments(self, kernel: Any, values: Any) -> list[int | BoundMap]:
+        """What lies at the addresses: as many as the kernel takes."""
+        words = (ctypes.c_uint64.from_address(values[i]).value for i in range(len(kernel.kernel.parameters)))
+        return [self.maps.get(word, word) for word in words]
 
     def sim_cuLaunchCooperativeKernel(self, function: int, *args: Any) -> None:
         grid, threads, shared, stream, values = args[0], args[3], args[6], args[7], args[8]
         kernel = self.handles[function]
-        params = [ctypes.c_uint64.from_address(p).value for p in values if p is not None]
-        self._do(stream, lambda: self.device.launch_together(kernel, grid, threads, shared, params))
+        params = self._arguments(kernel, values)
+        self._do(stream, partial(self.device.launch_together, kernel, grid, threads, shared, params))
 
     def sim_cuOccupancyMaxActiveBlocksPerMultiprocessor(
         self, answer: Any, function: int, threads: int, shared: int
@@ -154,6 +159,20 @@ class SimulatedCuda(FakeCuda):
 
     def sim_cuGraphInstantiateWithFlags(self, answer: Any, graph: int, flags: int) -> None:
         self._new(answer, list(self.handles[graph]))
+
+    def sim_cuStreamGetCaptureInfo_v2(
+        self, stream: int, status: Any, number: Any, graph: Any, latest: Any, count: Any
+    ) -> None:
+        """A node is its number in the graph, from 1 on."""
+        self._latest = (ctypes.c_void_p * 1)(len(self.captures[stream]))
+        latest._obj.value, count._obj.value = ctypes.addressof(self._latest), 1
+
+    def sim_cuGraphExecKernelNodeSetParams_v2(self, graph: int, node: int, place: int) -> None:
+        given = KernelNodeParams.from_address(place)
+        kernel, grid, threads = self.handles[given.function], given.grid[0], given.block[0]
+        params = self._arguments(kernel, (ctypes.c_void_p * 99).from_address(given.params))
+        works = self.handles[graph]
+        works[node - 1] = partial(works[node - 1].func, kernel, grid, threads, given.shared_bytes, params)
 
     def sim_cuGraphLaunch(self, graph: int, stream: int) -> None:
         for work in self.handles[graph]:

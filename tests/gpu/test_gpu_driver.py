@@ -219,6 +219,45 @@ def test_addresses_that_change_all_the_time_are_not_captured_over_and_over():
     assert raw.names() == ["cuGraphLaunch"]
 
 
+CHANGE = "cuGraphExecKernelNodeSetParams_v2"
+
+
+def test_kernels_of_a_captured_run_are_told_the_addresses_that_moved():
+    raw, device = fake_device()
+    runner = two_kernels(arrays.Gpu(0, device)).runner({})
+    names = []
+    for run in range(40):
+        raw.calls.clear()
+        runner.run([1 << 20, (2 + run) << 20], (0, run))
+        names = raw.names()
+    assert names == [CHANGE, "cuGraphLaunch"]  # the second kernel writes the result
+    raw.calls.clear()
+    runner.run([3 << 20, 2 << 20], (0, 50))
+    assert raw.names() == [CHANGE, CHANGE, "cuGraphLaunch"]
+    raw.results[CHANGE] = 1
+    with pytest.raises(errors.CudaError, match="changing a captured graph"):
+        runner.run([1 << 20, 2 << 20], (0, 51))
+    raw.results.clear()
+    raw.calls.clear()
+    runner.run([1 << 20, 2 << 20], (0, 52))
+    assert CHANGE not in raw.names() and raw.names()[-1] == "cuGraphLaunch"  # captured anew
+
+
+def test_a_driver_that_changes_no_captured_graphs_launches_kernels_one_by_one():
+    class Older(FakeCuda):
+        def __init__(self):
+            super().__init__()
+            delattr(self, CHANGE)
+
+    raw = Older()
+    (device,) = find_devices(CudaLibrary(raw))
+    runner = two_kernels(arrays.Gpu(0, device)).runner({})
+    for run in range(40):
+        raw.calls.clear()
+        runner.run([1 << 20, (2 + run) << 20], (0, run))
+    assert raw.names() == ["cuLaunchKernel"] * 2
+
+
 def test_runs_one_after_another_have_one_arena():
     _, device = fake_device()
     gpu = arrays.Gpu(0, device)

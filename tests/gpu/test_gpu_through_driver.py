@@ -156,3 +156,69 @@ def test_a_compiled_model_among_eager_code_finds_the_addresses_it_had(driver):
     names = driver.raw.names()
     assert names.count("cuGraphLaunch") >= 2
     assert not {"cuStreamBeginCapture_v2", "cuMemAlloc_v2", "cuMemcpyHtoDAsync_v2"} & set(names)
+
+
+CHANGE = "cuGraphExecKernelNodeSetParams_v2"
+
+
+def test_a_step_on_ever_other_memory_is_one_captured_graph(driver):
+    """Batches that are parts of a data set, and losses that are kept."""
+
+    def losses(device):
+        torch.manual_seed(0)
+        with torch.device("cpu"):
+            model = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.LayerNorm(16), nn.Linear(16, 4)).to(device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+
+        @torch.compile
+        def step(x, y):
+            optimizer.zero_grad()
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        random = np.random.RandomState(0)
+        images = torch.from_numpy(random.randn(120, 8).astype(np.float32)).to(device)
+        wanted = torch.from_numpy(random.randn(120, 4).astype(np.float32)).to(device)
+        kept = []
+        for at in range(0, 120, 6):
+            driver.raw.calls.clear()
+            kept.append(step(images[at : at + 6], wanted[at : at + 6]))
+        return [loss.item() for loss in kept], driver.raw.names()
+
+    want, _ = losses("cpu")
+    found, names = losses("cuda")
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+    names = [name for name in names if name not in ("cuMemcpyDtoHAsync_v2", "cuStreamSynchronize")]
+    assert names.count("cuGraphLaunch") == 1 and CHANGE in names and set(names) == {CHANGE, "cuGraphLaunch"}
+
+
+def test_tensor_maps_of_a_captured_graph_follow_the_memory(driver):
+    with torch.device("cuda"):
+        layers = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64)).bfloat16()
+    run = torch.compile(layers)
+    kept = []
+    with torch.no_grad():
+        for i in range(14):
+            x = torch.full((64, 64), i / 8, dtype=torch.bfloat16, device="cuda")
+            driver.raw.calls.clear()
+            kept.append((x, run(x)))
+            names = driver.raw.names()
+            torch.testing.assert_close(kept[-1][1].float(), layers(x).float(), rtol=2e-2, atol=2e-2)
+    assert CHANGE in names and "cuTensorMapEncodeTiled" in names and "cuLaunchKernel" not in names
+
+
+def test_a_resident_kernel_of_a_captured_graph_follows_the_memory(driver):
+    rnn = nn.LSTM(4, 8)
+    x = torch.from_numpy(np.random.RandomState(0).randn(14, 5, 2, 4).astype(np.float32))
+    kept, run = [], torch.compile(lambda x: rnn(x)[0])
+    with torch.no_grad():
+        want = [run(part) for part in x]
+        rnn.cuda()
+        for part in x.cuda():
+            driver.raw.calls.clear()
+            kept.append(run(part))
+    names = driver.raw.names()
+    assert CHANGE in names and "cuGraphLaunch" in names and "cuLaunchCooperativeKernel" not in names
+    torch.testing.assert_close(torch.stack(kept).cpu(), torch.stack(want))
