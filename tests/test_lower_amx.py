@@ -134,9 +134,19 @@ def test_convolutions(tiles):
     for case in (
         ((1, 32, 5, 7), (17, 32, 1, 1), 1, 0, 1, 1),
         ((1, 64, 2, 18), (16, 64, 1, 2), 1, 0, 1, 1),
+        ((1, 32, 3, 7), (5, 32, 2, 2), 1, 1, 1, 1),
     ):
         in_tiles(convolution(case), depth=64)
         interpret(convolution(case, "conv_input_grad"), AMX, depth=64)
+
+
+def test_tiles_reach_past_the_last_row_and_column_of_copies(tiles):
+    """Seven columns and five rows in one; the words of the image have room behind them, those of the weights too."""
+    graph = convolution(((1, 32, 4, 9), (5, 32, 3, 3), 1, 0, 1, 1))
+    program = lowered(graph, AMX)
+    copies = sorted(b.numel for b in program.arena)
+    assert "in tile registers" in comment(graph) and copies == [16 * 4 * 9 + 15, 16 * 9 * 16]
+    interpret(graph, AMX, depth=288)
 
 
 def test_a_convolution_in_tiles_is_faster_by_the_model():

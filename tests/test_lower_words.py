@@ -394,5 +394,5 @@ def test_convolutions_by_winograd_read_short_numbers():
     for dtype in (dtypes.bf16, dtypes.f16):
         graph = convolution(((2, 64, 28, 27), (64, 64, 3, 3), 1, 1, 1, 1), dtype=dtype)
         program = check(graph, depth=576)
-        if HOST.isa == "avx512":
+        if HOST.isa == "avx512" and not HOST.has_tiles("dot_bf16"):
             assert any(x.kernel.name.startswith("winograd") for x in program.launches)

@@ -2,13 +2,14 @@
 
 A tile instruction adds the products of 16 rows of one operand and 16 columns of the other over 16 words to 16x16 sums.
 Of a block, whole tiles are summed so over whole steps of 16 words, and stored on the stack. What is left goes the way of
-vectors (`contraction_tile.py`): words beyond the last whole step are added to what is on the stack, rows and columns
-beside the tiles are summed from zero; and all of it is handed on from there. So nothing past an operand is read, and
-nothing that is not there is multiplied.
+vectors (`contraction_tile.py`): words beyond the last whole step are added to what is on the stack, rows beside the
+tiles are summed from zero; and all of it is handed on from there.
 
 A row of the left tile is 16 words that lie side by side in memory, a row of the right one a word for each of 16 columns.
 Rows may lie any distance apart. The words of short numbers that are packed along the columns (`contraction_pack.py`) are
-right tiles as they are, and numbers that lie side by side along the sum are left ones.
+right tiles as they are, and numbers that lie side by side along the sum are left ones. Of an operand that lies where it
+was nothing is read that it does not have. A copy made for this has room behind it, so tiles may reach past its last row
+or column: what they have there is part of no other sum, and is not looked at.
 """
 
 from __future__ import annotations
@@ -104,22 +105,16 @@ class TileBlocks:
     def _block(self, starts: Bindings, sizes: Bindings) -> Iterator[Stmt]:
         row, lane = self.plan.rows, self.plan.lane
         height, width = sizes[row], sizes[lane]
-        assert isinstance(height, int)
+        assert isinstance(height, int) and self.plan.padded
+        # A width that is not known is what is left beside whole tiles.
+        columns = -(-width // TILE) if isinstance(width, int) else 1
         rows = height // TILE
-        if isinstance(width, int):
-            columns = -(-width // TILE) if self.plan.padded else width // TILE
-        else:
-            columns = 1 if self.plan.padded else 0
-        beside = columns * TILE
-        if rows and columns:
+        if self.plan.room and height % TILE >= MORE:
+            rows += 1
+        if rows:
             yield from self._sums(starts, rows, columns)
-            inside = sizes | {row: rows * TILE, lane: dims.minimum(width, beside)}
-            yield from self._vectors(starts, inside, Begun(self._sum(starts, beside), TILE))
-        else:
-            rows = 0
-        if rows and dims.bounds(width)[1] > beside:
-            at = starts | {lane: starts[lane] + beside}
-            yield from self._vectors(at, sizes | {row: rows * TILE, lane: width - beside})
+            inside = sizes | {row: min(height, rows * TILE)}
+            yield from self._vectors(starts, inside, Begun(self._sum(starts, columns * TILE), TILE))
         if height > rows * TILE:
             at = starts | {row: starts[row] + rows * TILE}
             yield from self._vectors(at, sizes | {row: height - rows * TILE})

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from itertools import permutations
 from math import ceil, prod
 
-from ...ir import dtypes
 from ..loops.nodes import TILE_ROWS
 from .contraction import Access
+from .contraction_amx import MORE
 from .contraction_cycles import FAR_STORE, LOAD, SCATTERED_ELEMENT, TILE, TURN, TURNED_ROW, Model
-from .contraction_words import Words
+from .contraction_words import Roomy, Words
 from .tiling import Plan
 
 # Rows and columns of a block, in tiles. Eight tile registers hold its sums, its rows' operand and a tile of the other.
@@ -33,17 +33,20 @@ def tile_plans(model: Model) -> Iterator[Plan]:
         of_columns, of_rows = ([i for i in (0, 1) if axis in model.reads[i]] for axis in (lane, row))
         if len(of_columns) != 1 or len(of_rows) != 1 or of_columns == of_rows:
             continue
-        if min(model.size[lane], model.size[row]) < TILE_ROWS:
-            continue
         packed = _packed(model, of_rows[0], row, of_columns[0], lane, words)
         if packed is None:
+            continue
+        room = of_rows[0] in packed
+        if model.size[row] < (MORE if room else TILE_ROWS):
             continue
         turned = row if model.result_stride[lane] != 1 and model.result_stride[row] == 1 else ""
         for rows, columns in GRIDS:
             fits = (rows - 1) * TILE_ROWS < model.size[row] and (columns - 1) * TILE_ROWS < model.size[lane]
             if fits:
                 tiles = {row: rows * TILE_ROWS}
-                yield Plan(lane, model.lanes, columns, tiles, packed=packed, turned=turned, rows=row)
+                yield Plan(
+                    lane, model.lanes, columns, tiles, packed=packed, turned=turned, rows=row, room=room
+                )
 
 
 def _packed(
@@ -51,11 +54,10 @@ def _packed(
 ) -> Mapping[int, str] | None:
     """What must be packed for operands to lie as tiles do; None where that cannot be."""
     found = {}
+    columns = model.problem.operands[of_columns]
     if not _lies_in_rows(model.problem.operands[of_rows], words) or not model.exact:
         found[of_rows] = row
-    columns = model.problem.operands[of_columns]
-    woven = type(columns) is Access and columns.buffer.dtype is dtypes.u32
-    if not woven or model.strides[of_columns][lane] != 1 or not model.exact:
+    if not isinstance(columns, Roomy) or model.strides[of_columns][lane] != 1 or not model.exact:
         found[of_columns] = lane
     can = all(
         model.separable[operand] and type(model.problem.operands[operand]) is Words for operand in found
@@ -66,7 +68,7 @@ def _packed(
 def _lies_in_rows(operand: Access, words: str) -> bool:
     if isinstance(operand, Words):
         return operand.near and not operand.shifted and Access.stride(operand, words) == operand.size
-    return type(operand) is Access and operand.buffer.dtype is dtypes.u32 and operand.stride(words) == 1
+    return isinstance(operand, Roomy) and operand.stride(words) == 1
 
 
 def tile_cycles(model: Model, plan: Plan) -> float:
@@ -77,17 +79,14 @@ def tile_cycles(model: Model, plan: Plan) -> float:
     total = 0.0
     for height, many in _parts(model.size[row], plan.tile(row)):
         for width, often in _parts(model.size[lane], plan.tile(lane)):
-            rows, columns = (
-                height // TILE_ROWS,
-                (ceil(width / TILE_ROWS) if plan.padded else width // TILE_ROWS),
-            )
-            vectors = ceil(width / model.lanes)
-            inside = rows * TILE_ROWS * columns
-            beside = height * vectors - inside
+            rows, columns = height // TILE_ROWS, ceil(width / TILE_ROWS)
+            rows += plan.room and height % TILE_ROWS >= MORE
+            inside = min(height, rows * TILE_ROWS) * columns
+            beside = height * columns - inside
             each = steps * (rows * columns * MULTIPLY + (rows + columns) * LOAD_TILE)
             each += rows * columns * STORE_TILE + inside * (LOAD + rest * VECTOR)
             each += beside * (outer * model.size[words]) * VECTOR
-            each += _stores(model, plan, height, vectors) + TILE
+            each += _stores(model, plan, height, columns) + TILE
             total += many * often * each
     total *= prod(model.size[n] for n in model.parallel if n not in (lane, row))
     return total + model.packing(plan)

@@ -13,6 +13,7 @@ from math import prod
 from operator import attrgetter
 from typing import TypeVar
 
+from ...ir.dims import DimLike
 from ..loops.nodes import Buffer, Expr, Load
 from ..scalar import SCALAR
 from ..target import Target
@@ -53,6 +54,10 @@ class Widened:
     def element(self, row: Buffer, index: IndexTuple) -> Expr:
         """What `place` holds at an index; `row` is the source as one row."""
         return SCALAR.cast(Load(row, (self.source.offset(index),)), self.place.dtype)
+
+    @property
+    def shape(self) -> tuple[DimLike, ...]:
+        return self.place.shape
 
 
 Copy = Widened | Woven | Sums
@@ -143,7 +148,8 @@ def forms(ctx: LowerContext, problem: Contraction[Access], target: Target) -> It
         if found.offset:
             sums, added = sums_of(ctx, problem, found)
             made = Form(replace(found.problem, added=added), (sums,))
-        copies = list(_woven(ctx, problem, found, made))
+        room = target.lanes(problem.accumulator) - 1 if target.has_tiles(found.problem.dot) else 0
+        copies = list(_woven(ctx, problem, found, made, room))
         yield from (*copies, made) if again else (made, *copies)
     yield Form(problem)
     if not exact:
@@ -157,13 +163,16 @@ def _is_read_again(problem: Contraction[Access], operand: Access) -> bool:
     return copied > 2 * typical(operand.buffer.numel)
 
 
-def _woven(ctx: LowerContext, problem: Contraction[Access], words: InWords, form: Form) -> Iterator[Form]:
-    """The operands woven whose words are apart: one, or both. None where a word is not full."""
+def _woven(
+    ctx: LowerContext, problem: Contraction[Access], words: InWords, form: Form, room: int
+) -> Iterator[Form]:
+    """The operands woven whose words are apart: one, or both, with so much room behind them. None where a word is not
+    full."""
     sources = problem.operands[::-1] if words.swapped else problem.operands
     found: list[tuple[int, Woven, Access]] = []
     for number, (source, operand) in enumerate(zip(sources, words.problem.operands, strict=True)):
         assert isinstance(operand, Words)
-        made = woven(ctx, source, operand) if operand.exact and not operand.near else None
+        made = woven(ctx, source, operand, room) if operand.exact and not operand.near else None
         if made is not None:
             found.append((number, *made))
     for chosen in _some(found):
@@ -202,8 +211,8 @@ def launch_copies(ctx: LowerContext, copies: Sequence[Copy]) -> None:
             continue
         ctx.scratches.append((copy.stem, copy.place))
         names = Names()
-        axes = make_axes(names, copy.place.shape)
+        axes = make_axes(names, copy.shape)
         index = tuple(a.index for a in axes)
         value = copy.element(ctx.flat(copy.source), index)
-        element = Element(ctx.flat(copy.place), linear(index, copy.place.shape), value)
+        element = Element(ctx.flat(copy.place), linear(index, copy.shape), value)
         launch_nests(ctx, f"{copy.stem}_operand", [Nest(names, axes, [element])])

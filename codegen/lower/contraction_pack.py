@@ -38,12 +38,15 @@ def packing(
     width: int,
     times: DimLike,
     kind: type[Packing],
+    room: int = 1,
 ) -> Access:
-    """Launches one kind of packing."""
+    """Launches one kind of packing. There is room for a multiple of so many panels."""
     along = problem.axes[axis]
     others = tuple(a for a in problem.parallel if a.name != axis and operand.depends_on(a.name))
     summed = tuple(a for a in problem.reduction if operand.depends_on(a.name))
     tiles = dims.floordiv(along.extent + (width - 1), width)
+    if room > 1:
+        tiles = dims.floordiv(tiles + (room - 1), room) * room
     lead = (*(a.extent for a in others), tiles)
     words = operand if isinstance(operand, Words) else None
     dtype = dtypes.u32 if problem.dot else problem.accumulator
@@ -105,7 +108,12 @@ class Packing:
     @property
     def axes(self) -> tuple[Axis, ...]:
         """What is looped over, outermost first, but for the innermost summed axis."""
-        return (*self.others, Axis("t", self.target.shape[-3]), *(axis for axis, _ in self.summed[:-1]))
+        return (*self.others, Axis("t", self.tiles), *(axis for axis, _ in self.summed[:-1]))
+
+    @property
+    def tiles(self) -> DimLike:
+        """The panels, of which the last one may not be full."""
+        return dims.floordiv(self.along.extent + (self.width - 1), self.width)
 
     @property
     def cost(self) -> DimLike:
@@ -115,7 +123,7 @@ class Packing:
 
     def body(self) -> tuple[Stmt, ...]:
         full, rest = dims.floordiv(self.along.extent, self.width), dims.mod(self.along.extent, self.width)
-        tile = Axis("t", self.target.shape[-3]).var
+        tile = Axis("t", self.tiles).var
         if rest == 0:
             inner = self._tile(tile, self.width)
         elif full == 0:

@@ -213,7 +213,9 @@ class _Plans(Model):
         order = (*outer, *([plan.lane] if along_result else []), *plan.tiles)
         if any(a.extent == 0 for a in self.problem.reduction):
             plan = replace(plan, packed={})  # nothing is read
-        padded = along_result and all(i in plan.packed for i in (0, 1) if plan.lane in self.reads[i])
+        padded = bool(plan.rows) or (
+            along_result and all(i in plan.packed for i in (0, 1) if plan.lane in self.reads[i])
+        )
         windows = frozenset(() if plan.rows else self.used_windows(plan))
         plan = replace(plan, order=order, padded=padded, windows=windows)
         return self._with_tasks(plan)

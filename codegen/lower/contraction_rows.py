@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...ir import dims
 from ...ir.dims import DimLike
-from ..loops.nodes import For, If, Index, Load, Stmt
+from ..loops.nodes import TILE_ROWS, For, If, Index, Load, Stmt
 from ..scalar import SCALAR
 from .borders import along_lanes, shared_loops
 from .context import LowerContext, Names
@@ -22,8 +22,9 @@ from .transpose import Tile
 def packed_rows(
     ctx: LowerContext, problem: Contraction, operand: Access, axis: str, times: DimLike = 1
 ) -> Access:
-    """Launches the packing of an operand in words (if `times` is not 0); returns it as packed."""
-    return packing(ctx, problem, operand, axis, 1, times, _Rows)
+    """Launches the packing of an operand in words (if `times` is not 0); returns it as packed. Whole tiles may be read,
+    whatever the number of rows."""
+    return packing(ctx, problem, operand, axis, 1, times, _Rows, TILE_ROWS)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from ..target import Target
 from .context import LowerContext
 from .contraction import Access, Axis, Contraction
 from .indexing import IndexTuple
+from .spaces import linear
 
 # The sign bits of four 8-bit integers, and a one for each.
 SIGNS, ONES = 0x80808080, 0x01010101
@@ -218,25 +219,32 @@ def _word_axis(problem: Contraction[Access], size: int) -> Axis | None:
 
 @dataclass(frozen=True)
 class Woven:
-    """A copy of an operand in words of neighbours along one dimension of its buffer: `place` is the same shape, but that
-    the dimension counts words."""
+    """A copy of an operand in words of neighbours along one dimension of its buffer: `shape` is the same, but that the
+    dimension counts words. `place` may hold some more behind them."""
 
     source: Buffer
     place: Buffer
+    shape: tuple[DimLike, ...]
     dimension: int
     words: Words
     stem: str = "woven"
 
     def element(self, row: Buffer, index: IndexTuple) -> Expr:
-        """The word at an index of `place`; `row` is the source as one row."""
+        """The word at an index of `shape`; `row` is the source as one row."""
         d, size = self.dimension, self.words.size
         places = [(*index[:d], index[d] * size + k, *index[d + 1 :]) for k in range(size)]
         return self.words.word([Load(row, (self.source.offset(at),)) for at in places])
 
 
-def woven(ctx: LowerContext, source: Access, words: Words) -> tuple[Woven, Access] | None:
-    """How to weave an operand that `words` reads in words, and the copy as an operand; None where its axis is not one
-    dimension of the buffer, or words do not fill it."""
+@dataclass(frozen=True)
+class Roomy(Access):
+    """An operand in words of its own, behind which there is room: as many words as a vector has may be read from where
+    any of them lies."""
+
+
+def woven(ctx: LowerContext, source: Access, words: Words, room: int = 0) -> tuple[Woven, Access] | None:
+    """How to weave an operand that `words` reads in words, and the copy as an operand, which may be read `room` words
+    past its end; None where its axis is not one dimension of the buffer, or words do not fill it."""
     size = words.size
     along = [d for d, i in enumerate(source.index) if any(s.name == words.axis for s in dims.symbols(i))]
     if len(along) != 1:
@@ -248,5 +256,10 @@ def woven(ctx: LowerContext, source: Access, words: Words) -> tuple[Woven, Acces
         return None
     shape[d] = dims.floordiv(shape[d], size)
     index[d] = dims.floordiv(parts[1], size) + Axis(words.axis, dims.floordiv(words.extent, size)).var
-    place = Buffer(ctx.fresh("woven"), dtypes.u32, tuple(shape))
-    return Woven(source.buffer, place, d, words), Access(place, tuple(index))
+    if room:
+        place = Buffer(ctx.fresh("woven"), dtypes.u32, (dims.product(shape) + room,))
+        found: Access = Roomy(place, (linear(tuple(index), tuple(shape)),))
+    else:
+        place = Buffer(ctx.fresh("woven"), dtypes.u32, tuple(shape))
+        found = Access(place, tuple(index))
+    return Woven(source.buffer, place, tuple(shape), d, words), found

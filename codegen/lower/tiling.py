@@ -23,6 +23,7 @@ class Plan:
     turned: an axis of the tile along which the result is stored in vectors, the tile turned for it; "" for none.
     rows: the axis of `tiles` along the rows of tile registers, in which full blocks are summed; "" where there are none
         (`contraction_amx.py`).
+    room: whole tiles of rows may be read (their operand is packed).
     windows: reduction axes walked only where a window of the problem says that products are not zero.
     split, parts: the reduction axis shared among tasks, in how many parts; 1 for none.
     cycles: the model's estimate."""
@@ -38,6 +39,7 @@ class Plan:
     padded: bool = False
     turned: str = ""
     rows: str = ""
+    room: bool = False
     windows: frozenset[str] = frozenset()
     split: str = ""
     parts: int = 1
