@@ -13,7 +13,6 @@ from math import prod
 from operator import attrgetter
 from typing import TypeVar
 
-from ...ir.dims import DimLike
 from ..loops.nodes import Buffer, Expr, Load
 from ..scalar import SCALAR
 from ..target import Target
@@ -54,10 +53,6 @@ class Widened:
     def element(self, row: Buffer, index: IndexTuple) -> Expr:
         """What `place` holds at an index; `row` is the source as one row."""
         return SCALAR.cast(Load(row, (self.source.offset(index),)), self.place.dtype)
-
-    @property
-    def shape(self) -> tuple[DimLike, ...]:
-        return self.place.shape
 
 
 Copy = Widened | Woven | Sums
@@ -211,8 +206,9 @@ def launch_copies(ctx: LowerContext, copies: Sequence[Copy]) -> None:
             continue
         ctx.scratches.append((copy.stem, copy.place))
         names = Names()
-        axes = make_axes(names, copy.shape)
+        shape = copy.shape if isinstance(copy, Woven) else copy.place.shape
+        axes = make_axes(names, shape)
         index = tuple(a.index for a in axes)
         value = copy.element(ctx.flat(copy.source), index)
-        element = Element(ctx.flat(copy.place), linear(index, copy.shape), value)
+        element = Element(ctx.flat(copy.place), linear(index, shape), value)
         launch_nests(ctx, f"{copy.stem}_operand", [Nest(names, axes, [element])])
