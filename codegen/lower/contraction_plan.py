@@ -208,7 +208,8 @@ class _Plans(Model):
 
     def finished(self, plan: Plan) -> Plan:
         along_result = plan.lane in self.parallel
-        plan = replace(plan, unroll=self.unroll(plan, prod(plan.tiles.values()) * plan.vectors))
+        if not plan.rows:
+            plan = replace(plan, unroll=self.unroll(plan, prod(plan.tiles.values()) * plan.vectors))
         outer = [n for n in self.parallel if n != plan.lane and n not in plan.tiles]
         order = (*outer, *([plan.lane] if along_result else []), *plan.tiles)
         if any(a.extent == 0 for a in self.problem.reduction):
