@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from contractions import check, group, interpret
+from contractions import check, group, interpret, lowered
 
 from vitrify.ir import dtypes
 from vitrify.ir.dims import Dim
@@ -277,3 +277,36 @@ def test_tiles_across_the_result_are_turned_on_their_way_out(dtype):
 def test_turned_tiles_under_the_loop_interpreter(target):
     x, w = TensorType((1, 1, 35, 33), dtypes.f32), TensorType((18, 1, 3, 3), dtypes.f32)
     interpret(group((x, w), lambda F, x, w: F.conv(x, w, **geometry(2, stride=2, padding=1))), target)
+
+
+@pytest.mark.parametrize(
+    ("image", "kernel", "attrs"),
+    [
+        ((70, 7, 7), (96, 70, 3, 3), geometry(2, padding=1)),
+        ((64, 9, 5), (65, 64, 3, 2), geometry(2)),
+        ((48, 9, 9), (80, 48, 3, 3), geometry(2, stride=2, padding=1)),
+        ((48, 11), (80, 48, 3), geometry(1, padding=1, dilation=2)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("n", [1, 3])
+def test_weight_gradients_of_small_images_are_matrix_products(n, image, kernel, attrs):
+    """The image is unfolded: lanes run along the rows of all of a channel's weights."""
+    *_, graph = three(n, image, kernel, **attrs)
+    program = check(graph, depth=n * image[-1] ** 2)
+    names = [launch.kernel.name for launch in program.launches]
+    assert "unfolded_operand" in names
+
+
+def test_an_unfolded_image_of_any_batch():
+    *_, graph = three(Dim("batch", 1, 2), (64, 7, 7), (96, 64, 3, 3), **geometry(2, padding=1))
+    program = check(graph, [{"batch": n} for n in (1, 2)], depth=2 * 49)
+    assert any(launch.kernel.name == "unfolded_operand" for launch in program.launches)
+
+
+@pytest.mark.parametrize("attrs", [geometry(2, padding=1), geometry(2, stride=2, padding=1)], ids=str)
+def test_an_unfolded_image_under_the_loop_interpreter(attrs):
+    *_, graph = three(1, (5, 5, 5), (18, 5, 3, 3), **attrs)
+    interpret(graph)
+    names = [launch.kernel.name for launch in lowered(graph).launches]
+    assert "unfolded_operand" in names

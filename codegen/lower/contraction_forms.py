@@ -13,12 +13,13 @@ from math import prod
 from operator import attrgetter
 from typing import TypeVar
 
+from ...ir import dims
 from ..loops.nodes import Buffer, Expr, Load
 from ..scalar import SCALAR
 from ..target import Target
 from .choices import Candidate
 from .context import LowerContext, Names
-from .contraction import Access, Contraction
+from .contraction import Access, Axis, Contraction
 from .contraction_cycles import LAUNCH, typical
 from .contraction_merge import merge_axes
 from .contraction_plan import Way, ranked_plans
@@ -34,6 +35,9 @@ from .template import Element, make_axes
 COPY = 0.15
 FAR_COPY, FAR = 0.35, 1 << 20
 WEAVE = 0.4
+UNFOLD = 1.5
+# Larger unfolded copies are not thought of: bytes.
+MOST_UNFOLDED = 16 << 20
 # A form that cannot be faster by more than this is not reckoned.
 ENOUGH = 1.15
 # Sums that tile registers add to in a cycle.
@@ -55,7 +59,27 @@ class Widened:
         return SCALAR.cast(Load(row, (self.source.offset(index),)), self.place.dtype)
 
 
-Copy = Widened | Woven | Sums
+@dataclass(frozen=True)
+class Unfolded:
+    """A copy of an operand that is read in windows, an element for each point of the axes that it depends on: of an
+    image the matrix known as im2col (K. Chellapilla et al., "High Performance Convolutional Neural Networks for Document
+    Processing", 2006)."""
+
+    operand: Access
+    axes: tuple[Axis, ...]
+    place: Buffer
+    stem: str = "unfolded"
+
+    @property
+    def source(self) -> Buffer:
+        return self.operand.buffer
+
+    def element(self, row: Buffer, index: IndexTuple) -> Expr:
+        at = {axis.name: i for axis, i in zip(self.axes, index, strict=True)}
+        return Load(row, (dims.substitute(self.operand.position, at),))
+
+
+Copy = Widened | Woven | Sums | Unfolded
 
 
 @dataclass(frozen=True)
@@ -76,8 +100,8 @@ def _copy_cycles(copy: Copy, target: Target) -> float:
             return 0.0
         return LAUNCH + sums_way(copy, target)[-1].plan.cycles
     elements = typical(copy.place.numel)
-    if isinstance(copy, Woven):
-        return LAUNCH + elements * WEAVE
+    if isinstance(copy, Woven | Unfolded):
+        return LAUNCH + elements * (WEAVE if isinstance(copy, Woven) else UNFOLD)
     return LAUNCH + elements * (COPY if elements * copy.place.dtype.itemsize < FAR else FAR_COPY)
 
 
@@ -149,6 +173,7 @@ def forms(ctx: LowerContext, problem: Contraction[Access], target: Target) -> It
     yield Form(problem)
     if not exact:
         yield from _widened(ctx, problem)
+    yield from _unfolded(ctx, problem, target.lanes(problem.accumulator))
 
 
 def _is_read_again(problem: Contraction[Access], operand: Access) -> bool:
@@ -191,6 +216,35 @@ def _widened(ctx: LowerContext, problem: Contraction[Access]) -> Iterator[Form]:
         for number, copy in chosen:
             operands[number] = Access(copy.place, operands[number].index)
         yield Form(problem.with_operands(*operands), tuple(copy for _, copy in chosen))
+
+
+def _unfolded(ctx: LowerContext, problem: Contraction[Access], lanes: int) -> Iterator[Form]:
+    """With an operand unfolded whose windows have rows shorter than vectors in the result: as a matrix, its axes are
+    walked as one. Of a gradient of 3x3 weights lanes then run along all of a channel's rows, and stores fill lines."""
+    if problem.windows:
+        return
+    for number, operand in enumerate(problem.operands):
+        within = [a for a in problem.parallel if operand.depends_on(a.name) and a.extent != 1]
+        summed = [a for a in problem.reduction if operand.depends_on(a.name) and a.extent != 1]
+        if not any(_window_row(operand, a, summed) and typical(a.extent) < lanes for a in within):
+            continue
+        axes = (*summed, *within)
+        shape = tuple(a.extent for a in axes)
+        place = Buffer(ctx.fresh("unfolded"), operand.buffer.dtype, shape)
+        if len(within) > 1 and dims.bounds(place.nbytes)[1] <= MOST_UNFOLDED:
+            operands = list(problem.operands)
+            operands[number] = Access(place, tuple(a.var for a in axes))
+            flat = replace(operand, buffer=ctx.flat(operand.buffer), index=(operand.position,))
+            yield Form(problem.with_operands(*operands), (Unfolded(flat, axes, place),))
+
+
+def _window_row(operand: Access, axis: Axis, summed: Sequence[Axis]) -> bool:
+    """Whether the axis moves along a dimension that the sum moves along too."""
+    for index in operand.index:
+        names = {s.name for s in dims.symbols(index)}
+        if axis.name in names and any(a.name in names for a in summed):
+            return True
+    return False
 
 
 def _some(found: Sequence[T]) -> Iterator[Sequence[T]]:
