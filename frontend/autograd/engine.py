@@ -166,6 +166,8 @@ class Walk:
                 seen = extra is not None and extra.hooks  # a hook may have kept it
                 own = not seen and id(grad._storage) not in self.shared
                 accumulate_grad(node.variable, grad, own, self.rules)
+                if node._hooks is not None and node._hooks.post:
+                    _after(node, (), grads)
             return ()
         if wanted is None:
             needs = tuple([edge is not None for edge in node.edges])
