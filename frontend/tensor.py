@@ -39,11 +39,12 @@ class Storage:
 
     `floating`: on the CPU only because nobody said where; it follows what it meets to a device (`placement.py`).
     `exposed`: code outside may write to the memory without a new version: a NumPy array shares it, say. `prepared`:
-    a compiled function keeps what it computed from the memory (`compile/prepared.py`).
+    a compiled function keeps what it computed from the memory (`compile/prepared.py`). `captured`: one relies on what
+    its tensors are.
     """
 
     __slots__ = (
-        "__weakref__", "base_array", "base_type", "epoch", "exposed", "floating", "prepared", "version"
+        "__weakref__", "base_array", "base_type", "captured", "epoch", "exposed", "floating", "prepared", "version"
     )  # fmt: skip
 
     def __init__(self, base_array: Array | None, base_type: TensorType | None = None):
@@ -52,7 +53,7 @@ class Storage:
         self.version = 0
         self.epoch = _storage_epoch[0]
         self.floating = new_storages_float[0]
-        self.exposed = self.prepared = False
+        self.exposed = self.prepared = self.captured = False
 
     def expose(self) -> None:
         """The memory is handed out, or came from outside."""
@@ -257,6 +258,8 @@ class Tensor:
         notify = local.backend.on_requires_grad_set
         if notify is not None:
             notify(self, self._requires_grad)
+        if value is not self._requires_grad and self._storage.captured:
+            data_changed()  # compiled functions look again at what they captured
         self._requires_grad = value
 
     @property

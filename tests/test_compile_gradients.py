@@ -102,3 +102,33 @@ def test_explain_and_check_of_what_reads_gradients():
     before = net.weight.clone()
     assert step.check().ok
     assert (net.weight == before).all().item()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_hooks_on_a_parameters_node_go_with_the_graphs_that_have_it(compiled):
+    weight = torch.nn.Parameter(torch.ones(3))
+    run = (torch.compile if compiled else lambda f: f)(lambda x: weight * x)
+    x = torch.arange(3.0)
+    seen = []
+    run(x).sum().backward()
+    result = run(x)
+    result.grad_fn.next_functions[0][0].register_hook(lambda into, out: seen.append((into, out[0].tolist())))
+    result.sum().backward()
+    assert seen == [((), [0.0, 1.0, 2.0])]
+    del result
+    run(x).sum().backward()
+    assert len(seen) == 1 and weight.grad.tolist() == [0.0, 3.0, 6.0]
+
+
+def test_what_changes_about_a_parameter_changes_where_its_gradient_goes():
+    weight = torch.nn.Parameter(torch.ones(3))
+    run = torch.compile(lambda x: weight * x)
+    x = torch.arange(3.0)
+    run(x).sum().backward()
+    weight.requires_grad_(False)
+    assert not run(x).requires_grad
+    weight.requires_grad_(True)
+    weight.data = torch.full((3,), 2.0)
+    assert run(x).tolist() == [0.0, 2.0, 4.0]
+    run(x).sum().backward()
+    assert weight.grad.tolist() == [0.0, 2.0, 4.0]

@@ -22,7 +22,7 @@ from ..passes.partition import partition
 from ..passes.reroll import Reroll
 from ..runtime.compiled_graph import CompileOptions
 from ..state import local
-from ..tape import FREED, Edge, Node, gradient_edge
+from ..tape import FREED, AccumulateGrad, Edge, Node, gradient_edge
 from ..tensor import Storage, Tensor, wrap
 from ..views import Views, apply_views
 from .call import Binding, CallRecord, as_bound
@@ -100,12 +100,13 @@ class CompiledBackward(Node):
 class Delivery(NamedTuple):
     """How the calls of one binding leave what their backward needs. `types`: of the results that need gradients;
     `fixed`: the binding's arrays; `saved`: which of a call's arguments, results, `fixed`, kept results, numbers and
-    random state, in this order, the backward reads."""
+    random state, in this order, the backward reads; `views`: of the tensors whose gradients it gives."""
 
     backward: Binding
     types: tuple[TensorType, ...]
     fixed: tuple[Array, ...]
     saved: tuple[int, ...]
+    views: tuple[Views, ...]
 
 
 class DifferentiableSpecialization(Specialization):
@@ -138,6 +139,9 @@ class DifferentiableSpecialization(Specialization):
             if isinstance(source, ArgumentSource | TensorSource)
         }
         self.wrt_tensors = tuple(tensors[slot] for slot in self.wrt)
+        self._known_edges: dict[
+            int, tuple[Any, Edge]
+        ] = {}  # and the references by which tensors find the nodes
         self.read_tensors = tuple(
             tensors[at] for kind, at in self.partition.saved if kind == "input" and at in tensors
         )
@@ -184,18 +188,50 @@ class DifferentiableSpecialization(Specialization):
             pool += [np.array(record.random, np.uint64).view(np.int64) for _ in self.random_slots]
         read = [(leaves[t] if isinstance(t, int) else t)._storage for t in self.read_tensors]
         node = CompiledBackward(
-            tuple(map(gradient_edge, self.gradient_tensors(leaves))),
+            self._edges(leaves),
             delivery.types,
             delivery.backward,
             [pool[at] for at in delivery.saved],
             [(storage, storage.version) for storage in read],
-            [() if isinstance(t, int) else t._views for t in self.wrt_tensors],
+            delivery.views,
         )
         made: dict[int, Tensor] = {}
         for number, index in enumerate(self.trace.requires_grad):
             tensor = made[index] = wrap(results[index])
             tensor._grad_fn, tensor._output_nr, tensor._requires_grad = node, number, True
         return self._unflatten(results, leaves, made)
+
+    def _edges(self, leaves: Sequence[Any]) -> tuple[Edge | None, ...]:
+        """Where the backward's gradients flow. Those of parameters are kept from call to call, as long as eager code
+        would find the same node and nobody has put anything on it."""
+        edges: list[Edge | None] = []
+        for at, tensor in enumerate(self.wrt_tensors):
+            if isinstance(tensor, int):
+                edges.append(gradient_edge(leaves[tensor]))
+                continue
+            if not self._is_known(at, tensor):
+                self._known_edges.pop(at, None)
+                edge = gradient_edge(tensor)
+                edges.append(edge)
+                if edge is not None and type(edge.node) is AccumulateGrad and tensor._base is None:
+                    self._known_edges[at] = tensor._autograd_extra().accumulator, edge
+            else:
+                edges.append(self._known_edges[at][1])
+        return tuple(edges)
+
+    def _is_known(self, at: int, tensor: Tensor) -> bool:
+        known = self._known_edges.get(at)
+        if known is None:
+            return False
+        (reference, (node, _)), extra = known, tensor._extra
+        return (
+            extra is not None
+            and extra.accumulator is reference
+            and tensor._grad_fn is None
+            and tensor._requires_grad
+            and node._hooks is None
+            and node._metadata is None
+        )
 
     def gradient_tensors(self, leaves: Sequence[Any]) -> list[Tensor]:
         """The tensors whose gradients the backward gives."""
@@ -231,6 +267,7 @@ class DifferentiableSpecialization(Specialization):
             tuple(binding.graph.output_types[i].bind(known) for i in self.trace.requires_grad),
             tuple(array for _, array in (*binding.fixed_inputs, *binding.fixed_outputs)),
             tuple(place[name] for name in self.partition.saved),
+            tuple(() if isinstance(t, int) else t._views for t in self.wrt_tensors),
         )
 
 

@@ -44,6 +44,8 @@ class Specialization:
         self.tensor_sources = tuple(
             (slot, s.tensor) for slot, s in enumerate(sources) if isinstance(s, TensorSource)
         )
+        for _, tensor in self.tensor_sources:
+            tensor._storage.captured = True
         self.argument_positions = tuple(position for _, position in self.argument_sources)
         numbers = [
             (slot, s) for slot, s in enumerate(sources) if isinstance(s, NumberSource | ComputedSource)
