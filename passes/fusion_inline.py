@@ -9,6 +9,9 @@ from .fusion_legality import fits, takes_copies
 from .fusion_partition import PURE_VIEWS, Partition, Reason
 from .host import placed_lowering, runs_on_host
 
+# Arrays that are read across at once, as a transpose is stored; of more than these a result of their own is read.
+MOST_TURNED = 2
+
 
 def inline_free_nodes(p: Partition, cheap: int, strict: bool) -> None:
     for node in p.graph.nodes:
@@ -18,10 +21,24 @@ def inline_free_nodes(p: Partition, cheap: int, strict: bool) -> None:
             continue
         if (
             node.op.lowering == "constant"
-            or node.op.name in PURE_VIEWS
+            or (node.op.name in PURE_VIEWS and not (not strict and _turns_what_is_computed(p, node)))
             or (scalar and p.cost(node) <= cheap and _reads_no_result(p, node))
         ):
             p.inline(node)
+
+
+def _turns_what_is_computed(p: Partition, node: Node) -> bool:
+    """Whether the node is a transpose that the graph returns of what pointwise ops compute for it alone: they are
+    computed as it is stored, and not to be read again for it."""
+    if node.op.name != "permute" or node.outputs[0] not in p.returned or p.uses[node.outputs[0]]:
+        return False
+    value, readers = node.inputs[0], [node]
+    while p.uses[value] == readers and value not in p.returned:
+        source = p.producer.get(value)
+        if source is None or source.op.name not in PURE_VIEWS:
+            return source is not None and source.op.lowering == "pointwise" and not runs_on_host(source)
+        value, readers = source.inputs[0], [source]
+    return False
 
 
 def inline_widened_operands(p: Partition) -> None:
@@ -89,7 +106,10 @@ def why_not_inline(p: Partition, node: Node, readers: list[Node], cheap: int) ->
         return Reason.CONSUMER_OUTSIDE  # no need: they will form a loop together
     p.inline(node)
     held = {p.group_of[r] for r in readers if r in p.group_of}
-    in_place = all(fits(p, group) for group in held)
+    turned = (r for r in readers if r.op.name in PURE_VIEWS)
+    in_place = all(fits(p, group) for group in held) and all(
+        len(_arrays(p, r)) <= MOST_TURNED for r in turned
+    )
     p.materialize(node)
     return None if in_place else Reason.ANOTHER_INDEX
 

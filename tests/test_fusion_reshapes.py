@@ -188,3 +188,40 @@ def test_a_window_is_walked_in_its_own_shape_only():
     window, loop = fused(graph).nodes
     assert (window.attrs["kind"], loop.attrs["kind"]) == ("window", "loop")
     check(graph, arrays(graph), scale=8)
+
+
+def counted(graph: Graph) -> int:
+    return len(fused(graph).nodes)
+
+
+def test_what_is_returned_turned_is_computed_as_it_is_stored():
+    """Images as [N, H, W, C], a matrix across: not written once as it lies and then again."""
+
+    def image(F, x, b):
+        return (F.permute(F.maximum(F.mul(x, b), x), dims=(0, 2, 3, 1)),)
+
+    graph = graph_of(image, f32(2, 33, 17, 19), f32(33, 1, 1))
+    assert counted(graph) == 1
+    check(graph, arrays(graph))
+
+    def matrix(F, x, y):
+        flat = F.reshape(F.exp(F.add(x, y)), shape=(40, 63))
+        return (F.permute(flat, dims=(1, 0)),)
+
+    graph = graph_of(matrix, f32(40, 7, 9), f32(40, 7, 9))
+    assert counted(graph) == 1
+    check(graph, arrays(graph))
+
+
+def test_what_is_returned_turned_but_read_too_is_kept():
+    def twice(F, x):
+        y = F.exp(x)
+        return F.permute(y, dims=(1, 0)), F.add(y, x)
+
+    def many(F, a, b, c):
+        return (F.permute(F.add(F.mul(a, b), c), dims=(1, 0)),)
+
+    for make, inputs in ((twice, 1), (many, 3)):
+        graph = graph_of(make, *[f32(37, 45)] * inputs)
+        assert counted(graph) == 2
+        check(graph, arrays(graph))
