@@ -99,3 +99,17 @@ def test_a_compiled_model_among_eager_code():
             yield loss.item()
 
     np.testing.assert_allclose(list(losses("cuda")), list(losses("cpu")), rtol=1e-3)
+
+
+def test_numbers_and_sizes_that_change():
+    """Numbers are stored beside the state of random numbers; a size is a symbol from its third value on."""
+
+    def scaled(x, by):
+        return (x * by).softmax(-1) + by / 2
+
+    compiled = torch.compile(scaled)
+    for turn in range(6):
+        x, by = numbers(3 + turn, 5, seed=turn), 0.5 * turn
+        found = compiled(x.to("cuda"), by)
+        np.testing.assert_allclose(found.cpu().numpy(), scaled(x, by).numpy(), rtol=1e-5, atol=1e-6)
+    assert len(compiled.history.compiles) == 3
