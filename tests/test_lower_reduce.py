@@ -200,3 +200,10 @@ def test_long_passes_prefetch_for_the_next(shape, level):
     text = print_kernel(lowered(graph).launches[-1].kernel)
     assert [f"into cache {n}" in text for n in (1, 2)] == [level == 1, level == 2]
     check(graph, random_arrays(graph), interpret=False)
+
+
+@pytest.mark.parametrize("extra", [0, 129])
+def test_accumulators_of_long_rows_read_parts_of_their_own(extra):
+    graph = graph_of(lambda F, x: (F.sum(x, dims=(1,)), F.amax(x, dims=(1,))), f32(3, (1 << 16) + extra))
+    x = np.random.default_rng(extra).standard_normal((3, (1 << 16) + extra)).astype(np.float32)
+    check(graph, [x])

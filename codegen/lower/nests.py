@@ -40,10 +40,12 @@ def vector_loop(
     unroll: int = 1,
     stem: str = "i",
     beside: Callable[[DimLike], tuple[Stmt, ...]] | None = None,
+    apart: bool = False,
 ) -> tuple[Stmt, ...]:
     """`emit(position, lane, copy)` for every position in 0..extent, `lanes` at a time: first in groups of
     `unroll` vectors (copies 0 .. unroll-1), then whole vectors, then one masked by the extent (all as copy
-    0). `beside(position)`: what comes once before each vector, of its first position."""
+    0). `beside(position)`: what comes once before each vector, of its first position. `apart`: each copy walks a part
+    of its own, and they do not take turns."""
 
     def vector(start: DimLike, count: DimLike, copy: DimLike) -> tuple[Stmt, ...]:
         first = beside(start) if beside is not None and count != 0 else ()
@@ -52,7 +54,8 @@ def vector_loop(
     def copies(at: DimLike) -> tuple[Stmt, ...]:
         var = names("u")
         copy = loop_index(var, unroll)
-        return (For(var, unroll, vector((at * unroll + copy) * lanes, lanes, copy), "unroll"),)
+        place = copy * groups + at if apart else at * unroll + copy
+        return (For(var, unroll, vector(place * lanes, lanes, copy), "unroll"),)
 
     groups = dims.floordiv(extent, unroll * lanes) if unroll > 1 else 0
     statements = serial_loop(names, groups, copies, stem)
