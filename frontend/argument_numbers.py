@@ -43,17 +43,24 @@ class Outcome:
 
 
 class ArgumentNumbers:
-    """The stand-ins of one trace: `pinned` are the positions of the arguments for whose number alone the trace is good,
-    `outcomes` what was asked of the others."""
+    """The stand-ins of one trace: `kinds` are their numbers' classes, by position; `pinned` are the positions of the
+    arguments for whose number alone the trace is good, `outcomes` what was asked of the others."""
 
     def __init__(self) -> None:
+        self.kinds: dict[int, type] = {}
         self.pinned: set[int] = set()
         self.outcomes: dict[Outcome, None] = {}
         self.tracing = True
 
     def stand_in(self, position: int, number: Any, path: str) -> Number:
         """For the argument leaf at this position."""
+        self.kinds[position] = type(number)
         return Number(self, operator.itemgetter(position), number, frozenset((position,)), path)
+
+    @property
+    def free(self) -> dict[int, type]:
+        """The positions where any number of the class will do."""
+        return {position: kind for position, kind in self.kinds.items() if position not in self.pinned}
 
     def ask(self, question: str, answer: bool, compute: Compute) -> bool:
         """The answer, which the trace relies on from now on."""

@@ -168,6 +168,13 @@ def test_declared_dims_count_and_keep_their_names():
     assert "argument y: f32[s1]" in str(compiled.explain())
 
 
+def test_an_axis_that_an_argument_does_not_have_is_refused():
+    for axis in (2, -3):
+        compiled = torch.compile(lambda x: x + 1, dynamic_shapes={"x": {axis: torch.Dim("n", 1, 9)}})
+        with pytest.raises(ValueError, match=f"dynamic_shapes names dim {axis} of a 2-d tensor"):
+            compiled(torch.ones(3, 4))
+
+
 @pytest.mark.parametrize("inside", [True, False], ids=["the whole step", "forward"])
 def test_training_with_a_smaller_last_batch_and_more(inside):
     torch.manual_seed(1)

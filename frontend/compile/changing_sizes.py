@@ -87,13 +87,6 @@ def _is_automatic(size: dims.DimLike, declared: frozenset[str]) -> bool:
     return any(symbol.name not in declared for symbol in dims.symbols(size))
 
 
-def as_declared(
-    automatic: Mapping[int, dims.Expr], declared: Mapping[int, dims.Expr], rank: int
-) -> dict[int, dims.Expr]:
-    """Both for one argument; what is declared counts."""
-    return {**automatic, **{(axis + rank if axis < 0 else axis): dim for axis, dim in declared.items()}}
-
-
 def names_of(symbols: Symbols) -> Iterator[str]:
     """The symbols' names."""
     for axes in symbols.values():

@@ -25,24 +25,27 @@ if TYPE_CHECKING:
 Call = Callable[[tuple[Any, ...]], Any]
 
 
+def is_plain(s: Specialization) -> bool:
+    """Whether its calls need nothing but arguments that are leaves, and memory that the last run left."""
+    return not (
+        s.fit.flat_arguments < 0
+        or s.gradients.read_kept
+        or s.written_arguments
+        or s.gradients.kept_tensors is None
+        or s.trace.conditions
+        or s.trace.grad_owners
+    )
+
+
 def plain_call(s: Specialization, binding: Binding) -> Call | None:
     """The call of a specialization with this binding, from its positional arguments to its result, or MISS when nothing
     has run. None where calls need more than this function does.
 
     The function holds for as long as the binding does: `Specialization.rebind` drops both.
     """
-    trace, fit, gradients = s.trace, s.fit, s.gradients
-    if (
-        fit.flat_arguments < 0
-        or s.random_slots
-        or gradients.read_kept
-        or s.written_arguments
-        or gradients.kept_tensors is None
-        or trace.conditions
-        or trace.grad_owners
-        or binding.tells_sizes
-    ):
+    if not is_plain(s) or s.random_slots or binding.tells_sizes:
         return None
+    fit, gradients = s.fit, s.gradients
     requires_grad_at = dict(fit.tensors)
     read = [(position, requires_grad_at.pop(position)) for position in s.argument_positions]
     unread = list(requires_grad_at.items())

@@ -11,7 +11,7 @@ from ..state import local
 from ..tensor import Tensor, data_changes, grad_accesses, wrap
 from .call import MISS
 from .device_call import GpuBinding
-from .plain_call import Call
+from .plain_call import Call, is_plain
 
 if TYPE_CHECKING:
     from .specialization import Specialization
@@ -23,18 +23,9 @@ def plain_device_call(s: Specialization, binding: GpuBinding) -> Call | None:
 
     The function holds for as long as the binding does: `Specialization.rebind` drops both.
     """
-    trace, fit, gradients = s.trace, s.fit, s.gradients
-    if (
-        fit.flat_arguments < 0
-        or gradients.read_kept
-        or s.written_arguments
-        or gradients.kept_tensors is None
-        or trace.conditions
-        or trace.grad_owners
-        or binding.graph.told
-        or binding.written_captured
-    ):
+    if not is_plain(s) or binding.graph.told or binding.written_captured:
         return None
+    fit, gradients = s.fit, s.gradients
     requires_grad_at = dict(fit.tensors)
     read = [
         (position, requires_grad_at.pop(position), *expected)
@@ -45,7 +36,7 @@ def plain_device_call(s: Specialization, binding: GpuBinding) -> Call | None:
     structure_version, data_version, grad_enabled = fit.structure_version, fit.data_version, fit.grad_enabled
     default_device = fit.settings.device
     numbers, computed, any_number = s.number_getters, s.computed_numbers, bool(fit.numbers)
-    random, generator, draws = bool(s.random_slots), s.generator, trace.random_calls
+    random, generator, draws = bool(s.random_slots), s.generator, s.trace.random_calls
     written, gives_gradients = s.written_tensors, bool(gradients.kept or gradients.plain)
     gpu, early, order, uploads = binding.graph.gpu, binding.early, binding.order, binding.uploads
     thread, only, deliver = gpu.thread, s.only_result, s._deliver

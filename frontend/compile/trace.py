@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..argument_numbers import KINDS, ArgumentNumbers, Compute, Number, Outcome
+from ..argument_numbers import KINDS, Compute, Number, Outcome
 from ..capture import TraceAgain
 from ..dispatch import use_backend
 from ..ir import dims
@@ -26,7 +26,7 @@ from ..user_warnings import warn_user
 from . import pytree
 from .argument_types import array_type, static_or_symbolic
 from .capture_names import Describer
-from .changing_sizes import NONE, Symbols, as_declared, names_of
+from .changing_sizes import NONE, Symbols, names_of
 from .conditions import Condition
 from .guards.guard import Guard
 from .guards.outside import OutsideReads
@@ -119,7 +119,7 @@ class Trace:
     grad_owners: tuple[Tensor, ...] = ()
     numbers: Mapping[int, type] = field(default_factory=dict)
     outcomes: tuple[Outcome, ...] = ()
-    automatic: tuple[str, ...] = ()
+    automatic: frozenset[str] = frozenset()
     size_outcomes: tuple[SizeOutcome, ...] = ()
     sized_numbers: frozenset[str] = frozenset()
 
@@ -163,11 +163,11 @@ def trace_call(
             )
         if isinstance(leaf, Tensor):
             type_ = array_type(leaf._array) if leaf._array is not None else leaf._type
-            declared = as_declared(
-                automatic.get(position, {}), dynamic.get(paths[position], {}), len(type_.shape)
-            )
+            declared = dynamic.get(paths[position], {})
             what = f"{name}: argument {paths[position]}"
             shape = static_or_symbolic([int(s) for s in type_.shape], declared, what)
+            changes = automatic.get(position, {})
+            shape = tuple(changes.get(a, d) if isinstance(d, int) else d for a, d in enumerate(shape))
             tracer.bindings.update(
                 (str(d), int(n)) for d, n in zip(shape, type_.shape) if not isinstance(d, int)
             )
@@ -218,13 +218,6 @@ def trace_call(
                     )
             paths += [f"{describe(owner)}.grad" for owner in tracer.grad_owners]
             trace = _finish(tracer, result, placeholders, structure, tracer.arguments, paths)
-            trace = _with_numbers(trace, tracer.argument_numbers, stand_ins)
-            trace = replace(
-                trace,
-                automatic=tuple(tracer.conditions.automatic),
-                size_outcomes=tuple(tracer.conditions.sizes.items()),
-                sized_numbers=tracer.conditions.automatic & tracer.conditions.sized_numbers,
-            )
             return trace, list(tracer.storages.created)
     except TraceError:
         raise
@@ -238,16 +231,6 @@ def trace_call(
         tracer.effects.undo()
         tracer.argument_numbers.tracing = False
     return trace_call(fn, args, kwargs, name, parameter_names, describe, dynamic, changing, automatic)
-
-
-def _with_numbers(trace: Trace, numbers: ArgumentNumbers, stand_ins: Sequence[Any]) -> Trace:
-    """The trace, with what it takes the stand-ins' numbers to be."""
-    free = {
-        position: type(leaf.plain)
-        for position, leaf in enumerate(stand_ins)
-        if type(leaf) is Number and position not in numbers.pinned
-    }
-    return replace(trace, numbers=free, outcomes=tuple(numbers.outcomes))
 
 
 def unaliased(graph: Graph, trace: Trace) -> Graph:
@@ -383,6 +366,11 @@ def _finish(
         names=tuple(paths),
         gpu=tracer.gpu,
         grad_owners=tuple(tracer.grad_owners),
+        numbers=tracer.argument_numbers.free,
+        outcomes=tuple(tracer.argument_numbers.outcomes),
+        automatic=tracer.conditions.automatic,
+        size_outcomes=tuple(tracer.conditions.sizes.items()),
+        sized_numbers=tracer.conditions.automatic & tracer.conditions.sized_numbers,
     )
 
 
