@@ -52,6 +52,14 @@ class Target:
         """Whether the machine is known to have a feature beyond its ISA, by LLVM's name for it."""
         return f"+{feature}" in self.features.split(",")
 
+    def has_dot(self, op: str) -> bool:
+        """Whether it has an instruction for a dot product of `codegen/packed.py`."""
+        if op == "dot_i16":
+            return self.isa in ("avx512", "avx2", "sse2")
+        if op == "dot_u8i8":
+            return self.has("avx512vnni") or self.has("avxvnni")
+        return op == "dot_bf16" and self.has("avx512bf16")
+
     def has_tiles(self, op: str) -> bool:
         """Whether it has tile registers (AMX), and the instruction there for a dot product of `codegen/packed.py`."""
         feature = {"dot_bf16": "amx-bf16", "dot_u8i8": "amx-int8"}.get(op)
@@ -170,6 +178,7 @@ _NAMED = {
             l2=2 << 20,
         ),
         Target("x86-64-avx2", "x86_64-unknown-linux-gnu", "x86-64-v3", "", "avx2", 32, 16),
+        Target("x86-64-avx2-dot", "x86_64-unknown-linux-gnu", "x86-64-v3", "+avxvnni", "avx2", 32, 16),
         Target("x86-64-sse2", "x86_64-unknown-linux-gnu", "x86-64", "", "sse2", 16, 16, fma=False),
         Target("aarch64-neon", "aarch64-unknown-linux-gnu", "generic", "+neon", "neon", 16, 32),
     )

@@ -8,6 +8,7 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..loops.nodes import Apply, Const, Expr, Index, LaneReduce, Load, Shuffle, Var
 from ..loops.walk import has_memory_load, tests_indices
+from ..packed import PACKINGS, WIDENINGS
 from ..scalar import SCALAR
 from ..scalar_functions import FUNCTIONS
 from ..short_math import SHORT
@@ -16,6 +17,7 @@ from .index import IndexEmitter, VectorLoop, fits_i32
 from .memory import MemoryEmitter
 from .scalar_ops import ScalarOps
 from .scale import ldexp
+from .short_numbers import widened
 from .text import Value, Writer, const, splat
 
 _SIGNED = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
@@ -89,10 +91,10 @@ class ExpressionEmitter:
         if op == "cast" and isinstance(args[0], Index):
             narrow = self.index.value(args[0].value)
             return self.ops.convert(narrow, expr.dtype)
-        if op.startswith("pack_"):
+        if op in PACKINGS or op in WIDENINGS:
             word = self._word(args)
             if word is not None:
-                return word
+                return word if op in PACKINGS else widened(self.ops, word, args[0].dtype)
         if op == "ldexp" and expr.dtype in (dtypes.f32, dtypes.f64):
             scaled = ldexp(self.ops, *(self.value(a) for a in args))
             if scaled is not None:

@@ -85,18 +85,19 @@ class MemoryEmitter:
         self.w.line(f"call void {name}(ptr {pointer.text}, i32 0, i32 {4 - level}, i32 1)")
 
     def load_word(self, buffer: Buffer, indices: Sequence[tuple[DimLike, ...]]) -> Value | None:
-        """Neighbouring elements as one word of 32 bits, in each lane; None where they are no neighbours, or the words of
-        neighbouring lanes are not."""
+        """Neighbouring elements as one word of 16 or 32 bits, in each lane; None where they are no neighbours, or the words
+        of neighbouring lanes are not."""
         first, count = self._offset(buffer, indices[0]), len(indices)
         if any(self._offset(buffer, index) - first != k for k, index in enumerate(indices)):
             return None
         position = self.index.decompose(first)
+        dtype = dtypes.u16 if count * buffer.dtype.itemsize == 2 else dtypes.u32
         if position.is_uniform:
-            return self._load_scalar(buffer, position, dtypes.u32)
+            return self._load_scalar(buffer, position, dtype)
         assert self.index.vector is not None
         if position.fixed_stride != count:
             return None
-        return self._load_block(buffer, position, 0, self.index.vector.lanes, self.lane_mask(), dtypes.u32)
+        return self._load_block(buffer, position, 0, self.index.vector.lanes, self.lane_mask(), dtype)
 
     def store(self, buffer: Buffer, index: tuple[DimLike, ...], value: Value) -> None:
         if buffer.space == "register":

@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from ...ir import dtypes
 from ...ir.dtypes import DType
+from ..packed import PACKINGS, WIDENINGS
 from ..target import GpuTarget, Target
 from .half_bits import half_of_f32, half_to_f32
-from .short_numbers import dot, pack, round_to_bf16, rounded_pair, upper_half, widen_bf16
+from .short_numbers import dot, pack, pair, round_to_bf16, rounded_pair, upper_half, widen_bf16
 from .text import Value, Writer, const, element_type, literal, splat, type_of
 
 _FLOAT_COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
@@ -53,10 +54,12 @@ class ScalarOps:
             "bitcast": self._bitcast,
             "umulhi": self._umulhi,
             "pow": self._int_pow,
-            **dict.fromkeys(("pack_bf16", "pack_i8", "pack_u8"), lambda args, dtype: pack(self, args)),
+            **dict.fromkeys(PACKINGS, lambda args, dtype: pack(self, args)),
+            **dict.fromkeys(WIDENINGS, lambda args, dtype: pair(self, args)),
             "round_bf16": lambda args, dtype: rounded_pair(self, *args),
             "dot_bf16": lambda args, dtype: dot(self, "dot_bf16", *args),
             "dot_u8i8": lambda args, dtype: dot(self, "dot_u8i8", *args),
+            "dot_i16": lambda args, dtype: dot(self, "dot_i16", *args),
         }
 
     def apply(self, op: str, args: list[Value], dtype: DType) -> Value:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...ir import dtypes
+from ...ir.dtypes import DType
 from ..target import GpuTarget, Target
 from .text import Value, const, literal, splat
 
@@ -32,28 +33,60 @@ def pack(ops: ScalarOps, args: list[Value]) -> Value:
     return const(0, dtypes.u32, args[0].lanes) if word is None else word
 
 
+def pair(ops: ScalarOps, args: list[Value]) -> Value:
+    """Two short integers as 16-bit ones in a word."""
+    wide = [ops.convert(x, dtypes.i16) for x in args]
+    return pack(ops, [Value(x.text, dtypes.u16, x.lanes, x.level) for x in wide])
+
+
+def widened(ops: ScalarOps, x: Value, dtype: DType) -> Value:
+    """Two 8-bit integers of a dtype in a word of 16 bits as 16-bit ones in a word."""
+    lanes = x.lanes or 1
+    extend = "sext" if dtype is dtypes.i8 else "zext"
+    short, wide = f"<{2 * lanes} x i8>", f"<{2 * lanes} x i16>"
+    bytes_ = ops.w.pure(f"bitcast {x} to {short}", x.level, dtypes.u8, 2 * lanes, cheap=True)
+    spread = ops.w.pure(f"{extend} {short} {bytes_.text} to {wide}", x.level, dtypes.u16, 2 * lanes)
+    word = f"<{lanes} x i32>" if x.lanes else "i32"
+    return ops.w.pure(f"bitcast {wide} {spread.text} to {word}", x.level, dtypes.u32, x.lanes, cheap=True)
+
+
+# What multiplies words, the numbers' type, and by the vectors' bits its name.
+_INSTRUCTIONS = {
+    "dot_bf16": ("bfloat", {bits: f"avx512bf16.dpbf16ps.{bits}" for bits in (128, 256, 512)}),
+    "dot_u8i8": ("i8", {bits: f"avx512.vpdpbusd.{bits}" for bits in (128, 256, 512)}),
+    "dot_i16": ("i16", {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"}),
+}
+
+
 def dot(ops: ScalarOps, op: str, total: Value, left: Value, right: Value) -> Value:
-    """`dot_bf16` or `dot_u8i8` (`codegen/packed.py`) as the instruction it is named after."""
-    name, short = {"dot_bf16": ("avx512bf16.dpbf16ps", "bfloat"), "dot_u8i8": ("avx512.vpdpbusd", "i8")}[op]
-    feature = {"dot_bf16": "avx512bf16", "dot_u8i8": "avx512vnni"}[op]
-    if isinstance(ops.target, GpuTarget) or not ops.target.has(feature):
+    """A dot product of `codegen/packed.py` as the instruction it is named after; pairs of 16-bit integers are added by
+    another one."""
+    if isinstance(ops.target, GpuTarget) or not ops.target.has_dot(op):
         raise NotImplementedError(f"{op} is no instruction of {ops.target.name}")
-    lanes = total.lanes
-    if lanes not in (4, 8, 16):
+    short, names = _INSTRUCTIONS[op]
+    lanes, level = total.lanes, max(total.level, left.level, right.level)
+    if 32 * lanes > 8 * ops.target.vector_bytes:
+        low, high = (
+            [lanes_of(ops, x, start, lanes // 2) for x in (total, left, right)] for start in (0, lanes // 2)
+        )
+        return joined(ops, dot(ops, op, *low), dot(ops, op, *high))
+    if 32 * lanes not in names:
         if lanes:
             raise NotImplementedError(f"{op} of {lanes} lanes: there are 4, 8 and 16")
         wide = [splat(ops.w, x, 4) for x in (total, left, right)]
         found = dot(ops, op, *wide)
         return ops.w.pure(f"extractelement {found}, i64 0", found.level, found.dtype)
-    factor = f"<{lanes * (2 if short == 'bfloat' else 4)} x {short}>"
-    full = f"@llvm.x86.{name}.{32 * lanes}"
-    ops.w.declare(full, f"declare {total.type} {full}({total.type}, {factor}, {factor})")
+    factor = f"<{lanes * (4 if short == 'i8' else 2)} x {short}>"
     words = [
         ops.w.pure(f"bitcast {x} to {factor}", x.level, dtypes.u32, lanes, cheap=True) for x in (left, right)
     ]
-    level = max(total.level, left.level, right.level)
-    text = f"call {total.type} {full}({total}, {factor} {words[0].text}, {factor} {words[1].text})"
-    return ops.w.pure(text, level, total.dtype, lanes)
+    factors = [f"{factor} {x.text}" for x in words]
+    if op == "dot_i16":
+        name = _declared(ops, names[32 * lanes], total.type, (factor, factor))
+        added = ops.w.pure(f"call {total.type} {name}({', '.join(factors)})", level, total.dtype, lanes)
+        return ops.apply("add", [total, added], total.dtype)
+    name = _declared(ops, names[32 * lanes], total.type, (total.type, factor, factor))
+    return ops.w.pure(f"call {total.type} {name}({total}, {', '.join(factors)})", level, total.dtype, lanes)
 
 
 def rounded_pair(ops: ScalarOps, first: Value, second: Value) -> Value:

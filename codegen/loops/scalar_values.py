@@ -17,6 +17,7 @@ from ...ir import dtypes
 from ...ir.array_scalars import ARRAY_SCALARS
 from ...ir.dtypes import DType
 from ...ir.special_functions import FORMULAS
+from ..packed import PACKINGS, WIDENINGS
 
 Scalar = Any  # a NumPy scalar
 Function = Callable[..., Scalar]
@@ -165,6 +166,10 @@ def _pack(*numbers: Scalar) -> Scalar:
     return np.array(numbers).view(np.uint32)[0]
 
 
+def _pair(*numbers: Scalar) -> Scalar:
+    return _pack(*(x.astype(np.int16) for x in numbers))
+
+
 def _flushed(x: Scalar) -> Scalar:
     """The number, a zero where it is denormal."""
     return np.copysign(np.float32(0), x) if abs(x) < _SMALLEST_NORMAL else x
@@ -191,18 +196,21 @@ def _round_bf16(*numbers: Scalar) -> Scalar:
     return _pack(*(_flushed(x).astype(dtypes.bf16.numpy) for x in numbers))
 
 
-def _dot_u8i8(total: Scalar, x: Scalar, y: Scalar) -> Scalar:
-    unsigned, signed = (
-        np.array([w], np.uint32).view(t).astype(np.int64) for w, t in ((x, np.uint8), (y, np.int8))
-    )
-    return np.array(int(total) + int(unsigned @ signed)).astype(np.int32)[()]
+def _dot_integers(left: type[np.integer[Any]], right: type[np.integer[Any]]) -> Function:
+    def dot(total: Scalar, x: Scalar, y: Scalar) -> Scalar:
+        a, b = (np.array([w], np.uint32).view(t).astype(np.int64) for w, t in ((x, left), (y, right)))
+        return np.array(int(total) + int(a @ b)).astype(np.int32)[()]
+
+    return dot
 
 
 PACKED_VALUES: dict[str, Function] = {
-    **dict.fromkeys(("pack_bf16", "pack_i8", "pack_u8"), _pack),
+    **dict.fromkeys(PACKINGS, _pack),
+    **dict.fromkeys(WIDENINGS, _pair),
     "round_bf16": _round_bf16,
     "dot_bf16": _dot_bf16,
-    "dot_u8i8": _dot_u8i8,
+    "dot_u8i8": _dot_integers(np.uint8, np.int8),
+    "dot_i16": _dot_integers(np.int16, np.int16),
 }
 
 

@@ -1,24 +1,30 @@
 """What a plan for a contraction costs by an explicit model, in clock cycles of one core.
 
-Vector multiply-adds against loads and the latency of a chain, partly filled lanes and tiles, packing, stores. The
-model's figures are those of a core with one 512-bit multiply-add and two loads per cycle (AMD Zen 4, measured with
-`benchmarks/kernels.py`); only their ratios matter to the choice.
+Vector multiply-adds against loads and the latency of a chain, partly filled lanes and tiles, packing, stores. Most
+figures were measured with `benchmarks/kernels.py` on a core with one 512-bit multiply-add and two loads per cycle (AMD
+Zen 4), what `Core` holds also on one with two multiply-adds and two loads of 256 bits (AMD Zen 3); only their ratios
+matter to the choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from math import ceil, gcd, prod
 
 from ...ir import dims
 from ...ir.dims import DimLike
+from ...ir.dtypes import DType
+from ..target import Target
 from .contraction import Contraction
 from .contraction_words import Words
 from .tiling import Plan
 
 # Cycles.
 FMA_LATENCY = 4.0
-DOT_LATENCY = 6.0  # of vdpbf16ps
+DOT_LATENCY = {"": FMA_LATENCY, "dot_bf16": 6.0, "dot_u8i8": 6.0, "dot_i16": 1.0}
 LOAD = 0.5
 LOAD_TIE = 0.1  # of two tiles as fast, the one with fewer loads
 FOLDED_TIE = (
@@ -61,9 +67,9 @@ GATHERED_WORD = 1.0  # an element of a word, or of a vector of words, that is lo
 SHIFT = 0.5  # a vector of words, or one for all lanes, with their sign bits turned over
 LAUNCH = 300.0
 FLOAT = 4  # bytes of a packed element, or word
-L2_LOAD = 2.0  # a vector from the second-level cache
+L2_LOAD = 2.0  # a line from the second-level cache
 L1_BYTES = 32 << 10
-VECTOR_BYTES = 64
+LINE = 64
 FEW_LINES = 256
 # More, for a vector of several rows that are read side by side and but once, where they come from beyond the
 # second-level cache: processors fetch one long stream ahead, and not many short ones. A 49152 x 576 matrix times a
@@ -73,8 +79,12 @@ STREAM_BYTES = 256 << 10
 
 # A symbolic extent is taken to be its upper bound, and no more than this.
 TYPICAL = 64
-# A tile's body is this many multiply-adds in the text of the code at most.
-MOST_UNROLLED = 32
+# A tile's body is this many multiply-adds in the text of the code at most. Of one vector times many broadcasts that are
+# loaded to registers, fewer: LLVM takes those of several steps together and has no registers left for sums (512 x 512 x
+# 512 in tiles of 14 x 1 vectors of 256 bits: 48 GFLOP/s two steps at a time, 81 one).
+MOST_UNROLLED, MOST_BROADCASTS = 32, 16
+# Chains of sums on two units are not shared out evenly: eight take longer than the latency of four.
+UNEVEN = 1.1
 
 
 def typical(extent: DimLike, most: int = TYPICAL) -> int:
@@ -82,17 +92,61 @@ def typical(extent: DimLike, most: int = TYPICAL) -> int:
     return max(1, dims.evaluate(extent, {s.name: min(most, s.high) for s in dims.symbols(extent)}))
 
 
+@dataclass(frozen=True)
+class Core:
+    """A machine's core: the `lanes` of a vector of sums, vector `registers`, the multiply-adds of vectors `per_cycle`, and
+    whether one may read a number for all lanes from memory itself, `folding` it."""
+
+    lanes: int
+    registers: int
+    per_cycle: int
+    folding: bool
+
+    @staticmethod
+    def of(target: Target, dtype: DType) -> Core:
+        wide = target.isa == "avx512"
+        return Core(target.lanes(dtype), target.registers, 1 if wide else 2, wide)
+
+
+@cache
+def live_operands(
+    counts: tuple[int, ...],
+    of_lanes: tuple[bool, ...],
+    of_others: tuple[bool, ...],
+    vectors: int,
+    folding: bool,
+) -> int:
+    """How many vectors and broadcasts are in registers at once at most while a tile's products are added in the order of
+    the text: along the tile's axes, of which each operand depends on some, and then along its vectors. What is read but
+    once may come from memory as it is multiplied: vectors, and broadcasts where the core folds them."""
+    uses: dict[tuple[object, ...], list[int]] = {}
+    for time, (*unit, vector) in enumerate(product(*map(range, counts), range(vectors))):
+        uses.setdefault((0, _some(unit, of_lanes), vector), []).append(time)
+        uses.setdefault((1, _some(unit, of_others)), []).append(time)
+    spans = [
+        (times[0], times[-1])
+        for (broadcast, *_), times in uses.items()
+        if len(times) > 1 or (broadcast and not folding)
+    ]
+    return max((sum(a <= t <= b for a, b in spans) for t, _ in spans), default=1)
+
+
+def _some(values: Sequence[int], chosen: Sequence[bool]) -> tuple[int, ...]:
+    return tuple(v for v, c in zip(values, chosen, strict=True) if c)
+
+
 class Model:
     """What the model knows of a problem whose extents are numbers, or taken to be: `size` of each axis, `strides` of
     each operand along them, `reads`: the axes that each depends on."""
 
-    def __init__(self, problem: Contraction, lanes: int, registers: int, typical: int):
+    def __init__(self, problem: Contraction, core: Core, typical: int):
         self.problem = problem
+        self.core = core
         self.words = [x if isinstance(x, Words) else None for x in problem.operands]
         self.typical = typical
         self._shares: dict[tuple[str, int], float] = {}
-        self.lanes = lanes
-        self.registers = registers
+        self.lanes = core.lanes
+        self.registers = core.registers
         self.size = {name: self._number(a.extent) for name, a in problem.axes.items()}
         self.strides = [{name: operand.stride(name) for name in problem.axes} for operand in problem.operands]
         self.reads = [frozenset(n for n, s in strides.items() if s != 0) for strides in self.strides]
@@ -101,10 +155,10 @@ class Model:
         self.result_stride = _result_strides(problem)
         self.far = [{name: self._is_far(i, name) for name in problem.axes} for i in (0, 1)]
         self.separable = [self._separable(i) for i in (0, 1)]
-        self._repeats: dict[tuple[str, int], int] = {}
+        self._repeats: dict[tuple[str, int, bool], int] = {}
         self.span = [min(16.0, self._span(i)) for i in (0, 1)]
         self.steps = prod(self.size[name] for name in self.reduction)
-        self.latency = DOT_LATENCY if problem.dot else FMA_LATENCY
+        self.latency = DOT_LATENCY[problem.dot] * (UNEVEN if core.per_cycle > 1 else 1.0)
 
     def _number(self, extent: DimLike) -> int:
         """A number to reckon with in place of an extent."""
@@ -128,7 +182,9 @@ class Model:
         """Cycles to make a factor of what is loaded, for each vector or broadcast."""
         words = self.words[operand]
         if words is not None:
-            return (0.0 if words.near else GATHERED_WORD * words.size) + SHIFT * words.shifted
+            if words.stored:
+                return SHIFT * words.shifted
+            return CONVERT if words.near else GATHERED_WORD * words.size + SHIFT * words.shifted
         if self.problem.dot:  # woven, or a constant
             return 0.0
         return 0.0 if self.problem.operands[operand].buffer.dtype is self.problem.accumulator else CONVERT
@@ -145,7 +201,7 @@ class Model:
                 furthest += apart * self.size[name]
             elif stride == 1:
                 run = self.size[name] * itemsize
-        return furthest / (1 << 20) * min(1.0, VECTOR_BYTES / run)
+        return furthest / (1 << 20) * min(1.0, LINE / run)
 
     def _separable(self, operand: int) -> bool:
         """Whether a packed copy of the operand is no larger than the original by much."""
@@ -287,12 +343,13 @@ class Model:
             number, shuffles = self._load(i, plan)
             loads += count * number
             far += count * shuffles
-            if along_result and vectors == 1 and lane not in self.reads[i] and count == work:
+            alone = along_result and vectors == 1 and lane not in self.reads[i] and count == work
+            if alone and self.core.folding:
                 near = i in plan.packed or self.strides[i][self.reduction[-1]] == 1 or self._near(i, tiles)
                 folded = count if near else 0.0
         stream = max((vectors * self._panel_load(plan, i, vectors, steps) for i in plan.packed), default=0.0)
         tie = (loads - folded) * LOAD_TIE + folded * FOLDED_TIE
-        step = max(work, self.latency, loads * LOAD, stream) + tie + far
+        step = max(work / self.core.per_cycle, self.latency, loads * LOAD, stream) + tie + far
         step += STEP / self._repeated(plan, work) + self._streams(plan, tiles, vectors)
         if along_result:
             if self.result_stride[lane] == 1:
@@ -342,11 +399,11 @@ class Model:
         """Cycles for a vector of a panel that each tile reads anew: more where the panel does not stay near the core."""
         if plan.lane not in self.reads[operand]:
             return 0.0
-        nbytes = steps * vectors * VECTOR_BYTES
-        return L2_LOAD if nbytes > L1_BYTES else LOAD
+        nbytes = steps * vectors * self.lanes * FLOAT
+        return L2_LOAD * self.lanes * FLOAT / LINE if nbytes > L1_BYTES else LOAD
 
     def _repeated(self, plan: Plan, work: int) -> int:
-        key = plan.lane, work
+        key = plan.lane, work, plan.vectors == 1
         if key not in self._repeats:
             self._repeats[key] = prod(self.unroll(plan, work).values())
         return self._repeats[key]
@@ -354,16 +411,18 @@ class Model:
     def unroll(self, plan: Plan, work: int) -> dict[str, int]:
         """The innermost reduction loops as repeated text, while the text stays short."""
         found: dict[str, int] = {}
+        broadcasts = plan.vectors == 1 and plan.lane in self.parallel and not self.core.folding
+        most = MOST_BROADCASTS if broadcasts else MOST_UNROLLED
         for axis in reversed(self.problem.reduction):
             if axis.name == plan.lane:
                 continue
             extent = axis.extent
-            if isinstance(extent, int) and extent * work <= MOST_UNROLLED:
+            if isinstance(extent, int) and extent * work <= most:
                 found[axis.name] = max(1, extent)
                 work *= max(1, extent)
                 continue
             for n in (4, 2):
-                if n * work <= MOST_UNROLLED and self.size[axis.name] >= 4 * n:
+                if n * work <= most and self.size[axis.name] >= 4 * n:
                     found[axis.name] = n
                     break
             break

@@ -20,7 +20,7 @@ from ..target import Target
 from .choices import Candidate
 from .context import LowerContext, Names
 from .contraction import Access, Axis, Contraction
-from .contraction_cycles import LAUNCH, typical
+from .contraction_cycles import LAUNCH, Core, typical
 from .contraction_merge import merge_axes
 from .contraction_plan import Way, ranked_plans
 from .contraction_streams import in_streams
@@ -107,7 +107,7 @@ def _copy_cycles(copy: Copy, target: Target) -> float:
 
 def sums_way(sums: Sums, target: Target) -> Way:
     """How to make them."""
-    return ranked_plans(sums.problem, target.lanes(sums.problem.accumulator), target.registers)[0]
+    return ranked_plans(sums.problem, Core.of(target, sums.problem.accumulator))[0]
 
 
 @dataclass(frozen=True)
@@ -128,15 +128,15 @@ def ranked_forms(
     count: int = 1,
 ) -> list[Candidate[Chosen]]:
     """The forms and plans that are cheapest by the model, the best first, `count` at most."""
-    lanes, registers = target.lanes(problem.accumulator), target.registers
+    core = Core.of(target, problem.accumulator)
     found: list[Candidate[Chosen]] = []
     for form in forms(ctx, problem, target):
         tiles = target.has_tiles(form.problem.dot)
-        enough = ENOUGH * _least(form.problem, TILE_LANES if tiles else lanes)
+        enough = ENOUGH * _least(form.problem, TILE_LANES if tiles else core.lanes * core.per_cycle)
         if found and found[0].cycles <= enough and form.problem.added is None:
             continue
         merged, stored = merge_axes(ctx, form.problem, elements)
-        for way in ranked_plans(merged, lanes, registers, count, tiles):
+        for way in ranked_plans(merged, core, count, tiles):
             cycles = way[-1].plan.cycles + form.cycles(target)
             computed, kept, walked = in_streams(merged, stored, way)
             chosen = Chosen(computed, kept, form.copies, walked)
@@ -186,13 +186,13 @@ def _is_read_again(problem: Contraction[Access], operand: Access) -> bool:
 def _woven(
     ctx: LowerContext, problem: Contraction[Access], words: InWords, form: Form, room: int
 ) -> Iterator[Form]:
-    """The operands woven whose words are apart: one, or both, with so much room behind them. None where a word is not
+    """The operands woven whose words are not stored as such: one, or both, with so much room behind them. None where a word is not
     full."""
     sources = problem.operands[::-1] if words.swapped else problem.operands
     found: list[tuple[int, Woven, Access]] = []
     for number, (source, operand) in enumerate(zip(sources, words.problem.operands, strict=True)):
         assert isinstance(operand, Words)
-        made = woven(ctx, source, operand, room) if operand.exact and not operand.near else None
+        made = woven(ctx, source, operand, room) if operand.exact and not operand.stored else None
         if made is not None:
             found.append((number, *made))
     for chosen in _some(found):

@@ -18,7 +18,7 @@ from ...ir.dims import DimLike
 from .choices import varied
 from .contraction import Contraction
 from .contraction_amx_plan import tile_cycles, tile_plans
-from .contraction_cycles import TYPICAL, WIDE_STRIDES, Model
+from .contraction_cycles import TYPICAL, WIDE_STRIDES, Core, Model, live_operands
 from .tiling import Plan
 
 # Up to this extent another plan may be worth having, where it is this much faster.
@@ -43,9 +43,7 @@ class Choice:
 Way = tuple[Choice, ...]
 
 
-def ranked_plans(
-    problem: Contraction, lanes: int, registers: int, count: int = 1, tiles: bool = False
-) -> Sequence[Way]:
+def ranked_plans(problem: Contraction, core: Core, count: int = 1, tiles: bool = False) -> Sequence[Way]:
     """The cheapest ways by the model, `count` at most. Where an extent is a symbol that may be small and small ones want
     another plan (one row against a matrix), two plans, of which one runs. None where words end in the middle and nothing
     can be packed to fill them. `tiles`: the machine has tile registers for it. Equal problems are worked out once."""
@@ -54,12 +52,12 @@ def ranked_plans(
         problem.reduction,
         *((x.index, x.buffer.shape, x.buffer.dtype) for x in problem.operands),
         (problem.result, problem.shape, problem.dtype, *sorted(problem.windows.items(), key=itemgetter(0))),
-        (lanes, registers, problem.resident, problem.dot, count, tiles),
+        (core, problem.resident, problem.dot, count, tiles),
     )
     if key not in _ranked:
         if len(_ranked) >= REMEMBERED:
             _ranked.clear()
-        _ranked[key] = _ranked_plans(problem, lanes, registers, count, tiles)
+        _ranked[key] = _ranked_plans(problem, core, count, tiles)
     return _ranked[key]
 
 
@@ -67,15 +65,15 @@ _ranked: dict[tuple[object, ...], Sequence[Way]] = {}
 REMEMBERED = 4096
 
 
-def _ranked_plans(problem: Contraction, lanes: int, registers: int, count: int, tiles: bool) -> Sequence[Way]:
-    plans = _Plans(problem, lanes, registers, TYPICAL, tiles).best(count)
+def _ranked_plans(problem: Contraction, core: Core, count: int, tiles: bool) -> Sequence[Way]:
+    plans = _Plans(problem, core, TYPICAL, tiles).best(count)
     if not plans:
         return ()
     for axis in problem.parallel:
         low, high = dims.bounds(axis.extent)
         if isinstance(axis.extent, int) or low > SMALL or high <= SMALL:
             continue
-        few = _Plans(problem, lanes, registers, SMALL)
+        few = _Plans(problem, core, SMALL)
         smallest = few.best(1)
         if not smallest:
             continue
@@ -89,8 +87,8 @@ def _ranked_plans(problem: Contraction, lanes: int, registers: int, count: int, 
 class _Plans(Model):
     """The plans for a problem; `tiles`: also those in tile registers."""
 
-    def __init__(self, problem: Contraction, lanes: int, registers: int, typical: int, tiles: bool = False):
-        super().__init__(problem, lanes, registers, typical)
+    def __init__(self, problem: Contraction, core: Core, typical: int, tiles: bool = False):
+        super().__init__(problem, core, typical)
         self.tiles = tiles
 
     def cycles(self, plan: Plan) -> float:
@@ -197,12 +195,16 @@ class _Plans(Model):
         return few if isinstance(extent, int) else [n for n in few if n in (2, 4, 8, 12)]
 
     def _fits(self, tiles: Mapping[str, int], lane: str, units: int, vectors: int) -> bool:
-        """Whether accumulators and the operand that stays in registers fit; the other operand is read from
-        memory by the multiply-add itself, or one register at a time."""
-        left, right = (self.loads(i, tiles, lane, vectors) for i in (0, 1))
+        """Whether accumulators and what is read of the operands fit."""
+        if units * vectors >= self.registers:
+            return False
         if lane in self.reduction:
+            left, right = (self.loads(i, tiles, lane, vectors) for i in (0, 1))
             return units * vectors + (left + right) // vectors <= self.registers
-        return units * vectors + min(left, right, 4) + 1 <= self.registers
+        lanes, others = self.reads if lane in self.reads[0] else self.reads[::-1]
+        reading = [tuple(name in reads for name in tiles) for reads in (lanes, others)]
+        live = live_operands(tuple(tiles.values()), *reading, vectors, self.core.folding)
+        return units * vectors + live <= self.registers
 
     # What does not change the estimate much is settled once, for the best plan.
 

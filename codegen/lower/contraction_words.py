@@ -1,13 +1,13 @@
 """Contractions of short numbers, several products to an instruction: operands read in words of 32 bits.
 
-bfloat16 numbers are multiplied in pairs and 8-bit integers in fours where the target has the instruction
-(`codegen/packed.py`). Such a contraction is another one of the same form: one reduction axis, the innermost, counts
+bfloat16 numbers are multiplied in pairs and 8-bit integers in fours where the target has the instruction, 8-bit integers
+elsewhere in pairs, as 16-bit ones (`codegen/packed.py`). Such a contraction is another one of the same form: one reduction axis, the innermost, counts
 words instead of elements, and an operand gives the word at a point, neighbours along that axis. A word whose elements
 are neighbours in memory is one load; packing (`contraction_pack.py`) makes all of them so, and fills the last one with
 zeros where the axis ends inside it. What is read too often and too far apart to be packed, such as the image of a
 convolution, is woven: copied in words, otherwise laid out as it was.
 
-The products of 8-bit integers are of one without sign and one with. Where both are alike, one is shifted: its sign bits
+The products of fours are of one without sign and one with. Where both are alike, one is shifted: its sign bits
 turned over, an i8 is a u8 that is 128 more, and what that adds, 128 times the sum of the other operand, is taken off the
 result (`Contraction.added`).
 """
@@ -21,7 +21,7 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ..loops.nodes import Buffer, Const, Expr, Load
-from ..packed import pack, per_word
+from ..packed import PACKINGS, pack, packing, per_word
 from ..scalar import SCALAR
 from ..target import Target
 from .context import LowerContext
@@ -34,24 +34,29 @@ SIGNS, ONES = 0x80808080, 0x01010101
 # What an operand's dtype counts as when its sign bits are turned over, and how much more its numbers then are.
 _SHIFTED = {dtypes.i8: (dtypes.u8, 128), dtypes.u8: (dtypes.i8, -128)}
 
-# The operands' dtypes and the sum's: the operation, the feature of the target that has it.
+# The operands' dtypes and the sum's: the operation.
 _DOTS = {
-    (dtypes.bf16, dtypes.bf16, dtypes.f32): ("dot_bf16", "avx512bf16"),
-    (dtypes.u8, dtypes.i8, dtypes.i32): ("dot_u8i8", "avx512vnni"),
+    (dtypes.bf16, dtypes.bf16, dtypes.f32): "dot_bf16",
+    (dtypes.u8, dtypes.i8, dtypes.i32): "dot_u8i8",
 }
 
 
 @dataclass(frozen=True)
 class Words(Access):
-    """An operand, one row, in words of `size` elements that lie `step` apart. The index is that of a word's first
-    element; `axis` counts words, which hold `extent` elements in all. `shifted`: the elements' sign bits are turned
+    """An operand, one row, in words that `packing` makes of elements that lie `step` apart. The index is that of a word's
+    first element; `axis` counts words, which hold `extent` elements in all. `shifted`: the elements' sign bits are turned
     over."""
 
     axis: str
-    size: int
+    packing: str
     step: DimLike
     extent: DimLike
     shifted: bool = False
+
+    @property
+    def size(self) -> int:
+        """The elements of a word."""
+        return per_word(self.packing)
 
     @property
     def exact(self) -> bool:
@@ -60,8 +65,13 @@ class Words(Access):
 
     @property
     def near(self) -> bool:
-        """Whether a word lies in memory as it is multiplied."""
+        """Whether a word's elements are neighbours in memory."""
         return self.step == 1
+
+    @property
+    def stored(self) -> bool:
+        """Whether a word lies in memory as it is multiplied."""
+        return self.near and self.packing in PACKINGS
 
     def at(self, bindings: Mapping[str, DimLike]) -> Expr:
         first = dims.substitute(self.position, bindings)
@@ -69,7 +79,7 @@ class Words(Access):
 
     def word(self, numbers: Sequence[Expr]) -> Expr:
         """The word of these elements."""
-        found = pack(numbers)
+        found = pack(self.packing, numbers)
         return SCALAR.xor(found, Const(SIGNS, found.dtype)) if self.shifted else found
 
     def stride(self, axis: str) -> DimLike:
@@ -82,8 +92,11 @@ def dot_of(left: DType, right: DType, accumulator: DType, target: Target) -> tup
     target has none."""
     for flipped, pair in enumerate(((left, right), (right, left))):
         found = _DOTS.get((*pair, accumulator))
-        if found is not None and target.has(found[1]):
-            return found[0], bool(flipped)
+        if found is not None and target.has_dot(found):
+            return found, bool(flipped)
+    short = (dtypes.i8, dtypes.u8)
+    if left in short and right in short and accumulator is dtypes.i32 and not target.has_dot("dot_u8i8"):
+        return ("dot_i16", False) if target.has_dot("dot_i16") else None
     return None
 
 
@@ -121,17 +134,20 @@ def _in_words(
     if shifted is not None:
         dtype[shifted], offset = _SHIFTED[dtype[shifted]]
     found = dot_of(dtype[0], dtype[1], problem.accumulator, target)
-    axis = None if found is None else _word_axis(problem, per_word(dtype[0]))
-    if found is None or axis is None:
+    if found is None:
         return None
     op, flipped = found
-    size = per_word(dtype[0])
+    packings = [packing(op, operand.buffer.dtype) for operand in problem.operands]
+    size = per_word(packings[0])
+    axis = _word_axis(problem, size)
+    if axis is None:
+        return None
     words = Axis(axis.name, dims.floordiv(axis.extent + (size - 1), size))
     operands: list[Access] = []
     for n, x in enumerate(problem.operands):
         position = dims.substitute(x.position, {axis.name: words.var * size})
         flat, step = ctx.flat(x.buffer), x.stride(axis.name)
-        operands.append(Words(flat, (position,), axis.name, size, step, axis.extent, n == shifted))
+        operands.append(Words(flat, (position,), axis.name, packings[n], step, axis.extent, n == shifted))
     resident = problem.resident
     if flipped:
         operands.reverse()

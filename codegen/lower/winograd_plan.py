@@ -11,7 +11,7 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..target import Target
 from .choices import Candidate, varied
-from .contraction_cycles import FMA_LATENCY, LAUNCH, LOAD, LOAD_TIE, STEP, TILE, TURN, TYPICAL
+from .contraction_cycles import FMA_LATENCY, LAUNCH, LOAD, LOAD_TIE, STEP, TILE, TURN, TYPICAL, Core
 from .winograd_matrices import POINTS, TAPS
 
 FLOAT = 4
@@ -134,8 +134,12 @@ class _Model:
     target: Target
     steady: bool
 
+    @property
+    def core(self) -> Core:
+        return Core.of(self.target, dtypes.f32)
+
     def plans(self) -> Iterator[WinogradPlan]:
-        lanes, registers = self.target.lanes(dtypes.f32), self.target.registers
+        lanes, registers = self.core.lanes, self.core.registers
         if min(self.sizes.channels, self.sizes.outputs) < lanes:
             return
         for m in sorted(POINTS):
@@ -143,7 +147,7 @@ class _Model:
                 if vectors * lanes >= self.sizes.outputs + lanes:
                     continue
                 # What is multiplied with a row is broadcast to a register, or by the instruction itself.
-                most = (registers - vectors - (self.target.isa != "avx512")) // vectors
+                most = (registers - vectors - (not self.core.folding)) // vectors
                 for strips in range(1, MOST_STRIPS + 1):
                     plan = WinogradPlan(m, lanes, strips, most, vectors)
                     tiles = plan.tiles(self.sizes)
@@ -180,8 +184,8 @@ class _Model:
         steps = channel_blocks * lanes
         tiles = plan.tiles(sizes)
         whole, rest = divmod(tiles, plan.rows)
-        tile = whole * _tile_cycles(plan, plan.rows, steps) + (
-            _tile_cycles(plan, rest, steps) if rest else 0.0
+        tile = whole * self._tile_cycles(plan, plan.rows, steps) + (
+            self._tile_cycles(plan, rest, steps) if rest else 0.0
         )
         products = blocks * outputs * plan.places * tile
         if plan.chunk:  # M is added up
@@ -221,11 +225,12 @@ class _Model:
             return total * first
         return total * (first + (times - 1) * (L3_BYTE if again <= self.target.l3 / 2 else MEMORY_BYTE))
 
-
-def _tile_cycles(plan: WinogradPlan, rows: int, steps: int) -> float:
-    work, loads = rows * plan.vectors, rows + plan.vectors
-    step = max(work, FMA_LATENCY, loads * LOAD) + loads * LOAD_TIE + STEP / plan.unroll
-    return steps * step + work + TILE
+    def _tile_cycles(self, plan: WinogradPlan, rows: int, steps: int) -> float:
+        work, loads = rows * plan.vectors, rows + plan.vectors
+        step = (
+            max(work / self.core.per_cycle, FMA_LATENCY, loads * LOAD) + loads * LOAD_TIE + STEP / plan.unroll
+        )
+        return steps * step + work + TILE
 
 
 def typical(batch: DimLike) -> int:
