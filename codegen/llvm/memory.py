@@ -85,8 +85,8 @@ class MemoryEmitter:
         self.w.line(f"call void {name}(ptr {pointer.text}, i32 0, i32 {4 - level}, i32 1)")
 
     def load_word(self, buffer: Buffer, indices: Sequence[tuple[DimLike, ...]]) -> Value | None:
-        """Neighbouring elements as one word of 16 or 32 bits, in each lane; None where they are no neighbours, or the words
-        of neighbouring lanes are not."""
+        """Neighbouring elements as one word of 16 or 32 bits, in each lane; None where they are no neighbours, or the
+        words of neighbouring lanes are not."""
         first, count = self._offset(buffer, indices[0]), len(indices)
         if any(self._offset(buffer, index) - first != k for k, index in enumerate(indices)):
             return None

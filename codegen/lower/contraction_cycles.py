@@ -94,8 +94,8 @@ def typical(extent: DimLike, most: int = TYPICAL) -> int:
 
 @dataclass(frozen=True)
 class Core:
-    """A machine's core: the `lanes` of a vector of sums, vector `registers`, the multiply-adds of vectors `per_cycle`, and
-    whether one may read a number for all lanes from memory itself, `folding` it."""
+    """A machine's core: the `lanes` of a vector of sums, vector `registers`, the multiply-adds of vectors `per_cycle`,
+    and whether one may read a number for all lanes from memory itself, `folding` it."""
 
     lanes: int
     registers: int

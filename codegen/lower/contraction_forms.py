@@ -186,8 +186,8 @@ def _is_read_again(problem: Contraction[Access], operand: Access) -> bool:
 def _woven(
     ctx: LowerContext, problem: Contraction[Access], words: InWords, form: Form, room: int
 ) -> Iterator[Form]:
-    """The operands woven whose words are not stored as such: one, or both, with so much room behind them. None where a word is not
-    full."""
+    """The operands woven whose words are not stored as such: one, or both, with so much room behind them. None where a
+    word is not full."""
     sources = problem.operands[::-1] if words.swapped else problem.operands
     found: list[tuple[int, Woven, Access]] = []
     for number, (source, operand) in enumerate(zip(sources, words.problem.operands, strict=True)):

@@ -1,11 +1,11 @@
 """Contractions of short numbers, several products to an instruction: operands read in words of 32 bits.
 
-bfloat16 numbers are multiplied in pairs and 8-bit integers in fours where the target has the instruction, 8-bit integers
-elsewhere in pairs, as 16-bit ones (`codegen/packed.py`). Such a contraction is another one of the same form: one reduction axis, the innermost, counts
-words instead of elements, and an operand gives the word at a point, neighbours along that axis. A word whose elements
-are neighbours in memory is one load; packing (`contraction_pack.py`) makes all of them so, and fills the last one with
-zeros where the axis ends inside it. What is read too often and too far apart to be packed, such as the image of a
-convolution, is woven: copied in words, otherwise laid out as it was.
+bfloat16 numbers are multiplied in pairs and 8-bit integers in fours where the target has the instruction, 8-bit
+integers elsewhere in pairs, as 16-bit ones (`codegen/packed.py`). Such a contraction is another one of the same form:
+one reduction axis, the innermost, counts words instead of elements, and an operand gives the word at a point,
+neighbours along that axis. A word whose elements are neighbours in memory is one load; packing (`contraction_pack.py`)
+makes all of them so, and fills the last one with zeros where the axis ends inside it. What is read too often and too
+far apart to be packed, such as the image of a convolution, is woven: copied in words, otherwise laid out as it was.
 
 The products of fours are of one without sign and one with. Where both are alike, one is shifted: its sign bits
 turned over, an i8 is a u8 that is 128 more, and what that adds, 128 times the sum of the other operand, is taken off the
@@ -43,9 +43,9 @@ _DOTS = {
 
 @dataclass(frozen=True)
 class Words(Access):
-    """An operand, one row, in words that `packing` makes of elements that lie `step` apart. The index is that of a word's
-    first element; `axis` counts words, which hold `extent` elements in all. `shifted`: the elements' sign bits are turned
-    over."""
+    """An operand, one row, in words that `packing` makes of elements that lie `step` apart. The index is that of a
+    word's first element; `axis` counts words, which hold `extent` elements in all. `shifted`: the elements' sign bits
+    are turned over."""
 
     axis: str
     packing: str
