@@ -450,19 +450,40 @@ class MemoryEmitter:
 
     def masked_store(self, buffer: Buffer, pointer: Value, value: Value, mask: Value) -> None:
         stored = self._to_memory(buffer, value)
-        lane = _only_lane(mask)
-        if lane is not None:
+        lanes = _lanes_on(mask)
+        if lanes is not None and len(lanes) == 1:
             # LLVM 22 makes of a truncation stored under such a mask a store of the wide number, past the element's end.
-            one = self.w.pure(f"extractelement {stored}, i64 {lane}", stored.level, stored.dtype)
-            place = self._advance(memory_type(buffer.dtype), pointer, str(lane), 0) if lane else pointer
-            align = buffer.dtype.itemsize
-            self.w.line(f"store {one}, ptr {place.text}, align {align}{self._alias(buffer)}")
+            self._store_piece(buffer, pointer, stored, lanes[0], 1)
+            return
+        if lanes is not None and self.ops.target.isa != "avx512" and lanes == list(range(len(lanes))):
+            # Stores under masks are slow where there are no mask registers: a panel's rows of four took 3.5 times as long.
+            start = 0
+            while start < len(lanes):
+                size = 1 << ((len(lanes) - start).bit_length() - 1)
+                self._store_piece(buffer, pointer, stored, start, size)
+                start += size
             return
         name = f"@llvm.masked.store.v{value.lanes}{_mangled(buffer.dtype)}.p0"
         self.w.declare(name, f"declare void {name}({stored.type}, ptr, i32 immarg, {mask.type})")
         self.w.line(
             f"call void {name}({stored}, ptr {pointer.text}, i32 {buffer.dtype.itemsize}, {mask}){self._alias(buffer)}"
         )
+
+    def _store_piece(self, buffer: Buffer, pointer: Value, stored: Value, first: int, count: int) -> None:
+        """So many lanes of what is stored, from `first` on."""
+        if count == 1:
+            piece = self.w.pure(f"extractelement {stored}, i64 {first}", stored.level, stored.dtype)
+        else:
+            picks = ", ".join(f"i32 {i}" for i in range(first, first + count))
+            piece = self.w.pure(
+                f"shufflevector {stored}, {stored.type} poison, <{count} x i32> <{picks}>",
+                stored.level,
+                stored.dtype,
+                count,
+            )
+        place = self._advance(memory_type(buffer.dtype), pointer, str(first), 0) if first else pointer
+        align = buffer.dtype.itemsize
+        self.w.line(f"store {piece}, ptr {place.text}, align {align}{self._alias(buffer)}")
 
     def _slot(self, buffer: Buffer, index: tuple[DimLike, ...]) -> tuple[str, DType, int, int | None]:
         """The variable that holds an element: its name, dtype, lanes, and the lane when a single one is
@@ -523,12 +544,11 @@ class MemoryEmitter:
         self.w.line(f"store {value}, ptr {name}")
 
 
-def _only_lane(mask: Value) -> int | None:
-    """The one lane that a constant mask has on; None for other masks."""
+def _lanes_on(mask: Value) -> list[int] | None:
+    """The lanes that a constant mask has on; None for other masks."""
     if not mask.text.startswith("<"):
         return None
-    lanes = [number for number, lane in enumerate(mask.text[1:-1].split(", ")) if lane.endswith("true")]
-    return lanes[0] if len(lanes) == 1 else None
+    return [number for number, lane in enumerate(mask.text[1:-1].split(", ")) if lane.endswith("true")]
 
 
 def _mangled(dtype: DType) -> str:

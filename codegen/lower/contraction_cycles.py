@@ -83,6 +83,9 @@ TYPICAL = 64
 # loaded to registers, fewer: LLVM takes those of several steps together and has no registers left for sums (512 x 512 x
 # 512 in tiles of 14 x 1 vectors of 256 bits: 48 GFLOP/s two steps at a time, 81 one).
 MOST_UNROLLED, MOST_BROADCASTS = 32, 16
+# With fewer registers the text is looked at more closely, so many steps ahead (3x3 with stride 2, six positions of a row
+# times two vectors of 256 bits: 41 GFLOP/s with the kernel's rows repeated, 61 without).
+MANY_REGISTERS, NEAR_STEPS = 32, 4
 # Chains of sums on two units are not shared out evenly: eight take longer than the latency of four.
 UNEVEN = 1.1
 
@@ -95,17 +98,19 @@ def typical(extent: DimLike, most: int = TYPICAL) -> int:
 @dataclass(frozen=True)
 class Core:
     """A machine's core: the `lanes` of a vector of sums, vector `registers`, the multiply-adds of vectors `per_cycle`,
-    and whether one may read a number for all lanes from memory itself, `folding` it."""
+    whether one may read a number for all lanes from memory itself, `folding` it, and bytes of the second-level cache,
+    `l2`."""
 
     lanes: int
     registers: int
     per_cycle: int
     folding: bool
+    l2: int
 
     @staticmethod
     def of(target: Target, dtype: DType) -> Core:
         wide = target.isa == "avx512"
-        return Core(target.lanes(dtype), target.registers, 1 if wide else 2, wide)
+        return Core(target.lanes(dtype), target.registers, 1 if wide else 2, wide, target.l2)
 
 
 @cache
@@ -155,7 +160,7 @@ class Model:
         self.result_stride = _result_strides(problem)
         self.far = [{name: self._is_far(i, name) for name in problem.axes} for i in (0, 1)]
         self.separable = [self._separable(i) for i in (0, 1)]
-        self._repeats: dict[tuple[str, int, bool], int] = {}
+        self._repeats: dict[tuple[object, ...], int] = {}
         self.span = [min(16.0, self._span(i)) for i in (0, 1)]
         self.steps = prod(self.size[name] for name in self.reduction)
         self.latency = DOT_LATENCY[problem.dot] * (UNEVEN if core.per_cycle > 1 else 1.0)
@@ -350,7 +355,7 @@ class Model:
         stream = max((vectors * self._panel_load(plan, i, vectors, steps) for i in plan.packed), default=0.0)
         tie = (loads - folded) * LOAD_TIE + folded * FOLDED_TIE
         step = max(work / self.core.per_cycle, self.latency, loads * LOAD, stream) + tie + far
-        step += STEP / self._repeated(plan, work) + self._streams(plan, tiles, vectors)
+        step += STEP / self._repeated(plan, tiles, work) + self._streams(plan, tiles, vectors)
         if along_result:
             if self.result_stride[lane] == 1:
                 store = work * 1.0
@@ -402,14 +407,16 @@ class Model:
         nbytes = steps * vectors * self.lanes * FLOAT
         return L2_LOAD * self.lanes * FLOAT / LINE if nbytes > L1_BYTES else LOAD
 
-    def _repeated(self, plan: Plan, work: int) -> int:
-        key = plan.lane, work, plan.vectors == 1
+    def _repeated(self, plan: Plan, tiles: Mapping[str, int], work: int) -> int:
+        few = self.registers < MANY_REGISTERS
+        key = plan.lane, work, plan.vectors == 1, tuple(tiles.items()) if few else ()
         if key not in self._repeats:
-            self._repeats[key] = prod(self.unroll(plan, work).values())
+            self._repeats[key] = prod(self.unroll(plan, tiles, work).values())
         return self._repeats[key]
 
-    def unroll(self, plan: Plan, work: int) -> dict[str, int]:
-        """The innermost reduction loops as repeated text, while the text stays short."""
+    def unroll(self, plan: Plan, tiles: Mapping[str, int], work: int) -> dict[str, int]:
+        """The innermost reduction loops as repeated text, while the text stays short. Not, with few registers, where a
+        tile's elements of one step are those of another: LLVM keeps them, and sums are spilled."""
         found: dict[str, int] = {}
         broadcasts = plan.vectors == 1 and plan.lane in self.parallel and not self.core.folding
         most = MOST_BROADCASTS if broadcasts else MOST_UNROLLED
@@ -417,6 +424,8 @@ class Model:
             if axis.name == plan.lane:
                 continue
             extent = axis.extent
+            if self.registers < MANY_REGISTERS and self._meets(axis.name, tiles):
+                break
             if isinstance(extent, int) and extent * work <= most:
                 found[axis.name] = max(1, extent)
                 work *= max(1, extent)
@@ -427,6 +436,20 @@ class Model:
                     break
             break
         return found
+
+    def _meets(self, summed: str, tiles: Mapping[str, int]) -> bool:
+        """Whether a window slides along a tile: a few steps along the sum lead to where another position of the tile
+        begins."""
+        for strides in self.strides:
+            step = strides[summed]
+            if not isinstance(step, int) or step == 0:
+                continue
+            for name, count in tiles.items():
+                along = strides[name]
+                if count > 1 and isinstance(along, int) and along and along % step == 0:
+                    if abs(along // step) < min(self.size[summed], NEAR_STEPS):
+                        return True
+        return False
 
 
 def _combined(choices: list[list[tuple[dict[str, int], int]]]) -> Iterator[tuple[dict[str, int], int]]:

@@ -14,6 +14,7 @@ from ..target import Target
 from .borders import drop_unread, in_tasks
 from .context import Args, LowerContext, Names
 from .contraction import Access, Contraction, contraction_node
+from .contraction_ahead import fetched_ahead
 from .contraction_forms import launch_copies, ranked_forms, sums_way
 from .contraction_nest import contraction_loops
 from .contraction_operands import repeated
@@ -164,6 +165,8 @@ def _launch(
         return [e.at(bindings, memo, known).store() for e in elements]
 
     soon = None if parts is not None or plan.rows else _fetches(problem, plan, elements)
+    if before is None and soon is None and isinstance(ctx.target, Target):
+        before = fetched_ahead(problem, plan, ctx.target)
     ctx.launch(
         problem.name,
         repeated(contraction_loops(problem, plan, finish, before=before, soon=soon), times),

@@ -18,7 +18,7 @@ from ...ir.dims import DimLike
 from .choices import varied
 from .contraction import Contraction
 from .contraction_amx_plan import tile_cycles, tile_plans
-from .contraction_cycles import TYPICAL, WIDE_STRIDES, Core, Model, live_operands
+from .contraction_cycles import FLOAT, TYPICAL, WIDE_STRIDES, Core, Model, live_operands
 from .tiling import Plan
 
 # Up to this extent another plan may be worth having, where it is this much faster.
@@ -27,6 +27,8 @@ GAIN = 1.5
 MOST_TASKS = 64
 LEAST_TASK = 3000.0
 PARTS = 8
+# Of the second-level cache, what rows of an image take that wait for the next panel.
+HELD = 0.5
 # So many of the cheapest plans are looked through for plans of different kinds.
 POOL = 512
 
@@ -211,26 +213,49 @@ class _Plans(Model):
     def finished(self, plan: Plan) -> Plan:
         along_result = plan.lane in self.parallel
         if not plan.rows:
-            plan = replace(plan, unroll=self.unroll(plan, prod(plan.tiles.values()) * plan.vectors))
+            plan = replace(plan, unroll=self.unroll(plan, plan.tiles, prod(plan.tiles.values()) * plan.vectors))
         outer = [n for n in self.parallel if n != plan.lane and n not in plan.tiles]
-        order = (*outer, *([plan.lane] if along_result else []), *plan.tiles)
+        held = self._held(plan, outer)
+        order = (
+            *(n for n in outer if n not in held), *([plan.lane] if along_result else []), *held, *plan.tiles
+        )  # fmt: skip
         if any(a.extent == 0 for a in self.problem.reduction):
             plan = replace(plan, packed={})  # nothing is read
         padded = bool(plan.rows) or (
             along_result and all(i in plan.packed for i in (0, 1) if plan.lane in self.reads[i])
         )
         windows = frozenset(() if plan.rows else self.used_windows(plan))
-        plan = replace(plan, order=order, padded=padded, windows=windows)
+        plan = replace(plan, order=order, padded=padded, windows=windows, blocks=held)
         return self._with_tasks(plan)
+
+    def _held(self, plan: Plan, outer: Sequence[str]) -> dict[str, int]:
+        """An axis to walk inside that of the lanes, and how many positions of it in one task: where the panels of all
+        lanes do not fit in the second-level cache, several rows of an image read each panel in turn."""
+        if not outer or plan.lane not in self.parallel or plan.rows or self.core.per_cycle == 1:
+            return {}
+        axis = outer[-1]
+        lanes, others = (0, 1) if plan.lane in self.reads[0] else (1, 0)
+        panels = self.size[plan.lane] * self.steps * FLOAT
+        if lanes not in plan.packed or axis in self.reads[lanes] or axis not in self.reads[others]:
+            return {}
+        if panels <= self.core.l2 or not isinstance(self.problem.axes[axis].extent, int):
+            return {}
+        # Of the other operand, what positions along the axis read.
+        apart = prod(self.size[n] for n in self.parallel if n != axis and n in self.reads[others] and n in outer)
+        rows = self._bytes(others) / apart / self.size[axis]
+        count = min(self.size[axis], int(self.core.l2 * HELD / rows))
+        return {axis: count} if count > 1 else {}
 
     def _with_tasks(self, plan: Plan) -> Plan:
         """Blocks and parts: enough tasks for many threads, none of them too small. They depend on the problem
         only, so that the result's bits do not depend on the number of threads."""
         most = min(MOST_TASKS, int(plan.cycles / LEAST_TASK))
-        blocks: dict[str, int] = {}
-        count = 1
+        blocks = dict(plan.blocks)
+        count = prod(ceil(self.size[name] / block) for name, block in blocks.items())
         symbolic = False
         for name in plan.order:
+            if name in blocks:
+                continue
             extent = self.problem.axes[name].extent
             tiles = ceil(self.size[name] / plan.tile(name))
             if count * 2 > most or tiles == 1:
