@@ -1,6 +1,7 @@
 """Sums of products of bfloat16 pairs and 8-bit fours: the operations, and contractions in words.
 
-Native code needs a processor with AVX512-BF16 and VNNI; the loop interpreter does not.
+Native code in fours and of bfloat16 needs a processor with AVX512-BF16 and VNNI, in pairs of integers any x86; the loop
+interpreter needs nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from vitrify.codegen.lower.contraction_forms import Chosen
 from vitrify.codegen.lower.contraction_merge import merge_axes
 from vitrify.codegen.lower.contraction_plan import Choice
 from vitrify.codegen.lower.contraction_words import in_words
-from vitrify.codegen.packed import PACKED, dot, pack
+from vitrify.codegen.packed import PACKED, dot, pack, packing, per_word
 from vitrify.codegen.target import Target
 from vitrify.ir import dims, dtypes
 from vitrify.ir import interpreter as ir_interpreter
@@ -50,13 +51,16 @@ def _special(dtype: dtypes.DType, shape: tuple[int, ...], rng: np.random.Generat
 def _words_program(op: str, loop: str, apart: bool) -> Program:
     """y[i] = dot(total[i], word i of a, word i of b); the numbers of a word lie side by side or `apart`."""
     total_type, result = PACKED[op][0][0], PACKED[op][1]
-    left, right = {"dot_bf16": (dtypes.bf16,) * 2, "dot_u8i8": (dtypes.u8, dtypes.i8)}[op]
-    count = 4 // left.itemsize
+    left, right = (dtypes.bf16,) * 2 if op == "dot_bf16" else (dtypes.u8, dtypes.i8)
+    count = per_word(packing(op, left))
     total, out = Buffer("t", total_type, (SIZE,)), Buffer("y", result, (SIZE,))
     a, b = (Buffer(n, d, (count, SIZE) if apart else (SIZE, count)) for n, d in (("a", left), ("b", right)))
 
     def value(at: dims.DimLike):
-        words = [pack([Load(x, (k, at) if apart else (at, k)) for k in range(count)]) for x in (a, b)]
+        words = [
+            pack(packing(op, x.dtype), [Load(x, (k, at) if apart else (at, k)) for k in range(count)])
+            for x in (a, b)
+        ]
         return dot(op, Load(total, (at,)), *words)
 
     if loop == "scalar":
@@ -74,11 +78,12 @@ def _words_program(op: str, loop: str, apart: bool) -> Program:
     return Program(op, (total, a, b), (out,), (), (Launch(kernel, (total, a, b, out)),))
 
 
-@NATIVE
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("loop", ["scalar", "vector"])
-@pytest.mark.parametrize("op", ["dot_bf16", "dot_u8i8"])
+@pytest.mark.parametrize("op", ["dot_bf16", "dot_u8i8", "dot_i16"])
 def test_operations_are_to_the_bit_what_the_interpreter_says(op, loop, apart):
+    if not HOST.has_dot(op):
+        pytest.skip(f"this processor has no {op}")
     program = _words_program(op, loop, apart)
     verify_program(program)
     rng = np.random.default_rng(3)
@@ -93,7 +98,7 @@ def test_operations_are_to_the_bit_what_the_interpreter_says(op, loop, apart):
 
 def test_denormal_numbers_are_zeros_to_the_product_of_bfloat16():
     def value(total: float, pairs: list[tuple[float, float]]) -> float:
-        x, y = (pack([Const(p[i], dtypes.bf16) for p in pairs]) for i in (0, 1))
+        x, y = (pack("pack_bf16", [Const(p[i], dtypes.bf16) for p in pairs]) for i in (0, 1))
         out = Buffer("y", dtypes.f32, (1,))
         stored = Store(out, (0,), dot("dot_bf16", Const(total, dtypes.f32), x, y))
         program = Program(

@@ -12,6 +12,7 @@ from itertools import product
 from math import prod
 
 from ...ir import dims
+from ...ir.dims import DimLike
 from ..loops.nodes import Prefetch, Stmt
 from ..target import Target
 from .contraction import Access, Axis, Contraction
@@ -56,14 +57,23 @@ def fetched_ahead(problem: Contraction[Access], plan: Plan, target: Target) -> B
         fetches: list[Stmt] = []
         for operand, places in found:
             for place in places:
-                at = {n: dims.minimum(bindings[n] + k, problem.axes[n].extent - 1) if n in bindings else k for n, k in place.items()}
+                at = {n: _within(bindings, problem.axes[n], k) for n, k in place.items()}
                 fetches.append(Prefetch(operand.at(bindings | at | then)))
         return tuple(fetches)
 
     return Before(0, (), each, outer.name)
 
 
-def _places(operand: Access, problem: Contraction[Access], plan: Plan, inner: Sequence[Axis]) -> list[Bindings]:
+def _within(bindings: Bindings, axis: Axis, distance: DimLike) -> DimLike:
+    """So far along an axis from where the tile starts, or from its beginning, but not past its end."""
+    if axis.name not in bindings:
+        return distance
+    return dims.minimum(bindings[axis.name] + distance, axis.extent - 1)
+
+
+def _places(
+    operand: Access, problem: Contraction[Access], plan: Plan, inner: Sequence[Axis]
+) -> list[Bindings]:
     """Where the lines begin that a tile reads of the operand in one turn, by distances along the axes from the tile's
     start; none where they are too many."""
     size = operand.buffer.dtype.itemsize

@@ -42,6 +42,10 @@ PAGE = 4096
 # More, for a row of vectors, per MiB over which the sum strews the operand's rows: TLB and cache misses. A quarter of
 # that for an element.
 SPAN = 0.4
+# A line of such an operand that comes from beyond the second-level cache, to a core with two multiply-adds a cycle: 1x1,
+# 256 channels of 56 x 56, took 6.0 ms with the image's rows along the lanes, which reads it once, 7.4 with the outputs',
+# sixteen of 64 at a time (AMD Zen 3).
+STREWN_LINE = 8.0
 SHUFFLE = 0.5  # a vector loaded beyond the first to shuffle a strided one together; other units do it
 SCATTERED_ELEMENT = 1.5  # an element of a vector loaded from or stored to places that are not neighbours
 WIDE_STRIDES = (
@@ -270,7 +274,7 @@ class Model:
             units = prod(tiles.values())
             for vectors, times in vector_parts:
                 total += count * times * self._tile_cycles(plan, tiles, units, vectors, steps, along_result)
-        return total * rest_of + self.packing(plan)
+        return total * rest_of + self.packing(plan) + self._strewn(plan)
 
     def packing(self, plan: Plan) -> float:
         """Cycles to pack what the plan wants packed."""
@@ -286,6 +290,45 @@ class Model:
                 + LAUNCH
             )
         return total
+
+    def _strewn(self, plan: Plan) -> float:
+        """Cycles more to fetch what the sum reads in pieces far apart, on a core that is not kept busy meanwhile."""
+        if self.core.per_cycle == 1:
+            return 0.0
+        found = 0.0
+        for i in (0, 1):
+            if i not in plan.packed and self.span[i] > 0:
+                run = next((self.size[n] for n in self.reduction if self.strides[i][n] == 1), 1)
+                itemsize = self.problem.operands[i].buffer.dtype.itemsize
+                share = min(1.0, LINE / (run * itemsize))
+                row = plan.vectors * plan.lanes * itemsize
+                if self.strides[i][plan.lane] == 1 and row % LINE:
+                    share *= (row + LINE - row % LINE) / row
+                found += self._bytes(i) / LINE * self._passes(i, plan) * share * STREWN_LINE
+        return found
+
+    def _crowded(self, operand: int) -> float:
+        """The share of what rows of an operand cost that lie far apart, by how few sets of a cache they share."""
+        if self.core.per_cycle == 1:
+            return 1.0
+        itemsize = self.problem.operands[operand].buffer.dtype.itemsize
+        far = [s * itemsize for s in (self.strides[operand][n] for n in self.reduction) if isinstance(s, int)]
+        return max((gcd(s, PAGE) / PAGE for s in far if abs(s) >= FAR_STRIDE), default=1.0)
+
+    def _passes(self, operand: int, plan: Plan) -> int:
+        """How often the operand comes to the second-level cache: anew in each turn of a loop within which more of it is
+        read than fits."""
+        lane = [plan.lane] if plan.lane in self.parallel else []
+        outer = [n for n in self.parallel if n not in lane and n not in plan.tiles]
+        order = [*outer, *lane, *plan.tiles]
+        reads = self.reads[operand]
+        passes, within = 1, float(self._bytes(operand))
+        for place, name in enumerate(order):
+            if name in reads:
+                within /= self.size[name]
+            elif within > self.core.l2 and reads.intersection(order[place + 1 :]):
+                passes *= ceil(self.size[name] / plan.tile(name))
+        return passes
 
     def _pack_cycles(self, operand: int, axis: str, width: int) -> float:
         """Cycles to pack an element, or a word, in panels of this width."""
@@ -344,7 +387,7 @@ class Model:
                 far += FAR * count / (8 if runs else 1) if apart else 0.0
                 far += CONFLICT * sum(max(0, n - self._ways(i, name)) for name, n in tiles.items())
                 rows = count / vectors if lane in self.reads[i] else (count if apart else 1) / 4
-                far += SPAN * self.span[i] * rows + self.converted(i) * count
+                far += SPAN * self.span[i] * self._crowded(i) * rows + self.converted(i) * count
             number, shuffles = self._load(i, plan)
             loads += count * number
             far += count * shuffles
@@ -374,7 +417,7 @@ class Model:
         if stride in (0, 1) or operand in plan.packed:
             return 1.0, 0.0
         if stride in WIDE_STRIDES and self.words[operand] is None:
-            return float(stride), SHUFFLE * (stride - 1)
+            return float(stride), SHUFFLE * (stride - 1) * self.core.per_cycle
         return self.lanes * SCATTERED_ELEMENT / LOAD, 0.0
 
     def _streams(self, plan: Plan, tiles: Mapping[str, int], vectors: int) -> float:
@@ -446,9 +489,10 @@ class Model:
                 continue
             for name, count in tiles.items():
                 along = strides[name]
-                if count > 1 and isinstance(along, int) and along and along % step == 0:
-                    if abs(along // step) < min(self.size[summed], NEAR_STEPS):
-                        return True
+                if count == 1 or not isinstance(along, int) or along == 0 or along % step != 0:
+                    continue
+                if abs(along // step) < min(self.size[summed], NEAR_STEPS):
+                    return True
         return False
 
 

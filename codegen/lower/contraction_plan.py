@@ -213,7 +213,9 @@ class _Plans(Model):
     def finished(self, plan: Plan) -> Plan:
         along_result = plan.lane in self.parallel
         if not plan.rows:
-            plan = replace(plan, unroll=self.unroll(plan, plan.tiles, prod(plan.tiles.values()) * plan.vectors))
+            plan = replace(
+                plan, unroll=self.unroll(plan, plan.tiles, prod(plan.tiles.values()) * plan.vectors)
+            )
         outer = [n for n in self.parallel if n != plan.lane and n not in plan.tiles]
         held = self._held(plan, outer)
         order = (
@@ -241,7 +243,9 @@ class _Plans(Model):
         if panels <= self.core.l2 or not isinstance(self.problem.axes[axis].extent, int):
             return {}
         # Of the other operand, what positions along the axis read.
-        apart = prod(self.size[n] for n in self.parallel if n != axis and n in self.reads[others] and n in outer)
+        apart = prod(
+            self.size[n] for n in self.parallel if n != axis and n in self.reads[others] and n in outer
+        )
         rows = self._bytes(others) / apart / self.size[axis]
         count = min(self.size[axis], int(self.core.l2 * HELD / rows))
         return {axis: count} if count > 1 else {}
