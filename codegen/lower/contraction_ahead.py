@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from math import prod
+from math import ceil, prod
 
 from ...ir import dims
 from ...ir.dims import DimLike
@@ -22,7 +22,9 @@ from .contraction_tile import Bindings
 from .tiling import Plan
 
 # Lines of a turn at most, and multiply-adds for each at least.
-MOST_LINES, LEAST_WORK = 8, 12
+MOST_LINES, LEAST_WORK = 16, 5
+# A line is on its way for so many cycles, and no more turns than these are fetched before.
+LATENCY, MOST_AHEAD = 200, 8
 
 
 def fetched_ahead(problem: Contraction[Access], plan: Plan, target: Target) -> Before | None:
@@ -52,8 +54,10 @@ def fetched_ahead(problem: Contraction[Access], plan: Plan, target: Target) -> B
     if not found:
         return None
 
+    ahead = min(MOST_AHEAD, ceil(LATENCY * core.per_cycle / work))
+
     def each(bindings: Bindings) -> tuple[Stmt, ...]:
-        then = {outer.name: dims.minimum(bindings[outer.name] + 1, outer.extent - 1)}
+        then = {outer.name: dims.minimum(bindings[outer.name] + ahead, outer.extent - 1)}
         fetches: list[Stmt] = []
         for operand, places in found:
             for place in places:
@@ -81,21 +85,22 @@ def _places(
     counts |= {axis.name: min(plan.tile(axis.name), typical(axis.extent)) for axis in problem.parallel}
     near: dict[str, int] = {}
     choices: dict[str, list[int]] = {}
-    span = 0
+    longest, each = "", 1
     for name, count in counts.items():
         stride = operand.stride(name)
-        if stride == 0 or count == 1:
+        nbytes = abs(stride) * size if isinstance(stride, int) else LINE
+        if nbytes == 0 or count == 1:
             near[name] = 0
-        elif isinstance(stride, int) and abs(stride) * size < LINE:
+        elif nbytes < LINE:
             near[name] = count - 1
-            span += (count - 1) * abs(stride) * size
+            if not longest or count > near[longest] + 1:
+                longest, each = name, LINE // nbytes
         else:
             choices[name] = list(range(count))
-    if span > LINE or prod(map(len, choices.values())) * 2 > MOST_LINES:
-        return []
     first = dict.fromkeys(near, 0)
-    return [
-        dict(zip(choices, chosen, strict=True)) | ends
-        for chosen in product(*choices.values())
-        for ends in (first, near)
-    ]
+    row = [first]
+    if longest:
+        row = [first | {longest: start} for start in range(0, near[longest], each)] + [near]
+    if prod(map(len, choices.values())) * len(row) > MOST_LINES:
+        return []
+    return [dict(zip(choices, far, strict=True)) | at for far in product(*choices.values()) for at in row]
