@@ -85,7 +85,7 @@ def test_softmax_and_its_gradient_are_one_kernel_each(shape, options):
 def test_costly_values_are_kept_along_a_row():
     """softmax computes each exponential once: the second pass keeps it on the stack for the third."""
     graph = graph_of(lambda F, x: F.softmax(x, dim=1), f32(4, 48))
-    (launch,) = lowered(graph).launches
+    (launch,) = lowered(graph, "x86-64-avx512").launches
     text = print_kernel(launch.kernel)
     assert "stack row: f32[48]" in text
     assert text.count("exp(") == 1
@@ -99,6 +99,36 @@ def test_statistics(shape):
         lambda F, x: (F.mean(x, dims=dims), F.var(x, dims=dims, correction=0, keepdim=True)), f32(*shape)
     )
     check(graph, random_arrays(graph), interpret=False, scale=4)
+
+
+LONG_BATCH = Dim("batch", 1, 4000)
+
+
+@pytest.mark.parametrize("shape", [(1203, 261), (37, 31, 261), (110, 3003), (LONG_BATCH, 261)], ids=str)
+def test_statistics_of_columns_of_large_arrays(shape):
+    """Short vectors: several rows are read along at a time, and the sums lie in memory."""
+    dims = tuple(range(len(shape) - 1))
+
+    def make(F, x):
+        mean = F.mean(x, dims=dims, keepdim=True)
+        away = F.sub(x, mean)
+        return away, F.mean(F.mul(away, away), dims=dims), F.sum(x, dims=dims), F.amax(x, dims=dims)
+
+    graph = graph_of(make, f32(*shape))
+    program = lowered(graph, "x86-64-avx2")
+    assert any("stack acc_" in print_kernel(x.kernel) for x in program.launches)
+    assert not any("stack acc_" in print_kernel(x.kernel) for x in lowered(graph, "x86-64-avx512").launches)
+    sizes = (1, 3, 1203) if LONG_BATCH in shape else shape[:1]
+    for size in sizes:
+        x = np.random.default_rng(0).normal(size=(size, *shape[1:])).astype(np.float32)
+        check(graph, [x], interpret=size < 8, target="x86-64-avx2", scale=4)
+
+
+@pytest.mark.parametrize("columns", [261, 1100])
+def test_sums_of_columns_of_large_arrays_are_made_of_chunks_of_rows(columns):
+    graph = graph_of(lambda F, x: F.sum(F.mul(x, x), dims=(0,)), f32(1203, columns))
+    program = check(graph, random_arrays(graph), interpret=False, target="x86-64-avx2")
+    assert [x.kernel.name for x in program.launches] == ["fused_0_partial", "fused_0_combine"]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

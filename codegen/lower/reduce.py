@@ -75,10 +75,13 @@ def _rows(ctx: LowerContext, names: Names, body: Graph, args: Args) -> Rows:
         dtype = accumulator_type(value.type.dtype)
         element = SCALAR.cast(evaluator.at(node.inputs[0], index), dtype)
         assert node.op.combine is not None
-        reduction = Reduction(names("r"), node.op.combine, dtype, element)
+        stage = stages[levels[value]].reductions
+        same = (r for r in stage if r.combine == node.op.combine and r.value is element)
+        reduction = next(same, None) or Reduction(names("r"), node.op.combine, dtype, element)
         results[value] = reduction
         evaluator.held[value] = _result_at(value, reduction, row_index, over, node.attrs["keepdim"])
-        stages[levels[value]].reductions.append(reduction)
+        if reduction not in stage:
+            stage.append(reduction)
 
     along: list[Element] = []
     once: list[Element] = []

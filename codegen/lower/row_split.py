@@ -6,11 +6,11 @@ from ...ir import dims, dtypes
 from ..loops.nodes import Load, Var
 from ..scalar import SCALAR
 from .choices import Candidate
-from .column_sums import with_column_sums
+from .column_sums import CHUNK_ROWS, with_column_sums
 from .context import LowerContext, Names
 from .contraction_cycles import typical
 from .indexing import condition
-from .reduce_nest import lower_rows
+from .reduce_nest import SWEPT_NUMBERS, lower_rows, rows_swept, vector_axis
 from .rows import Reduction, Rows, Stage, identity, rows_cost
 from .spaces import linear
 from .template import Axis, Element
@@ -43,9 +43,14 @@ def split_axis(ctx: LowerContext, rows: Rows) -> Axis | None:
     kept = dims.bounds(dims.product(a.extent for a in rows.kept))[1]
     total = dims.bounds(rows_cost(rows))[1]
     lanes = ctx.target.lanes(dtypes.f32)
-    if kept >= 4 * lanes or total < 4 * ctx.options.serial_below:
+    if total < 4 * ctx.options.serial_below:
         return None
     axis = max(rows.reduced, key=lambda a: dims.bounds(a.extent)[1])
+    if kept >= 4 * lanes:
+        # Too narrow for blocks of columns that are long pieces of each row.
+        long = dims.bounds(axis.extent)[1] >= ctx.options.reduce_chunks * CHUNK_ROWS
+        narrow = kept < 4 * SWEPT_NUMBERS and axis is rows.reduced[0] and vector_axis(rows) in rows.kept
+        return axis if long and narrow and rows_swept(ctx.target, rows) > 1 else None
     return axis if dims.bounds(axis.extent)[1] >= 4 * ctx.options.reduce_chunks else None
 
 
