@@ -136,13 +136,11 @@ class KernelEmitter:
         self.memory.vector_registers = _vector_registers(self.kernel)
 
     def emit(self) -> KernelText:
-        parallel = self.kernel.parallel
         self.tiles.configure()
-        if parallel is not None:
-            begin, end = Value("%begin", dtypes.i64), Value("%end", dtypes.i64)
-            self._loop(parallel.var, begin, end, parallel.body, may_be_empty=False)
+        if self.kernel.streams:
+            self._streaming()
         else:
-            self._block(self.kernel.body)
+            self._body()
         self.tiles.release()
         lines = self.w.lines()
         # An entry block of its own, so that loops have a block to come from.
@@ -158,6 +156,36 @@ class KernelEmitter:
             self.memory.uses_zeros,
             len(lines),
         )
+
+    def _body(self) -> None:
+        parallel = self.kernel.parallel
+        if parallel is not None:
+            begin, end = Value("%begin", dtypes.i64), Value("%end", dtypes.i64)
+            self._loop(parallel.var, begin, end, parallel.body, may_be_empty=False)
+        else:
+            self._block(self.kernel.body)
+
+    def _streaming(self) -> None:
+        """The body twice: stores past the caches want whole vectors' addresses, and whose memory it is says the call."""
+        assert isinstance(self.target, Target)
+        memory, width = self.memory, self.target.vector_bytes
+        streams = {b for b in self.kernel.params if b.name in self.kernel.streams}
+        bits: Value | None = None
+        for buffer in self.kernel.params:
+            if buffer in streams:
+                address = self.w.pure(f"ptrtoint ptr {memory.pointers[buffer].text} to i64", 0, dtypes.i64)
+                bits = address if bits is None else self.ops.instruction("or", [bits, address], dtypes.i64)
+        assert bits is not None
+        low = self.ops.instruction("and", [bits, const(width - 1, dtypes.i64)], dtypes.i64)
+        with self.w.branch_if(self.ops.compare("eq", low, const(0, dtypes.i64))):
+            memory.streams, memory.aligned = streams, dict.fromkeys(streams, width)
+            self._body()
+            # Such stores are seen late; whoever waits for this kernel may read them.
+            name = self.w.declare("@llvm.x86.sse.sfence", "declare void @llvm.x86.sse.sfence()")
+            self.w.line(f"call void {name}()")
+            memory.streams, memory.aligned = set(), {}
+        with self.w.branch_if(self.ops.compare("ne", low, const(0, dtypes.i64))):
+            self._body()
 
     # Statements
 

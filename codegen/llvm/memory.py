@@ -47,6 +47,8 @@ class MemoryEmitter:
         self.alias_class: dict[Buffer, int] = {}
         # What buffers' addresses are multiples of, in bytes, where that is worth saying.
         self.aligned: dict[Buffer, int] = {}
+        # Whose whole vectors are stored past the caches.
+        self.streams: set[Buffer] = set()
         self.classes = 0
         self.uses_zeros = False
         self.zeros = ZEROS
@@ -472,9 +474,11 @@ class MemoryEmitter:
                 self.masked_store(buffer, pointer, value, mask)
                 return
             stored = self._to_memory(buffer, value)
-            self.w.line(
-                f"store {stored}, ptr {pointer.text}, align {buffer.dtype.itemsize}{self._alias(buffer)}"
-            )
+            align = self._alignment(buffer, position)
+            past = buffer in self.streams and stride == 1 and align >= lanes * buffer.dtype.itemsize
+            hint = ", !nontemporal !98" if past else ""
+            align = align if past else buffer.dtype.itemsize
+            self.w.line(f"store {stored}, ptr {pointer.text}, align {align}{self._alias(buffer)}{hint}")
             return
         pointers = self._pointers(buffer, position, offset, lanes)
         stored = self._to_memory(buffer, value)

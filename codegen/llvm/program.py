@@ -138,7 +138,7 @@ def module_text(
     lines += functions
     lines += [declarations[name] for name in sorted(declarations)]
     lines += alias_metadata({k.alias_classes for k in kernels})
-    lines.append("!99 = !{}")
+    lines += ["!98 = !{i32 1}", "!99 = !{}"]
     return "\n".join(lines) + "\n"
 
 

@@ -462,6 +462,8 @@ class Kernel:
     # Of a resident kernel, the blocks that share its block loops' iterations; 0 of others.
     resident: int = 0
     staying: Staying | None = None
+    # Of `writes`, those whose whole vectors are stored past the caches.
+    streams: frozenset[str] = frozenset()
 
     @property
     def parallel(self) -> For | None:

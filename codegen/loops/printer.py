@@ -123,8 +123,15 @@ def _argument(buffer: Buffer) -> str:
     return f"{_argument(buffer.of)}[{buffer.index}]" if isinstance(buffer, Part) else buffer.name
 
 
+def _written(kernel: Kernel | HostCall, param: Buffer) -> str:
+    if param.name not in kernel.writes:
+        return ""
+    past = isinstance(kernel, Kernel) and param.name in kernel.streams
+    return " written past the caches" if past else " written"
+
+
 def print_kernel(kernel: Kernel | HostCall, name: str | None = None) -> str:
-    params = ", ".join(_buffer(b) + (" written" if b.name in kernel.writes else "") for b in kernel.params)
+    params = ", ".join(_buffer(b) + _written(kernel, b) for b in kernel.params)
     if isinstance(kernel, HostCall):
         lines = [f"host {name or kernel.name}({params}){_dims(kernel.dims)} {{"]
         lines += [f"  {line}" for line in to_text(kernel.graph, locations=False).splitlines()]

@@ -259,6 +259,8 @@ class _Verifier(TileRules, GpuRules):
         unknown = kernel.writes - {b.name for b in kernel.params}
         if unknown:
             raise self.fail(f"it is said to write {sorted(unknown)[0]!r}, which is no param")
+        if kernel.streams - kernel.writes:
+            raise self.fail(f"{sorted(kernel.streams - kernel.writes)[0]!r} is streamed, but not written")
         scope = Scope(symbols={s.name: "dim" for s in kernel.dims})
         for buffer in kernel.params:
             for d in buffer.shape:

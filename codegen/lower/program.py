@@ -29,6 +29,7 @@ from .reuse import group_key, operands_of, record
 from .same_memory import Piece, pieces_for_scans, reshaped
 from .scan import lower_scan
 from .schedules import CpuSchedules, Schedules
+from .streams import streamed
 from .wide_chains import in_float32
 
 
@@ -187,6 +188,9 @@ class _Placement:
         self._append_copies()
         ctx, graph = self.ctx, self.graph
         launches = tuple(self._rebound(launch) for launch in ctx.launches)
+        if not ctx.repeats:
+            given = set(self.inputs.values())
+            launches = streamed(launches, [b for b in self.outputs if b not in given], ctx.target)
         prepared = self.prepared
         outside = {*self.inputs.values(), *self.outputs, *prepared.offsets}
         intervals = list(memory_intervals(launches, outside, ctx.repeats))
