@@ -48,6 +48,10 @@ OPERATIONS: dict[str, tuple[int, str]] = {
     "erf": (1, "same"),
     "exp_short": (1, "same"),  # of float32, for a result that will be rounded to sixteen bits
     "sigmoid_short": (1, "same"),
+    "exp_below": (
+        1,
+        "same",
+    ),  # exp of a float32 of at most 1, off by at most 2 ulp or the least normal number
     "pow": (2, "same"),
     **dict.fromkeys(("asin", "acos", "atan", "asinh", "acosh", "atanh"), (1, "same")),
     "atan2": (2, "same"),

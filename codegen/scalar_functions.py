@@ -51,6 +51,7 @@ FUNCTIONS: dict[str, Function] = {
     "erf": Function(scalar_math.erf),
     "pow": Function(scalar_math.pow),
     "exp_short": Function(_rounded_later(short_math.exp)),
+    "exp_below": Function(scalar_math.exp_below),
     "sigmoid_short": Function(_rounded_later(short_math.sigmoid)),
     **{name: Function(rule) for name, rule in scalar_inverse.FUNCTIONS.items()},
     **{name: Function(_in_double(formula)) for name, formula in special_functions.FORMULAS.items()},

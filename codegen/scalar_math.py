@@ -114,6 +114,13 @@ def exp(s: ScalarBuilder, x: Expr) -> Expr:
     return s.ldexp(polynomial(s, (1.0, 1.0, *_EXP[x.dtype.name]), r), n)
 
 
+def exp_below(s: ScalarBuilder, x: Expr) -> Expr:
+    """exp of a float32 of at most 1: with nothing above to bound, and 0 for less than half the least normal number,
+    so that one power of two is enough."""
+    shifted, r = _reduce_moderate(s, s.max(_BELOW_NORMAL, x), 1)
+    return s.mul(polynomial(s, (1.0, 1.0, *_EXP["f32"]), r), _power_of_moderate(s, shifted))
+
+
 def expm1(s: ScalarBuilder, x: Expr) -> Expr:
     form = _FORMATS[x.dtype.name]
     # Below the first bound the result is -1. The scale is halved, since 2^n itself overflows before the result does.
@@ -218,6 +225,8 @@ def sigmoid(s: ScalarBuilder, x: Expr) -> Expr:
     return s.select(s.lt(x, -89.0), 0.0, s.div(0.5, below))
 
 
+# Its power of two has the exponent below those of normal numbers, which as bits is 0.
+_BELOW_NORMAL = -88.0
 # Added to a float32 of moderate size, it leaves the nearest whole number in the low bits.
 _TO_WHOLE = 1.5 * 2.0**23
 

@@ -52,6 +52,11 @@ class Target:
         """Whether the machine is known to have a feature beyond its ISA, by LLVM's name for it."""
         return f"+{feature}" in self.features.split(",")
 
+    @property
+    def has_scale(self) -> bool:
+        """Whether an instruction multiplies floats by powers of two."""
+        return self.isa == "avx512"
+
     def has_dot(self, op: str) -> bool:
         """Whether it has an instruction for a dot product of `codegen/packed.py`."""
         if op == "dot_i16":

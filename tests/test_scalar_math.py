@@ -80,6 +80,21 @@ def test_float32_is_within_two_ulp(op: str) -> None:
     assert error[worst] <= 2, f"{op}({x[worst]!r}): {error[worst]:.2f} ulp"
 
 
+def test_float32_exp_of_what_is_at_most_one() -> None:
+    """Within two ulp where results are normal numbers, within the least of them elsewhere; 0 for far less and -inf."""
+    x = np.concatenate([every_exponent(dtypes.f32, 24), np.linspace(-100, 1, 40001, dtype=np.float32)])
+    x = x[~(x > 1)]
+    least = np.finfo(np.float32).tiny
+    with np.errstate(all="ignore"):
+        exact = np.exp(x.astype(np.float64))
+    found = apply("exp_below", x)
+    normal = ~(exact < least)
+    assert ulps(found[normal], exact[normal]).max() <= 2
+    assert np.abs(found[~normal] - exact[~normal]).max() <= least and (found[~normal] >= 0).all()
+    far = np.array([-89, -200, -np.inf, 0, -0.0, np.nan], np.float32)
+    np.testing.assert_array_equal(apply("exp_below", far), np.array([0, 0, 0, 1, 1, np.nan], np.float32))
+
+
 def test_float32_sigmoid_is_within_three_roundings() -> None:
     """The exponential, the sum and the quotient are each rounded; below -88.9 the exponential is too large a number."""
     dense = [np.linspace(-a, a, 20001) for a in (1e-3, 1.5, 20, 88.9)]

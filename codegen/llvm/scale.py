@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..target import GpuTarget
 from .short_numbers import joined, lanes_of
 from .text import Value, const, element_type, splat
 
@@ -16,7 +17,7 @@ _CURRENT_ROUNDING = "i32 4"
 
 def ldexp(ops: ScalarOps, x: Value, n: Value) -> Value | None:
     """x 2^n by vscalefps or vscalefpd, which round once; None where the target has neither."""
-    if ops.target.isa != "avx512":
+    if isinstance(ops.target, GpuTarget) or not ops.target.has_scale:
         return None
     lanes = max(x.lanes, n.lanes)
     if not lanes:

@@ -66,6 +66,7 @@ def _formula(formula: Callable[..., Any]) -> Function:
 
 _ELEMENTARY: dict[str, Function] = {
     "exp": np.exp,
+    "exp_below": lambda x: np.exp(x) if x > -87.7 or np.isnan(x) else np.float64(0),
     "exp_short": np.exp,
     "exp2_fast": np.exp2,
     "expm1": np.expm1,

@@ -24,6 +24,7 @@ from .attention_operands import Pairs, Rows
 from .context import Args, LowerContext
 from .contraction import Access
 from .contraction_tile import Bindings
+from .falling import power_below
 from .indexing import IndexTuple
 from .nests import serial_loop
 
@@ -146,7 +147,7 @@ class _Backward:
 
         def power(at: Bindings, value: Expr) -> Sequence[Stmt]:
             score = a.scored(place, start, first + at[n.name], at[m.name], value)
-            weight = SCALAR.exp(SCALAR.sub(score, Load(self.least, (at[m.name],))))
+            weight = power_below(a.ctx.target, SCALAR.sub(score, Load(self.least, (at[m.name],))))
             return [Store(self.weights, (at[n.name], at[m.name]), weight)]
 
         n, m, e = a.axis("n", count), a.axis("m", a.block), a.axis("e", a.words(self.size))

@@ -14,6 +14,7 @@ from .attention import Attention, Place, static_size, zeros
 from .context import Args, LowerContext
 from .contraction import Access
 from .contraction_tile import loop_var
+from .falling import power_below
 from .nests import serial_loop
 
 # From a key of the block, which of neighbouring keys it is, a vector of queries and a lane of it.
@@ -141,7 +142,11 @@ class _Forward:
                 Let(name, best),
                 Let(low, least),
                 Store(base, (0, v, l), Var(low, a.dtype)),
-                Store(self.shrunk, (m,), SCALAR.exp(SCALAR.sub(Load(self.most, (m,)), Var(low, a.dtype)))),
+                Store(
+                    self.shrunk,
+                    (m,),
+                    power_below(a.ctx.target, SCALAR.sub(Load(self.most, (m,)), Var(low, a.dtype))),
+                ),
                 Store(self.most, (m,), best_so_far),
                 *(Store(add, (u, v, l), a.number(0.0)) for u in range(copies)),
             ]
@@ -149,7 +154,7 @@ class _Forward:
         def power(n: DimLike, u: DimLike, v: DimLike, l: DimLike) -> list[Stmt]:
             m = v * a.lanes + l
             name = a.names("power")
-            value = SCALAR.exp(SCALAR.sub(Load(self.weights, (n, m)), Load(base, (0, v, l))))
+            value = power_below(a.ctx.target, SCALAR.sub(Load(self.weights, (n, m)), Load(base, (0, v, l))))
             kept = a.kept(place, start + m, first + n)
             power: Expr = Var(name, a.dtype)
             used = power if kept is None else SCALAR.mul(power, kept)

@@ -16,6 +16,7 @@ from ..scalar import SCALAR
 from .choices import Candidate
 from .context import LowerContext, Names
 from .contraction_cycles import typical
+from .falling import with_powers_below
 from .nests import loop_index, vector_loop
 from .reduce_nest import chunk_of_rows, lower_rows
 from .rows import Reduction, Rows, Stage, collapsed, identity, rows_cost
@@ -28,7 +29,7 @@ CHUNK_ROWS = 32
 
 def with_column_sums(ctx: LowerContext, name: str, names: Names, rows: Rows) -> None:
     """A kernel for the rows and the sums of chunks, and one that adds those up."""
-    rows = collapsed(rows)
+    rows = with_powers_below(ctx.target, collapsed(rows))
     cost = rows_cost(rows)
     row = dims.product(a.extent for a in rows.reduced)
     at_column = linear(tuple(a.index for a in rows.reduced), tuple(a.extent for a in rows.reduced))

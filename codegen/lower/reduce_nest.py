@@ -17,6 +17,7 @@ from ..loops.nodes import Buffer, Expr, For, LaneReduce, Let, Load, Prefetch, St
 from ..scalar import SCALAR
 from ..target import GpuTarget, Target
 from .context import LowerContext, Names
+from .falling import with_powers_below
 from .nest_loops import lanes_along
 from .nests import axis_loops, parallel_loop, serial_loop, vector_block, vector_loop
 from .rows import Reduction, Rows, Stage, collapsed, identity, rows_cost, with_settled, with_stashes
@@ -63,7 +64,7 @@ _Lanes = Callable[[DimLike, DimLike, DimLike], Sequence[Stmt]]
 
 def lower_rows(ctx: LowerContext, names: Names, rows: Rows) -> tuple[tuple[Stmt, ...], DimLike]:
     """Statements, and the cost of one iteration of their parallel loop (if they have one)."""
-    rows = collapsed(rows)
+    rows = with_powers_below(ctx.target, collapsed(rows))
     total = rows_cost(rows)
     axis = vector_axis(rows)
     serial = dims.bounds(total)[1] <= ctx.options.serial_below

@@ -169,9 +169,9 @@ def with_stashes(ctx: LowerContext, names: Names, rows: Rows) -> Rows:
     for number in range(1, len(rows.stages)):
         reductions = rows.stages[number].reductions
         usable = _usable(rows.stashes, replaced, number)
-        stages[number] = Stage([r.with_value(_replace(r.value, usable)) for r in reductions])
+        stages[number] = Stage([r.with_value(replace_in(r.value, usable)) for r in reductions])
     usable = _usable(rows.stashes, replaced, len(rows.stages))
-    along = [replace(e, value=_replace(e.value, usable)) for e in rows.along]
+    along = [replace(e, value=replace_in(e.value, usable)) for e in rows.along]
     return replace(rows, stages=stages, along=along, stashes=rows.stashes)
 
 
@@ -202,9 +202,9 @@ def with_settled(names: Names, rows: Rows) -> Rows:
         return rows
     memo: dict[int, Expr] = {}
     stages = [
-        Stage([r.with_value(_replace(r.value, replaced, memo)) for r in s.reductions]) for s in rows.stages
+        Stage([r.with_value(replace_in(r.value, replaced, memo)) for r in s.reductions]) for s in rows.stages
     ]
-    along = [replace(e, value=_replace(e.value, replaced, memo)) for e in rows.along]
+    along = [replace(e, value=replace_in(e.value, replaced, memo)) for e in rows.along]
     return replace(rows, stages=stages, along=along, settled=settled)
 
 
@@ -265,14 +265,15 @@ def _is_widened(expr: Expr) -> bool:
     )
 
 
-def _replace(expr: Expr, by: Mapping[int, Expr], memo: dict[int, Expr] | None = None) -> Expr:
+def replace_in(expr: Expr, by: Mapping[int, Expr], memo: dict[int, Expr] | None = None) -> Expr:
+    """The expression with others in place of those of these ids."""
     memo = {} if memo is None else memo
     if id(expr) in by:
         return by[id(expr)]
     if id(expr) not in memo:
         result = expr
         if isinstance(expr, Apply):
-            args = tuple(_replace(a, by, memo) for a in expr.args)
+            args = tuple(replace_in(a, by, memo) for a in expr.args)
             if any(a is not b for a, b in zip(args, expr.args)):
                 result = Apply(expr.op, args, expr.dtype)
         memo[id(expr)] = result

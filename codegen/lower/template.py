@@ -300,6 +300,7 @@ def operations(exprs: Iterable[Expr]) -> int:
 # Instructions, about, that `scalar_functions.py` needs for one.
 OPERATION_COST = {
     "exp": 12,
+    "exp_below": 12,
     "exp_short": 9,
     "expm1": 16,
     "log": 16,
