@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from lowering import SHARED, check, lowered
 
+from vitrify.codegen.lower.attention_blocks import ranked_blocks
 from vitrify.codegen.target import Target
 from vitrify.ir import dims, dtypes
 from vitrify.ir.builder import GraphBuilder
@@ -158,6 +159,36 @@ def test_hidden_rows_are_nan_unless_safe() -> None:
     check_both([q, k, v, mask])
     k[0, 5, 2] = INF
     check_both([q, k, v, mask], safe=True)
+
+
+def test_a_row_of_the_least_numbers_weighs_all_keys_alike() -> None:
+    """Though what is added to them is lost beside the mask's numbers."""
+    q, k, v, mask = random(1, 40, 8), random(1, 12, 8), random(1, 12, 8), np.zeros((40, 12), np.float32)
+    mask[3] = np.finfo(np.float32).min
+    check_both([q, k, v, mask])
+    np.testing.assert_allclose(
+        FORWARD.numpy(q, k, v, mask, **{n: a.default for n, a in ATTRS.items()})[0][0, 3], v[0].mean(0), 1e-5
+    )
+
+
+def test_scores_may_lie_far_apart() -> None:
+    arrays = [random(1, 40, 8), random(1, 70, 8) * 40, random(1, 70, 8)]
+    check(graph_of(FORWARD, arrays), arrays, interpret=False, scale=4.0)
+
+
+def test_blocks_suit_the_registers_and_the_rows() -> None:
+    """With sixteen registers three vectors of queries, where that does not compute many queries for nothing."""
+
+    def usual(rows: int, registers: int) -> tuple[int, int]:
+        return ranked_blocks(rows, 2048, 8, registers, 1 << 30, 1)[0].plan
+
+    assert [usual(rows, 32) for rows in (7, 128, 512, 2048)] == [(1, 64), (2, 64), (2, 64), (2, 64)]
+    assert [usual(rows, 16) for rows in (7, 128, 512, 2048)] == [(1, 64), (2, 64), (3, 64), (3, 64)]
+
+
+@pytest.mark.parametrize("rows", [24, 48, 51])
+def test_blocks_of_three_vectors(rows: int) -> None:
+    check_both([random(2, rows, 24), random(2, 70, 24), random(2, 70, 40)], target="x86-64-avx2", causal=True)
 
 
 @pytest.mark.parametrize("results", [(0,), (1,), (2,), (0, 2)], ids=str)

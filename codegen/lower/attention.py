@@ -99,7 +99,10 @@ class Attention:
         self.pair = 2 if self.dot else 1
         work = dims.product(q.type.shape[:-1]) * self.columns * (q.type.shape[-1] + v.type.shape[-1])
         vectors, self.keys = ctx.choose(
-            node.op.name, lambda count: ranked_blocks(self.rows, self.columns, self.lanes, work, count)
+            node.op.name,
+            lambda count: ranked_blocks(
+                self.rows, self.columns, self.lanes, ctx.target.registers, work, count
+            ),
         )
         self.block = self.lanes * vectors
         self.turned_mask = self._turn_mask()
@@ -238,9 +241,7 @@ class Attention:
             self.dtype,
             dot=self.dot,
         )
-        wide = self.ctx.target.registers >= 32
-        vectors = 2 if dims.bounds(lane.extent)[1] > self.lanes else 1
-        tile = 8 if wide else 4
+        vectors, tile = self._tile(-(-dims.bounds(lane.extent)[1] // self.lanes))
         plan = Plan(
             lane.name,
             self.lanes,
@@ -250,6 +251,14 @@ class Attention:
             unroll={summed.name: 4},
         )
         return contraction_loops(problem, plan, finish, self.names)
+
+    def _tile(self, vectors: int) -> tuple[int, int]:
+        """Vectors in a register tile where there are so many, and rows: as many sums as leave registers for factors."""
+        if self.ctx.target.registers >= 32:
+            return min(2, vectors), 8
+        if vectors % 3 == 0:
+            return 3, 4
+        return (2, 6) if vectors > 1 else (1, 8)
 
     def axis(self, stem: str, extent: DimLike) -> Axis:
         return Axis(self.names(stem), extent)

@@ -97,7 +97,9 @@ class _Forward:
         """The block's scores become powers; the rows' maxima and sums go on."""
         a = self.a
         vectors = a.block // a.lanes
-        copies = 4 if isinstance(count, int) and count % 4 == 0 else 1
+        # So many chains of sums: with few registers, exponentials beside more would keep theirs in memory.
+        chains = 4 if a.ctx.target.registers >= 32 else 1
+        copies = chains if isinstance(count, int) and count % chains == 0 else 1
         top, base, add = (a.registers(n, copies, vectors, a.lanes) for n in ("top", "base", "add"))
 
         def over_keys(emit: Emit) -> tuple[Stmt, ...]:
