@@ -159,6 +159,22 @@ def test_stride_two_loads_whole_vectors() -> None:
     assert "gather" not in llvm.assembly(*llvm.emit_program(program, machine), machine)
 
 
+@pytest.mark.parametrize("count", range(1, 8))
+def test_the_first_lanes_are_stored_in_pieces_where_masks_are_slow(count: int) -> None:
+    x, y = Buffer("x", F32, (8,)), Buffer("y", F32, (8,))
+    v = dims.symbol("v", 0, 7)
+    kernel = Kernel(
+        "tail", (x, y), frozenset({"y"}), (For("v", count, (Store(y, (v,), Load(x, (v,))),), "vector", 8),)
+    )
+    machine = Target.named("x86-64-avx2")
+    text = llvm.assembly(*llvm.emit_program(program_of(kernel), machine), machine)
+    assert not re.search(r"vmaskmovps\s+%ymm\d+, %ymm\d+, ", text)
+    if Target.host().isa in ("avx2", "avx512"):
+        numbers = np.arange(8, dtype=np.float32) + 1
+        (stored,) = run_program(program_of(kernel), [numbers], target=machine)
+        np.testing.assert_array_equal(stored[:count], numbers[:count])
+
+
 def test_unknown_target_lists_those_there_are() -> None:
     with pytest.raises(KeyError, match="aarch64-neon"):
         Target.named("z80")

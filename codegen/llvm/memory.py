@@ -499,7 +499,7 @@ class MemoryEmitter:
             self._store_piece(buffer, pointer, stored, lanes[0], 1)
             return
         if lanes is not None and self.ops.target.isa != "avx512" and lanes == list(range(len(lanes))):
-            # Stores under masks are slow where there are no mask registers: to pack rows of four took twice the time.
+            # Stores under masks are slow where there are no mask registers: AVX2's takes twelve cycles on AMD Zen 3.
             start = 0
             while start < len(lanes):
                 size = 1 << ((len(lanes) - start).bit_length() - 1)

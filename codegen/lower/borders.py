@@ -9,7 +9,7 @@ So do the contractions of a strided convolution's gradients, each for itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from ...ir import dims
@@ -133,9 +133,9 @@ def launch_border(ctx: LowerContext, border: Border, source: Source) -> Buffer:
 
 def in_tasks(
     ctx: LowerContext, problem: Contraction[Access], plan: Plan
-) -> tuple[Contraction[Access], Before] | None:
-    """The contraction with images copied when their turn comes, and what to do before each. None where its loops do not
-    take one image at a time, and each but once."""
+) -> tuple[Contraction[Access], Plan, Before] | None:
+    """The contraction with images copied when their turn comes, its plan, and what to do before each. None where its loops
+    do not take one image at a time, and each but once."""
     left, right = problem.operands
     copy = ctx.borders.get(ctx.storage(left.buffer))
     if copy is None or type(left) is not Access or 0 in plan.packed or plan.parts > 1:
@@ -163,8 +163,13 @@ def in_tasks(
     others = {*plan.order[:depth], *plan.blocks} - images.keys()
     if any(problem.axes[name].extent != plan.tile(name) for name in others):
         return None
-    image = Buffer("image", left.buffer.dtype, (several * size,), "stack")
-    lanes = ctx.target.lanes(image.dtype)
+    lanes = ctx.target.lanes(left.buffer.dtype)
+    room = 0
+    vectors = plan.lane in plan.order and left.stride(plan.lane) == 1 and not right.depends_on(plan.lane)
+    if vectors and ctx.target.isa != "avx512":
+        # Loads under a mask would hold a register each, which are few: there is room behind the image to do without.
+        room, plan = lanes, replace(plan, padded=True)
+    image = Buffer("image", left.buffer.dtype, (several * size + room,), "stack")
     channels = copy.border.value.type.shape[1]
     phase = dims.mod(dims.floordiv(within, copy.border.image[-1]), copy.border.phases)
     # Which of a tile's images the point reads, and each of them in turn.
@@ -191,8 +196,10 @@ def in_tasks(
         return in_turn(body, left_over)
 
     zeros = in_turn(copy.zeros(store, lanes), {name: axis.extent for name, axis in turns.items()})
+    zero = Const(0, image.dtype)
+    zeros += along_lanes("i", room, lanes, lambda i: [Store(image, (several * size + i,), zero)])
     before = Before(depth, zeros, each, "".join(summed))
-    return problem.with_operands(Access(image, (which * size + within,)), right), before
+    return problem.with_operands(Access(image, (which * size + within,)), right), plan, before
 
 
 def _images(n: Axis, c: Axis, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:

@@ -149,7 +149,7 @@ def _launch(
     before = None
     local = in_tasks(ctx, problem, plan) if times == 1 and not plan.rows else None
     if local is not None:
-        problem, before = local
+        problem, plan, before = local
     row = dims.product(problem.shape)
     parts = ctx.scratch("parts", problem.accumulator, (plan.parts, row)) if plan.parts > 1 else None
 
