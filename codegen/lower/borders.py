@@ -134,8 +134,8 @@ def launch_border(ctx: LowerContext, border: Border, source: Source) -> Buffer:
 def in_tasks(
     ctx: LowerContext, problem: Contraction[Access], plan: Plan
 ) -> tuple[Contraction[Access], Plan, Before] | None:
-    """The contraction with images copied when their turn comes, its plan, and what to do before each. None where its loops
-    do not take one image at a time, and each but once."""
+    """The contraction with images copied when their turn comes, its plan, and what to do before each. None where its
+    loops do not take one image at a time, and each but once."""
     left, right = problem.operands
     copy = ctx.borders.get(ctx.storage(left.buffer))
     if copy is None or type(left) is not Access or 0 in plan.packed or plan.parts > 1:

@@ -200,11 +200,15 @@ class _Plans(Model):
         """Whether accumulators and what is read of the operands fit."""
         if units * vectors >= self.registers:
             return False
-        if lane in self.reduction:
-            left, right = (self.loads(i, tiles, lane, vectors) for i in (0, 1))
-            return units * vectors + (left + right) // vectors <= self.registers
         lanes, others = self.reads if lane in self.reads[0] else self.reads[::-1]
         reading = [tuple(name in reads for name in tiles) for reads in (lanes, others)]
+        if lane in self.reduction:
+            if self.registers >= 32:
+                left, right = (self.loads(i, tiles, lane, vectors) for i in (0, 1))
+                return units * vectors + (left + right) // vectors <= self.registers
+            # Both operands are vectors, which come from memory where they are multiplied but once; and a mask.
+            live = live_operands(tuple(tiles.values()), *reading, 1, True)
+            return units * vectors + live + 1 <= self.registers
         live = live_operands(tuple(tiles.values()), *reading, vectors, self.core.folding)
         return units * vectors + live <= self.registers
 
