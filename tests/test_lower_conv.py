@@ -152,10 +152,12 @@ def test_a_depthwise_weight_gradient_copies_each_image_of_the_batch_itself(dtype
     attrs = geometry(2, padding=1, groups=21)
     attrs["stride"] = stride if isinstance(stride, tuple) else (stride, stride)
     *_, graph = three(3, (21, 30, 37), (21, 1, 3, 3), dtype, **attrs)
-    launches = check(graph, threads=(1, 2, 3), depth=3000).launches
-    if dtype is not dtypes.bf16:  # in words, which are woven from whole images
-        assert not any("border" in launch.kernel.name for launch in launches)
-        assert all("stack" in [b.space for b in launch.kernel.locals] for launch in launches)
+    check(graph, threads=(1, 2, 3), depth=3000)
+    for target in ("x86-64-avx512", "x86-64-avx2"):
+        launches = lowered(graph, target).launches
+        if dtype is not dtypes.bf16:  # in words, which are woven from whole images
+            assert not any("border" in launch.kernel.name for launch in launches)
+            assert all("stack" in [b.space for b in launch.kernel.locals] for launch in launches)
     *_, few = three(2, (5, 11, 19), (5, 1, 3, 3), dtype, **attrs | {"groups": 5})
     for target in ("x86-64-avx512", "x86-64-avx2"):
         interpret(few, target, depth=3000)
@@ -166,8 +168,9 @@ def test_a_depthwise_weight_gradient_of_any_batch():
     x, y = (TensorType((batch, 12, 17, 23), dtypes.f32) for _ in range(2))
     attrs = geometry(2, padding=1, groups=12)
     graph = group((x, y), lambda F, x, y: F.conv_weight_grad(x, y, weight_size=(12, 1, 3, 3), **attrs))
-    launches = check(graph, [{"batch": n} for n in (1, 4, 9)], depth=3000).launches
-    assert not any("border" in launch.kernel.name for launch in launches)
+    check(graph, [{"batch": n} for n in (1, 4, 9)], depth=3000)
+    for target in ("x86-64-avx512", "x86-64-avx2"):
+        assert not any("border" in launch.kernel.name for launch in lowered(graph, target).launches)
 
 
 def test_a_border_is_shared_among_threads_by_images():
@@ -217,8 +220,9 @@ def test_bias_relu_and_mask():
 
 def test_a_long_sum_is_split_into_parts_that_do_not_depend_on_threads():
     _, _, graph = three(64, (6, 14, 14), (16, 6, 5, 5), **geometry(2))
-    program = check(graph, depth=6400, threads=(1, 2, 3))
-    assert any(launch.kernel.name.endswith("_parts") for launch in program.launches)
+    check(graph, depth=6400, threads=(1, 2, 3))
+    launches = lowered(graph, "x86-64-avx512").launches
+    assert any(launch.kernel.name.endswith("_parts") for launch in launches)
     scaled = group(
         (
             TensorType((64, 1, 9, 9), dtypes.f32),
@@ -230,6 +234,17 @@ def test_a_long_sum_is_split_into_parts_that_do_not_depend_on_threads():
         ),
     )
     check(scaled, depth=5184)
+
+
+def test_long_chains_of_sums_begin_afresh_where_registers_are_few():
+    *_, graph = three(64, (6, 14, 14), (16, 6, 5, 5), **geometry(2))
+    *_, short = three(40, (6, 14, 14), (16, 6, 5, 5), **geometry(2))
+
+    def comments(graph, target):
+        return " ".join(launch.kernel.comment for launch in lowered(graph, target).launches)
+
+    assert "afresh at each n" in comments(graph, "x86-64-avx2")
+    assert "afresh" not in comments(short, "x86-64-avx2") + comments(graph, "x86-64-avx512")
 
 
 @pytest.mark.parametrize("target", ["x86-64-avx512", "x86-64-avx2", "aarch64-neon"])

@@ -143,9 +143,27 @@ class RegisterTile:
         def first(vector: DimLike) -> Expr:
             return Const(0, acc.dtype) if self.begun is None else self.begun.sum(place(vector))
 
-        yield from each_vector(lambda v, _: [Store(acc, element(v), first(v))])
-        if self._is_left:
-            yield from self._sum_and_fetch(vectors, added)
+        if self.plan.afresh and self._is_left:
+            outer, inner = self._summed[: len(self.plan.afresh)], self._summed[len(self.plan.afresh) :]
+            total = Buffer(f"{self.name}_total", acc.dtype, acc.shape, "stack")
+
+            def chain(bindings: Bindings) -> tuple[Stmt, ...]:
+                def onwards(v: DimLike, _: Expr | None) -> list[Stmt]:
+                    so_far = SCALAR.add(Load(total, element(v)), Load(acc, element(v)))
+                    return [Store(total, element(v), so_far)]
+
+                zeros = each_vector(lambda v, _: [Store(acc, element(v), Const(0, acc.dtype))])
+                return (*zeros, *self._sum(inner, bindings, added), *each_vector(onwards))
+
+            yield from each_vector(lambda v, _: [Store(total, element(v), first(v))])
+            if self.soon is not None and not self.plan.turned:
+                yield from self._fetches(self.soon, vectors, {}, "")
+            yield from self._sum(outer, {}, chain)
+            yield from each_vector(lambda v, _: [Store(acc, element(v), Load(total, element(v)))])
+        else:
+            yield from each_vector(lambda v, _: [Store(acc, element(v), first(v))])
+            if self._is_left:
+                yield from self._sum_and_fetch(vectors, added)
         finish = self.finish
         if isinstance(finish, Together):
             axis, rule = finish.axis, finish.finish

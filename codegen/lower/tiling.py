@@ -25,6 +25,7 @@ class Plan:
         (`contraction_amx.py`).
     room: whole tiles of rows may be read (their operand is packed).
     windows: reduction axes walked only where a window of the problem says that products are not zero.
+    afresh: reduction axes, the outermost ones, at each position of which sums begin anew, to be added up: shorter chains.
     split, parts: the reduction axis shared among tasks, in how many parts; 1 for none.
     cycles: the model's estimate."""
 
@@ -41,6 +42,7 @@ class Plan:
     rows: str = ""
     room: bool = False
     windows: frozenset[str] = frozenset()
+    afresh: tuple[str, ...] = ()
     split: str = ""
     parts: int = 1
     cycles: float = 0.0
@@ -75,6 +77,8 @@ class Plan:
             parts.append(f"stored along {self.turned}")
         if self.windows:
             parts.append(f"{' '.join(sorted(self.windows))} inside borders")
+        if self.afresh:
+            parts.append(f"afresh at each {' '.join(self.afresh)}")
         if self.parts > 1:
             parts.append(f"{self.split} summed in {self.parts} parts")
         return "; ".join(parts)
