@@ -25,7 +25,7 @@ class Plan:
         (`contraction_amx.py`).
     room: whole tiles of rows may be read (their operand is packed).
     windows: reduction axes walked only where a window of the problem says that products are not zero.
-    afresh: reduction axes, the outermost ones, at each position of which sums begin anew, to be added up: shorter chains.
+    afresh: the outermost reduction axes, at each position of which sums begin anew, to be added up: shorter chains.
     split, parts: the reduction axis shared among tasks, in how many parts; 1 for none.
     cycles: the model's estimate."""
 
