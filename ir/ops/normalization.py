@@ -6,7 +6,7 @@ scale and the shift lie against the input, which the caller says by shapes that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
