@@ -298,14 +298,22 @@ class Model:
         found = 0.0
         for i in (0, 1):
             if i not in plan.packed and self.span[i] > 0:
-                run = next((self.size[n] for n in self.reduction if self.strides[i][n] == 1), 1)
                 itemsize = self.problem.operands[i].buffer.dtype.itemsize
-                share = min(1.0, LINE / (run * itemsize))
+                share = min(1.0, LINE / self._run(i))
                 row = plan.vectors * plan.lanes * itemsize
-                if self.strides[i][plan.lane] == 1 and row % LINE:
+                if plan.lane in self.parallel and self.strides[i][plan.lane] == 1 and row % LINE:
                     share *= (row + LINE - row % LINE) / row
                 found += self._bytes(i) / LINE * self._passes(i, plan) * share * STREWN_LINE
         return found
+
+    def _run(self, operand: int) -> int:
+        """Bytes that the sum reads without a gap, but for such as a border makes."""
+        run = itemsize = self.problem.operands[operand].buffer.dtype.itemsize
+        steps = [(s, self.size[n]) for n in self.reduction if isinstance(s := self.strides[operand][n], int)]
+        for stride, size in sorted((abs(s) * itemsize, n) for s, n in steps if s):
+            if stride <= run + LINE:
+                run += stride * (size - 1)
+        return run
 
     def _crowded(self, operand: int) -> float:
         """The share of what rows of an operand cost that lie far apart, by how few sets of a cache they share."""
