@@ -108,6 +108,14 @@ def test_powers_of_differences_with_the_greatest_need_no_bound_above():
         check(graph, [100 * x, y], target="x86-64-avx2")
 
 
+@pytest.mark.parametrize("columns", [200, 256, 777])
+def test_costly_passes_compute_several_short_vectors_side_by_side(columns):
+    graph = graph_of(lambda F, x: (F.softmax(x, dim=1), F.erf(x)), f32(5, columns))
+    program = check(graph, random_arrays(graph), target="x86-64-avx2")
+    assert all("vector 32" in print_kernel(x.kernel) for x in program.launches)
+    assert not any("vector 32" in print_kernel(x.kernel) for x in lowered(graph, "x86-64-avx512").launches)
+
+
 @pytest.mark.parametrize("shape", [(300, 2), (2, 3000), (40, 6, 28, 28)], ids=str)
 def test_statistics(shape):
     """mean and variance: the second pass reads the first one's result."""

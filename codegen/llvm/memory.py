@@ -475,7 +475,8 @@ class MemoryEmitter:
                 return
             stored = self._to_memory(buffer, value)
             align = self._alignment(buffer, position)
-            past = buffer in self.streams and stride == 1 and align >= lanes * buffer.dtype.itemsize
+            whole = min(self.aligned.get(buffer, 0), lanes * buffer.dtype.itemsize)
+            past = buffer in self.streams and stride == 1 and align >= whole
             hint = ", !nontemporal !98" if past else ""
             align = align if past else buffer.dtype.itemsize
             self.w.line(f"store {stored}, ptr {pointer.text}, align {align}{self._alias(buffer)}{hint}")

@@ -19,6 +19,14 @@ from .transpose import Turn, find_turn, turn_loops
 BLOCK = 4096
 # Vectors per loop iteration: hides the latency of loads where an element is only a few operations.
 UNROLL = 4
+# From so many operations on, one vector's wait for each other, and so few of the next vectors' fit beside them in a
+# processor's window that several vectors are computed side by side: on Zen 3 silu took 0.55 of its time, gelu 0.85, exp
+# 0.88. Where there are more registers and wider vectors, it was not measured.
+CHAIN_COST = 12
+SIDE_BY_SIDE = 4
+FEW_REGISTERS = 16
+# In a row, so that what lies past its end costs little.
+LEAST_VECTORS = 16
 
 
 class NestLoops:
@@ -41,7 +49,9 @@ class NestLoops:
         full = lanes * dtypes.f32.itemsize == self.ctx.target.vector_bytes
         rounds = isinstance(self.ctx.target, Target) and self.ctx.target.has("avx512bf16")
         wide = short and full and rounds and dims.bounds(vector.extent)[1] >= 2 * lanes
-        return 2 * lanes if wide else lanes
+        if wide:
+            return 2 * lanes
+        return lanes * interleaved(self.ctx, vector.extent, lanes, self.nest.operations)
 
     def inner(
         self,
@@ -172,6 +182,13 @@ class NestLoops:
             turn.along.extent, block, lambda start, extent: self._turned(turn, {}, start, extent)
         )
         return body, turn.vector.extent * block * self.nest.operations
+
+
+def interleaved(ctx: LowerContext, extent: DimLike, lanes: int, count: int) -> int:
+    """How many vectors to compute side by side along an axis of this extent, for so many operations on each."""
+    few = isinstance(ctx.target, Target) and ctx.target.registers <= FEW_REGISTERS
+    pays = few and count >= CHAIN_COST and dims.bounds(extent)[0] >= LEAST_VECTORS * lanes
+    return SIDE_BY_SIDE if pays else 1
 
 
 def lanes_along(ctx: LowerContext, axis: Axis, values: Sequence[Expr], results: Sequence[DType]) -> int:

@@ -18,7 +18,7 @@ from ..scalar import SCALAR
 from ..target import GpuTarget, Target
 from .context import LowerContext, Names
 from .falling import with_powers_below
-from .nest_loops import lanes_along
+from .nest_loops import interleaved, lanes_along
 from .nests import axis_loops, parallel_loop, serial_loop, vector_block, vector_loop
 from .rows import Reduction, Rows, Stage, collapsed, identity, rows_cost, with_settled, with_stashes
 from .template import (
@@ -45,6 +45,7 @@ LONG = 1 << 16
 # Operations on an element, from which on a pass prefetches for those that follow, and what it then has in the caches:
 # the row, what is kept of it, where it goes, the next one.
 FETCH_COST = 12
+LINE = 64
 ROWS_AT_ONCE = 4
 
 # Vectors of 32 bytes that registers hold are short pieces of the rows of a large array, which several passes fetch from
@@ -156,6 +157,7 @@ class _Form:
         values = [v for p in rows.pass_values() for v in p]
         results = [r.dtype for s in rows.stages for r in s.reductions]
         self.lanes = lanes_along(ctx, axis, values, results) if axis is not None else 1
+        self.vector = self.lanes
         loads = (e.buffer for e in walk(values) if isinstance(e, Load))
         self.reads_one = len({buffer for buffer in loads if buffer.space == "global"}) == 1
 
@@ -168,6 +170,12 @@ class _Form:
 
 class _RowForm(_Form):
     """Vectors along a reduced axis."""
+
+    def __init__(self, ctx: LowerContext, names: Names, rows: Rows, axis: Axis | None):
+        super().__init__(ctx, names, rows, axis)
+        costly = max((operations(values) for values in rows.pass_values()), default=0)
+        if axis is not None:
+            self.lanes *= interleaved(ctx, axis.extent, self.lanes, costly)
 
     def emit(self, bound: dict[str, DimLike]) -> tuple[Stmt, ...]:
         statements: tuple[Stmt, ...] = ()
@@ -214,7 +222,8 @@ class _RowForm(_Form):
             memo: dict[int, Expr] = {}
             return tuple(Let(r.name, instantiate(r.value, bound, memo)) for r in stage.reductions)
         longest = dims.bounds(self.axis.extent)[1]
-        copies = ACCUMULATORS if longest >= ACCUMULATORS * self.lanes else 1
+        copies = max(1, ACCUMULATORS * self.vector // self.lanes)
+        copies = copies if longest >= copies * self.lanes else 1
         registers = {r.name: self.register(r, copies) for r in stage.reductions}
 
         def start(lane: DimLike) -> list[Stmt]:
@@ -263,13 +272,18 @@ class _RowForm(_Form):
         """Prefetches where the row's elements will be stored, and what the first pass over the next row will read."""
         axis, kept, target = self.axis, self.rows.kept[-1], self.ctx.target
         assert axis is not None and isinstance(target, Target)
-        following = bindings | {kept.var: bindings.get(kept.var, kept.index) + 1}
-        places = [Load(e.buffer, (dims.substitute(e.offset, bindings),)) for e in self.rows.along]
-        for expr in walk([r.value for r in self.rows.stages[0].reductions]):
-            if isinstance(expr, Load) and expr.buffer.space == "global":
-                index = tuple(dims.substitute(i, following) for i in expr.index)
-                if stride(expr.buffer.offset(expr.index), axis) == 1 and index != expr.index:
-                    places.append(Load(expr.buffer, index))
+        places: list[Load] = []
+        for line in range(
+            0, self.lanes, max(1, min(self.lanes, LINE // self.rows.along[0].value.dtype.itemsize))
+        ):
+            here = bindings | {axis.var: bindings[axis.var] + line}
+            following = here | {kept.var: bindings.get(kept.var, kept.index) + 1}
+            places += [Load(e.buffer, (dims.substitute(e.offset, here),)) for e in self.rows.along]
+            for expr in walk([r.value for r in self.rows.stages[0].reductions]):
+                if isinstance(expr, Load) and expr.buffer.space == "global":
+                    index = tuple(dims.substitute(i, following) for i in expr.index)
+                    if stride(expr.buffer.offset(expr.index), axis) == 1 and index != expr.index:
+                        places.append(Load(expr.buffer, index))
         level = 1 if self._row_bytes() * ROWS_AT_ONCE <= target.l1 else 2
         return tuple(Prefetch(place, level) for place in places)
 
