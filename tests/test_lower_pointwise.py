@@ -192,3 +192,16 @@ def test_empty_outputs_need_no_launch():
     graph = graph_of(lambda F, x: F.exp(x), f32(0, 3))
     assert not lowered(graph).launches
     check(graph, [np.zeros((0, 3), np.float32)])
+
+
+def test_turned_tiles_of_large_arrays_fetch_the_next_where_vectors_are_short():
+    def text(size, target):
+        graph = graph_of(
+            lambda F, x, y: F.add(F.permute(x, dims=(1, 0)), y), f32(size, size), f32(size, size)
+        )
+        return print_kernel(lowered(graph, target).launches[0].kernel)
+
+    assert text(1024, "x86-64-avx2").count("prefetch") == 3
+    assert "prefetch" not in text(128, "x86-64-avx2") + text(1024, "x86-64-avx512")
+    graph = graph_of(lambda F, x, y: F.add(F.permute(x, dims=(1, 0)), y), f32(530, 1001), f32(1001, 530))
+    check(graph, random_arrays(graph), interpret=False, target="x86-64-avx2")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ...ir import dims
 from ...ir.dims import DimLike
-from ..loops.nodes import Apply, Buffer, Expr, For, Load, Stmt, Store
+from ..loops.nodes import Apply, Buffer, Expr, For, Load, Prefetch, Stmt, Store
 from .names import Names
 from .nests import loop_index, serial_loop, vector_block
 from .template import Axis, free_arguments, instantiate, stride, walk
@@ -71,10 +71,17 @@ Point = Callable[[dict[str, DimLike], Mapping[int, Expr]], Sequence[Stmt]]
 
 
 def turn_loops(
-    names: Names, turn: Turn, bound: dict[str, DimLike], start: DimLike, count: DimLike, point: Point
+    names: Names,
+    turn: Turn,
+    bound: dict[str, DimLike],
+    start: DimLike,
+    count: DimLike,
+    point: Point,
+    soon: Sequence[Load] = (),
 ) -> tuple[Stmt, ...]:
     """`point(bindings, known)` in all whole tiles of the vector axis and of `count` elements along the
-    other from `start` on. `known` gives, by id, the turned loads."""
+    other from `start` on. `known` gives, by id, the turned loads. `soon`: other places that a point reads or writes;
+    where there are some, what the next tile needs is fetched."""
     lanes, vector, along = turn.lanes, turn.vector, turn.along
     tiles = [Tile(names, load, lanes) for load in turn.loads]
 
@@ -87,12 +94,21 @@ def turn_loops(
                 )
             )
 
+        def fetched(i: DimLike) -> tuple[Stmt, ...]:
+            across = {**bound, vector.var: left + lanes + i, along.var: first}
+            here = {**bound, vector.var: left + lanes, along.var: first + i}
+            places = [(load, across) for load in turn.loads] + [(load, here) for load in soon]
+            return tuple(
+                Prefetch(Load(x.buffer, tuple(dims.substitute(j, b) for j in x.index)), 2) for x, b in places
+            )
+
         def row(i: DimLike) -> tuple[Stmt, ...]:
             def lane(l: DimLike) -> Sequence[Stmt]:
                 known = {id(t.load): t.at(i, l) for t in tiles}
                 return point({**bound, vector.var: left + l, along.var: first + i}, known)
 
-            return vector_block(names, lanes, lanes, lane)
+            ahead = fetched(i) if soon else ()
+            return (*ahead, *vector_block(names, lanes, lanes, lane))
 
         return statements + serial_loop(names, lanes, row, "r")
 
