@@ -6,7 +6,7 @@
 A line is a function of `kernel_lines.py`, called from Python: vitrify's compiled, PyTorch's as it is. Each table has a
 process of its own that may run on as many CPUs as there are threads; the competitors take turns block by block, and
 figures are medians of the blocks' medians. All results are compared with PyTorch's before. `--results` appends a line
-of JSON for each line, so that a run may be taken in parts; `--write` makes docs/performance-kernels.md of all in it.
+of JSON for each line, so that a run may be taken in parts; `--write` makes docs/performance-kernels-CPU.md of all in it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ VITRIFY, EAGER, COMPILED, ONNX, OPENVINO, JAX = (
 )  # fmt: skip
 OTHERS = (EAGER, COMPILED, ONNX, OPENVINO, JAX)
 ROOT = Path(__file__).resolve().parent.parent
-REPORT = ROOT / "docs" / "performance-kernels.md"
+REPORTS = ROOT / "docs" / "performance-kernels-{cpu}.md"
 
 
 def competitors(line: Line, threads: int, compile_too: bool) -> tuple[Runs, dict[str, float]]:
@@ -169,9 +169,8 @@ def _told(found: Mapping[str, Any]) -> str:
 def floor(line: Line, roof: Peaks) -> float:
     """The least seconds by the roofline: bytes by the copy bandwidth, operations by the peak of their units."""
     target = Target.host()
-    faster = {
-        F32: 1, BF16: 2 if "avx512bf16" in target.features else 1, INT8: 4 if "avx512vnni" in target.features else 1,
-    }  # fmt: skip
+    pairs, fours = target.has_dot("dot_i16"), target.has_dot("dot_u8i8")
+    faster = {F32: 1, BF16: 1 + target.has_dot("dot_bf16"), INT8: 4 if fours else 1 + pairs}
     return max(line.bytes / (roof.memory * 1e9), line.flops / (roof.f32 * 1e9 * faster[line.unit]))
 
 
@@ -239,14 +238,14 @@ def heading() -> list[str]:
     ]
     versions = [f"{name} {metadata.version(package)}" for name, package in PACKAGES if _installed(package)]
     return [
-        "# Single kernels on CPU",
+        f"# Single kernels on CPU: {Target.host().cpu}",
         "",
         "Written by `make bench`; [performance.md](performance.md) has whole models and what is behind the figures.",
         "",
         f"- {datetime.date.today()}, commit {commit or 'unknown'}, {Target.host().cpu}, {os.cpu_count()} CPUs",
         f"- {', '.join(versions)}",
         f"- Peaks measured by kernels of our own, memory read and written by a copy: {'; '.join(roofs)}. Of bfloat16 "
-        "twice the operations, of int8 four times, where the CPU has the instruction.",
+        "twice the operations, of int8 four times where the CPU has the instruction, of int8 twice on other x86 CPUs.",
         "- Microseconds of a call from Python; competitors take turns block by block, medians of blocks' medians. "
         "Results were compared before. A floor is the greater of the bytes that must move by the copy's bandwidth, and "
         "the operations by the peak; more than 100 % of the roofline means that data came from a cache, or that a "
@@ -279,7 +278,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.05, help="of one block")
     parser.add_argument("--no-torch-compile", action="store_true")
     parser.add_argument("--results", help="a file of JSON lines that is kept")
-    parser.add_argument("--write", action="store_true", help="replace docs/performance-kernels.md")
+    parser.add_argument("--write", action="store_true", help="replace docs/performance-kernels-CPU.md")
     parser.add_argument("--table", help=argparse.SUPPRESS)  # a process of its own for one table
     options = parser.parse_args()
     if options.table:
@@ -308,7 +307,7 @@ def main() -> None:
     text = "\n".join([*heading(), *report(found)])
     print(text)
     if options.write:
-        REPORT.write_text(text + "\n", encoding="utf-8")
+        Path(str(REPORTS).format(cpu=Target.host().cpu)).write_text(text + "\n", encoding="utf-8")
     if failed:
         sys.exit(f"tables that ended early: {failed}")
 

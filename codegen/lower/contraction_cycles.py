@@ -116,6 +116,10 @@ class Core:
         wide = target.isa == "avx512"
         return Core(target.lanes(dtype), target.registers, 1 if wide else 2, wide, target.l2)
 
+    def latency(self, dot: str = "") -> float:
+        """Cycles from a sum to the next, of multiply-adds or of a dot product of words."""
+        return DOT_LATENCY[dot] * (UNEVEN if self.per_cycle > 1 else 1.0)
+
 
 @cache
 def live_operands(
@@ -167,7 +171,7 @@ class Model:
         self._repeats: dict[tuple[object, ...], int] = {}
         self.span = [min(16.0, self._span(i)) for i in (0, 1)]
         self.steps = prod(self.size[name] for name in self.reduction)
-        self.latency = DOT_LATENCY[problem.dot] * (UNEVEN if core.per_cycle > 1 else 1.0)
+        self.latency = core.latency(problem.dot)
 
     def _number(self, extent: DimLike) -> int:
         """A number to reckon with in place of an extent."""

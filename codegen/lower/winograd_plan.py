@@ -11,7 +11,7 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..target import Target
 from .choices import Candidate, varied
-from .contraction_cycles import FMA_LATENCY, LAUNCH, LOAD, LOAD_TIE, STEP, TILE, TURN, TYPICAL, UNEVEN, Core
+from .contraction_cycles import LAUNCH, LOAD, LOAD_TIE, STEP, TILE, TURN, TYPICAL, Core
 from .winograd_matrices import POINTS, TAPS
 
 FLOAT = 4
@@ -227,8 +227,8 @@ class _Model:
 
     def _tile_cycles(self, plan: WinogradPlan, rows: int, steps: int) -> float:
         work, loads = rows * plan.vectors, rows + plan.vectors
-        latency = FMA_LATENCY * (UNEVEN if self.core.per_cycle > 1 else 1.0)
-        step = max(work / self.core.per_cycle, latency, loads * LOAD) + loads * LOAD_TIE + STEP / plan.unroll
+        step = max(work / self.core.per_cycle, self.core.latency(), loads * LOAD)
+        step += loads * LOAD_TIE + STEP / plan.unroll
         return steps * step + work + TILE
 
 
