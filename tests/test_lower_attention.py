@@ -186,6 +186,14 @@ def test_blocks_suit_the_registers_and_the_rows() -> None:
     assert [usual(rows, 16) for rows in (7, 128, 512, 2048)] == [(1, 64), (2, 64), (3, 64), (3, 64)]
 
 
+def test_words_are_woven_where_the_machine_multiplies_them() -> None:
+    arrays = [random(2, 41, 24).astype(dtypes.bf16.numpy)] * 3
+    graphs = graph_of(FORWARD, arrays), graph_of(BACKWARD, gradient_operands(arrays))
+    for graph in graphs:
+        launches = lowered(graph, "x86-64-avx512-dot").launches
+        assert any("woven_operand" in launch.kernel.name for launch in launches)
+
+
 @pytest.mark.parametrize("rows", [24, 48, 51])
 def test_blocks_of_three_vectors(rows: int) -> None:
     check_both([random(2, rows, 24), random(2, 70, 24), random(2, 70, 40)], target="x86-64-avx2", causal=True)

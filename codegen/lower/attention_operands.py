@@ -44,7 +44,7 @@ class Pairs(Access):
 
     def at(self, bindings: Mapping[str, DimLike]) -> Expr:
         first = dims.substitute(self.position, bindings)
-        return pack([Load(self.buffer, (first + place,)) for place in (0, 1)])
+        return pack("pack_bf16", [Load(self.buffer, (first + place,)) for place in (0, 1)])
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class AttentionOperands:
             pair: list[Expr] = [source(tuple(front), row * 2 + k, position).at({}) for k in (0, 1)]
             if dims.mod(rows, 2) != 0:
                 pair[1] = SCALAR.select(SCALAR.lt(Index(row * 2 + 1), Index(rows)), pair[1], 0.0)
-            found = pack(pair)
+            found = pack("pack_bf16", pair)
         else:
             found = SCALAR.cast(source(tuple(front), row, position).at({}), dtype)
         element = Element(self.ctx.flat(target), linear((*front, row, position), shape), found)
