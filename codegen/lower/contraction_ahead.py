@@ -13,12 +13,13 @@ from math import ceil, prod
 
 from ...ir import dims
 from ...ir.dims import DimLike
-from ..loops.nodes import Prefetch, Stmt
+from ..loops.nodes import Load, Prefetch, Stmt
 from ..target import Target
 from .contraction import Access, Axis, Contraction
 from .contraction_cycles import FAR_STRIDE, LINE, Core, typical
 from .contraction_nest import Before
 from .contraction_tile import Bindings
+from .contraction_words import Words
 from .tiling import Plan
 
 # Lines of a turn at most, and multiply-adds for each at least.
@@ -44,7 +45,9 @@ def fetched_ahead(problem: Contraction[Access], plan: Plan, target: Target) -> B
     for number, operand in enumerate(problem.operands):
         stride = operand.stride(outer.name)
         size = operand.buffer.dtype.itemsize
-        if number in plan.packed or not isinstance(stride, int) or stride * size < FAR_STRIDE:
+        if number in plan.packed or isinstance(operand, Words):
+            continue
+        if not isinstance(stride, int) or stride * size < FAR_STRIDE:
             continue
         places = _places(operand, problem, plan, inner)
         lines = typical(outer.extent) * len(places) * LINE
@@ -62,7 +65,9 @@ def fetched_ahead(problem: Contraction[Access], plan: Plan, target: Target) -> B
         for operand, places in found:
             for place in places:
                 at = {n: _within(bindings, problem.axes[n], k) for n, k in place.items()}
-                fetches.append(Prefetch(operand.at(bindings | at | then)))
+                source = operand.at(bindings | at | then)
+                assert isinstance(source, Load)
+                fetches.append(Prefetch(source))
         return tuple(fetches)
 
     return Before(0, (), each, outer.name)
@@ -83,9 +88,9 @@ def _places(
     size = operand.buffer.dtype.itemsize
     counts = {axis.name: typical(axis.extent) for axis in inner}
     counts |= {axis.name: min(plan.tile(axis.name), typical(axis.extent)) for axis in problem.parallel}
-    near: dict[str, int] = {}
+    near: Bindings = {}
     choices: dict[str, list[int]] = {}
-    longest, each = "", 1
+    longest, length, each = "", 0, 1
     for name, count in counts.items():
         stride = operand.stride(name)
         nbytes = abs(stride) * size if isinstance(stride, int) else LINE
@@ -93,14 +98,16 @@ def _places(
             near[name] = 0
         elif nbytes < LINE:
             near[name] = count - 1
-            if not longest or count > near[longest] + 1:
-                longest, each = name, LINE // nbytes
+            if count > length:
+                longest, length, each = name, count, LINE // nbytes
         else:
             choices[name] = list(range(count))
-    first = dict.fromkeys(near, 0)
+    first: Bindings = dict.fromkeys(near, 0)
     row = [first]
     if longest:
-        row = [first | {longest: start} for start in range(0, near[longest], each)] + [near]
+        row = [first | {longest: start} for start in range(0, length - 1, each)] + [near]
     if prod(map(len, choices.values())) * len(row) > MOST_LINES:
         return []
-    return [dict(zip(choices, far, strict=True)) | at for far in product(*choices.values()) for at in row]
+    return [
+        {**dict(zip(choices, far, strict=True)), **at} for far in product(*choices.values()) for at in row
+    ]
