@@ -134,7 +134,7 @@ def products(rows=24):
 
 def test_equal_times_leave_the_choice_to_the_model(no_code):
     found = tune_graph(StagedGraph(network(), OPTIONS), Target.host(), FakeClock(equal))
-    assert len(found.measured) == 2
+    assert len(found.measured) >= 2
     assert {m.chosen for m in found.measured} == {0}
     assert found.left == 0
 

@@ -13,19 +13,7 @@ import numpy as np
 
 from ..op import Attr, Op, declare
 from ..types import TensorType
-from .common import (
-    FLOAT,
-    Array,
-    Shape,
-    broadcast,
-    check_dtype,
-    check_same_dtype,
-    needed,
-    shape_of,
-    strided,
-    uniform,
-    wide,
-)
+from .common import FLOAT, Array, broadcast, check_dtype, check_same_dtype, needed, strided, uniform, wide
 from .reduce import reduced_shape
 
 Dims = tuple[int, ...]
@@ -75,9 +63,6 @@ def _standardize_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     dims, eps = ctx.attrs["dims"], ctx.attrs["eps"]
     deviation, scale = _deviation_and_scale(F, ctx.inputs[0], dims, eps)
     normal = F.mul(deviation, scale)
-    weights = [shape_of(F, w) for w in ctx.inputs[1:2]]
-    if not any(_varies_over(shape, dims, len(shape_of(F, dy))) for shape in weights):
-        return _outer_weight_gradients(F, ctx, dy, deviation, scale)
 
     def input_gradient() -> Any:
         dn = F.mul(dy, ctx.inputs[1]) if len(ctx.inputs) > 1 else dy
@@ -87,27 +72,6 @@ def _standardize_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
         return F.mul(scale, F.sub(centred, F.mul(normal, along)))
 
     return needed(ctx, input_gradient, lambda: F.mul(dy, normal), lambda: dy)
-
-
-def _varies_over(shape: Shape, dims: Dims, rank: int) -> bool:
-    """Whether what has this shape, and broadcasts to so many dims, differs along one of these."""
-    size = (1,) * (rank - len(shape)) + shape
-    return any(size[d] != 1 for d in dims)
-
-
-def _outer_weight_gradients(F: Any, ctx: Any, dy: Any, deviation: Any, scale: Any) -> list[Any]:
-    """Where the weight is the same along the dims, as in a batch norm, it comes after the sums: the operands' gradients
-    share them, and no pass over the values waits for the scale but the last."""
-    over = {"dims": ctx.attrs["dims"], "keepdim": True}
-    product = F.mul(dy, deviation)
-
-    def input_gradient() -> Any:
-        centred = F.sub(dy, F.mean(dy, **over))
-        along = F.mul(F.mul(scale, scale), F.mean(product, **over))
-        factor = F.mul(scale, ctx.inputs[1]) if len(ctx.inputs) > 1 else scale
-        return F.mul(factor, F.sub(centred, F.mul(deviation, along)))
-
-    return needed(ctx, input_gradient, lambda: F.mul(scale, F.sum(product, **over)), lambda: dy)
 
 
 def _affine(F: Any, y: Any, affine: tuple[Any, ...]) -> Any:
