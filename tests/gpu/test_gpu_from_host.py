@@ -3,6 +3,8 @@ changed, and a call is one launch all the same."""
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -15,12 +17,18 @@ LAUNCH = ["cuLaunchKernel"]  # of a program of one kernel; of others it is a cap
 
 
 def steadily(driver, call):
-    """The driver's functions that a call takes after a few like it, and its result."""
-    for _ in range(12):
-        call()
-    driver.raw.calls.clear()
-    result = call()
-    return driver.raw.names(), result
+    """The driver's functions that a call takes after a few like it, and its result. No garbage of other tests frees
+    memory of the device in between, which would move what these calls get."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(12):
+            call()
+        driver.raw.calls.clear()
+        result = call()
+        return driver.raw.names(), result
+    finally:
+        gc.enable()
 
 
 def ramp():
