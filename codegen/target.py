@@ -24,6 +24,11 @@ STATIC_SHARED = 48 << 10
 # Bytes of a tensor map (CUDA driver API, CUtensorMap), and what its address is a multiple of.
 TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT = 128, 64
 
+# Bytes of a line of a CPU's caches.
+LINE = 64
+# With fewer vector registers code holds less side by side; CPUs have 16 or so many.
+MANY_REGISTERS = 32
+
 log = logging.getLogger("vitrify")
 _CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 

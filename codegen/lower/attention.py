@@ -31,6 +31,7 @@ from ...ir.ops.attention import extras, group_size
 from ..loops.nodes import Buffer, Const, Expr, For, Index, Let, Load, Stmt, Store, Var
 from ..packed import rounded_pair
 from ..scalar import SCALAR
+from ..target import MANY_REGISTERS
 from .attention_blocks import ranked_blocks
 from .attention_operands import AttentionOperands
 from .context import Args, LowerContext, Names
@@ -254,7 +255,7 @@ class Attention:
 
     def _tile(self, vectors: int) -> tuple[int, int]:
         """Vectors in a register tile where there are so many, and rows: as many sums as leave registers for factors."""
-        if self.ctx.target.registers >= 32:
+        if self.ctx.target.registers >= MANY_REGISTERS:
             return min(2, vectors), 8
         if vectors % 3 == 0:
             return 3, 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...ir import dims
 from ...ir.dims import DimLike
+from ..target import MANY_REGISTERS
 from .choices import Candidate
 from .contraction_cycles import typical
 
@@ -28,7 +29,7 @@ def ranked_blocks(
         return -(-few // (vectors * lanes)) * vectors * lanes
 
     usual = BLOCKS[0] if few > lanes else (1, BLOCKS[0][1])
-    if registers < 32 and few > lanes and computed(3) <= MORE_QUERIES * computed(2):
+    if registers < MANY_REGISTERS and few > lanes and computed(3) <= MORE_QUERIES * computed(2):
         usual = OF_THREE
     others = [(v, k) for v, k in BLOCKS if (v - 1) * lanes < few and k < 2 * short]
     found = [usual, *(b for b in others if b != usual)]

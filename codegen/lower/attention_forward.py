@@ -10,6 +10,7 @@ from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
 from ..loops.nodes import Buffer, Expr, For, Let, Load, Stmt, Store, Var
 from ..scalar import SCALAR
+from ..target import MANY_REGISTERS
 from .attention import Attention, Place, static_size, zeros
 from .context import Args, LowerContext
 from .contraction import Access
@@ -98,7 +99,7 @@ class _Forward:
         a = self.a
         vectors = a.block // a.lanes
         # So many chains of sums: with few registers, exponentials beside more would keep theirs in memory.
-        chains = 4 if a.ctx.target.registers >= 32 else 1
+        chains = 4 if a.ctx.target.registers >= MANY_REGISTERS else 1
         copies = chains if isinstance(count, int) and count % chains == 0 else 1
         top, base, add = (a.registers(n, copies, vectors, a.lanes) for n in ("top", "base", "add"))
 

@@ -14,9 +14,9 @@ from math import ceil, prod
 from ...ir import dims
 from ...ir.dims import DimLike
 from ..loops.nodes import Load, Prefetch, Stmt
-from ..target import Target
+from ..target import LINE, Target
 from .contraction import Access, Axis, Contraction
-from .contraction_cycles import FAR_STRIDE, LINE, Core, typical
+from .contraction_cycles import FAR_STRIDE, Core, typical
 from .contraction_nest import Before
 from .contraction_tile import Bindings
 from .contraction_words import Words

@@ -17,7 +17,7 @@ from math import ceil, gcd, prod
 from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..target import Target
+from ..target import LINE, MANY_REGISTERS, Target
 from .contraction import Contraction
 from .contraction_words import Words
 from .tiling import Plan
@@ -73,7 +73,6 @@ LAUNCH = 300.0
 FLOAT = 4  # bytes of a packed element, or word
 L2_LOAD = 2.0  # a line from the second-level cache
 L1_BYTES = 32 << 10
-LINE = 64
 FEW_LINES = 256
 # More, for a vector of several rows that are read side by side and but once, where they come from beyond the
 # second-level cache: processors fetch one long stream ahead, and not many short ones. A 49152 x 576 matrix times a
@@ -89,7 +88,7 @@ TYPICAL = 64
 MOST_UNROLLED, MOST_BROADCASTS = 32, 16
 # With fewer registers the text is looked at more closely, so many steps ahead (3x3 with stride 2, six positions of a row
 # times two vectors of 256 bits: 41 GFLOP/s with the kernel's rows repeated, 61 without).
-MANY_REGISTERS, NEAR_STEPS = 32, 4
+NEAR_STEPS = 4
 # Chains of sums on two units are not shared out evenly: eight take longer than the latency of four.
 UNEVEN = 1.1
 
@@ -170,6 +169,8 @@ class Model:
         self.separable = [self._separable(i) for i in (0, 1)]
         self._repeats: dict[tuple[object, ...], int] = {}
         self.span = [min(16.0, self._span(i)) for i in (0, 1)]
+        self.crowded = [self._crowded(i) for i in (0, 1)]
+        self.run = [self._run(i) for i in (0, 1)]
         self.steps = prod(self.size[name] for name in self.reduction)
         self.latency = core.latency(problem.dot)
 
@@ -303,7 +304,7 @@ class Model:
         for i in (0, 1):
             if i not in plan.packed and self.span[i] > 0:
                 itemsize = self.problem.operands[i].buffer.dtype.itemsize
-                share = min(1.0, LINE / self._run(i))
+                share = min(1.0, LINE / self.run[i])
                 row = plan.vectors * plan.lanes * itemsize
                 if plan.lane in self.parallel and self.strides[i][plan.lane] == 1 and row % LINE:
                     share *= (row + LINE - row % LINE) / row
@@ -399,7 +400,7 @@ class Model:
                 far += FAR * count / (8 if runs else 1) if apart else 0.0
                 far += CONFLICT * sum(max(0, n - self._ways(i, name)) for name, n in tiles.items())
                 rows = count / vectors if lane in self.reads[i] else (count if apart else 1) / 4
-                far += SPAN * self.span[i] * self._crowded(i) * rows + self.converted(i) * count
+                far += SPAN * self.span[i] * self.crowded[i] * rows + self.converted(i) * count
             number, shuffles = self._load(i, plan)
             loads += count * number
             far += count * shuffles

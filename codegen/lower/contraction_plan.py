@@ -15,6 +15,7 @@ from operator import itemgetter
 
 from ...ir import dims
 from ...ir.dims import DimLike
+from ..target import MANY_REGISTERS
 from .choices import varied
 from .contraction import Contraction
 from .contraction_amx_plan import tile_cycles, tile_plans
@@ -208,7 +209,7 @@ class _Plans(Model):
         lanes, others = self.reads if lane in self.reads[0] else self.reads[::-1]
         reading = [tuple(name in reads for name in tiles) for reads in (lanes, others)]
         if lane in self.reduction:
-            if self.registers >= 32:
+            if self.registers >= MANY_REGISTERS:
                 left, right = (self.loads(i, tiles, lane, vectors) for i in (0, 1))
                 return units * vectors + (left + right) // vectors <= self.registers
             # Both operands are vectors, which come from memory where they are multiplied but once; and a mask.
@@ -264,10 +265,9 @@ class _Plans(Model):
     def _afresh(self, plan: Plan) -> tuple[str, ...]:
         """The outermost axes of a long sum, so that its error is near the least that two levels of chains have; none
         of an inner chain that is too short to add its sums to others' by the way."""
-        floating = self.problem.accumulator.is_floating_point
-        if plan.lane in self.reduction or self.registers >= 32 or self.steps <= LONG_CHAIN or not floating:
+        if plan.lane in self.reduction or plan.rows or self.problem.dot or self.steps <= LONG_CHAIN:
             return ()
-        if plan.rows or self.problem.dot:
+        if self.registers >= MANY_REGISTERS or not self.problem.accumulator.is_floating_point:
             return ()
         found: tuple[str, ...] = ()
         least = self.steps

@@ -8,7 +8,7 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ..loops.nodes import Expr, For, Load, Stmt
-from ..target import Target
+from ..target import MANY_REGISTERS, Target
 from .context import LowerContext
 from .elementwise import Nest
 from .nests import axis_loops, loop_index, parallel_loop, vector_loop
@@ -24,7 +24,6 @@ UNROLL = 4
 # 0.88. Where there are more registers and wider vectors, it was not measured.
 CHAIN_COST = 12
 SIDE_BY_SIDE = 4
-FEW_REGISTERS = 16
 # Turned tiles of a large array with vectors of at most so many bytes fetch what the next tile needs, and walk pieces of
 # so many numbers of each row, but leave blocks to share: x.t() + y of 2048x2048 took 0.7 of its time on Zen 3.
 NARROW_BYTES = 32
@@ -210,7 +209,7 @@ class NestLoops:
 
 def interleaved(ctx: LowerContext, extent: DimLike, lanes: int, count: int) -> int:
     """How many vectors to compute side by side along an axis of this extent, for so many operations on each."""
-    few = isinstance(ctx.target, Target) and ctx.target.registers <= FEW_REGISTERS
+    few = isinstance(ctx.target, Target) and ctx.target.registers < MANY_REGISTERS
     pays = few and count >= CHAIN_COST and dims.bounds(extent)[0] >= LEAST_VECTORS * lanes
     return SIDE_BY_SIDE if pays else 1
 

@@ -15,7 +15,7 @@ from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ..loops.nodes import Buffer, Expr, For, LaneReduce, Let, Load, Prefetch, Stmt, Store
 from ..scalar import SCALAR
-from ..target import GpuTarget, Target
+from ..target import LINE, GpuTarget, Target
 from .context import LowerContext, Names
 from .falling import with_powers_below
 from .nest_loops import interleaved, lanes_along
@@ -45,7 +45,6 @@ LONG = 1 << 16
 # Operations on an element, from which on a pass prefetches for those that follow, and what it then has in the caches:
 # the row, what is kept of it, where it goes, the next one.
 FETCH_COST = 12
-LINE = 64
 ROWS_AT_ONCE = 4
 
 # Vectors of 32 bytes that registers hold are short pieces of the rows of a large array, which several passes fetch from

@@ -17,10 +17,9 @@ from ...ir import dims
 from ...ir.dims import DimLike
 from ..loops.nodes import Buffer, Expr, For, If, Kernel, Launch, Load, Prefetch, Stmt, Store
 from ..loops.walk import statement_expressions, statements, subexpressions
-from ..target import GpuTarget, Target
+from ..target import LINE, GpuTarget, Target
 from .lifetimes import used, written
 
-LINE = 64
 # How often a kernel's bytes fill the last-level cache.
 FILLED = 1.5
 # What has to follow each other, so that few lines are written in part.

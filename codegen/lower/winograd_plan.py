@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 from operator import attrgetter, itemgetter
 
@@ -134,7 +135,7 @@ class _Model:
     target: Target
     steady: bool
 
-    @property
+    @cached_property
     def core(self) -> Core:
         return Core.of(self.target, dtypes.f32)
 
