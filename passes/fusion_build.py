@@ -104,6 +104,24 @@ class _Builder:
         inside = {v for node in members for v in node.outputs}
         return list(dict.fromkeys(v for node in members for v in node.inputs if v not in inside))
 
+    def _awaited(self, members: Sequence[Node]) -> set[Value]:
+        """What these nodes wait for, as the partition saw it: in place of inlined nodes' results what those read, also
+        where such a result has a group of its own, which may read the group that waits."""
+        found: set[Value] = set()
+        seen: set[Value] = set()
+        stack = [v for node in members for v in self.waits.get(node, ())]
+        while stack:
+            value = stack.pop()
+            if value in seen:
+                continue
+            seen.add(value)
+            node = self.producer.get(value)
+            if node in self.inlined:
+                stack += [*node.inputs, *self.waits.get(node, ())]
+            else:
+                found.add(value)
+        return found
+
     def _fused(self, group: Group, name: str, members: Sequence[Node], memory: Collection[Value]) -> Node:
         if group.kind == "scan":
             return group.anchor
@@ -141,8 +159,7 @@ class _Builder:
             used = {s.name for node in bodies[group] for s in node_symbols(node)}
             before[group] |= {tellers[name] for name in used & tellers.keys()} - {group}
         for group in groups if self.waits else ():
-            awaited = (v for node in bodies[group] for v in self.waits.get(node, ()))
-            before[group] |= {home[v] for v in awaited if v in home} - {group}
+            before[group] |= {home[v] for v in self._awaited(bodies[group]) if v in home} - {group}
         for output, position in self.graph.aliases.items():
             writer = home.get(self.graph.outputs[output])
             if writer is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from graphs import random_graph, random_inputs
@@ -10,9 +13,11 @@ from training_graphs import CONV, POOL, lenet_step, sgd_graph
 
 from vitrify.ir import dtypes, interpreter
 from vitrify.ir.dims import Dim
-from vitrify.ir.graph import Graph
+from vitrify.ir.graph import Graph, Node, Value
 from vitrify.ir.op import VJPContext, op_named
+from vitrify.ir.parser import parse
 from vitrify.ir.types import TensorType
+from vitrify.ir.verifier import verify
 from vitrify.passes.fusion import Fusion
 from vitrify.passes.fusion_check import check_fusion, unfuse
 from vitrify.passes.pipeline import default_pipeline, run_pipeline
@@ -289,6 +294,50 @@ def test_donated_inputs_are_read_before_they_are_overwritten():
     graph = Graph(graph.name, graph.inputs, graph.nodes, graph.outputs, {0: 0})
     names = [n.regions[0].nodes[-1].op.name for n in report(graph).graph.nodes]
     assert names == ["matmul", "sub"]
+
+
+def test_what_waits_for_a_view_of_its_own_group():
+    """The view has a group of its own, which reads what waits for it: that may not make a cycle."""
+    text = """
+    graph g(%x: f32[8, 16], %y: f32[8, 16]) -> (f32[128], f32[8, 16]) {
+      %a: f32[8, 16] = exp(%x)
+      %s: f32[8, 1] = sum(%a) {dims=[1], keepdim=true}
+      %b: f32[8, 16] = div(%a, %s)
+      %r: f32[128] = reshape(%b) {shape=[128]}
+      %w: f32[8, 16] = later(%y, %r)
+      %c: f32[8, 16] = neg(%w)
+      %d: f32[8, 16] = mul(%c, %b)
+      return %r, %d
+    }"""
+    graph = parse(text)
+    found = Fusion().run(graph)
+    check_fusion(graph, found)
+    assert [n.regions[0].nodes[-1].op.name for n in found.nodes] == ["mul", "reshape"]
+
+
+def with_random_waits(graph: Graph, seed: int) -> Graph:
+    """A third of the nodes read an operand only after something else is there."""
+    rng = random.Random(seed)
+    later = op_named("later")
+    there = list(graph.inputs)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.inputs and rng.random() < 0.3:
+            at = rng.randrange(len(node.inputs))
+            operand = node.inputs[at]
+            waiting = Value(f"waiting_{len(nodes)}", operand.type)
+            nodes.append(Node(later, (operand, rng.choice(there[-8:])), {}, (waiting,)))
+            node = replace(node, inputs=(*node.inputs[:at], waiting, *node.inputs[at + 1 :]))
+        nodes.append(node)
+        there += node.outputs
+    return verify(replace(graph, nodes=tuple(nodes)))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_waits_make_no_cycle(seed):
+    *_, graph = run_pipeline(random_graph(seed, nodes=10 + seed % 40), default_pipeline()[:-1])
+    waiting = with_random_waits(graph, seed)
+    check_fusion(waiting, Fusion().run(waiting))
 
 
 @pytest.mark.parametrize("seed", range(60))
