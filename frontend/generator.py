@@ -20,6 +20,7 @@ from .device import device as as_device
 from .ir import dtypes
 from .ir.dtypes import DType
 from .normal_transform import box_muller_f32, box_muller_f64, fma_f64
+from .runtime.allocator import empty
 
 Array = np.ndarray[Any, Any]
 
@@ -217,9 +218,8 @@ class Generator:
     def _unit_f32(self, count: int) -> Array:
         draws = self._draw_u32(count)
         draws &= np.uint32(0xFFFFFF)
-        unit = draws.astype(np.float32)
-        unit *= np.float32(2.0**-24)
-        return unit
+        unit = empty((count,), np.dtype(np.float32))
+        return np.multiply(draws, np.float32(2.0**-24), out=unit, casting="unsafe", dtype=np.float32)
 
     def _unit_f64(self, count: int) -> Array:
         return (self.draw64(count) & np.uint64((1 << 53) - 1)).astype(np.float64) * 2.0**-53
@@ -277,7 +277,7 @@ class Generator:
                 unit, block = self._draw_u32, import_module(".normal_kernel", __package__).box_muller
             # float16 and bfloat16 are drawn block by block, the others all before the first block.
             data = unit(count if dtype in (dtypes.f32, dtypes.f64) else whole)
-            out = np.empty(count, np.float64 if double else np.float32)
+            out = empty((count,), np.dtype(np.float64 if double else np.float32))
             out[:whole] = block(data[:whole], mean, std)
             if count % 16:
                 out[-16:] = block(unit(16), mean, std)

@@ -12,6 +12,7 @@ import numpy as np
 from . import promotion
 from .ir import dtypes
 from .ir.dtypes import DType
+from .runtime.allocator import empty
 from .tensor import Array, Tensor
 
 PYTHON_TYPES: dict[Any, DType] = {
@@ -38,7 +39,9 @@ def array_of(data: Any, dtype: DType | None, copy: bool) -> Array:
         if not copy and source.dtype == target:
             return source
         with np.errstate(all="ignore"):
-            return np.array(source, target, order="C")
+            made = empty(source.shape, target)
+            np.copyto(made, source, casting="unsafe")
+            return made
     return _from_nested(data, wanted)
 
 

@@ -64,10 +64,11 @@ def is_small(shape: Sequence[int], dtype: np.dtype[Any]) -> bool:
 
 
 def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """An uninitialised row-major array, like np.empty; a large one is aligned to 64 bytes and may be recycled memory."""
+    """An uninitialised row-major array, like np.empty; all but small ones are aligned to 64 bytes, large ones may be
+    recycled memory."""
     size = prod(shape) * dtype.itemsize
     if size < SMALL:
-        return np.empty(shape, dtype)
+        return aligned.empty(shape, dtype)
     global _kept
     total = block_bytes(size)
     waiting = _free.get(total)

@@ -32,10 +32,10 @@ from ..loops.nodes import (
 )
 from ..loops.walk import statement_expressions, subexpressions
 from ..target import GpuTarget, Target
-from .alias import MAX_ALIAS_CLASSES
 from .expressions import ExpressionEmitter
 from .index import IndexEmitter, VectorLoop
 from .memory import MemoryEmitter
+from .metadata import INVARIANT, MAX_ALIAS_CLASSES
 from .repeat import counted_loop
 from .scalar_ops import ScalarOps
 from .text import Value, Writer, const, literal, memory_type, splat, vector_const
@@ -109,7 +109,7 @@ class KernelEmitter:
         written = {c for buffer, c in zip(self.kernel.params, classes) if buffer.name in self.kernel.writes}
         for position, (buffer, number) in enumerate(zip(self.kernel.params, classes)):
             slot = self.w.pure(f"getelementptr ptr, ptr %args, i64 {position}", 0, dtypes.i64)
-            pointer = self.w.pure(f"load ptr, ptr {slot.text}, align 8, !invariant.load !99", 0, dtypes.i64)
+            pointer = self.w.pure(f"load ptr, ptr {slot.text}, align 8, {INVARIANT}", 0, dtypes.i64)
             memory.pointers[buffer] = Value(pointer.text, dtypes.i64)
             memory.alias_class[buffer] = number
             if number not in written:
@@ -119,7 +119,7 @@ class KernelEmitter:
         positions = {s.name: i for i, s in enumerate(self.dim_order)}
         for dim in self.kernel.dims:
             slot = self.w.pure(f"getelementptr i64, ptr %dims, i64 {positions[dim.name]}", 0, dtypes.i64)
-            value = self.w.pure(f"load i64, ptr {slot.text}, align 8, !invariant.load !99", 0, dtypes.i64)
+            value = self.w.pure(f"load i64, ptr {slot.text}, align 8, {INVARIANT}", 0, dtypes.i64)
             self.index.env[dim.name] = value
 
     def _bind_locals(self) -> None:

@@ -15,8 +15,8 @@ from ...ir import dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
 from ..loops.nodes import Buffer
-from .alias import alias_scope_id, noalias_id
 from .index import IndexEmitter, Position, fits_i32
+from .metadata import NONTEMPORAL, alias_scope_id, noalias_id
 from .scalar_ops import ScalarOps
 from .text import Value, Writer, element_type, memory_type, splat, type_of, vector_const
 
@@ -477,7 +477,7 @@ class MemoryEmitter:
             align = self._alignment(buffer, position)
             whole = min(self.aligned.get(buffer, 0), lanes * buffer.dtype.itemsize)
             past = buffer in self.streams and stride == 1 and align >= whole
-            hint = ", !nontemporal !98" if past else ""
+            hint = f", {NONTEMPORAL}" if past else ""
             align = align if past else buffer.dtype.itemsize
             self.w.line(f"store {stored}, ptr {pointer.text}, align {align}{self._alias(buffer)}{hint}")
             return

@@ -30,11 +30,11 @@ from ..loops.nodes import Buffer, Check, HostCall, Kernel, Launch, Part, Program
 from ..loops.repeats import Block, Step, program_steps
 from ..loops.walk import statements
 from ..target import Target
-from .alias import alias_metadata
 from .emit import EmitOptions, KernelText, emit_kernel
 from .index import IndexEmitter
 from .measure import DECLARATIONS, START, lap, measure_functions
 from .memory import ZEROS, ZEROS_BYTES
+from .metadata import module_metadata
 from .repeat import loop, take_turns
 from .scalar_ops import ScalarOps
 from .text import Value, Writer, const
@@ -137,8 +137,7 @@ def module_text(
         )
     lines += functions
     lines += [declarations[name] for name in sorted(declarations)]
-    lines += alias_metadata({k.alias_classes for k in kernels})
-    lines += ["!98 = !{i32 1}", "!99 = !{}"]
+    lines += module_metadata({k.alias_classes for k in kernels})
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,6 @@ from .nodes import (
     CopyAsync,
     Expr,
     For,
-    Kernel,
     LoadFragment,
     MultiplyGroup,
     MultiplyTile,
@@ -25,29 +24,20 @@ from .nodes import (
     TileSlice,
     threads_of,
 )
-from .scope import LoopError, Scope
+from .rules import Rules
+from .scope import Scope
 from .walk import statements
 
 MAX_THREADS = 1024
 
 
-class GpuRules:
-    """Part of the verifier, which has what the first three names stand for."""
+class GpuRules(Rules):
+    """Part of the verifier, which has what the first names stand for."""
 
-    kernel: Kernel
     on_gpu: bool
     # Of the block loop that is looked at.
     block_threads: int
     written_here: frozenset[Buffer]
-
-    def fail(self, rule: str) -> LoopError:
-        raise NotImplementedError
-
-    def access(self, buffer: Buffer, index: tuple[DimLike, ...], scope: Scope) -> bool:
-        raise NotImplementedError
-
-    def index_symbols(self, value: DimLike, scope: Scope) -> bool:
-        raise NotImplementedError
 
     def bind(self, scope: Scope, name: str, kind: str) -> None:
         raise NotImplementedError

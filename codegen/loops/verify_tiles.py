@@ -11,29 +11,19 @@ from .nodes import (
     TILES,
     Buffer,
     ClearTile,
-    Kernel,
     Load,
     LoadTile,
     MultiplyWords,
     StoreTile,
 )
-from .scope import LoopError, Scope
+from .rules import Rules
+from .scope import Scope
 
 
-class TileRules:
+class TileRules(Rules):
     """Part of the verifier, which has what these names stand for."""
 
-    kernel: Kernel
     buffers: set[Buffer]
-
-    def fail(self, rule: str) -> LoopError:
-        raise NotImplementedError
-
-    def access(self, buffer: Buffer, index: tuple[DimLike, ...], scope: Scope) -> bool:
-        raise NotImplementedError
-
-    def index_symbols(self, value: DimLike, scope: Scope) -> bool:
-        raise NotImplementedError
 
     def tile_registers(self) -> None:
         """The kernel's tile registers: their shape, and how many there are."""

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ...ir import dims, dtypes
-from ..llvm.alias import MAX_ALIAS_CLASSES
 from ..llvm.emit import EmitOptions, KernelEmitter
+from ..llvm.metadata import MAX_ALIAS_CLASSES
 from ..llvm.repeat import loop as repeated
 from ..llvm.text import Value, const, memory_type
 from ..loops.barriers import barriers

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...ir.dims import DimLike
-from ..llvm.alias import alias_metadata
+from ..llvm.metadata import module_metadata
 from ..llvm.program import alias_classes
 from ..loops.nodes import Buffer, HostCall, Kernel, Launch, Part, Program, Repeat, whole
 from ..target import GpuTarget
@@ -90,8 +90,7 @@ def module_text(kernels: dict[KernelText, str], target: GpuTarget) -> str:
         lines.append(kernel.text.replace("@KERNEL", f"@{name}"))
     declarations = dict(d for k in kernels for d in k.declarations)
     lines += [declarations[name] for name in sorted(declarations)]
-    lines += alias_metadata({k.alias_classes for k in kernels})
-    lines.append("!99 = !{}")
+    lines += module_metadata({k.alias_classes for k in kernels})
     return "\n".join(lines) + "\n"
 
 

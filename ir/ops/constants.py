@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from ..aligned import empty_aligned
+from .. import aligned
 from ..dtypes import DType, f32, i32, i64
 from ..op import Attr, Op, Sample, declare
 from ..types import TensorType
 from .common import Array, Shape, check_dim, check_shape
-
-_LARGE = 64 << 10
 
 
 def _full_infer(shape: Shape, value: float, dtype: DType) -> TensorType:
@@ -23,10 +20,8 @@ def _full_infer(shape: Shape, value: float, dtype: DType) -> TensorType:
 
 
 def _full_numpy(shape: Sequence[int], value: Any, dtype: DType) -> Array:
-    """Large ones begin at a line of the cache: weights are made of them."""
-    if prod(shape) * dtype.itemsize < _LARGE:
-        return np.full(shape, value, dtype.numpy)
-    found = empty_aligned(shape, dtype.numpy)
+    """Weights are made of them: all but small ones begin at a line of the cache."""
+    found = aligned.empty(shape, dtype.numpy)
     found.fill(value)
     return found
 

@@ -1,10 +1,17 @@
-"""Which buffers do not overlap, as LLVM's scoped no-alias metadata."""
+"""The metadata that all kernels of a module share: which buffers do not overlap (LLVM's scoped no-alias metadata), and
+what an access says of itself."""
 
 from __future__ import annotations
 
 # Alias scopes are metadata that every kernel of a module shares: scope i is node 1 + i, the list that holds it
 # alone is 100 + i, and the list of all scopes but i, of n, is 1000 + 100 n + i.
 MAX_ALIAS_CLASSES = 64
+
+# What a kernel is handed over does not change while it runs; what is not read again soon need not stay in the caches.
+# Nodes that alias scopes leave free.
+_ONE, _EMPTY = "!98", "!99"
+INVARIANT = f"!invariant.load {_EMPTY}"
+NONTEMPORAL = f"!nontemporal {_ONE}"
 
 
 def alias_scope_id(number: int) -> int:
@@ -15,8 +22,12 @@ def noalias_id(number: int, classes: int) -> int:
     return 1000 + 100 * classes + number
 
 
-def alias_metadata(class_counts: set[int]) -> list[str]:
-    """The metadata of kernels with these numbers of alias classes."""
+def module_metadata(class_counts: set[int]) -> list[str]:
+    """The metadata of a module whose kernels have these numbers of alias classes."""
+    return [*_alias_metadata(class_counts), f"{_ONE} = !{{i32 1}}", f"{_EMPTY} = !{{}}"]
+
+
+def _alias_metadata(class_counts: set[int]) -> list[str]:
     most = max(class_counts, default=0)
     if most < 2:
         return []
