@@ -42,10 +42,15 @@ PAGE = 4096
 # More, for a row of vectors, per MiB over which the sum strews the operand's rows: TLB and cache misses. A quarter of
 # that for an element.
 SPAN = 0.4
-# A line of such an operand that comes from beyond the second-level cache, to a core with two multiply-adds a cycle: 1x1,
-# 256 channels of 56 x 56, took 6.0 ms with the image's rows along the lanes, which reads it once, 7.4 with the outputs',
-# sixteen of 64 at a time (AMD Zen 3).
-STREWN_LINE = 8.0
+# A line of such an operand that comes from beyond the second-level cache, to a core with two multiply-adds a cycle, and
+# where several lie side by side, fewer for each, but not below the second: 1x1, 256 channels of 56 x 56, took 6.0 ms with
+# the image's rows along the lanes, which reads it once, 7.4 with the outputs', sixteen of 64 at a time; of 1024 rows of
+# weights, a page apart, lines took 6.5 cycles one by one, 3.3 four at a time (AMD Zen 3).
+STREWN_LINE, STREWN_LINES = 8.0, 3.0
+# More, for a vector of rows as they lie, to a core with two multiply-adds a cycle: it may straddle two lines, and where
+# the rows of a panel share too few sets of the first-level cache, it comes from the second each time. 160^3 took 1.06 of
+# the time in panels, 192^3 (rows of 768 bytes) 1.19 (AMD Zen 3).
+STRADDLING, SHARED_SETS = 0.15, 0.3
 SHUFFLE = 0.5  # a vector loaded beyond the first to shuffle a strided one together; other units do it
 SCATTERED_ELEMENT = 1.5  # an element of a vector loaded from or stored to places that are not neighbours
 WIDE_STRIDES = (
@@ -66,6 +71,9 @@ PACK_WORD = 0.4  # a word packed of elements of different rows
 # More, where what is packed is more bytes than these: it leaves the second-level cache, the third. 12.8 MB of an image's
 # rows took 1.5 ms; 3.2 MB 0.1.
 PACK_FAR = ((256 << 10, 0.25), (8 << 20, 1.2))
+# And where that is more than the second-level cache, with two multiply-adds a cycle: 1024 x 1024 weights took 0.74 cycles
+# each to be packed and fetched again (AMD Zen 3).
+PACK_FAR_AGAIN = 0.25
 CONVERT = 1.5  # a short number, or a vector of them, as one of the sum's dtype
 GATHERED_WORD = 1.0  # an element of a word, or of a vector of words, that is loaded by itself
 SHIFT = 0.5  # a vector of words, or one for all lanes, with their sign bits turned over
@@ -170,6 +178,7 @@ class Model:
         self._repeats: dict[tuple[object, ...], int] = {}
         self.span = [min(16.0, self._span(i)) for i in (0, 1)]
         self.crowded = [self._crowded(i) for i in (0, 1)]
+        self.in_rows = [self._in_rows(i) for i in (0, 1)]
         self.run = [self._run(i) for i in (0, 1)]
         self.steps = prod(self.size[name] for name in self.reduction)
         self.latency = core.latency(problem.dot)
@@ -289,6 +298,7 @@ class Model:
                 continue
             elements = prod(self.size[name] for name in self.reads[operand])
             far = sum(cycles for least, cycles in PACK_FAR if elements * FLOAT > least)
+            far += PACK_FAR_AGAIN if elements * FLOAT > self.core.l2 and self.core.per_cycle > 1 else 0.0
             total += (
                 elements
                 * (self._pack_cycles(operand, axis, 1 if axis == plan.rows else plan.tile(axis)) + far)
@@ -305,10 +315,11 @@ class Model:
             if i not in plan.packed and self.span[i] > 0:
                 itemsize = self.problem.operands[i].buffer.dtype.itemsize
                 share = min(1.0, LINE / self.run[i])
-                row = plan.vectors * plan.lanes * itemsize
-                if plan.lane in self.parallel and self.strides[i][plan.lane] == 1 and row % LINE:
-                    share *= (row + LINE - row % LINE) / row
-                found += self._bytes(i) / LINE * self._passes(i, plan) * share * STREWN_LINE
+                row, line = plan.vectors * plan.lanes * itemsize, STREWN_LINE
+                if plan.lane in self.parallel and self.strides[i][plan.lane] == 1:
+                    share *= (row + -row % LINE) / row
+                    line = max(STREWN_LINES, line / max(1, row // LINE))
+                found += self._bytes(i) / LINE * self._passes(i, plan) * share * line
         return found
 
     def _run(self, operand: int) -> int:
@@ -328,6 +339,14 @@ class Model:
         far = [s * itemsize for s in (self.strides[operand][n] for n in self.reduction) if isinstance(s, int)]
         return max((gcd(s, PAGE) / PAGE for s in far if abs(s) >= FAR_STRIDE), default=1.0)
 
+    def _in_rows(self, operand: int) -> float:
+        """Cycles more for a vector of an operand that could be packed, where it lies."""
+        if self.core.per_cycle == 1 or not self.separable[operand]:
+            return 0.0
+        inner = self.reduction[-1]
+        shared = self.size[inner] > self._ways(operand, inner)
+        return STRADDLING + (SHARED_SETS if shared else 0.0)
+
     def _passes(self, operand: int, plan: Plan) -> int:
         """How often the operand comes to the second-level cache: anew in each turn of a loop within which more of it is
         read than fits."""
@@ -335,13 +354,23 @@ class Model:
         outer = [n for n in self.parallel if n not in lane and n not in plan.tiles]
         order = [*outer, *lane, *plan.tiles]
         reads = self.reads[operand]
+        cramped = self._is_cramped(operand)
         passes, within = 1, float(self._bytes(operand))
         for place, name in enumerate(order):
             if name in reads:
                 within /= self.size[name]
-            elif within > self.core.l2 and reads.intersection(order[place + 1 :]):
+            elif cramped or (within > self.core.l2 and reads.intersection(order[place + 1 :])):
                 passes *= ceil(self.size[name] / plan.tile(name))
         return passes
+
+    def _is_cramped(self, operand: int) -> bool:
+        """Whether the rows of a panel share too few sets of the second-level cache to stay there."""
+        inner = self.reduction[-1]
+        stride, itemsize = self.strides[operand][inner], self.problem.operands[operand].buffer.dtype.itemsize
+        if not isinstance(stride, int) or stride == 0:
+            return False
+        way = self.core.l2 // WAYS
+        return self.size[inner] > WAYS * (way // gcd(abs(stride) * itemsize, way))
 
     def _pack_cycles(self, operand: int, axis: str, width: int) -> float:
         """Cycles to pack an element, or a word, in panels of this width."""
@@ -394,6 +423,7 @@ class Model:
         for i in (0, 1):
             count = self.loads(i, tiles, lane, vectors)
             if i not in plan.packed:
+                far += self.in_rows[i] * count if self.strides[i][lane] == 1 and along_result else 0.0
                 apart = any(n > 1 and self.far[i][name] for name, n in tiles.items())
                 # A broadcast that runs along the innermost sum finds most of its elements in the same line.
                 runs = lane not in self.reads[i] and self.strides[i][self.reduction[-1]] == 1

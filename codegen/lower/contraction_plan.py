@@ -169,12 +169,19 @@ class _Plans(Model):
             if not self.exact:
                 along = (along or [n for n in self.parallel if n in self.reads[operand]])[:1]
             gain = self._span(operand) > 0 or self.converted(operand) or not self.exact
+            gain = gain or (lane in self.reads[operand] and self.in_rows[operand] > 0)
+            gain = gain and (self._again(operand) or not self.exact)
             if len(along) == 1 and (gain or self._shuffled(operand, lane)):
                 useful[operand] = along[0]
                 if self.exact or len(needed) == 1:
                     yield {**needed, operand: along[0]}
         if len(useful) == 2:
             yield useful
+
+    def _again(self, operand: int) -> bool:
+        """Whether a packed element is read more than once."""
+        others = (n for n in self.parallel if n not in self.reads[operand])
+        return operand in self.problem.resident or any(self.size[n] > 1 for n in others)
 
     def _any_better(self, lane: str) -> bool:
         """Whether some other axis can run along lanes without gathers."""
