@@ -65,6 +65,24 @@ def test_no_sum_is_spilled(graph):
     assert spilled(lowered(graph, AVX2), AVX2) == []
 
 
+@pytest.mark.parametrize(
+    ("size", "packed"),
+    [
+        ((1, 256, 256), False),  # each weight is read once
+        ((1, 1024, 1024), False),
+        ((4, 1024, 1024), False),
+        ((64, 64, 64), False),  # all stays near as it lies
+        ((128, 128, 128), True),
+        ((192, 192, 192), True),
+        ((512, 512, 512), True),
+    ],
+    ids=str,
+)
+def test_packing_has_to_be_worth_it(size, packed):
+    program = lowered(matrices(*size), AVX2)
+    assert ("right packed" in program.launches[-1].kernel.comment) == packed
+
+
 IMAGES = ((1, 64, 57, 57), (32, 64, 3, 3), 2, 1, 1, 1)
 
 

@@ -184,6 +184,8 @@ FORMS = [
     Plan("n", 16, 2, {"m": 4}, ("n", "m"), {"n": 1, "m": 3}, packed={0: "m", 1: "n"}, padded=True),
     Plan("m", 16, 1, {"n": 6}, ("n", "m"), {"n": 2}, packed={0: "m"}, padded=True),
     Plan("m", 16, 2, {}, ("n", "m")),  # gathers
+    # Several panels are filled at once, of either operand.
+    Plan("n", 8, 1, {"m": 2}, ("n", "m"), {"n": 2}, packed={0: "m", 1: "n"}, padded=True),
     Plan("k", 16, 1, {"m": 2, "n": 3}, ("n", "m"), {"m": 4}),
     Plan("n", 16, 1, {"m": 2}, ("m", "n"), {"m": 1}, split="k", parts=3),
     Plan("k", 16, 1, {"n": 4}, ("m", "n"), split="k", parts=2),

@@ -43,9 +43,9 @@ PAGE = 4096
 # that for an element.
 SPAN = 0.4
 # A line of such an operand that comes from beyond the second-level cache, to a core with two multiply-adds a cycle, and
-# where several lie side by side, fewer for each, but not below the second: 1x1, 256 channels of 56 x 56, took 6.0 ms with
-# the image's rows along the lanes, which reads it once, 7.4 with the outputs', sixteen of 64 at a time; of 1024 rows of
-# weights, a page apart, lines took 6.5 cycles one by one, 3.3 four at a time (AMD Zen 3).
+# where several lie side by side, fewer for each, but not below the second: 1x1, 256 channels of 56 x 56, took 6.0 ms
+# with the image's rows along the lanes, which reads it once, 7.4 with the outputs', sixteen of 64 at a time; of 1024
+# rows of weights, a page apart, lines took 6.5 cycles one by one, 3.3 four at a time (AMD Zen 3).
 STREWN_LINE, STREWN_LINES = 8.0, 3.0
 # More, for a vector of rows as they lie, to a core with two multiply-adds a cycle: it may straddle two lines, and where
 # the rows of a panel share too few sets of the first-level cache, it comes from the second each time. 160^3 took 1.06 of
@@ -71,8 +71,8 @@ PACK_WORD = 0.4  # a word packed of elements of different rows
 # More, where what is packed is more bytes than these: it leaves the second-level cache, the third. 12.8 MB of an image's
 # rows took 1.5 ms; 3.2 MB 0.1.
 PACK_FAR = ((256 << 10, 0.25), (8 << 20, 1.2))
-# And where that is more than the second-level cache, with two multiply-adds a cycle: 1024 x 1024 weights took 0.74 cycles
-# each to be packed and fetched again (AMD Zen 3).
+# And where that is more than the second-level cache, with two multiply-adds a cycle: 1024 x 1024 weights took 0.74
+# cycles each to be packed and fetched again (AMD Zen 3).
 PACK_FAR_AGAIN = 0.25
 CONVERT = 1.5  # a short number, or a vector of them, as one of the sum's dtype
 GATHERED_WORD = 1.0  # an element of a word, or of a vector of words, that is loaded by itself

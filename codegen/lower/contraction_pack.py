@@ -9,17 +9,22 @@ and elsewhere numbers of the sum's dtype, so that the tile need not convert them
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..loops.nodes import Apply, Buffer, Const, Expr, For, If, Index, Load, Stmt, Store
 from ..scalar import SCALAR
+from ..target import LINE
 from .borders import shared_loops
 from .context import LowerContext, Names
 from .contraction import Access, Axis, Contraction
 from .contraction_operands import repeated
 from .contraction_words import Words
 from .transpose import Tile
+
+# Panels that are filled at once, at most: each is a stream of stores.
+MOST_TOGETHER = 4
 
 
 def panels(
@@ -87,6 +92,10 @@ def _coalesced(operand: Access, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, Dim
     return tuple(merged) or ((Axis("k", 1), 0),)
 
 
+def _below(position: DimLike, end: DimLike) -> Expr:
+    return Apply("lt", (Index(position), Index(end)), dtypes.bool_)
+
+
 @dataclass(frozen=True)
 class Packing:
     """The packing kernel. `source` is flat and `position` the place in it where the summed axes are 0;
@@ -123,23 +132,54 @@ class Packing:
 
     def body(self) -> tuple[Stmt, ...]:
         full, rest = dims.floordiv(self.along.extent, self.width), dims.mod(self.along.extent, self.width)
-        tile = Axis("t", self.tiles).var
-        if rest == 0:
-            inner = self._tile(tile, self.width)
-        elif full == 0:
-            inner = self._tile(0, rest)
-        else:
-            is_full = Apply("lt", (Index(tile), Index(full)), dtypes.bool_)
-            inner = (If(is_full, self._tile(tile, self.width), self._tile(full, rest)),)
-        return shared_loops(self.axes, inner)
+        together = self._together(full)
+        if together > 1:
+            assert isinstance(full, int) and isinstance(rest, int)
+            return self._side_by_side(together, full, rest)
+        return shared_loops(self.axes, self._panel(Axis("t", self.tiles).var, self.tiles, full, rest))
 
-    def _tile(self, tile: DimLike, valid: DimLike) -> tuple[Stmt, ...]:
-        """The innermost summed axis of one tile, of which the first `valid` lanes have elements."""
-        *outer, (inner, stride) = self.summed
+    def _together(self, full: DimLike) -> int:
+        """How many panels to fill at once from rows that lie along the axis, so that lines are read whole."""
+        row = self.width * self.target.dtype.itemsize
+        together = min(MOST_TOGETHER, LINE // gcd(row, LINE))
+        apart = self.stride != 1 or self.words is not None or not isinstance(full, int)
+        return 1 if apart or full < 2 * together else together
+
+    def _side_by_side(self, together: int, full: int, rest: int) -> tuple[Stmt, ...]:
+        """So many whole panels at once, then those that are left."""
+        *outer, (inner, _) = self.summed
+        groups = full // together
+        left = full - groups * together + (rest != 0)
+        group = Axis("t", groups + left).var
+        rows: list[Stmt] = []
+        for place in range(together):
+            rows += self._row(group * together + place, self.width, inner, self._depth, inner.var)
+        found: tuple[Stmt, ...] = (For(inner.name, inner.extent, tuple(rows)),)
+        if left:
+            alone = self._panel(group + groups * (together - 1), left, full, rest)
+            found = (If(_below(group, groups), found, alone),)
+        return shared_loops((*self.others, Axis("t", groups + left), *(axis for axis, _ in outer)), found)
+
+    def _panel(self, tile: DimLike, count: DimLike, full: DimLike, rest: DimLike) -> tuple[Stmt, ...]:
+        """One of the last `count` panels of which `full` are whole and one, if there is a rest, is not."""
+        if rest == 0:
+            return self._tile(tile, self.width)
+        if full == 0 or count == 1:
+            return self._tile(full, rest)
+        return (If(_below(tile, full), self._tile(tile, self.width), self._tile(full, rest)),)
+
+    @property
+    def _depth(self) -> DimLike:
+        """Where the innermost summed axis begins in a panel."""
+        *outer, (inner, _) = self.summed
         depth: DimLike = 0
         for axis, _ in outer:
             depth = depth * axis.extent + axis.var
-        depth = depth * inner.extent
+        return depth * inner.extent
+
+    def _tile(self, tile: DimLike, valid: DimLike) -> tuple[Stmt, ...]:
+        """The innermost summed axis of one tile, of which the first `valid` lanes have elements."""
+        (inner, stride), depth = self.summed[-1], self._depth
         near = self.words.near if self.words else stride == 1
         if near and self.stride != 1:
             found = self._transposed(tile, valid, inner, depth)

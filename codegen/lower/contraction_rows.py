@@ -46,10 +46,7 @@ class _Rows(Packing):
 
     def body(self) -> tuple[Stmt, ...]:
         *outer, (inner, _) = self.summed
-        depth: DimLike = 0
-        for axis, _ in outer:
-            depth = depth * axis.extent + axis.var
-        depth = depth * inner.extent
+        depth = self._depth
         count = self.along.extent
         if self.near:
             rows = Axis("t", count)
