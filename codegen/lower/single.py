@@ -182,7 +182,7 @@ def _copy_base(ctx: LowerContext, name: str, body: Graph, args: Args, op: Node) 
 
 def _lower_extreme_position(ctx: LowerContext, name: str, body: Graph, args: Args, op: Node) -> None:
     """argmax and argmin: first the extreme of the row, which is NaN if there is one, then the first index
-    where it is.
+    where it is; in 32 bits where those hold any, for twice the lanes.
     """
     (x,) = op.inputs
     (result,) = op.outputs
@@ -202,11 +202,14 @@ def _lower_extreme_position(ctx: LowerContext, name: str, body: Graph, args: Arg
     found = SCALAR.eq(element, Var(best.name, best.dtype))
     if element.dtype.is_floating_point:
         found = SCALAR.or_(found, SCALAR.ne(element, element))
-    last = identity("min", dtypes.i64)
-    first = Reduction(names("r"), "min", dtypes.i64, SCALAR.select(found, Index(axes[dim].index), last))
+    short = dims.bounds(axes[dim].extent)[1] < 1 << 31
+    position = SCALAR.cast(Index(axes[dim].index), dtypes.i32 if short else dtypes.i64)
+    last = identity("min", position.dtype)
+    first = Reduction(names("r"), "min", position.dtype, SCALAR.select(found, position, last))
     kept = [a for d, a in enumerate(axes) if d != dim]
     row_shape, row = tuple(a.extent for a in kept), tuple(a.index for a in kept)
-    once = Element(ctx.flat(args[result]), linear(row, row_shape), Var(first.name, dtypes.i64))
+    value = SCALAR.cast(Var(first.name, first.dtype), dtypes.i64)
+    once = Element(ctx.flat(args[result]), linear(row, row_shape), value)
     rows = Rows(kept, [axes[dim]], [Stage([best]), Stage([first])], [], [once])
     launch_rows(ctx, name, names, rows)
 
