@@ -77,6 +77,22 @@ def test_large_windows_are_reductions(kernel):
     assert sum(sum(ord(c) == 10 for c in print_kernel(x.kernel)) for x in program.launches) < 80
 
 
+@pytest.mark.parametrize("batch", [2, BATCH], ids=str)
+def test_the_gradient_of_a_window_that_is_the_image_goes_along_it(batch):
+    attrs = pool((5, 7))
+
+    def make(F, x, g):
+        largest, mean = F.max_pool_grad(x, g, **attrs), F.avg_pool_grad(g, input_size=shape, **average(attrs))
+        return F.add(largest, x), F.mul(mean, x)
+
+    shape = (batch, 40, 5, 7)
+    graph = graph_of(make, f32(*shape), f32(batch, 40, 1, 1))
+    program = check(graph, random_arrays(graph))
+    for launch in program.launches[-2:]:
+        text = print_kernel(launch.kernel)
+        assert "l+" in text and "35*l" not in text
+
+
 @pytest.mark.parametrize("attrs", [pool((9, 8)), pool((9, 8), (5, 4), (2, 3))], ids=["apart", "overlapping"])
 def test_gradients_of_large_windows(attrs):
     def make(F, x):

@@ -21,7 +21,7 @@ from .indexing import BodyEvaluator, Guard, Held, IndexTuple, condition, constan
 from .rows import Reduction, Rows, Stage, accumulator_type, identity, launch_rows
 from .spaces import linear, output_parts, parts, reindex
 from .template import Element, make_axes
-from .window_grad import MAX_WRITTEN_OUT, lower_avg_pool_grad, lower_max_pool_grad
+from .window_grad import MAX_WRITTEN_OUT, is_whole, lower_avg_pool_grad, lower_max_pool_grad
 from .window_index import Offset, dilation_of, divisor, only_at, positions_of, window_element, winners
 
 
@@ -120,7 +120,7 @@ RULES: dict[str, Callable[[BodyEvaluator, Node, IndexTuple], Expr]] = {
 
 
 def _is_tiling(node: Node) -> bool:
-    """Whether every element of the operand lies in at most one window, which lies inside."""
+    """Whether every element of the operand lies in at most one window, which lies inside, of several."""
     attrs = node.attrs
     return (
         attrs["kernel"] == attrs["stride"]
@@ -128,6 +128,7 @@ def _is_tiling(node: Node) -> bool:
         and all(d == 1 for d in dilation_of(node))
         and not attrs["ceil_mode"]
         and math.prod(attrs["kernel"]) <= MAX_WRITTEN_OUT
+        and not is_whole(node)
     )
 
 
