@@ -59,7 +59,8 @@ def block_bytes(size: int) -> int:
 
 
 def is_small(shape: Sequence[int], dtype: np.dtype[Any]) -> bool:
-    """Whether such arrays come from NumPy: who makes the same one over and over may ask it at once."""
+    """Whether the memory of such arrays is NumPy's and not recycled: who makes the same one over and over, and needs no
+    line to begin with, may ask it at once."""
     return prod(shape) * dtype.itemsize < SMALL
 
 

@@ -134,7 +134,9 @@ def products(rows=24):
 
 def test_equal_times_leave_the_choice_to_the_model(no_code):
     found = tune_graph(StagedGraph(network(), OPTIONS), Target.host(), FakeClock(equal))
-    assert len(found.measured) >= 2
+    # The convolution's form and the product's plan; where the form is the sum, which depends on the processor, its plan.
+    form = found.measured[0].candidates[0][0]
+    assert len(found.measured) == (3 if form == "the sum itself" else 2)
     assert {m.chosen for m in found.measured} == {0}
     assert found.left == 0
 

@@ -252,12 +252,13 @@ class Model:
         steps = ((self.strides[operand][name], n) for name, n in tiles.items())
         return all(isinstance(s, int) and abs(s) * itemsize * n <= FEW_LINES for s, n in steps)
 
-    def _ways(self, operand: int, axis: str) -> int:
-        """How many neighbours along an axis a first-level cache holds at once."""
+    def _ways(self, operand: int, axis: str, way: int = PAGE) -> int:
+        """How many neighbours along an axis a cache holds at once, each of whose ways is so many bytes: a first-level
+        cache's are a page."""
         stride, itemsize = self.strides[operand][axis], self.problem.operands[operand].buffer.dtype.itemsize
         if not isinstance(stride, int) or stride == 0:
-            return PAGE
-        return WAYS * (PAGE // gcd(abs(stride) * itemsize, PAGE))
+            return way
+        return WAYS * (way // gcd(abs(stride) * itemsize, way))
 
     def cycles(self, plan: Plan) -> float:
         """The model's estimate for the problem at its typical extents."""
@@ -366,11 +367,7 @@ class Model:
     def _is_cramped(self, operand: int) -> bool:
         """Whether the rows of a panel share too few sets of the second-level cache to stay there."""
         inner = self.reduction[-1]
-        stride, itemsize = self.strides[operand][inner], self.problem.operands[operand].buffer.dtype.itemsize
-        if not isinstance(stride, int) or stride == 0:
-            return False
-        way = self.core.l2 // WAYS
-        return self.size[inner] > WAYS * (way // gcd(abs(stride) * itemsize, way))
+        return self.size[inner] > self._ways(operand, inner, self.core.l2 // WAYS)
 
     def _pack_cycles(self, operand: int, axis: str, width: int) -> float:
         """Cycles to pack an element, or a word, in panels of this width."""

@@ -13,7 +13,7 @@ from math import gcd
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
-from ..loops.nodes import Apply, Buffer, Const, Expr, For, If, Index, Load, Stmt, Store
+from ..loops.nodes import Buffer, Const, Expr, For, If, Index, Load, Stmt, Store
 from ..scalar import SCALAR
 from ..target import LINE
 from .borders import shared_loops
@@ -21,6 +21,7 @@ from .context import LowerContext, Names
 from .contraction import Access, Axis, Contraction
 from .contraction_operands import repeated
 from .contraction_words import Words
+from .spaces import linear
 from .transpose import Tile
 
 # Panels that are filled at once, at most: each is a stream of stores.
@@ -92,10 +93,6 @@ def _coalesced(operand: Access, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, Dim
     return tuple(merged) or ((Axis("k", 1), 0),)
 
 
-def _below(position: DimLike, end: DimLike) -> Expr:
-    return Apply("lt", (Index(position), Index(end)), dtypes.bool_)
-
-
 @dataclass(frozen=True)
 class Packing:
     """The packing kernel. `source` is flat and `position` the place in it where the summed axes are 0;
@@ -157,25 +154,24 @@ class Packing:
         found: tuple[Stmt, ...] = (For(inner.name, inner.extent, tuple(rows)),)
         if left:
             alone = self._panel(group + groups * (together - 1), left, full, rest)
-            found = (If(_below(group, groups), found, alone),)
+            found = (If(SCALAR.lt(Index(group), Index(groups)), found, alone),)
         return shared_loops((*self.others, Axis("t", groups + left), *(axis for axis, _ in outer)), found)
 
     def _panel(self, tile: DimLike, count: DimLike, full: DimLike, rest: DimLike) -> tuple[Stmt, ...]:
-        """One of the last `count` panels of which `full` are whole and one, if there is a rest, is not."""
+        """A panel, one of the last `count`: `full` panels are whole, and what is left makes one more."""
         if rest == 0:
             return self._tile(tile, self.width)
         if full == 0 or count == 1:
             return self._tile(full, rest)
-        return (If(_below(tile, full), self._tile(tile, self.width), self._tile(full, rest)),)
+        return (
+            If(SCALAR.lt(Index(tile), Index(full)), self._tile(tile, self.width), self._tile(full, rest)),
+        )
 
     @property
     def _depth(self) -> DimLike:
         """Where the innermost summed axis begins in a panel."""
-        *outer, (inner, _) = self.summed
-        depth: DimLike = 0
-        for axis, _ in outer:
-            depth = depth * axis.extent + axis.var
-        return depth * inner.extent
+        outer = self.summed[:-1]
+        return linear((*(a.var for a, _ in outer), 0), [axis.extent for axis, _ in self.summed])
 
     def _tile(self, tile: DimLike, valid: DimLike) -> tuple[Stmt, ...]:
         """The innermost summed axis of one tile, of which the first `valid` lanes have elements."""
