@@ -120,9 +120,7 @@ class OpBuilder:
         if have == shape:
             return value
         lead = len(have) - len(shape)
-        dims = tuple(range(lead)) + tuple(
-            lead + i for i, want in enumerate(shape) if want == 1 and have[lead + i] != 1
-        )
+        dims = tuple(d for d, size in enumerate(have) if size != 1 and (d < lead or shape[d - lead] == 1))
         if dims:
             value = self.apply(op_named("sum"), (value,), {"dims": dims, "keepdim": False})
         if self.type_of(value).shape != shape:

@@ -13,7 +13,19 @@ import numpy as np
 
 from ..op import Attr, Op, declare
 from ..types import TensorType
-from .common import FLOAT, Array, broadcast, check_dtype, check_same_dtype, needed, strided, uniform, wide
+from .common import (
+    FLOAT,
+    Array,
+    Shape,
+    broadcast,
+    check_dtype,
+    check_same_dtype,
+    needed,
+    shape_of,
+    strided,
+    uniform,
+    wide,
+)
 from .reduce import reduced_shape
 
 Dims = tuple[int, ...]
@@ -62,6 +74,8 @@ def _deviation_and_scale(F: Any, x: Any, dims: Dims, eps: float) -> tuple[Any, A
 def _standardize_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     dims, eps = ctx.attrs["dims"], ctx.attrs["eps"]
     deviation, scale = _deviation_and_scale(F, ctx.inputs[0], dims, eps)
+    if _sums_columns(dims, *(shape_of(F, x) for x in (dy, *ctx.inputs[1:2]))):
+        return _column_gradients(F, ctx, dy, deviation, scale)
     normal = F.mul(deviation, scale)
 
     def input_gradient() -> Any:
@@ -72,6 +86,28 @@ def _standardize_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
         return F.mul(scale, F.sub(centred, F.mul(normal, along)))
 
     return needed(ctx, input_gradient, lambda: F.mul(dy, normal), lambda: dy)
+
+
+def _sums_columns(dims: Dims, shape: Shape, *weights: Shape) -> bool:
+    """Whether the sums go across rows, for columns of which each has one weight, as in a batch norm of [N, C]."""
+    rank = len(shape)
+    alike = all(size[d - rank] == 1 for size in weights for d in dims if d - rank >= -len(size))
+    return rank - 1 not in dims and alike
+
+
+def _column_gradients(F: Any, ctx: Any, dy: Any, deviation: Any, scale: Any) -> list[Any]:
+    """The weight comes after the sums: all gradients share them, and one pass over the values makes both, which do not
+    wait for the scale. Along rows, of images for one, it is no gain: what the kernels around read is not made there."""
+    over = {"dims": ctx.attrs["dims"], "keepdim": True}
+    product = F.mul(dy, deviation)
+
+    def input_gradient() -> Any:
+        centred = F.sub(dy, F.mean(dy, **over))
+        along = F.mul(F.mul(scale, scale), F.mean(product, **over))
+        factor = F.mul(scale, ctx.inputs[1]) if len(ctx.inputs) > 1 else scale
+        return F.mul(factor, F.sub(centred, F.mul(deviation, along)))
+
+    return needed(ctx, input_gradient, lambda: F.mul(scale, F.sum(product, **over)), lambda: dy)
 
 
 def _affine(F: Any, y: Any, affine: tuple[Any, ...]) -> Any:
@@ -104,6 +140,8 @@ declare(
             uniform((3, 5), dims=(1,), tolerance=4.0),
             uniform((3, 5), (5,), (5,), dims=(1,), eps=0.1),
             uniform((4, 3, 2), (3, 1), dims=(0, 2), tolerance=4.0),
+            uniform((6, 3), (3,), (3,), dims=(0,), eps=0.1),
+            uniform((4, 2, 3), dims=(0, 1), eps=0.1),
             uniform((2, 3, 4), (1, 3, 4), (1, 3, 4), dims=(1, 2), eps=1e-3),
             strided((3, 4), dims=(1,), eps=0.1),
             uniform((0, 3), (3,), dims=(1,)),
