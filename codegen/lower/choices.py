@@ -8,7 +8,7 @@ collects the questions that a lowering asks (`Question`), and makes a table of t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -51,6 +51,19 @@ def varied(
     taken = set(chosen)
     chosen += [n for n in range(len(ranked)) if n not in taken][: count - len(chosen)]
     return [ranked[n] for n in sorted(chosen)]
+
+
+def cheapest(bounded: Iterable[tuple[float, T]], cycles: Callable[[T], float]) -> list[tuple[T, float]]:
+    """The plan that takes the fewest `cycles`, the first of equals, and how many; none where there is none. Each comes
+    with cycles that it takes at least, so that most need not be reckoned."""
+    best: tuple[float, int, T] | None = None
+    for number, (least, plan) in sorted(enumerate(bounded), key=lambda each: each[1][0]):
+        if best is not None and least > best[0]:
+            break
+        found = cycles(plan), number, plan
+        if best is None or found[:2] < best[:2]:
+            best = found
+    return [] if best is None else [(best[2], best[0])]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from math import ceil, gcd, prod
+from typing import NamedTuple
 
 from ...ir import dims
 from ...ir.dims import DimLike
@@ -155,6 +156,19 @@ def _some(values: Sequence[int], chosen: Sequence[bool]) -> tuple[int, ...]:
     return tuple(v for v, c in zip(values, chosen, strict=True) if c)
 
 
+class _Tiles(NamedTuple):
+    """Tiles of one size, `number` of them: `positions` along axes of the result, and vectors."""
+
+    positions: Mapping[str, int]
+    vectors: int
+    number: int
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of vectors in a step of the sum."""
+        return prod(self.positions.values()) * self.vectors
+
+
 class Model:
     """What the model knows of a problem whose extents are numbers, or taken to be: `size` of each axis, `strides` of
     each operand along them, `reads`: the axes that each depends on."""
@@ -262,6 +276,20 @@ class Model:
 
     def cycles(self, plan: Plan) -> float:
         """The model's estimate for the problem at its typical extents."""
+        tiles, steps = self._kinds_of_tiles(plan)
+        total = sum(tile.number * self._tile_cycles(plan, tile, steps) for tile in tiles)
+        return total + self.packing(plan) + self._strewn(plan)
+
+    def least(self, plan: Plan) -> float:
+        """Cycles that the plan's tiles take at least, whatever is packed: multiply-adds, loads, stores."""
+        tiles, steps = self._kinds_of_tiles(plan)
+        stored = plan.lane in self.parallel
+        return sum(
+            tile.number * (steps * self._least_step(plan, tile) + tile.work * stored + TILE) for tile in tiles
+        )
+
+    def _kinds_of_tiles(self, plan: Plan) -> tuple[list[_Tiles], float]:
+        """The sizes of tiles that there are, and the steps of the sum in each."""
         lane, along_result = plan.lane, plan.lane in self.parallel
         choices: list[list[tuple[dict[str, int], int]]] = []
         for name, n in plan.tiles.items():
@@ -283,13 +311,12 @@ class Model:
         else:
             vector_parts = [(plan.vectors, 1)]
             steps = self.steps / self.size[lane] * ceil(self.size[lane] / self.lanes / plan.vectors)
-        steps *= inside
-        total = 0.0
-        for tiles, count in _combined(choices):
-            units = prod(tiles.values())
-            for vectors, times in vector_parts:
-                total += count * times * self._tile_cycles(plan, tiles, units, vectors, steps, along_result)
-        return total * rest_of + self.packing(plan) + self._strewn(plan)
+        found = [
+            _Tiles(tiles, vectors, count * times * rest_of)
+            for tiles, count in _combined(choices)
+            for vectors, times in vector_parts
+        ]
+        return found, steps * inside
 
     def packing(self, plan: Plan) -> float:
         """Cycles to pack what the plan wants packed."""
@@ -411,11 +438,15 @@ class Model:
         self._shares[name, size] = share
         return share
 
-    def _tile_cycles(
-        self, plan: Plan, tiles: Mapping[str, int], units: int, vectors: int, steps: float, along_result: bool
-    ) -> float:
-        lane = plan.lane
-        work = units * vectors
+    def _least_step(self, plan: Plan, tile: _Tiles) -> float:
+        """Cycles of a step of the sum at least."""
+        loads = sum(self.loads(i, tile.positions, plan.lane, tile.vectors) for i in (0, 1))
+        tie = FOLDED_TIE if self.core.folding else LOAD_TIE
+        return max(tile.work / self.core.per_cycle, self.latency, loads * LOAD) + loads * tie
+
+    def _tile_cycles(self, plan: Plan, tile: _Tiles, steps: float) -> float:
+        lane, tiles, vectors, work = plan.lane, tile.positions, tile.vectors, tile.work
+        along_result = lane in self.parallel
         loads = far = folded = 0.0
         for i in (0, 1):
             count = self.loads(i, tiles, lane, vectors)
@@ -448,6 +479,7 @@ class Model:
             else:
                 store = work * self.lanes * (FAR_STORE if self.stores_far(lane) else SCATTERED_ELEMENT)
         else:
+            units = work // vectors
             store = units * LANE_SUM + work - units
         return steps * step + store + TILE
 

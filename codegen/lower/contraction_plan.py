@@ -16,7 +16,7 @@ from operator import itemgetter
 from ...ir import dims
 from ...ir.dims import DimLike
 from ..target import MANY_REGISTERS
-from .choices import varied
+from .choices import cheapest, varied
 from .contraction import Contraction
 from .contraction_amx_plan import tile_cycles, tile_plans
 from .contraction_cycles import FLOAT, TYPICAL, WIDE_STRIDES, Core, Model, live_operands
@@ -105,14 +105,17 @@ class _Plans(Model):
     def best(self, count: int) -> list[Plan]:
         """The cheapest plans, the best first, of several kinds; none where words end in the middle and nothing can be
         packed to fill them."""
-        found = nsmallest(1 if count == 1 else POOL, self.candidates(), key=itemgetter(1))
-        found = varied(found, _kind, count)
+        if count == 1:
+            found = cheapest(self.candidates(), self.cycles)
+        else:
+            reckoned = ((plan, self.cycles(plan)) for _, plan in self.candidates())
+            found = varied(nsmallest(POOL, reckoned, key=itemgetter(1)), _kind, count)
         return [self.finished(replace(plan, cycles=cycles)) for plan, cycles in found]
 
-    def candidates(self) -> Iterator[tuple[Plan, float]]:
-        """Plans and their cycles."""
+    def candidates(self) -> Iterator[tuple[float, Plan]]:
+        """Plans, and cycles that they take at least."""
         for plan in tile_plans(self) if self.tiles else ():
-            yield plan, self.cycles(plan)
+            yield 0.0, plan
         for lane in (*self.parallel, *self.reduction):
             if self.problem.axes[lane].extent == 1 and (lane in self.parallel or self.has_lanes):
                 continue
@@ -127,10 +130,11 @@ class _Plans(Model):
                 for vectors in (1, 2, 3, 4) if tiles or not along_result else (1, 2, 3, 4, 8, 16):
                     if vectors > most or not self._fits(tiles, lane, units, vectors):
                         continue
+                    turned = self._turned(lane, tiles)
+                    least = self.least(Plan(lane, self.lanes, vectors, tiles))
                     for packed in self._packings(needed, lane, tiles):
-                        turned = self._turned(lane, tiles)
                         plan = Plan(lane, self.lanes, vectors, tiles, packed=packed, turned=turned)
-                        yield plan, self.cycles(plan)
+                        yield least + self.packing(plan), plan
 
     def _turned(self, lane: str, tiles: Mapping[str, int]) -> str:
         """The axis of a tile along which to store it, where elements of a vector would go to places far apart."""

@@ -11,7 +11,7 @@ from operator import attrgetter, itemgetter
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ..target import Target
-from .choices import Candidate, varied
+from .choices import Candidate, cheapest, varied
 from .contraction_cycles import LAUNCH, LOAD, LOAD_TIE, STEP, TILE, TURN, TYPICAL, Core
 from .winograd_matrices import POINTS, TAPS
 
@@ -121,11 +121,16 @@ def ranked_winograd(
 ) -> list[Candidate[WinogradPlan | None]]:
     """The cheapest plans by the model, the best first, `count` at most; None for the direct way, whose `direct` cycles
     are known. Of several, the direct way is one. `steady`: the weights are transformed once for many runs."""
-    plans = [(plan, plan.cycles) for plan in _Model(sizes, target, steady).plans()]
-    plans.sort(key=itemgetter(1))
-    several = varied(plans, lambda p: (p.m, p.vectors, p.chunk > 0), max(1, count - 1))
+    model = _Model(sizes, target, steady)
+    if count == 1:
+        several = cheapest(model.plans(), model.cycles)
+    else:
+        plans = [(plan, model.cycles(plan)) for _, plan in model.plans()]
+        plans.sort(key=itemgetter(1))
+        several = varied(plans, lambda p: (p.m, p.vectors, p.chunk > 0), count - 1)
     found: list[Candidate[WinogradPlan | None]] = [Candidate("the sum itself", direct, None)]
-    found += [Candidate(plan.text(), cycles, plan) for plan, cycles in several]
+    for plan, cycles in several:
+        found.append(Candidate(plan.text(), cycles, replace(plan, cycles=cycles)))
     return sorted(found, key=attrgetter("cycles"))[:count]
 
 
@@ -139,7 +144,8 @@ class _Model:
     def core(self) -> Core:
         return Core.of(self.target, dtypes.f32)
 
-    def plans(self) -> Iterator[WinogradPlan]:
+    def plans(self) -> Iterator[tuple[float, WinogradPlan]]:
+        """Plans, and cycles that they take at least."""
         lanes, registers = self.core.lanes, self.core.registers
         if min(self.sizes.channels, self.sizes.outputs) < lanes:
             return
@@ -150,16 +156,19 @@ class _Model:
                 # What is multiplied with a row is broadcast to a register, or by the instruction itself.
                 most = (registers - vectors - (not self.core.folding)) // vectors
                 for strips in range(1, MOST_STRIPS + 1):
-                    plan = WinogradPlan(m, lanes, strips, most, vectors)
-                    tiles = plan.tiles(self.sizes)
+                    tiles = strips * ceil(self.sizes.out_width / m)
+                    plan = WinogradPlan(m, lanes, strips, ceil(tiles / ceil(tiles / most)), vectors)
                     if self._sums(plan) > min(self.target.l2 // 2, MOST_STACK):
                         break
-                    plan = replace(plan, rows=ceil(tiles / ceil(tiles / most)))
+                    least = self._products(plan) + self._transforms(plan)
                     static = isinstance(self.sizes.batch, int)
                     for outputs_first in (False, True) if static else (False,):
                         for chunk in self._chunks(plan):
-                            found = replace(plan, outputs_first=outputs_first, chunk=chunk)
-                            yield replace(found, cycles=self.cycles(found))
+                            rows, unroll = plan.rows, plan.unroll
+                            yield (
+                                least,
+                                WinogradPlan(m, lanes, strips, rows, vectors, unroll, outputs_first, chunk),
+                            )
 
     def _chunks(self, plan: WinogradPlan) -> Iterator[int]:
         yield 0
@@ -177,24 +186,17 @@ class _Model:
 
     def cycles(self, plan: WinogradPlan) -> float:
         sizes, lanes = self.sizes, plan.lanes
-        batch = typical(sizes.batch)
-        strips = batch * plan.down(sizes)
-        blocks = ceil(strips / plan.strips)
+        blocks = self._blocks(plan)
         channel_blocks, outputs = ceil(sizes.channels / lanes), plan.output_blocks(sizes)
         # The products, against what it takes to bring their operands to the core.
-        steps = channel_blocks * lanes
+        products = self._products(plan)
         tiles = plan.tiles(sizes)
-        whole, rest = divmod(tiles, plan.rows)
-        tile = whole * self._tile_cycles(plan, plan.rows, steps) + (
-            self._tile_cycles(plan, rest, steps) if rest else 0.0
-        )
-        products = blocks * outputs * plan.places * tile
         if plan.chunk:  # M is added up
             vectors = plan.places * tiles * plan.vectors * outputs * blocks
             products += vectors * ceil(channel_blocks / plan.chunk) * ADDED_PLACE
-        weights = plan.places * steps * outputs * plan.width * FLOAT
+        weights = plan.places * channel_blocks * lanes * outputs * plan.width * FLOAT
         kernels = weights * TAPS**2 / plan.places
-        image = blocks * plan.places * steps * tiles * FLOAT
+        image = blocks * plan.places * channel_blocks * lanes * tiles * FLOAT
         if plan.chunk:
             moved = self._moved(image, image / blocks, outputs) + self._moved(kernels, kernels, blocks)
         elif plan.outputs_first:
@@ -205,18 +207,34 @@ class _Model:
         # Half of the loss where a few threads share the tasks, all the same size, unevenly.
         tasks = blocks * outputs
         found *= (1 + ceil(tasks / THREADS) * THREADS / tasks) / 2
-        # Of the image, turned and transformed, and of the result.
-        columns, pieces = plan.across(sizes) * plan.m + 2, ceil(sizes.width / lanes)
-        strip = IMAGE_STRIP + (plan.m + 2) * (pieces * TURN + columns * IMAGE_COLUMN)
-        found += strips * channel_blocks * strip
-        row = ceil(sizes.out_width / lanes) * (TURN + lanes * RESULT_ROW)
-        strip = plan.across(sizes) * plan.places * RESULT_PLACE + plan.m * row
-        found += strips * ceil(sizes.outputs / lanes) * strip
+        found += self._transforms(plan)
         if plan.chunk:
             found += blocks * weights / FLOAT / lanes * OWN_PLACE
         elif not self.steady:
             found += weights / FLOAT / lanes * WEIGHT_PLACE + self._moved(2 * weights, 2 * weights, 1)
         return found + 3 * LAUNCH
+
+    def _blocks(self, plan: WinogradPlan) -> int:
+        return ceil(typical(self.sizes.batch) * plan.down(self.sizes) / plan.strips)
+
+    def _products(self, plan: WinogradPlan) -> float:
+        steps = ceil(self.sizes.channels / plan.lanes) * plan.lanes
+        whole, rest = divmod(plan.tiles(self.sizes), plan.rows)
+        tile = whole * self._tile_cycles(plan, plan.rows, steps) + (
+            self._tile_cycles(plan, rest, steps) if rest else 0.0
+        )
+        return self._blocks(plan) * plan.output_blocks(self.sizes) * plan.places * tile
+
+    def _transforms(self, plan: WinogradPlan) -> float:
+        """Of the image, turned and transformed, and of the result."""
+        sizes, lanes = self.sizes, plan.lanes
+        strips = typical(sizes.batch) * plan.down(sizes)
+        columns, pieces = plan.across(sizes) * plan.m + 2, ceil(sizes.width / lanes)
+        strip = IMAGE_STRIP + (plan.m + 2) * (pieces * TURN + columns * IMAGE_COLUMN)
+        found = strips * ceil(sizes.channels / lanes) * strip
+        row = ceil(sizes.out_width / lanes) * (TURN + lanes * RESULT_ROW)
+        strip = plan.across(sizes) * plan.places * RESULT_PLACE + plan.m * row
+        return found + strips * ceil(sizes.outputs / lanes) * strip
 
     def _moved(self, total: float, again: float, times: int) -> float:
         """Cycles to bring `total` bytes to the core, `again` of them at a time, each for `times` uses in a row: once if
