@@ -19,6 +19,7 @@ from ..scalar import SCALAR
 from ..target import Target
 from .context import Args, LowerContext, Names
 from .contraction import Access, Axis, Contraction, contraction_node
+from .contraction_cycles import Core, live_operands
 from .contraction_lower import lower_contraction, task_cost
 from .contraction_nest import contraction_loops
 from .contraction_tile import Bindings, Together
@@ -196,10 +197,19 @@ def _plan(target: Target, problem: Contraction[Access], count: int) -> Plan:
         UNITS,
         lanes,
         tiles={**tile, GATES: count},
-        order=(UNITS, "m", GATES),
+        order=(UNITS, *_within(Core.of(target, problem.accumulator), tile["m"], count)),
         blocks={UNITS: 1},
         unroll=unroll,
         packed={1: UNITS},
         padded=True,
         cycles=dims.bounds(problem.flops)[1] / (2 * lanes),
     )
+
+
+def _within(core: Core, rows: int, count: int) -> tuple[str, str]:
+    """The order of a tile's products that has fewer operands in registers at once: all rows of a gate, or all gates of
+    a row. With 16 registers three rows of a gate take 0.62 of the time that four gates of a row do, whose weights do
+    not fit beside the sums (AMD Zen 3, 16 rows of 256 units)."""
+    of_rows = live_operands((count, rows), (True, False), (False, True), 1, core.folding)
+    of_gates = live_operands((rows, count), (False, True), (True, False), 1, core.folding)
+    return (GATES, "m") if of_rows < of_gates else ("m", GATES)
