@@ -52,6 +52,9 @@ STREWN_LINE, STREWN_LINES = 8.0, 3.0
 # the rows of a panel share too few sets of the first-level cache, it comes from the second each time. 160^3 took 1.06 of
 # the time in panels, 192^3 (rows of 768 bytes) 1.19 (AMD Zen 3).
 STRADDLING, SHARED_SETS = 0.15, 0.3
+# More, for a line that a step of the sum takes anew to broadcast from it, on such a core: 960 channels of 7x7, of which a
+# tile takes five places, took 1.43 of the time unpacked, 160 channels 1.26 (AMD Zen 3).
+STEP_LINE = 2.0
 SHUFFLE = 0.5  # a vector loaded beyond the first to shuffle a strided one together; other units do it
 SCATTERED_ELEMENT = 1.5  # an element of a vector loaded from or stored to places that are not neighbours
 WIDE_STRIDES = (
@@ -375,6 +378,23 @@ class Model:
         shared = self.size[inner] > self._ways(operand, inner)
         return STRADDLING + (SHARED_SETS if shared else 0.0)
 
+    def lines(self, operand: int, lane: str, tiles: Mapping[str, int]) -> float:
+        """Lines that each step of the sum takes anew to broadcast a tile's elements of an operand where it lies, on a core
+        with two multiply-adds a cycle. None of what the first-level cache holds; of what lies further apart, see `span`."""
+        itemsize = self.problem.operands[operand].buffer.dtype.itemsize
+        stride = self.strides[operand][self.reduction[-1]]
+        if self.core.per_cycle == 1 or lane in self.reduction or lane in self.reads[operand]:
+            return 0.0
+        if not isinstance(stride, int) or not LINE <= abs(stride) * itemsize < FAR_STRIDE:
+            return 0.0
+        if self._bytes(operand) <= L1_BYTES:
+            return 0.0
+        found = 1.0
+        for name, n in tiles.items():
+            apart = self.strides[operand][name]
+            found *= 1 + (n - 1) * (min(1.0, abs(apart) * itemsize / LINE) if isinstance(apart, int) else 1.0)
+        return found
+
     def _passes(self, operand: int, plan: Plan) -> int:
         """How often the operand comes to the second-level cache: anew in each turn of a loop within which more of it is
         read than fits."""
@@ -452,6 +472,7 @@ class Model:
             count = self.loads(i, tiles, lane, vectors)
             if i not in plan.packed:
                 far += self.in_rows[i] * count if self.strides[i][lane] == 1 and along_result else 0.0
+                far += STEP_LINE * self.lines(i, lane, tiles)
                 apart = any(n > 1 and self.far[i][name] for name, n in tiles.items())
                 # A broadcast that runs along the innermost sum finds most of its elements in the same line.
                 runs = lane not in self.reads[i] and self.strides[i][self.reduction[-1]] == 1

@@ -174,6 +174,7 @@ class _Plans(Model):
                 along = (along or [n for n in self.parallel if n in self.reads[operand]])[:1]
             gain = self._span(operand) > 0 or self.converted(operand) or not self.exact
             gain = gain or (lane in self.reads[operand] and self.in_rows[operand] > 0)
+            gain = gain or self.lines(operand, lane, tiles) > 0
             gain = gain and (self._again(operand) or not self.exact)
             if len(along) == 1 and (gain or self._shuffled(operand, lane)):
                 useful[operand] = along[0]
