@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from contractions import interpret, lowered
+from test_lower_gates import layer
 from test_lower_gemm import matrices
 from test_lower_words import convolution, extreme_operands, integers
 
@@ -15,9 +16,11 @@ from vitrify.codegen import llvm
 from vitrify.codegen.loops.nodes import Prefetch
 from vitrify.codegen.loops.walk import statements
 from vitrify.codegen.lower.contraction_cycles import Core, live_operands
+from vitrify.codegen.lower.program import lower_graph
 from vitrify.codegen.target import Target
 from vitrify.ir import dtypes
 from vitrify.ir import interpreter as ir_interpreter
+from vitrify.passes.pipeline import default_pipeline, run_pipeline
 from vitrify.runtime.execute import run_program
 
 AVX2, AVX512 = "x86-64-avx2", "x86-64-avx512"
@@ -81,6 +84,28 @@ def test_no_sum_is_spilled(graph):
 def test_packing_has_to_be_worth_it(size, packed):
     program = lowered(matrices(*size), AVX2)
     assert ("right packed" in program.launches[-1].kernel.comment) == packed
+
+
+def test_what_each_step_takes_a_line_of_is_packed():
+    """Channels of 7x7 lie 196 bytes apart: five places of each are a line, or two."""
+    case = ((1, 320, 7, 7), (160, 320, 1, 1), 1, 0, 1, 1)
+    comment = lowered(convolution(case, dtype=dtypes.f32), AVX2).launches[-1].kernel.comment
+    assert all(each in comment for each in ("tile x=5", "left packed along x", "right packed along o"))
+
+
+def test_rows_of_a_depthwise_convolution_are_walked_along():
+    """And whole images are a task's, which copies them with their border when their turn comes."""
+    case = ((1, 32, 112, 112), (32, 1, 3, 3), 1, 1, 1, 32)
+    (launch,) = lowered(convolution(case, dtype=dtypes.f32), AVX2).launches
+    assert "order n g o y x; tasks of g=1;" in launch.kernel.comment
+
+
+@pytest.mark.parametrize(("target", "order"), [(AVX2, "u g m"), (AVX512, "u m g")], ids=str)
+def test_gates_and_what_is_read_with_them_fit_in_registers(target, order):
+    fused = run_pipeline(layer("lstm", 16, 64), default_pipeline())[-1]
+    program = lower_graph(fused, Target.named(target))
+    (gates,) = [x.kernel for x in program.launches if x.kernel.name == "gates"]
+    assert f"order {order};" in gates.comment
 
 
 IMAGES = ((1, 64, 57, 57), (32, 64, 3, 3), 2, 1, 1, 1)

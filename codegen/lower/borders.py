@@ -69,18 +69,53 @@ class BorderCopy:
     place: Buffer
 
     def zeros(self, store: ImageStore, lanes: int) -> tuple[Stmt, ...]:
-        """Fills an image; `store(position, value)` of its elements as one row."""
+        """Fills an image where `elements` stores nothing; `store(position, value)` of its elements as one row."""
+        border = self.border
+        if any(step != 1 for step in border.step):
+            return self._filled(store, lanes, 0, dims.product(border.space))
+        return self._around(store, lanes, 0, 0)
+
+    def _filled(self, store: ImageStore, lanes: int, first: DimLike, count: DimLike) -> tuple[Stmt, ...]:
         zero = Const(0, self.place.dtype)
-        return along_lanes("i", dims.product(self.border.space), lanes, lambda i: [store(i, zero)])
+        return along_lanes("i", count, lanes, lambda i: [store(first + i, zero)])
+
+    def _around(self, store: ImageStore, lanes: int, d: int, start: DimLike) -> tuple[Stmt, ...]:
+        """Fills what is before and behind the value's elements in the dimensions from `d` on, from `start` on."""
+        border = self.border
+        if d + 1 == len(border.space):
+            found: tuple[Stmt, ...] = ()
+            length = border.image[-1]
+            for phase in range(border.phases):
+                _, first, count = self._part_of_row(phase)
+                row = start + phase * length
+                found += self._filled(store, lanes, row, first)
+                found += self._filled(store, lanes, row + first + count, length - (first + count))
+            return found
+        axis = Axis(f"s{d}", border.value.type.shape[2 + d])
+        low, apart = border.low[d], dims.product(border.space[d + 1 :])
+        end = low + axis.extent
+        inner = self._around(store, lanes, d + 1, start + (low + axis.var) * apart)
+        return (
+            *self._filled(store, lanes, start, low * apart),
+            *self._filled(store, lanes, start + end * apart, (border.space[d] - end) * apart),
+            *((For(axis.name, axis.extent, inner),) if inner and axis.extent != 1 else inner),
+        )
+
+    def _part_of_row(self, phase: int) -> tuple[int, int, DimLike]:
+        """The first position of the value's rows that belongs to a phase, its place there, and how many do."""
+        low, phases = self.border.low[-1], self.border.phases
+        first = (phase - low) % phases
+        count = dims.floordiv(self.border.value.type.shape[-1] - first + phases - 1, phases)
+        return first, (first + low) // phases, count
 
     def elements(
         self, store: ImageStore, image: IndexTuple, lanes: int, only: int | None = None
     ) -> tuple[Stmt, ...]:
         """Copies the value's elements at this index of N and C into the image; of one phase, if `only` names it."""
         border = self.border
-        *outer, row = (Axis(f"s{d}", size) for d, size in enumerate(border.value.type.shape[2:]))
+        outer = [Axis(f"s{d}", size) for d, size in enumerate(border.value.type.shape[2:-1])]
         above = [a.var * s + b for a, s, b in zip(outer, border.step, border.low, strict=False)]
-        low, phases = border.low[-1], border.phases
+        phases = border.phases
         zeros = border.step[-1] - 1 if self._has_room else 0
 
         def copied(position: DimLike, place: IndexTuple) -> Sequence[Stmt]:
@@ -91,14 +126,16 @@ class BorderCopy:
 
         body: tuple[Stmt, ...] = ()
         for phase in range(phases) if only is None else (only,):
-            start = (phase - low) % phases  # the first position of a row that belongs to this phase
+            first, place, count = self._part_of_row(phase)
 
-            def part(j: DimLike, phase: int = phase, start: int = start) -> Sequence[Stmt]:
+            def part(
+                j: DimLike, phase: int = phase, first: int = first, place: int = place
+            ) -> Sequence[Stmt]:
                 if phases == 1:
-                    return copied(j, (j * border.step[-1] + low,))
-                return copied(phases * j + start, (phase, j + (start + low) // phases))
+                    return copied(j, (j * border.step[-1] + place,))
+                return copied(phases * j + first, (phase, j + place))
 
-            body += along_lanes("i", dims.floordiv(row.extent - start + phases - 1, phases), lanes, part)
+            body += along_lanes("i", count, lanes, part)
         for axis in reversed(outer):
             body = (For(axis.name, axis.extent, body),) if axis.extent != 1 else body
         return body

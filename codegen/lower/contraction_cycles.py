@@ -52,8 +52,8 @@ STREWN_LINE, STREWN_LINES = 8.0, 3.0
 # the rows of a panel share too few sets of the first-level cache, it comes from the second each time. 160^3 took 1.06 of
 # the time in panels, 192^3 (rows of 768 bytes) 1.19 (AMD Zen 3).
 STRADDLING, SHARED_SETS = 0.15, 0.3
-# More, for a line that a step of the sum takes anew to broadcast from it, on such a core: 960 channels of 7x7, of which a
-# tile takes five places, took 1.43 of the time unpacked, 160 channels 1.26 (AMD Zen 3).
+# More, for a line that each step of the sum takes anew to broadcast from it, on such a core: 960 channels of 7x7, five
+# places in a tile, took 1.43 of the time unpacked, 160 channels 1.26 (AMD Zen 3).
 STEP_LINE = 2.0
 SHUFFLE = 0.5  # a vector loaded beyond the first to shuffle a strided one together; other units do it
 SCATTERED_ELEMENT = 1.5  # an element of a vector loaded from or stored to places that are not neighbours
@@ -379,8 +379,9 @@ class Model:
         return STRADDLING + (SHARED_SETS if shared else 0.0)
 
     def lines(self, operand: int, lane: str, tiles: Mapping[str, int]) -> float:
-        """Lines that each step of the sum takes anew to broadcast a tile's elements of an operand where it lies, on a core
-        with two multiply-adds a cycle. None of what the first-level cache holds; of what lies further apart, see `span`."""
+        """Lines that each step of the sum takes anew to broadcast a tile's elements of an operand where it lies, on a
+        core with two multiply-adds a cycle. None of what the first-level cache holds; of what lies farther apart, `span`
+        says more."""
         itemsize = self.problem.operands[operand].buffer.dtype.itemsize
         stride = self.strides[operand][self.reduction[-1]]
         if self.core.per_cycle == 1 or lane in self.reduction or lane in self.reads[operand]:

@@ -240,9 +240,9 @@ class _Plans(Model):
             )
         outer = [n for n in self.parallel if n != plan.lane and n not in plan.tiles]
         held = self._held(plan, outer)
-        order = (
-            *(n for n in outer if n not in held), *([plan.lane] if along_result else []), *held, *plan.tiles
-        )  # fmt: skip
+        lane = [plan.lane] if along_result else []
+        inner = [*plan.tiles, *lane] if self._slides(plan) else [*lane, *held, *plan.tiles]
+        order = (*(n for n in outer if n not in held), *inner)
         if any(a.extent == 0 for a in self.problem.reduction):
             plan = replace(plan, packed={})  # nothing is read
         padded = bool(plan.rows) or (
@@ -253,6 +253,12 @@ class _Plans(Model):
             plan, order=order, padded=padded, windows=windows, blocks=held, afresh=self._afresh(plan)
         )
         return self._with_tasks(plan)
+
+    def _slides(self, plan: Plan) -> bool:
+        """Whether tiles are pieces of one operand's rows, all with the same of the other, as in a depthwise convolution:
+        they are walked row by row, for neighbours along the lanes share lines."""
+        lanes, others = (0, 1) if plan.lane in self.reads[0] else (1, 0)
+        return lanes not in plan.packed and not self.reads[others].intersection((plan.lane, *plan.tiles))
 
     def _held(self, plan: Plan, outer: Sequence[str]) -> dict[str, int]:
         """An axis to walk inside that of the lanes, and how many positions of it in one task: where the panels of all
@@ -297,8 +303,9 @@ class _Plans(Model):
         blocks = dict(plan.blocks)
         count = prod(ceil(self.size[name] / block) for name, block in blocks.items())
         symbolic = False
+        whole_images = self._slides(plan)
         for name in plan.order:
-            if name in blocks:
+            if name in blocks or (whole_images and count >= PARTS and plan.tile(name) > 1):
                 continue
             extent = self.problem.axes[name].extent
             tiles = ceil(self.size[name] / plan.tile(name))
