@@ -135,6 +135,9 @@ class _Nest:
 
     def _segments(self, axis: Axis) -> Iterator[Segment]:
         name, size = axis.name, self.plan.tile(axis.name)
+        if name == self.plan.even:
+            yield from self._even_segments(axis, size)
+            return
         count = dims.floordiv(axis.extent + (size - 1), size)
         full, rest = dims.floordiv(axis.extent, size), dims.mod(axis.extent, size)
         first: DimLike = 0
@@ -171,6 +174,20 @@ class _Nest:
                 yield Segment((*once, (f"{name}_t", vectors)), start, lanes)
             masked = (dims.floordiv(axis.extent, lanes) + extra) * lanes
             yield Segment(once, masked, dims.mod(axis.extent, lanes))
+
+    def _even_segments(self, axis: Axis, size: int) -> Iterator[Segment]:
+        name, extent = axis.name, axis.extent
+        assert isinstance(extent, int) and name not in self.plan.blocks
+        count = -(-extent // size)
+        smaller = count * size - extent
+        larger = count - smaller
+        if larger:
+            tile = loop_var(f"{name}_t", larger)
+            yield Segment(_unless_once((f"{name}_t", larger)), tile * size, size)
+        if smaller:
+            tile = loop_var(f"{name}_e", smaller)
+            start = larger * size + tile * (size - 1)
+            yield Segment(_unless_once((f"{name}_e", smaller)), start, size - 1)
 
 
 def _unless_once(loop: tuple[str, DimLike]) -> tuple[tuple[str, DimLike], ...]:

@@ -197,6 +197,7 @@ def _plan(target: Target, problem: Contraction[Access], count: int) -> Plan:
         UNITS,
         lanes,
         tiles={**tile, GATES: count},
+        even="m" if isinstance(problem.axes["m"].extent, int) else "",
         order=(UNITS, *_within(Core.of(target, problem.accumulator), tile["m"], count)),
         blocks={UNITS: 1},
         unroll=unroll,

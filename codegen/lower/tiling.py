@@ -15,6 +15,8 @@ class Plan:
     """lane: the axis along vector lanes, `lanes` at a time; of the result, or of the sum.
     vectors: vectors along the lane axis in one register tile.
     tiles: positions of other parallel axes in one register tile.
+    even: an axis of the tile, not shared among tasks, whose tiles are of this size and of one less, not all of this size
+        but a last one; "" for none.
     order: the parallel axes, outermost loop first.
     blocks: axes shared among tasks, with the number of tiles in one task.
     unroll: reduction axes with the number of positions repeated in the code.
@@ -33,6 +35,7 @@ class Plan:
     lanes: int
     vectors: int = 1
     tiles: Mapping[str, int] = field(default_factory=dict)
+    even: str = ""
     order: tuple[str, ...] = ()
     blocks: Mapping[str, int] = field(default_factory=dict)
     unroll: Mapping[str, int] = field(default_factory=dict)
@@ -65,6 +68,8 @@ class Plan:
         parts = [f"lanes {self.vectors}x{self.lanes} along {self.lane}"]
         if self.tiles:
             parts.append("tile " + " ".join(f"{a}={n}" for a, n in self.tiles.items()))
+        if self.even:
+            parts.append(f"{self.even} in even tiles")
         parts.append("order " + " ".join(self.order))
         for title, pairs in (("tasks of", self.blocks), ("unroll", self.unroll)):
             if pairs:
