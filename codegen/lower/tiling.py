@@ -15,8 +15,6 @@ class Plan:
     """lane: the axis along vector lanes, `lanes` at a time; of the result, or of the sum.
     vectors: vectors along the lane axis in one register tile.
     tiles: positions of other parallel axes in one register tile.
-    even: an axis of the tile, not shared among tasks, whose tiles are of this size and of one less, not all of this size
-        but a last one; "" for none.
     order: the parallel axes, outermost loop first.
     blocks: axes shared among tasks, with the number of tiles in one task.
     unroll: reduction axes with the number of positions repeated in the code.
@@ -29,13 +27,14 @@ class Plan:
     windows: reduction axes walked only where a window of the problem says that products are not zero.
     afresh: the outermost reduction axes, at each position of which sums begin anew, to be added up: shorter chains.
     split, parts: the reduction axis shared among tasks, in how many parts; 1 for none.
+    even: an axis of the tile, not shared among tasks, whose tiles are of its size and of one less, not all of that size
+        but a last one; "" for none.
     cycles: the model's estimate."""
 
     lane: str
     lanes: int
     vectors: int = 1
     tiles: Mapping[str, int] = field(default_factory=dict)
-    even: str = ""
     order: tuple[str, ...] = ()
     blocks: Mapping[str, int] = field(default_factory=dict)
     unroll: Mapping[str, int] = field(default_factory=dict)
@@ -48,6 +47,7 @@ class Plan:
     afresh: tuple[str, ...] = ()
     split: str = ""
     parts: int = 1
+    even: str = ""
     cycles: float = 0.0
 
     def tile(self, axis: str) -> int:
