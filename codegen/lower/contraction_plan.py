@@ -303,13 +303,13 @@ class _Plans(Model):
         blocks = dict(plan.blocks)
         count = prod(ceil(self.size[name] / block) for name, block in blocks.items())
         symbolic = False
-        whole_images = self._slides(plan)
+        images = self._slides(plan)  # whole, which a task copies with their borders
         for name in plan.order:
-            if name in blocks or (whole_images and count >= PARTS and plan.tile(name) > 1):
+            if name in blocks:
                 continue
             extent = self.problem.axes[name].extent
             tiles = ceil(self.size[name] / plan.tile(name))
-            if count * 2 > most or tiles == 1:
+            if count * 2 + images > most or tiles == 1:
                 continue
             if not isinstance(extent, int):
                 if symbolic:
