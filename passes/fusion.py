@@ -22,6 +22,7 @@ from typing import ClassVar
 from ..ir.graph import Graph
 from .fusion_build import Group, build_fused
 from .fusion_columns import join_column_sums
+from .fusion_expansion import join_expansions
 from .fusion_gates import join_gates
 from .fusion_inline import inline_for_pointwise_readers, inline_free_nodes, inline_widened_operands
 from .fusion_join import join_consumers, join_producers
@@ -111,6 +112,7 @@ class Fusion:
             join_gates(p)
             compute_again(p, self.cheap // 2)
             join_prologues(p)
+            join_expansions(p)
         merge_small_loops(p, self.merge_below)
 
     def _join_anchors(self, p: Partition) -> None:

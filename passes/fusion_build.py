@@ -30,7 +30,7 @@ class Group:
     @property
     def anchor(self) -> Node:
         """The node that gives the group its kind; for a loop group, its first."""
-        wanted = {"gates": "contraction"}.get(self.kind, self.kind)
+        wanted = {"gates": "contraction", "expansion": "contraction"}.get(self.kind, self.kind)
         return next((n for n in self.nodes if n.op.lowering == wanted), self.nodes[0])
 
     def __repr__(self) -> str:

@@ -138,12 +138,16 @@ def _check_contraction(node: Node, body: Graph) -> None:
 def _check_operands(node: Node, body: Graph, core: Node) -> None:
     """The contraction's operands are inputs, through views; the image that a depthwise convolution copies inside a
     border may be computed."""
-    producers = body.producers()
     image = core.inputs[0]
     copied = core.op.name in ("conv", "conv_weight_grad") and any(core.attrs["padding"])
     depthwise = copied and core.attrs["groups"] == image.type.shape[1] and image is not core.inputs[1]
-    for operand in core.inputs[1:] if depthwise else core.inputs:
-        value: Value = operand
+    _check_views(node, body, core, core.inputs[1:] if depthwise else core.inputs)
+
+
+def _check_views(node: Node, body: Graph, core: Node, operands: Iterable[Value]) -> None:
+    """These operands are inputs, through views."""
+    producers = body.producers()
+    for value in operands:
         while value in producers:
             view = producers[value]
             if view.op.name not in OPERAND_VIEWS and not widens(view):
@@ -173,6 +177,24 @@ def _check_gates(node: Node, body: Graph) -> None:
     for values in parts.values():
         for value in values:
             walk.visit(value, (row, unit))
+
+
+def _check_expansion(node: Node, body: Graph) -> None:
+    """A convolution, and a depthwise one that reads what was made of its result, which nothing else does."""
+    cores = [n for n in body.nodes if n.op.lowering == "contraction"]
+    _only_elementwise(node, _others(body, cores))
+    if [n.op.name for n in cores] != ["conv", "conv"]:
+        names = [n.op.name for n in cores]
+        raise IRError(f"{node}: an expansion group holds two convolutions, got {names}")
+    first, last = cores
+    image, (made,), (result,) = last.inputs[0], first.outputs, last.outputs
+    if last.attrs["groups"] != image.type.shape[1] or image.type.shape != made.type.shape:
+        raise IRError(f"{node}: {last} does not filter the channels of %{made.name} each by itself")
+    _check_views(node, body, first, first.inputs)
+    _check_views(node, body, last, last.inputs[1:])
+    point = _point(made.type.shape)
+    _Walk(node, body, {made: (point,)}).visit(image, point)
+    _check_epilogue(node, body, result)
 
 
 def _check_window(node: Node, body: Graph) -> None:
@@ -233,6 +255,7 @@ RULES: dict[str, Callable[[Node, Graph], None]] = {
     "reduce": _check_reduce,
     "contraction": _check_contraction,
     "gates": _check_gates,
+    "expansion": _check_expansion,
     "window": _check_window,
     "single": _check_single,
     "attention": _check_attention,

@@ -18,6 +18,7 @@ from .fusion_build import Group
 from .fusion_index import normal
 from .fusion_kinds import joins
 from .fusion_partition import Partition
+from .regions import part_of
 
 MAX_GATES = 8
 # Of more rows the product is large enough to be walked as other products are.
@@ -101,25 +102,4 @@ def _gates_of(p: Partition, group: Group) -> Group | None:
 
 def split_gates(body: Graph, core: Node) -> tuple[Graph, Graph]:
     """The product alone, and what is made of it, which reads it as its last input."""
-    (result,) = core.outputs
-    producers = body.producers()
-    before: set[Node] = set()
-    stack = [core]
-    while stack:
-        node = stack.pop()
-        before.add(node)
-        stack += [producers[v] for v in node.inputs if v in producers]
-    first = [n for n in body.nodes if n in before]
-    read = {v for n in first for v in n.inputs}
-    product = Graph(body.name, tuple(v for v in body.inputs if v in read), tuple(first), (result,))
-    rest = [n for n in body.nodes if n is not core and not (n in before and _only_feeds(n, before, body))]
-    needed = {v for n in rest for v in n.inputs}
-    inputs = tuple(v for v in body.inputs if v in needed)
-    return product, Graph(body.name, (*inputs, result), tuple(rest), body.outputs)
-
-
-def _only_feeds(node: Node, before: set[Node], body: Graph) -> bool:
-    """Whether nothing but the product reads the node."""
-    return not any(
-        v in body.outputs or any(v in n.inputs and n not in before for n in body.nodes) for v in node.outputs
-    )
+    return part_of(body, core.outputs), part_of(body, body.outputs, core.outputs)

@@ -80,7 +80,7 @@ def accepts(p: Partition, group: Group, node: Node, consumer: Node) -> bool:
     """Whether the group takes a copy of an inlined node that one of its nodes reads."""
     if needs_memory(consumer) or group.kind == "scan":
         return False
-    if group.kind in ("contraction", "gates") and consumer in _operand_path(p, group):
+    if group.kind in ("contraction", "gates", "expansion") and consumer in _operand_path(p, group):
         return (is_operand_view(node) and not needs_memory(node)) or makes_image(node, consumer)
     if group.kind in ("single", "host", "attention"):
         is_random = group.anchor.op.lowering == "random"
@@ -101,9 +101,9 @@ def makes_image(node: Node, consumer: Node) -> bool:
 
 
 def _operand_path(p: Partition, group: Group) -> set[Node]:
-    """The contraction, and the inlined views through which it reads its operands."""
-    path = {group.anchor}
-    stack = [group.anchor]
+    """The contractions, and the inlined views through which they read their operands."""
+    path = {n for n in group.nodes if n.op.lowering == "contraction"}
+    stack = list(path)
     while stack:
         for value in stack.pop().inputs:
             inner = p.enter(value)

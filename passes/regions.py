@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from ..ir.graph import Graph, Node, Value
@@ -61,3 +61,20 @@ def with_group_names(graph: Graph, prefix: str) -> Graph:
             node = replace(node, regions=tuple(with_group_names(body, prefix) for body in node.regions))
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
+
+
+def part_of(body: Graph, wanted: Sequence[Value], given: Sequence[Value] = ()) -> Graph:
+    """The body's nodes that make the wanted values, where others are given: its inputs too, the last of them."""
+    producers = body.producers()
+    found: set[Node] = set()
+    stack = list(wanted)
+    while stack:
+        value = stack.pop()
+        node = producers.get(value)
+        if node is not None and value not in given and node not in found:
+            found.add(node)
+            stack += node.inputs
+    nodes = tuple(n for n in body.nodes if n in found)
+    read = {v for n in nodes for v in n.inputs}
+    inputs = (*(v for v in body.inputs if v in read), *given)
+    return replace(body, inputs=inputs, nodes=nodes, outputs=tuple(wanted))

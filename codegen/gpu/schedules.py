@@ -49,6 +49,9 @@ class GpuSchedules:
     def gates(self, ctx: LowerContext, body: Graph, args: Args) -> bool:
         return False
 
+    def expansion(self, ctx: LowerContext, body: Graph, args: Args) -> bool:
+        return False
+
     def attention(self, ctx: LowerContext, name: str, body: Graph, args: Args, node: Node) -> None:
         lower = forward_on_gpu if node.op.name == "attention" else backward_on_gpu
         lower(ctx, name, body, args, node)

@@ -18,6 +18,7 @@ from ...ir.dtypes import DType
 from ...ir.graph import Value
 from ..loops.nodes import Buffer, Const, Expr, For, Index, Let, Stmt, Store
 from ..scalar import SCALAR
+from ..target import GpuTarget, Target
 from .context import LowerContext
 from .contraction import Access, Axis, Contraction
 from .contraction_nest import Before
@@ -202,9 +203,7 @@ def in_tasks(
         return None
     lanes = ctx.target.lanes(left.buffer.dtype)
     room = 0
-    vectors = plan.lane in plan.order and left.stride(plan.lane) == 1 and not right.depends_on(plan.lane)
-    if vectors and ctx.target.isa != "avx512":
-        # Loads under a mask would hold a register each, which are few: there is room behind the image to do without.
+    if wants_room(ctx.target, plan, problem):
         room, plan = lanes, replace(plan, padded=True)
     image = Buffer("image", left.buffer.dtype, (several * size + room,), "stack")
     channels = copy.border.value.type.shape[1]
@@ -237,6 +236,14 @@ def in_tasks(
     zeros += along_lanes("i", room, lanes, lambda i: [Store(image, (several * size + i,), zero)])
     before = Before(depth, zeros, each, "".join(summed))
     return problem.with_operands(Access(image, (which * size + within,)), right), plan, before
+
+
+def wants_room(target: Target | GpuTarget, plan: Plan, problem: Contraction[Access]) -> bool:
+    """Whether vectors should reach past a row of the image: loads under a mask would hold a register each, where those
+    are few. The image then has room for them behind it."""
+    left, right = problem.operands
+    vectors = plan.lane in plan.order and left.stride(plan.lane) == 1 and not right.depends_on(plan.lane)
+    return vectors and target.isa != "avx512"
 
 
 def _images(n: Axis, c: Axis, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:

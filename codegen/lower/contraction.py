@@ -57,6 +57,10 @@ class Access:
     def at(self, bindings: Mapping[str, DimLike]) -> Expr:
         return Load(self.buffer, tuple(dims.substitute(i, bindings) for i in self.index))
 
+    def over(self, bindings: Mapping[str, DimLike]) -> Access:
+        """The operand over other axes, which stand for these."""
+        return replace(self, index=tuple(dims.substitute(i, bindings) for i in self.index))
+
     def stride(self, axis: str) -> DimLike:
         """Elements between neighbours along an axis; 0 where the operand does not depend on it."""
         found = dims.coefficient(self.position, axis)

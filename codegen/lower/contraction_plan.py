@@ -64,6 +64,15 @@ def ranked_plans(problem: Contraction, core: Core, count: int = 1, tiles: bool =
     return _ranked[key]
 
 
+def unpacked_plan(problem: Contraction, core: Core) -> Plan:
+    """The cheapest plan by the model for a contraction that is done by one task, inside of another kernel, where nothing
+    can be packed."""
+    plans = _Plans(problem, core, TYPICAL)
+    found = cheapest(((least, p) for least, p in plans.candidates() if not p.packed), plans.cycles)
+    ((plan, cycles),) = found
+    return replace(plans.finished(replace(plan, cycles=cycles)), blocks={}, split="", parts=1)
+
+
 _ranked: dict[tuple[object, ...], Sequence[Way]] = {}
 REMEMBERED = 4096
 

@@ -116,14 +116,12 @@ def _in_gates(product: Contraction[Access], count: int) -> Contraction[Access]:
     rows, columns = product.parallel
     gates, units = Axis(GATES, count), Axis(UNITS, dims.exact_div(columns.extent, count))
     column = {columns.name: gates.var * units.extent + units.var}
-    right = replace(product.right, index=_substituted(product.right.index, column))
     return replace(
-        product, parallel=(rows, gates, units), right=right, result=_substituted(product.result, column)
+        product,
+        parallel=(rows, gates, units),
+        right=product.right.over(column),
+        result=tuple(dims.substitute(i, column) for i in product.result),
     )
-
-
-def _substituted(index: IndexTuple, bindings: Bindings) -> IndexTuple:
-    return tuple(dims.substitute(i, bindings) for i in index)
 
 
 def _elements(

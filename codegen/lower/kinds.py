@@ -8,6 +8,7 @@ from ...ir.graph import Graph, IRError, Node
 from .attention_lower import lower_attention
 from .context import Args, LowerContext
 from .contraction_lower import lower_contraction
+from .expansion import lower_expansion
 from .gates import lower_gates
 from .host import lower_host
 from .pointwise import lower_loop
@@ -22,6 +23,7 @@ LOWERINGS: dict[str, GroupLowering] = {
     "reduce": lower_reduce,
     "contraction": lower_contraction,
     "gates": lower_gates,
+    "expansion": lower_expansion,
     "window": lower_window,
     "attention": lower_attention,
     "single": lower_single,

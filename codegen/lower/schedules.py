@@ -18,6 +18,7 @@ from .contraction import Contraction, Reader
 from .contraction_lower import Epilogue, contraction_on_cpu
 from .contraction_operands import Operands
 from .elementwise import Nest
+from .expansion import expansion_on_cpu
 from .gates import gates_on_cpu
 from .nest_loops import nests_on_cpu
 from .row_split import rows_on_cpu
@@ -51,6 +52,11 @@ class Schedules(Protocol):
         did."""
         ...
 
+    def expansion(self, ctx: LowerContext, body: Graph, args: Args) -> bool:
+        """Launches a convolution and the depthwise one that filters its result as one kernel, where that is better than
+        two; whether it did."""
+        ...
+
     def attention(self, ctx: LowerContext, name: str, body: Graph, args: Args, node: Node) -> None:
         """`node` is the op, forward or backward."""
         ...
@@ -82,6 +88,9 @@ class CpuSchedules:
 
     def gates(self, ctx: LowerContext, body: Graph, args: Args) -> bool:
         return gates_on_cpu(ctx, body, args)
+
+    def expansion(self, ctx: LowerContext, body: Graph, args: Args) -> bool:
+        return expansion_on_cpu(ctx, body, args)
 
     def attention(self, ctx: LowerContext, name: str, body: Graph, args: Args, node: Node) -> None:
         lower = lower_attention_forward if node.op.name == "attention" else lower_attention_backward

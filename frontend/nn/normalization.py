@@ -114,6 +114,7 @@ def batch_norm(
 def _by_running(
     x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
+    """x * scale + shift by channels, as PyTorch has it: what makes these two does not depend on x."""
     if x.dtype in HALF:
         name = "NativeBatchNormBackward0"
         return _in_float32(
@@ -122,11 +123,10 @@ def _by_running(
     scale = (variance + float(eps)).rsqrt()
     if weight is not None:
         scale = scale * weight
-    centre, factor = _per_channel(mean, x.ndim), _per_channel(scale, x.ndim)
-    assert centre is not None and factor is not None
-    result = (x - centre) * factor
-    shift = _per_channel(bias, x.ndim)
-    return result if shift is None else result + shift
+    shift = -mean * scale if bias is None else bias - mean * scale
+    factor, added = _per_channel(scale, x.ndim), _per_channel(shift, x.ndim)
+    assert factor is not None and added is not None
+    return x * factor + added
 
 
 def _check_several(input: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lowering import f32, graph_of, random_arrays
+from lowering import f32, fused, graph_of, random_arrays
 from ptx_checks import assemble, check, emitted, simulate
 from training_graphs import lenet_step, step_inputs
 
@@ -15,7 +15,7 @@ from vitrify.ir import dtypes, interpreter
 from vitrify.ir.builder import GraphBuilder
 from vitrify.ir.dims import Dim
 from vitrify.ir.types import TensorType
-from vitrify.passes import fusion_columns
+from vitrify.passes import fusion_columns, fusion_expansion
 
 BATCH = Dim("batch", 1, 64)
 POOL = {"kernel": (3, 2), "stride": (2, 2), "padding": (1, 0), "ceil_mode": False}
@@ -217,6 +217,19 @@ def test_what_is_read_across_is_turned_in_shared_memory():
     (launch,) = made.program.launches
     assert [b.shape for b in launch.kernel.locals] == [(32, 33)]
     assert made.text.count("bar.sync") == 1
+
+
+def test_an_expansion_and_its_depthwise_convolution_are_two_kernels(monkeypatch):
+    monkeypatch.setattr(fusion_expansion, "MIN_ELEMENTS", 1)
+
+    def make(F, x, w, v):
+        made = F.relu(F.conv(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1))
+        return F.sigmoid(F.conv(made, v, stride=(2, 2), padding=(1, 1), dilation=(1, 1), groups=6))
+
+    graph = graph_of(make, f32(2, 4, 9, 8), f32(6, 4, 1, 1), f32(6, 1, 3, 3))
+    assert [n.attrs["kind"] for n in fused(graph).nodes] == ["expansion"]
+    made = check(graph, random_arrays(graph))
+    assert len(made.program.launches) == 2
 
 
 def test_sums_over_rows_read_what_the_rows_found(monkeypatch):
