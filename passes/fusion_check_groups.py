@@ -8,6 +8,7 @@ contractions and windows only where the kernel stands when it has them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 from ..ir import dims, dtypes
 from ..ir.dims import DimLike
@@ -180,21 +181,30 @@ def _check_gates(node: Node, body: Graph) -> None:
 
 
 def _check_expansion(node: Node, body: Graph) -> None:
-    """A convolution, and a depthwise one that reads what was made of its result, which nothing else does."""
+    """A convolution, a depthwise one of what was made of its result, and perhaps one of that with kernels of one
+    element; nothing else reads their results."""
     cores = [n for n in body.nodes if n.op.lowering == "contraction"]
     _only_elementwise(node, _others(body, cores))
-    if [n.op.name for n in cores] != ["conv", "conv"]:
-        names = [n.op.name for n in cores]
-        raise IRError(f"{node}: an expansion group holds two convolutions, got {names}")
-    first, last = cores
-    image, (made,), (result,) = last.inputs[0], first.outputs, last.outputs
-    if last.attrs["groups"] != image.type.shape[1] or image.type.shape != made.type.shape:
-        raise IRError(f"{node}: {last} does not filter the channels of %{made.name} each by itself")
-    _check_views(node, body, first, first.inputs)
-    _check_views(node, body, last, last.inputs[1:])
-    point = _point(made.type.shape)
-    _Walk(node, body, {made: (point,)}).visit(image, point)
-    _check_epilogue(node, body, result)
+    names = [n.op.name for n in cores]
+    if names not in (["conv"] * 2, ["conv"] * 3):
+        raise IRError(f"{node}: an expansion group holds two convolutions or three, got {names}")
+    for before, core in pairwise(cores):
+        image, (made,) = core.inputs[0], before.outputs
+        if image.type.shape != made.type.shape:
+            raise IRError(f"{node}: {core} does not read all of %{made.name}")
+        point = _point(made.type.shape)
+        _Walk(node, body, {made: (point,)}).visit(image, point)
+        _check_views(node, body, core, core.inputs[1:])
+    _check_views(node, body, cores[0], cores[0].inputs)
+    if cores[1].attrs["groups"] != cores[1].inputs[0].type.shape[1]:
+        raise IRError(f"{node}: {cores[1]} does not filter channels each by itself")
+    for core in cores[2:]:
+        attrs = core.attrs
+        if {*core.inputs[1].type.shape[2:], *attrs["stride"], attrs["groups"]} != {1} or any(
+            attrs["padding"]
+        ):
+            raise IRError(f"{node}: {core} is no projection")
+    _check_epilogue(node, body, cores[-1].outputs[0])
 
 
 def _check_window(node: Node, body: Graph) -> None:

@@ -1,11 +1,11 @@
-"""A depthwise convolution joins the expansion whose channels it filters.
+"""A depthwise convolution joins the expansion whose channels it filters, and a projection of what it makes joins both.
 
 A mobile network expands an image to several times its channels and filters each of them by itself. The expanded image is
 the largest array of its layer, and nothing else reads it: a kernel that makes a few rows of a few channels and filters
 them at once never writes it to memory (M. Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
 2018, section 5.1; `codegen/lower/expansion.py`).
 
-    conv 1x1 -> [norm, activation] -> depthwise conv -> [norm, activation]
+    conv 1x1 -> [norm, activation] -> depthwise conv -> [norm, activation] -> conv 1x1 -> [norm, residual]
 """
 
 from __future__ import annotations
@@ -21,30 +21,37 @@ MIN_ELEMENTS = 1 << 20
 
 
 def join_expansions(p: Partition) -> None:
-    """Put a convolution and the depthwise one that alone reads its result in one group, of kind `expansion`."""
+    """Put a convolution and the depthwise one that alone reads its result in one group, of kind `expansion`, and one
+    that alone reads that, with kernels of one element."""
     for group in [g for g in p.groups if g.kind == "contraction"]:
-        filtering = _filtering(p, group)
-        if filtering is not None:
-            p.merge(group, filtering)
-            group.kind = "expansion"
+        if group.kind != "contraction" or not expands(group.anchor) or p.numel(group.anchor) < MIN_ELEMENTS:
+            continue
+        filtering = _only_reader(p, group, group.anchor)
+        if filtering is None or not filters(filtering.anchor):
+            continue
+        last = filtering.anchor
+        p.merge(group, filtering)
+        group.kind = "expansion"
+        projecting = _only_reader(p, group, last)
+        if projecting is not None and projects(projecting.anchor):
+            p.merge(group, projecting)
 
 
-def _filtering(p: Partition, group: Group) -> Group | None:
-    """The group of the depthwise convolution."""
-    core, inside = group.anchor, set(group.nodes)
-    if group.kind != "contraction" or not expands(core) or any(map(p.is_returned, group.nodes)):
-        return None
+def _only_reader(p: Partition, group: Group, core: Node) -> Group | None:
+    """The group of the one convolution that alone reads this group, as its image: what is made of the result of
+    `core`."""
+    inside = set(group.nodes)
     readers = {r for n in group.nodes for r in p.consumers(n) if r not in inside}
-    if len(readers) != 1:
+    if len(readers) != 1 or any(map(p.is_returned, group.nodes)):
         return None
     (reader,) = readers
     other = p.group_of.get(reader)
-    if other is None or other.kind != "contraction" or other.anchor is not reader or not filters(reader):
+    if other is None or other.kind != "contraction" or other.anchor is not reader or reader.op.name != "conv":
         return None
     image, weight = reader.inputs
     if p.producer.get(image) not in inside or p.producer.get(weight) in inside:
         return None
-    if image.type.shape != core.outputs[0].type.shape or p.numel(core) < MIN_ELEMENTS:
+    if image.type.shape != core.outputs[0].type.shape:
         return None
     return None if p.creates_cycle({*group.nodes, *other.nodes}) else other
 
@@ -55,6 +62,14 @@ def expands(node: Node) -> bool:
         return False
     weights = all(isinstance(d, int) for d in node.inputs[1].type.shape)
     return weights and node.outputs[0].type.dtype in (dtypes.f32, dtypes.f64)
+
+
+def projects(node: Node) -> bool:
+    """Whether the node is a convolution of all channels whose kernels are single elements, one after the other."""
+    if not expands(node):
+        return False
+    attrs, kernel = node.attrs, node.inputs[1].type.shape[2:]
+    return {*kernel, *attrs["stride"]} == {1} and not any(attrs["padding"])
 
 
 def filters(node: Node) -> bool:
@@ -68,11 +83,12 @@ def filters(node: Node) -> bool:
     return alone and image.type.rank >= 4 and all(isinstance(d, int) for d in sizes)
 
 
-def split_expansion(body: Graph) -> tuple[Graph, Graph]:
-    """The expansion alone, and what filters its result, which that reads as its last input. IRError where the body is
-    not such a pair."""
+def split_expansion(body: Graph) -> tuple[Graph, ...]:
+    """Each convolution with what is made of its result; all but the first read that of the one before as their last
+    input. IRError where the body is not such a chain."""
     cores = [n for n in body.nodes if n.op.lowering == "contraction"]
-    if len(cores) != 2:
-        raise IRError(f"an expansion group holds two convolutions, {body.name} holds {len(cores)}")
-    middle = cores[1].inputs[0]
-    return part_of(body, (middle,)), part_of(body, body.outputs, (middle,))
+    if len(cores) not in (2, 3):
+        raise IRError(f"an expansion group holds two or three convolutions, {body.name} holds {len(cores)}")
+    images = [core.inputs[0] for core in cores[1:]]
+    ends = [(image,) for image in images] + [body.outputs]
+    return tuple(part_of(body, end, given) for end, given in zip(ends, ((), *ends[:-1]), strict=True))

@@ -71,6 +71,38 @@ def pair_graph(
     return graph_of(make, *(TensorType(t, dtype) for t in types))
 
 
+def block_graph(
+    batch: Any,
+    channels: tuple[int, int, int],
+    size: Size,
+    stride: int = 1,
+    padding: int = 1,
+    kernel: int = 3,
+    residual: bool = False,
+    dtype: dtypes.DType = dtypes.f32,
+    last: int = 1,
+) -> Graph:
+    """An inverted residual: expansion, depthwise convolution, projection with a kernel of `last`, the image added."""
+    planes, expanded, projected = channels
+    rank = len(size)
+
+    def make(F: Any, x: Any, w: Any, v: Any, u: Any, shift: Any) -> tuple[Any, ...]:
+        made = F.relu(F.conv(x, w, **geometry(1, 0, 1, 1, rank)))
+        y = F.relu(F.conv(made, v, **geometry(stride, padding, 1, expanded, rank)))
+        y = F.conv(y, u, **geometry(1, last // 2, 1, 1, rank))
+        y = F.add(y, F.reshape(shift, shape=(projected, *(1,) * rank)))
+        return (F.add(y, x) if residual else y,)
+
+    types = (
+        (batch, planes, *size),
+        (expanded, planes, *(1,) * rank),
+        (expanded, 1, *(kernel,) * rank),
+        (projected, expanded, *(last,) * rank),
+        (projected,),
+    )
+    return graph_of(make, *(TensorType(t, dtype) for t in types))
+
+
 def kinds(graph: Graph) -> list[str]:
     return [n.attrs["kind"] for n in fused(graph).nodes]
 
@@ -119,6 +151,49 @@ def test_float64_and_a_first_kernel_of_three_by_three() -> None:
     graph = pair_graph(2, (3, 8), (14, 21), dtype=dtypes.f64, first=3)
     program = check(graph, random_arrays(graph), interpret=False)
     assert "expansion" in kernels(program)
+
+
+@pytest.mark.parametrize("batch", [1, 3, Dim("batch", 1, 4)], ids=["one", "fixed", "symbolic"])
+@pytest.mark.parametrize(
+    ("channels", "size", "stride", "residual"),
+    [((5, 16, 5), (6, 19), 1, True), ((3, 24, 7), (12, 20), 2, False), ((4, 8, 4), (4, 6, 9), 1, True)],
+    ids=["residual", "stride", "3-d"],
+)
+@pytest.mark.usefixtures("small_too")
+def test_an_inverted_residual_is_one_kernel(
+    batch: Any, channels: tuple[int, int, int], size: Size, stride: int, residual: bool
+) -> None:
+    graph = block_graph(batch, channels, size, stride, residual=residual)
+    assert kinds(graph) == ["expansion"]
+    program = check(graph, random_arrays(graph), interpret=batch == 1 and len(size) == 2)
+    (launch,) = [x for x in program.launches if x.kernel.name == "expansion"]
+    images = [b for b in launch.args if len(b.shape) == len(size) + 2 and max(b.shape[2:]) > 3]
+    assert all(b.shape[1] != channels[1] for b in images)
+
+
+@pytest.mark.parametrize("target", ["x86-64-avx512", "x86-64-sse2", "aarch64-neon"])
+@pytest.mark.usefixtures("small_too")
+def test_an_inverted_residual_for_other_instruction_sets(target: str) -> None:
+    graph = block_graph(2, (3, 8, 5), (8, 19), stride=2, dtype=dtypes.f64)
+    program = check(graph, random_arrays(graph), native=False, target=target)
+    assert "expansion" in kernels(program)
+
+
+@pytest.mark.usefixtures("small_too")
+def test_a_third_convolution_that_is_no_projection_is_a_group_of_its_own() -> None:
+    graph = block_graph(2, (3, 8, 5), (8, 19), last=3)
+    assert kinds(graph) == ["expansion", "contraction"]
+    check(graph, random_arrays(graph), interpret=False)
+
+
+def test_a_projection_whose_sums_do_not_fit_is_a_kernel_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fusion_expansion, "MIN_ELEMENTS", 1)
+    monkeypatch.setattr(expansion, "SAVED", 100.0)
+    monkeypatch.setattr(expansion, "FEWEST_CHANNELS", 64)
+    graph = block_graph(2, (3, 128, 5), (16, 24))
+    assert kinds(graph) == ["expansion"]
+    names = kernels(check(graph, random_arrays(graph), interpret=False))
+    assert "expansion" in names and "conv" in names
 
 
 def test_the_layers_of_a_mobile_network() -> None:
@@ -171,10 +246,10 @@ def test_the_checker_knows_what_a_group_may_hold() -> None:
     check_group(node)
     _, last = (n for n in body.nodes if n.op.lowering == "contraction")
     alone = [n for n in body.nodes if n is not last]
-    with pytest.raises(IRError, match="holds two convolutions"):
+    with pytest.raises(IRError, match="holds two convolutions or three"):
         check_group(replace(node, regions=(replace(body, nodes=tuple(alone)),)))
     whole = replace(last, attrs={**last.attrs, "groups": 1})
-    with pytest.raises(IRError, match="does not filter the channels"):
+    with pytest.raises(IRError, match="does not filter channels"):
         check_group(
             replace(
                 node, regions=(replace(body, nodes=tuple(whole if n is last else n for n in body.nodes)),)

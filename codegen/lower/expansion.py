@@ -1,31 +1,38 @@
-"""Expansions: a convolution of all channels and the depthwise one that filters each of them, in one kernel.
+"""Expansions: a convolution of all channels, the depthwise one that filters each of them, and often a projection to
+fewer, in one kernel.
 
 A task makes a band of rows of one image of the result. For a block of channels at a time it makes the rows of the
-expanded image that the band needs, on its stack, and filters each channel from there:
+expanded image that the band needs, on its stack, filters each channel from there, and adds what the filtered ones are to
+the sums of the projection:
 
     for image, band in parallel
       for block of channels
         expanded[channel, row, x] = epilogue(sum over c of image[c, row, x] * w[channel, c])
         for channel in block
           copy expanded[channel] inside a border of zeros
-          y[channel, row, x] = epilogue(sum over ky, kx of bordered[row + ky, x + kx] * v[channel, ky, kx])
+          filtered[channel, row, x] = epilogue(sum over ky, kx of bordered[row + ky, x + kx] * v[channel, ky, kx])
+        sums[o, row, x] += sum over channels of filtered[channel, row, x] * u[o, channel]
+      y[o, row, x] = epilogue(sums[o, row, x])
 
 So the expanded image, several times as large as what it is made of, stays in the second-level cache; the rows that
 neighbouring bands both need are made twice. `passes/fusion_expansion.py` forms such groups. Where that takes longer than
-memory, the two are launched one after the other.
+memory, the convolutions are launched one after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 from ...ir import dims
 from ...ir.dims import DimLike
+from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node, Value
 from ...ir.types import TensorType
 from ...passes.fusion_expansion import split_expansion
+from ...passes.regions import part_of
 from ..loops.nodes import Buffer, Const, Expr, For, Index, Let, Load, Stmt, Store, Var
 from ..scalar import SCALAR
 from ..target import Target
@@ -48,6 +55,8 @@ from .template import Element
 # made of may take.
 EXPANDED_BYTES, SHARE = 1 << 17, 0.75
 MOST_CHANNELS = 32
+# With a projection, at least: its sums are read and written for each block.
+FEWEST_CHANNELS = 8
 # Products that an element of the expanded image is the sum of, at most: larger weights are better packed.
 MOST_PRODUCTS = 128
 # Cycles for a byte of the expanded images that is not written and read: eight images of 96 channels of 112 x 112 took
@@ -61,40 +70,41 @@ def lower_expansion(ctx: LowerContext, node: Node, body: Graph, args: Args) -> N
     """Launches a group of kind `expansion`."""
     if ctx.schedules.expansion(ctx, body, args):
         return
-    expanding, filtering = split_expansion(body)
-    (middle,) = expanding.outputs
+    *before, last = split_expansion(body)
+    middle = last.inputs[-1]
     args = {**args, middle: ctx.scratch(middle.name, middle.type.dtype, middle.type.shape)}
-    lower_contraction(ctx, node, expanding, args)
-    lower_contraction(ctx, node, filtering, args)
+    lower = lower_contraction if len(before) == 1 else lower_expansion
+    lower(ctx, node, part_of(body, (middle,)), args)
+    lower_contraction(ctx, node, last, args)
 
 
 def expansion_on_cpu(ctx: LowerContext, body: Graph, args: Args) -> bool:
     """Launches the group as one kernel, where a band of rows and a block of channels fit near the core; whether it
     did."""
-    expanding, filtering = split_expansion(body)
+    parts = split_expansion(body)
     assert isinstance(ctx.target, Target)
-    bands = _bands(contraction_node(expanding), contraction_node(filtering), ctx.target)
+    cores = [contraction_node(part) for part in parts]
+    bands = _bands(cores, ctx.target)
     if bands is None:
         return False
-    (middle,) = expanding.outputs
-    size = bands.channels * bands.needed * prod(middle.type.shape[3:])
-    expanded = Buffer("expanded", middle.type.dtype, (size,), "stack")
-    names = Names()
-    made = _made(ctx, expanding, args, bands, expanded, names)
-    filtered = _filtered(ctx, filtering, args, bands, expanded, names)
-    images, channels = middle.type.shape[:2]
-    block = (*made.body, For(CHANNEL, bands.channels, filtered.body))
-    group = For(BLOCK, channels // bands.channels, block)
-    task = (*_place(images, bands), *filtered.before, group)
+    kernel = _Kernel(
+        ctx, args, bands, [core.outputs[0].type.shape for core in cores], cores[0].outputs[0].type.dtype
+    )
+    made, filtered = kernel.made(parts[0]), kernel.filtered(parts[1], len(parts) == 2)
+    projected = kernel.projected(parts[2]) if len(parts) == 3 else _Part()
+    channel = For(CHANNEL, bands.channels, filtered.body)
+    block = For(BLOCK, bands.blocks, (*made.body, channel, *projected.body))
+    images = cores[0].outputs[0].type.shape[0]
+    task = (*_place(images, bands), *filtered.before, *projected.before, block, *projected.after)
+    work = (made.work + filtered.work * bands.channels + projected.work) * bands.blocks
     ctx.launch(
         "expansion",
         (For("task", images * bands.count, task, "parallel"),),
-        cost=(made.work + filtered.work * bands.channels) * (channels // bands.channels),
-        flops=2
-        * (made.work * (channels // bands.channels) + filtered.work * channels)
-        * images
-        * bands.count,
-        comment=f"{bands}; {made.comment}; then {filtered.comment}",
+        cost=work,
+        flops=2 * work * images * bands.count,
+        comment="; then ".join(
+            filter(None, (f"{bands}; {made.comment}", filtered.comment, projected.comment))
+        ),
     )
     drop_unread(ctx)
     return True
@@ -139,8 +149,9 @@ class _Bands:
         return loop_var(FIRST, self.height - self.needed + 1)
 
 
-def _bands(expanding: Node, filtering: Node, target: Target) -> _Bands | None:
+def _bands(cores: Sequence[Node], target: Target) -> _Bands | None:
     """Bands and blocks that fit; None where there are none, or rows that are made twice take longer than memory does."""
+    expanding, filtering, *projecting = cores
     image, kernel = filtering.inputs
     (result,) = filtering.outputs
     batch, channels, height, *row = image.type.shape
@@ -157,10 +168,17 @@ def _bands(expanding: Node, filtering: Node, target: Target) -> _Bands | None:
         count = rows // band
         needed = min((band - 1) * stride + (kernel.type.shape[2] - 1) * dilation + 1, height)
         line = needed * prod(row) * dtype.itemsize
-        room = min(EXPANDED_BYTES, int(target.l2 * SHARE) - products * line) // line
+        kept = band * prod(result.type.shape[3:]) * dtype.itemsize
+        sums = sum(node.outputs[0].type.shape[1] for node in projecting) * kept
+        line_of_all = line + kept * len(projecting)
+        room = min(EXPANDED_BYTES // line, (int(target.l2 * SHARE) - products * line - sums) // line_of_all)
         block = max((n for n in range(1, MOST_CHANNELS + 1) if channels % n == 0 and n <= room), default=0)
         again = needed * count / height - 1
-        if block < min(4, channels) or again > most:
+        if (
+            block < min(FEWEST_CHANNELS if projecting else 4, channels)
+            or again > most
+            or sums > EXPANDED_BYTES
+        ):
             continue
         cost = again + 1 / (images * count)  # of few tasks, cores wait for the last
         if best is None or cost < best[0]:
@@ -183,75 +201,173 @@ def _place(images: DimLike, bands: _Bands) -> tuple[Stmt, ...]:
 
 @dataclass(frozen=True)
 class _Part:
-    """Statements of the kernel, those before all others of a task, and the multiply-adds in `body`."""
+    """Statements of the kernel, those before all others of a task and after them, and the multiply-adds in `body`."""
 
-    body: tuple[Stmt, ...]
-    work: int
-    comment: str
+    body: tuple[Stmt, ...] = ()
+    work: int = 0
+    comment: str = ""
     before: tuple[Stmt, ...] = ()
+    after: tuple[Stmt, ...] = ()
 
 
-def _made(ctx: LowerContext, body: Graph, args: Args, bands: _Bands, expanded: Buffer, names: Names) -> _Part:
-    """The rows that a band needs of a block's channels."""
-    core = contraction_node(body)
-    (problem,) = conv_contractions(core, ctx.schedules.operands(ctx, body, args))
-    _, _, outputs, height, *along = problem.parallel
-    channel, line = Axis(outputs.name, bands.channels), Axis(height.name, bands.needed)
-    here = {outputs.name: bands.block + channel.var, height.name: bands.begin + line.var}
-    place = (channel.var, line.var, *(a.var for a in along))
-    held = {core.outputs[0]: lambda _: Var(SUM, core.outputs[0].type.dtype)}
-    index = tuple(dims.substitute(i, here) for i in problem.result)
-    value = BodyEvaluator(body, args, held, ctx.flat).at(body.outputs[0], index)
-    shape = (bands.channels, bands.needed, *(a.extent for a in along))
-    element = Element(expanded, linear(place, shape), value)
-    local = replace(_within(problem, (channel, line, *along), here), result=place, shape=shape)
-    local, elements = merge_axes(ctx, local, [element])
-    # A task's plan is for what it reads of the image.
-    _, planes, _, *row = core.inputs[0].type.shape
-    near = Buffer("rows", local.left.buffer.dtype, (planes * bands.needed * prod(row),))
-    plan = unpacked_plan(replace(local, left=Access(near, (local.left.position,))), _core(ctx, local))
+@dataclass(frozen=True)
+class _Kernel:
+    """The parts of a kernel; `shapes`: of the convolutions' results, whole."""
 
-    def finish(bindings: Bindings, value: Expr) -> Sequence[Stmt]:
-        known = {SUM: SCALAR.cast(value, core.outputs[0].type.dtype)}
-        return [e.at(bindings, {}, known).store() for e in elements]
+    ctx: LowerContext
+    args: Args
+    bands: _Bands
+    shapes: Sequence[tuple[DimLike, ...]]
+    dtype: DType
+    names: Names = field(default_factory=Names)
 
-    return _Part(contraction_loops(local, plan, finish, names), _work(local), str(plan))
+    @property
+    def target(self) -> Target:
+        assert isinstance(self.ctx.target, Target)
+        return self.ctx.target
+
+    @cached_property
+    def expanded(self) -> Buffer:
+        return self._on_stack("expanded", self.bands.channels, self.bands.needed, self.shapes[0])
+
+    @cached_property
+    def kept(self) -> Buffer:
+        """What the channels of a block are filtered to."""
+        return self._on_stack("filtered", self.bands.channels, self.bands.rows, self.shapes[1])
+
+    @cached_property
+    def sums(self) -> Buffer:
+        """Of the projection."""
+        return self._on_stack("sums", self.shapes[2][1], self.bands.rows, self.shapes[2])
+
+    def _on_stack(self, name: str, channels: DimLike, rows: int, shape: Sequence[DimLike]) -> Buffer:
+        return Buffer(name, self.dtype, (dims.product((channels, rows, *shape[3:])),), "stack")
+
+    def made(self, body: Graph) -> _Part:
+        """The rows that a band needs of a block's channels."""
+        core, bands = contraction_node(body), self.bands
+        (problem,) = conv_contractions(core, self._operands(body))
+        _, _, outputs, height, *along = problem.parallel
+        axes = Axis(outputs.name, bands.channels), Axis(height.name, bands.needed), *along
+        here = {outputs.name: bands.block + axes[0].var, height.name: bands.begin + axes[1].var}
+        place = tuple(axis.var for axis in axes)
+        local = _within(problem, axes, here)
+        element = self._element(body, core, self.expanded, linear(place, _extents(axes)), local.result)
+        local = replace(local, result=place, shape=_extents(axes))
+        # A task's plan is for what it reads of the image.
+        _, planes, _, *row = core.inputs[0].type.shape
+        near = Buffer("rows", local.left.buffer.dtype, (planes * bands.needed * prod(row),))
+        return self._part(local, [element], near)
+
+    def filtered(self, body: Graph, last: bool) -> _Part:
+        """A channel's rows of a band; `last`: they are the result."""
+        core, bands = contraction_node(body), self.bands
+        operands = _Rows(
+            self._operands(body), core.inputs[0], bands, self.expanded, bands.begin, bands.needed
+        )
+        (problem,) = conv_contractions(core, operands)
+        _, group, _, height, *along = problem.parallel
+        axes = Axis(height.name, bands.rows), *along
+        here = {group.name: bands.block + bands.channel, height.name: self._row(axes[0])}
+        local = _within(problem, axes, here)
+        if last:
+            elements = Epilogue(self.ctx, body, self.args, core.outputs[0]).elements(local.result)
+        else:
+            place = linear((bands.channel, *(a.var for a in axes)), (bands.channels, *_extents(axes)))
+            elements = [self._element(body, core, self.kept, place, local.result)]
+        lanes = self.target.lanes(self.dtype)
+        before: tuple[Stmt, ...] = ()
+        copied: tuple[Stmt, ...] = ()
+        for copy in operands.copies.values():
+            before += _cleared(copy, lanes)
+            copied += copy.elements(_into(copy), (0, 0), lanes)
+        found = self._part(local, elements, room=bool(operands.copies))
+        return replace(found, body=(*copied, *found.body), before=before)
+
+    def projected(self, body: Graph) -> _Part:
+        """What a block's channels add to the projection, of which zeros are made first, and its results last."""
+        core, bands, sums = contraction_node(body), self.bands, self.sums
+        first = loop_var(BAND, bands.count) * bands.rows
+        operands = _Rows(self._operands(body), core.inputs[0], bands, self.kept, first, bands.rows)
+        (problem,) = conv_contractions(core, operands)
+        _, _, outputs, height, *along = problem.parallel
+        summed, *taps = problem.reduction
+        channel = Axis(summed.name, bands.channels)
+        axes = outputs, Axis(height.name, bands.rows), *along
+        place = tuple(axis.var for axis in axes)
+        at = linear(place, _extents(axes))
+        here = {summed.name: bands.block + channel.var, height.name: self._row(axes[1])}
+        local = _within(problem, axes, here)
+        results = Epilogue(self.ctx, body, self.args, core.outputs[0])
+        elements = results.elements(local.result)
+        local = replace(
+            local,
+            reduction=(channel, *taps),
+            result=place,
+            shape=_extents(axes),
+            added=Access(sums, (at,)),
+        )
+        found = self._part(local, [Element(sums, at, Var(SUM, self.dtype))])
+        lanes = self.target.lanes(self.dtype)
+        *outer, inner = axes
+
+        def stored(position: DimLike) -> Sequence[Stmt]:
+            bindings, memo = {inner.name: position}, {}
+            known = results.known(Load(sums, (dims.substitute(at, bindings),)))
+            return [e.at(bindings, memo, known).store() for e in elements]
+
+        after = along_lanes("i", inner.extent, lanes, stored)
+        for axis in reversed(outer):
+            after = (For(axis.name, axis.extent, after),) if axis.extent != 1 else after
+        zero = Const(0, self.dtype)
+        before = along_lanes("i", sums.numel, lanes, lambda i: [Store(sums, (i,), zero)])
+        return replace(found, before=before, after=after)
+
+    def _operands(self, body: Graph) -> Operands:
+        found = self.ctx.schedules.operands(self.ctx, body, self.args)
+        assert isinstance(found, Operands)
+        return found
+
+    def _row(self, line: Axis) -> DimLike:
+        """A row of the band, of those of the whole result."""
+        return loop_var(BAND, self.bands.count) * self.bands.rows + line.var
+
+    def _element(self, body: Graph, core: Node, place: Buffer, at: DimLike, index: IndexTuple) -> Element:
+        """The body's result at an index of it, as an element on the stack; a name stands for the sum."""
+        (result,) = core.outputs
+        evaluator = BodyEvaluator(
+            body, self.args, {result: lambda _: Var(SUM, result.type.dtype)}, self.ctx.flat
+        )
+        return Element(place, at, evaluator.at(body.outputs[0], index))
+
+    def _part(
+        self,
+        problem: Contraction[Access],
+        elements: Sequence[Element],
+        near: Buffer | None = None,
+        room: bool = False,
+    ) -> _Part:
+        """Its loops, which store the elements. `near`: what it reads of the left operand; `room`: rows of that have room
+        behind them."""
+        problem, elements = merge_axes(self.ctx, problem, elements)
+        reckoned = problem if near is None else replace(problem, left=Access(near, (problem.left.position,)))
+        plan = unpacked_plan(reckoned, Core.of(self.target, problem.accumulator))
+        if room and wants_room(self.target, plan, problem):
+            plan = replace(plan, padded=True)
+
+        def finish(bindings: Bindings, value: Expr) -> Sequence[Stmt]:
+            if problem.added is not None:
+                value = SCALAR.add(value, problem.added.at(bindings))
+            memo: dict[int, Expr] = {}
+            known = {SUM: SCALAR.cast(value, problem.dtype)}
+            return [e.at(bindings, memo, known).store() for e in elements]
+
+        work = prod(typical(axis.extent) for axis in problem.axes.values())
+        return _Part(contraction_loops(problem, plan, finish, self.names), work, str(plan))
 
 
-def _filtered(
-    ctx: LowerContext, body: Graph, args: Args, bands: _Bands, expanded: Buffer, names: Names
-) -> _Part:
-    """A band of the result's rows, of a channel."""
-    core = contraction_node(body)
-    operands = _Rows(ctx.schedules.operands(ctx, body, args), core.inputs[0], bands, expanded)
-    (problem,) = conv_contractions(core, operands)
-    _, group, _, height, *along = problem.parallel
-    line = Axis(height.name, bands.rows)
-    here = {
-        group.name: bands.block + bands.channel,
-        height.name: loop_var(BAND, bands.count) * bands.rows + line.var,
-    }
-    local = _within(problem, (line, *along), here)
-    plan = unpacked_plan(local, _core(ctx, local))
-    assert isinstance(ctx.target, Target)
-    lanes = ctx.target.lanes(local.dtype)
-    if operands.copies and wants_room(ctx.target, plan, local):
-        plan = replace(plan, padded=True)
-    epilogue = Epilogue(ctx, body, args, core.outputs[0])
-    elements = epilogue.elements(local.result)
-
-    def finish(bindings: Bindings, value: Expr) -> Sequence[Stmt]:
-        memo: dict[int, Expr] = {}
-        known = epilogue.known(value)
-        return [e.at(bindings, memo, known).store() for e in elements]
-
-    before: tuple[Stmt, ...] = ()
-    body_: tuple[Stmt, ...] = ()
-    for copy in operands.copies.values():
-        before += _cleared(copy, lanes)
-        body_ += copy.elements(_into(copy), (0, 0), lanes)
-    body_ += contraction_loops(local, plan, finish, names)
-    return _Part(body_, _work(local), str(plan), before)
+def _extents(axes: Sequence[Axis]) -> tuple[DimLike, ...]:
+    return tuple(axis.extent for axis in axes)
 
 
 def _cleared(copy: BorderCopy, lanes: int) -> tuple[Stmt, ...]:
@@ -279,32 +395,24 @@ def _within(
     )
 
 
-def _core(ctx: LowerContext, problem: Contraction[Access]) -> Core:
-    assert isinstance(ctx.target, Target)
-    return Core.of(ctx.target, problem.accumulator)
-
-
-def _work(problem: Contraction[Access]) -> int:
-    """Multiply-adds."""
-    return prod(typical(a.extent) for a in problem.axes.values())
-
-
 @dataclass(frozen=True)
 class _Rows:
-    """The operands of the depthwise convolution: of its image a channel's rows among those `expanded` on the stack, or a
-    copy of them inside a border of zeros."""
+    """The operands of a convolution whose image lies on the stack: `rows` of each channel of a block, from `first` on,
+    in `place`; or a copy of a channel's rows inside a border of zeros."""
 
     operands: Operands
     image: Value
     bands: _Bands
-    expanded: Buffer
+    place: Buffer
+    first: DimLike
+    rows: int
     copies: dict[Border, BorderCopy] = field(default_factory=dict)
 
     def read(self, value: Value, index: IndexTuple) -> Access:
         if value is not self.image:
             return self.operands.read(value, index)
-        _, _, row, *rest = index
-        return Access(self.expanded, (self._place((row - self.bands.begin, *rest)),))
+        _, channel, row, *rest = index
+        return Access(self.place, (self._at(channel - self.bands.block, row - self.first, *rest),))
 
     def bordered(
         self,
@@ -329,24 +437,22 @@ class _Rows:
         return self._copied(low, space, phases, index)
 
     @property
-    def _rows(self) -> tuple[DimLike, ...]:
-        """The shape of a channel's rows."""
-        return (self.bands.needed, *self.image.type.shape[3:])
+    def _shape(self) -> tuple[DimLike, ...]:
+        return (self.bands.channels, self.rows, *self.image.type.shape[3:])
 
-    def _place(self, index: IndexTuple) -> DimLike:
-        """Where an element of the channel's rows is."""
-        return linear((self.bands.channel, *index), (self.bands.channels, *self._rows))
+    def _at(self, *index: DimLike) -> DimLike:
+        return linear(index, self._shape)
 
     def _copied(self, low: Sequence[int], space: Sequence[DimLike], phases: int, index: IndexTuple) -> Access:
         """Above and below a band are as many rows of zeros as above the image, for bands at its ends read them."""
         bands, dtype = self.bands, self.image.type.dtype
-        rows = Value("rows", TensorType((1, 1, *self._rows), dtype))
-        space = (bands.needed + 2 * bands.above, *space[1:])
+        rows = Value("rows", TensorType((1, 1, *self._shape[1:]), dtype))
+        space = (self.rows + 2 * bands.above, *space[1:])
         border = Border(rows, tuple(low), (1,) * len(low), space, phases)
         if border not in self.copies:
             size = dims.product(border.image) + self.operands.ctx.target.lanes(dtype)
-            source = Source(dtype, lambda at: Load(self.expanded, (self._place(at[2:]),)))
+            source = Source(dtype, lambda at: Load(self.place, (self._at(bands.channel, *at[2:]),)))
             self.copies[border] = BorderCopy(border, source, Buffer("image", dtype, (size,), "stack"))
         _, _, row, *rest = index
-        at = linear((row - bands.begin, *rest), border.image)
+        at = linear((row - self.first, *rest), border.image)
         return Access(self.copies[border].place, (at,))
