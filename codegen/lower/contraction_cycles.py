@@ -380,15 +380,15 @@ class Model:
 
     def lines(self, operand: int, lane: str, tiles: Mapping[str, int]) -> float:
         """Lines that each step of the sum takes anew to broadcast a tile's elements of an operand where it lies, on a
-        core with two multiply-adds a cycle. None of what the first-level cache holds; of what lies farther apart, `span`
-        says more."""
+        core with two multiply-adds a cycle. None of what the first-level cache holds beside the other operand's panels;
+        of what lies farther apart, `span` says more."""
         itemsize = self.problem.operands[operand].buffer.dtype.itemsize
         stride = self.strides[operand][self.reduction[-1]]
         if self.core.per_cycle == 1 or lane in self.reduction or lane in self.reads[operand]:
             return 0.0
         if not isinstance(stride, int) or not LINE <= abs(stride) * itemsize < FAR_STRIDE:
             return 0.0
-        if self._bytes(operand) <= L1_BYTES:
+        if self._bytes(operand) <= L1_BYTES // 2:
             return 0.0
         found = 1.0
         for name, n in tiles.items():
