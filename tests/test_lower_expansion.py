@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lowering import check, fused, graph_of, random_arrays
 
-from vitrify.codegen.lower import expansion
+from vitrify.codegen.lower import expansion_bands
 from vitrify.ir import dtypes
 from vitrify.ir.dims import Dim
 from vitrify.ir.graph import Graph, IRError
@@ -24,7 +24,7 @@ Size = tuple[int, ...]
 def small_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs whose images stay near the core are one kernel too."""
     monkeypatch.setattr(fusion_expansion, "MIN_ELEMENTS", 1)
-    monkeypatch.setattr(expansion, "SAVED", 100.0)
+    monkeypatch.setattr(expansion_bands, "SAVED", 100.0)
 
 
 def geometry(stride: int, padding: int, dilation: int, groups: int, rank: int) -> dict[str, Any]:
@@ -188,8 +188,8 @@ def test_a_third_convolution_that_is_no_projection_is_a_group_of_its_own() -> No
 
 def test_a_projection_whose_sums_do_not_fit_is_a_kernel_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fusion_expansion, "MIN_ELEMENTS", 1)
-    monkeypatch.setattr(expansion, "SAVED", 100.0)
-    monkeypatch.setattr(expansion, "FEWEST_CHANNELS", 64)
+    monkeypatch.setattr(expansion_bands, "SAVED", 100.0)
+    monkeypatch.setattr(expansion_bands, "FEWEST_WITH_SUMS", 64)
     graph = block_graph(2, (3, 128, 5), (16, 24))
     assert kinds(graph) == ["expansion"]
     names = kernels(check(graph, random_arrays(graph), interpret=False))
@@ -233,7 +233,7 @@ def test_pairs_that_are_two_groups(graph: Graph) -> None:
 )
 def test_groups_that_are_two_kernels(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
     monkeypatch.setattr(fusion_expansion, "MIN_ELEMENTS", 1)
-    monkeypatch.setattr(expansion, "EXPANDED_BYTES", 1 << 14)
+    monkeypatch.setattr(expansion_bands, "EXPANDED_BYTES", 1 << 14)
     assert kinds(graph) == ["expansion"]
     program = check(graph, random_arrays(graph), interpret=False)
     assert "expansion" not in kernels(program)

@@ -47,23 +47,10 @@ from .contraction_operands import Operands
 from .contraction_plan import unpacked_plan
 from .contraction_tile import Bindings, loop_var
 from .conv import conv_contractions
+from .expansion_bands import BAND, BLOCK, CHANNEL, FIRST, Bands, bands_of
 from .indexing import BodyEvaluator, IndexTuple
 from .spaces import linear
 from .template import Element
-
-# Bytes of the stack for a block's channels, and the share of the second-level cache that these and the rows they are
-# made of may take.
-EXPANDED_BYTES, SHARE = 1 << 17, 0.75
-MOST_CHANNELS = 32
-# With a projection, at least: its sums are read and written for each block.
-FEWEST_CHANNELS = 8
-# Products that an element of the expanded image is the sum of, at most: larger weights are better packed.
-MOST_PRODUCTS = 128
-# Cycles for a byte of the expanded images that is not written and read: eight images of 96 channels of 112 x 112 took
-# 9.9 ms in two kernels, 7.0 in one (AMD Zen 3).
-SAVED = 0.2
-# Loops: bands of an image, blocks of channels, channels of a block. Where a band's rows begin is a number by this name.
-BAND, BLOCK, CHANNEL, FIRST = "band", "block", "channel", "first"
 
 
 def lower_expansion(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
@@ -84,7 +71,7 @@ def expansion_on_cpu(ctx: LowerContext, body: Graph, args: Args) -> bool:
     parts = split_expansion(body)
     assert isinstance(ctx.target, Target)
     cores = [contraction_node(part) for part in parts]
-    bands = _bands(cores, ctx.target)
+    bands = bands_of(cores, ctx.target)
     if bands is None:
         return False
     kernel = _Kernel(
@@ -110,83 +97,7 @@ def expansion_on_cpu(ctx: LowerContext, body: Graph, args: Args) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class _Bands:
-    """`count` bands of `rows` of the result, which each need so many of the expanded image's `height` rows, and begin so
-    many of those `apart`, the first so many rows of zeros `above` it; and so many `blocks` of so many channels."""
-
-    count: int
-    rows: int
-    needed: int
-    apart: int
-    above: int
-    height: int
-    blocks: int
-    channels: int
-
-    def __str__(self) -> str:
-        return f"bands of {self.rows} rows, blocks of {self.channels} channels"
-
-    @property
-    def first(self) -> DimLike:
-        """The first row of the expanded image that a band makes: so that all of them are inside it, at its ends too."""
-        start = loop_var(BAND, self.count) * self.apart - self.above
-        return dims.minimum(start - dims.minimum(start, 0), self.height - self.needed)
-
-    @property
-    def block(self) -> DimLike:
-        """A block's first channel."""
-        return loop_var(BLOCK, self.blocks) * self.channels
-
-    @property
-    def channel(self) -> DimLike:
-        """The number of a channel in its block."""
-        return loop_var(CHANNEL, self.channels)
-
-    @property
-    def begin(self) -> DimLike:
-        """The same, as a number that the kernel has."""
-        return loop_var(FIRST, self.height - self.needed + 1)
-
-
-def _bands(cores: Sequence[Node], target: Target) -> _Bands | None:
-    """Bands and blocks that fit; None where there are none, or rows that are made twice take longer than memory does."""
-    expanding, filtering, *projecting = cores
-    image, kernel = filtering.inputs
-    (result,) = filtering.outputs
-    batch, channels, height, *row = image.type.shape
-    products, rows = prod(expanding.inputs[1].type.shape[1:]), result.type.shape[2]
-    stride, dilation, above = (filtering.attrs[name][0] for name in ("stride", "dilation", "padding"))
-    core, images, dtype = Core.of(target, result.type.dtype), typical(batch), result.type.dtype
-    if products > MOST_PRODUCTS:
-        return None
-    elements = images * channels * height * prod(row)
-    making = elements * products / (core.lanes * core.per_cycle)
-    most = SAVED * elements * dtype.itemsize / making
-    best: tuple[float, _Bands] | None = None
-    for band in (n for n in range(1, rows + 1) if rows % n == 0):
-        count = rows // band
-        needed = min((band - 1) * stride + (kernel.type.shape[2] - 1) * dilation + 1, height)
-        line = needed * prod(row) * dtype.itemsize
-        kept = band * prod(result.type.shape[3:]) * dtype.itemsize
-        sums = sum(node.outputs[0].type.shape[1] for node in projecting) * kept
-        line_of_all = line + kept * len(projecting)
-        room = min(EXPANDED_BYTES // line, (int(target.l2 * SHARE) - products * line - sums) // line_of_all)
-        block = max((n for n in range(1, MOST_CHANNELS + 1) if channels % n == 0 and n <= room), default=0)
-        again = needed * count / height - 1
-        if (
-            block < min(FEWEST_CHANNELS if projecting else 4, channels)
-            or again > most
-            or sums > EXPANDED_BYTES
-        ):
-            continue
-        cost = again + 1 / (images * count)  # of few tasks, cores wait for the last
-        if best is None or cost < best[0]:
-            best = cost, _Bands(count, band, needed, band * stride, above, height, channels // block, block)
-    return None if best is None else best[1]
-
-
-def _place(images: DimLike, bands: _Bands) -> tuple[Stmt, ...]:
+def _place(images: DimLike, bands: Bands) -> tuple[Stmt, ...]:
     """Which image and band a task is for."""
     task = loop_var("task", images * bands.count)
     found = []
@@ -216,7 +127,7 @@ class _Kernel:
 
     ctx: LowerContext
     args: Args
-    bands: _Bands
+    bands: Bands
     shapes: Sequence[tuple[DimLike, ...]]
     dtype: DType
     names: Names = field(default_factory=Names)
@@ -312,7 +223,8 @@ class _Kernel:
         *outer, inner = axes
 
         def stored(position: DimLike) -> Sequence[Stmt]:
-            bindings, memo = {inner.name: position}, {}
+            bindings: Bindings = {inner.name: position}
+            memo: dict[int, Expr] = {}
             known = results.known(Load(sums, (dims.substitute(at, bindings),)))
             return [e.at(bindings, memo, known).store() for e in elements]
 
@@ -402,7 +314,7 @@ class _Rows:
 
     operands: Operands
     image: Value
-    bands: _Bands
+    bands: Bands
     place: Buffer
     first: DimLike
     rows: int
