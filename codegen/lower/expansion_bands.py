@@ -13,9 +13,9 @@ from ..target import Target
 from .contraction_cycles import Core, typical
 from .contraction_tile import loop_var
 
-# Bytes of the stack for a block's channels, and the share of the second-level cache that these and the rows they are
-# made of may take.
-EXPANDED_BYTES, SHARE = 1 << 17, 0.75
+# Bytes of the stack for a block's channels, and for all that is on it; the share of the second-level cache that this and
+# the rows that channels are made of may take.
+EXPANDED_BYTES, STACK_BYTES, SHARE = 1 << 17, 1 << 18, 0.75
 # Channels of a block. With a projection more of them, for its sums are read and written once a block.
 FEWEST_CHANNELS, FEWEST_WITH_SUMS, MOST_CHANNELS = 4, 8, 32
 # Products that an element of the expanded image is the sum of, at most: larger weights are better packed.
@@ -90,8 +90,8 @@ def bands_of(cores: Sequence[Node], target: Target) -> Bands | None:
         needed = min((band - 1) * stride + (taps - 1) * dilation + 1, height)
         line, kept = (n * dtype.itemsize for n in (needed * prod(row), band * prod(short)))
         sums, each = projected * kept, line + kept * len(projecting)
-        near = (int(target.l2 * SHARE) - products * line - sums) // each
-        room = min(EXPANDED_BYTES // line, near, MOST_CHANNELS)
+        near = min(STACK_BYTES, int(target.l2 * SHARE) - products * line) - sums
+        room = min(EXPANDED_BYTES // line, near // each, MOST_CHANNELS)
         block = max((n for n in range(1, room + 1) if channels % n == 0), default=0)
         again = needed * count / height - 1
         if block < fewest or again > most or sums > EXPANDED_BYTES:

@@ -219,17 +219,19 @@ def test_what_is_read_across_is_turned_in_shared_memory():
     assert made.text.count("bar.sync") == 1
 
 
-def test_an_expansion_and_its_depthwise_convolution_are_two_kernels(monkeypatch):
+def test_an_inverted_residual_is_as_many_kernels_as_convolutions(monkeypatch):
     monkeypatch.setattr(fusion_expansion, "MIN_ELEMENTS", 1)
+    alone = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
 
-    def make(F, x, w, v):
-        made = F.relu(F.conv(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1))
-        return F.sigmoid(F.conv(made, v, stride=(2, 2), padding=(1, 1), dilation=(1, 1), groups=6))
+    def make(F, x, w, v, u):
+        made = F.relu(F.conv(x, w, **alone))
+        made = F.sigmoid(F.conv(made, v, stride=(2, 2), padding=(1, 1), dilation=(1, 1), groups=6))
+        return F.tanh(F.conv(made, u, **alone))
 
-    graph = graph_of(make, f32(2, 4, 9, 8), f32(6, 4, 1, 1), f32(6, 1, 3, 3))
+    graph = graph_of(make, f32(2, 4, 9, 8), f32(6, 4, 1, 1), f32(6, 1, 3, 3), f32(5, 6, 1, 1))
     assert [n.attrs["kind"] for n in fused(graph).nodes] == ["expansion"]
     made = check(graph, random_arrays(graph))
-    assert len(made.program.launches) == 2
+    assert len(made.program.launches) == 3
 
 
 def test_sums_over_rows_read_what_the_rows_found(monkeypatch):
