@@ -51,7 +51,7 @@ def _only_reader(p: Partition, group: Group, core: Node) -> Group | None:
     image, weight = reader.inputs
     if p.producer.get(image) not in inside or p.producer.get(weight) in inside:
         return None
-    if image.type.shape != core.outputs[0].type.shape:
+    if image.type != core.outputs[0].type:
         return None
     return None if p.creates_cycle({*group.nodes, *other.nodes}) else other
 

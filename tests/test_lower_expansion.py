@@ -186,6 +186,18 @@ def test_a_third_convolution_that_is_no_projection_is_a_group_of_its_own() -> No
     check(graph, random_arrays(graph), interpret=False)
 
 
+@pytest.mark.usefixtures("small_too")
+def test_a_result_that_is_converted_on_the_way_is_not_filtered_with_it() -> None:
+    def make(F: Any, x: Any, w: Any, v: Any) -> Any:
+        made = F.convert(F.conv(x, w, **geometry(1, 0, 1, 1, 2)), dtype=dtypes.f64)
+        return F.conv(made, v, **geometry(1, 1, 1, 8, 2))
+
+    shapes = (((2, 3, 8, 9), dtypes.f32), ((8, 3, 1, 1), dtypes.f32), ((8, 1, 3, 3), dtypes.f64))
+    graph = graph_of(make, *(TensorType(*each) for each in shapes))
+    assert "expansion" not in kinds(graph)
+    check(graph, random_arrays(graph), interpret=False, scale=1e8)
+
+
 def test_a_projection_whose_sums_do_not_fit_is_a_kernel_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fusion_expansion, "MIN_ELEMENTS", 1)
     monkeypatch.setattr(expansion_bands, "SAVED", 100.0)
