@@ -191,6 +191,7 @@ def test_it_needs_libc_only_and_shows_its_interface_only(folder: Path) -> None:
 
     system = {"getpid", "pthread_create", "pthread_detach", "pthread_sigmask", "sched_yield", "syscall"}
     system |= {"sched_getcpu", "clock_gettime", "mmap", "munmap", "madvise"}
+    system |= {f"pthread_attr_{name}" for name in ("init", "setstacksize", "destroy")}
     maths = {"memcpy", "memset", "memmove", "fmod", "fmodf"}
     weak = {"__cxa_finalize", "__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"}
     assert names("-u", "-D") <= system | maths | weak

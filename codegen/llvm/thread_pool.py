@@ -34,6 +34,9 @@ _FUTEX_WAKE_PRIVATE = 129
 _WORKER_SPINS = 2000
 _CALLER_SPINS = 20000
 
+# Bytes of a worker's stack, whatever threads have elsewhere: kernels keep some hundred KiB on it.
+_STACK = 2 << 20
+
 _PAGE = 4096
 _WIPE_ON_FORK = 18  # madvise(2): a child finds zeros
 
@@ -68,6 +71,9 @@ def pool_module(target: Target) -> str:
 @job = internal global [6 x i64] zeroinitializer, align 128
 
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
+declare i32 @pthread_attr_init(ptr)
+declare i32 @pthread_attr_setstacksize(ptr, i64)
+declare i32 @pthread_attr_destroy(ptr)
 declare i32 @pthread_detach(i64)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
 declare i32 @getpid()
@@ -183,6 +189,7 @@ entry:
   %thread = alloca i64, align 8
   %all = alloca [16 x i64], align 16
   %old = alloca [16 x i64], align 16
+  %attributes = alloca [16 x i64], align 16
   %have = load i64, ptr @workers, align 8
   %lacking = icmp ult i64 %have, %wanted
   br i1 %lacking, label %block, label %end
@@ -190,6 +197,8 @@ block:
   ; Signals are for Python's threads: workers block them all.
   store [16 x i64] [{", ".join(["i64 -1"] * 16)}], ptr %all, align 16
   %m = call i32 @pthread_sigmask(i32 2, ptr %all, ptr %old)
+  %a = call i32 @pthread_attr_init(ptr %attributes)
+  %z = call i32 @pthread_attr_setstacksize(ptr %attributes, i64 {_STACK})
   br label %next
 next:
   %number = phi i64 [ %have, %block ], [ %more, %started ]
@@ -200,7 +209,7 @@ start:
   %place = getelementptr i32, ptr @ids, i64 %number
   store atomic i32 0, ptr %place seq_cst, align 4
   store i32 -1, ptr @avoided, align 4
-  %failed = call i32 @pthread_create(ptr %thread, ptr null, ptr @worker, ptr %argument)
+  %failed = call i32 @pthread_create(ptr %thread, ptr %attributes, ptr @worker, ptr %argument)
   %refused = icmp ne i32 %failed, 0
   br i1 %refused, label %restore, label %started
 started:
@@ -210,6 +219,7 @@ started:
   store i64 %more, ptr @workers, align 8
   br label %next
 restore:
+  %x = call i32 @pthread_attr_destroy(ptr %attributes)
   %r = call i32 @pthread_sigmask(i32 2, ptr %old, ptr null)
   br label %end
 end:
