@@ -180,6 +180,13 @@ def test_an_inverted_residual_for_other_instruction_sets(target: str) -> None:
 
 
 @pytest.mark.usefixtures("small_too")
+def test_lanes_that_lie_apart() -> None:
+    """Every third row of a column: nothing can be packed, and no dimension has neighbours."""
+    graph = block_graph(3, (1, 30, 1), (6, 9, 3), stride=3, padding=0, kernel=1, dtype=dtypes.f64)
+    assert "expansion" in kernels(check(graph, random_arrays(graph), interpret=False))
+
+
+@pytest.mark.usefixtures("small_too")
 def test_a_third_convolution_that_is_no_projection_is_a_group_of_its_own() -> None:
     graph = block_graph(2, (3, 8, 5), (8, 19), last=3)
     assert kinds(graph) == ["expansion", "contraction"]
