@@ -10,6 +10,8 @@ them at once never writes it to memory (M. Sandler et al., "MobileNetV2: Inverte
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..ir import dtypes
 from ..ir.graph import Graph, IRError, Node
 from .fusion_build import Group
@@ -26,19 +28,19 @@ def join_expansions(p: Partition) -> None:
     for group in [g for g in p.groups if g.kind == "contraction"]:
         if group.kind != "contraction" or not expands(group.anchor) or p.numel(group.anchor) < MIN_ELEMENTS:
             continue
-        filtering = _only_reader(p, group, group.anchor)
-        if filtering is None or not filters(filtering.anchor):
+        filtering = _only_reader(p, group, group.anchor, filters)
+        if filtering is None:
             continue
         last = filtering.anchor
         p.merge(group, filtering)
         group.kind = "expansion"
-        projecting = _only_reader(p, group, last)
-        if projecting is not None and projects(projecting.anchor):
+        projecting = _only_reader(p, group, last, projects)
+        if projecting is not None:
             p.merge(group, projecting)
 
 
-def _only_reader(p: Partition, group: Group, core: Node) -> Group | None:
-    """The group of the one convolution that alone reads this group, as its image: what is made of the result of
+def _only_reader(p: Partition, group: Group, core: Node, fits: Callable[[Node], bool]) -> Group | None:
+    """The group of the convolution that fits and alone reads this group, as its image: what is made of the result of
     `core`."""
     inside = set(group.nodes)
     readers = {r for n in group.nodes for r in p.consumers(n) if r not in inside}
@@ -46,7 +48,7 @@ def _only_reader(p: Partition, group: Group, core: Node) -> Group | None:
         return None
     (reader,) = readers
     other = p.group_of.get(reader)
-    if other is None or other.kind != "contraction" or other.anchor is not reader or reader.op.name != "conv":
+    if other is None or other.kind != "contraction" or other.anchor is not reader or not fits(reader):
         return None
     image, weight = reader.inputs
     if p.producer.get(image) not in inside or p.producer.get(weight) in inside:

@@ -274,3 +274,11 @@ def test_the_checker_knows_what_a_group_may_hold() -> None:
                 node, regions=(replace(body, nodes=tuple(whole if n is last else n for n in body.nodes)),)
             )
         )
+    (node,) = fused(block_graph(4, (16, 96, 24), (56, 56))).nodes
+    (body,) = node.regions
+    check_group(node)
+    *_, last = (n for n in body.nodes if n.op.lowering == "contraction")
+    apart = replace(last, attrs={**last.attrs, "padding": (0, 1)})
+    nodes = tuple(apart if n is last else n for n in body.nodes)
+    with pytest.raises(IRError, match="is no projection"):
+        check_group(replace(node, regions=(replace(body, nodes=nodes),)))

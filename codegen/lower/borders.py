@@ -232,8 +232,7 @@ def in_tasks(
         return in_turn(body, left_over)
 
     zeros = in_turn(copy.zeros(store, lanes), {name: axis.extent for name, axis in turns.items()})
-    zero = Const(0, image.dtype)
-    zeros += along_lanes("i", room, lanes, lambda i: [Store(image, (several * size + i,), zero)])
+    zeros += zeros_along(image, several * size, room, lanes)
     before = Before(depth, zeros, each, "".join(summed))
     return problem.with_operands(Access(image, (which * size + within,)), right), plan, before
 
@@ -279,6 +278,12 @@ def along_lanes(
     if rest != 0:
         found += (For("l", rest, tuple(body(whole * lanes + lane)), "vector", lanes),)
     return found
+
+
+def zeros_along(buffer: Buffer, first: DimLike, count: DimLike, lanes: int) -> tuple[Stmt, ...]:
+    """Zeros in so many elements of a row, from the first on."""
+    zero = Const(0, buffer.dtype)
+    return along_lanes("i", count, lanes, lambda i: [Store(buffer, (first + i,), zero)])
 
 
 def shared_loops(axes: Sequence[Axis], body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:

@@ -28,7 +28,7 @@ from .elementwise import Nest, launch_nests
 from .gemm import matmul_contraction
 from .indexing import BodyEvaluator, IndexTuple
 from .spaces import linear, reindex
-from .template import Element, make_axes, walk
+from .template import Element, make_axes, store_all, walk
 from .tiling import Plan
 
 # The name that stands for a sum in the epilogue's elements.
@@ -70,11 +70,14 @@ class Epilogue:
     args: Args
     result: Value
 
+    def evaluator(self) -> BodyEvaluator:
+        """Of the body's values, a name standing for the sum."""
+        held = {self.result: lambda _: Var(SUM, self.result.type.dtype)}
+        return BodyEvaluator(self.body, self.args, held, self.ctx.flat)
+
     def elements(self, index: IndexTuple) -> list[Element]:
         """What is stored for an element of the contraction's result, a name standing for the sum."""
-        shape = self.result.type.shape
-        held = {self.result: lambda _: Var(SUM, self.result.type.dtype)}
-        evaluator = BodyEvaluator(self.body, self.args, held, self.ctx.flat)
+        shape, evaluator = self.result.type.shape, self.evaluator()
         return [
             Element(
                 self.ctx.flat(self.args[out]),
@@ -160,9 +163,7 @@ def _launch(
             return [
                 Store(parts, (loop_var(PART, plan.parts), dims.substitute(problem.position, bindings)), value)
             ]
-        memo: dict[int, Expr] = {}
-        known = epilogue.known(value)
-        return [e.at(bindings, memo, known).store() for e in elements]
+        return store_all(elements, bindings, epilogue.known(value))
 
     soon = None if parts is not None or plan.rows else _fetches(problem, plan, elements)
     if before is None and soon is None and isinstance(ctx.target, Target):

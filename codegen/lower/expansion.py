@@ -33,10 +33,10 @@ from ...ir.graph import Graph, Node, Value
 from ...ir.types import TensorType
 from ...passes.fusion_expansion import split_expansion
 from ...passes.regions import part_of
-from ..loops.nodes import Buffer, Const, Expr, For, Index, Let, Load, Stmt, Store, Var
+from ..loops.nodes import Buffer, Expr, For, Index, Let, Load, Stmt, Store, Var
 from ..scalar import SCALAR
 from ..target import Target
-from .borders import Border, BorderCopy, ImageStore, Source, along_lanes, drop_unread, wants_room
+from .borders import Border, BorderCopy, ImageStore, Source, along_lanes, drop_unread, wants_room, zeros_along
 from .context import Args, LowerContext, Names
 from .contraction import Access, Axis, Contraction, contraction_node
 from .contraction_cycles import Core, typical
@@ -48,9 +48,9 @@ from .contraction_plan import unpacked_plan
 from .contraction_tile import Bindings, loop_var
 from .conv import conv_contractions
 from .expansion_bands import BAND, BLOCK, CHANNEL, FIRST, Bands, bands_of
-from .indexing import BodyEvaluator, IndexTuple
+from .indexing import IndexTuple
 from .spaces import linear
-from .template import Element
+from .template import Element, store_all
 
 
 def lower_expansion(ctx: LowerContext, node: Node, body: Graph, args: Args) -> None:
@@ -224,16 +224,12 @@ class _Kernel:
 
         def stored(position: DimLike) -> Sequence[Stmt]:
             bindings: Bindings = {inner.name: position}
-            memo: dict[int, Expr] = {}
-            known = results.known(Load(sums, (dims.substitute(at, bindings),)))
-            return [e.at(bindings, memo, known).store() for e in elements]
+            return store_all(elements, bindings, results.known(Load(sums, (dims.substitute(at, bindings),))))
 
         after = along_lanes("i", inner.extent, lanes, stored)
         for axis in reversed(outer):
             after = (For(axis.name, axis.extent, after),) if axis.extent != 1 else after
-        zero = Const(0, self.dtype)
-        before = along_lanes("i", sums.numel, lanes, lambda i: [Store(sums, (i,), zero)])
-        return replace(found, before=before, after=after)
+        return replace(found, before=zeros_along(sums, 0, sums.numel, lanes), after=after)
 
     def _operands(self, body: Graph) -> Operands:
         found = self.ctx.schedules.operands(self.ctx, body, self.args)
@@ -246,10 +242,7 @@ class _Kernel:
 
     def _element(self, body: Graph, core: Node, place: Buffer, at: DimLike, index: IndexTuple) -> Element:
         """The body's result at an index of it, as an element on the stack; a name stands for the sum."""
-        (result,) = core.outputs
-        evaluator = BodyEvaluator(
-            body, self.args, {result: lambda _: Var(SUM, result.type.dtype)}, self.ctx.flat
-        )
+        evaluator = Epilogue(self.ctx, body, self.args, core.outputs[0]).evaluator()
         return Element(place, at, evaluator.at(body.outputs[0], index))
 
     def _part(
@@ -270,9 +263,7 @@ class _Kernel:
         def finish(bindings: Bindings, value: Expr) -> Sequence[Stmt]:
             if problem.added is not None:
                 value = SCALAR.add(value, problem.added.at(bindings))
-            memo: dict[int, Expr] = {}
-            known = {SUM: SCALAR.cast(value, problem.dtype)}
-            return [e.at(bindings, memo, known).store() for e in elements]
+            return store_all(elements, bindings, {SUM: SCALAR.cast(value, problem.dtype)})
 
         work = prod(typical(axis.extent) for axis in problem.axes.values())
         return _Part(contraction_loops(problem, plan, finish, self.names), work, str(plan))
@@ -284,8 +275,7 @@ def _extents(axes: Sequence[Axis]) -> tuple[DimLike, ...]:
 
 def _cleared(copy: BorderCopy, lanes: int) -> tuple[Stmt, ...]:
     """Zeros around an image's rows, and where vectors reach past its last."""
-    zero, size = Const(0, copy.place.dtype), dims.product(copy.border.image)
-    behind = along_lanes("i", lanes, lanes, lambda i: [Store(copy.place, (size + i,), zero)])
+    behind = zeros_along(copy.place, dims.product(copy.border.image), lanes, lanes)
     return (*copy.zeros(_into(copy), lanes), *behind)
 
 

@@ -28,7 +28,7 @@ from .gemm import matmul_contraction
 from .indexing import BodyEvaluator, IndexTuple
 from .pointwise import lower_loop
 from .spaces import linear
-from .template import Element, make_axes, operations, walk
+from .template import Element, make_axes, operations, store_all, walk
 from .tiling import Plan
 
 UNITS, GATES = "u", "g"
@@ -72,9 +72,8 @@ def gates_on_cpu(ctx: LowerContext, body: Graph, args: Args) -> bool:
     problem = problem.with_operands(problem.left, _side_by_side(ctx, problem, plan.lanes))
 
     def finish(bindings: Bindings, sums: Sequence[Expr]) -> Sequence[Stmt]:
-        memo: dict[int, Expr] = {}
         known = {_sum(gate): SCALAR.cast(value, result.type.dtype) for gate, value in enumerate(sums)}
-        return [e.at(bindings, memo, known).store() for e in elements]
+        return store_all(elements, bindings, known)
 
     reads = [x for x in walk(e.value for e in elements) if isinstance(x, Load)]
     far = [x for x in reads if dims.bounds(whole(ctx.storage(x.buffer)).nbytes)[1] > NEAR]

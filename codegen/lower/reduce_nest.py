@@ -28,6 +28,7 @@ from .template import (
     index_values,
     instantiate,
     operations,
+    store_all,
     stride,
     walk,
 )
@@ -489,12 +490,10 @@ class _ColumnForm(_Form):
         def store(outers: Sequence[dict[str, DimLike]], elements: Sequence[Element]) -> tuple[Stmt, ...]:
             def lanes(position: DimLike, lane: DimLike, copy: DimLike) -> tuple[Stmt, ...]:
                 known = results(position, lane, copy)
-                stores: list[Stmt] = []
+                body: list[Stmt] = []
                 for outer in outers:
-                    memo: dict[int, Expr] = {}
-                    bindings = {**outer, axis.var: position}
-                    stores += [e.at(bindings, memo, known).store() for e in elements]
-                return bind_shared(stores, self.names)
+                    body += store_all(elements, {**outer, axis.var: position}, known)
+                return bind_shared(body, self.names)
 
             return vectors(lanes)
 

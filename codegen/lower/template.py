@@ -71,6 +71,14 @@ class Element:
         return Store(self.buffer, (self.offset,), self.value)
 
 
+def store_all(
+    elements: Iterable[Element], bindings: Mapping[str, DimLike], names: Mapping[str, Expr]
+) -> list[Stmt]:
+    """The elements stored, with axes and names replaced; what they share is instantiated once."""
+    memo: dict[int, Expr] = {}
+    return [e.at(bindings, memo, names).store() for e in elements]
+
+
 def make_axes(names: Names, shape: Sequence[DimLike], stem: str = "i") -> list[Axis]:
     return [Axis(names(stem), extent) for extent in shape]
 

@@ -289,8 +289,7 @@ class _Result:
             def emit(lane: DimLike) -> list[Stmt]:
                 at = start | {"o": start["o"] + o, "x": start["x"] + lane}
                 known: dict[str, Expr] = {f.problem.known: Load(self.turned, (o * f.lanes + lane,))}
-                memo: dict[int, Expr] = {}
-                return [e.at(at, memo, known).store() for e in f.problem.elements]
+                return template.store_all(f.problem.elements, at, known)
 
             return vector_block(self.names, count, f.lanes, emit)
 
