@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 
 import numpy as np
@@ -51,7 +52,7 @@ class Dropped(nn.Module):
 
 
 def stack() -> tuple[nn.Module, torch.Tensor]:
-    return nn.Sequential(*(Block(16) for _ in range(5)), nn.Linear(16, 4)), torch.randn(32, 16)
+    return nn.Sequential(*(Block(16) for _ in range(3)), nn.Linear(16, 4)), torch.randn(32, 16)
 
 
 def images() -> tuple[nn.Module, torch.Tensor]:
@@ -68,7 +69,7 @@ def dropped() -> tuple[nn.Module, torch.Tensor]:
 
 def attending() -> tuple[nn.Module, torch.Tensor]:
     layer = nn.TransformerEncoderLayer(16, 2, 48, dropout=0.0, batch_first=True)
-    return nn.Sequential(nn.TransformerEncoder(layer, 3), nn.Linear(16, 4)), torch.randn(2, 24, 16)
+    return nn.Sequential(nn.TransformerEncoder(layer, 2), nn.Linear(16, 4)), torch.randn(2, 24, 16)
 
 
 def recurrent() -> tuple[nn.Module, torch.Tensor]:
@@ -128,6 +129,7 @@ def gradients_of(net):
     return step
 
 
+@functools.cache
 def training_graph(make):
     """The graph of a step as the pass gets it."""
     torch.manual_seed(0)
