@@ -149,6 +149,7 @@ from .window_functions import *
 
 uint8, uint16, uint32, uint64 = _dtypes.u8, _dtypes.u16, _dtypes.u32, _dtypes.u64
 int8, int16, int32, int64 = _dtypes.i8, _dtypes.i16, _dtypes.i32, _dtypes.i64
+float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu = _dtypes.NAMES_ONLY
 float16, bfloat16, float32, float64 = _dtypes.f16, _dtypes.bf16, _dtypes.f32, _dtypes.f64
 complex64, complex128 = _dtypes.c64, _dtypes.c128
 bool = _dtypes.bool_
@@ -191,6 +192,8 @@ class _Package(_types.ModuleType):
     functional = _Lazy(f"{__name__}.functional")
     hub = _Lazy(f"{__name__}.hub")
     jit = _Lazy(f"{__name__}.jit")
+    library = _Lazy(f"{__name__}.library")
+    ops = _Lazy(f"{__name__}.library", "ops")
     multiprocessing = _Lazy(f"{__name__}.multiprocessing")
     signal = _Lazy(f"{__name__}.signal")
     special = _Lazy(f"{__name__}.special")
@@ -201,6 +204,7 @@ class _Package(_types.ModuleType):
     return_types = _Lazy(f"{__name__}.return_types")
     testing = _Lazy(f"{__name__}.testing")
     torch_version = _Lazy(f"{__name__}.torch_version")
+    UntypedStorage = _Lazy(f"{__name__}.untyped_storage", "UntypedStorage")
     types = _Lazy(f"{__name__}.types")
     version = _Lazy(f"{__name__}.version")
     vmap = _Lazy(f"{__name__}.func", "vmap")

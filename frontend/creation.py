@@ -23,6 +23,7 @@ from .memory_layout import dims_as_they_lie, is_contiguous
 from .nested_data import PYTHON_TYPES, array_of, dtype_or
 from .placement import default_gpu, device_of, gpu_of, makes_tensors, on_gpu, transferred
 from .tensor import Array, Tensor, cxx_name, exposed, wrap
+from .untyped_storage import UntypedStorage
 
 _FULL, _IOTA, _CONVERT = map(op_named, ("full", "iota", "convert"))
 
@@ -79,6 +80,8 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
         return here if dtype is None or dtype is data.dtype else promotion.convert(here, dtype)
     if type(data) is Number:
         return _filled((), data, dtype, promotion.number_dtype(data), None, False, "as_tensor")
+    if isinstance(data, UntypedStorage):
+        data = np.array(data)
     array = array_of(data, dtype, not isinstance(data, np.ndarray))
     made = from_numpy(array) if array is data else wrap(array)
     return transferred(made, default_gpu(device))

@@ -30,6 +30,7 @@ from .ir.types import TensorType
 from .memory_layout import is_contiguous, strides
 from .memory_layout import storage_offset as offset_of
 from .promotion import as_operand, convert
+from .state import local
 from .tape_folded import folded
 from .tensor import Tensor
 from .views import ViewStep, write_through
@@ -45,13 +46,13 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: Any = None
 
 
 def _strided_steps(
-    input: Tensor, size: Any, stride: Any, offset: int | None
+    input: Tensor, size: Any, stride: Any, offset: DimLike | None
 ) -> tuple[Tensor, tuple[ViewStep, ...]]:
     """The view steps, and whose they are: the input's, or those of a tensor that it is a view of."""
     shape, want = sizes((size,), "as_strided"), tuple(map(as_int, stride))
     if len(shape) != len(want):
         raise RuntimeError("mismatch in length of strides and shape")
-    first = offset_of(input) if offset is None else as_int(offset)
+    first = offset_of(input) if offset is None else as_dim(offset)
     sources = [input]
     if input._base is not None:
         sources.append(input._base)
@@ -101,6 +102,26 @@ def _memory_steps(source: Tensor) -> tuple[ViewStep, ...] | None:
             return None
         expected = expected * shape[d]
     return view_step("permute", {"dims": order}), flat
+
+
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The diagonal of two dims, as a last dim: a view. (Of memory that no other tensor shows whole, a copy.)"""
+    steps, shape = diagonal_steps(input, offset, dim1, dim2)
+    if local.backend.capture is None and local.backend.vmap is None:
+        a, b = wrap_dim(dim1, input.ndim), wrap_dim(dim2, input.ndim)
+        have = strides(input)
+        rows, columns = input.shape[a], input.shape[b]
+        if (
+            rows > 1 and columns > 1 and have[a] != columns * have[b]
+        ):  # not to be reshaped to one dim in place
+            lead = tuple(n for d, n in enumerate(have) if d not in (a, b))
+            first = offset_of(input) + max(-offset, 0) * have[a] + max(offset, 0) * have[b]
+            try:
+                source, steps = _strided_steps(input, shape, (*lead, have[a] + have[b]), first)
+            except RuntimeError:
+                source = input
+            return dispatch.view(source, steps, "DiagonalBackward0")
+    return dispatch.view(input, steps, "DiagonalBackward0")
 
 
 def as_strided_scatter(
@@ -239,6 +260,6 @@ def matrix_adjoint(input: Tensor) -> Tensor:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "adjoint", "as_strided", "as_strided_scatter", "diag_embed", "diagflat", "diagonal_scatter",
+    "adjoint", "as_strided", "as_strided_scatter", "diag_embed", "diagflat", "diagonal", "diagonal_scatter",
     "select_scatter", "slice_inverse", "slice_scatter",
 ]  # fmt: skip

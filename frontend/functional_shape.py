@@ -69,8 +69,18 @@ def _infer_size(input: Tensor, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...
     return (*shape[: unknown[0]], missing, *shape[unknown[0] + 1 :])
 
 
-def view(input: Tensor, *shape: Any) -> Tensor:
-    """The same memory in another shape; RuntimeError where no strides describe that."""
+def _several_dims(given: tuple[Any, ...], dims: Any) -> tuple[Any, ...]:
+    """`f(0, 1)`, `f((0, 1))` and `f(dims=(0, 1))` as one tuple."""
+    if dims is not None:
+        given = (*given, dims)
+    return tuple(given[0]) if len(given) == 1 and isinstance(given[0], Sequence) else given
+
+
+def view(input: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
+    """The same memory in another shape, or with elements of another dtype; RuntimeError where no strides describe
+    that."""
+    if size is not None or dtype is not None:
+        shape = (*shape, size if dtype is None else dtype)
     if len(shape) == 1 and isinstance(shape[0], dispatch.DType):
         return view(input, input.shape) if shape[0] is input.dtype else view_dtype(input, shape[0])
     wanted = _infer_size(input, sizes(shape, "view"))
@@ -87,9 +97,9 @@ def view_as(input: Tensor, other: Tensor) -> Tensor:
     return view(input, other.shape)
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *given: Any, shape: Any = None) -> Tensor:
     """The elements in another shape: a view where possible, else a copy."""
-    wanted = _infer_size(input, sizes(shape, "reshape"))
+    wanted = _infer_size(input, sizes(given if shape is None else (*given, shape), "reshape"))
     if can_view(input, wanted):
         return dispatch.view(input, (reshape_step(wanted),), "ViewBackward0")
     copied = contiguous(input)
@@ -176,10 +186,9 @@ def ravel(input: Tensor) -> Tensor:
 # Order of dims
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *given: Any, dims: Any = None) -> Tensor:
     """The dims in another order."""
-    if len(dims) == 1 and isinstance(dims[0], Sequence):
-        dims = tuple(dims[0])
+    dims = _several_dims(given, dims)
     rank = input.ndim
     if len(dims) != rank:
         raise RuntimeError(
@@ -241,11 +250,9 @@ def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
     return transpose(input, axis0, axis1)
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *given: Any, dims: Any = None) -> Tensor:
     """The given dims reversed, copied."""
-    if len(dims) == 1 and isinstance(dims[0], Sequence):
-        dims = tuple(dims[0])
-    found: Tensor = apply(_FLIP, (input,), {"dims": wrap_dims(tuple(dims), input.ndim)})
+    found: Tensor = apply(_FLIP, (input,), {"dims": wrap_dims(_several_dims(given, dims), input.ndim)})
     return found
 
 
@@ -277,9 +284,9 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 # Repetition
 
 
-def expand(input: Tensor, *shape: Any, implicit: bool = False) -> Tensor:
+def expand(input: Tensor, *shape: Any, size: Any = None, implicit: bool = False) -> Tensor:
     """Dims of size 1 repeated without copying; -1 keeps a size."""
-    wanted, have = sizes(shape, "expand"), tuple(input.shape)
+    wanted, have = sizes(shape if size is None else (*shape, size), "expand"), tuple(input.shape)
     lead = len(wanted) - len(have)
     if lead < 0:
         raise RuntimeError(
@@ -341,9 +348,10 @@ def broadcast_shapes(*shapes: Any) -> Any:
     return Size(result)
 
 
-def repeat(input: Tensor, *repeats: Any) -> Tensor:
+def repeat(input: Tensor, *given: Any, repeats: Any = None) -> Tensor:
     """The tensor laid out `repeats[i]` times along dim i, copied."""
-    counts, have = sizes(repeats, "repeat"), tuple(input.shape)
+    counts = sizes(given if repeats is None else (*given, repeats), "repeat")
+    have = tuple(input.shape)
     if len(counts) < len(have):
         raise RuntimeError(
             "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor"
@@ -359,9 +367,9 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
     return folded("RepeatBackward0", (input,), compute)
 
 
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *given: Any, dims: Any = None) -> Tensor:
     """`repeat` with missing leading counts taken as 1."""
-    counts = sizes(dims, "tile")
+    counts = sizes(given if dims is None else (*given, dims), "tile")
     return repeat(input, (1,) * (input.ndim - len(counts)) + counts)
 
 

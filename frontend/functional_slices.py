@@ -267,11 +267,6 @@ vsplit = _split_along("vsplit", 0, 2, "`tensor_split` into rows.")
 dsplit = _split_along("dsplit", 2, 3, "`tensor_split` along the third dim.")
 
 
-def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The diagonal of two dims, as a last dim."""
-    return dispatch.view(input, diagonal_steps(input, offset, dim1, dim2)[0], "DiagonalBackward0")
-
-
 def diagonal_steps(input: Tensor, offset: int, dim1: int, dim2: int) -> tuple[Views, tuple[DimLike, ...]]:
     """The view steps of `diagonal`, and the shape of its result."""
     rank = input.ndim
@@ -298,13 +293,14 @@ def diagonal_steps(input: Tensor, offset: int, dim1: int, dim2: int) -> tuple[Vi
     return steps, (*lead, length)
 
 
-_diagonal = diagonal
-
-
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix, or a matrix with the vector as its diagonal."""
     if input.ndim == 2:
-        return folded("DiagonalBackward0_copy", (input,), lambda: convert_copy(_diagonal(input, diagonal)))
+        return folded(
+            "DiagonalBackward0_copy",
+            (input,),
+            lambda: convert_copy(dispatch.view(input, diagonal_steps(input, diagonal, 0, 1)[0], "")),
+        )
     if input.ndim != 1:
         raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
     size = input.shape[0] + abs(diagonal)
@@ -360,7 +356,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "chunk", "diag", "diagonal", "dsplit", "fliplr", "flipud", "hsplit", "narrow", "roll", "rot90", "select",
+    "chunk", "diag", "dsplit", "fliplr", "flipud", "hsplit", "narrow", "roll", "rot90", "select",
     "split", "split_with_sizes", "tensor_split", "unbind", "unsafe_chunk", "unsafe_split",
     "unsafe_split_with_sizes", "vsplit",
 ]  # fmt: skip

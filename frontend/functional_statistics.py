@@ -12,11 +12,11 @@ from .dispatch import apply, constant, op_named
 from .functional_arithmetic import add, div, lerp, mul, sub, true_divide
 from .functional_cumulative import cumsum
 from .functional_matmul import matmul
+from .functional_memory import diagonal
 from .functional_pointwise import ceil, clamp, clip, floor, gt, isnan, le, logical_not, round, sqrt, where
 from .functional_reductions import any as any_of
 from .functional_reductions import sum as total
 from .functional_shape import expand, flatten, movedim, reshape, squeeze, t, unsqueeze
-from .functional_slices import diagonal
 from .inplace import finish
 from .ir import dtypes
 from .promotion import convert

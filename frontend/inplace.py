@@ -79,7 +79,7 @@ def assign(target: Tensor, new: Tensor, saved: list[SavedTensor] | None = None, 
             node: Node = node_class(replaced, ReplaceNode)(gradient_edge(target), edge, target._type)
             result = Edge(node, 0)
     dispatch.write(target, new)
-    if edge is not None:
+    if edge is not None and not replaced:  # what was replaced is a copy of `new`, which stays as it is
         _own_outputs(edge.node, new, target)
     if result is not None:
         _set_history(owner, result)

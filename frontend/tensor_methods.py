@@ -172,7 +172,7 @@ def tolist(self: Tensor) -> Any:
 
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
     """The elements as a NumPy array over the same memory."""
-    if self.requires_grad and not force:
+    if self.requires_grad and not force and local.grad_enabled:
         raise RuntimeError(
             "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
         )

@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from .ir.dtypes import DType, from_numpy
+from .ir.dtypes import DType, NameOnly, from_numpy
 from .promotion import get_default_dtype
 
 
@@ -33,11 +33,11 @@ class finfo:
             raise TypeError(
                 "torch.finfo() requires a floating point input type. Use torch.iinfo to handle 'torch.finfo'"
             )
-        info = ml_dtypes.finfo(found.numpy)
+        info = ml_dtypes.finfo(found.limits if isinstance(found, NameOnly) else found.numpy)
         self.bits = int(info.bits)
         self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
         self.tiny = self.smallest_normal = float(info.smallest_normal)
-        digits = {16: 3 if found.name == "f16" else 2, 32: 6, 64: 15}[self.bits]
+        digits = {8: 0, 16: 3 if found.name == "f16" else 2, 32: 6, 64: 15}[self.bits]
         self.resolution = float(10.0**-digits)
         self.dtype = found.torch_name
 

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from . import device
 from .copying import memory_of
 from .functional_host import host_array
 from .placement import device_of
 from .runtime.gpu.arrays import DeviceArray
-from .tensor import Array, Tensor
+from .tensor import Array, Tensor, wrap
+
+_NOTHING = np.zeros(0, np.uint8)
 
 
 class UntypedStorage:
@@ -52,12 +56,36 @@ class UntypedStorage:
 
     size = __len__ = nbytes
 
+    def untyped(self) -> UntypedStorage:
+        """Itself."""
+        return self
+
     def element_size(self) -> int:
         """1: a storage without a type counts bytes."""
         return 1
 
-    def __getitem__(self, index: int) -> int:
+    @classmethod
+    def from_file(cls, filename: str, shared: bool = False, nbytes: int = 0) -> UntypedStorage:
+        """The first `nbytes` bytes of a file, mapped: read when they are looked at. `shared`: what is written goes to
+        the file, which is made if need be and made so long; otherwise ValueError where it is shorter."""
+        if shared:
+            with open(filename, "ab") as file:
+                if file.tell() < nbytes:
+                    file.truncate(nbytes)
+        found = (
+            np.memmap(filename, np.uint8, "r+" if shared else "c", shape=(nbytes,)) if nbytes else _NOTHING
+        )
+        return cls(wrap(np.asarray(found)))
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """A byte, or several as a storage of the same memory."""
+        if isinstance(index, slice):
+            return UntypedStorage(wrap(self._bytes[index]))
         return int(self._bytes[index])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The bytes themselves, or a copy."""
+        return self._bytes.astype(self._bytes.dtype if dtype is None else dtype, copy=bool(copy))
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._bytes.tolist())

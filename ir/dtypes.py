@@ -91,6 +91,35 @@ class DType:
         return dtype_named, (self.name,)
 
 
+class NameOnly(DType):
+    """A type that programs ask for by name, and for its limits: there are no tensors of it."""
+
+    def __init__(self, name: str):
+        for field in ("name", "torch_name"):
+            object.__setattr__(self, field, name)
+        object.__setattr__(self, "kind", "float")
+
+    @property
+    def limits(self) -> np.dtype[Any]:
+        """The NumPy type that knows them."""
+        return np.dtype(getattr(ml_dtypes, self.name))
+
+    @property
+    def itemsize(self) -> int:
+        return self.limits.itemsize
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        raise TypeError(f"{self!r}: vitrify has the name of this dtype and its limits, but no tensors of it")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _name_only, (self.name,)
+
+
+def _name_only(name: str) -> NameOnly:
+    return next(d for d in NAMES_ONLY if d.name == name)
+
+
 bool_ = DType("bool", "bool", "bool", np.dtype(np.bool_))
 u8 = DType("u8", "uint8", "uint", np.dtype(np.uint8))
 u16 = DType("u16", "uint16", "uint", np.dtype(np.uint16))
@@ -108,6 +137,9 @@ c64 = DType("c64", "complex64", "complex", np.dtype(np.complex64))
 c128 = DType("c128", "complex128", "complex", np.dtype(np.complex128))
 
 ALL: tuple[DType, ...] = (bool_, u8, u16, u32, u64, i8, i16, i32, i64, f16, bf16, f32, f64, c64, c128)
+NAMES_ONLY = tuple(
+    map(NameOnly, ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"))
+)
 _BY_NAME = {d.name: d for d in ALL}
 _BY_NUMPY = {d.numpy: d for d in ALL}
 

@@ -180,3 +180,18 @@ def test_empty_and_scalar_tensors(shape: tuple[int, ...]) -> None:
     assert x.shape == shape and (x == 1).all()
     x[...] = 5
     assert (x == 5).all()
+
+
+@pytest.mark.parametrize("name", ["exp", "sigmoid", "tanh", "sqrt", "relu"])
+def test_what_autograd_saved_may_be_copied_into_a_buffer(name: str) -> None:
+    """The copy is written to later, the result that was saved is not."""
+    x = torch.tensor([0.5, 2.0], requires_grad=True)
+    buffer = torch.zeros(2, 2)
+    kept = getattr(x, name)()
+    buffer[0] = kept
+    buffer[1] = getattr(x, name)()
+    buffer.add_(1)
+    buffer.sum().backward()
+    y = torch.tensor([0.5, 2.0], requires_grad=True)
+    (2 * getattr(y, name)()).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad)

@@ -7,10 +7,13 @@ import dataclasses
 import os
 import threading
 import types
+import warnings
 import weakref
 
 import pytest
 from outside_values import Data, Object, Programs, check_followed, scaled
+
+import vitrify as torch
 
 program = Programs()
 
@@ -218,3 +221,54 @@ def environment_item():
 @pytest.mark.parametrize("name", program.found)
 def test_a_change_is_followed(name):
     check_followed(*program.found[name]())
+
+
+def test_an_attribute_that_the_code_sets_and_resets_is_traced_once() -> None:
+    """As transformers collects what its layers give."""
+
+    class Box:
+        def __init__(self) -> None:
+            self.seen, self.count = None, 0
+
+    box = Box()
+
+    def collecting(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        box.seen = []
+        y = x * 2
+        box.seen.append(y)
+        found = tuple(box.seen)
+        box.seen = None
+        return (y + 1, *found)
+
+    compiled = torch.compile(collecting)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            assert [t.tolist() for t in compiled(torch.ones(1))] == [[3], [2]]
+    assert len(compiled.explain().facts["compiles"]) == 1
+    box.seen = ()
+    assert [t.tolist() for t in compiled(torch.ones(1))] == [[3], [2]]
+    assert box.seen is None
+
+    def counting(x: torch.Tensor) -> torch.Tensor:
+        box.count += 1
+        return x * box.count
+
+    counts = torch.compile(counting)
+    with pytest.warns(RuntimeWarning, match="changes box.count itself"):
+        assert [counts(torch.ones(1)).item() for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_class_whose_special_methods_name_it() -> None:
+    class First:
+        def __init__(self, factor: float):
+            self.factor = factor
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, First) and self.factor == other.factor
+
+    class Second(First):
+        pass
+
+    held = Second(2.0)
+    assert torch.compile(lambda x: x * held.factor)(torch.ones(2)).tolist() == [2, 2]

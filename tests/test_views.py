@@ -215,3 +215,27 @@ def test_zero_sized_and_zero_dim_views() -> None:
     assert torch.tensor(3.0).view(1, 1).shape == (1, 1)
     assert torch.tensor(3.0)[None].shape == (1,)
     assert torch.zeros(0).split(2)[0].shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "diagonal_of",
+    [
+        lambda b: b.diagonal(dim1=-1, dim2=-2),
+        lambda b: b.t().diagonal(1),
+        lambda b: b[1:, 1:].diagonal(),
+        lambda b: b[1:, :2].diagonal(-1),
+        lambda b: b.reshape(3, 3, 1).movedim(2, 0).diagonal(0, 2, 1)[0],
+    ],
+)
+def test_a_diagonal_is_a_view_however_the_matrix_lies(diagonal_of) -> None:
+    want, b = np.zeros((3, 3)), torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
+    c = b * 1
+    seen = diagonal_of(c.detach())
+    seen.fill_(2.0)
+    places = c.detach().numpy() == 2
+    assert places.sum() == seen.numel() > 0
+    c = b * 1
+    diagonal_of(c).mul_(3.0)
+    c.sum().backward()
+    want[:] = np.where(places, 3, 1)
+    np.testing.assert_array_equal(b.grad.numpy(), want)

@@ -137,6 +137,16 @@ class CompiledFunction:
                 result = last.run(args)
                 if result is not MISS:
                     return result
+        return self._call_by_structure(args, kwargs)
+
+    def _call_by_structure(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call whose arguments are named or nested, or one that the latest program is not for."""
+        leaves, structure = pytree.flatten((args, kwargs))
+        last = self._last
+        if last is not None and structure == last.trace.arguments and last.fit.quickly(leaves):
+            result = last.run(leaves)
+            if result is not MISS:
+                return result
         return self._slow_call(args, kwargs)
 
     def _slow_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -264,7 +274,7 @@ class CompiledFunction:
                 f"{self._name} changes {broken.name} itself, so every call traces it again, which is slow. Do that "
                 "outside the compiled function, or keep it in a tensor that is changed in place.",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def trace(self, *args: Any, **kwargs: Any) -> Trace:

@@ -1,22 +1,29 @@
 """Nested arguments and results, flattened to leaves and rebuilt.
 
-Tuples, lists, dicts, named tuples and dataclasses that hold tensors are structure; everything else is a leaf.
+Tuples, lists, dicts, named tuples, dataclasses that hold tensors and classes that a program registered
+(`torch.utils._pytree`) are structure; everything else is a leaf.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from ..size import Size
 from ..tensor import Tensor
 
+# What gives an object's children and a context, and what makes the object of these.
+Flatten = Callable[[Any], tuple[Iterable[Any], Any]]
+Unflatten = Callable[[Iterable[Any], Any], Any]
+REGISTERED: dict[type, tuple[Flatten, Unflatten]] = {}
+
 
 @dataclass(frozen=True)
 class Structure:
-    """The shape of a nested value: `kind` is the container's type, None for a leaf; `keys` are a dict's keys."""
+    """The shape of a nested value: `kind` is the container's type, None for a leaf; `keys` are a dict's keys, or the
+    context of a registered class."""
 
     kind: type | None
     keys: tuple[Any, ...] = ()
@@ -47,6 +54,9 @@ def _flatten(tree: Any, leaves: list[Any]) -> Structure:
         if any(isinstance(leaf, Tensor) for leaf in inner):
             leaves += inner
             return Structure(type(tree), names, children)
+    if type(tree) in REGISTERED and not is_dataclass(tree):
+        items, context = REGISTERED[type(tree)][0](tree)
+        return Structure(type(tree), (context,), tuple(_flatten(item, leaves) for item in items))
     leaves.append(tree)
     return LEAF
 
@@ -64,6 +74,8 @@ def _unflatten(structure: Structure, leaves: Any) -> Any:
         return structure.kind(zip(structure.keys, items))
     if hasattr(structure.kind, "_fields"):
         return structure.kind(*items)
+    if structure.kind in REGISTERED and not is_dataclass(structure.kind):
+        return REGISTERED[structure.kind][1](items, structure.keys[0])
     if is_dataclass(structure.kind):
         return structure.kind(**dict(zip(structure.keys, items)))
     return structure.kind(items)
@@ -77,7 +89,8 @@ def paths(structure: Structure, root: str) -> list[str]:
         if node.kind is None:
             visit(path)
         for position, child in enumerate(node.children):
-            step = f".{node.keys[position]}" if node.keys else f".{position}"
+            named = node.keys and node.kind not in REGISTERED
+            step = f".{node.keys[position]}" if named else f".{position}"
             walk(child, path + step, visit)
 
     walk(structure, root, found.append)

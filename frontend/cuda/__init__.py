@@ -12,6 +12,7 @@ from . import memory as memory
 from . import random as random
 from . import streams as streams
 from .devices import *
+from .graphs import *
 from .memory import *
 from .random import *
 from .streams import *

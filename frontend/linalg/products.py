@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from .. import functional_slices as slices
+from .. import functional_memory as memory
 from ..arguments import wrap_dim
 from ..autocast import lower_precision
 from ..creation import eye, ones, zeros
@@ -155,4 +155,4 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The diagonal of matrices, a view; by default of the last two dims."""
-    return slices.diagonal(A, offset, dim1, dim2)
+    return memory.diagonal(A, offset, dim1, dim2)

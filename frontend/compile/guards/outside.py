@@ -82,6 +82,7 @@ class OutsideReads:
         self._known: set[tuple[type, str]] = set()  # code in classes
         # Which instruction read which attribute of what; the code is kept alive with it.
         self._sites: dict[tuple[int, str, int, int], types.CodeType] = {}
+        self._written: set[tuple[int, str]] = set()  # attributes that the code being traced has set
         self._busy = True
         self._asked = False
         # Guards on what only code of libraries read: loggers keep caches.
@@ -120,9 +121,12 @@ class OutsideReads:
 
     # -- attributes of objects, when they are read -----------------------------------------------------------
 
-    def _accessed(self, obj: Any, name: str, frame: types.FrameType) -> None:
-        """Running code reads or writes `obj.name`, which is still what it was."""
+    def _accessed(self, obj: Any, name: str, frame: types.FrameType, writes: bool) -> None:
+        """Running code reads or writes `obj.name`, which is still what it was. What it has written itself before is no
+        fact from outside: from what it read until then it would write the same again."""
         if self._busy or (name.startswith("__") and name not in ("__dict__", "__class__")):
+            return
+        if (id(obj), name) in self._written:
             return
         cls, code = type(obj), frame.f_code
         reader = author(code.co_filename)
@@ -136,6 +140,8 @@ class OutsideReads:
                     if found.kind == "code" or callable(found.value):
                         self.reach(name, found.value)
                 return
+            if writes:
+                self._written.add((id(obj), name))
             site = id(obj), name, id(code), frame.f_lasti
             if site not in self._sites:
                 self._sites[site] = code
@@ -332,7 +338,7 @@ class OutsideReads:
         if users and not issubclass(cls, Tensor):
             self._watched.add(cls, writes=not issubclass(cls, _COUNTED))
         for base in users:
-            for name, raw in vars(base).items():
+            for name, raw in list(vars(base).items()):  # watching a class writes to it
                 special = name.startswith("__") and name not in _UNHEARD and (makes or name not in _MAKING)
                 if special or (issubclass(cls, Function) and name in _OF_FUNCTIONS):
                     self._functions.add(plain_function(raw))

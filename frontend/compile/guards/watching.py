@@ -14,13 +14,14 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-Told = Callable[[Any, str, types.FrameType], None]
+Told = Callable[[Any, str, types.FrameType, bool], None]
 _READ, _WRITTEN = "__getattribute__", ("__setattr__", "__delattr__")
 REPLACED = (_READ, *_WRITTEN)
 
 
 class WatchedClasses:
-    """Tells of accesses to attributes of instances of these classes in this thread, until `close`."""
+    """Tells of accesses to attributes of instances of these classes in this thread, until `close`: the object, the
+    attribute's name, the frame, and whether it is about to be written."""
 
     def __init__(self, told: Told):
         self._told = told
@@ -66,7 +67,7 @@ class WatchedClasses:
 
         def __getattribute__(self: Any, name: str) -> Any:
             if here() == thread:
-                told(self, name, frame(1))
+                told(self, name, frame(1), False)
             return read(self, name)
 
         __getattribute__.__wrapped__ = read  # type: ignore[attr-defined]
@@ -77,7 +78,7 @@ class WatchedClasses:
 
         def __setattr__(self: Any, name: str, *value: Any) -> None:
             if here() == thread:
-                told(self, name, frame(1))
+                told(self, name, frame(1), True)
             write(self, name, *value)
 
         return __setattr__

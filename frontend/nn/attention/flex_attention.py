@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ... import functional_pointwise as pointwise
@@ -17,7 +18,7 @@ from ...dispatch import apply, op_named
 from ...ir import dtypes
 from ...tensor import Tensor
 
-_DEFAULT_BLOCK = 128
+_DEFAULT_SPARSE_BLOCK_SIZE = 128
 ScoreMod = Callable[..., Tensor]
 MaskMod = Callable[..., Tensor]
 
@@ -36,6 +37,22 @@ def _grid(batch: Any, heads: Any, rows: Any, columns: Any) -> tuple[Tensor, ...]
 def noop_mask(batch: Tensor, head: Tensor, token_q: Tensor, token_kv: Tensor) -> Tensor:
     """Hides nothing."""
     return (token_q >= 0).logical_and(token_kv >= 0)
+
+
+@dataclass(frozen=True)
+class AuxRequest:
+    """What `flex_attention` is to return besides: the logarithm of each row's sum, the maximum of its scores."""
+
+    lse: bool = False
+    max_scores: bool = False
+
+
+@dataclass(frozen=True)
+class AuxOutput:
+    """What was asked for, [b, h, l] each; None for what was not."""
+
+    lse: Tensor | None = None
+    max_scores: Tensor | None = None
 
 
 class BlockMask:
@@ -69,7 +86,7 @@ def create_block_mask(
     Q_LEN: int,
     KV_LEN: int,
     device: Any = None,
-    BLOCK_SIZE: Any = _DEFAULT_BLOCK,
+    BLOCK_SIZE: Any = _DEFAULT_SPARSE_BLOCK_SIZE,
     _compile: bool = False,
 ) -> BlockMask:
     """The function with the sizes it is for."""
@@ -117,9 +134,12 @@ def flex_attention(
     enable_gqa: bool = False,
     return_lse: bool = False,
     kernel_options: Any = None,
+    *,
+    return_aux: AuxRequest | None = None,
 ) -> Any:
     """Attention of query[b, h, l, e] over key[b, h, s, e] and value[b, h, s, v]: softmax of the scores after
-    `score_mod`, hidden where the mask says so. `return_lse`: also the logarithm of each row's sum."""
+    `score_mod`, hidden where the mask says so. `return_lse`: also the logarithm of each row's sum; `return_aux`: also an
+    `AuxOutput` of what it names."""
     for name, tensor in (("query", query), ("key", key), ("value", value)):
         if tensor.ndim != 4:
             raise ValueError(f"flex_attention: {name} must be a 4-D tensor, got {tensor.ndim}-D")
@@ -146,6 +166,9 @@ def flex_attention(
     seen = scores != -math.inf
     weights = pointwise.where(seen, reductions.softmax(scores, -1), 0.0)
     output = weights.matmul(value)
+    if return_aux is not None:
+        lse = reductions.logsumexp(scores, -1) if return_aux.lse else None
+        return output, AuxOutput(lse, scores.amax(-1) if return_aux.max_scores else None)
     return (output, reductions.logsumexp(scores, -1)) if return_lse else output
 
 

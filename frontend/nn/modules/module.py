@@ -17,6 +17,7 @@ from ...tensor import Tensor
 from ..parameter import Buffer, Parameter, UninitializedBuffer, is_lazy, typename
 from . import paths
 from . import state_dict as state_io
+from . import tree as _tree
 from .hooks import (
     GLOBAL_BACKWARD_HOOKS,
     GLOBAL_BACKWARD_PRE_HOOKS,
@@ -464,6 +465,9 @@ def clear_gradients(parameters: Iterable[Tensor], set_to_none: bool) -> None:
                 grad.requires_grad_(False)
             grad.zero_()
 
+
+vars(_tree)["Module"] = Module  # for `typing.get_type_hints` of a module's class
+_EXTRA_STATE_KEY_SUFFIX = state_io.EXTRA_STATE  # by this name other libraries know it
 
 __all__ = [
     "Module", "clear_gradients", "current_module_path", "register_module_backward_hook",

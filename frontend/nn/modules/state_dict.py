@@ -13,7 +13,7 @@ from ..parameter import Parameter, is_lazy
 if TYPE_CHECKING:
     from .module import Module
 
-_EXTRA_STATE = "_extra_state"
+EXTRA_STATE = "_extra_state"
 
 
 class IncompatibleKeys(NamedTuple):
@@ -78,7 +78,7 @@ def save_own(module: Module, destination: Any, prefix: str, keep_vars: bool) -> 
     for name, tensor in own_state(module).items():
         destination[prefix + name] = tensor if keep_vars else tensor.detach()
     if type(module).get_extra_state is not get_extra_state:
-        destination[prefix + _EXTRA_STATE] = module.get_extra_state()
+        destination[prefix + EXTRA_STATE] = module.get_extra_state()
 
 
 def own_state(module: Module) -> dict[str, Tensor]:
@@ -129,31 +129,31 @@ def load_state(module: Module, state_dict: Mapping[str, Any], strict: bool, assi
 
 
 def load_own(
-    module: Module,
-    state: Any,
+    self: Module,
+    state_dict: Any,
     prefix: str,
     local_metadata: dict[str, Any],
     strict: bool,
-    missing: list[str],
-    unexpected: list[str],
-    errors: list[str],
+    missing_keys: list[str],
+    unexpected_keys: list[str],
+    error_msgs: list[str],
 ) -> None:
     """Load the module's own parameters and buffers, noting what is missing, unexpected or does not fit."""
-    for hook in module._load_state_dict_pre_hooks.values():
-        hook(state, prefix, local_metadata, strict, missing, unexpected, errors)
-    own = own_state(module)
+    for hook in self._load_state_dict_pre_hooks.values():
+        hook(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+    own = own_state(self)
     assign = local_metadata.get("assign_to_params_buffers", False)
     for name, target in own.items():
         key = prefix + name
-        if key not in state:
+        if key not in state_dict:
             if strict:
-                missing.append(key)
+                missing_keys.append(key)
             continue
-        given = state[key]
+        given = state_dict[key]
         if is_lazy(target) and is_lazy(given):
             continue  # neither has a value yet
         if not isinstance(given, Tensor):
-            errors.append(
+            error_msgs.append(
                 f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object '
                 f"from checkpoint but received {type(given)}"
             )
@@ -161,33 +161,33 @@ def load_own(
         if len(target.shape) == 0 and len(given.shape) == 1 and given.shape[0] == 1:
             given = given[0]
         if given.shape != target.shape:
-            errors.append(
+            error_msgs.append(
                 f"size mismatch for {key}: copying a param with shape {given.shape} from checkpoint, "
                 f"the shape in current model is {target.shape}."
             )
             continue
         try:
-            _put(module, name, target, given, assign)
+            _put(self, name, target, given, assign)
         except Exception as error:
-            errors.append(
+            error_msgs.append(
                 f'While copying the parameter named "{key}", whose dimensions in the model are '
                 f"{target.shape} and whose dimensions in the checkpoint are {given.shape}, an exception "
                 f"occurred : {error.args}."
             )
-    extra = prefix + _EXTRA_STATE
-    if type(module).set_extra_state is not set_extra_state:
-        if extra in state:
-            module.set_extra_state(state[extra])
+    extra = prefix + EXTRA_STATE
+    if type(self).set_extra_state is not set_extra_state:
+        if extra in state_dict:
+            self.set_extra_state(state_dict[extra])
         elif strict:
-            missing.append(extra)
-    elif strict and extra in state:
-        unexpected.append(extra)
+            missing_keys.append(extra)
+    elif strict and extra in state_dict:
+        unexpected_keys.append(extra)
     if strict:
-        for key in state:
+        for key in state_dict:
             if key.startswith(prefix) and key != extra:
                 first, dot, _ = key[len(prefix) :].partition(".")
-                if first not in (module._modules if dot else own):
-                    unexpected.append(key)
+                if first not in (self._modules if dot else own):
+                    unexpected_keys.append(key)
 
 
 def _put(module: Module, name: str, target: Tensor, given: Tensor, assign: bool) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ...tensor import Tensor
 from ..parameter import Parameter
 
 if TYPE_CHECKING:
-    from ...tensor import Tensor
     from .module import Module
 
 

@@ -11,8 +11,8 @@ from ... import linalg
 from ...autograd.grad_mode import no_grad
 from ...creation import eye, zeros, zeros_like
 from ...functional_elements import allclose
+from ...functional_memory import diagonal
 from ...functional_shape import cat
-from ...functional_slices import diagonal
 from ...linalg.factors import geqrf
 from ...random import randn
 from ...tensor import Tensor

@@ -1,0 +1,1 @@
+"""`torch._higher_order_ops`: functions of functions, by the names under which other libraries import them."""

@@ -1,0 +1,145 @@
+"""`torch.library`: functions of a program's own, as ops with a name.
+
+A custom op here is the function with its gradient: it runs as it is, and `torch.compile` traces into it, so that a fake
+implementation, which PyTorch's compiler needs to know the result's shape, is accepted and not called. After
+https://docs.pytorch.org/docs/stable/library.html.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import Any
+
+from .autograd.function import Function
+
+_OPS: dict[str, CustomOpDef] = {}
+ops = SimpleNamespace()
+
+
+class CustomOpDef:
+    """What `custom_op` makes of a function."""
+
+    def __init__(self, name: str, fn: Callable[..., Any]):
+        self._qualname = name
+        self._fn = fn
+        self._function: type[Function] | None = None
+        functools.update_wrapper(self, fn)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._function is None:
+            return self._fn(*args, **kwargs)
+        return self._by_place(args, kwargs) if kwargs else self._function.apply(*args)
+
+    def _by_place(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The gradient's function takes its arguments by place."""
+        bound = inspect.signature(self._fn).bind(*args, **kwargs)
+        bound.apply_defaults()
+        assert self._function is not None
+        return self._function.apply(*bound.args, *bound.kwargs.values())
+
+    def __repr__(self) -> str:
+        return f"<CustomOpDef({self._qualname})>"
+
+    def register_fake(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """The function unchanged: shapes come from the op itself."""
+        return fn
+
+    def register_autograd(
+        self, backward: Callable[..., Any], /, *, setup_context: Callable[..., Any] | None = None
+    ) -> None:
+        """`backward(ctx, *grads)` gives the gradients of the arguments; `setup_context(ctx, inputs, output)` keeps what
+        it will read."""
+        fn = self._fn
+
+        def forward(*args: Any) -> Any:
+            return fn(*args)
+
+        def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            if setup_context is not None:
+                setup_context(ctx, inputs, output)
+
+        parts = {"forward": forward, "setup_context": setup, "backward": backward}
+        members: dict[str, Any] = {name: staticmethod(part) for name, part in parts.items()}
+        self._function = type(self._qualname.replace("::", "_"), (Function,), members)
+
+    def register_kernel(
+        self, device_types: Any, fn: Callable[..., Any] | None = None, /
+    ) -> Callable[..., Any]:
+        """What computes the op on a kind of device, or on all (None); NotImplementedError for one of several."""
+        if device_types not in (None, "cpu", ["cpu"], ("cpu",)):
+            raise NotImplementedError(
+                f"{self._qualname}: kernels for {device_types!r} alone are not in vitrify; write the op over tensors of "
+                "any device"
+            )
+
+        def take(fn: Callable[..., Any]) -> Callable[..., Any]:
+            self._fn = fn
+            return fn
+
+        return take if fn is None else take(fn)
+
+
+def custom_op(
+    name: str,
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    mutates_args: str | Iterable[str] = (),
+    device_types: Any = None,
+    schema: str | None = None,
+    tags: Any = None,
+) -> Any:
+    """The function as the op `namespace::name`, which is `torch.ops.namespace.name` too; without a function a decorator.
+
+    ValueError for another form of name. A function that changes its arguments is traced as any other code does, so
+    `mutates_args` need not be told here."""
+    namespace, colons, own = name.partition("::")
+    if not colons or not namespace.isidentifier() or not own.isidentifier():
+        raise ValueError(
+            f"torch.library.custom_op: expected `name` to be of the form 'namespace::name', got {name!r}"
+        )
+
+    def define(fn: Callable[..., Any]) -> CustomOpDef:
+        found = _OPS[name] = CustomOpDef(name, fn)
+        group = vars(ops).setdefault(namespace, SimpleNamespace())
+        setattr(group, own, found)
+        return found
+
+    return define if fn is None else define(fn)
+
+
+def _named(op: str | CustomOpDef) -> CustomOpDef:
+    if isinstance(op, CustomOpDef):
+        return op
+    if op not in _OPS:
+        raise RuntimeError(f"torch.library: no custom op {op!r} was defined")
+    return _OPS[op]
+
+
+def register_fake(op: str | CustomOpDef, func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """`CustomOpDef.register_fake` of an op by name; without a function a decorator."""
+    found = _named(op)
+    return found.register_fake if func is None else found.register_fake(func)
+
+
+def register_autograd(
+    op: str | CustomOpDef,
+    backward: Callable[..., Any],
+    /,
+    *,
+    setup_context: Callable[..., Any] | None = None,
+    **options: Any,
+) -> None:
+    """`CustomOpDef.register_autograd` of an op by name."""
+    _named(op).register_autograd(backward, setup_context=setup_context)
+
+
+def register_kernel(op: str | CustomOpDef, device_types: Any, func: Any = None, /, **options: Any) -> Any:
+    """`CustomOpDef.register_kernel` of an op by name."""
+    return _named(op).register_kernel(device_types, func)
+
+
+__all__ = ["CustomOpDef", "custom_op", "register_autograd", "register_fake", "register_kernel"]
