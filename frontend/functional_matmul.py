@@ -15,6 +15,7 @@ from .functional_arithmetic import add, mul, sub
 from .functional_pointwise import where
 from .functional_reductions import sum
 from .functional_shape import expand, reshape, unsqueeze
+from .functional_slices import diagonal_to_read
 from .half_precision import in_float32
 from .inplace import finish
 from .ir import dtypes
@@ -215,7 +216,7 @@ def trace(input: Tensor) -> Tensor:
     """The sum of a matrix's diagonal."""
     if input.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
-    return folded("TraceBackward0", (input,), lambda: sum(input.diagonal()))
+    return folded("TraceBackward0", (input,), lambda: sum(diagonal_to_read(input)))
 
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -317,7 +318,7 @@ def _diagonal_free(tensor: Tensor, labels: str, number: int) -> tuple[Tensor, st
         while labels.count(label) > 1:
             first = labels.index(label)
             second = labels.index(label, first + 1)
-            tensor = tensor.diagonal(0, first, second)
+            tensor = diagonal_to_read(tensor, 0, first, second)
             labels = labels[:first] + labels[first + 1 : second] + labels[second + 1 :] + label
     return tensor, labels
 

@@ -293,13 +293,19 @@ def diagonal_steps(input: Tensor, offset: int, dim1: int, dim2: int) -> tuple[Vi
     return steps, (*lead, length)
 
 
+def diagonal_to_read(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """`diagonal`, a copy where the matrix does not lie as it wants. Its history is the input's alone, as `folded` needs
+    it, while that of a view may be its base's."""
+    return dispatch.view(input, diagonal_steps(input, offset, dim1, dim2)[0], "DiagonalBackward0")
+
+
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix, or a matrix with the vector as its diagonal."""
     if input.ndim == 2:
         return folded(
             "DiagonalBackward0_copy",
             (input,),
-            lambda: convert_copy(dispatch.view(input, diagonal_steps(input, diagonal, 0, 1)[0], "")),
+            lambda: convert_copy(diagonal_to_read(input, diagonal)),
         )
     if input.ndim != 1:
         raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
