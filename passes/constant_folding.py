@@ -72,10 +72,11 @@ class ConstantFolding:
         return _uniform(result_array)
 
     def _is_small(self, node: Node) -> bool:
-        sizes = [v.type.numel for v in (*node.inputs, *node.outputs)]
-        if any(True for _ in node_symbols(node)):
+        types = [v.type for v in (*node.inputs, *node.outputs)]
+        # An array of no elements may have a symbolic dim too, beside the one of size 0.
+        if any(True for _ in node_symbols(node)) or any(isinstance(d, Expr) for t in types for d in t.shape):
             return False
-        return not any(isinstance(n, Expr) or n > self.max_elements for n in sizes)
+        return all(t.numel <= self.max_elements for t in types)
 
 
 def _fill(builder: Rewriter, value: Value) -> np.ndarray[Any, Any] | None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from graphs import random_graph, random_inputs
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vitrify.ir.graph import Graph, IRError, Value, first_difference
@@ -55,6 +55,7 @@ def test_without_fusion_every_group_is_one_node():
 
 
 @settings(max_examples=50, deadline=None)
+@example(13850, True)  # no elements, and a symbolic dim beside the one of size 0
 @given(st.integers(0, 10**6), st.booleans())
 def test_every_stage_means_the_same_and_reads_back(seed, symbolic):
     graph = random_graph(seed, nodes=16, tame=True, symbolic=symbolic)
