@@ -137,20 +137,16 @@ class CompiledFunction:
                 result = last.run(args)
                 if result is not MISS:
                     return result
-        return self._call_by_structure(args, kwargs)
+        return self._slow_call(args, kwargs)
 
-    def _call_by_structure(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _slow_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A call whose arguments are named or nested, or one that the latest program is not for."""
-        leaves, structure = pytree.flatten((args, kwargs))
+        leaves, structure = pytree.flatten((args, dict(kwargs)))
         last = self._last
         if last is not None and structure == last.trace.arguments and last.fit.quickly(leaves):
             result = last.run(leaves)
             if result is not MISS:
                 return result
-        return self._slow_call(args, kwargs)
-
-    def _slow_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        leaves, structure = pytree.flatten((args, dict(kwargs)))
         self._history.lookups += 1
         reasons: list[str] = []
         # Programs for certain sizes are faster than those for all.
@@ -274,7 +270,7 @@ class CompiledFunction:
                 f"{self._name} changes {broken.name} itself, so every call traces it again, which is slow. Do that "
                 "outside the compiled function, or keep it in a tensor that is changed in place.",
                 RuntimeWarning,
-                stacklevel=6,
+                stacklevel=5,
             )
 
     def trace(self, *args: Any, **kwargs: Any) -> Trace:

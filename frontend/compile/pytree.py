@@ -37,6 +37,11 @@ class Structure:
 LEAF = Structure(None)
 
 
+def _is_registered(kind: type | None) -> bool:
+    """Whether the way that was registered for the class is taken: a dataclass has its own."""
+    return kind in REGISTERED and not is_dataclass(kind)
+
+
 def flatten(tree: Any) -> tuple[list[Any], Structure]:
     """The leaves in order, and the structure around them."""
     leaves: list[Any] = []
@@ -54,7 +59,7 @@ def _flatten(tree: Any, leaves: list[Any]) -> Structure:
         if any(isinstance(leaf, Tensor) for leaf in inner):
             leaves += inner
             return Structure(type(tree), names, children)
-    if type(tree) in REGISTERED and not is_dataclass(tree):
+    if _is_registered(type(tree)):
         items, context = REGISTERED[type(tree)][0](tree)
         return Structure(type(tree), (context,), tuple(_flatten(item, leaves) for item in items))
     leaves.append(tree)
@@ -74,7 +79,7 @@ def _unflatten(structure: Structure, leaves: Any) -> Any:
         return structure.kind(zip(structure.keys, items))
     if hasattr(structure.kind, "_fields"):
         return structure.kind(*items)
-    if structure.kind in REGISTERED and not is_dataclass(structure.kind):
+    if _is_registered(structure.kind):
         return REGISTERED[structure.kind][1](items, structure.keys[0])
     if is_dataclass(structure.kind):
         return structure.kind(**dict(zip(structure.keys, items)))
@@ -89,7 +94,7 @@ def paths(structure: Structure, root: str) -> list[str]:
         if node.kind is None:
             visit(path)
         for position, child in enumerate(node.children):
-            named = node.keys and node.kind not in REGISTERED
+            named = node.keys and not _is_registered(node.kind)
             step = f".{node.keys[position]}" if named else f".{position}"
             walk(child, path + step, visit)
 

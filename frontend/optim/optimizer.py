@@ -326,9 +326,9 @@ def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHand
 def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(step)
     def wrapper(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        if "_stepping" not in vars(self):  # it wraps another optimizer, and has not called `__init__`
-            return step(self, *args, **kwargs)
-        if self._stepping:  # a subclass's step that calls its parent's: one step, one round of hooks
+        # A subclass's step that calls its parent's: one step, one round of hooks. None for an optimizer that wraps
+        # another and has not called `__init__`.
+        if vars(self).get("_stepping", True):
             return step(self, *args, **kwargs)
         self._stepping = True
         try:
