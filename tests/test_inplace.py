@@ -173,6 +173,16 @@ def test_only_what_a_gradient_reads_is_kept() -> None:
     assert w.grad.tolist() == [0.75, 0.75, 0.75]
 
 
+def test_a_quotient_may_be_written_to() -> None:
+    a = torch.tensor([3.0, 5.0], requires_grad=True)
+    b = torch.tensor([2.0, 4.0], requires_grad=True)
+    y = a / b
+    y.add_(1).mul_(2)
+    y.sum().backward()
+    assert a.grad.tolist() == [1.0, 0.5]
+    assert b.grad.tolist() == [-1.5, -0.625]
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (0, 3), (1,), (2, 0, 3)])
 def test_empty_and_scalar_tensors(shape: tuple[int, ...]) -> None:
     x = torch.zeros(shape)

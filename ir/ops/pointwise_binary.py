@@ -161,7 +161,8 @@ def _div_numpy(a: Array, b: Array) -> Array:
 
 def _div_vjp(F: Any, ctx: Any, dy: Any) -> list[Any]:
     da = F.div(dy, F.conj(ctx.inputs[1]))
-    return needed(ctx, lambda: da, lambda: F.neg(F.mul(da, F.conj(ctx.outputs[0]))))
+    # Divided again, as PyTorch does it: a quotient may be written to in place. One graph has one division.
+    return needed(ctx, lambda: da, lambda: F.neg(F.mul(da, F.conj(F.div(*ctx.inputs)))))
 
 
 _binary(
@@ -171,7 +172,7 @@ _binary(
     _div_numpy,
     lambda s, a, b: s.div(a, b),
     _div_vjp,
-    ("input:1", "output:0"),
+    ("input:0", "input:1"),
     NUMBER,
     samples=(*POSITIVE, *BROADCAST, EDGES, NONZERO_INTEGERS),
 )
