@@ -11,9 +11,8 @@ from .. import capture
 from ..creation import tensor, zeros_like
 from ..functional_complex import as_reals
 from ..ir import dtypes
-from ..state import local
 from ..tensor import Tensor
-from .optimizer import Group, GroupReader, Optimizer, recorded_if_differentiable
+from .optimizer import Group, GroupReader, Optimizer, recorded_if_differentiable, to_be_read
 
 
 def _facts(group: Group) -> tuple[Any, ...]:
@@ -113,11 +112,11 @@ class Adam(Optimizer):
             square.mul_(beta2).add_(grad * grad * new2)
             if amsgrad:
                 largest = as_reals(state["max_exp_avg_sq"])
-                largest.copy_((largest.clone() if local.grad_enabled else largest).maximum(square))
+                largest.copy_(to_be_read(largest).maximum(square))
                 square = largest
             correction1, correction2 = _bias_corrections(step, beta1, beta2, reader)
             root = square.sqrt() / correction2**0.5 + eps
-            target.sub_(mean / root * (lr / correction1))
+            target.sub_(to_be_read(mean) / root * (lr / correction1))
 
 
 def _new_state(param: Tensor, amsgrad: bool) -> dict[str, Tensor]:

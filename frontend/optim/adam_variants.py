@@ -8,7 +8,7 @@ from ..creation import ones, zeros_like
 from ..functional_pointwise import where
 from ..ir import dtypes
 from ..tensor import Tensor
-from .optimizer import Group
+from .optimizer import Group, to_be_read
 from .per_parameter import Numbers, PerParameter, advance, check, check_betas, check_lr, new_step
 
 
@@ -109,7 +109,7 @@ class NAdam(PerParameter):
         mean, square = _follow(grad, state, numbers)
         root = (square / (1.0 - numbers.power("betas", 1, count))).sqrt() + numbers("eps")
         param.sub_(grad / root * (lr * (1.0 - momentum) / (1.0 - product)))
-        param.sub_(mean / root * (lr * coming / (1.0 - product * coming)))
+        param.sub_(to_be_read(mean) / root * (lr * coming / (1.0 - product * coming)))
 
 
 _LOG_096 = -0.040821994520255166  # log(0.96)

@@ -15,6 +15,7 @@ from ..autograd.grad_mode import enable_grad, set_grad_enabled
 from ..hooks import Hooks, RemovableHandle, register
 from ..nn.modules.module import clear_gradients
 from ..nn.parameter import typename
+from ..state import local
 from ..tensor import Tensor
 
 Group = dict[str, Any]
@@ -78,6 +79,12 @@ def recorded_if_differentiable(step: Callable[..., Any]) -> Callable[..., Any]:
             return step(self, *args, **kwargs)
 
     return run
+
+
+def to_be_read(state: Tensor) -> Tensor:
+    """A state that the next step writes to, for arithmetic whose gradient may read it: a copy where the step is
+    recorded."""
+    return state.clone() if local.grad_enabled else state
 
 
 class Optimizer:
