@@ -1,10 +1,13 @@
-"""Options of the test run, and a disk cache of its own: tests see neither what earlier runs compiled nor the user's."""
+"""Options of the test run, its sweeps, and a disk cache of its own: tests see neither what earlier runs compiled nor the
+user's."""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
+from collections import Counter
 
 import pytest
 
@@ -31,3 +34,21 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if _starts_the_run():
         shutil.rmtree(os.environ[_CACHE], ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`@pytest.mark.sweep(n)`: of the test's cases the first and every n-th after it run at once, others are slow."""
+    places: Counter[str] = Counter()
+    for item in items:
+        if (sweep := item.get_closest_marker("sweep")) is not None:
+            test = item.nodeid.partition("[")[0]
+            if places[test] % sweep.args[0]:
+                item.add_marker(pytest.mark.slow)
+            places[test] += 1
+
+
+def pytest_collection_finish() -> None:
+    """The collector need not look at a hundred thousand tests again and again."""
+    gc.collect()
+    gc.freeze()

@@ -11,6 +11,7 @@ import vitrify as torch
 from nn_cases import OPTIMIZERS, layers, losses, make_lenet, make_mlp  # isort: skip  # on the path by the line above
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", layers())
 def test_layers(name):
     make, draw = layers()[name]
@@ -21,6 +22,7 @@ def test_layers(name):
     close([output, *(x.grad for x in inputs), *(p.grad for p in module.parameters())], f"layer_{name}")
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name", losses())
 def test_losses(name, reduction):

@@ -41,6 +41,7 @@ def test_pointwise_reduce_and_matmul(first, second):
     of_sizes(function, dynamic, (3, 4, 6), (7, 2, 6), (1, 17, 6))
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("first, second", [("h", "w"), ("x", "y"), ("n", "kx"), ("x_b", "o")])
 @pytest.mark.parametrize(
     "function",

@@ -47,6 +47,7 @@ def compiled(monkeypatch):
     return runs
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_three_ops_are_their_numpy_rules(case, dtype, compiled):

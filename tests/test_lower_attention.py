@@ -86,6 +86,7 @@ def test_kernels_compute_the_op(arrays: list[Array], attrs: dict[str, Any]) -> N
 SHORT = {"bf16": dtypes.bf16, "f16": dtypes.f16}
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("dtype", SHORT.values(), ids=list(SHORT))
 @pytest.mark.parametrize(
     ("target", "case"),

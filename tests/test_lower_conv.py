@@ -101,6 +101,7 @@ def test_strided_depthwise_reads_neighbours_in_phases(stride):
     assert "along x" in check(forward, depth=3000).launches[-1].kernel.comment
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("image", "kernel", "attrs"),
     [
@@ -145,6 +146,7 @@ def test_a_strided_depthwise_input_gradient_has_zeros_along_rows_and_copies_each
     assert len([n for n in check(graph).launches if n.kernel.name.startswith("conv")]) == 4
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("stride", [1, 2, (1, 3)], ids=str)
 @pytest.mark.parametrize("dtype", [dtypes.f32, dtypes.f64, dtypes.bf16], ids=str)
 def test_a_depthwise_weight_gradient_copies_each_image_of_the_batch_itself(dtype, stride):
@@ -247,6 +249,7 @@ def test_long_chains_of_sums_begin_afresh_where_registers_are_few():
     assert "afresh" not in comments(short, "x86-64-avx2") + comments(graph, "x86-64-avx512")
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("target", ["x86-64-avx512", "x86-64-avx2", "aarch64-neon"])
 @pytest.mark.parametrize(
     ("image", "kernel", "attrs"),

@@ -151,6 +151,7 @@ def extreme_inputs(graph):
 # 8-bit integers in words.
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     "types", [(a, b) for a in (dtypes.u8, dtypes.i8) for b in (dtypes.u8, dtypes.i8)], ids=str
 )

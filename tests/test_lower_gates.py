@@ -69,6 +69,7 @@ def check(graph, target=None, bindings=None, slow=False):
     return program
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("hidden", [8, 16, 37, 256])
 @pytest.mark.parametrize("batch", [1, 3, 16])
 @pytest.mark.parametrize("op", ["lstm", "gru"])

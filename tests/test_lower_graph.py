@@ -52,6 +52,7 @@ def test_training_follows_the_interpreter():
         theirs = [*theirs[:4], *want[1:]]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("seed", range(40))
 def test_random_graphs(seed):
     graph = random_graph(seed, nodes=6 + seed % 20, tame=True, symbolic=seed % 3 == 0)

@@ -39,12 +39,14 @@ def test_op(op):
     check(graph, arrays, scale=max(s.tolerance for s in op.samples))
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 def test_op_unfused(op):
     graph, arrays = all_samples(op, dtypes.f32)
     check(graph, arrays, interpret=False, fuse=False, scale=max(s.tolerance for s in op.samples))
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("op", NARROW, ids=lambda op: op.name)
 def test_op_in_bfloat16(op):
     graph, arrays = all_samples(op, dtypes.bf16)

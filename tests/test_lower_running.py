@@ -16,6 +16,7 @@ OPS = ("cumsum", "cumprod", "cummax", "cummin")
 SHAPES = ((1,), (7,), (300,), (3, 37), (9, 16), (5, 1, 70), (4, 33, 65), (2, 3, 5, 18), (3, 0), (0, 3), ())
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("options", [None, SHARED], ids=["serial", "shared"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_dim_to_the_bit(shape, options):

@@ -78,6 +78,7 @@ def test_the_matrices_are_float32_numbers_but_for_the_weights(m):
         assert all(Fraction(float(np.float32(float(f)))) == f for f in row)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("shape", "plan"), [(s, PLANS[(i + j) % 6]) for i, s in enumerate(SHAPES) for j in (0, 1, 4)], ids=str
 )
@@ -90,6 +91,7 @@ def test_odd_sizes(force, shape, plan):
         assert kernels(check(graph, depth=60000, threads=(1, 2, 3))) == [*before, "winograd_input", name]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("target", "plan"),
     [

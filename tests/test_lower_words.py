@@ -143,6 +143,7 @@ def test_every_transpose_of_bfloat16(size):
             check(matrices(*size, dtypes.bf16, left=left, right=right), depth=size[1])
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("target", [WORDS, "x86-64-avx512", "x86-64-avx2", "x86-64-sse2", "aarch64-neon"])
 @pytest.mark.parametrize("size", [(1, 10, 11), (5, 3, 18), (9, 8, 5), (13, 2, 37), (3, 0, 4)], ids=str)
 def test_under_the_loop_interpreter(target, size):
@@ -231,6 +232,7 @@ def test_products_of_integers_of_one_kind_with_symbolic_rows_and_a_batch():
     check(graph, [{"rows": n} for n in (1, 5)])
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("target", [WORDS, "x86-64-avx512", "x86-64-avx2", "x86-64-sse2", "aarch64-neon"])
 @pytest.mark.parametrize(
     "size", [(1, 10, 11), (5, 3, 18), (9, 8, 5), (13, 2, 37), (3, 0, 4), (17, 12, 33)], ids=str

@@ -52,6 +52,7 @@ def eager(function):
 ways = pytest.mark.parametrize("way", [eager, torch.compile], ids=["eager", "compiled"])
 
 
+@pytest.mark.sweep(3)
 @ways
 @pytest.mark.parametrize("name", layers())
 def test_layers(name, way):

@@ -377,6 +377,7 @@ def answers(staged, target, pick):
         table |= new
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("place", range(6))
 def test_every_candidate_computes_the_same_with_any_number_of_threads(place):
     graph = network(rows=23)

@@ -98,6 +98,7 @@ CASES: dict[str, tuple[list[Array], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(("arrays", "attrs"), CASES.values(), ids=CASES)
 def test_kernels_agree_with_numpy(arrays: list[Array], attrs: dict[str, Any]) -> None:
     for made in check_both(arrays, **attrs):
@@ -139,6 +140,7 @@ def test_loops_say_what_fma_units_do() -> None:
 BUDGET = {dtypes.bf16: 8, dtypes.f32: 16}
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("dtype", [dtypes.bf16, dtypes.f32], ids=lambda dtype: dtype.name)
 @pytest.mark.parametrize("size", [64, 128, 256])
