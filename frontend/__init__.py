@@ -47,6 +47,8 @@ from .amp.autocast_mode import (
     set_autocast_enabled,
     set_autocast_gpu_dtype,
 )
+from .arguments import WITHOUT_NUMPY_NAMES as _WITHOUT_NUMPY_NAMES
+from .arguments import name_keywords as _name_keywords
 from .autograd import (
     enable_grad,
     inference_mode,
@@ -129,8 +131,6 @@ from .nn.functional import (
     threshold_,
 )
 from .nn.torch_aliases import *
-from .numpy_names import WITHOUT as _WITHOUT
-from .numpy_names import take_numpy_names as _take_numpy_names
 from .printing import get_printoptions, printoptions, set_printoptions
 from .promotion import *
 from .random import *
@@ -164,7 +164,7 @@ newaxis = None
 _makers = set(creation.__all__) | set(random.__all__) | set(tables.__all__) | set(window_functions.__all__)
 for _name in _makers - {"Generator", "default_generator"}:
     globals()[_name] = _placement.belongs(globals()[_name])
-_take_numpy_names(globals(), set(globals()) - _WITHOUT)
+_name_keywords(globals(), set(globals()), _WITHOUT_NUMPY_NAMES)
 
 # These print, and are pickled, as names of the package.
 for _public in (Tensor, Size, device, dtype):

@@ -1,11 +1,14 @@
 """Reading arguments as PyTorch does: dims counted from the end, sizes given one by one or as a sequence,
-numbers.
+numbers, and the several names that an argument may have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Container, Iterable, MutableMapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +16,7 @@ from .ir.dims import DimLike, Expr
 from .tensor import Tensor, wrap
 
 Number = int | float | bool
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def wrap_dim(dim: Any, rank: int, scalar: bool = True) -> int:
@@ -59,8 +63,17 @@ def as_dim(value: Any) -> DimLike:
     return as_int(value)
 
 
-def sizes(given: Sequence[Any], name: str = "size") -> tuple[DimLike, ...]:
-    """`f(2, 3)`, `f((2, 3))` and `f(torch.Size([2, 3]))` as one tuple."""
+def dims_of(given: tuple[Any, ...], keyword: Any) -> tuple[Any, ...]:
+    """`f(0, 1)`, `f((0, 1))` and `f(dims=(0, 1))` as one tuple."""
+    if keyword is not None:
+        given = (*given, keyword)
+    return tuple(given[0]) if len(given) == 1 and isinstance(given[0], Sequence) else given
+
+
+def sizes(given: Sequence[Any], name: str = "size", keyword: Any = None) -> tuple[DimLike, ...]:
+    """`f(2, 3)`, `f((2, 3))`, `f(torch.Size([2, 3]))` and `f(size=(2, 3))` as one tuple."""
+    if keyword is not None:
+        given = (*given, keyword)
     if len(given) == 1 and isinstance(given[0], Sequence) and not isinstance(given[0], str):
         given = given[0]
     try:
@@ -121,3 +134,81 @@ def is_operand(value: Any) -> bool:
 
 def _type_name(value: Any) -> str:
     return type(value).__name__
+
+
+# The names of arguments
+
+# NumPy's names, which PyTorch's functions take too; but not these functions of `torch` and Tensor, which it writes in
+# Python, where the names are as they are.
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+WITHOUT_NUMPY_NAMES = frozenset({"norm", "split", "unique", "unique_consecutive"})
+
+
+def also_named(**names: str) -> Callable[[F], F]:
+    """Declares more keywords for parameters: `also_named(sections="indices_or_sections")`. PyTorch's overloads name one
+    argument differently, and names such as `from` cannot be a parameter's here."""
+    return _declare("_also_named", names)
+
+
+def numbers_first(*names: str) -> Callable[[F], F]:
+    """Declares parameters that may be given as numbers in front: `x.add_(2, y)` for `x.add_(y, alpha=2)`, as PyTorch
+    deprecates and still takes."""
+    return _declare("_numbers_first", names)
+
+
+def _declare(attribute: str, what: Any) -> Callable[[F], F]:
+    def declared(function: F) -> F:
+        setattr(function, attribute, what)
+        return function
+
+    return declared
+
+
+def with_keywords(function: F, numpy_names: bool = True) -> F:
+    """The function as programs call it, with all names of its arguments; itself, where these are its parameters'."""
+    # A signature, of a thousand functions, would take the import 10 ms.
+    code = inspect.unwrap(function).__code__
+    parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    names = dict(getattr(function, "_also_named", ()))
+    if numpy_names:
+        names.update({theirs: ours for theirs, ours in _NUMPY_NAMES.items() if ours in parameters})
+    numbers, count = getattr(function, "_numbers_first", ()), code.co_argcount
+    if not names and not numbers:
+        return function
+    others = frozenset(names)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if kwargs and not others.isdisjoint(kwargs):
+            for theirs in others.intersection(kwargs):
+                if names[theirs] in kwargs:
+                    raise TypeError(f"{function.__name__}() got an unexpected keyword argument '{theirs}'")
+                kwargs[names[theirs]] = kwargs.pop(theirs)
+        if numbers and len(args) > count:
+            args, kwargs = _numbers_named(function.__name__, count, numbers, args, kwargs)
+        return function(*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def _numbers_named(
+    name: str, tensors: int, numbers: Sequence[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    given = [a for a in args if not isinstance(a, Tensor)]
+    if len(given) > len(numbers) or len(args) - len(given) != tensors:
+        return args, kwargs
+    warnings.warn(
+        f"This overload of {name} is deprecated: give {' and '.join(numbers)} by keyword, after the tensors.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return tuple(a for a in args if isinstance(a, Tensor)), kwargs | dict(zip(numbers, given))
+
+
+def name_keywords(
+    namespace: MutableMapping[str, Any], names: Iterable[str], without: Container[str] = ()
+) -> None:
+    """`with_keywords` on those of a namespace's names that are functions; `without` take no names of NumPy's."""
+    for name in names:
+        if inspect.isfunction(namespace[name]):
+            namespace[name] = with_keywords(namespace[name], name not in without)

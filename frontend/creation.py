@@ -181,17 +181,13 @@ def _filled(
     return leaf(made, requires_grad)
 
 
-def _sized(size: tuple[Any, ...], keyword: Any, name: str) -> tuple[Any, ...]:
-    return sizes(size if keyword is None else (keyword,), name)
-
-
 @makes_tensors
 def zeros(
     *args: Any, size: Any = None, out: Tensor | None = None, dtype: DType | None = None, layout: Any = None,
     device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """Every element 0."""
-    shape = _sized(args, size, "zeros")
+    shape = sizes(args, "zeros", size)
     made = _filled(shape, 0, dtype, promotion.get_default_dtype(), device, requires_grad, "zeros")
     return made if out is None else into(out, made, "zeros")
 
@@ -202,7 +198,7 @@ def ones(
     device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """Every element 1."""
-    shape = _sized(args, size, "ones")
+    shape = sizes(args, "ones", size)
     made = _filled(shape, 1, dtype, promotion.get_default_dtype(), device, requires_grad, "ones")
     return made if out is None else into(out, made, "ones")
 
@@ -213,7 +209,7 @@ def empty(
     device: Any = None, pin_memory: bool = False, requires_grad: bool = False, memory_format: Any = None,
 ) -> Tensor:  # fmt: skip
     """Elements that are not defined (here they are 0, so that runs repeat)."""
-    shape = _sized(args, size, "empty")
+    shape = sizes(args, "empty", size)
     made = _filled(shape, 0, dtype, promotion.get_default_dtype(), device, False, "empty")
     order = dims_in_memory(memory_format, len(shape))
     if order is not None and order != tuple(range(len(shape))):
@@ -274,13 +270,15 @@ def full_like(
 
 @makes_tensors
 def arange(
-    start: Any, end: Any = None, step: Any = 1, *, out: Tensor | None = None, dtype: DType | None = None,
+    start: Any = None, end: Any = None, step: Any = 1, *, out: Tensor | None = None, dtype: DType | None = None,
     layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
 ) -> Tensor:  # fmt: skip
     """start, start + step, ... below end; integers unless one of the three is a float."""
     check_options(dtype, device)
-    if end is None:
-        start, end = 0, start
+    if start is None and end is None:
+        raise TypeError("arange() missing 1 required argument: 'end'")
+    if start is None or end is None:
+        start, end = 0, start if end is None else end
     start, end, step = (v.item() if isinstance(v, Tensor | np.generic) else v for v in (start, end, step))
     if step == 0:
         raise RuntimeError("step must be nonzero")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .arguments import operand
+from .arguments import also_named, numbers_first, operand
 from .autocast import full_precision_on_cuda
 from .dispatch import apply, constant, op_named
 from .inplace import finish
@@ -36,6 +36,7 @@ def hide(result: Tensor, shown: int = 1) -> Tensor:
     return result
 
 
+@numbers_first("alpha")
 def add(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) -> Tensor:
     """input + alpha * other."""
     first, second = operand(input, "add", "input", 1), operand(other, "add")
@@ -47,6 +48,7 @@ def add(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) ->
     return finish(result, out, "add")
 
 
+@numbers_first("alpha")
 def sub(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) -> Tensor:
     """input - alpha * other."""
     first, second = operand(input, "sub", "input", 1), operand(other, "sub")
@@ -117,6 +119,7 @@ def floor_divide(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor
     return finish(result, out, "floor_divide")
 
 
+@also_named(self="input")
 def remainder(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
     """Python's modulus: the result has the sign of `other`."""
     pair = pair_of(operand(input, "remainder", "input", 1), operand(other, "remainder"))
@@ -149,6 +152,7 @@ def _truncated(first: Tensor, second: Tensor) -> Tensor:
     return quotient
 
 
+@also_named(self="input")
 @full_precision_on_cuda
 def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     """input to the exponent."""
@@ -224,6 +228,7 @@ def lerp(input: Tensor, end: Tensor, weight: Any, *, out: Tensor | None = None) 
     return finish(result, out, "lerp")
 
 
+@numbers_first("value")
 def addcmul(
     input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, out: Tensor | None = None
 ) -> Tensor:
@@ -236,6 +241,7 @@ def addcmul(
     return finish(folded("AddcmulBackward0", (input, tensor1, tensor2), compute), out, "addcmul")
 
 
+@numbers_first("value")
 def addcdiv(
     input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, out: Tensor | None = None
 ) -> Tensor:

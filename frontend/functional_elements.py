@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .arguments import tensor_argument, wrap_dim, wrap_dims
+from .arguments import also_named, tensor_argument, wrap_dim, wrap_dims
 from .creation import as_tensor
 from .dispatch import apply, op_named
 from .functional_host import nonzero
@@ -75,6 +75,7 @@ def _check_kind(input: Tensor, name: str, kinds: tuple[str, ...]) -> None:
         raise NotImplementedError(f"\"{name}\" not implemented for '{scalar_type_name(input.dtype)}'")
 
 
+@also_named(element="elements", test_element="test_elements")
 def isin(
     elements: Any,
     test_elements: Any,
@@ -96,6 +97,7 @@ def isin(
 # Where elements belong
 
 
+@also_named(self="input")
 def searchsorted(
     sorted_sequence: Tensor,
     input: Any,
@@ -129,6 +131,7 @@ def searchsorted(
     return finish(apply(_SEARCHSORTED, (sequence.detach(), values.detach()), attrs), out, "searchsorted")
 
 
+@also_named(self="input")
 def bucketize(
     input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False, out: Tensor | None = None
 ) -> Tensor:

@@ -347,7 +347,7 @@ def take(input: Tensor, index: Tensor, *, out: Tensor | None = None) -> Tensor:
     return finish(folded("TakeBackward0", (input,), compute), out, "take")
 
 
-def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The elements where the mask holds, in one dim."""
     if mask.dtype is not dtypes.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
@@ -360,7 +360,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
             gather_at(wide, dict(enumerate(parts))) if wide.ndim else reshape(wide, (1,))[: int(mask.item())]
         )
 
-    return folded("MaskedSelectBackward0", (input,), compute)
+    return finish(folded("MaskedSelectBackward0", (input,), compute), out, "masked_select")
 
 
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
@@ -384,11 +384,12 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 
 def repeat_interleave(
-    input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
+    input: Any = None, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
 ) -> Tensor:
     """Each element (or slice along dim) `repeats` times in a row; of a vector of counts alone, each position."""
-    if repeats is None:
-        return _repeated(input, output_size)
+    if input is None or repeats is None:
+        counts = repeats if input is None else input
+        return _repeated(tensor_argument(counts, "repeat_interleave", "repeats"), output_size)
     if dim is None:
         input, dim = reshape(input, (-1,)), 0
     at = wrap_dim(dim, input.ndim)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import linalg
+from .arguments import also_named
 from .autocast import full_precision
 from .creation import zeros
 from .dispatch import apply, op_named
@@ -52,12 +53,14 @@ def cholesky(input: Tensor, upper: bool = False, *, out: Tensor | None = None) -
     return finish(factor, out, "cholesky")
 
 
+@also_named(input="B", input2="L")
 @full_precision
 def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
     """X of A X = B, from the Cholesky factor of A."""
     return finish(apply(_CHOLESKY_SOLVE, (B, L), {"upper": upper}), out, "cholesky_solve")
 
 
+@also_named(input="L")
 @full_precision
 def cholesky_inverse(L: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
     """The inverse of A, from its Cholesky factor."""
@@ -88,6 +91,7 @@ def lu(A: Tensor, pivot: bool = True, get_infos: bool = False, out: Any = None) 
     return named("_lu_with_info", found, out) if get_infos else tuple(found[:2])
 
 
+@also_named(input="b")
 @full_precision
 def lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor, *, out: Tensor | None = None) -> Tensor:
     """`torch.linalg.lu_solve` with its arguments in another order."""
@@ -111,6 +115,7 @@ def lu_unpack(
     return named("lu_unpack", (permutation, lower, upper), out)
 
 
+@also_named(input="b")
 def triangular_solve(
     b: Tensor,
     A: Tensor,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import dispatch
-from .arguments import tensor_argument
+from .arguments import numbers_first, tensor_argument
 from .autocast import full_precision, lower_precision, uncast
 from .dispatch import apply, op_named
 from .functional_arithmetic import add, mul, sub
@@ -141,6 +141,7 @@ def _dropped(value: Tensor, dim: int) -> Tensor:
     return reshape(value, tuple(shape))
 
 
+@numbers_first("beta", "alpha")
 @lower_precision
 def addmm(
     input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None
@@ -168,6 +169,7 @@ def _weighted(
     return add(input if beta == 1 else mul(input, beta), scaled)
 
 
+@numbers_first("beta", "alpha")
 @lower_precision
 def baddbmm(
     input: Tensor,
@@ -186,6 +188,7 @@ def baddbmm(
     return finish(folded("BaddbmmBackward0", (input, batch1, batch2), compute), out, "baddbmm")
 
 
+@numbers_first("beta", "alpha")
 @uncast
 def addmv(
     input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None

@@ -23,7 +23,7 @@ from .functional_shape import (
     unsqueeze,
 )
 from .functional_slices import clamped, diag, diagonal_steps, select_steps, slice_step
-from .inplace import overwrite
+from .inplace import finish, overwrite
 from .ir import dtypes
 from .ir.dims import DimLike, bounds
 from .ir.types import TensorType
@@ -160,8 +160,9 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: Any) -> Tensor:
 
 
 def slice_scatter(
-    input: Tensor, src: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
-) -> Tensor:
+    input: Tensor, src: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1, *,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """A copy of the tensor with the slice start:end:step of a dim replaced by `src`."""
     at = wrap_dim(dim, input.ndim)
     if step <= 0:
@@ -173,7 +174,8 @@ def slice_scatter(
         last = first
     taken = slice_step(tuple(input.shape), at, first, last, step)
     (type_,) = taken.op.infer_types([input._type], taken.attrs)
-    return _replaced("slice_scatter", input, src, type_.shape, (taken,), "SliceScatterBackward0")
+    made = _replaced("slice_scatter", input, src, type_.shape, (taken,), "SliceScatterBackward0")
+    return finish(made, out, "slice_scatter")
 
 
 def slice_inverse(

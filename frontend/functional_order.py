@@ -39,9 +39,11 @@ def _pair(name: str, values: Tensor, indices: Tensor, out: Any) -> ValuesAndIndi
     return RETURN_TYPES[name](finish(values, into[0], name), finish(indices, into[1], name))
 
 
-def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+def argsort(
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False, *, out: Tensor | None = None
+) -> Tensor:
     """The indices that sort along the dim."""
-    return sort_order(input, wrap_dim(dim, input.ndim), descending)
+    return finish(sort_order(input, wrap_dim(dim, input.ndim), descending), out, "argsort")
 
 
 def topk(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import dispatch
-from .arguments import as_int
+from .arguments import as_int, numbers_first
 from .autocast import lower_precision
 from .functional_arithmetic import add, mul
 from .functional_matmul import bmm, dot, mm, outer
@@ -37,6 +37,7 @@ def _added(
     return folded(name, (input, *operands), compute)
 
 
+@numbers_first("beta", "alpha")
 @lower_precision
 def addbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None
@@ -51,6 +52,7 @@ def addbmm(
     return finish(found, out, "addbmm")
 
 
+@numbers_first("beta", "alpha")
 def addr(
     input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Tensor | None = None
 ) -> Tensor:

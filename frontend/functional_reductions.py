@@ -384,14 +384,14 @@ any, all = _truth("any", _ANY), _truth("all", _ALL)
 # Softmax
 
 
-def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
+def softmax(input: Tensor, dim: int, dtype: DType | None = None, *, out: Tensor | None = None) -> Tensor:
     """exp(input) / sum(exp(input)) along the dim."""
-    return _softmax("softmax", input, dim, dtype)
+    return finish(_softmax("softmax", input, dim, dtype), out, "softmax")
 
 
-def log_softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
+def log_softmax(input: Tensor, dim: int, dtype: DType | None = None, *, out: Tensor | None = None) -> Tensor:
     """log(softmax(input)), computed as one."""
-    return _softmax("log_softmax", input, dim, dtype)
+    return finish(_softmax("log_softmax", input, dim, dtype), out, "log_softmax")
 
 
 def _softmax(name: str, input: Tensor, dim: int, dtype: DType | None) -> Tensor:

@@ -11,12 +11,12 @@ from functools import lru_cache
 from typing import Any
 
 from . import dispatch
-from .arguments import sizes, tensors_argument, wrap_dim, wrap_dims
+from .arguments import dims_of, sizes, tensors_argument, wrap_dim, wrap_dims
 from .autocast import widest
 from .dispatch import apply, op_named, view_step
 from .formats import dims_in_memory, preserve_format
 from .functional_pointwise import convert_copy
-from .inplace import into
+from .inplace import finish, into
 from .ir.dims import DimLike, exact_div, product
 from .ir.dtypes import i64
 from .ir.ops.common import broadcast
@@ -69,21 +69,14 @@ def _infer_size(input: Tensor, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...
     return (*shape[: unknown[0]], missing, *shape[unknown[0] + 1 :])
 
 
-def _several_dims(given: tuple[Any, ...], dims: Any) -> tuple[Any, ...]:
-    """`f(0, 1)`, `f((0, 1))` and `f(dims=(0, 1))` as one tuple."""
-    if dims is not None:
-        given = (*given, dims)
-    return tuple(given[0]) if len(given) == 1 and isinstance(given[0], Sequence) else given
-
-
 def view(input: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
     """The same memory in another shape, or with elements of another dtype; RuntimeError where no strides describe
     that."""
-    if size is not None or dtype is not None:
-        shape = (*shape, size if dtype is None else dtype)
     if len(shape) == 1 and isinstance(shape[0], dispatch.DType):
-        return view(input, input.shape) if shape[0] is input.dtype else view_dtype(input, shape[0])
-    wanted = _infer_size(input, sizes(shape, "view"))
+        (dtype,) = shape
+    if dtype is not None:
+        return view(input, input.shape) if dtype is input.dtype else view_dtype(input, dtype)
+    wanted = _infer_size(input, sizes(shape, "view", size))
     if not can_view(input, wanted):
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across "
@@ -99,7 +92,7 @@ def view_as(input: Tensor, other: Tensor) -> Tensor:
 
 def reshape(input: Tensor, *given: Any, shape: Any = None) -> Tensor:
     """The elements in another shape: a view where possible, else a copy."""
-    wanted = _infer_size(input, sizes(given if shape is None else (*given, shape), "reshape"))
+    wanted = _infer_size(input, sizes(given, "reshape", shape))
     if can_view(input, wanted):
         return dispatch.view(input, (reshape_step(wanted),), "ViewBackward0")
     copied = contiguous(input)
@@ -188,7 +181,7 @@ def ravel(input: Tensor) -> Tensor:
 
 def permute(input: Tensor, *given: Any, dims: Any = None) -> Tensor:
     """The dims in another order."""
-    dims = _several_dims(given, dims)
+    dims = dims_of(given, dims)
     rank = input.ndim
     if len(dims) != rank:
         raise RuntimeError(
@@ -252,7 +245,7 @@ def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
 
 def flip(input: Tensor, *given: Any, dims: Any = None) -> Tensor:
     """The given dims reversed, copied."""
-    found: Tensor = apply(_FLIP, (input,), {"dims": wrap_dims(_several_dims(given, dims), input.ndim)})
+    found: Tensor = apply(_FLIP, (input,), {"dims": wrap_dims(dims_of(given, dims), input.ndim)})
     return found
 
 
@@ -286,7 +279,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
 def expand(input: Tensor, *shape: Any, size: Any = None, implicit: bool = False) -> Tensor:
     """Dims of size 1 repeated without copying; -1 keeps a size."""
-    wanted, have = sizes(shape if size is None else (*shape, size), "expand"), tuple(input.shape)
+    wanted, have = sizes(shape, "expand", size), tuple(input.shape)
     lead = len(wanted) - len(have)
     if lead < 0:
         raise RuntimeError(
@@ -350,7 +343,7 @@ def broadcast_shapes(*shapes: Any) -> Any:
 
 def repeat(input: Tensor, *given: Any, repeats: Any = None) -> Tensor:
     """The tensor laid out `repeats[i]` times along dim i, copied."""
-    counts = sizes(given if repeats is None else (*given, repeats), "repeat")
+    counts = sizes(given, "repeat", repeats)
     have = tuple(input.shape)
     if len(counts) < len(have):
         raise RuntimeError(
@@ -369,7 +362,7 @@ def repeat(input: Tensor, *given: Any, repeats: Any = None) -> Tensor:
 
 def tile(input: Tensor, *given: Any, dims: Any = None) -> Tensor:
     """`repeat` with missing leading counts taken as 1."""
-    counts = sizes(given if dims is None else (*given, dims), "tile")
+    counts = sizes(given, "tile", dims)
     return repeat(input, (1,) * (input.ndim - len(counts)) + counts)
 
 
@@ -441,14 +434,14 @@ def _triangle(input: Tensor, keep: str, diagonal: int) -> Tensor:
     return result
 
 
-def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+def tril(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tensor:
     """The lower triangle, the rest 0."""
-    return _triangle(input, "le", diagonal)
+    return finish(_triangle(input, "le", diagonal), out, "tril")
 
 
-def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+def triu(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tensor:
     """The upper triangle, the rest 0."""
-    return _triangle(input, "ge", diagonal)
+    return finish(_triangle(input, "ge", diagonal), out, "triu")
 
 
 # The names of `torch` that are defined here.

@@ -8,11 +8,12 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from . import dispatch
-from .arguments import as_dim, as_int, wrap_dim
+from .arguments import also_named, as_dim, as_int, wrap_dim
 from .capture import active
 from .dispatch import apply, op_named, view_step
 from .functional_pointwise import convert_copy
 from .functional_shape import cat, flip, ravel, reshape, reshape_step, shape_text, transpose, unsqueeze
+from .inplace import finish
 from .ir.dims import DimLike, answer, bounds, minimum
 from .ir.dtypes import bool_, i64
 from .tape_folded import folded
@@ -137,6 +138,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     return _forbid_writes(parts, "Unbind")
 
 
+@also_named(tensor="input", split_size="split_size_or_sections")
 def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Parts of the given size along a dim (the last may be smaller), or of the given sizes."""
     dim = wrap_dim(dim, input.ndim)
@@ -194,6 +196,7 @@ def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) ->
     return split(input, list(split_sizes), dim)
 
 
+@also_named(input="tensor")
 def unsafe_split(tensor: Tensor, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
     """`split` into parts that may be written to while nothing else uses the tensor."""
     return _unmarked(split(tensor, split_size, dim))
@@ -215,6 +218,14 @@ def _unmarked(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return parts
 
 
+_either = also_named(
+    sections="indices_or_sections",
+    indices="indices_or_sections",
+    tensor_indices_or_sections="indices_or_sections",
+)
+
+
+@_either
 def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """`sections` parts whose sizes differ by at most one, or parts that begin at the given indices."""
     if not input.ndim:
@@ -241,6 +252,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 
 
 def _split_along(name: str, dim: int, rank: int, doc: str) -> Callable[[Tensor, Any], tuple[Tensor, ...]]:
+    @_either
     def function(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
         if input.ndim < rank:
             raise RuntimeError(
@@ -299,8 +311,12 @@ def diagonal_to_read(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 
     return dispatch.view(input, diagonal_steps(input, offset, dim1, dim2)[0], "DiagonalBackward0")
 
 
-def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+def diag(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tensor:
     """The diagonal of a matrix, or a matrix with the vector as its diagonal."""
+    return finish(_diag(input, diagonal), out, "diag")
+
+
+def _diag(input: Tensor, diagonal: int) -> Tensor:
     if input.ndim == 2:
         return folded(
             "DiagonalBackward0_copy",

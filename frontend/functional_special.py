@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .arguments import operand, tensor_argument
+from .arguments import also_named, operand, tensor_argument
 from .dispatch import apply, constant, op_named
 from .elementwise import binary, composed, floating, unary
 from .functional_arithmetic import add, pair_of, pow
@@ -51,6 +51,7 @@ def logit(input: Tensor, eps: float | None = None, *, out: Tensor | None = None)
     return finish(apply(op_named("logit"), (floating(input),), {"eps": eps}), out, "logit")
 
 
+@also_named(self="input")
 def xlogy(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
     """input * log(other), 0 where the input is 0. One of the two may be a number."""
     return log_product("xlogy", "xlogy", input, other, out)
@@ -65,8 +66,6 @@ def log_product(op: str, name: str, input: Any, other: Any, out: Tensor | None) 
 
 def polygamma(n: Any, input: Any, *, out: Tensor | None = None) -> Tensor:
     """The n-th derivative of digamma."""
-    if isinstance(n, Tensor):  # the method: x.polygamma(n)
-        n, input = input, n
     value = floating(tensor_argument(input, "polygamma", "input", 2))
     if n < 0:
         raise RuntimeError("polygamma(n, x) does not support negative n.")
@@ -94,6 +93,7 @@ def mvlgamma(input: Tensor, p: int, *, out: Tensor | None = None) -> Tensor:
     return finish(folded("MvlgammaBackward0", (value,), compute), out, "mvlgamma")
 
 
+@also_named(self="input")
 def float_power(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     """`pow` in float64, or in complex128 where one of the two is complex."""
     first, second = operand(input, "float_power", "input", 1), operand(exponent, "float_power", "exponent")

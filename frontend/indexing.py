@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import capture, dispatch
-from .arguments import as_dim, is_operand, tensor_argument
+from .arguments import also_named, as_dim, is_operand, tensor_argument
 from .creation import as_tensor
 from .dispatch import apply, op_named
 from .functional_arithmetic import add, mul
@@ -363,6 +363,7 @@ def fill_(target: Tensor, value: Any) -> Tensor:
     return assign(target, expand(source, target.shape), replaced=name)
 
 
+@also_named(other="source")
 def copy_(target: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
     """The elements become those of `source`, broadcast and converted."""
     tensor_argument(source, "copy_", "other")
@@ -377,11 +378,13 @@ def copy_(target: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
     return assign(target, value, replaced="CopyBackwards")
 
 
+@also_named(input="target")
 def index_put_(target: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     """The elements at the indices become the values, or with `accumulate` have them added."""
     return overwrite(target, lambda: index_put(target, indices, values, accumulate))
 
 
+@also_named(input="target")
 def index_put(target: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     """A copy of the tensor with the values at the indices, or added to what is there."""
     advanced = indices if isinstance(indices, dict) else _given(target, indices)

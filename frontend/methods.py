@@ -42,12 +42,11 @@ from . import functional_statistics as statistics
 from . import tensor_memory as own_memory
 from . import tensor_methods as own
 from . import tensor_object as own_object
-from .arguments import is_operand
+from .arguments import WITHOUT_NUMPY_NAMES, is_operand, with_keywords
 from .inplace import overwrite
 from .ir import dtypes
 from .ir.dtypes import DType
 from .nn import activations
-from .numpy_names import WITHOUT, takes_numpy_names
 from .tensor import Tensor, scalar_type_name
 
 
@@ -91,11 +90,10 @@ for _module in (
 ):  # fmt: skip
     for _name in _module.__all__:
         if _name not in _NO_METHODS:
-            _function = getattr(_module, _name)
-            _method(_function if _name in WITHOUT else takes_numpy_names(_function), _name)
+            _method(with_keywords(getattr(_module, _name), _name not in WITHOUT_NUMPY_NAMES), _name)
 for _module, _names in _METHODS_ONLY.items():
     for _name in _names:
-        _method(getattr(_module, _name), _name)
+        _method(with_keywords(getattr(_module, _name)), _name)
 _method(activations.hardshrink)
 _method(activations.prelu)
 for _name, _removed in algebra.REMOVED.items():
@@ -105,7 +103,7 @@ _method(random.multinomial, "multinomial")
 
 for _module in (own, own_memory, own_object, copying):
     for _name in _module.__all__:
-        _method(getattr(_module, _name), _name)
+        _method(with_keywords(getattr(_module, _name)), _name)
 _method(own.type_, "type")
 _method(own.dim, "ndimension")
 _method(own.numel, "nelement")
@@ -113,6 +111,7 @@ _method(own.number_method(float), "__float__")
 _method(own.number_method(int), "__int__")
 _method(own.number_method(complex), "__complex__")
 _method(own.where_method, "where")
+_method(own.polygamma)
 _method(functional_tensor.is_nonzero, "is_nonzero")
 _method(hashing.hash_tensor, "hash_tensor")
 _method(functional_tensor.get_device, "get_device")
@@ -186,7 +185,7 @@ for _name in ("zeros", "ones", "empty", "full"):
 
 def _inplace(name: str, function: Callable[..., Tensor]) -> None:
     """`x.name_(...)`: the value of `x.name(...)` written to x."""
-    function = takes_numpy_names(function)
+    function = with_keywords(function)
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return overwrite(self, lambda: function(self, *args, **kwargs))
@@ -209,7 +208,7 @@ _INPLACE: dict[Any, tuple[str, ...]] = {
     ),
     floats: ("copysign", "frac", "gcd", "heaviside", "lcm", "ldexp", "nextafter"),
     special: (
-        "digamma", "erfinv", "i0", "igamma", "igammac", "lgamma", "logit", "mvlgamma", "polygamma", "sinc",
+        "digamma", "erfinv", "i0", "igamma", "igammac", "lgamma", "logit", "mvlgamma", "sinc",
         "xlogy",
     ),
     complexes: ("conj_physical", "sgn"),
@@ -226,6 +225,7 @@ _INPLACE: dict[Any, tuple[str, ...]] = {
 for _module, _names in _INPLACE.items():
     for _name in _names:
         _inplace(_name, getattr(_module, _name))
+_inplace("polygamma", own.polygamma)
 
 
 def _compared(name: str) -> None:
@@ -259,7 +259,7 @@ _method(_named(_float_power_, "float_power_", "`float_power` in place."))
 
 def _reshaping(name: str) -> None:
     """`squeeze_`, `t_` and their like: this tensor becomes a view of itself."""
-    function = takes_numpy_names(getattr(shapes, name))
+    function = with_keywords(getattr(shapes, name))
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return own_memory.become_view(self, function(self, *args, **kwargs))

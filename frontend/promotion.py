@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .arguments import also_named
 from .dispatch import apply, constant, op_named
 from .ir import dtypes
 from .ir.dims import Expr
@@ -83,9 +84,10 @@ def _raised(higher_class: DType, lower_class: DType) -> DType:
     return lower_class
 
 
-def result_type(tensor1: Any, tensor2: Any) -> DType:
+@also_named(scalar="other", scalar1="tensor", scalar2="other")
+def result_type(tensor: Any, other: Any) -> DType:
     """`torch.result_type`: the dtype of arithmetic on the two."""
-    return result_dtype(tensor1, tensor2)
+    return result_dtype(tensor, other)
 
 
 def can_cast(from_: DType, to: DType) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import capture
-from .arguments import as_dim
+from .arguments import also_named, as_dim
 from .autograd.grad_mode import no_grad
 from .counter_draws import CounterDraws, counter_draws
 from .creation import empty_like
@@ -22,7 +22,7 @@ from .dispatch import apply, op_named
 from .functional_complex import view_as_complex, view_as_real
 from .functional_shape import broadcast_shapes
 from .generator import Generator, cpu_generator, default_generator, seed_devices
-from .inplace import assign
+from .inplace import assign, finish
 from .ir import dtypes
 from .ir.dtypes import DType
 from .memory_layout import is_contiguous
@@ -132,6 +132,7 @@ def fill(target: Tensor, name: str, generator: Generator | None, draw: Draw) -> 
     return assign(target, wrap(_memory_order(target, values)), replaced=replaced)
 
 
+@also_named(**{"from": "from_"})
 def uniform_(
     target: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None
 ) -> Tensor:
@@ -160,6 +161,7 @@ def normal_(
     return fill(target, "normal", generator, draw)
 
 
+@also_named(**{"from": "from_"})
 def random_(
     target: Tensor, from_: int | None = None, to: int | None = None, *, generator: Generator | None = None
 ) -> Tensor:
@@ -294,7 +296,7 @@ def randn(
 
 
 def randint(
-    low: int,
+    low: int | None = None,
     high: Any = None,
     size: Sequence[int] | None = None,
     *,
@@ -306,9 +308,9 @@ def randint(
     given."""
     if isinstance(high, Sequence):
         low, high, size = 0, low, high
-    elif high is None:
-        low, high = 0, low
-    if size is None:
+    elif high is None or low is None:
+        low, high = 0, low if high is None else high
+    if size is None or high is None:
         raise TypeError(
             "randint() received an invalid combination of arguments: expected (int high, tuple of ints size) "
             "or (int low, int high, tuple of ints size)"
@@ -347,9 +349,13 @@ def randn_like(input: Tensor, *, dtype: DType | None = None, **options: Any) -> 
 
 
 def randint_like(
-    input: Tensor, low: int, high: int | None = None, *, dtype: DType | None = None, **options: Any
+    input: Tensor,
+    low: int | None = None,
+    high: int | None = None,
+    *,
+    dtype: DType | None = None,
+    **options: Any,
 ) -> Tensor:
-    low, high = (0, low) if high is None else (low, high)
     options.setdefault("device", device_of(input))
     return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype, **options)
 
@@ -388,18 +394,25 @@ def normal(
     return result if out is None else out.copy_(result)
 
 
-def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+def bernoulli(
+    input: Tensor, p: float | None = None, *, generator: Generator | None = None, out: Tensor | None = None
+) -> Tensor:
     """0 or 1, one with the probability that stands in `input` (or with `p` everywhere)."""
     if p is not None:
-        return bernoulli_(empty_like(input), p, generator=generator)
+        return finish(bernoulli_(empty_like(input), p, generator=generator), out, "bernoulli")
     made = bernoulli_(empty_like(input), input.detach(), generator=generator)
-    return drawn_from(made, "BernoulliBackward0", input)
+    return finish(drawn_from(made, "BernoulliBackward0", input), out, "bernoulli")
 
 
 def multinomial(
-    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
-) -> Tensor:
+    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Indices drawn with probabilities proportional to each row of `input` (1-D or 2-D)."""
+    return finish(_multinomial(input, num_samples, replacement, generator), out, "multinomial")
+
+
+def _multinomial(input: Tensor, num_samples: int, replacement: bool, generator: Generator | None) -> Tensor:
     gpu = gpu_under(input)
     if capture.counter_based() or gpu is not None:
         with on_gpu(gpu):

@@ -16,7 +16,9 @@ from .nested_data import dtype_or
 from .tensor import Tensor, wrap
 
 
-def _triangle(row: int, col: int, offset: int, lower: bool, dtype: Any, device: Any) -> Tensor:
+def _triangle(
+    row: int, col: int, offset: int, lower: bool, dtype: Any, device: Any, requires_grad: bool
+) -> Tensor:
     check_options(dtype, device)
     for name, size in (("row", row), ("col", col)):
         if size < 0:
@@ -24,23 +26,23 @@ def _triangle(row: int, col: int, offset: int, lower: bool, dtype: Any, device: 
     rows, columns = np.indices((row, col)).reshape(2, -1)
     inside = columns - rows <= offset if lower else columns - rows >= offset
     found = np.stack((rows[inside], columns[inside])).astype(dtype_or(dtype, dtypes.i64).numpy)
-    return wrap(found)
+    return leaf(wrap(found), requires_grad)
 
 
 def tril_indices(
     row: int, col: int, offset: int = 0, *, dtype: DType | None = None, device: Any = "cpu", layout: Any = None,
-    pin_memory: bool = False,
+    pin_memory: bool = False, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """The rows and columns (two rows of the result) of the elements on and below a diagonal."""
-    return _triangle(row, col, offset, True, dtype, device)
+    return _triangle(row, col, offset, True, dtype, device, requires_grad)
 
 
 def triu_indices(
     row: int, col: int, offset: int = 0, *, dtype: DType | None = None, device: Any = "cpu", layout: Any = None,
-    pin_memory: bool = False,
+    pin_memory: bool = False, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """The rows and columns (two rows of the result) of the elements on and above a diagonal."""
-    return _triangle(row, col, offset, False, dtype, device)
+    return _triangle(row, col, offset, False, dtype, device, requires_grad)
 
 
 def empty_strided(

@@ -9,7 +9,7 @@ from typing import Any
 from . import creation, memory_layout, tables
 from . import functional_memory as memory
 from . import functional_shape as shapes
-from .arguments import as_int, sizes, wrap_dim
+from .arguments import also_named, as_int, sizes, wrap_dim
 from .functional_host import host_array
 from .functional_reductions import sum as total
 from .ir.dims import DimLike
@@ -103,11 +103,11 @@ def set_(
     return self
 
 
-def resize_(self: Tensor, *size: Any, memory_format: Any = None) -> Tensor:
+def resize_(self: Tensor, *given: Any, size: Any = None, memory_format: Any = None) -> Tensor:
     """Another shape over the same memory, or where that is too small, over a larger copy of it (new elements 0)."""
     if self.requires_grad:
         raise RuntimeError("cannot resize variables that require grad")
-    shape = tuple(map(as_int, sizes(size, "resize_")))
+    shape = tuple(map(as_int, sizes(given, "resize_", size)))
     if shape == tuple(self.shape):
         return self
     steps, offset = memory_layout.contiguous_strides(shape), as_int(memory_layout.storage_offset(self))
@@ -121,21 +121,24 @@ def resize_(self: Tensor, *size: Any, memory_format: Any = None) -> Tensor:
     return self
 
 
+@also_named(input="self")
 def resize_as_(self: Tensor, the_template: Tensor, *, memory_format: Any = None) -> Tensor:
     """`resize_` to another tensor's shape."""
     return resize_(self, the_template.shape)
 
 
-def resize(self: Tensor, *size: Any) -> Tensor:
+def resize(self: Tensor, *given: Any, size: Any = None) -> Tensor:
     """`view`, under an old name."""
-    return shapes.view(self, *size)
+    return shapes.view(self, *given, size=size)
 
 
+@also_named(the_template="tensor")
 def resize_as(self: Tensor, tensor: Tensor) -> Tensor:
     """`view_as`, under an old name."""
     return shapes.view(self, tensor.shape)
 
 
+@also_named(input="self")
 def as_strided_(self: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
     """This tensor becomes `as_strided` of itself."""
     return become_view(self, memory.as_strided(self, size, stride, storage_offset))
@@ -159,9 +162,9 @@ def become_view(self: Tensor, seen: Tensor) -> Tensor:
     return self
 
 
-def sum_to_size(self: Tensor, *size: Any) -> Tensor:
+def sum_to_size(self: Tensor, *given: Any, size: Any = None) -> Tensor:
     """The sum over the dims that broadcasting from the size would add or repeat."""
-    shape = sizes(size, "sum_to_size")
+    shape = sizes(given, "sum_to_size", size)
     have = tuple(self.shape)
     lead = len(have) - len(shape)
     if lead < 0 or any(n != m and m != 1 for n, m in zip(have[lead:], shape)):
@@ -200,6 +203,7 @@ def pin_memory(self: Tensor, device: Any = None) -> Tensor:
 _pinned: weakref.WeakSet[Storage] = weakref.WeakSet()
 
 
+@also_named(s="stream")
 def record_stream(self: Tensor, stream: Any) -> None:
     """The stream uses the memory, which another made: it is not given out again before that is over."""
     array: Any = self._array

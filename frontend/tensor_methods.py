@@ -30,6 +30,7 @@ from . import functional_pointwise as pointwise
 from . import functional_reductions as reductions
 from . import functional_shape as shapes
 from . import functional_slices as slices
+from . import functional_special as special
 from .arguments import is_operand, wrap_dim
 from .autograd import api
 from .inplace import assign
@@ -366,6 +367,11 @@ def new(self: Tensor, *args: Any) -> Tensor:
     if len(args) == 1 and isinstance(args[0], list | tuple) and not isinstance(args[0], Size):
         return creation.tensor(args[0], dtype=self.dtype)
     return creation.empty(*args, dtype=self.dtype) if args else creation.empty(0, dtype=self.dtype)
+
+
+def polygamma(self: Tensor, n: int) -> Tensor:
+    """The n-th derivative of digamma."""
+    return special.polygamma(n, self)
 
 
 def transposed(self: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import dispatch, interchange
+from .arguments import also_named
 from .functional_host import host_array
 from .functional_shape import broadcast_tensors
 from .tensor import Array, Tensor, wrap
@@ -33,6 +34,7 @@ def apply_(self: Tensor, callable: Callable[[Any], Any]) -> Tensor:
     return _replace(self, [callable(x) for x in _own_elements(self, "apply_").ravel().tolist()])
 
 
+@also_named(other="tensor")
 def map_(self: Tensor, tensor: Tensor, callable: Callable[[Any, Any], Any]) -> Tensor:
     """Each element becomes callable(element, the tensor's element), one after the other in Python."""
     _, other = broadcast_tensors(self.detach(), tensor.detach())

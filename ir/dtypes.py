@@ -166,17 +166,17 @@ def from_numpy(dtype: np.dtype[Any]) -> DType:
 
 
 @cache
-def promote(a: DType, b: DType) -> DType:
+def promote(type1: DType, type2: DType) -> DType:
     """The smallest type that holds both, as `torch.promote_types` defines it; RuntimeError where it
     refuses."""
-    if a is b:
-        return a
-    low, high = sorted((a, b), key=lambda d: (_KIND_ORDER.index(d.kind), d.itemsize))
+    if type1 is type2:
+        return type1
+    low, high = sorted((type1, type2), key=lambda d: (_KIND_ORDER.index(d.kind), d.itemsize))
     if low in (u16, u32, u64) or high in (u16, u32, u64):
         if high.kind != "float":
             raise RuntimeError(
                 "Promotion for uint16, uint32, uint64 types is not supported, attempted to promote "
-                f"{a.scalar_type} and {b.scalar_type}"
+                f"{type1.scalar_type} and {type2.scalar_type}"
             )
         return high
     if high.kind == "complex":

@@ -1,6 +1,6 @@
 """Discrete Fourier transforms: the functions of `torch.fft`, over NumPy's."""
 
-from ..numpy_names import take_numpy_names
+from ..arguments import name_keywords
 from ..tensor import Tensor
 from .helpers import fftfreq, fftshift, ifftshift, rfftfreq
 from .many import fft2, fftn, hfft2, hfftn, ifft2, ifftn, ihfft2, ihfftn, irfft2, irfftn, rfft2, rfftn
@@ -11,4 +11,4 @@ __all__ = [
     "ifftshift", "ihfft", "ihfft2", "ihfftn", "irfft", "irfft2", "irfftn", "rfft", "rfft2", "rfftfreq", "rfftn",
 ]  # fmt: skip
 
-take_numpy_names(globals(), __all__)
+name_keywords(globals(), __all__)

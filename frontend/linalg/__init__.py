@@ -1,9 +1,9 @@
 """Linear algebra: the functions of `torch.linalg`. NumPy's LAPACK computes the factorizations; the gradients are rules
 over ops, so they can be differentiated again."""
 
+from ..arguments import name_keywords
 from ..functional_matmul import matmul
 from ..ir.ops.linalg_common import LinAlgError
-from ..numpy_names import take_numpy_names
 from .factors import (
     cholesky,
     cholesky_ex,
@@ -45,4 +45,4 @@ __all__ = [
     "svd", "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
 
-take_numpy_names(globals(), __all__)
+name_keywords(globals(), __all__)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arguments import also_named
 from ..autocast import full_precision
 from ..creation import eye
 from ..dispatch import apply, op_named
@@ -135,6 +136,7 @@ def _reflected(A: Tensor, tau: Tensor, value: Tensor, adjoint: bool, backwards: 
     return value
 
 
+@also_named(input="A", input2="tau")
 @full_precision
 def householder_product(A: Tensor, tau: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The first columns of the product of the reflections that A and tau hold (as of `geqrf`)."""
@@ -149,6 +151,7 @@ def householder_product(A: Tensor, tau: Tensor, *, out: Tensor | None = None) ->
     return finish(result, out, "linalg_householder_product")
 
 
+@also_named(input2="tau", input3="other")
 def ormqr(
     input: Tensor,
     tau: Tensor,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from .. import functional_memory as memory
-from ..arguments import wrap_dim
+from ..arguments import also_named, wrap_dim
 from ..autocast import lower_precision
 from ..creation import eye, ones, zeros
 from ..dispatch import apply, op_named
@@ -32,12 +32,14 @@ from .systems import inv
 _EXP = op_named("linalg_matrix_exp")
 
 
+@also_named(input="A")
 def matrix_exp(A: Tensor) -> Tensor:
     """The matrix exponential of square matrices."""
     result: Tensor = apply(_EXP, (A,))
     return result
 
 
+@also_named(input="A")
 def matrix_power(A: Tensor, n: int, *, out: Tensor | None = None) -> Tensor:
     """A to the n: products, or those of the inverse where n is negative."""
     if not isinstance(n, int) or isinstance(n, bool):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import capture
+from ..arguments import also_named
 from ..autocast import full_precision
 from ..creation import empty, eye, zeros
 from ..dispatch import apply, constant, op_named
@@ -48,6 +49,7 @@ _INV, _SOLVE, _DET, _SLOGDET, _LU, _ORDER, _INVERSE_ORDER, _TRIANGULAR, _PINV, _
 )
 
 
+@also_named(input="A")
 @full_precision
 def inv(A: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The inverse of square matrices; LinAlgError for a singular one."""
@@ -59,11 +61,13 @@ def inv_ex(A: Tensor, *, check_errors: bool = False, out: Any = None) -> Any:
     return named("linalg_inv_ex", apply(_INV, (A,), {"check": "linalg.inv_ex" if check_errors else ""}), out)
 
 
+@also_named(input="A")
 def det(A: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The determinant of square matrices."""
     return finish(apply(_DET, (A,)), out, "linalg_det")
 
 
+@also_named(input="A")
 def slogdet(A: Tensor, *, out: Any = None) -> Any:
     """The sign of the determinant and the logarithm of its absolute value."""
     return named("linalg_slogdet", apply(_SLOGDET, (A,)), out)

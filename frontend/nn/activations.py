@@ -16,7 +16,7 @@ from ..counter_draws import random_call
 from ..creation import empty, ones_like, zeros_like
 from ..dispatch import apply, constant, op_named
 from ..functional_indexing import masked_scatter
-from ..inplace import overwrite
+from ..inplace import finish, overwrite
 from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..placement import is_on_device
@@ -184,8 +184,9 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return _activation("hardsigmoid", "HardsigmoidBackward0", input, inplace)
 
 
-def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    return _activation("hardshrink", "HardshrinkBackward0", input, False, lambd=float(lambd))
+def hardshrink(input: Tensor, lambd: float = 0.5, *, out: Tensor | None = None) -> Tensor:
+    made = _activation("hardshrink", "HardshrinkBackward0", input, False, lambd=float(lambd))
+    return finish(made, out, "hardshrink")
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -198,10 +199,12 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     return _activation("softshrink", "SoftshrinkBackward0", input, False, lambd=float(lambd))
 
 
-def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+def threshold(
+    input: Tensor, threshold: float, value: float, inplace: bool = False, *, out: Tensor | None = None
+) -> Tensor:
     """The input where it exceeds the threshold, else the value."""
     attrs = {"threshold": float(threshold), "value": float(value)}
-    return _activation("threshold", "ThresholdBackward0", input, inplace, **attrs)
+    return finish(_activation("threshold", "ThresholdBackward0", input, inplace, **attrs), out, "threshold")
 
 
 def softsign(input: Tensor) -> Tensor:

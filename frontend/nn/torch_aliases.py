@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..arguments import also_named
 from ..autocast import full_precision
 from ..creation import ones_like
 from ..functional_pointwise import everywhere
@@ -157,6 +158,7 @@ def embedding_bag(
     return output, bags, sizes, indices.new_empty(0)
 
 
+@also_named(input="weight")
 def embedding_renorm_(weight: Tensor, indices: Tensor, max_norm: float, norm_type: float) -> Tensor:
     """Shorten the rows named by the indices to `max_norm`, in place."""
     embeddings.limit_rows(weight, indices, max_norm, norm_type)
