@@ -65,6 +65,7 @@ from .autograd.anomaly_mode import (
 )
 from .creation import *
 from .device import device
+from .foreach import *
 from .formats import *
 from .functional_arithmetic import *
 from .functional_complex import *
@@ -130,6 +131,7 @@ from .nn.functional import (
     threshold,
     threshold_,
 )
+from .nn.modules.module import never_bind as _never_bind
 from .nn.torch_aliases import *
 from .printing import get_printoptions, printoptions, set_printoptions
 from .promotion import *
@@ -165,6 +167,7 @@ _makers = set(creation.__all__) | set(random.__all__) | set(tables.__all__) | se
 for _name in _makers - {"Generator", "default_generator"}:
     globals()[_name] = _placement.belongs(globals()[_name])
 _name_keywords(globals(), set(globals()), _WITHOUT_NUMPY_NAMES)
+_never_bind((*globals().values(), *vars(nn.functional).values()))
 
 # These print, and are pickled, as names of the package.
 for _public in (Tensor, Size, device, dtype):

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import capture, promotion
 from .argument_numbers import Number
-from .arguments import sizes
+from .arguments import as_dim, as_int, sizes
 from .device import require_cpu
 from .dispatch import apply, op_named
 from .formats import dims_in_memory
@@ -145,8 +145,10 @@ def full(
     device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
 ) -> Tensor:  # fmt: skip
     """Every element `fill_value`."""
-    if isinstance(fill_value, Tensor):
+    if isinstance(fill_value, Tensor) and not fill_value.ndim:
         fill_value = fill_value.item()
+    if isinstance(size, Tensor):
+        raise TypeError("full(): argument 'size' (position 1) must be tuple of ints, not Tensor")
     if not isinstance(fill_value, bool | int | float | complex | np.generic | Expr):
         raise TypeError(
             f"full(): argument 'fill_value' (position 2) must be Number, not {type(fill_value).__name__}"
@@ -317,6 +319,7 @@ def linspace(
 ) -> Tensor:  # fmt: skip
     """`steps` numbers from start to end, both included, equally far apart."""
     check_options(dtype, device)
+    steps = as_int(steps)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     if isinstance(start, Tensor) or isinstance(end, Tensor):
@@ -379,10 +382,10 @@ def eye(
 ) -> Tensor:
     """1 on the diagonal, 0 elsewhere."""
     check_options(dtype, device)
-    for size in (n, m or 0):
-        if size < 0:
+    shape = as_dim(n), as_dim(n if m is None else m)
+    for size in shape:
+        if isinstance(size, int) and size < 0:
             raise RuntimeError(f"n must be greater or equal to 0, got {size}")
-    shape = (n, n if m is None else m)
     rows = apply(_IOTA, (), {"shape": shape, "dim": 0, "dtype": dtypes.i64})
     columns = apply(_IOTA, (), {"shape": shape, "dim": 1, "dtype": dtypes.i64})
     equal = apply(op_named("eq"), (rows, columns))

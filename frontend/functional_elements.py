@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .arguments import also_named, tensor_argument, wrap_dim, wrap_dims
+from .arguments import also_named, as_int, tensor_argument, wrap_dim, wrap_dims
 from .creation import as_tensor
 from .dispatch import apply, op_named
 from .functional_host import nonzero
@@ -67,7 +67,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     """How often each non-negative integer occurs, or the sum of its weights."""
     _check_kind(input, "bincount_cpu", ("int", "uint"))
     operands = (input,) if weights is None else (input, weights.detach())
-    return apply(_BINCOUNT, operands, {"minlength": minlength})
+    return apply(_BINCOUNT, operands, {"minlength": as_int(minlength)})
 
 
 def _check_kind(input: Tensor, name: str, kinds: tuple[str, ...]) -> None:
@@ -144,6 +144,7 @@ def bucketize(
 def histc(input: Tensor, bins: int = 100, min: Any = 0, max: Any = 0, *, out: Tensor | None = None) -> Tensor:
     """How many elements are in each of `bins` equal parts of [min, max]; of the elements' own range where both are
     the same."""
+    bins = as_int(bins)
     if bins <= 0:
         raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
     if max < min:

@@ -281,7 +281,7 @@ dsplit = _split_along("dsplit", 2, 3, "`tensor_split` along the third dim.")
 
 def diagonal_steps(input: Tensor, offset: int, dim1: int, dim2: int) -> tuple[Views, tuple[DimLike, ...]]:
     """The view steps of `diagonal`, and the shape of its result."""
-    rank = input.ndim
+    rank, offset = input.ndim, as_int(offset)
     a, b = wrap_dim(dim1, rank), wrap_dim(dim2, rank)
     if a == b:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")

@@ -94,8 +94,14 @@ def typename(obj: Any) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def _assert(condition: Any, message: str) -> None:
+    """`assert` as a function, which tracers of PyTorch's can record."""
+    assert condition, message
+
+
 # The names of `torch` that are defined here.
 __all__ = [
+    "_assert",
     "clone", "detach", "get_device", "is_complex", "is_floating_point", "is_inference", "is_nonzero",
     "is_same_size", "is_signed", "is_storage", "is_tensor", "numel", "set_default_tensor_type", "typename",
 ]  # fmt: skip

@@ -99,11 +99,14 @@ def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
         return f"{module}.{scalar_type_name(self.dtype)}Tensor"
     if isinstance(dtype, DType):
         return promotion.convert(self, dtype)
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", "")
+    name = dtype if isinstance(dtype, str) else "torch." + getattr(dtype, "__name__", "")
+    if dtype is Tensor or name == "torch.Tensor":
+        return to(self, "cpu", promotion.get_default_dtype())
+    place, _, kind = name.rpartition(".")
     for candidate in dtypes.ALL:
-        if name.removeprefix("torch.") == scalar_type_name(candidate) + "Tensor":
-            return promotion.convert(self, candidate)
-    raise ValueError(f"invalid type: {dtype!r}")
+        if place in ("torch", "torch.cuda") and kind == scalar_type_name(candidate) + "Tensor":
+            return to(self, place.replace("torch.", "").replace("torch", "cpu"), candidate)
+    raise ValueError(f"invalid type: {getattr(dtype, '__name__', dtype)!r}")
 
 
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:

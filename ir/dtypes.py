@@ -7,7 +7,6 @@ One object serves both languages: the IR prints its short name (`f32`), the fron
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -36,14 +35,17 @@ _SCALAR_TYPES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
 class DType:
-    """An element type. Compared by identity: there is one object per type."""
+    """An element type. Compared by identity: there is one object per type. No dataclass, which programs take for a
+    container of theirs."""
 
     name: str
     torch_name: str
     kind: Kind
     numpy: np.dtype[Any]
+
+    def __init__(self, name: str, torch_name: str, kind: Kind, numpy: np.dtype[Any]):
+        self.name, self.torch_name, self.kind, self.numpy = name, torch_name, kind, numpy
 
     @property
     def itemsize(self) -> int:
@@ -95,9 +97,8 @@ class NameOnly(DType):
     """A type that programs ask for by name, and for its limits: there are no tensors of it."""
 
     def __init__(self, name: str):
-        for field in ("name", "torch_name"):
-            object.__setattr__(self, field, name)
-        object.__setattr__(self, "kind", "float")
+        self.name = self.torch_name = name
+        self.kind = "float"
 
     @property
     def limits(self) -> np.dtype[Any]:

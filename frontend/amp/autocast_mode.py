@@ -14,6 +14,12 @@ from ..ir.dtypes import DType
 from ..runtime.gpu.arrays import gpu_count
 from ..tensor import Tensor
 
+# PyTorch's other kinds of device with autocast, which is never on: there are no such devices here.
+_ELSEWHERE = {
+    "hpu": dtypes.bf16, "ipu": dtypes.f16, "maia": dtypes.bf16, "mps": dtypes.f16, "mtia": dtypes.f16,
+    "xla": dtypes.bf16, "xpu": dtypes.f16,
+}  # fmt: skip
+
 
 def is_autocast_available(device_type: str) -> bool:
     """Whether `autocast` knows the device type."""
@@ -175,7 +181,7 @@ def custom_bwd(bwd: Any = None, *, device_type: str) -> Callable[..., Any]:
 
 def is_autocast_enabled(device_type: str = "cuda") -> bool:
     """Whether ops on this kind of device are cast now; RuntimeError for a kind that is not known."""
-    return state().enabled[_known(device_type)]
+    return device_type not in _ELSEWHERE and state().enabled[_known(device_type)]
 
 
 def set_autocast_enabled(device_type: Any, enabled: bool | None = None) -> None:
@@ -186,7 +192,7 @@ def set_autocast_enabled(device_type: Any, enabled: bool | None = None) -> None:
 
 def get_autocast_dtype(device_type: str) -> DType:
     """The dtype of a region on this kind of device that says none."""
-    return state().dtype[_known(device_type)]
+    return _ELSEWHERE.get(device_type) or state().dtype[_known(device_type)]
 
 
 def set_autocast_dtype(device_type: str, dtype: DType) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..arguments import wrap_dim
+from ..arguments import as_dim, wrap_dim
 from ..autocast import full_precision
 from ..dispatch import apply, op_named
 from ..ir import dtypes
@@ -34,6 +34,7 @@ def resized(input: Tensor, dims: Sequence[int], sizes: Sequence[Any]) -> Tensor:
     """The input cut, or filled up with zeros, to the sizes in these dims; -1 keeps one."""
     high: list[Any] = [0] * input.ndim
     for dim, size in zip(dims, sizes):
+        size = as_dim(size)
         if size == -1:
             continue
         if isinstance(size, int) and size < 1:

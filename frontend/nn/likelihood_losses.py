@@ -122,16 +122,16 @@ def ctc_loss(
             f"\"ctc_loss_cpu\" not implemented for '{scalar_type_name(log_probs.dtype)}'"
         )
     if log_probs.ndim == 2:
-        lone = ctc_loss(
+        loss = ctc_loss(
             log_probs.unsqueeze(1),
             targets.unsqueeze(0) if targets.ndim == 1 else targets,
             _lengths(input_lengths).reshape(1),
             _lengths(target_lengths).reshape(1),
             blank,
-            "none",
+            reduction,
             zero_infinity,
         )
-        return reduced(lone.squeeze(0), reduction)
+        return loss.squeeze(0) if loss.ndim else loss
     inputs, counts = _lengths(input_lengths), _lengths(target_lengths)
     rows = _rows(targets, counts)
     steps, batch, longest = int(log_probs.shape[0]), log_probs.shape[1], int(rows.shape[1])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import as_int
 from ..autocast import full_precision, lower_precision
 from ..creation import counted
 from ..dispatch import apply, op_named
@@ -39,6 +40,8 @@ def spread(value: Any, rank: int, name: str) -> tuple[int, ...]:
     """One number for every spatial dim, or one per dim; RuntimeError for another count."""
     if isinstance(value, int):
         return (value,) * rank
+    if isinstance(value, Tensor) and not value.ndim:
+        return (as_int(value),) * rank
     found = tuple(int(v) for v in value)
     if len(found) == 1:
         return found * rank

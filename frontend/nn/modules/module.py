@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType
 from typing import Any, Self
 
 from ...autograd.grad_mode import no_grad
@@ -67,6 +68,15 @@ def _check_name(kind: str, name: Any, owner: Module, table: Mapping[str, Any]) -
         raise KeyError(f"attribute '{name}' already exists")
 
 
+# Functions that PyTorch has as builtins, which are no methods of a class they are put in: `act = torch.tanh`.
+_UNBOUND: set[FunctionType] = set()
+
+
+def never_bind(values: Iterable[Any]) -> None:
+    """Those of the values that are functions are called without self where they are attributes of a module's class."""
+    _UNBOUND.update(value for value in values if isinstance(value, FunctionType))
+
+
 class Module(ModuleTree, HookRegistration):
     """The base class of all networks; the same contract, names and messages as `torch.nn.Module`."""
 
@@ -78,6 +88,12 @@ class Module(ModuleTree, HookRegistration):
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, value in tuple(vars(cls).items()):
+            if isinstance(value, FunctionType) and value in _UNBOUND:
+                setattr(cls, name, staticmethod(value))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not self.call_super_init:
