@@ -204,6 +204,7 @@ class _Package(_types.ModuleType):
     profile = _Lazy(f"{__name__}.profiler", "profile")
     profiler = _Lazy(f"{__name__}.profiler")
     onnx = _Lazy(f"{__name__}.onnx")
+    quasirandom = _Lazy(f"{__name__}.quasirandom")
     return_types = _Lazy(f"{__name__}.return_types")
     testing = _Lazy(f"{__name__}.testing")
     torch_version = _Lazy(f"{__name__}.torch_version")

@@ -65,8 +65,8 @@ def test_subclasses_that_cannot_be_expanded_say_so():
 def test_kl_registry():
     with pytest.raises(NotImplementedError, match=r"No KL.* for p type VonMises and q type Normal"):
         D.kl_divergence(D.VonMises(0.0, 1.0), D.Normal(0.0, 1.0))
-    with pytest.raises(TypeError, match="Expected type_p to be a Distribution subclass"):
-        D.register_kl(int, D.Normal)
+    with pytest.raises(TypeError, match="Expected type_q to be a Distribution subclass"):
+        D.register_kl(int, D.Normal(0.0, 1.0))
 
     class A(D.Normal):
         pass
