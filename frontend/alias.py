@@ -131,6 +131,7 @@ class TorchAlias:
         sys.meta_path.append(last)
         package: Any = importlib.import_module("torch")
         self._version = package.__version__
+        package.__name__, package.torch = "torch", package
         # Programs compare it with the releases they know.
         package.__version__ = TorchVersion(f"{_TORCH_VERSION}+vitrify.{self._version}")
         self._classes = set(_classes_of_torch())  # some have two names
@@ -150,7 +151,9 @@ class TorchAlias:
             module = sys.modules.pop(name)
             if isinstance(vars(module).get("__getattr__"), _Refusal):
                 del module.__getattr__
-        vars(sys.modules[_PACKAGE])["__version__"] = self._version
+        package: Any = sys.modules[_PACKAGE]
+        package.__name__, package.__version__ = _PACKAGE, self._version
+        del package.torch
 
     def __enter__(self) -> TorchAlias:
         return self

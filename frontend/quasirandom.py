@@ -1,7 +1,7 @@
 """`torch.quasirandom`: points of Sobol's sequence, the ones that PyTorch draws.
 
-I. M. Sobol, "The distribution of points in a cube and the approximate evaluation of integrals", 1967; in Gray code's order
-(I. Antonov, V. Saleev, 1979); scrambled as in J. Matoušek, "On the L2-discrepancy for anchored boxes", 1998.
+I. M. Sobol, "The distribution of points in a cube and the approximate evaluation of integrals", 1967; in Gray code's
+order (I. Antonov, V. Saleev, 1979); scrambled as in J. Matoušek, "On the L2-discrepancy for anchored boxes", 1998.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def _scrambled(directions: Array, lower: Array) -> Array:
 
 
 class SobolEngine:
-    """Points of a Sobol sequence in [0, 1)^dimension, one after the other; `scramble` draws from the generator of `seed`,
-    or from the default one. PyTorch's engine has 21201 dimensions, this one 1111.
+    """Points of a Sobol sequence in [0, 1)^dimension, one after the other; `scramble` draws from the generator of
+    `seed`, or from the default one. PyTorch's engine has 21201 dimensions, this one 1111.
     """
 
     MAXBIT = 30

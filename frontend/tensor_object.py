@@ -63,6 +63,31 @@ def as_subclass(self: Tensor, cls: type[Any]) -> Any:
     return made
 
 
+def disabled_torch_function(func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    """The `__torch_function__` of classes whose operations give plain tensors, such as Parameter."""
+    return func(*args, **(kwargs or {}))
+
+
+@classmethod  # type: ignore[misc]
+def __torch_function__(
+    cls: type[Tensor], func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+) -> Any:
+    """`func(*args, **kwargs)`, tensors of it as instances of the class: what a subclass calls by `super()`."""
+    if not all(issubclass(cls, kind) for kind in types):
+        return NotImplemented
+
+    def converted(value: Any) -> Any:
+        if isinstance(value, Tensor) and not isinstance(value, cls):
+            return value.as_subclass(cls)  # type: ignore[attr-defined]
+        if isinstance(value, list | tuple):
+            kind = type(value)
+            parts = map(converted, value)
+            return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
+        return value
+
+    return converted(func(*args, **(kwargs or {})))
+
+
 def const_data_ptr(self: Tensor) -> int:
     """The address of the first element, to be read only."""
     address: int = self.data_ptr()
@@ -92,6 +117,15 @@ __dlpack__, __dlpack_device__ = interchange.dlpack, interchange.dlpack_device
 
 # The methods that are defined here under their own name.
 __all__ = [
-    "__array_wrap__", "__dlpack__", "__dlpack_device__", "apply_", "as_subclass", "const_data_ptr",
-    "map2_", "map_", "module_load", "untyped_storage",
+    "__array_wrap__",
+    "__dlpack__",
+    "__dlpack_device__",
+    "__torch_function__",
+    "apply_",
+    "as_subclass",
+    "const_data_ptr",
+    "map2_",
+    "map_",
+    "module_load",
+    "untyped_storage",
 ]  # fmt: skip

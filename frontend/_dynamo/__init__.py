@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..compiler import allow_in_graph, assume_constant_result, disable, is_compiling, reset
 from ..tensor import Tensor
 from . import eval_frame as eval_frame
+from .eval_frame import OptimizedModule
 
 
 def mark_static_address(tensor: Tensor, guard: bool = True) -> None:
@@ -12,5 +13,6 @@ def mark_static_address(tensor: Tensor, guard: bool = True) -> None:
 
 
 __all__ = [
-    "allow_in_graph", "assume_constant_result", "disable", "is_compiling", "mark_static_address", "reset",
+    "OptimizedModule", "allow_in_graph", "assume_constant_result", "disable", "is_compiling", "mark_static_address",
+    "reset",
 ]  # fmt: skip

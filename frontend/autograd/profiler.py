@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..profiler.averages import EventList
 from ..profiler.session import profile as _profile
 from ..profiler.session import record_function
 
@@ -41,4 +42,19 @@ class profile(_profile):
             super().start()
 
 
-__all__ = ["profile", "record_function"]
+class emit_nvtx:
+    """Marks for NVIDIA's profilers: NotImplementedError where it is entered."""
+
+    def __init__(self, enabled: bool = True, record_shapes: bool = False):
+        self.enabled = enabled
+
+    def __enter__(self) -> emit_nvtx:
+        if self.enabled:
+            raise NotImplementedError("torch.autograd.profiler.emit_nvtx is not in vitrify")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+
+__all__ = ["EventList", "emit_nvtx", "profile", "record_function"]

@@ -14,12 +14,14 @@ from ..ir.dtypes import DType
 from ..placement import committed
 from ..promotion import get_default_dtype
 from ..tensor import Tensor, wrap
+from ..tensor_object import disabled_torch_function
 
 
 class Parameter(Tensor):
     """A tensor that, assigned to a module's attribute, is one of its parameters."""
 
     _printed_name = "tensor"
+    __torch_function__ = staticmethod(disabled_torch_function)
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
         if data is None:
@@ -45,6 +47,7 @@ class Buffer(Tensor):
     """A tensor that, assigned to a module's attribute, becomes one of its buffers."""
 
     persistent: bool
+    __torch_function__ = staticmethod(disabled_torch_function)
 
     def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Buffer:
         if data is None:
@@ -114,6 +117,7 @@ class UninitializedBuffer(UninitializedTensorMixin):
     """A buffer whose shape is not known yet."""
 
     persistent: bool
+    __torch_function__ = staticmethod(disabled_torch_function)
 
     def __new__(
         cls,

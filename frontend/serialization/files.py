@@ -19,6 +19,8 @@ from .unpickler import SafeUnpickler
 from .zip_format import Archive, Unpickle, load_zip, root_name, save_zip
 
 FileLike = str | os.PathLike[str] | Any
+# What `map_location` may be, for annotations.
+MAP_LOCATION = Callable[[Any, str], Any] | device | str | dict[str, str] | None
 DEFAULT_PROTOCOL = 2
 _TAR_MARK = slice(257, 262)
 

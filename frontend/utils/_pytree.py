@@ -5,10 +5,10 @@ Libraries import it in spite of its name. Classes that are registered here are s
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..compile.pytree import REGISTERED, Flatten, Unflatten
 
@@ -81,6 +81,45 @@ def _ways(tree: Any) -> tuple[type, Flatten] | None:
     return None if found is None else (cls, found[0])
 
 
+PyTree = Any
+
+
+def LeafSpec() -> TreeSpec:
+    """The structure of a leaf."""
+    return TreeSpec(None)
+
+
+class NodeDef(NamedTuple):
+    """How objects of a class are taken apart and made again."""
+
+    type: type
+    flatten_fn: Flatten
+    unflatten_fn: Unflatten
+
+
+class _SupportedNodes(Mapping[type, NodeDef]):
+    """The classes that are structure, by class; `namedtuple` stands for all of its kind."""
+
+    def __getitem__(self, cls: type) -> NodeDef:
+        if cls is namedtuple:
+            return NodeDef(cls, lambda t: (list(t), type(t)), lambda children, kind: kind(*children))
+        return NodeDef(cls, *(REGISTERED.get(cls) or _BUILT_IN[cls]))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([*_BUILT_IN, *REGISTERED, namedtuple])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+SUPPORTED_NODES = _SupportedNodes()
+
+
+def _get_node_type(tree: Any) -> Any:
+    ways = _ways(tree)
+    return type(tree) if ways is None or ways[0] in (*_BUILT_IN, *REGISTERED) else namedtuple
+
+
 def tree_flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], TreeSpec]:
     """The leaves in order, and the structure around them."""
     leaves: list[Any] = []
@@ -112,7 +151,9 @@ def tree_unflatten(leaves: Iterable[Any], treespec: TreeSpec) -> Any:
             return next(rest)
         children = [build(child) for child in spec.children_specs]
         found = REGISTERED.get(spec.type) or _BUILT_IN.get(spec.type)
-        return spec.type(*children) if found is None else found[1](children, spec.context)
+        if found is None:
+            return (spec.context if spec.type is namedtuple else spec.type)(*children)
+        return found[1](children, spec.context)
 
     return build(treespec)
 
@@ -157,6 +198,7 @@ def tree_all(pred: Callable[[Any], bool], tree: Any) -> bool:
 
 
 __all__ = [
-    "MappingKey", "TreeSpec", "register_pytree_node", "tree_all", "tree_any", "tree_flatten", "tree_leaves", "tree_map",
+    "SUPPORTED_NODES", "LeafSpec", "MappingKey", "NodeDef", "PyTree", "TreeSpec",
+    "register_pytree_node", "tree_all", "tree_any", "tree_flatten", "tree_leaves", "tree_map",
     "tree_map_only", "tree_structure", "tree_unflatten",
 ]  # fmt: skip

@@ -68,6 +68,7 @@ def _check_name(kind: str, name: Any, owner: Module, table: Mapping[str, Any]) -
         raise KeyError(f"attribute '{name}' already exists")
 
 
+_IncompatibleKeys = state_io.IncompatibleKeys
 # Functions that PyTorch has as builtins, which are no methods of a class they are put in: `act = torch.tanh`.
 _UNBOUND: set[FunctionType] = set()
 

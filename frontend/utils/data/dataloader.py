@@ -18,6 +18,18 @@ from .sampler import BatchSampler, RandomSampler, SequentialSampler, draw_seed
 from .workers import Work, WorkerInfo, Workers, WorkersPass, get_worker_info
 
 
+class _BaseDataLoaderIter:
+    """PyTorch's class of a DataLoader's iterators; here they are generators, and none is an instance."""
+
+
+class _SingleProcessDataLoaderIter(_BaseDataLoaderIter):
+    """As `_BaseDataLoaderIter`."""
+
+
+class _MultiProcessingDataLoaderIter(_BaseDataLoaderIter):
+    """As `_BaseDataLoaderIter`."""
+
+
 class _Endless:
     """An index sampler for streams: it only counts."""
 

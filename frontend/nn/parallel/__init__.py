@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from .modules.module import Module
+from ..modules.module import Module
+from .distributed import DistributedDataParallel
+from .scatter_gather import gather, one_device, scatter
 
 
 class DataParallel(Module):
@@ -20,16 +22,6 @@ class DataParallel(Module):
         return self.module(*inputs, **kwargs)
 
 
-class DistributedDataParallel(Module):
-    """Not supported: RuntimeError where one is made."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        raise RuntimeError(
-            "torch.nn.parallel.DistributedDataParallel is not supported: vitrify runs in one process on all cores. Use "
-            "the module itself where torch.distributed.is_available() is False"
-        )
-
-
 def data_parallel(
     module: Module,
     inputs: Any,
@@ -43,28 +35,14 @@ def data_parallel(
     return module(*arguments, **(module_kwargs or {}))
 
 
-def _one_device(name: str) -> NoReturn:
-    raise RuntimeError(f"torch.nn.parallel.{name} is not supported: there is one device")
-
-
-def scatter(inputs: Any, target_gpus: Any, dim: int = 0) -> NoReturn:
-    """RuntimeError."""
-    _one_device("scatter")
-
-
-def gather(outputs: Any, target_device: Any, dim: int = 0) -> NoReturn:
-    """RuntimeError."""
-    _one_device("gather")
-
-
 def replicate(network: Any, devices: Any, detach: bool = False) -> NoReturn:
     """RuntimeError."""
-    _one_device("replicate")
+    one_device("replicate")
 
 
 def parallel_apply(modules: Any, inputs: Any, kwargs_tup: Any = None, devices: Any = None) -> NoReturn:
     """RuntimeError."""
-    _one_device("parallel_apply")
+    one_device("parallel_apply")
 
 
 __all__ = [

@@ -9,6 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 
+class GraphModule:
+    """What PyTorch's symbolic tracer gives: NotImplementedError where one is made."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        raise NotImplementedError("torch.fx.GraphModule is not in vitrify: vitrify.compile captures models")
+
+
 def wrap(fn_or_name: str | Callable[..., Any]) -> Any:
     """Mark a function as a leaf for PyTorch's symbolic tracer: nothing to do here.
 

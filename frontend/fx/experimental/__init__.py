@@ -1,0 +1,1 @@
+"""`torch.fx.experimental`: what programs ask about tracing by PyTorch's own tools."""
