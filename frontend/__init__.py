@@ -142,6 +142,7 @@ from .serialization import load, save
 from .settings import *
 from .size import Size
 from .spectrograms import *
+from .symbols import *
 from .tables import *
 from .tensor import Tensor
 from .tensor_memory import as_strided_, resize_as_
@@ -151,11 +152,12 @@ from .window_functions import *
 
 uint8, uint16, uint32, uint64 = _dtypes.u8, _dtypes.u16, _dtypes.u32, _dtypes.u64
 int8, int16, int32, int64 = _dtypes.i8, _dtypes.i16, _dtypes.i32, _dtypes.i64
-float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu = _dtypes.NAMES_ONLY
+float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu, complex32 = _dtypes.NAMES_ONLY
 float16, bfloat16, float32, float64 = _dtypes.f16, _dtypes.bf16, _dtypes.f32, _dtypes.f64
 complex64, complex128 = _dtypes.c64, _dtypes.c128
 bool = _dtypes.bool_
 short, int, long = int16, int32, int64
+chalf = complex32
 half, float, double = float16, float32, float64
 cfloat, cdouble = complex64, complex128
 
@@ -207,6 +209,7 @@ class _Package(_types.ModuleType):
     profile = _Lazy(f"{__name__}.profiler", "profile")
     profiler = _Lazy(f"{__name__}.profiler")
     overrides = _Lazy(f"{__name__}.overrides")
+    _C = _Lazy(f"{__name__}._C")
     PyTorchFileReader = _Lazy(f"{__name__}._C", "PyTorchFileReader")
     ScriptModule = _Lazy(f"{__name__}.jit", "ScriptModule")
     onnx = _Lazy(f"{__name__}.onnx")

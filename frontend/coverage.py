@@ -49,7 +49,6 @@ ON_PURPOSE = (
         r"|^weak$|flash_attention_impl|^copy_method_params$",
         "parts of PyTorch's implementation that show",
     ),
-    (r"^chalf$|^complex32$", "a dtype that NumPy does not have"),
     (r"^dense_dim$|^to_padded_tensor$", "sparse and nested layouts"),
     (
         r"^set_override_stale_capture_stream$|^set_warn_on_accumulate_grad_stream_mismatch$",
@@ -57,7 +56,6 @@ ON_PURPOSE = (
     ),
     (r"torch\.(Event|Stream)$", "streams of a device are those of torch.cuda"),
     (r"torch\.(ao|masked|library|export)$", "front ends to PyTorch's own kernels, graphs and prototypes"),
-    (r"torch\.quasirandom$", "Sobol sequences, whose tables of direction numbers are 4 MB"),
     (
         r"torch\.autograd\.profiler_util$|region_activation_memory_budget$",
         "PyTorch's own profiler and partitioner",
@@ -70,16 +68,11 @@ ON_PURPOSE = (
     ),
     (r"torch\.Tensor\.index$", "functorch's first-class dims"),
     (
-        r"^overrides$",
-        "overriding by `__torch_function__`: functions are ordinary Python functions here, and asking every argument of "
-        "every call would slow them all; a subclass of Tensor overrides methods",
-    ),
-    (
         r"torch\.utils\.data\.(graph|graph_settings|non_deterministic)$",
         "PyTorch's own internals, and what it has deprecated",
     ),
     (
-        r"distributed|Distributed|DataParallel|^parallel$|SyncBatchNorm|^futures$|^package$|^monitor$",
+        r"distributed|Distributed|DataParallel|^parallel$|SyncBatchNorm|^package$|^monitor$",
         "several machines",
     ),
 )

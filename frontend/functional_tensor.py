@@ -99,9 +99,15 @@ def _assert(condition: Any, message: str) -> None:
     assert condition, message
 
 
+def _assert_async(input: Tensor, assert_msg: str = "") -> None:
+    """RuntimeError where the one element is zero; at once, on every device."""
+    if not input:
+        raise RuntimeError(assert_msg or "Expected Tensor with single nonzero value, but got zero")
+
+
 # The names of `torch` that are defined here.
 __all__ = [
-    "_assert",
+    "_assert", "_assert_async",
     "clone", "detach", "get_device", "is_complex", "is_floating_point", "is_inference", "is_nonzero",
     "is_same_size", "is_signed", "is_storage", "is_tensor", "numel", "set_default_tensor_type", "typename",
 ]  # fmt: skip

@@ -133,6 +133,7 @@ _property(
 )
 for _name in ("is_sparse", "is_quantized", "is_mps", "is_xpu"):
     _property(_name, lambda self: False, "False: tensors are dense, on the CPU or a CUDA device.")
+_property("_cdata", own_object._cdata, "A number that no other tensor has meanwhile.")
 _property("itemsize", own.element_size, "Bytes per element.")
 _property("nbytes", lambda self: self._type.nbytes, "Bytes of all elements.")
 _property("T", own.transposed, "The dims in reverse order.")

@@ -28,7 +28,8 @@ class finfo:
         if not isinstance(found, DType):
             raise TypeError(f"finfo(): argument 'type' (position 1) must be torch.dtype, not {_name(type)}")
         if found.is_complex:
-            found = from_numpy(np.zeros(0, found.numpy).real.dtype)
+            parts = found.limits if isinstance(found, NameOnly) else np.zeros(0, found.numpy).real.dtype
+            found = from_numpy(parts)
         if found.kind != "float":
             raise TypeError(
                 "torch.finfo() requires a floating point input type. Use torch.iinfo to handle 'torch.finfo'"

@@ -96,18 +96,20 @@ class DType:
 class NameOnly(DType):
     """A type that programs ask for by name, and for its limits: there are no tensors of it."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, kind: Kind = "float"):
         self.name = self.torch_name = name
-        self.kind = "float"
+        self.kind = kind
 
     @property
     def limits(self) -> np.dtype[Any]:
         """The NumPy type that knows them."""
+        if self.kind == "complex":  # of its parts
+            return f16.numpy
         return np.dtype(getattr(ml_dtypes, self.name))
 
     @property
     def itemsize(self) -> int:
-        return self.limits.itemsize
+        return self.limits.itemsize * (2 if self.kind == "complex" else 1)
 
     @property
     def numpy(self) -> np.dtype[Any]:
@@ -138,8 +140,9 @@ c64 = DType("c64", "complex64", "complex", np.dtype(np.complex64))
 c128 = DType("c128", "complex128", "complex", np.dtype(np.complex128))
 
 ALL: tuple[DType, ...] = (bool_, u8, u16, u32, u64, i8, i16, i32, i64, f16, bf16, f32, f64, c64, c128)
-NAMES_ONLY = tuple(
-    map(NameOnly, ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"))
+NAMES_ONLY = (
+    *map(NameOnly, ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")),
+    NameOnly("complex32", "complex"),
 )
 _BY_NAME = {d.name: d for d in ALL}
 _BY_NUMPY = {d.numpy: d for d in ALL}

@@ -23,7 +23,7 @@ from .elementwise_transforms import (
     SoftplusTransform,
     TanhTransform,
 )
-from .transform import Transform
+from .transform import Transform, _InverseTransform
 from .utils import lazy_property, sum_rightmost
 from .vector_transforms import (
     CorrCholeskyTransform,
@@ -308,5 +308,5 @@ __all__ = [
     "CumulativeDistributionTransform", "ExpTransform", "IndependentTransform", "LowerCholeskyTransform",
     "PositiveDefiniteTransform", "PowerTransform", "ReshapeTransform", "SigmoidTransform", "SoftmaxTransform",
     "SoftplusTransform", "StackTransform", "StickBreakingTransform", "TanhTransform", "Transform",
-    "identity_transform",
+    "_InverseTransform", "identity_transform",
 ]  # fmt: skip

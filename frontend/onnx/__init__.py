@@ -8,4 +8,17 @@ from .exporting import export
 from .model import GraphModule, load
 from .table import ONNXError, supported_ops
 
-__all__ = ["GraphModule", "ONNXError", "export", "load", "supported_ops"]
+
+def is_in_onnx_export() -> bool:
+    """False: models are not run to be exported (`onnx.export` captures them as `torch.compile` does)."""
+    return False
+
+
+__all__ = [
+    "GraphModule",
+    "ONNXError",
+    "export",
+    "is_in_onnx_export",
+    "load",
+    "supported_ops",
+]
