@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from .amp import autocast
 from .func.levels import Level
 from .state import local
 from .tensor import Tensor
@@ -27,6 +31,45 @@ def _log_api_usage_once(event: str) -> None:
     """Nothing: uses are not counted."""
 
 
+class DispatchKey(enum.Enum):
+    """The keys by which PyTorch casts automatically."""
+
+    AutocastCPU = "cpu"
+    AutocastCUDA = "cuda"
+    AutocastXPU = "xpu"
+    AutocastMPS = "mps"
+
+
+class DispatchKeySet:
+    """A set of keys."""
+
+    def __init__(self, *keys: DispatchKey):
+        self.keys = frozenset(keys)
+
+    def __or__(self, other: DispatchKeySet) -> DispatchKeySet:
+        return DispatchKeySet(*self.keys, *other.keys)
+
+    def __contains__(self, key: DispatchKey) -> bool:
+        return key in self.keys
+
+    has = __contains__
+
+
+@contextmanager
+def _ExcludeDispatchKeyGuard(keys: DispatchKeySet) -> Iterator[None]:
+    """Without automatic casts on the kinds of devices whose keys these are."""
+    on_cpu, on_cuda = (key in keys for key in (DispatchKey.AutocastCPU, DispatchKey.AutocastCUDA))
+    with (
+        autocast("cpu", enabled=False) if on_cpu else nullcontext(),
+        autocast("cuda", enabled=False) if on_cuda else nullcontext(),
+    ):
+        yield
+
+
+class DisableTorchFunctionSubclass(nullcontext[None]):
+    """A block in which `__torch_function__` is not called; it never is."""
+
+
 class PyTorchFileReader:
     """The reader of checkpoints in PyTorch's C++: NotImplementedError. `torch.load` reads them."""
 
@@ -37,6 +80,7 @@ class PyTorchFileReader:
 
 
 __all__ = [
-    "PyTorchFileReader", "_TensorMeta", "_are_functorch_transforms_active", "_disabled_torch_function_impl",
+    "DisableTorchFunctionSubclass", "DispatchKey", "DispatchKeySet", "PyTorchFileReader", "_TensorMeta",
+    "_are_functorch_transforms_active", "_disabled_torch_function_impl",
     "_get_tracing_state", "_log_api_usage_once",
 ]  # fmt: skip

@@ -184,6 +184,7 @@ class _Package(_types.ModuleType):
     compile = _Lazy(f"{__name__}.compile.entry", "compile")
     get_device_module = _Lazy(f"{__name__}.accelerator", "get_device_module")
     accelerator = _Lazy(f"{__name__}.accelerator")
+    ao = _Lazy(f"{__name__}.ao")
     backends = _Lazy(f"{__name__}.backends")
     distributed = _Lazy(f"{__name__}.distributed")
     distributions = _Lazy(f"{__name__}.distributions")

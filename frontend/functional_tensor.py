@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import capture, promotion
+from .creation import tensor
 from .formats import dims_in_memory
 from .functional_shape import laid_out
 from .ir import dtypes
@@ -46,6 +47,11 @@ def is_complex(input: Tensor) -> bool:
 def is_storage(obj: Any) -> bool:
     """Whether the object is the storage of a tensor."""
     return isinstance(obj, UntypedStorage)
+
+
+def _shape_as_tensor(input: Tensor) -> Tensor:
+    """The sizes as an int64 tensor."""
+    return tensor(tuple(input.shape), dtype=dtypes.i64)
 
 
 def get_device(input: Tensor) -> int:
@@ -107,7 +113,7 @@ def _assert_async(input: Tensor, assert_msg: str = "") -> None:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "_assert", "_assert_async",
+    "_assert", "_assert_async", "_shape_as_tensor",
     "clone", "detach", "get_device", "is_complex", "is_floating_point", "is_inference", "is_nonzero",
     "is_same_size", "is_signed", "is_storage", "is_tensor", "numel", "set_default_tensor_type", "typename",
 ]  # fmt: skip

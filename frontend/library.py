@@ -11,12 +11,22 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 from .autograd.function import Function
 
 _OPS: dict[str, CustomOpDef] = {}
-ops = SimpleNamespace()
+
+
+class _Ops(SimpleNamespace):
+    """`torch.ops`: the ops by namespace."""
+
+    def load_library(self, path: str) -> NoReturn:
+        """OSError: a library of compiled ops is made for PyTorch's own tensors."""
+        raise OSError(f"{path}: compiled ops for PyTorch cannot be loaded into vitrify")
+
+
+ops = _Ops()
 
 
 class CustomOpDef:
@@ -120,9 +130,9 @@ def _named(op: str | CustomOpDef) -> CustomOpDef:
 
 
 def register_fake(op: str | CustomOpDef, func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """`CustomOpDef.register_fake` of an op by name; without a function a decorator."""
-    found = _named(op)
-    return found.register_fake if func is None else found.register_fake(func)
+    """The function unchanged, as `CustomOpDef.register_fake`; without a function a decorator. Since it is not called,
+    the op may be one of another library's compiled ops, which are not here."""
+    return (lambda fn: fn) if func is None else func
 
 
 def register_autograd(

@@ -75,3 +75,60 @@ def test_as_torch_the_package_has_its_name() -> None:
         "from vitrify import signal\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_torchvision_asks_when_it_is_imported() -> None:
+    with pytest.raises(OSError, match=r"_C\.so: compiled ops for PyTorch cannot be loaded"):
+        torch.ops.load_library("torchvision/_C.so")
+
+    @torch.library.register_fake("torchvision::nms")
+    def shape(boxes: Any) -> Any:
+        return boxes
+
+    assert shape(3) == 3
+    assert torch.onnx.register_custom_op_symbolic("torchvision::nms", shape, 11) is None
+    helper = importlib.import_module("vitrify.onnx.symbolic_helper")
+    assert helper.parse_args("v", "f")(shape) is shape
+    annotations = importlib.import_module("vitrify.jit.annotations")
+    assert annotations.BroadcastingList2[int] == int | list[int]
+    assert torch.jit._script_if_tracing(shape) is shape and torch.jit._overload_method(shape) is shape
+    assert torch._shape_as_tensor(torch.ones(2, 3)).tolist() == [2, 3]
+    assert importlib.import_module("vitrify._dynamo.utils").is_compile_supported("cpu") is True
+
+
+def test_excluding_a_key_of_automatic_casts_switches_them_off() -> None:
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+    keys = keys | torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
+    x = torch.ones(2, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (x @ x).dtype == torch.bfloat16
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            assert (x @ x).dtype == torch.float32
+        assert (x @ x).dtype == torch.bfloat16
+
+
+def test_the_float_half_of_a_model_that_could_be_quantized() -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.begin, self.end = torch.ao.quantization.QuantStub(), torch.ao.quantization.DeQuantStub()
+            self.sums = torch.nn.quantized.FloatFunctional()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.begin(x)
+            x = self.sums.add_relu(x, self.sums.mul_scalar(self.sums.mul(x, x), 0.5))
+            return self.end(self.sums.cat([self.sums.add(x, x), self.sums.add_scalar(x, 1.0)], 1))
+
+    x = torch.tensor([[-4.0, -1.0, 2.0]])
+    wanted = [[8.0, 0.0, 8.0, 5.0, 1.0, 5.0]]
+    assert Net()(x).tolist() == wanted and torch.compile(Net())(x).tolist() == wanted
+    with pytest.raises(RuntimeError, match="not intended to use the 'forward'"):
+        torch.nn.quantized.FloatFunctional()(x)
+
+
+def test_a_progress_bar_without_its_package() -> None:
+    bar = importlib.import_module("vitrify.no_progress").NoProgress
+    assert list(bar([1, 2])) == [1, 2]
+    with bar(total=3) as counting:
+        counting.update(2)
+        assert counting.n == 2

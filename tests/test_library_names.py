@@ -84,7 +84,7 @@ def test_custom_ops() -> None:
     with pytest.raises(ValueError, match="namespace::name"):
         torch.library.custom_op("cube", mutates_args=())
     with pytest.raises(RuntimeError, match="no custom op 'a::b'"):
-        torch.library.register_fake("a::b")
+        torch.library.register_kernel("a::b", "cpu")
 
 
 def test_a_storage_of_a_file(tmp_path: Path) -> None:

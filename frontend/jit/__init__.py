@@ -132,6 +132,14 @@ def script_if_tracing(fn: T) -> T:
     return fn
 
 
+_script_if_tracing = script_if_tracing
+
+
+def _overload_method(fn: T) -> T:
+    """The function as it is: of several forms of a method the last one runs."""
+    return fn
+
+
 def annotate(the_type: Any, the_value: T) -> T:
     """The value."""
     return the_value

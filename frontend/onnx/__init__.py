@@ -4,6 +4,8 @@ Protobuf files are read by the `onnx` package, an extra (`pip install 'vitrify[o
 them is called and not before, so that programs may `import torch.onnx` at their top.
 """
 
+from typing import Any
+
 from .exporting import export
 from .model import GraphModule, load
 from .table import ONNXError, supported_ops
@@ -14,11 +16,16 @@ def is_in_onnx_export() -> bool:
     return False
 
 
+def register_custom_op_symbolic(symbolic_name: str, symbolic_fn: Any, opset_version: int) -> None:
+    """Nothing to do: a custom op is exported as what it is made of."""
+
+
 __all__ = [
     "GraphModule",
     "ONNXError",
     "export",
     "is_in_onnx_export",
     "load",
+    "register_custom_op_symbolic",
     "supported_ops",
 ]
