@@ -70,6 +70,10 @@ class DisableTorchFunctionSubclass(nullcontext[None]):
     """A block in which `__torch_function__` is not called; it never is."""
 
 
+class TensorType:
+    """TorchScript's type of tensors; nothing here is an instance."""
+
+
 class PyTorchFileReader:
     """The reader of checkpoints in PyTorch's C++: NotImplementedError. `torch.load` reads them."""
 
@@ -80,7 +84,7 @@ class PyTorchFileReader:
 
 
 __all__ = [
-    "DisableTorchFunctionSubclass", "DispatchKey", "DispatchKeySet", "PyTorchFileReader", "_TensorMeta",
-    "_are_functorch_transforms_active", "_disabled_torch_function_impl",
+    "DisableTorchFunctionSubclass", "DispatchKey", "DispatchKeySet", "PyTorchFileReader", "TensorType",
+    "_TensorMeta", "_are_functorch_transforms_active", "_disabled_torch_function_impl",
     "_get_tracing_state", "_log_api_usage_once",
 ]  # fmt: skip

@@ -132,3 +132,23 @@ def test_a_progress_bar_without_its_package() -> None:
     with bar(total=3) as counting:
         counting.update(2)
         assert counting.n == 2
+
+
+def test_what_containers_hold() -> None:
+    check, Tensor = torch.jit.isinstance, torch.Tensor
+    x = torch.ones(1)
+    assert check([x], list[Tensor]) and not check([x, 1], list[Tensor]) and not check((x,), list[Tensor])
+    assert check({"a": 1}, dict[str, int]) and not check({"a": "b"}, dict[str, int])
+    assert check((1, x), tuple[int, Tensor]) and not check((1, x, x), tuple[int, Tensor])
+    assert check((1, 2, 3), tuple[int, ...]) and check(None, Tensor | None) and not check(1, Tensor | None)
+    assert check(1, (list[int], int)) and check(x, Any)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("device_mesh", "DeviceMesh"), ("tensor", "DTensor"), ("one_process", "ProcessGroup")],
+)
+def test_there_is_one_process(module: str, name: str) -> None:
+    kind = getattr(importlib.import_module(f"vitrify.distributed.{module}"), name)
+    with pytest.raises(RuntimeError, match="Requires distributed package"):
+        kind()

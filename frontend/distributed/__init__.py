@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from . import device_mesh as device_mesh
+from .one_process import ProcessGroup as ProcessGroup
+
 
 def is_available() -> bool:
     """False: one process, one machine."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from .one_process import NeedsProcesses
 
 
-class DTensor:
-    """A tensor spread over processes; RuntimeError where one is made."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        raise RuntimeError("Requires distributed package to be available")
+class DTensor(NeedsProcesses):
+    """A tensor spread over processes."""
 
 
 __all__ = ["DTensor"]

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 from ..autograd.grad_mode import no_grad
 from ..compile.entry import compile as _compile
 from ..nn import Module
+from .container_types import is_instance as isinstance
 
 T = TypeVar("T")
 _noticed: set[str] = set()

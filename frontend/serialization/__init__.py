@@ -9,13 +9,13 @@
 """
 
 from .checkpoints import load_checkpoint
-from .files import MAP_LOCATION, load, save
+from .files import DEFAULT_PROTOCOL, MAP_LOCATION, load, save
 from .gguf_files import load_gguf
 from .safe_globals import add_safe_globals, clear_safe_globals, get_safe_globals, safe_globals
 from .safetensors_files import load_file, load_sharded, read_metadata, save_file
 
 __all__ = [
-    "MAP_LOCATION",
+    "DEFAULT_PROTOCOL", "MAP_LOCATION",
     "add_safe_globals", "clear_safe_globals", "get_safe_globals", "load", "load_checkpoint", "load_file",
     "load_gguf", "load_sharded", "read_metadata", "safe_globals", "save", "save_file",
 ]  # fmt: skip
