@@ -5,10 +5,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 from .amp import autocast
 from .func.levels import Level
+from .placement import where_to
 from .state import local
 from .tensor import Tensor
 from .tensor_object import disabled_torch_function as _disabled_torch_function_impl
@@ -74,6 +76,13 @@ class TensorType:
     """TorchScript's type of tensors; nothing here is an instance."""
 
 
+def _parse_to(*args: Any, **kwargs: Any) -> tuple[Any, Any, bool, Any]:
+    return where_to(args, kwargs)
+
+
+_nn = SimpleNamespace(_parse_to=_parse_to)
+
+
 class PyTorchFileReader:
     """The reader of checkpoints in PyTorch's C++: NotImplementedError. `torch.load` reads them."""
 
@@ -84,7 +93,7 @@ class PyTorchFileReader:
 
 
 __all__ = [
-    "DisableTorchFunctionSubclass", "DispatchKey", "DispatchKeySet", "PyTorchFileReader", "TensorType",
-    "_TensorMeta", "_are_functorch_transforms_active", "_disabled_torch_function_impl",
-    "_get_tracing_state", "_log_api_usage_once",
+    "DisableTorchFunctionSubclass", "DispatchKey", "DispatchKeySet", "PyTorchFileReader", "TensorType", "_TensorMeta",
+    "_are_functorch_transforms_active", "_disabled_torch_function_impl", "_get_tracing_state", "_log_api_usage_once",
+    "_nn",
 ]  # fmt: skip

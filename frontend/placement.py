@@ -21,6 +21,7 @@ from .batched_values import under_vmaps
 from .device import device
 from .eager import ALIASING, EAGER, EagerBackend, writeable
 from .ir.builder import OpBuilder
+from .ir.dtypes import DType
 from .ir.op import Op
 from .runtime.gpu import arrays
 from .runtime.gpu.arrays import DeviceArray, Gpu
@@ -44,6 +45,27 @@ def device_of(tensor: Tensor) -> device:
         if tracer is not None and tracer.gpu is not None:
             return cuda_device(tracer.gpu.index)
     return torch_device.CPU
+
+
+def where_to(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[device | None, DType | None, bool, Any]:
+    """The device, dtype, `non_blocking` and memory format that arguments of `Module.to` say: `to(dtype)`,
+    `to(device)`, `to(device, dtype)` or `to(tensor)`; None for what they do not."""
+    known: dict[str, Any] = dict.fromkeys(("device", "dtype", "non_blocking", "memory_format")) | dict(kwargs)
+    if "tensor" in known:
+        args = (*args, known.pop("tensor"))
+    if len(known) > 4:
+        raise TypeError(f"to() received an invalid keyword argument '{list(known)[-1]}'")
+    for arg in args:
+        if isinstance(arg, DType):
+            known["dtype"] = arg
+        elif isinstance(arg, Tensor):
+            known["dtype"], known["device"] = arg.dtype, device_of(arg)
+        elif isinstance(arg, bool):
+            known["non_blocking"] = arg
+        elif arg is not None:
+            known["device"] = arg
+    place, dtype, non_blocking, format_ = known.values()
+    return None if place is None else device(place), dtype, bool(non_blocking), format_
 
 
 def cuda_device(index: int) -> device:

@@ -152,3 +152,40 @@ def test_there_is_one_process(module: str, name: str) -> None:
     kind = getattr(importlib.import_module(f"vitrify.distributed.{module}"), name)
     with pytest.raises(RuntimeError, match="Requires distributed package"):
         kind()
+
+
+def test_names_of_pytorchs_compiled_part() -> None:
+    assert torch._C._get_tracing_state() is None
+    x = torch.ones(2)
+    assert not torch._C._are_functorch_transforms_active()
+    assert torch.vmap(lambda v: v * torch._C._are_functorch_transforms_active())(x).tolist() == [1, 1]
+    assert torch.func.grad(lambda v: v.sum() * torch._C._are_functorch_transforms_active())(x).tolist() == [
+        1,
+        1,
+    ]
+    with torch.autograd.graph.allow_mutation_on_saved_tensors():
+        assert not torch._C._are_functorch_transforms_active()
+    parse = torch._C._nn._parse_to
+    assert parse("cpu", torch.half, True) == (torch.device("cpu"), torch.half, True, None)
+    assert parse(x.double(), memory_format=torch.channels_last)[1::2] == (torch.double, torch.channels_last)
+    assert parse() == (None, None, False, None)
+    with pytest.raises(TypeError, match="invalid keyword argument 'place'"):
+        torch.nn.Linear(1, 1).to(place="cpu")
+    assert len({x._cdata, torch.ones(2)._cdata, x._cdata}) == 2
+
+
+def test_types_that_no_tensor_is_of() -> None:
+    assert torch.complex32.is_complex
+    assert (torch.complex32.itemsize, torch.finfo(torch.complex32).dtype) == (4, "float16")
+    with pytest.raises(TypeError, match="no tensors of it"):
+        torch.zeros(1, dtype=torch.complex32)
+    assert not isinstance(3, torch.SymInt)
+    assert not isinstance(3.0, torch.SymFloat)
+
+
+def test_asserted_elements() -> None:
+    torch._assert_async(torch.tensor(1))
+    with pytest.raises(RuntimeError, match="got zero"):
+        torch._assert_async(torch.tensor(0))
+    with pytest.raises(RuntimeError, match="too small"):
+        torch._assert_async(torch.tensor(0.0), "too small")

@@ -205,3 +205,12 @@ def test_what_autograd_saved_may_be_copied_into_a_buffer(name: str) -> None:
     y = torch.tensor([0.5, 2.0], requires_grad=True)
     (2 * getattr(y, name)()).sum().backward()
     torch.testing.assert_close(x.grad, y.grad)
+
+
+def test_a_quotient_may_be_written_to_before_backward():
+    a, b = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([4.0, 8.0], requires_grad=True)
+    quotient = a / b
+    quotient[0] = 3.0
+    quotient.sum().backward()
+    assert a.grad.tolist() == [0.0, 0.125]
+    assert b.grad.tolist() == [0.0, -0.03125]

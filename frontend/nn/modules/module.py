@@ -10,9 +10,9 @@ from typing import Any, Self
 
 from ...autograd.grad_mode import no_grad
 from ...creation import empty_like
-from ...device import device as torch_device
 from ...ir import dtypes
 from ...ir.dtypes import DType
+from ...placement import where_to
 from ...state import local
 from ...tensor import Tensor
 from ..parameter import Buffer, Parameter, UninitializedBuffer, is_lazy, typename
@@ -372,21 +372,7 @@ class Module(ModuleTree, HookRegistration):
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`: floating parameters and buffers
         change. `non_blocking` and `memory_format` are wishes."""
-        dtype: DType | None = kwargs.pop("dtype", None)
-        device: Any = kwargs.pop("device", None)
-        if "tensor" in kwargs:
-            args = (*args, kwargs.pop("tensor"))
-        for wish in ("non_blocking", "memory_format"):
-            kwargs.pop(wish, None)
-        if kwargs:
-            raise TypeError(f"to() received an invalid keyword argument '{next(iter(kwargs))}'")
-        for arg in args:
-            if isinstance(arg, DType):
-                dtype = arg
-            elif isinstance(arg, Tensor):
-                dtype, device = arg.dtype, arg.device
-            elif not isinstance(arg, bool) and arg is not None:
-                device = arg
+        device, dtype, _, _ = where_to(args, kwargs)
         if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(
                 f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}"
@@ -394,7 +380,7 @@ class Module(ModuleTree, HookRegistration):
 
         def convert(tensor: Tensor) -> Tensor:
             wanted = dtype if tensor.dtype.is_floating_point or tensor.dtype.is_complex else None
-            if tensor.is_meta and device is not None and torch_device(device).type != "meta":
+            if tensor.is_meta and device is not None and device.type != "meta":
                 raise NotImplementedError(
                     "Cannot copy out of meta tensor; no data! Please use torch.nn.Module.to_empty() instead of "
                     "torch.nn.Module.to() when moving module from meta to a different device."
