@@ -163,6 +163,7 @@ cfloat, cdouble = complex64, complex128
 
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 newaxis = None
+_segment_reduce = segment_reduce
 
 # What programs make belongs where it is made; what library code makes on the way does not (`placement.py`).
 _makers = set(creation.__all__) | set(random.__all__) | set(tables.__all__) | set(window_functions.__all__)
@@ -211,6 +212,7 @@ class _Package(_types.ModuleType):
     profiler = _Lazy(f"{__name__}.profiler")
     overrides = _Lazy(f"{__name__}.overrides")
     _C = _Lazy(f"{__name__}._C")
+    _tensor_str = _Lazy(f"{__name__}._tensor_str")
     PyTorchFileReader = _Lazy(f"{__name__}._C", "PyTorchFileReader")
     TensorType = _Lazy(f"{__name__}._C", "TensorType")
     Event = _Lazy(f"{__name__}.cuda", "Event")

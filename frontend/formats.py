@@ -50,6 +50,10 @@ class memory_format(_Named):
 
 
 strided: layout = layout._named("strided")
+# No tensor is stored so; functions that make tensors refuse them (`placement.py`).
+sparse_coo, sparse_csr, sparse_csc, sparse_bsr, sparse_bsc = map(
+    layout._named, ("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc")
+)
 contiguous_format: memory_format = memory_format._named("contiguous_format")
 preserve_format: memory_format = memory_format._named("preserve_format")
 channels_last: memory_format = memory_format._named("channels_last")
@@ -76,5 +80,6 @@ def dims_in_memory(wanted: Any, rank: int) -> tuple[int, ...] | None:
 
 # The names of `torch` that are defined here.
 __all__ = [
-    "channels_last", "channels_last_3d", "contiguous_format", "layout", "memory_format", "preserve_format", "strided",
+    "channels_last", "channels_last_3d", "contiguous_format", "layout", "memory_format", "preserve_format", "sparse_bsc",
+    "sparse_bsr", "sparse_coo", "sparse_csc", "sparse_csr", "strided",
 ]  # fmt: skip

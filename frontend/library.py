@@ -26,7 +26,29 @@ class _Ops(SimpleNamespace):
         raise OSError(f"{path}: compiled ops for PyTorch cannot be loaded into vitrify")
 
 
-ops = _Ops()
+class _PyTorchOp:
+    """The name of an op of PyTorch's own (`torch.ops.aten.add.Tensor`), which libraries make tables by:
+    NotImplementedError where it is called. The same name is the same object."""
+
+    def __init__(self, name: str):
+        self.__name__ = self.__qualname__ = name
+
+    def __getattr__(self, name: str) -> _PyTorchOp:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = self.__dict__[name] = _PyTorchOp(f"{self.__name__}.{name}")
+        return found
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotImplementedError(
+            f"torch.ops.{self.__name__}: PyTorch's own ops are not in vitrify under these names; call torch's functions"
+        )
+
+    def __repr__(self) -> str:
+        return self.__name__
+
+
+ops = _Ops(aten=_PyTorchOp("aten"))
 
 
 class CustomOpDef:

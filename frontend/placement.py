@@ -20,6 +20,7 @@ from . import device as torch_device
 from .batched_values import under_vmaps
 from .device import device
 from .eager import ALIASING, EAGER, EagerBackend, writeable
+from .formats import strided
 from .ir.builder import OpBuilder
 from .ir.dtypes import DType
 from .ir.op import Op
@@ -169,10 +170,15 @@ def makes_tensors(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def belongs(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function as programs call it: the tensor that it makes belongs where it is made."""
+    """A function as programs call it: the tensor that it makes belongs where it is made. NotImplementedError for a
+    layout without strides."""
 
     @functools.wraps(function)
     def make(*args: Any, **kwargs: Any) -> Any:
+        if "layout" in kwargs and kwargs["layout"] not in (None, strided):
+            raise NotImplementedError(
+                f"{function.__name__}(): tensors of layout {kwargs['layout']} are not in vitrify"
+            )
         made = function(*args, **kwargs)
         if new_storages_float[0] and isinstance(made, Tensor):
             made._storage.floating = False

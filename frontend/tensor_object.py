@@ -78,7 +78,7 @@ def __torch_function__(
 
     def converted(value: Any) -> Any:
         if isinstance(value, Tensor) and not isinstance(value, cls):
-            return value.as_subclass(cls)  # type: ignore[attr-defined]
+            return as_subclass(value, cls)
         if isinstance(value, list | tuple):
             kind = type(value)
             parts = map(converted, value)

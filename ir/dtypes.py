@@ -112,7 +112,7 @@ class NameOnly(DType):
         return self.limits.itemsize * (2 if self.kind == "complex" else 1)
 
     @property
-    def numpy(self) -> np.dtype[Any]:
+    def numpy(self) -> np.dtype[Any]:  # type: ignore[override]
         raise TypeError(f"{self!r}: vitrify has the name of this dtype and its limits, but no tensors of it")
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -189,3 +189,34 @@ def test_asserted_elements() -> None:
         torch._assert_async(torch.tensor(0))
     with pytest.raises(RuntimeError, match="too small"):
         torch._assert_async(torch.tensor(0.0), "too small")
+
+
+def test_pytorchs_own_ops_are_names() -> None:
+    add = torch.ops.aten.add.Tensor
+    assert add is torch.ops.aten.add.Tensor
+    assert (str(add), add.__name__) == ("aten.add.Tensor", "aten.add.Tensor")
+    with pytest.raises(NotImplementedError, match=r"torch\.ops\.aten\.add\.Tensor"):
+        add(torch.ones(1), torch.ones(1))
+
+
+def test_layouts_are_names() -> None:
+    assert torch.ones(2).layout not in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
+    assert torch.ones(2, layout=torch.strided).tolist() == [1, 1]
+    with pytest.raises(NotImplementedError, match=r"ones\(\): tensors of layout torch.sparse_coo"):
+        torch.ones(2, layout=torch.sparse_coo)
+
+
+def test_text_of_numbers() -> None:
+    assert torch._tensor_str._tensor_str(torch.tensor([[1.0, 2.0], [3.0, 4.5]]), 4) == (
+        "[[1.0000, 2.0000],\n     [3.0000, 4.5000]]"
+    )
+    with torch.printoptions(threshold=7):
+        assert torch._tensor_str.PRINT_OPTS.threshold == 7
+
+
+def test_declarations_for_torchscript_are_left_alone() -> None:
+    def declared() -> None:
+        pass
+
+    assert torch.jit._overload(declared) is torch.jit._overload_method(declared) is declared
+    assert importlib.import_module("vitrify.distributed.rpc").is_available() is False

@@ -113,6 +113,14 @@ def unused(fn: T) -> T:
     return fn
 
 
+def _overload(fn: T) -> T:
+    """The declaration as it is: the definition that follows takes its name."""
+    return fn
+
+
+_overload_method = _overload
+
+
 def export(fn: T) -> T:
     """The function as it is."""
     return fn
@@ -225,9 +233,37 @@ def wait(future: T) -> T:
 
 
 __all__ = [
-    "Attribute", "Error", "Final", "RecursiveScriptModule", "ScriptFunction", "ScriptModule",
-    "TopLevelTracedModule", "annotate", "enable_onednn_fusion", "export", "fork", "freeze", "fuser", "ignore",
-    "interface", "is_scripting", "is_tracing", "load", "onednn_fusion_enabled", "optimize_for_inference",
-    "optimized_execution", "run_frozen_optimizations", "save", "script", "script_if_tracing", "script_method",
-    "set_fusion_strategy", "trace", "trace_module", "unused", "wait",
+    "Attribute",
+    "Error",
+    "Final",
+    "RecursiveScriptModule",
+    "ScriptFunction",
+    "ScriptModule",
+    "TopLevelTracedModule",
+    "_overload",
+    "_overload_method",
+    "annotate",
+    "enable_onednn_fusion",
+    "export",
+    "fork",
+    "freeze",
+    "fuser",
+    "ignore",
+    "interface",
+    "is_scripting",
+    "is_tracing",
+    "load",
+    "onednn_fusion_enabled",
+    "optimize_for_inference",
+    "optimized_execution",
+    "run_frozen_optimizations",
+    "save",
+    "script",
+    "script_if_tracing",
+    "script_method",
+    "set_fusion_strategy",
+    "trace",
+    "trace_module",
+    "unused",
+    "wait",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from .. import functional_pointwise as pointwise
-from ..arguments import as_dim
+from ..arguments import as_int
 from ..autograd.grad_mode import no_grad
 from ..creation import counted, zeros
 from ..dispatch import apply, op_named
@@ -239,7 +239,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """int64 rows with a single 1 at the given class."""
     if tensor.dtype is not dtypes.i64:
         raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
-    num_classes = as_dim(num_classes)
+    num_classes = as_int(num_classes)
     given = known_elements(tensor)
     if given is not None:
         if not given.size and num_classes <= 0:
