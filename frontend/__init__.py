@@ -89,6 +89,7 @@ from .functional_shape import *
 from .functional_slices import *
 from .functional_special import *
 from .functional_statistics import *
+from .functional_statistics import segment_reduce as _segment_reduce
 from .functional_tensor import *
 from .generator import Generator, default_generator
 from .indexing import *
@@ -163,7 +164,6 @@ cfloat, cdouble = complex64, complex128
 
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 newaxis = None
-_segment_reduce = segment_reduce
 
 # What programs make belongs where it is made; what library code makes on the way does not (`placement.py`).
 _makers = set(creation.__all__) | set(random.__all__) | set(tables.__all__) | set(window_functions.__all__)

@@ -30,7 +30,6 @@ def test_what_is_not_supported_says_so_when_it_is_made(module: str, name: str) -
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        ("utils.flop_counter", "FlopCounterMode"),
         ("autograd.profiler", "emit_nvtx"),
         ("_subclasses.fake_tensor", "FakeTensorMode"),
     ],
