@@ -114,6 +114,13 @@ def tensor_argument(value: Any, name: str, argument: str = "input", position: in
     return value
 
 
+def number_argument(value: Any, name: str, argument: str, position: int) -> Any:
+    """The value, which must be no tensor."""
+    if isinstance(value, Tensor):
+        raise TypeError(f"{name}(): argument '{argument}' (position {position}) must be Number, not Tensor")
+    return value
+
+
 def tensors_argument(values: Any, name: str) -> list[Tensor]:
     """The sequence `tensors` of `cat` and its like, each of which must be a tensor."""
     if isinstance(values, Tensor) or not isinstance(values, Iterable):
@@ -191,17 +198,22 @@ def with_keywords(function: F, numpy_names: bool = True) -> F:
     return wrapper  # type: ignore[return-value]
 
 
+def warn_of_numbers_first(name: str, *numbers: str) -> None:
+    """What PyTorch warns of, too."""
+    warnings.warn(
+        f"This overload of {name} is deprecated: give {' and '.join(numbers)} by keyword, after the tensors.",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
 def _numbers_named(
     name: str, tensors: int, numbers: Sequence[str], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     given = [a for a in args if not isinstance(a, Tensor)]
     if len(given) > len(numbers) or len(args) - len(given) != tensors:
         return args, kwargs
-    warnings.warn(
-        f"This overload of {name} is deprecated: give {' and '.join(numbers)} by keyword, after the tensors.",
-        UserWarning,
-        stacklevel=3,
-    )
+    warn_of_numbers_first(name, *numbers)
     return tuple(a for a in args if isinstance(a, Tensor)), kwargs | dict(zip(numbers, given))
 
 

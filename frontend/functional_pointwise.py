@@ -9,7 +9,7 @@ from typing import Any
 
 import ml_dtypes
 
-from .arguments import also_named, operand, tensor_argument
+from .arguments import operand, tensor_argument
 from .dispatch import apply, constant, op_named
 from .elementwise import binary, composed, named, not_implemented, unary
 from .functional_arithmetic import div, mul, pair_of
@@ -157,7 +157,6 @@ logical_xor = binary("logical_xor", "Whether exactly one is nonzero.", numbers=F
 def _bitwise(name: str, doc: str) -> Callable[..., Tensor]:
     op: Op = op_named(name)
 
-    @also_named(self="input")
     def function(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
         pair = pair_of(operand(input, name, "input", 1), operand(other, name))
         kind = pair[0].dtype.kind
@@ -175,7 +174,6 @@ def _bitwise(name: str, doc: str) -> Callable[..., Tensor]:
 def _shift(name: str, doc: str, kernel: str) -> Callable[..., Tensor]:
     op: Op = op_named(name)
 
-    @also_named(self="input")
     def function(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
         pair = pair_of(operand(input, name, "input", 1), operand(other, name))
         if not pair[0].dtype.is_integral:
@@ -206,7 +204,6 @@ def bitwise_not(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 # Three tensors
 
 
-@also_named(self="input")
 def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Tensor | None = None) -> Any:
     """`input` where the condition holds, else `other`; with the condition alone, the indices where it does."""
     if input is None and other is None:

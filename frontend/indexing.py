@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import capture, dispatch
-from .arguments import also_named, as_dim, is_operand, tensor_argument
+from .arguments import as_dim, is_operand, tensor_argument
 from .creation import as_tensor
 from .dispatch import apply, op_named
 from .functional_arithmetic import add, mul
@@ -363,11 +363,10 @@ def fill_(target: Tensor, value: Any) -> Tensor:
     return assign(target, expand(source, target.shape), replaced=name)
 
 
-@also_named(other="source")
-def copy_(target: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
-    """The elements become those of `source`, broadcast and converted."""
-    tensor_argument(source, "copy_", "other")
-    value = convert(source, target.dtype)
+def copy_(target: Tensor, other: Any, non_blocking: bool = False) -> Tensor:
+    """The elements become those of `other`, broadcast and converted."""
+    tensor_argument(other, "copy_", "other")
+    value = convert(other, target.dtype)
     if tuple(value.shape) != tuple(target.shape):
         joined = broadcast(tuple(target.shape), tuple(value.shape))
         if joined != tuple(target.shape):
@@ -378,23 +377,21 @@ def copy_(target: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
     return assign(target, value, replaced="CopyBackwards")
 
 
-@also_named(input="target")
-def index_put_(target: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+def index_put_(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     """The elements at the indices become the values, or with `accumulate` have them added."""
-    return overwrite(target, lambda: index_put(target, indices, values, accumulate))
+    return overwrite(input, lambda: index_put(input, indices, values, accumulate))
 
 
-@also_named(input="target")
-def index_put(target: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     """A copy of the tensor with the values at the indices, or added to what is there."""
-    advanced = indices if isinstance(indices, dict) else _given(target, indices)
-    places = Places(target, advanced)
-    source = as_operand(values, target.dtype)
+    advanced = indices if isinstance(indices, dict) else _given(input, indices)
+    places = Places(input, advanced)
+    source = as_operand(values, input.dtype)
 
     def compute() -> Tensor:
-        return put(target, places, _spread(source, places.result), accumulate)
+        return put(input, places, _spread(source, places.result), accumulate)
 
-    return folded("IndexPutBackward0", (target, source), compute)
+    return folded("IndexPutBackward0", (input, source), compute)
 
 
 def _spread(values: Tensor, shape: tuple[DimLike, ...]) -> Tensor:
