@@ -12,7 +12,7 @@ class NoProgress:
     def __init__(self, iterable: Iterable[Any] = (), *args: Any, **options: Any):
         self._items = iterable
         self.total = options.get("total")
-        self.n = 0
+        self.n: float = 0
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._items)

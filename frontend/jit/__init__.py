@@ -144,11 +144,6 @@ def script_if_tracing(fn: T) -> T:
 _script_if_tracing = script_if_tracing
 
 
-def _overload_method(fn: T) -> T:
-    """The function as it is: of several forms of a method the last one runs."""
-    return fn
-
-
 def annotate(the_type: Any, the_value: T) -> T:
     """The value."""
     return the_value
@@ -233,37 +228,10 @@ def wait(future: T) -> T:
 
 
 __all__ = [
-    "Attribute",
-    "Error",
-    "Final",
-    "RecursiveScriptModule",
-    "ScriptFunction",
-    "ScriptModule",
-    "TopLevelTracedModule",
-    "_overload",
-    "_overload_method",
-    "annotate",
-    "enable_onednn_fusion",
-    "export",
-    "fork",
-    "freeze",
-    "fuser",
-    "ignore",
-    "interface",
-    "is_scripting",
-    "is_tracing",
-    "load",
-    "onednn_fusion_enabled",
-    "optimize_for_inference",
-    "optimized_execution",
-    "run_frozen_optimizations",
-    "save",
-    "script",
-    "script_if_tracing",
-    "script_method",
-    "set_fusion_strategy",
-    "trace",
-    "trace_module",
-    "unused",
-    "wait",
+    "Attribute", "Error", "Final", "RecursiveScriptModule", "ScriptFunction", "ScriptModule",
+    "TopLevelTracedModule", "_overload", "_overload_method", "annotate", "enable_onednn_fusion", "export",
+    "fork", "freeze", "fuser", "ignore", "interface", "is_scripting", "is_tracing", "load",
+    "onednn_fusion_enabled", "optimize_for_inference", "optimized_execution", "run_frozen_optimizations",
+    "save", "script", "script_if_tracing", "script_method", "set_fusion_strategy", "trace", "trace_module",
+    "unused", "wait",
 ]  # fmt: skip
