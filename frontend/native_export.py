@@ -154,6 +154,8 @@ def _inputs(trace: Trace, name: str) -> tuple[list[str], dict[int, Array]]:
     """The names of the graph's inputs, and the values of those that are constants."""
     names: list[str] = []
     constants: dict[int, Array] = {}
+    if trace.sharing.members():
+        raise ExportError(f"{name} cannot be exported: it writes to memory that arguments share")
     if trace.grad_owners:
         raise ExportError(
             f"{name} cannot be exported: it reads gradients, which an exported model has none of"

@@ -22,6 +22,7 @@ from . import pytree
 from .argument_types import array_type
 from .guards.settings import Settings
 from .guards.values import same_argument, same_value
+from .sharing import SharingFit
 from .sources import ArgumentSource, TensorSource
 from .trace import Trace
 
@@ -54,6 +55,14 @@ class Fit:
         self._captured = tuple(
             (s.tensor, _facts(s.tensor)) for s in trace.sources if isinstance(s, TensorSource)
         )
+        written = [trace.sources[slot] for slot in trace.writes.values()]
+        self.shares_alike = SharingFit(
+            own,
+            trace.sharing,
+            [s.position for s in written if isinstance(s, ArgumentSource)],
+            [tensor for tensor, _ in self._captured],
+            [s.tensor for s in (*written, *trace.grads) if isinstance(getattr(s, "tensor", None), Tensor)],
+        )
         self.identities = tuple((g.get, g.seen) for g in trace.guards if not g.by_value)
         self.values = tuple((g.get, g.seen) for g in trace.guards if g.by_value)
         positional, keyword = trace.arguments.children
@@ -77,6 +86,8 @@ class Fit:
         for i, constant in self.constants:
             if leaves[i] is not constant and not same_argument(leaves[i], constant):
                 return False
+        if self.shares_alike.asks and not self.shares_alike(leaves):
+            return False
         return self.guards_hold() and (not self.numbers or self.numbers_fit(leaves))
 
     def guards_hold(self) -> bool:
@@ -156,6 +167,8 @@ class Fit:
                 return f"argument {names[i]} was a tensor, now {leaves[i]!r}"
             if leaves[i].requires_grad is not requires_grad:
                 return f"argument {names[i]} had requires_grad={requires_grad}"
+        if self.shares_alike.asks and not self.shares_alike(leaves):
+            return "other arguments were one tensor, or shared memory that is written to"
         here = (self.gpu, None)
         if not self._on_its_device(leaves) or any(gpu_under(t) not in here for t, _ in self._captured):
             return f"the tensors were on {self.gpu or 'cpu'}, or some are elsewhere now"

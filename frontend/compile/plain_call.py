@@ -33,7 +33,7 @@ def is_plain(s: Specialization) -> bool:
         or s.written_arguments
         or s.gradients.kept_tensors is None
         or s.trace.conditions
-        or s.trace.grad_owners
+        or s.trace.gives_more
     )
 
 
@@ -53,6 +53,7 @@ def plain_call(s: Specialization, binding: Binding) -> Call | None:
     structure_version, data_version, grad_enabled = fit.structure_version, fit.data_version, fit.grad_enabled
     numbers, computed, any_number = s.number_getters, s.computed_numbers, bool(fit.numbers)
     prepared, written = s.prepared, s.written_tensors
+    shares_alike = fit.shares_alike if fit.shares_alike.asks else None
     gives_gradients = bool(gradients.kept or gradients.plain)
     threads, result_specs, only, deliver = binding.threads, binding.result_specs, s.only_result, s._deliver
     take, give_back, invoke = binding.take, binding.give_back, binding._invoke
@@ -101,6 +102,8 @@ def plain_call(s: Specialization, binding: Binding) -> Call | None:
                 arrays.append(array)
                 objects[at] = id(array)
                 at += 1
+            if shares_alike is not None and not shares_alike(args):
+                return MISS
             results: list[Any] = []
             try:
                 for empty, shape, dtype in result_specs:

@@ -39,6 +39,7 @@ def plain_device_call(s: Specialization, binding: GpuBinding) -> Call | None:
     random, generator, draws = bool(s.random_slots), s.generator, s.trace.random_calls
     written, gives_gradients = s.written_tensors, bool(gradients.kept or gradients.plain)
     gpu, early, order, uploads = binding.graph.gpu, binding.early, binding.order, binding.uploads
+    shares_alike = fit.shares_alike if fit.shares_alike.asks else None
     thread, only, deliver = gpu.thread, s.only_result, s._deliver
     take, give_back = binding.take, binding.give_back
     bound: Any = binding
@@ -89,6 +90,8 @@ def plain_device_call(s: Specialization, binding: GpuBinding) -> Call | None:
                 arrays.append(array)
                 addresses[slot] = address = array.address
                 key.append(address)
+            if shares_alike is not None and not shares_alike(args):
+                return MISS
             for at, number in numbers:
                 record.numbers[at] = number()
             for at, compute in computed:

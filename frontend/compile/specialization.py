@@ -120,7 +120,7 @@ class Specialization:
         binding = self._binding
         if binding is None or binding.threads != get_num_threads():
             return MISS
-        if self.trace.grad_owners:
+        if self.trace.gives_more:
             leaves = self.trace.given(leaves)
         arrays = [leaves[position]._array for position in self.argument_positions]
         if self.random_slots:

@@ -15,7 +15,7 @@ from ..ir.builder import GraphBuilder
 from ..ir.graph import Value
 from ..ir.types import TensorType
 from ..tensor import Storage, Tensor, view_of, without_array
-from ..views import ViewStep
+from ..views import Views, ViewStep
 from .gradient_flow import GradientFlow
 from .locations import user_location
 from .trace_error import TraceError
@@ -79,6 +79,12 @@ class TracedStorages(dict[Storage, TracedStorage]):
         self._remember(tensor, self[source._storage], value)
         self.created.append(weakref.ref(tensor))
         return tensor
+
+    def seen(self, memory: Tensor, views: Views) -> Tensor:
+        """The view of this memory to which the steps lead."""
+        for step in views:
+            memory = self.view(memory, step, self._step(step, self.read(memory)))
+        return memory
 
     def write(self, target: Tensor, value: Value) -> None:
         """The storage's content becomes what it was with the target's elements replaced by the value's."""

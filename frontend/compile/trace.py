@@ -32,6 +32,7 @@ from .guards.guard import Guard
 from .guards.outside import OutsideReads
 from .locations import error_location, user_location
 from .sizes import ORACLE, SizeOutcome
+from .sharing import NOTHING_SHARED, SharedMemory, Sharing, first_positions
 from .sources import ArgumentSource, Source, TensorSource
 from .tape_gradients import append_tape, has_own_gradients
 from .trace_error import TraceError
@@ -98,6 +99,8 @@ class Trace:
     `sized_numbers` those that it wanted as numbers.
 
     `joint`: the graph with the gradients of the inputs `reached`, where the tape computed them (`tape_gradients.py`).
+
+    `sharing`: arguments over memory that others see, and that is written to; all of it follows the arguments too.
     """
 
     graph: Graph
@@ -122,12 +125,20 @@ class Trace:
     automatic: frozenset[str] = frozenset()
     size_outcomes: tuple[SizeOutcome, ...] = ()
     sized_numbers: frozenset[str] = frozenset()
+    sharing: Sharing = NOTHING_SHARED
 
     def given(self, leaves: Sequence[Any]) -> Sequence[Any]:
-        """What the positions of `ArgumentSource` count: the flattened arguments, and the gradients that are read."""
-        if not self.grad_owners:
+        """What the positions of `ArgumentSource` count: the flattened arguments, memory that some of them share, and the
+        gradients that are read."""
+        if not self.gives_more:
             return leaves
-        return [*leaves[: self.arguments.leaves], *(owner._grad for owner in self.grad_owners)]
+        own = leaves[: self.arguments.leaves]
+        return [*own, *self.sharing.memories(own), *(owner._grad for owner in self.grad_owners)]
+
+    @property
+    def gives_more(self) -> bool:
+        """Whether the graph is given more than the arguments."""
+        return bool(self.grad_owners or self.sharing.whole)
 
 
 def trace_call(
@@ -140,10 +151,11 @@ def trace_call(
     dynamic: Mapping[str, Mapping[int, dims.Expr]],
     changing: Collection[int] = (),
     automatic: Symbols = NONE,
+    sharing: Sharing = NOTHING_SHARED,
 ) -> tuple[Trace, list[weakref.ref[Tensor]]]:
     """Run `fn` with traced stand-ins for its tensor arguments, and for the numbers among the argument leaves at the
     `changing` positions, and capture what it does. `automatic`: which sizes are symbols besides those
-    declared `dynamic`.
+    declared `dynamic`. `sharing`: what an attempt has found of memory that arguments share.
 
     Also returns weak references to the traced tensors, for `check_nothing_escaped` once the caller's frame is clean.
     Raises TraceError where the run cannot be captured; whatever `fn` itself raises passes through. Real tensors are left
@@ -151,17 +163,20 @@ def trace_call(
     """
     leaves, structure = pytree.flatten((args, dict(kwargs)))
     paths = _argument_paths(structure, parameter_names)
-    tracer = Tracer(name, describe, leaves)
+    memories = sharing.memories(leaves)
+    paths += [f"{paths[group[0]]}'s memory" for group in sharing.whole]
+    tracer = Tracer(name, describe, [*leaves, *memories])
     arguments = {**dict(zip(parameter_names, args)), **kwargs}
     reads = OutsideReads(tracer.guard)
     placeholders: dict[int, Tensor] = {}
+    first, inside = first_positions(leaves), sharing.members()
     for position, leaf in enumerate(leaves):
         if isinstance(leaf, np.ndarray):
             raise TypeError(
                 f"{name}: argument {paths[position]} is a NumPy array; pass torch.from_numpy(array) to a compiled "
                 "function"
             )
-        if isinstance(leaf, Tensor):
+        if isinstance(leaf, Tensor) and first[position] == position and position not in inside:
             type_ = array_type(leaf._array) if leaf._array is not None else leaf._type
             declared = dynamic.get(paths[position], {})
             what = f"{name}: argument {paths[position]}"
@@ -177,7 +192,12 @@ def trace_call(
     if automatic:
         tracer.conditions.automatic = frozenset(names_of(automatic))
         dims.set_oracle(ORACLE)
-    stand_ins: list[Any] = [placeholders.get(i, leaf) for i, leaf in enumerate(leaves)]
+    for number, group in enumerate(sharing.whole):
+        memory = tracer.memory(len(leaves) + number, paths[len(leaves) + number])
+        placeholders.update(
+            (i, tracer.storages.seen(memory, leaves[i]._views)) for i in group if first[i] == i
+        )
+    stand_ins: list[Any] = [placeholders.get(first.get(i, i), leaf) for i, leaf in enumerate(leaves)]
     for position in changing:
         if type(leaves[position]) in KINDS:
             number = leaves[position]
@@ -217,12 +237,14 @@ def trace_call(
                         "repeat. Change it outside; the compiled optimizer reads it at every call."
                     )
             paths += [f"{describe(owner)}.grad" for owner in tracer.grad_owners]
-            trace = _finish(tracer, result, placeholders, structure, tracer.arguments, paths)
+            trace = _finish(tracer, result, placeholders, structure, leaves, paths, sharing)
             return trace, list(tracer.storages.created)
     except TraceError:
         raise
     except TraceAgain:
         pass
+    except SharedMemory as found:
+        sharing = found.sharing
     except Exception as error:
         place = error_location(error)
         error.add_note(f"while compiling {name}" + (f", at {place}" if place else ""))
@@ -230,7 +252,9 @@ def trace_call(
     finally:
         tracer.effects.undo()
         tracer.argument_numbers.tracing = False
-    return trace_call(fn, args, kwargs, name, parameter_names, describe, dynamic, changing, automatic)
+    return trace_call(
+        fn, args, kwargs, name, parameter_names, describe, dynamic, changing, automatic, sharing
+    )
 
 
 def unaliased(graph: Graph, trace: Trace) -> Graph:
@@ -298,10 +322,12 @@ def _finish(
     structure: pytree.Structure,
     leaves: Sequence[Any],
     paths: Sequence[str],
+    sharing: Sharing,
 ) -> Trace:
     outputs: list[Value] = []
     differentiable: set[int] = set()
-    positions = {id(tensor): position for position, tensor in placeholders.items()}
+    stand_ins = {**placeholders, **{position: leaves[position] for position in sharing.pinned}}
+    positions = {id(tensor): position for position, tensor in stand_ins.items()}
 
     result_leaves, result_structure = pytree.flatten(result)
     described: list[Leaf] = []
@@ -328,14 +354,10 @@ def _finish(
     ]
     tracer.effects.settle_data(tracer.storages)
     grads = list(_grad_effects(tracer, placeholders, paths, outputs))
+    _check_sharing(tracer, placeholders, leaves, paths, sharing)
     writes: dict[int, int] = {}
-    sharing: dict[Storage | None, list[Source]] = {}
-    for source in tracer.sources:
-        sharing.setdefault(_storage_of(source, leaves), []).append(source)
     for traced in tracer.storages.values():
         if traced.input is not None and traced.value is not traced.initial:
-            source = tracer.sources[traced.input]
-            _check_written(source, sharing[_storage_of(source, leaves)])
             writes[len(outputs)] = traced.input
             outputs.append(traced.value)
     conditions = {len(outputs) + i: c for i, c in enumerate(tracer.conditions.found.values())}
@@ -373,6 +395,7 @@ def _finish(
         automatic=tracer.conditions.automatic,
         size_outcomes=tuple(tracer.conditions.sizes.items()),
         sized_numbers=tracer.conditions.automatic & tracer.conditions.sized_numbers,
+        sharing=sharing,
     )
 
 
@@ -431,17 +454,46 @@ def _grad_effects(
             outputs.append(tracer.read(tensor._grad))
 
 
-def _storage_of(source: Source, leaves: Sequence[Any]) -> Storage | None:
-    if isinstance(source, ArgumentSource):
-        storage: Storage = leaves[source.position]._storage
-        return storage
-    return source.tensor._storage if isinstance(source, TensorSource) else None
-
-
-def _check_written(source: Source, sharing: Sequence[Source]) -> None:
-    """An argument that is written must not share memory with another input: the graph would not see the write."""
-    for other in sharing:
-        if other is not source:
+def _check_sharing(
+    tracer: Tracer,
+    placeholders: Mapping[int, Tensor],
+    leaves: Sequence[Any],
+    paths: Sequence[str],
+    sharing: Sharing,
+) -> None:
+    """SharedMemory where memory is changed that others see than this trace knows of."""
+    written = {traced.input for traced in tracer.storages.values() if traced.value is not traced.initial}
+    captured, changed = set[Storage](), set[Storage]()
+    for number, source in enumerate(tracer.sources):
+        if isinstance(source, TensorSource):
+            captured.add(source.tensor._storage)
+        if number in written and isinstance(source, TensorSource | ArgumentSource):
+            changed.add(_tensor_of(source, tracer.arguments)._storage)
+    changed.update(tensor._storage for tensor in tracer.effects.grads_before)
+    changed.update(leaves[i]._storage for i, tensor in placeholders.items() if tensor._grad is not None)
+    by_memory: dict[Storage, list[int]] = {}
+    for position, first in first_positions(leaves).items():
+        if leaves[position]._storage in changed:
+            by_memory.setdefault(leaves[position]._storage, []).append(position)
+    of_captured = captured.union(tensor._storage for tensor in tracer.effects.grads_before)
+    pinned = [i for storage, group in by_memory.items() if storage in of_captured for i in group]
+    whole = tuple(
+        tuple(group)
+        for storage, group in by_memory.items()
+        if storage not in of_captured and len({id(leaves[i]) for i in group}) > 1
+    )
+    found = Sharing(tuple({*sharing.whole, *whole}), tuple(sorted({*sharing.pinned, *pinned})))
+    if found.members() == sharing.members():
+        return
+    for group in whole:
+        if any(leaves[i].requires_grad for i in group):
             raise TraceError(
-                f"{source.path} is changed in place and shares memory with {other.path}; pass a clone() of one of them"
+                f"{' and '.join(paths[i] for i in group)} share memory, of which some is changed in place, and need "
+                "gradients; pass a clone() of one of them"
             )
+    raise SharedMemory(found)
+
+
+def _tensor_of(source: ArgumentSource | TensorSource, given: Sequence[Any]) -> Tensor:
+    found: Tensor = source.tensor if isinstance(source, TensorSource) else given[source.position]
+    return found

@@ -59,7 +59,7 @@ class Tracer:
 
     def __init__(self, name: str, describe: Callable[[Tensor], str], arguments: Sequence[Any] = ()):
         self.builder = GraphBuilder(name)
-        self.arguments = list(arguments)  # and the gradients that are read, see `grad_owners`
+        self.arguments = list(arguments)  # as `Trace.given` has them
         self.gpu = _gpu_of(arguments)  # where the graph runs; None: on the CPU
         self.bindings: dict[str, int] = {}
         self._values = ValuesOfCall(self.builder, self.bindings, self._input_array)
@@ -256,6 +256,13 @@ class Tracer:
             tensor.requires_grad = True
             self.flow.active.add(self.read(tensor))
         return tensor
+
+    def memory(self, position: int, path: str) -> Tensor:
+        """The stand-in for all of the memory that arguments share."""
+        base = self.arguments[position]._array
+        return self._input(
+            ArgumentSource(position, path), TensorType(base.shape, dtypes.from_numpy(base.dtype)), path
+        )
 
     def _lift(self, tensor: Tensor) -> TracedStorage:
         """Make the storage behind a real tensor an input."""
