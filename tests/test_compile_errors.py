@@ -39,30 +39,16 @@ def test_item_is_refused():
 
 
 def test_a_tensor_that_escapes_is_refused():
-    seen = []
+    seen = set()
 
     @torch.compile
     def f(x):
         y = x * 2
-        seen.append(y)
+        seen.add(y)
         return y.sum()
 
     with pytest.raises(TraceError, match="stored outside the compiled function"):
         f(torch.ones(2))
-
-
-def test_an_attribute_assigned_while_compiling_is_refused():
-    class Counting(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.calls = 0
-
-        def forward(self, x):
-            self.calls += 1
-            return x
-
-    with pytest.raises(TraceError, match="attribute of a Module was assigned"):
-        torch.compile(Counting())(torch.ones(1))
 
 
 def test_a_failed_trace_leaves_tensors_as_they_were():
@@ -182,19 +168,10 @@ def test_dynamic_shapes_must_name_an_argument():
         torch.compile(lambda x: x, dynamic_shapes={"z": {0: torch.Dim("n")}})
 
 
-def test_the_line_that_stores_something_is_named():
-    """An attribute's assignment by its own line, a tensor by the line that computed it."""
-
-    class Keeping(nn.Module):
-        def forward(self, x):
-            self.last = x * 2
-            return x
-
-    with pytest.raises(TraceError, match=r"errors\.py:\d+.*attribute of a Module was assigned while Keeping"):
-        torch.compile(Keeping())(torch.ones(1))
-    seen = []
+def test_the_line_that_computed_what_escapes_is_named():
+    seen = set()
     with pytest.raises(TraceError, match=r"f32\[1\], at \S*test_compile_errors\.py:\d+\) was stored outside"):
-        torch.compile(lambda x: (seen.append(x * 2), x + 1)[1])(torch.ones(1))
+        torch.compile(lambda x: (seen.add(x * 2), x + 1)[1])(torch.ones(1))
 
 
 def test_a_number_with_a_format_is_refused_by_its_line():
@@ -248,21 +225,3 @@ def test_learning_rates_are_not_changed_inside(how):
     with pytest.raises(RuntimeError, match=message):
         torch.compile(step)(torch.ones(1))
     assert schedule.last_epoch == 0
-
-
-def test_lists_and_dicts_among_the_arguments_are_not_filled():
-    def keep(batch, features):
-        features.append(batch["x"] * 2)
-        return batch["x"].sum()
-
-    with pytest.raises(TraceError, match=r"put into an argument, as features.0. .* return it instead"):
-        torch.compile(keep)({"x": torch.ones(2)}, [])
-    with pytest.raises(TraceError, match=r"as batch\.y"):
-        torch.compile(lambda batch: batch.update(y=batch["x"] * 2))({"x": torch.ones(2)})
-
-
-def test_what_is_taken_out_of_an_argument_stays_with_the_caller():
-    batch = {"x": torch.ones(2), "labels": torch.zeros(2)}
-    with pytest.warns(RuntimeWarning, match="Compiled calls leave the caller's as it is"):
-        found = torch.compile(lambda batch: batch.pop("labels") + batch["x"])(batch)
-    assert found.tolist() == [1, 1] and list(batch) == ["x", "labels"]

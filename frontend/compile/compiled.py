@@ -23,6 +23,7 @@ from ..settings import get_float32_matmul_precision
 from ..state import local, strictly
 from . import pytree, watch
 from .capture_names import Describer
+from .changes import OfModule, State, StateFound
 from .changing_sizes import NONE, ChangingSizes, Symbols, is_for_one_size
 from .check import CheckReport, check_call
 from .device_call import compile_for
@@ -104,6 +105,7 @@ class CompiledFunction:
         self._specializations: list[Specialization] = []
         self._last: Specialization | None = None
         self._history = History()
+        self._state = State()
         declared = {str(dim) for axes in self._dynamic.values() for dim in axes.values()}
         self._sizes = ChangingSizes(False if self._options.pipeline.strict else dynamic, declared)
         _compiled.add(self)
@@ -141,12 +143,12 @@ class CompiledFunction:
 
     def _slow_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A call whose arguments are named or nested, or one that the latest program is not for."""
-        leaves, structure = pytree.flatten((args, dict(kwargs)))
+        leaves, structure, containers = self._state.flatten(args, kwargs)
         last = self._last
         if last is not None and structure == last.trace.arguments and last.fit.quickly(leaves):
             result = last.run(leaves)
             if result is not MISS:
-                return result
+                return last.trace.finished(result, containers) if last.trace.is_rebuilt else result
         self._history.lookups += 1
         reasons: list[str] = []
         # Programs for certain sizes are faster than those for all.
@@ -159,8 +161,7 @@ class CompiledFunction:
                     specialization.refresh()
                 result = specialization.run_checked(leaves)
                 if result is not MISS:
-                    self._last = specialization
-                    return result
+                    return self._finished(specialization, result, containers)
                 places = ", ".join(c.place for c in specialization.trace.conditions.values())
                 why = f"a branch on a tensor came out another way (at {places})"
             reasons.append(why)
@@ -171,7 +172,12 @@ class CompiledFunction:
                 return self._slow_call(args, kwargs)
             with paused_collector(), progress.watched(self._name, self._options.progress) as compiling:
                 compiling.step("trace")
-                specialization = self._compile(args, kwargs, leaves, structure, reasons)
+                try:
+                    specialization = self._compile(args, kwargs, leaves, structure, reasons)
+                except StateFound:
+                    specialization = None
+        if specialization is None:
+            return self._slow_call(args, kwargs)
         result = specialization.run_checked(leaves)
         if result is MISS:
             raise TraceError(
@@ -179,8 +185,12 @@ class CompiledFunction:
                 "code: "
                 "the numbers it compares are equal up to rounding"
             )
+        return self._finished(specialization, result, containers)
+
+    def _finished(self, specialization: Specialization, result: Any, containers: Sequence[Any]) -> Any:
         self._last = specialization
-        return result
+        trace = specialization.trace
+        return trace.finished(result, containers) if trace.is_rebuilt else result
 
     def _compile(
         self,
@@ -241,6 +251,8 @@ class CompiledFunction:
                     break
                 else:
                     return self._of_trace(trace, leaves)
+            except StateFound:
+                raise
             except Exception as error:  # the call may be right all the same
                 log.info("%s: sizes that change keep their numbers: %s", self._name, error)
                 failed = symbols
@@ -263,11 +275,12 @@ class CompiledFunction:
 
     def _warn_of_own_changes(self, trace: Trace) -> None:
         """Once, where running the function undoes what its trace relies on: no call finds a trace that fits."""
-        broken = next((guard for guard in trace.guards if not guard.holds()), None)
-        if broken is not None and not self._history.warned:
+        changed = [guard.name for guard in trace.guards if not guard.holds()]
+        changed += [change.what for change in trace.changes if isinstance(change, OfModule)]
+        if changed and not self._history.warned:
             self._history.warned = True
             warnings.warn(
-                f"{self._name} changes {broken.name} itself, so every call traces it again, which is slow. Do that "
+                f"{self._name} changes {changed[0]} itself, so every call traces it again, which is slow. Do that "
                 "outside the compiled function, or keep it in a tensor that is changed in place.",
                 RuntimeWarning,
                 stacklevel=5,
@@ -276,7 +289,11 @@ class CompiledFunction:
     def trace(self, *args: Any, **kwargs: Any) -> Trace:
         """The trace of a call, which is neither compiled nor run."""
         with _tracing:
-            return self._trace(args, kwargs)
+            while True:
+                try:
+                    return self._trace(args, kwargs)
+                except StateFound:
+                    continue
 
     def _trace(self, args: Any, kwargs: Any, numbers: Collection[int] = (), symbols: Symbols = NONE) -> Trace:
         describe = Describer(self._fn)
@@ -291,6 +308,7 @@ class CompiledFunction:
                 self._dynamic,
                 numbers,
                 symbols,
+                self._state,
             )
         check_nothing_escaped(created, self._name, trace.graph)
         return trace

@@ -65,8 +65,10 @@ class Fit:
         )
         self.identities = tuple((g.get, g.seen) for g in trace.guards if not g.by_value)
         self.values = tuple((g.get, g.seen) for g in trace.guards if g.by_value)
-        positional, keyword = trace.arguments.children
-        flat = not keyword.children and all(child == pytree.LEAF for child in positional.children)
+        positional, keyword, *objects = trace.arguments.children
+        flat = not (keyword.children or objects or trace.is_rebuilt) and all(
+            child == pytree.LEAF for child in positional.children
+        )
         # How many positional arguments a call has whose arguments are its leaves; -1 where they are nested.
         self.flat_arguments = len(positional.children) if flat else -1
 

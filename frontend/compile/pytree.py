@@ -1,18 +1,20 @@
 """Nested arguments and results, flattened to leaves and rebuilt.
 
 Tuples, lists, dicts, named tuples, dataclasses that hold tensors and classes that a program registered
-(`torch.utils._pytree`) are structure; everything else is a leaf.
+(`torch.utils._pytree`) are structure; everything else is a leaf. Compiled functions take further objects apart
+(`Mutables`), and keep track of which list, dict or object is which.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from ..size import Size
 from ..tensor import Tensor
+from .contents import Content, content_of, empty, fill
 
 # What gives an object's children and a context, and what makes the object of these.
 Flatten = Callable[[Any], tuple[Iterable[Any], Any]]
@@ -23,11 +25,12 @@ REGISTERED: dict[type, tuple[Flatten, Unflatten]] = {}
 @dataclass(frozen=True)
 class Structure:
     """The shape of a nested value: `kind` is the container's type, None for a leaf; `keys` are a dict's keys, or the
-    context of a registered class."""
+    context of a registered class. `attributes`: the names of those of an object, whose children follow its items."""
 
     kind: type | None
     keys: tuple[Any, ...] = ()
     children: tuple[Structure, ...] = ()
+    attributes: tuple[str, ...] | None = None
 
     @property
     def leaves(self) -> int:
@@ -37,53 +40,146 @@ class Structure:
 LEAF = Structure(None)
 
 
+class Again:
+    """The kind of a list, dict or object that has been met before: `keys` is its number."""
+
+
+class Mutables:
+    """The lists, dicts and objects that are met, in order, `known` ones first. Objects of the classes are structure."""
+
+    def __init__(self, classes: Collection[type] = (), known: Iterable[Any] = ()):
+        self.classes = classes
+        self.found = list(known)
+        self.numbers = {id(one): number for number, one in enumerate(self.found)}
+
+    def again(self, one: Any) -> Structure | None:
+        """What stands for it where it was met before."""
+        number = self.numbers.setdefault(id(one), len(self.found))
+        if number < len(self.found):
+            return Structure(Again, (number,))
+        self.found.append(one)
+        return None
+
+    def takes_apart(self, one: Any) -> bool:
+        """Whether the object is structure."""
+        return type(one) in self.classes
+
+
 def _is_registered(kind: type | None) -> bool:
     """Whether the way that was registered for the class is taken: a dataclass has its own."""
     return kind in REGISTERED and not is_dataclass(kind)
 
 
-def flatten(tree: Any) -> tuple[list[Any], Structure]:
+def flatten(tree: Any, mutables: Mutables | None = None) -> tuple[list[Any], Structure]:
     """The leaves in order, and the structure around them."""
     leaves: list[Any] = []
-    return leaves, _flatten(tree, leaves)
+    return leaves, _flatten(tree, leaves, mutables)
 
 
-def _flatten(tree: Any, leaves: list[Any]) -> Structure:
-    if isinstance(tree, tuple | list) and type(tree) is not Size:
-        return Structure(type(tree), (), tuple(_flatten(item, leaves) for item in tree))
-    if type(tree) is dict or type(tree) is OrderedDict:
-        return Structure(type(tree), tuple(tree), tuple(_flatten(item, leaves) for item in tree.values()))
+def _flatten(tree: Any, leaves: list[Any], mutables: Mutables | None) -> Structure:
+    kind = type(tree)
+    if kind is tuple:
+        return Structure(kind, (), tuple([_flatten(item, leaves, mutables) for item in tree]))
+    if kind is list or kind is dict or kind is OrderedDict:
+        if mutables is not None and (again := mutables.again(tree)) is not None:
+            return again
+        keys, items = ((), tree) if kind is list else (tuple(tree), tree.values())
+        return Structure(kind, keys, tuple([_flatten(item, leaves, mutables) for item in items]))
+    if kind is Tensor:
+        leaves.append(tree)
+        return LEAF
+    if mutables is not None and mutables.takes_apart(tree):
+        return mutables.again(tree) or _object(tree, content_of(tree), leaves, mutables)
+    if isinstance(tree, tuple | list) and kind is not Size:
+        return Structure(kind, (), tuple([_flatten(item, leaves, mutables) for item in tree]))
     if is_dataclass(tree) and not callable(tree) and all(f.init for f in fields(tree)):
         names, inner = tuple(f.name for f in fields(tree)), list[Any]()
-        children = tuple(_flatten(getattr(tree, name), inner) for name in names)
+        children = tuple(_flatten(getattr(tree, name), inner, None) for name in names)
         if any(isinstance(leaf, Tensor) for leaf in inner):
+            if mutables is not None:
+                inner = []
+                children = tuple([_flatten(getattr(tree, name), inner, mutables) for name in names])
             leaves += inner
-            return Structure(type(tree), names, children)
-    if _is_registered(type(tree)):
-        items, context = REGISTERED[type(tree)][0](tree)
-        return Structure(type(tree), (context,), tuple(_flatten(item, leaves) for item in items))
+            return Structure(kind, names, children)
+    if _is_registered(kind):
+        children, context = REGISTERED[kind][0](tree)
+        return Structure(kind, (context,), tuple([_flatten(item, leaves, mutables) for item in children]))
     leaves.append(tree)
     return LEAF
 
 
-def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
-    """The nested value again."""
-    return _unflatten(structure, iter(leaves))
+def _object(tree: Any, content: Content, leaves: list[Any], mutables: Mutables) -> Structure:
+    items, attributes = content
+    keys = tuple(items) if isinstance(items, dict) else ()
+    inside = items.values() if isinstance(items, dict) else items
+    children = [_flatten(item, leaves, mutables) for part in (inside, attributes.values()) for item in part]
+    return Structure(type(tree), keys, tuple(children), tuple(attributes))
 
 
-def _unflatten(structure: Structure, leaves: Any) -> Any:
-    if structure.kind is None:
+def unflatten(
+    structure: Structure,
+    leaves: Sequence[Any],
+    known: Iterable[Any] = (),
+    into: Sequence[Any] | None = None,
+    copies: list[tuple[Any, Structure, list[Any]]] | None = None,
+) -> Any:
+    """The nested value again. `known`: the lists, dicts and objects that the structure's numbers begin with; `into`:
+    those that are filled, rather than made anew; `copies`: receives what else was made that a program might change,
+    its structure and its items."""
+    return _unflatten(structure, iter(leaves), list(known), into, copies)
+
+
+def _unflatten(structure: Structure, leaves: Iterator[Any], known: list[Any], into: Any, copies: Any) -> Any:
+    kind = structure.kind
+    if kind is None:
         return next(leaves)
-    items = [_unflatten(child, leaves) for child in structure.children]
-    if structure.kind is dict or structure.kind is OrderedDict:
-        return structure.kind(zip(structure.keys, items))
-    if hasattr(structure.kind, "_fields"):
-        return structure.kind(*items)
-    if _is_registered(structure.kind):
-        return REGISTERED[structure.kind][1](items, structure.keys[0])
-    if is_dataclass(structure.kind):
-        return structure.kind(**dict(zip(structure.keys, items)))
-    return structure.kind(items)
+    if kind is Again:
+        return known[structure.keys[0]]
+    is_object = structure.attributes is not None
+    if is_object or kind is list or kind is dict or kind is OrderedDict:
+        made: Any = empty(kind) if into is None else into[len(known)]
+        known.append(made)
+        items = [_unflatten(child, leaves, known, into, copies) for child in structure.children]
+        if not is_object and into is None:
+            made.extend(items) if kind is list else made.update(zip(structure.keys, items))
+            return made
+        names = structure.attributes or ()
+        own = items[: len(items) - len(names)]
+        is_dict = issubclass(kind, dict)
+        attributes = dict(zip(names, items[len(own) :]))
+        fill(made, Content(dict(zip(structure.keys, own)) if is_dict else own, attributes))
+        return made
+    items = [_unflatten(child, leaves, known, into, copies) for child in structure.children]
+    if hasattr(kind, "_fields"):
+        return kind(*items)
+    if _is_registered(kind):
+        made = REGISTERED[kind][1](items, structure.keys[0])
+    elif is_dataclass(kind):
+        made = kind(**dict(zip(structure.keys, items)))
+    else:
+        return kind(items)
+    if copies is not None:
+        copies.append((made, structure, items))
+    return made
+
+
+def children(tree: Any) -> list[Any]:
+    """What a registered object or a dataclass has in it."""
+    if _is_registered(type(tree)):
+        return list(REGISTERED[type(tree)][0](tree)[0])
+    return [getattr(tree, f.name) for f in fields(tree)]
+
+
+def classes(structure: Structure) -> set[type]:
+    """Those whose objects were taken apart."""
+    found = set[type]().union(*map(classes, structure.children))
+    return found | {structure.kind} if structure.attributes is not None and structure.kind else found
+
+
+def numbers(structure: Structure) -> set[int]:
+    """Those of lists, dicts and objects that are met again."""
+    found = set[int]().union(*map(numbers, structure.children))
+    return found | {structure.keys[0]} if structure.kind is Again else found
 
 
 def paths(structure: Structure, root: str) -> list[str]:
@@ -93,10 +189,13 @@ def paths(structure: Structure, root: str) -> list[str]:
     def walk(node: Structure, path: str, visit: Callable[[str], None]) -> None:
         if node.kind is None:
             visit(path)
-        for position, child in enumerate(node.children):
-            named = node.keys and not _is_registered(node.kind)
-            step = f".{node.keys[position]}" if named else f".{position}"
-            walk(child, path + step, visit)
+        steps: list[Any] = list(range(len(node.children)))
+        if node.attributes is not None:
+            steps = [*(node.keys or range(len(steps) - len(node.attributes))), *node.attributes]
+        elif node.keys and not _is_registered(node.kind):
+            steps = list(node.keys)
+        for step, child in zip(steps, node.children):
+            walk(child, f"{path}.{step}", visit)
 
     walk(structure, root, found.append)
     return found

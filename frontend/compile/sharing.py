@@ -104,7 +104,7 @@ class SharingFit:
                 return False
         if not self._writes:
             return True
-        any_captured = any([leaves[i]._storage.captured for i in self._positions])
+        any_captured = any(leaves[i]._storage.captured for i in self._positions)
         return not (self._own or any_captured) or all(self._of_memory(leaves, any_captured))
 
     def _of_memory(self, leaves: Sequence[Any], any_captured: bool) -> Iterator[bool]:

@@ -71,6 +71,7 @@ class Specialization:
         self.plain_call: Call | None = None
         self._dims_before: dict[str, int] = {}
         self.only_result = self._only_result()
+        self._containers = (None,) * trace.containers  # which are not in the result
         self.prepared = Prepared(compiled, self._prepared_from()) if compiled.prepared_bytes else None
 
     def why_not(self, leaves: Sequence[Any], structure: pytree.Structure) -> str | None:
@@ -280,7 +281,8 @@ class Specialization:
         return None
 
     def _unflatten(self, results: Sequence[Array], leaves: Sequence[Any], made: dict[int, Tensor]) -> Any:
-        """The nested result; `made` holds tensors for output arrays that already have one."""
+        """The nested result, or its leaves for `Trace.finished`; `made` holds the tensors of output arrays that have
+        one."""
         found: list[Any] = []
         for leaf in self.trace.leaves:
             if isinstance(leaf, FromOutput):
@@ -293,7 +295,9 @@ class Specialization:
                 found.append(leaf.compute(leaves))
             else:
                 found.append(leaf.value)
-        return pytree.unflatten(self.trace.result, found)
+        if self.trace.is_rebuilt:
+            return found
+        return pytree.unflatten(self.trace.result, found, self._containers)
 
 
 def _native_base(tensor: Tensor) -> Array:

@@ -16,23 +16,24 @@ from ..argument_numbers import KINDS, Compute, Number, Outcome
 from ..capture import TraceAgain
 from ..dispatch import use_backend
 from ..ir import dims
-from ..ir.graph import Graph, Location, Value
+from ..ir.graph import Graph, Value
 from ..ir.types import TensorType
 from ..nn.modules.paths import tracked_module_paths
 from ..nn.modules.structure import structure_changes, watched_structure
 from ..runtime.gpu.arrays import Gpu
 from ..tensor import Storage, Tensor
-from ..user_warnings import warn_user
 from . import pytree
 from .argument_types import array_type, static_or_symbolic
 from .capture_names import Describer
+from .changes import AfterTrace, Change, Given, OfModule, State, StateFound, difference, is_object, tables_of
 from .changing_sizes import NONE, Symbols, names_of
 from .conditions import Condition
+from .contents import Content, content_of, fill, same_content
 from .guards.guard import Guard
 from .guards.outside import OutsideReads
-from .locations import error_location, user_location
-from .sizes import ORACLE, SizeOutcome
+from .locations import error_location
 from .sharing import NOTHING_SHARED, SharedMemory, Sharing, first_positions
+from .sizes import ORACLE, SizeOutcome
 from .sources import ArgumentSource, Source, TensorSource
 from .tape_gradients import append_tape, has_own_gradients
 from .trace_error import TraceError
@@ -100,6 +101,9 @@ class Trace:
 
     `joint`: the graph with the gradients of the inputs `reached`, where the tape computed them (`tape_gradients.py`).
 
+    `changes`: of lists, dicts, objects and modules; what these hold then follows the result in a tuple.
+    `given_objects`: whether such among the arguments are in the result; `containers`: how many there are.
+
     `sharing`: arguments over memory that others see, and that is written to; all of it follows the arguments too.
     """
 
@@ -126,6 +130,9 @@ class Trace:
     size_outcomes: tuple[SizeOutcome, ...] = ()
     sized_numbers: frozenset[str] = frozenset()
     sharing: Sharing = NOTHING_SHARED
+    changes: tuple[Change, ...] = ()
+    given_objects: bool = False
+    containers: int = 0
 
     def given(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """What the positions of `ArgumentSource` count: the flattened arguments, memory that some of them share, and the
@@ -134,6 +141,22 @@ class Trace:
             return leaves
         own = leaves[: self.arguments.leaves]
         return [*own, *self.sharing.memories(own), *(owner._grad for owner in self.grad_owners)]
+
+    @property
+    def is_rebuilt(self) -> bool:
+        """Whether more is done with the results of a run than to give them back: see `finished`."""
+        return bool(self.changes or self.given_objects)
+
+    def finished(self, leaves: Sequence[Any], containers: Sequence[Any]) -> Any:
+        """The call's result, made of its leaves, once what it changes of `containers` (`State.flatten`) and modules is
+        changed."""
+        found = pytree.unflatten(self.result, leaves, containers)
+        if not self.changes:
+            return found
+        result, *contents = found
+        for change, content in zip(self.changes, contents, strict=True):
+            change.make(content, containers)
+        return result
 
     @property
     def gives_more(self) -> bool:
@@ -151,6 +174,7 @@ def trace_call(
     dynamic: Mapping[str, Mapping[int, dims.Expr]],
     changing: Collection[int] = (),
     automatic: Symbols = NONE,
+    state: State | None = None,
     sharing: Sharing = NOTHING_SHARED,
 ) -> tuple[Trace, list[weakref.ref[Tensor]]]:
     """Run `fn` with traced stand-ins for its tensor arguments, and for the numbers among the argument leaves at the
@@ -161,12 +185,14 @@ def trace_call(
     Raises TraceError where the run cannot be captured; whatever `fn` itself raises passes through. Real tensors are left
     as they were.
     """
-    leaves, structure = pytree.flatten((args, dict(kwargs)))
-    paths = _argument_paths(structure, parameter_names)
+    state = State() if state is None else state
+    leaves, structure, containers = state.flatten(args, kwargs)
+    contents = [content_of(one) for one in containers]
+    paths = _argument_paths(structure, parameter_names, state)
+    names = tuple(zip(paths, leaves))
     memories = sharing.memories(leaves)
     paths += [f"{paths[group[0]]}'s memory" for group in sharing.whole]
     tracer = Tracer(name, describe, [*leaves, *memories])
-    arguments = {**dict(zip(parameter_names, args)), **kwargs}
     reads = OutsideReads(tracer.guard)
     placeholders: dict[int, Tensor] = {}
     first, inside = first_positions(leaves), sharing.members()
@@ -202,33 +228,32 @@ def trace_call(
         if type(leaves[position]) in KINDS:
             number = leaves[position]
             stand_ins[position] = tracer.argument_numbers.stand_in(position, number, paths[position])
-    traced_args, traced_kwargs = pytree.unflatten(structure, stand_ins)
     version = structure_changes[0]
     thread = threading.get_ident()
-    assigned: list[Location | None] = []
+    assigned: list[bool] = []
 
     def note_assignment() -> None:
         if threading.get_ident() == thread:
-            assigned.append(user_location())
+            assigned.append(True)
 
     hyperparameters = describe.hyperparameters()
     try:
         with (
-            reads.watching(fn, arguments),
+            reads.watching(fn, names, containers),
             use_backend(tracer),
             tracked_module_paths(),
             watched_structure(note_assignment),
         ):
+            made: list[tuple[Any, pytree.Structure, list[Any]]] = []
+            traced_args, traced_kwargs, *_ = pytree.unflatten(structure, stand_ins, (), containers, made)
+            copies = [(copy, pytree.children(copy)) for copy, _, _ in made]
+            given = [content_of(one) for one in containers]
             result = fn(*traced_args, **traced_kwargs)
-            _check_arguments(name, (traced_args, traced_kwargs), structure, stand_ins, parameter_names)
+            _check_copies(copies, state, name)
+            _check_outside(reads, state, leaves)
+            changes, after = _changes(containers, given, reads)
             tracer.guards = reads.settled(tracer.guards)
-            if assigned:
-                where: Location | str = next(filter(None, assigned), name)
-                raise TraceError(
-                    f"{where}: an attribute of a Module was assigned while {name} was being compiled. The compiled code "
-                    "would not repeat that; keep such state in a buffer and change it in place, or outside."
-                )
-            if structure_changes[0] != version:
+            if structure_changes[0] != version and not assigned:
                 raise TraceAgain  # another thread changed a module, which may be one that was read
             for what, get, before in hyperparameters:
                 if get() != before and get() is not before:
@@ -237,23 +262,33 @@ def trace_call(
                         "repeat. Change it outside; the compiled optimizer reads it at every call."
                     )
             paths += [f"{describe(owner)}.grad" for owner in tracer.grad_owners]
-            trace = _finish(tracer, result, placeholders, structure, leaves, paths, sharing)
+            trace = _finish(
+                tracer, result, placeholders, structure, leaves, paths, sharing, changes, after, containers
+            )
+            for content in trace.result.children[1:] if changes else ():
+                state.classes |= pytree.classes(content)
             return trace, list(tracer.storages.created)
     except TraceError:
         raise
+    except StateFound:
+        raise
     except TraceAgain:
-        pass
+        reads.undo()
     except SharedMemory as found:
+        reads.undo()
         sharing = found.sharing
     except Exception as error:
         place = error_location(error)
         error.add_note(f"while compiling {name}" + (f", at {place}" if place else ""))
         raise
     finally:
+        for one, content in zip(containers, contents):
+            fill(one, content)
+        reads.undo_modules()
         tracer.effects.undo()
         tracer.argument_numbers.tracing = False
     return trace_call(
-        fn, args, kwargs, name, parameter_names, describe, dynamic, changing, automatic, sharing
+        fn, args, kwargs, name, parameter_names, describe, dynamic, changing, automatic, state, sharing
     )
 
 
@@ -283,35 +318,65 @@ def check_nothing_escaped(created: Sequence[weakref.ref[Tensor]], name: str, gra
             )
 
 
-def _check_arguments(
-    name: str, arguments: Any, structure: pytree.Structure, leaves: Sequence[Any], names: Sequence[str]
-) -> None:
-    """Lists and dicts among the arguments are the trace's own copies: TraceError where a result was put into one, a
-    warning where it was changed otherwise."""
-    after, changed = pytree.flatten(arguments)
-    if changed == structure and all(map(operator.is_, after, leaves)):
-        return
-    known = set(map(id, leaves))
-    for leaf, path in zip(after, _argument_paths(changed, names)):
-        if isinstance(leaf, Tensor) and id(leaf) not in known:
+def _check_copies(copies: Sequence[tuple[Any, list[Any]]], state: State, name: str) -> None:
+    """Registered classes and dataclasses among the arguments are the trace's own copies: where one was changed, it is
+    from now on an object whose changes are followed."""
+    for copy, before in copies:
+        after = pytree.children(copy)
+        if len(after) == len(before) and all(map(operator.is_, after, before)):
+            continue
+        kind = type(copy)
+        if not is_object(copy) or kind in state.classes:
             raise TraceError(
-                f"{name}: a tensor computed inside was put into an argument, as {path}. The caller's list or dict would "
-                "not have it: return it instead."
+                f"{name} changes an argument of class {kind.__name__}, which compiled calls cannot repeat: "
+                "return what is new instead"
             )
-    warn_user(
-        f"{name} changes a list or dict that it is given. Compiled calls leave the caller's as it is.",
-        RuntimeWarning,
-    )
+        state.classes.add(kind)
+        raise StateFound
 
 
-def _argument_paths(structure: pytree.Structure, names: Sequence[str]) -> list[str]:
-    positional, keyword = structure.children
+def _check_outside(reads: OutsideReads, state: State, leaves: Sequence[Any]) -> None:
+    """StateFound where the trace has put something that it computed into what is no argument yet."""
+    outcome = AfterTrace(())
+    found = [(what, one) for what, one in reads.changed() if outcome.holds_traced(one)]
+    for what, one in found:
+        state.add(what, one, leaves)
+    if found:
+        reads.undo()
+        raise StateFound
+
+
+def _changes(
+    containers: Sequence[Any],
+    given: Sequence[Content],
+    reads: OutsideReads,
+) -> tuple[list[Change], list[Any]]:
+    """What the run has changed, and what that holds now."""
+    changes: list[Change] = []
+    contents: list[Any] = []
+    for number, (one, before) in enumerate(zip(containers, given)):
+        after = content_of(one)
+        if not same_content(before, after):
+            changes.append(Given(number))
+            contents.append(tuple(after))
+    for path, module, was in reads.changed_modules():
+        new, gone = difference(was, tables_of(module))
+        names = sorted({str(key) for table in (*new.values(), *gone.values()) for key in table})
+        changes.append(OfModule(module, f"{path}.{', '.join(names)}", gone))
+        contents.append(new)
+    return changes, contents
+
+
+def _argument_paths(structure: pytree.Structure, names: Sequence[str], state: State) -> list[str]:
+    positional, keyword, *objects = structure.children
     found: list[str] = []
     for position, child in enumerate(positional.children):
         root = names[position] if position < len(names) else f"arg{position}"
         found += pytree.paths(child, root)
     for key, child in zip(keyword.keys, keyword.children):
         found += pytree.paths(child, str(key))
+    for child, (what, _) in zip(objects, state.objects, strict=True):
+        found += pytree.paths(child, what)
     return found
 
 
@@ -323,13 +388,18 @@ def _finish(
     leaves: Sequence[Any],
     paths: Sequence[str],
     sharing: Sharing,
+    changes: Sequence[Change],
+    after: Sequence[Any],
+    containers: Sequence[Any],
 ) -> Trace:
     outputs: list[Value] = []
     differentiable: set[int] = set()
     stand_ins = {**placeholders, **{position: leaves[position] for position in sharing.pinned}}
     positions = {id(tensor): position for position, tensor in stand_ins.items()}
 
-    result_leaves, result_structure = pytree.flatten(result)
+    outcome = AfterTrace(containers)
+    result_leaves, result_structure = pytree.flatten((result, *after) if changes else result, outcome)
+    known: dict[int, FromOutput] = {}  # a tensor in two places is one result
     described: list[Leaf] = []
     for leaf in result_leaves:
         if type(leaf) is Number:
@@ -340,18 +410,17 @@ def _finish(
             described.append(FromArgument(positions[id(leaf)]))
         elif leaf._array is not None:
             described.append(Fixed(leaf))
+        elif id(leaf) in known:
+            described.append(known[id(leaf)])
         else:
             if leaf.requires_grad and _still_differentiable(leaf):
                 differentiable.add(len(outputs))
-            described.append(FromOutput(len(outputs)))
+            described.append(known.setdefault(id(leaf), FromOutput(len(outputs))))
             outputs.append(tracer.read(leaf))
 
     results = len(outputs)
-    tensors = [
-        leaf
-        for leaf, d in zip(result_leaves, described)
-        if isinstance(d, FromOutput) and d.index in differentiable
-    ]
+    of_outputs = {d.index: leaf for leaf, d in zip(result_leaves, described) if isinstance(d, FromOutput)}
+    tensors = [leaf for index, leaf in of_outputs.items() if index in differentiable]
     tracer.effects.settle_data(tracer.storages)
     grads = list(_grad_effects(tracer, placeholders, paths, outputs))
     _check_sharing(tracer, placeholders, leaves, paths, sharing)
@@ -396,6 +465,9 @@ def _finish(
         size_outcomes=tuple(tracer.conditions.sizes.items()),
         sized_numbers=tracer.conditions.automatic & tracer.conditions.sized_numbers,
         sharing=sharing,
+        changes=tuple(changes),
+        containers=len(containers),
+        given_objects=not pytree.numbers(result_structure).isdisjoint(range(len(containers))),
     )
 
 
@@ -472,7 +544,7 @@ def _check_sharing(
     changed.update(tensor._storage for tensor in tracer.effects.grads_before)
     changed.update(leaves[i]._storage for i, tensor in placeholders.items() if tensor._grad is not None)
     by_memory: dict[Storage, list[int]] = {}
-    for position, first in first_positions(leaves).items():
+    for position in first_positions(leaves):
         if leaves[position]._storage in changed:
             by_memory.setdefault(leaves[position]._storage, []).append(position)
     of_captured = captured.union(tensor._storage for tensor in tracer.effects.grads_before)

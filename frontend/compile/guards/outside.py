@@ -25,7 +25,7 @@ import io
 import os
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,9 +35,10 @@ from ...autograd.function import Function
 from ...nn.modules.module import Module
 from ...optim.optimizer import Optimizer
 from ...tensor import Tensor
-from .. import pytree
+from ..changes import Tables, difference, is_object, made_in_trace, put_back, tables_of
+from ..contents import Content, content_of, fill, same_content
 from .chains import UNKNOWN, Step, Steps, steps_at
-from .contents import CONTAINERS, Contents, members
+from .contents import CONTAINERS, ITEMS, Contents, members
 from .functions import Functions
 from .guard import Guard
 from .lookup import (
@@ -83,6 +84,10 @@ class OutsideReads:
         # Which instruction read which attribute of what; the code is kept alive with it.
         self._sites: dict[tuple[int, str, int, int], types.CodeType] = {}
         self._written: set[tuple[int, str]] = set()  # attributes that the code being traced has set
+        self._given: dict[int, Any] = {}
+        # What was in lists, dicts and objects, and in modules, before running code could change it.
+        self._before: dict[int, tuple[str, Any, Content]] = {}
+        self._modules_before: dict[int, tuple[str, Module, Tables]] = {}
         self._busy = True
         self._asked = False
         # Guards on what only code of libraries read: loggers keep caches.
@@ -92,13 +97,20 @@ class OutsideReads:
     # -- the trace -------------------------------------------------------------------------------------------
 
     @contextmanager
-    def watching(self, fn: Any, arguments: Mapping[str, Any]) -> Iterator[None]:
-        """Inside the block, where the function is called with these arguments, what it reads is found."""
+    def watching(
+        self, fn: Any, arguments: Iterable[tuple[str, Any]], given: Sequence[Any] = ()
+    ) -> Iterator[None]:
+        """Inside the block, where the function is called with these argument leaves, by name, what it reads is found.
+        What lists, dicts and objects hold that are `given` with them, calls compare themselves."""
         try:
-            for name, argument in arguments.items():
-                for leaf in pytree.flatten(argument)[0]:
-                    if not is_plain(leaf):  # that it is the same object, calls compare themselves
-                        self._settled(name, leaf)
+            for one in given:
+                self._given[id(one)] = one
+                if type(one) not in _EXACT:
+                    self._watch(one)
+                    self._class(type(one))
+            for name, leaf in arguments:
+                if not is_plain(leaf):  # that it is the same object, calls compare themselves
+                    self._settled(name, leaf)
             self.reach("", fn)
             self._busy = False
             yield
@@ -113,6 +125,46 @@ class OutsideReads:
         changed = {id(guard) for guard in self._incidental if not guard.holds()}
         drawn = [Guard(f"the state of {what}", object, None) for what in self._random.drawn()]
         return [*(guard for guard in guards if id(guard) not in changed), *drawn]
+
+    def changed(self) -> Iterator[tuple[str, Any]]:
+        """After the trace: the lists, dicts and objects from outside that do not hold what they held, and what to call
+        them."""
+        self._busy = True
+        for what, one, before in self._before.values():
+            if id(one) not in self._given and not same_content(before, content_of(one)):
+                yield what, one
+
+    def changed_modules(self) -> Iterator[tuple[str, Module, Tables]]:
+        """The modules that do not hold what they held, with that."""
+        for what, module, before in self._modules_before.values():
+            if difference(before, tables_of(module))[0]:
+                yield what, module, before
+
+    def undo(self) -> None:
+        """Have lists, dicts and objects hold what they held."""
+        for _, one, before in self._before.values():
+            fill(one, before)
+
+    def undo_modules(self) -> None:
+        """Have modules hold what they held."""
+        for _, module, before in list(self.changed_modules()):
+            put_back(module, before)
+
+    def _note(self, what: str, one: Any) -> None:
+        """Running code may change what is in it, or in a list or dict in there."""
+        waiting = [one]
+        while waiting:
+            inner = waiting.pop()
+            if id(inner) not in self._before and is_object(inner):
+                content = content_of(inner)
+                self._before[id(inner)] = what, inner, content
+                if isinstance(inner, CONTAINERS) and len(inner) <= ITEMS:
+                    items = content.items
+                    waiting += [
+                        i
+                        for i in (items.values() if isinstance(items, dict) else items)
+                        if isinstance(i, list | dict)
+                    ]
 
     def _relies(self, what: str, get: Get, *key: Any) -> None:
         found = self._guard(get, what, ("outside", *key))
@@ -133,6 +185,13 @@ class OutsideReads:
         known = self._reached.get(id(obj))
         self._busy, self._incidentally = True, reader != "user"
         try:
+            if isinstance(obj, Module) and id(obj) not in self._modules_before and not made_in_trace(obj):
+                self._modules_before[id(obj)] = cls.__name__, obj, tables_of(obj)
+            if id(obj) in self._given:
+                if (cls, name) not in self._known and attribute(obj, name).kind in ("code", "default"):
+                    self._known.add((cls, name))
+                    self._read(obj, name, name, ())
+                return
             if known is None or known[0] is not obj or (reader == "vitrify" and issubclass(cls, _COUNTED)):
                 if (cls, name) not in self._known:
                     self._known.add((cls, name))
@@ -141,6 +200,7 @@ class OutsideReads:
                         self.reach(name, found.value)
                 return
             if writes:
+                self._note(known[1], obj)
                 self._written.add((id(obj), name))
             site = id(obj), name, id(code), frame.f_lasti
             if site not in self._sites:
@@ -158,7 +218,7 @@ class OutsideReads:
         elif found.kind == "code":
             self._code(what, found, name)
             own = own_attributes(obj)
-            if own is not None and not isinstance(obj, _COUNTED):
+            if own is not None and not isinstance(obj, _COUNTED) and id(obj) not in self._given:
                 self._relies(what, functools.partial(own.get, name, ABSENT), id(obj), name)
         elif isinstance(obj, Module):
             self._of_module(obj, what, name, found, steps)
@@ -212,6 +272,7 @@ class OutsideReads:
         elif isinstance(value, types.ModuleType):
             self._of_python_module(f"{what}{step}", value, step.key, steps[1:])
         elif step.key in (own_attributes(value) or {}):
+            self._note(what, value)
             inner = functools.partial(getattr, value, step.key, ABSENT)
             self.follow(f"{what}{step}", inner, (id(value), step.key), steps[1:])
         else:
@@ -223,6 +284,13 @@ class OutsideReads:
     def _container(
         self, what: str, get: Get, value: Any, key: tuple[Any, ...], steps: Steps, settled: bool
     ) -> None:
+        if id(value) in self._given:
+            if not settled:
+                self._relies(what, functools.partial(_identity, get), *key, "given")
+            for member in members(value):
+                self.reach(what, member)
+            return
+        self._note(what, value)
         step = steps[0] if steps else None
         if type(value) not in _EXACT:  # its attributes are read of this very object
             if not settled:
@@ -295,6 +363,7 @@ class OutsideReads:
         if watched:
             self._class(cls)
         else:  # a compiled function, a module's forward, `functools.lru_cache`
+            self._note(what, value)
             self.reach(what, own.get("module", own.get("__wrapped__")))
             self._named.add(what, value)
         if not watched and hasattr(cls, "__next__") and not isinstance(value, io.IOBase):
@@ -323,6 +392,7 @@ class OutsideReads:
             self._reached.setdefault(id(part), (part, where))
             self._watch(part)
             self._class(type(part))
+            self._modules_before.setdefault(id(part), (where, part, tables_of(part)))
             for table, hooks in vars(part).items():
                 if table.endswith("_hooks") and isinstance(hooks, dict):
                     for hook in hooks.values():
@@ -352,6 +422,10 @@ class OutsideReads:
             for value, _ in list(self._reached.values()):
                 cls = value if isinstance(value, type) else type(value)
                 self._named.add(cls.__name__, cls)
+
+
+def _identity(get: Get) -> int:
+    return id(get())
 
 
 def _has_state(value: Any) -> bool:
