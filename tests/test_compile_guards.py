@@ -257,3 +257,26 @@ def test_a_number_that_always_changes_keeps_compiling_and_the_latest_programs():
     assert len(scaled.history.compiles) == compiled
     assert scaled(x, 1.0).tolist() == [1, 1]
     assert len(scaled.history.compiles) == compiled + 1
+
+
+def test_chains_of_functions_and_modules_are_as_long_as_in_eager_code():
+    space = {}
+    exec("SCALE = 1\n" + "\n".join(f"def f{n}(x): return f{n - 1}(x)" for n in range(1, 400)), space)
+    exec("def f0(x): return x + SCALE", space)
+    compiled = torch.compile(space["f399"])
+    assert compiled(torch.ones(1)).tolist() == [2]
+    space["SCALE"] = 2
+    assert compiled(torch.ones(1)).tolist() == [3]
+
+    class Around(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return self.inner(x)
+
+    module = nn.ReLU()
+    for _ in range(200):
+        module = Around(module)
+    assert torch.compile(module)(torch.ones(1)).tolist() == [1]

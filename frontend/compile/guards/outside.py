@@ -88,6 +88,7 @@ class OutsideReads:
         # What was in lists, dicts and objects, and in modules, before running code could change it.
         self._before: dict[int, tuple[str, Any, Content]] = {}
         self._modules_before: dict[int, tuple[str, Module, Tables]] = {}
+        self._waiting: list[tuple[str, Any]] = []  # that have been reached, and not yet looked into
         self._busy = True
         self._asked = False
         # Guards on what only code of libraries read: loggers keep caches.
@@ -328,6 +329,16 @@ class OutsideReads:
         if is_plain(value) or value is ABSENT or id(value) in self._reached:
             return
         self._reached[id(value)] = value, what
+        self._waiting.append((what, value))
+        if len(self._waiting) > 1:
+            return  # one by one: a chain of functions may be longer than Python's stack
+        try:
+            for one in self._waiting:
+                self._look_into(*one)
+        finally:
+            self._waiting.clear()
+
+    def _look_into(self, what: str, value: Any) -> None:
         if isinstance(value, types.FunctionType):
             self._functions.add(value)
         elif isinstance(value, types.MethodType | types.BuiltinMethodType):

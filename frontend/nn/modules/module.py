@@ -285,8 +285,11 @@ class Module(ModuleTree, HookRegistration):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._compiled_call_impl is not None and local.backend.capture is None:
             return self._compiled_call_impl(*args, **kwargs)
-        if paths.recording[0]:
-            return paths.call_with_path(self, args, kwargs)
+        if paths.recording[0] and paths.enter(self):
+            try:
+                return self._call_impl(*args, **kwargs)
+            finally:
+                paths.leave()
         return self._call_impl(*args, **kwargs)
 
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .structure import structure_version
 
@@ -69,17 +69,19 @@ def current_module_path() -> str:
     return module_stack.paths[-1] if module_stack.paths else ""
 
 
-def call_with_path(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call the module's implementation with its path on the stack."""
+def enter(module: Module) -> bool:
+    """Put the path of a module that is called on the stack, where this thread records them; then `leave` follows."""
     if not module_stack.enabled:
-        return module._call_impl(*args, **kwargs)
+        return False
     paths = module_stack.paths
     if paths:
         paths.append(module_stack.names.get(id(module), paths[-1]))
     else:
         module_stack.names = names = _names(module)
         paths.append(names.get(id(module), ""))
-    try:
-        return module._call_impl(*args, **kwargs)
-    finally:
-        paths.pop()
+    return True
+
+
+def leave() -> None:
+    """The call is over."""
+    module_stack.paths.pop()
