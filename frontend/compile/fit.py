@@ -21,7 +21,8 @@ from ..tensor import Tensor, data_changes, new_storages_float
 from . import pytree
 from .argument_types import array_type
 from .guards.settings import Settings
-from .guards.values import same_argument, same_value
+from .guards.together import Together
+from .guards.values import same_argument
 from .sharing import SharingFit
 from .sources import ArgumentSource, TensorSource
 from .trace import Trace
@@ -63,8 +64,7 @@ class Fit:
             [tensor for tensor, _ in self._captured],
             [s.tensor for s in (*written, *trace.grads) if isinstance(getattr(s, "tensor", None), Tensor)],
         )
-        self.identities = tuple((g.get, g.seen) for g in trace.guards if not g.by_value)
-        self.values = tuple((g.get, g.seen) for g in trace.guards if g.by_value)
+        self.guards_hold = Together(trace.guards)
         positional, keyword, *objects = trace.arguments.children
         flat = not (keyword.children or objects or trace.is_rebuilt) and all(
             child == pytree.LEAF for child in positional.children
@@ -91,17 +91,6 @@ class Fit:
         if self.shares_alike.asks and not self.shares_alike(leaves):
             return False
         return self.guards_hold() and (not self.numbers or self.numbers_fit(leaves))
-
-    def guards_hold(self) -> bool:
-        """Whether what the trace read from outside is still the same."""
-        for get, seen in self.identities:
-            if get() is not seen:
-                return False
-        for get, seen in self.values:
-            now = get()
-            if now is not seen and not same_value(now, seen):
-                return False
-        return True
 
     def numbers_fit(self, leaves: Sequence[Any]) -> bool:
         """Whether the arguments that may be any numbers are numbers, for which code goes the way it went."""

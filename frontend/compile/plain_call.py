@@ -49,7 +49,7 @@ def plain_call(s: Specialization, binding: Binding) -> Call | None:
     requires_grad_at = dict(fit.tensors)
     read = [(position, requires_grad_at.pop(position)) for position in s.argument_positions]
     unread = list(requires_grad_at.items())
-    arguments, constants, guarded = fit.flat_arguments, fit.constants, bool(fit.identities or fit.values)
+    arguments, constants, guarded = fit.flat_arguments, fit.constants, fit.guards_hold.any
     structure_version, data_version, grad_enabled = fit.structure_version, fit.data_version, fit.grad_enabled
     numbers, computed, any_number = s.number_getters, s.computed_numbers, bool(fit.numbers)
     prepared, written = s.prepared, s.written_tensors

@@ -32,7 +32,7 @@ def plain_device_call(s: Specialization, binding: GpuBinding) -> Call | None:
         for position, expected in zip(s.argument_positions, binding.expected)
     ]
     unread = list(requires_grad_at.items())
-    arguments, constants, guarded = fit.flat_arguments, fit.constants, bool(fit.identities or fit.values)
+    arguments, constants, guarded = fit.flat_arguments, fit.constants, fit.guards_hold.any
     structure_version, data_version, grad_enabled = fit.structure_version, fit.data_version, fit.grad_enabled
     default_device = fit.settings.device
     numbers, computed, any_number = s.number_getters, s.computed_numbers, bool(fit.numbers)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from operator import is_
 from typing import Any
 
 from ...tensor import Tensor
@@ -39,11 +40,15 @@ class Contents:
         now = self._get()
         known = self._known
         if now is known.container:
-            for items, ids in known.parts:
-                if list(map(id, items)) != ids:
+            for items, kept in known.parts:
+                if len(items) != len(kept) or not all(map(is_, items, kept)):
                     break
             else:
-                return known.value
+                for raw, ids in known.raw_parts:
+                    if list(map(id, raw)) != ids:
+                        break
+                else:
+                    return known.value
         if not isinstance(now, CONTAINERS):
             return id(now)
         new = _Snapshot(now)
@@ -55,12 +60,14 @@ class Contents:
 
 
 class _Snapshot:
-    """What a container held. `value`: as a tuple; `parts`: the items of each container in it, alive to see what is there
-    later, and their identities, which are good as long as the objects are kept."""
+    """What a container held. `value`: as a tuple; `parts`: the items of each container in it that can change, alive to
+    see what is there later, and what they were; `raw_parts`: those of subclasses, and those that hold what must not be
+    kept, and the identities that they had, which are good as long as the objects are there."""
 
     def __init__(self, container: Any):
         self.container = container
-        self.parts: list[tuple[Iterable[Any], list[int]]] = []
+        self.parts: list[tuple[Collection[Any], list[Any]]] = []
+        self.raw_parts: list[tuple[Iterable[Any], list[int]]] = []
         self.largest = 0
         self._kept: list[Any] = []
         self.value = self._of(container, ())
@@ -69,7 +76,7 @@ class _Snapshot:
         if is_plain(value):
             return value
         if not isinstance(value, CONTAINERS) or id(value) in inside or len(inside) == _DEEPEST:
-            if not (isinstance(value, Tensor) and value._array is None):  # the trace's own must die with it
+            if not _is_traced(value):  # the trace's own must die with it
                 self._kept.append(value)
             return id(value)
         self.largest = max(self.largest, len(value))
@@ -78,7 +85,10 @@ class _Snapshot:
         within = (*inside, id(value))
         found = []
         for part in _parts(value):
-            self.parts.append((part, list(map(id, part))))
+            if isinstance(part, _Raw) or any(map(_is_traced, part)):
+                self.raw_parts.append((part, list(map(id, part))))
+            elif type(part) not in (tuple, frozenset):  # which stay what they are
+                self.parts.append((part, list(part)))
             found.append([self._of(item, within) for item in part])
         return tuple(zip(*found)) if len(found) > 1 else tuple(found[0])
 
@@ -93,6 +103,10 @@ def _parts(container: Any) -> Iterator[Any]:
     else:
         base = next(kind for kind in CONTAINERS if isinstance(container, kind))
         yield _Raw(container, base)
+
+
+def _is_traced(value: Any) -> bool:
+    return isinstance(value, Tensor) and value._array is None
 
 
 class _Raw:

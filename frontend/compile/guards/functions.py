@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .chains import Chain, Steps, code_reads
-from .lookup import ABSENT, author, author_of
+from .lookup import ItemOf, author, author_of
 from .reads import Reads, cell_value, itself
 from .values import is_plain
 
@@ -69,7 +69,7 @@ class Functions:
                 self._global(space, found, ())
 
     def _global(self, space: dict[str, Any], name: str, steps: Steps) -> None:
-        self._reads.follow(name, functools.partial(space.get, name, ABSENT), (id(space), name), steps)
+        self._reads.follow(name, ItemOf(space, name), (id(space), name), steps)
 
     def _inherited(self, cls: Any, names: frozenset[str]) -> None:
         """The code may read these names from `super()`."""

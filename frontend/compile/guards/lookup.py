@@ -6,9 +6,9 @@ import functools
 import sys
 import sysconfig
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +31,33 @@ _STANDARD = tuple({_PATHS["stdlib"], _PATHS["platstdlib"]})
 _NUMPY = np.__path__[0]
 
 Get = Callable[[], Any]
+
+
+class ItemOf:
+    """A getter: what `items` has under a name now, or ABSENT. `of`: whose items they are, where these are a view."""
+
+    __slots__ = ("items", "name", "of")
+
+    def __init__(self, items: Mapping[Any, Any], name: Any, of: Any = None):
+        self.items, self.name = items, name
+        self.of = items if of is None else of
+
+    def __call__(self) -> Any:
+        return self.items.get(self.name, ABSENT)
+
+
+class AttributeOf:
+    """A getter: what the object's attribute is now, or ABSENT."""
+
+    __slots__ = ("name", "of")
+
+    def __init__(self, of: Any, name: str):
+        self.of, self.name = of, name
+
+    def __call__(self) -> Any:
+        return getattr(self.of, self.name, ABSENT)
+
+
 Author = Literal["vitrify", "library", "user"]
 
 
@@ -114,8 +141,8 @@ def getter(obj: Any, name: str, found: Attribute) -> Get:
     """What gives the attribute later, or ABSENT, and runs no code of the user's."""
     own = own_attributes(obj)
     if own is not None and found.owner is None and _has_python_hook(type(obj)):
-        return partial(own.get, name, ABSENT)
-    return partial(getattr, obj, name, ABSENT)
+        return ItemOf(own, name)
+    return AttributeOf(obj, name)
 
 
 _AROUND_FUNCTIONS = (

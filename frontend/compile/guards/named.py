@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import types
 from typing import Any
 
-from .lookup import ABSENT, author_of, in_class, own_attributes
+from .lookup import AttributeOf, author_of, in_class, own_attributes
 from .reads import Reads
 
 
@@ -41,5 +40,5 @@ class NamedAttributes:
                     self._reads.in_class(f"{what}.{name}", thing, name)
             return
         for name in sorted(names & (own_attributes(thing) or {}).keys()):
-            get = functools.partial(getattr, thing, name, ABSENT)
+            get = AttributeOf(thing, name)
             self._reads.follow(f"{what}.{name}", get, (id(thing), name))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Iterator
 from typing import Any
 
 from ...optim.optimizer import Optimizer
-from .lookup import ABSENT, Get, author
+from .lookup import Get, ItemOf, author
 from .values import is_plain
 
 
@@ -27,4 +26,4 @@ def numbers_of(what: str, optimizer: Optimizer) -> Iterator[tuple[str, Get]]:
     tables += [(f"{what}.state[{i}]", entries) for i, entries in enumerate(optimizer.state.values())]
     for where, table in tables:
         for key in (k for k, entry in table.items() if is_plain(entry)):
-            yield f"{where}[{key!r}]", functools.partial(table.get, key, ABSENT)
+            yield f"{where}[{key!r}]", ItemOf(table, key)

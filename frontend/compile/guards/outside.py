@@ -44,7 +44,9 @@ from .guard import Guard
 from .lookup import (
     ABSENT,
     Attribute,
+    AttributeOf,
     Get,
+    ItemOf,
     attribute,
     author,
     author_of,
@@ -220,7 +222,7 @@ class OutsideReads:
             self._code(what, found, name)
             own = own_attributes(obj)
             if own is not None and not isinstance(obj, _COUNTED) and id(obj) not in self._given:
-                self._relies(what, functools.partial(own.get, name, ABSENT), id(obj), name)
+                self._relies(what, ItemOf(own, name), id(obj), name)
         elif isinstance(obj, Module):
             self._of_module(obj, what, name, found, steps)
         elif not (is_users_optimizer(obj) and name in ("param_groups", "state")):
@@ -240,7 +242,7 @@ class OutsideReads:
         """A method or property: that it stays this code, and what it reads."""
         assert found.owner is not None
         if author_of(found.owner) == "user" and name not in REPLACED:
-            self._relies(what, functools.partial(found.owner.__dict__.get, name), id(found.owner), name)
+            self._relies(what, ItemOf(found.owner.__dict__, name, found.owner), id(found.owner), name)
         self.reach(what, found.value)
         if isinstance(found.value, classmethod):
             self._named.add(found.owner.__name__, found.owner)
@@ -274,7 +276,7 @@ class OutsideReads:
             self._of_python_module(f"{what}{step}", value, step.key, steps[1:])
         elif step.key in (own_attributes(value) or {}):
             self._note(what, value)
-            inner = functools.partial(getattr, value, step.key, ABSENT)
+            inner = AttributeOf(value, step.key)
             self.follow(f"{what}{step}", inner, (id(value), step.key), steps[1:])
         else:
             self.reach(what, value)
@@ -314,13 +316,13 @@ class OutsideReads:
         if hasattr(type(raw), "__get__"):
             self._code(what, Attribute("code", raw, owner), name)
         else:
-            self.follow(what, functools.partial(getattr, cls, name, ABSENT), (id(cls), name), steps)
+            self.follow(what, AttributeOf(cls, name), (id(cls), name), steps)
 
     def _of_python_module(self, what: str, module: types.ModuleType, name: str, steps: Steps) -> None:
         if module is os and name in ("environ", "getenv"):
             self._settled("os.environ", os.environ._data)  # type: ignore[attr-defined]
         elif author_of(module) == "user":
-            self.follow(what, functools.partial(vars(module).get, name, ABSENT), (id(module), name), steps)
+            self.follow(what, ItemOf(vars(module), name), (id(module), name), steps)
 
     # -- what can be reached ---------------------------------------------------------------------------------
 
