@@ -130,8 +130,9 @@ def _output_names(trace: Trace, name: str) -> list[str]:
         raise ExportError(
             f"{name} cannot be exported: which way it goes depends on data\n{places}\nUse torch.where"
         )
-    if trace.writes or trace.grads:
-        changed = [trace.sources[slot].path for slot in trace.writes.values()] or ["a gradient"]
+    if trace.writes or trace.grads or trace.changes:
+        changed = [trace.sources[slot].path for slot in trace.writes.values()]
+        changed += ["an object"] * bool(trace.changes) + ["a gradient"] * bool(trace.grads)
         raise ExportError(
             f"{name} cannot be exported: it changes {', '.join(changed)}, and an exported model keeps nothing from call "
             "to call. Pass that as an argument and return the new value"

@@ -162,6 +162,15 @@ def test_lists_and_dicts_among_the_arguments_are_filled():
         assert row[0] is z and row[1][0] is row
 
 
+def test_check_compares_what_is_kept_and_leaves_it():
+    cache = Cache()
+    compiled = torch.compile(lambda x: Plain(cache.update(x * 2), cache))
+    compiled(torch.ones(1, 2))
+    before = cache.k
+    assert compiled.check(torch.ones(1, 2)).ok
+    assert cache.k is before and cache.steps == 1
+
+
 def test_one_list_twice_is_another_call():
     def f(a, b):
         a.append(a[0] * 2)

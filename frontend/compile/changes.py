@@ -22,11 +22,13 @@ from .contents import Content, content_of, fill, has_content
 from .pytree import Mutables, Structure
 
 _APART = (Tensor, Module, Optimizer, Number)
+_COMPILER = __package__ + "."
 
 
 def is_object(one: Any) -> bool:
     """Whether what is in it can be followed."""
-    return has_content(type(one)) and not issubclass(type(one), _APART)
+    cls = type(one)
+    return has_content(cls) and not issubclass(cls, _APART) and not cls.__module__.startswith(_COMPILER)
 
 
 @dataclass

@@ -35,6 +35,8 @@ from ..runtime.threads import get_num_threads
 from ..tensor import Tensor, wrap
 from ..tf32 import without_tf32
 from . import pytree
+from .changes import State
+from .contents import content_of, fill
 from .device_call import host_values
 from .differentiable import DifferentiableSpecialization
 from .prepared import with_preparing
@@ -100,17 +102,19 @@ def check_call(
     options: CompileOptions,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    state: State,
 ) -> CheckReport:
     """Compare all ways of computing this call of `fn`, of which `trace` is the trace."""
-    leaves = trace.given(pytree.flatten((args, dict(kwargs)))[0])
+    flat, _, containers = state.flatten(args, kwargs)
+    leaves = trace.given(flat)
     generator = _generator(trace)
     inputs = [_copy(array_of(source, leaves, generator)) for source in trace.sources]
     eager: list[EagerDifference] = []
     graph = unaliased(trace.graph, trace)
     graphs: list[tuple[Graph, list[Array]]] = [(graph, inputs)]
     reference = Reference(graph, inputs, bind_symbols(graph, inputs))
-    with _restored(trace, leaves), counter_based(), without_tf32():
-        result = fn(*args, **kwargs)
+    with _unchanged(containers), _restored(trace, leaves), counter_based(), without_tf32():
+        result = _leaves_of(fn(*args, **kwargs), trace, containers)
         for what, index, array in _eager_outputs(trace, leaves, result):
             apart = reference.apart(graph.outputs[index], array)
             if apart is not None:
@@ -141,7 +145,7 @@ def _both_ways(
     leaves: Sequence[Any],
     options: CompileOptions,
     inputs: list[Array],
-    result: Any,
+    result: Sequence[Any],
     eager: list[EagerDifference],
 ) -> list[tuple[Graph, list[Array]]]:
     """Forward and backward graph with inputs: cotangents are random numbers. Eager gradients are compared on the way."""
@@ -157,8 +161,7 @@ def _both_ways(
     given = [*saved, *cotangents]
     backward = parts.backward
     reference = Reference(backward, given, bind_symbols(backward, given))
-    flat, _ = pytree.flatten(result)
-    outputs = {leaf.index: t for leaf, t in zip(trace.leaves, flat) if isinstance(leaf, FromOutput)}
+    outputs = {leaf.index: t for leaf, t in zip(trace.leaves, result) if isinstance(leaf, FromOutput)}
     found = gradients(
         [outputs[i] for i in trace.requires_grad],
         specialization.gradient_tensors(leaves),
@@ -195,12 +198,29 @@ def _generator(trace: Trace) -> Generator:
     return default_generator if trace.gpu is None else device_generator(trace.gpu.index)
 
 
-def _eager_outputs(trace: Trace, leaves: Sequence[Any], result: Any) -> Iterator[tuple[str, int, Array]]:
+def _leaves_of(result: Any, trace: Trace, containers: Sequence[Any]) -> list[Any]:
+    """Those of an eager result, as the trace has them."""
+    return pytree.flatten(result, pytree.Mutables(pytree.classes(trace.result), containers))[0]
+
+
+@contextmanager
+def _unchanged(containers: Sequence[Any]) -> Iterator[None]:
+    """After the block lists, dicts and objects hold what they held."""
+    contents = [content_of(one) for one in containers]
+    try:
+        yield
+    finally:
+        for one, content in zip(containers, contents):
+            fill(one, content)
+
+
+def _eager_outputs(
+    trace: Trace, leaves: Sequence[Any], result: Sequence[Any]
+) -> Iterator[tuple[str, int, Array]]:
     """What an eager run left: a name, the graph's output that it corresponds to, the array."""
-    flat, _ = pytree.flatten(result)
-    for number, (leaf, tensor) in enumerate(zip(trace.leaves, flat)):
+    for number, (leaf, tensor) in enumerate(zip(trace.leaves, result)):
         if isinstance(leaf, FromOutput):
-            yield f"result {number}" if len(flat) > 1 else "the result", leaf.index, _numpy(tensor)
+            yield f"result {number}" if len(result) > 1 else "the result", leaf.index, _numpy(tensor)
     paths = {id(s.tensor): s.path for s in trace.sources if isinstance(s, TensorSource)}
     for effect in trace.grads:
         if isinstance(effect.value, int):

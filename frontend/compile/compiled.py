@@ -10,7 +10,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..codegen.forks import Lock
@@ -289,11 +289,12 @@ class CompiledFunction:
     def trace(self, *args: Any, **kwargs: Any) -> Trace:
         """The trace of a call, which is neither compiled nor run."""
         with _tracing:
-            while True:
-                try:
-                    return self._trace(args, kwargs)
-                except StateFound:
-                    continue
+            return self._traced(args, kwargs)
+
+    def _traced(self, args: Any, kwargs: Any) -> Trace:
+        while True:
+            with suppress(StateFound):
+                return self._trace(args, kwargs)
 
     def _trace(self, args: Any, kwargs: Any, numbers: Collection[int] = (), symbols: Symbols = NONE) -> Trace:
         describe = Describer(self._fn)
@@ -342,8 +343,8 @@ class CompiledFunction:
         """Compare eager code, the interpreter at every stage and compiled kernels on a call with these arguments
         (`check.py`). Parameters, gradients and random state are put back."""
         with _tracing:
-            trace = self._trace(args, kwargs)
-            return check_call(self._name, self._fn, trace, self._options, args, kwargs)
+            trace = self._traced(args, kwargs)
+            return check_call(self._name, self._fn, trace, self._options, args, kwargs, self._state)
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from ..ir.dtypes import DType
 from ..size import Size
 from ..tensor import Tensor
 from .contents import Content, content_of, empty, fill
@@ -62,7 +63,7 @@ class Mutables:
 
     def takes_apart(self, one: Any) -> bool:
         """Whether the object is structure."""
-        return type(one) in self.classes
+        return type(one) in self.classes or id(one) in self.numbers
 
 
 def _is_registered(kind: type | None) -> bool:
@@ -85,7 +86,7 @@ def _flatten(tree: Any, leaves: list[Any], mutables: Mutables | None) -> Structu
             return again
         keys, items = ((), tree) if kind is list else (tuple(tree), tree.values())
         return Structure(kind, keys, tuple([_flatten(item, leaves, mutables) for item in items]))
-    if kind is Tensor:
+    if kind is Tensor or kind is DType:  # a dtype may not tell its fields
         leaves.append(tree)
         return LEAF
     if mutables is not None and mutables.takes_apart(tree):

@@ -299,8 +299,8 @@ def unaliased(graph: Graph, trace: Trace) -> Graph:
 
 
 def check_nothing_escaped(created: Sequence[weakref.ref[Tensor]], name: str, graph: Graph) -> None:
-    """TraceError if a traced tensor is still alive after the trace: the code stored it somewhere (appended to a list,
-    kept in an attribute), which a compiled call would not repeat."""
+    """TraceError if a traced tensor is still alive after the trace: the code stored it somewhere (in a set, in a global
+    variable), which a compiled call would not repeat."""
     for generation in (0, 2):  # cycles of the trace's own objects are young: the collector was paused
         if all(ref() is None for ref in created):
             return
@@ -312,9 +312,9 @@ def check_nothing_escaped(created: Sequence[weakref.ref[Tensor]], name: str, gra
             place = next((n.location for n in graph.nodes if value in n.outputs and n.location), None)
             raise TraceError(
                 f"{name}: a tensor computed inside ({tensor._type}{f', at {place}' if place else ''}) was stored "
-                "outside the compiled function, for instance appended to a list. Return it instead, or make such "
-                "state before the first compiled call (an optimizer of one's own: by an eager step): compiled calls "
-                "do not repeat such side effects."
+                "outside the compiled function, for instance in a set or a global variable, which compiled calls do not "
+                "repeat. Return it, put it into a list, a dict or an attribute of an object instead, or make such state "
+                "before the first compiled call (an optimizer of one's own: by an eager step)."
             )
 
 
