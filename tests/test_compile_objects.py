@@ -335,3 +335,50 @@ def test_an_object_of_a_registered_class_is_changed_itself():
     box = Registered(torch.ones(2))
     compiled = torch.compile(f)
     assert [compiled(box).item(), box.inner.tolist(), compiled(box).item()] == [4, [2, 2], 8]
+
+
+class Runner:
+    def __init__(self):
+        self.weight, self.last, self.calls = torch.ones(2), None, 0
+
+    @torch.compile
+    def run(self, x):
+        self.last = x * self.weight
+        self.calls += 1
+        return self.last.sum()
+
+
+def test_a_method_changes_its_own_object():
+    ours, theirs = Runner(), Runner()
+    assert [ours.run(torch.ones(2) * n).item() for n in range(5)] == [0, 2, 4, 6, 8]
+    assert theirs.run(torch.ones(2)).item() == 2
+    assert (ours.calls, theirs.calls, ours.last.tolist(), theirs.last.tolist()) == (5, 1, [4, 4], [1, 1])
+    assert len(Runner.__dict__["run"].report().compiles) <= 4
+
+
+def test_a_queue_keeps_its_length():
+    queue = collections.deque(maxlen=2)
+    compiled = torch.compile(lambda x: (queue.append(x * 2), x)[1])
+    for n in range(4):
+        compiled(torch.full((1,), float(n)))
+    assert [t.item() for t in queue] == [4, 6] and queue.maxlen == 2
+
+
+def test_each_branch_makes_its_own_changes():
+    def f(x, rows):
+        if x.sum() > 0:
+            rows.append(x * 2)
+        else:
+            rows.clear()
+        return x
+
+    compiled = torch.compile(f)
+    for sign in (1, -1, 1, -1):
+        rows = [torch.zeros(1)]
+        compiled(torch.full((1,), float(sign)), rows)
+        assert [r.item() for r in rows] == ([0, 2] if sign > 0 else [])
+
+
+def test_names_of_dtypes_without_tensors_are_arguments():
+    compiled = torch.compile(lambda x, dtype: x + (dtype is torch.float8_e4m3fn))
+    assert compiled(torch.ones(1), torch.float8_e4m3fn).item() == 2

@@ -48,10 +48,10 @@ class Again:
 class Mutables:
     """The lists, dicts and objects that are met, in order, `known` ones first. Objects of the classes are structure."""
 
-    def __init__(self, classes: Collection[type] = (), known: Iterable[Any] = ()):
+    def __init__(self, classes: Collection[type] = (), known: Sequence[Any] = ()):
         self.classes = classes
         self.found = list(known)
-        self.numbers = {id(one): number for number, one in enumerate(self.found)}
+        self.numbers = {id(one): number for number, one in enumerate(known)}
 
     def again(self, one: Any) -> Structure | None:
         """What stands for it where it was met before."""
@@ -86,14 +86,19 @@ def _flatten(tree: Any, leaves: list[Any], mutables: Mutables | None) -> Structu
             return again
         keys, items = ((), tree) if kind is list else (tuple(tree), tree.values())
         return Structure(kind, keys, tuple([_flatten(item, leaves, mutables) for item in items]))
-    if kind is Tensor or kind is DType:  # a dtype may not tell its fields
+    if kind is Tensor:
         leaves.append(tree)
         return LEAF
     if mutables is not None and mutables.takes_apart(tree):
         return mutables.again(tree) or _object(tree, content_of(tree), leaves, mutables)
     if isinstance(tree, tuple | list) and kind is not Size:
         return Structure(kind, (), tuple([_flatten(item, leaves, mutables) for item in tree]))
-    if is_dataclass(tree) and not callable(tree) and all(f.init for f in fields(tree)):
+    if (
+        is_dataclass(tree)
+        and not isinstance(tree, DType)  # of which some do not tell their fields
+        and not callable(tree)
+        and all(f.init for f in fields(tree))
+    ):
         names, inner = tuple(f.name for f in fields(tree)), list[Any]()
         children = tuple(_flatten(getattr(tree, name), inner, None) for name in names)
         if any(isinstance(leaf, Tensor) for leaf in inner):

@@ -83,6 +83,8 @@ class SharingFit:
         self._positions = tuple(self._first)
         self._others = tuple((i, first) for i, first in self._first.items() if i != first)
         self._count = len(self._first) - len(self._others)
+        # The most common case, in the shortest way.
+        self._pair = self._positions if len(self._positions) == self._count == 2 else None
         self._pinned = tuple((i, leaves[i], leaves[i]._storage) for i in sharing.pinned)
         self._views = tuple((group, tuple(leaves[i]._views for i in group)) for group in sharing.whole)
         inside = sharing.members()
@@ -97,14 +99,21 @@ class SharingFit:
 
     def __call__(self, leaves: Sequence[Any]) -> bool:
         """Whether they do. Each of the positions holds a tensor."""
-        if len({id(leaves[i]) for i in self._positions}) != self._count:
+        pair = self._pair
+        if pair is not None:
+            if leaves[pair[0]] is leaves[pair[1]]:
+                return False
+        elif len({id(leaves[i]) for i in self._positions}) != self._count:
             return False
         for i, first in self._others:
             if leaves[i] is not leaves[first]:
                 return False
         if not self._writes:
             return True
-        any_captured = any(leaves[i]._storage.captured for i in self._positions)
+        any_captured = False
+        for i in self._positions:
+            if leaves[i]._storage.captured:
+                any_captured = True
         return not (self._own or any_captured) or all(self._of_memory(leaves, any_captured))
 
     def _of_memory(self, leaves: Sequence[Any], any_captured: bool) -> Iterator[bool]:

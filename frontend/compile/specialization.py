@@ -71,6 +71,7 @@ class Specialization:
         self.plain_call: Call | None = None
         self._dims_before: dict[str, int] = {}
         self.only_result = self._only_result()
+        self._is_leaf = trace.result == pytree.LEAF
         self._containers = (None,) * trace.containers  # which are not in the result
         self.prepared = Prepared(compiled, self._prepared_from()) if compiled.prepared_bytes else None
 
@@ -295,6 +296,8 @@ class Specialization:
                 found.append(leaf.compute(leaves))
             else:
                 found.append(leaf.value)
+        if self._is_leaf:
+            return found[0]
         if self.trace.is_rebuilt:
             return found
         return pytree.unflatten(self.trace.result, found, self._containers)
