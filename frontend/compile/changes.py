@@ -27,7 +27,7 @@ _COMPILER = __package__ + "."
 
 def is_object(one: Any) -> bool:
     """Whether what is in it can be followed."""
-    cls = type(one)
+    cls: Any = type(one)
     return has_content(cls) and not issubclass(cls, _APART) and not cls.__module__.startswith(_COMPILER)
 
 

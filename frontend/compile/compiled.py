@@ -172,20 +172,19 @@ class CompiledFunction:
                 return self._slow_call(args, kwargs)
             with paused_collector(), progress.watched(self._name, self._options.progress) as compiling:
                 compiling.step("trace")
-                try:
-                    specialization = self._compile(args, kwargs, leaves, structure, reasons)
-                except StateFound:
-                    specialization = None
-        if specialization is None:
+                compiled = None
+                with suppress(StateFound):
+                    compiled = self._compile(args, kwargs, leaves, structure, reasons)
+        if compiled is None:
             return self._slow_call(args, kwargs)
-        result = specialization.run_checked(leaves)
+        result = compiled.run_checked(leaves)
         if result is MISS:
             raise TraceError(
                 f"{self._name}: a branch on a tensor came out one way by the interpreter and another way by compiled "
                 "code: "
                 "the numbers it compares are equal up to rounding"
             )
-        return self._finished(specialization, result, containers)
+        return self._finished(compiled, result, containers)
 
     def _finished(self, specialization: Specialization, result: Any, containers: Sequence[Any]) -> Any:
         self._last = specialization

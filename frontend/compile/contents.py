@@ -72,7 +72,7 @@ def _own(one: Any) -> dict[str, Any]:
 
 def content_of(one: Any) -> Content:
     """What is in it now."""
-    cls = type(one)
+    cls: Any = type(one)
     if cls is list:
         return Content(one.copy(), {})
     if cls is dict:
@@ -103,9 +103,10 @@ def fill(one: Any, content: Content) -> None:
     elif isinstance(one, dict):
         dict.clear(one)
         dict.update(one, items)
-    if type(one) in _ITEMS:
+    cls: Any = type(one)
+    if cls in _ITEMS:
         return
-    slots = slots_of(type(one))
+    slots = slots_of(cls)
     for name in slots:
         if name in attributes:
             object.__setattr__(one, name, attributes[name])
@@ -116,7 +117,7 @@ def fill(one: Any, content: Content) -> None:
     own.update((name, value) for name, value in attributes.items() if name not in slots)
 
 
-def empty(cls: type) -> Any:
+def empty(cls: Any) -> Any:
     """An object of the class, before `__init__`."""
     return cls.__new__(cls)
 

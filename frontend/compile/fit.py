@@ -62,7 +62,8 @@ class Fit:
             trace.sharing,
             [s.position for s in written if isinstance(s, ArgumentSource)],
             [tensor for tensor, _ in self._captured],
-            [s.tensor for s in (*written, *trace.grads) if isinstance(getattr(s, "tensor", None), Tensor)],
+            [s.tensor for s in written if isinstance(s, TensorSource)]
+            + [g.tensor for g in trace.grads if isinstance(g.tensor, Tensor)],
         )
         self.guards_hold = Together(trace.guards)
         positional, keyword, *objects = trace.arguments.children

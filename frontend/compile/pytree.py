@@ -108,8 +108,8 @@ def _flatten(tree: Any, leaves: list[Any], mutables: Mutables | None) -> Structu
             leaves += inner
             return Structure(kind, names, children)
     if _is_registered(kind):
-        children, context = REGISTERED[kind][0](tree)
-        return Structure(kind, (context,), tuple([_flatten(item, leaves, mutables) for item in children]))
+        items, context = REGISTERED[kind][0](tree)
+        return Structure(kind, (context,), tuple([_flatten(item, leaves, mutables) for item in items]))
     leaves.append(tree)
     return LEAF
 

@@ -251,7 +251,7 @@ def trace_call(
             result = fn(*traced_args, **traced_kwargs)
             _check_copies(copies, state, name)
             _check_outside(reads, state, leaves)
-            changes, after = _changes(containers, given, reads)
+            changed, after = _changes(containers, given, reads)
             tracer.guards = reads.settled(tracer.guards)
             if structure_changes[0] != version and not assigned:
                 raise TraceAgain  # another thread changed a module, which may be one that was read
@@ -263,10 +263,10 @@ def trace_call(
                     )
             paths += [f"{describe(owner)}.grad" for owner in tracer.grad_owners]
             trace = _finish(
-                tracer, result, placeholders, structure, leaves, paths, sharing, changes, after, containers
+                tracer, result, placeholders, structure, leaves, paths, sharing, changed, after, containers
             )
-            for content in trace.result.children[1:] if changes else ():
-                state.classes |= pytree.classes(content)
+            for held in trace.result.children[1:] if changed else ():
+                state.classes |= pytree.classes(held)
             return trace, list(tracer.storages.created)
     except TraceError:
         raise
