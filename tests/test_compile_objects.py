@@ -304,6 +304,32 @@ def test_a_module_that_each_call_changes():
     assert dict(module.named_buffers())["mean"] is module.mean
 
 
+def test_what_a_forward_only_leaves_on_its_module_costs_no_trace():
+    class Routed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+            self.loss = None
+
+        def forward(self, x):
+            y = self.inner(x)
+            self.loss = y.square().mean()
+            return y
+
+    module = Routed()
+    compiled = torch.compile(module)
+    for n in (1.0, 2.0, 3.0):
+        x = torch.full((2,), n)
+        compiled(x)
+        wanted = module.inner(x).square().mean()
+        assert module.loss.item() == pytest.approx(wanted.item())
+        module.loss.backward()
+    history = compiled._compiled.history
+    assert (len(history.compiles), history.retraces) == (1, 0)
+    module.inner = nn.Linear(2, 2)
+    assert compiled(x).tolist() == pytest.approx(module.inner(x).tolist())
+
+
 def test_a_hook_that_is_taken_off_again():
     layer = nn.Linear(2, 2)
 

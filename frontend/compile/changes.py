@@ -132,11 +132,12 @@ class Given:
 @dataclass(frozen=True, eq=False)
 class OfModule:
     """A change of a module's attributes: by table (`_buffers`; "" for its `__dict__`) those that are new, and the names
-    that are gone."""
+    that are gone. `relied_on`: whether the trace has read one of them, so that after the change another is due."""
 
     module: Module
     what: str
     gone: Mapping[str, tuple[Any, ...]]
+    relied_on: bool
 
     def make(self, content: Mapping[str, Mapping[Any, Any]], given: Sequence[Any]) -> None:
         """Change it, and let compiled functions know."""

@@ -148,7 +148,7 @@ class CompiledFunction:
         if last is not None and structure == last.trace.arguments and last.fit.quickly(leaves):
             result = last.run(leaves)
             if result is not MISS:
-                return last.trace.finished(result, containers) if last.trace.is_rebuilt else result
+                return last.finished(result, containers)
         self._history.lookups += 1
         reasons: list[str] = []
         # Programs for certain sizes are faster than those for all.
@@ -188,8 +188,7 @@ class CompiledFunction:
 
     def _finished(self, specialization: Specialization, result: Any, containers: Sequence[Any]) -> Any:
         self._last = specialization
-        trace = specialization.trace
-        return trace.finished(result, containers) if trace.is_rebuilt else result
+        return specialization.finished(result, containers)
 
     def _compile(
         self,
@@ -275,7 +274,9 @@ class CompiledFunction:
     def _warn_of_own_changes(self, trace: Trace) -> None:
         """Once, where running the function undoes what its trace relies on: no call finds a trace that fits."""
         changed = [guard.name for guard in trace.guards if not guard.holds()]
-        changed += [change.what for change in trace.changes if isinstance(change, OfModule)]
+        changed += [
+            change.what for change in trace.changes if isinstance(change, OfModule) and change.relied_on
+        ]
         if changed and not self._history.warned:
             self._history.warned = True
             warnings.warn(

@@ -10,10 +10,12 @@ import numpy as np
 from ..eager import writeable
 from ..generator import default_generator, device_generator
 from ..ir.dims import solved
+from ..nn.modules.structure import structure_changes
 from ..runtime.threads import get_num_threads
 from ..tensor import Storage, Tensor, grad_accesses, wrap
 from . import pytree
 from .call import MISS, Binding, CallRecord, as_bound, fits
+from .changes import OfModule
 from .device_call import GpuBinding, bind, fits_device, host_values, put, put_base
 from .fit import Fit, base_array
 from .new_gradients import NewGradients
@@ -114,6 +116,22 @@ class Specialization:
         return (
             {**self._binding.dims, **self._binding.told} if self._binding is not None else self._dims_before
         )
+
+    def finished(self, found: Any, containers: Sequence[Any]) -> Any:
+        """The call's result, from what `run` gave, once what the call changes is changed."""
+        trace = self.trace
+        if not trace.is_rebuilt:
+            return found
+        before = structure_changes[0]
+        result = trace.finished(found, containers)
+        of_modules = [change for change in trace.changes if isinstance(change, OfModule)]
+        if of_modules and not any(change.relied_on for change in of_modules):
+            now = before + len(of_modules)
+            if self.fit.structure_version == before and structure_changes[0] == now:
+                self.fit.structure_version = (
+                    now  # nobody else has changed a module, and this trace fits as before
+                )
+        return result
 
     # -- running ---------------------------------------------------------------------------------------------
 

@@ -362,7 +362,8 @@ def _changes(
     for path, module, was in reads.changed_modules():
         new, gone = difference(was, tables_of(module))
         names = sorted({str(key) for table in (*new.values(), *gone.values()) for key in table})
-        changes.append(OfModule(module, f"{path}.{', '.join(names)}", gone))
+        relied_on = set(new) != {""} or any(gone.values()) or reads.has_read(module, names)
+        changes.append(OfModule(module, f"{path}.{', '.join(names)}", gone, relied_on))
         contents.append(new)
     return changes, contents
 

@@ -90,6 +90,7 @@ class OutsideReads:
         # What was in lists, dicts and objects, and in modules, before running code could change it.
         self._before: dict[int, tuple[str, Any, Content]] = {}
         self._modules_before: dict[int, tuple[str, Module, Tables]] = {}
+        self._module_reads: set[tuple[int, str]] = set()
         self._waiting: list[tuple[str, Any]] = []  # that have been reached, and not yet looked into
         self._busy = True
         self._asked = False
@@ -143,6 +144,10 @@ class OutsideReads:
             if difference(before, tables_of(module))[0]:
                 yield what, module, before
 
+    def has_read(self, module: Module, names: Iterable[str]) -> bool:
+        """Whether code has read one of these attributes of the module, or, for all that is known, all of them."""
+        return any((id(module), name) in self._module_reads for name in (*names, "__dict__"))
+
     def undo(self) -> None:
         """Have lists, dicts and objects hold what they held."""
         for _, one, before in self._before.values():
@@ -188,8 +193,11 @@ class OutsideReads:
         known = self._reached.get(id(obj))
         self._busy, self._incidentally = True, reader != "user"
         try:
-            if isinstance(obj, Module) and id(obj) not in self._modules_before and not made_in_trace(obj):
-                self._modules_before[id(obj)] = cls.__name__, obj, tables_of(obj)
+            if isinstance(obj, Module):
+                if id(obj) not in self._modules_before and not made_in_trace(obj):
+                    self._modules_before[id(obj)] = cls.__name__, obj, tables_of(obj)
+                if name != "__dict__" or reader != "vitrify":
+                    self._module_reads.add((id(obj), name))
             if id(obj) in self._given:
                 if (cls, name) not in self._known and attribute(obj, name).kind in ("code", "default"):
                     self._known.add((cls, name))
