@@ -115,6 +115,14 @@ def test_identity_is_kept_in_results():
     assert whole.a is part and whole.b == [part, whole] and part.a is a
 
 
+def test_an_object_from_outside_is_itself_in_results():
+    holder = Plain(Cache(), 3)
+    compiled = torch.compile(lambda x: (holder.a.update(x), holder, Plain(holder, x + 1)))
+    for n in range(3):
+        k, found, made = compiled(torch.ones(1, 1))
+        assert found is holder and made.a is holder and holder.a.k is k and holder.a.steps == n + 1
+
+
 def test_a_distribution_is_a_result():
     compiled = torch.compile(lambda x: torch.distributions.Normal(x, x * 2))
     for n in (1.0, 2.0):

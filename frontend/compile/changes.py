@@ -7,7 +7,7 @@ tensors are inputs of the graph, and what they hold in the end are results.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,18 +85,19 @@ def _inside(one: Any) -> Iterator[Any]:
 
 
 class AfterTrace(Mutables):
-    """What a trace leaves: objects are structure where they hold what it has computed or was given."""
+    """What a trace leaves: objects are structure where they hold what it has computed or was given, but for those from
+    outside, which calls give back themselves."""
 
-    def __init__(self, given: Sequence[Any]):
+    def __init__(self, given: Sequence[Any], is_outside: Callable[[Any], bool] = lambda one: False):
         super().__init__((), given)
-        self._known: dict[int, bool] = {}
-        self._kept: list[Any] = []
+        self._is_outside = is_outside
 
     def takes_apart(self, one: Any) -> bool:
         if id(one) in self.numbers:
             return True
         return (
             is_object(one)
+            and not self._is_outside(one)
             and not (isinstance(one, deque) and one.maxlen is not None)
             and self.holds_traced(one)
         )
@@ -114,7 +115,8 @@ class AfterTrace(Mutables):
             seen.add(id(value))
             if id(value) in self.numbers and value is not one:
                 return True
-            waiting += _inside(value)
+            if value is one or not self._is_outside(value):
+                waiting += _inside(value)
         return False
 
 

@@ -251,6 +251,7 @@ def trace_call(
             result = fn(*traced_args, **traced_kwargs)
             _check_copies(copies, state, name)
             _check_outside(reads, state, leaves)
+            outcome = AfterTrace(containers, reads.is_outside)
             changed, after = _changes(containers, given, reads)
             tracer.guards = reads.settled(tracer.guards)
             if structure_changes[0] != version and not assigned:
@@ -263,7 +264,7 @@ def trace_call(
                     )
             paths += [f"{describe(owner)}.grad" for owner in tracer.grad_owners]
             trace = _finish(
-                tracer, result, placeholders, structure, leaves, paths, sharing, changed, after, containers
+                tracer, result, placeholders, structure, leaves, paths, sharing, changed, after, outcome
             )
             for held in trace.result.children[1:] if changed else ():
                 state.classes |= pytree.classes(held)
@@ -391,14 +392,14 @@ def _finish(
     sharing: Sharing,
     changes: Sequence[Change],
     after: Sequence[Any],
-    containers: Sequence[Any],
+    outcome: AfterTrace,
 ) -> Trace:
     outputs: list[Value] = []
     differentiable: set[int] = set()
     stand_ins = {**placeholders, **{position: leaves[position] for position in sharing.pinned}}
     positions = {id(tensor): position for position, tensor in stand_ins.items()}
 
-    outcome = AfterTrace(containers)
+    containers = len(outcome.found)
     result_leaves, result_structure = pytree.flatten((result, *after) if changes else result, outcome)
     known: dict[int, FromOutput] = {}  # a tensor in two places is one result
     described: list[Leaf] = []
@@ -467,8 +468,8 @@ def _finish(
         sized_numbers=tracer.conditions.automatic & tracer.conditions.sized_numbers,
         sharing=sharing,
         changes=tuple(changes),
-        containers=len(containers),
-        given_objects=not pytree.numbers(result_structure).isdisjoint(range(len(containers))),
+        containers=containers,
+        given_objects=not pytree.numbers(result_structure).isdisjoint(range(containers)),
     )
 
 

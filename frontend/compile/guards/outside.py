@@ -144,6 +144,10 @@ class OutsideReads:
             if difference(before, tables_of(module))[0]:
                 yield what, module, before
 
+    def is_outside(self, one: Any) -> bool:
+        """Whether the object was there before the trace, as far as running code got at it."""
+        return self._reached.get(id(one), (None,))[0] is one
+
     def has_read(self, module: Module, names: Iterable[str]) -> bool:
         """Whether code has read one of these attributes of the module, or, for all that is known, all of them."""
         return any((id(module), name) in self._module_reads for name in (*names, "__dict__"))
