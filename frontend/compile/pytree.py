@@ -127,11 +127,10 @@ def unflatten(
     leaves: Sequence[Any],
     known: Iterable[Any] = (),
     into: Sequence[Any] | None = None,
-    copies: list[tuple[Any, Structure, list[Any]]] | None = None,
+    copies: list[Any] | None = None,
 ) -> Any:
     """The nested value again. `known`: the lists, dicts and objects that the structure's numbers begin with; `into`:
-    those that are filled, rather than made anew; `copies`: receives what else was made that a program might change,
-    its structure and its items."""
+    those that are filled, rather than made anew; `copies`: receives what else was made that a program might change."""
     return _unflatten(structure, iter(leaves), list(known), into, copies)
 
 
@@ -165,7 +164,7 @@ def _unflatten(structure: Structure, leaves: Iterator[Any], known: list[Any], in
     else:
         return kind(items)
     if copies is not None:
-        copies.append((made, structure, items))
+        copies.append(made)
     return made
 
 

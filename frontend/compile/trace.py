@@ -244,9 +244,9 @@ def trace_call(
             tracked_module_paths(),
             watched_structure(note_assignment),
         ):
-            made: list[tuple[Any, pytree.Structure, list[Any]]] = []
+            made: list[Any] = []
             traced_args, traced_kwargs, *_ = pytree.unflatten(structure, stand_ins, (), containers, made)
-            copies = [(copy, pytree.children(copy)) for copy, _, _ in made]
+            copies = [(copy, pytree.children(copy)) for copy in made]
             given = [content_of(one) for one in containers]
             result = fn(*traced_args, **traced_kwargs)
             _check_copies(copies, state, name)
