@@ -142,6 +142,7 @@ from .runtime.threads import get_num_threads, set_num_threads
 from .serialization import load, save
 from .settings import *
 from .size import Size
+from .sparse_tensor import sparse_coo_tensor
 from .spectrograms import *
 from .symbols import *
 from .tables import *
@@ -206,6 +207,8 @@ class _Package(_types.ModuleType):
     ops = _Lazy(f"{__name__}.library", "ops")
     multiprocessing = _Lazy(f"{__name__}.multiprocessing")
     signal = _Lazy(f"{__name__}.signal")
+    sparse = _Lazy(f"{__name__}.sparse")
+    spmm = _Lazy(f"{__name__}.sparse", "mm")
     special = _Lazy(f"{__name__}.special")
     fx = _Lazy(f"{__name__}.fx")
     profile = _Lazy(f"{__name__}.profiler", "profile")

@@ -50,7 +50,7 @@ class memory_format(_Named):
 
 
 strided: layout = layout._named("strided")
-# No tensor is stored so; functions that make tensors refuse them (`placement.py`).
+# Tensors are in coordinates (`sparse_tensor.py`) or strided; functions that make tensors refuse the others.
 sparse_coo, sparse_csr, sparse_csc, sparse_bsr, sparse_bsc = map(
     layout._named, ("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc")
 )

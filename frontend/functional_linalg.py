@@ -24,7 +24,7 @@ from .random import randn
 from .tensor import Tensor
 from .user_warnings import warn_user
 
-inverse, det, slogdet = linalg.inv, linalg.det, linalg.slogdet
+inverse, det = linalg.inv, linalg.det
 matrix_exp, matrix_power, orgqr = linalg.matrix_exp, linalg.matrix_power, linalg.householder_product
 
 _CHOLESKY_SOLVE, _CHOLESKY_INVERSE, _CHOLESKY, _LU, _ORDER = map(
@@ -40,6 +40,11 @@ _CHOLESKY_SOLVE, _CHOLESKY_INVERSE, _CHOLESKY, _LU, _ORDER = map(
 
 
 @full_precision
+def slogdet(input: Tensor, *, out: Any = None) -> Any:
+    """The sign of the determinant and the logarithm of its absolute value."""
+    return named("slogdet", linalg.slogdet(input), out)
+
+
 def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
     """`torch.linalg.pinv` with a tolerance relative to the largest singular value."""
     return linalg.pinv(input, rcond)

@@ -31,6 +31,8 @@ _MATMUL, _ADDMM = map(op_named, ("matmul", "addmm"))
 def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The product of two matrices."""
     tensor_argument(input, "mm")
+    if type(input) is not Tensor and input.is_sparse:
+        return finish(input.matmul(mat2), out, "mm")
     if input.ndim != 2:
         raise RuntimeError("self must be a matrix")
     if tensor_argument(mat2, "mm", "mat2", 2).ndim != 2:
@@ -99,6 +101,8 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     """The product by NumPy's rules: vectors as rows or columns, leading dims broadcast."""
     tensor_argument(input, "matmul")
     tensor_argument(other, "matmul", "other", 2)
+    if type(input) is not Tensor and input.is_sparse:
+        return finish(input.matmul(other), out, "matmul")
     return finish(_matmul(input, other), out, "matmul")
 
 

@@ -47,6 +47,7 @@ from .inplace import overwrite
 from .ir import dtypes
 from .ir.dtypes import DType
 from .nn import activations
+from .sparse_tensor import to_dense, to_sparse
 from .tensor import Tensor, scalar_type_name
 
 
@@ -131,6 +132,8 @@ _property(
     lambda self: placement.device_of(self).type == "meta",
     "Whether there are no elements, only their type.",
 )
+_method(to_dense)
+_method(to_sparse)
 for _name in ("is_sparse", "is_quantized", "is_mps", "is_xpu"):
     _property(_name, lambda self: False, "False: tensors are dense, on the CPU or a CUDA device.")
 _property("_cdata", own_object._cdata, "A number that no other tensor has meanwhile.")

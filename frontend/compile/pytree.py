@@ -14,13 +14,14 @@ from typing import Any
 
 from ..ir.dtypes import DType
 from ..size import Size
+from ..sparse_tensor import SparseTensor, of_parts, parts_of
 from ..tensor import Tensor
 from .contents import Content, content_of, empty, fill
 
 # What gives an object's children and a context, and what makes the object of these.
 Flatten = Callable[[Any], tuple[Iterable[Any], Any]]
 Unflatten = Callable[[Iterable[Any], Any], Any]
-REGISTERED: dict[type, tuple[Flatten, Unflatten]] = {}
+REGISTERED: dict[type, tuple[Flatten, Unflatten]] = {SparseTensor: (parts_of, of_parts)}
 
 
 @dataclass(frozen=True)

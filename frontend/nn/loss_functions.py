@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from .. import functional_pointwise as pointwise
+from ..arguments import tensor_argument
 from ..autocast import full_precision
 from ..dispatch import apply, op_named
 from ..functional_host import known_elements
@@ -185,6 +186,7 @@ def cross_entropy(
     reduction = legacy(size_average, reduce, reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing:g}")
+    tensor_argument(target, "cross_entropy_loss", "target", 2)
     dim = 0 if input.ndim == 1 else 1
     if input.ndim == 0:
         raise RuntimeError("cross_entropy: expected input with at least 1 dimension")
