@@ -40,7 +40,8 @@ class Capture(Protocol):
 
 
 class TraceAgain(Exception):
-    """Raised by library code that found something to do once, and did it: the trace starts anew."""
+    """Raised by library code that found something to do once, and did it: the trace starts anew. Modules among its
+    arguments stay as they are now."""
 
 
 def active() -> Capture | None:

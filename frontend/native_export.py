@@ -20,6 +20,7 @@ from .autograd import no_grad
 from .compile import pytree
 from .compile.compiled import CompiledFunction, DynamicShapes
 from .compile.sources import ArgumentSource, NumberSource, RandomSource, TensorSource
+from .compile.sharing import first_positions
 from .compile.trace import Fixed, Trace
 from .ir.graph import Graph
 from .nn.modules.module import Module
@@ -104,9 +105,19 @@ def captured(
         raise TypeError(f"export takes a Module or a function, got {type(model).__name__}")
     arguments = (args,) if isinstance(args, Tensor) else tuple(args)
     with no_grad():
-        trace = CompiledFunction(_Copied(model), dynamic_shapes, name=name).trace(*arguments, **(named or {}))
+        arguments, named = _apart((arguments, dict(named or {})))
+        trace = CompiledFunction(_Copied(model), dynamic_shapes, name=name).trace(*arguments, **named)
     outputs = _output_names(trace, name)
     return Captured(trace.graph, *_inputs(trace, name), outputs)
+
+
+def _apart(tree: Any) -> Any:
+    """Arguments of which no two are one tensor: what is exported takes each by itself."""
+    leaves, structure = pytree.flatten(tree)
+    first = first_positions(leaves)
+    return pytree.unflatten(
+        structure, [leaf.clone() if first.get(i, i) != i else leaf for i, leaf in enumerate(leaves)]
+    )
 
 
 class _Copied:

@@ -273,8 +273,9 @@ def trace_call(
         raise
     except StateFound:
         raise
-    except TraceAgain:
+    except TraceAgain as again:
         reads.undo()
+        reads.keep(again.args)
     except SharedMemory as found:
         reads.undo()
         sharing = found.sharing
@@ -285,7 +286,8 @@ def trace_call(
     finally:
         for one, content in zip(containers, contents):
             fill(one, content)
-        reads.undo_modules()
+        if assigned:  # or it was another thread
+            reads.undo_modules()
         tracer.effects.undo()
         tracer.argument_numbers.tracing = False
     return trace_call(

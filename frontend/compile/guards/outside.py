@@ -157,6 +157,11 @@ class OutsideReads:
         for _, one, before in self._before.values():
             fill(one, before)
 
+    def keep(self, modules: Iterable[Module]) -> None:
+        """What these hold now is what they held."""
+        for module in modules:
+            self._modules_before.pop(id(module), None)
+
     def undo_modules(self) -> None:
         """Have modules hold what they held."""
         for _, module, before in list(self.changed_modules()):

@@ -60,7 +60,7 @@ class LazyModuleMixin(Module):
             module.__class__ = module.cls_to_become
         changed()
         if traced:
-            raise capture.TraceAgain
+            raise capture.TraceAgain(module)
 
 
 __all__ = ["LazyModuleMixin"]
