@@ -19,8 +19,8 @@ import numpy as np
 from .autograd import no_grad
 from .compile import pytree
 from .compile.compiled import CompiledFunction, DynamicShapes
-from .compile.sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 from .compile.sharing import first_positions
+from .compile.sources import ArgumentSource, NumberSource, RandomSource, TensorSource
 from .compile.trace import Fixed, Trace
 from .ir.graph import Graph
 from .nn.modules.module import Module

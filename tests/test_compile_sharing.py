@@ -108,3 +108,28 @@ def test_a_step_that_is_given_its_parameter():
     assert weight.tolist() == [0.5, 0.5]
     compiled(weight)  # the gradient of w * w is 2 w
     assert weight.tolist() == [0, 0] and weight.grad.tolist() == [1, 1]
+
+
+def test_a_repeated_step_that_is_suddenly_given_what_it_changes() -> None:
+    """After calls that went the shortest way."""
+
+    def make():
+        weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                weight.mul_(2).add_(y)
+                return weight * x
+
+        return weight, step
+
+    weight, step = make()
+    other, eager = make()
+    compiled = torch.compile(step)
+    x, y = torch.ones(2), torch.ones(2)
+    for _ in range(3):
+        assert compiled(x, y).tolist() == eager(x, y).tolist()
+    assert compiled(x, x).tolist() == eager(x, x).tolist()
+    assert compiled(weight.detach(), y).tolist() == eager(other.detach(), y).tolist()
+    assert compiled(x, y).tolist() == eager(x, y).tolist()
+    assert weight.tolist() == other.tolist()

@@ -53,7 +53,9 @@ def plain_call(s: Specialization, binding: Binding) -> Call | None:
     structure_version, data_version, grad_enabled = fit.structure_version, fit.data_version, fit.grad_enabled
     numbers, computed, any_number = s.number_getters, s.computed_numbers, bool(fit.numbers)
     prepared, written = s.prepared, s.written_tensors
-    shares_alike = fit.shares_alike if fit.shares_alike.asks else None
+    shares_alike = fit.shares_alike
+    asks_of_sharing = shares_alike.asks and not shares_alike.is_simple
+    none_captured, (one, other) = shares_alike.none_captured, shares_alike.apart or (-1, -1)
     gives_gradients = bool(gradients.kept or gradients.plain)
     threads, result_specs, only, deliver = binding.threads, binding.result_specs, s.only_result, s._deliver
     take, give_back, invoke = binding.take, binding.give_back, binding._invoke
@@ -96,13 +98,14 @@ def plain_call(s: Specialization, binding: Binding) -> Call | None:
                     not isinstance(leaf, Tensor)
                     or leaf._base is not None
                     or leaf._requires_grad is not requires_grad
+                    or (none_captured and leaf._storage.captured and not shares_alike(args))
                 ):
                     return MISS
                 array = leaf._array
                 arrays.append(array)
                 objects[at] = id(array)
                 at += 1
-            if shares_alike is not None and not shares_alike(args):
+            if (other > 0 and args[one] is args[other]) or (asks_of_sharing and not shares_alike(args)):
                 return MISS
             results: list[Any] = []
             try:

@@ -83,7 +83,6 @@ class SharingFit:
         self._positions = tuple(self._first)
         self._others = tuple((i, first) for i, first in self._first.items() if i != first)
         self._count = len(self._first) - len(self._others)
-        # The most common case, in the shortest way.
         self._pair = self._positions if len(self._positions) == self._count == 2 else None
         self._pinned = tuple((i, leaves[i], leaves[i]._storage) for i in sharing.pinned)
         self._views = tuple((group, tuple(leaves[i]._views for i in group)) for group in sharing.whole)
@@ -94,8 +93,12 @@ class SharingFit:
         self._captured, self._changed = captured, changed
         self._writes = bool(written or changed or inside)
         self._own = bool(written or inside)  # not only memory from outside
-        # Whether there is anything to ask.
+        # Whether there is anything to ask. The most common cases, in the shortest way (`plain_call.py`): these two must
+        # not be one, and none may be captured memory, of which some is written.
         self.asks = len(self._positions) > 1 or bool(self._positions and self._writes)
+        self.is_simple = not self._own and (self._pair is not None or len(self._positions) < 2)
+        self.apart = self._pair if self.is_simple else None
+        self.none_captured = self.is_simple and self._writes
 
     def __call__(self, leaves: Sequence[Any]) -> bool:
         """Whether they do. Each of the positions holds a tensor."""
