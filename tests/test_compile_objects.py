@@ -416,3 +416,17 @@ def test_each_branch_makes_its_own_changes():
 def test_names_of_dtypes_without_tensors_are_arguments():
     compiled = torch.compile(lambda x, dtype: x + (dtype is torch.float8_e4m3fn))
     assert compiled(torch.ones(1), torch.float8_e4m3fn).item() == 2
+
+
+def test_a_list_that_a_module_gets_and_fills_at_every_call_is_refused() -> None:
+    class Pyramid(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.levels = [x * 1]
+            self.levels.append(self.levels[-1] * 2)
+            total = x * 0
+            for level in self.levels:
+                total = total + level
+            return total
+
+    with pytest.raises(Exception, match="stored outside the compiled function"):
+        torch.compile(Pyramid())(torch.ones(2))

@@ -35,7 +35,7 @@ from ...autograd.function import Function
 from ...nn.modules.module import Module
 from ...optim.optimizer import Optimizer
 from ...tensor import Tensor
-from ..changes import Tables, difference, is_object, made_in_trace, put_back, tables_of
+from ..changes import AfterTrace, Tables, difference, is_object, made_in_trace, put_back, tables_of
 from ..contents import Content, content_of, fill, same_content
 from .chains import UNKNOWN, Step, Steps, steps_at
 from .contents import CONTAINERS, ITEMS, Contents, members
@@ -89,6 +89,7 @@ class OutsideReads:
         self._given: dict[int, Any] = {}
         # What was in lists, dicts and objects, and in modules, before running code could change it.
         self._before: dict[int, tuple[str, Any, Content]] = {}
+        self._made: set[int] = set()  # by the trace
         self._modules_before: dict[int, tuple[str, Module, Tables]] = {}
         self._module_reads: set[tuple[int, str]] = set()
         self._waiting: list[tuple[str, Any]] = []  # that have been reached, and not yet looked into
@@ -146,7 +147,7 @@ class OutsideReads:
 
     def is_outside(self, one: Any) -> bool:
         """Whether the object was there before the trace, as far as running code got at it."""
-        return self._reached.get(id(one), (None,))[0] is one
+        return self._reached.get(id(one), (None,))[0] is one and id(one) not in self._made
 
     def has_read(self, module: Module, names: Iterable[str]) -> bool:
         """Whether code has read one of these attributes of the module, or, for all that is known, all of them."""
@@ -168,11 +169,16 @@ class OutsideReads:
             put_back(module, before)
 
     def _note(self, what: str, one: Any) -> None:
-        """Running code may change what is in it, or in a list or dict in there."""
+        """Running code may change what is in it, or in a list or dict in there. What already holds something of the
+        trace was made by it."""
         waiting = [one]
         while waiting:
             inner = waiting.pop()
-            if id(inner) not in self._before and is_object(inner):
+            if id(inner) in self._before or id(inner) in self._made or not is_object(inner):
+                continue
+            if AfterTrace(()).holds_traced(inner):
+                self._made.add(id(inner))
+            else:
                 content = content_of(inner)
                 self._before[id(inner)] = what, inner, content
                 if isinstance(inner, CONTAINERS) and len(inner) <= ITEMS:
