@@ -418,15 +418,25 @@ def test_names_of_dtypes_without_tensors_are_arguments():
     assert compiled(torch.ones(1), torch.float8_e4m3fn).item() == 2
 
 
-def test_a_list_that_a_module_gets_and_fills_at_every_call_is_refused() -> None:
-    class Pyramid(torch.nn.Module):
+@pytest.mark.parametrize("before", [False, True], ids=["at once", "after an eager call"])
+def test_a_list_that_a_module_gets_and_fills_at_every_call(before: bool) -> None:
+    """The trace's own list, though it is read back from the module, and more lists in it."""
+
+    class Pyramid(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.levels = [x * 1]
-            self.levels.append(self.levels[-1] * 2)
+            self.levels = [[x * 1]]
+            self.levels.append([self.levels[-1][0] * 2])
             total = x * 0
-            for level in self.levels:
+            for (level,) in self.levels:
                 total = total + level
             return total
 
-    with pytest.raises(Exception, match="stored outside the compiled function"):
-        torch.compile(Pyramid())(torch.ones(2))
+    net = Pyramid()
+    if before:
+        net(torch.ones(2))
+    compiled = torch.compile(net)
+    assert compiled(torch.ones(2)).tolist() == [3.0, 3.0]
+    assert [[t.tolist() for t in inner] for inner in net.levels] == [[[1.0, 1.0]], [[2.0, 2.0]]]
+    with pytest.warns(RuntimeWarning, match=r"changes Pyramid.levels itself, so every call traces it again"):
+        assert compiled(torch.full((2,), 5.0)).tolist() == [15.0, 15.0]
+    assert net.levels[1][0].tolist() == [10.0, 10.0]

@@ -35,7 +35,7 @@ from ...autograd.function import Function
 from ...nn.modules.module import Module
 from ...optim.optimizer import Optimizer
 from ...tensor import Tensor
-from ..changes import AfterTrace, Tables, difference, is_object, made_in_trace, put_back, tables_of
+from ..changes import Tables, difference, is_object, made_in_trace, put_back, tables_of
 from ..contents import Content, content_of, fill, same_content
 from .chains import UNKNOWN, Step, Steps, steps_at
 from .contents import CONTAINERS, ITEMS, Contents, members
@@ -89,7 +89,6 @@ class OutsideReads:
         self._given: dict[int, Any] = {}
         # What was in lists, dicts and objects, and in modules, before running code could change it.
         self._before: dict[int, tuple[str, Any, Content]] = {}
-        self._made: set[int] = set()  # by the trace
         self._modules_before: dict[int, tuple[str, Module, Tables]] = {}
         self._module_reads: set[tuple[int, str]] = set()
         self._waiting: list[tuple[str, Any]] = []  # that have been reached, and not yet looked into
@@ -147,7 +146,7 @@ class OutsideReads:
 
     def is_outside(self, one: Any) -> bool:
         """Whether the object was there before the trace, as far as running code got at it."""
-        return self._reached.get(id(one), (None,))[0] is one and id(one) not in self._made
+        return self._reached.get(id(one), (None,))[0] is one
 
     def has_read(self, module: Module, names: Iterable[str]) -> bool:
         """Whether code has read one of these attributes of the module, or, for all that is known, all of them."""
@@ -169,16 +168,11 @@ class OutsideReads:
             put_back(module, before)
 
     def _note(self, what: str, one: Any) -> None:
-        """Running code may change what is in it, or in a list or dict in there. What already holds something of the
-        trace was made by it."""
+        """Running code may change what is in it, or in a list or dict in there."""
         waiting = [one]
         while waiting:
             inner = waiting.pop()
-            if id(inner) in self._before or id(inner) in self._made or not is_object(inner):
-                continue
-            if AfterTrace(()).holds_traced(inner):
-                self._made.add(id(inner))
-            else:
+            if id(inner) not in self._before and is_object(inner):
                 content = content_of(inner)
                 self._before[id(inner)] = what, inner, content
                 if isinstance(inner, CONTAINERS) and len(inner) <= ITEMS:
@@ -213,6 +207,8 @@ class OutsideReads:
                     self._modules_before[id(obj)] = cls.__name__, obj, tables_of(obj)
                 if name != "__dict__" or reader != "vitrify":
                     self._module_reads.add((id(obj), name))
+                if self._is_new(obj, name):
+                    return
             if id(obj) in self._given:
                 if (cls, name) not in self._known and attribute(obj, name).kind in ("code", "default"):
                     self._known.add((cls, name))
@@ -236,6 +232,11 @@ class OutsideReads:
                     self._read(obj, f"{known[1]}.{name}" if known[1] else name, name, steps)
         finally:
             self._busy = self._incidentally = False
+
+    def _is_new(self, module: Module, name: str) -> bool:
+        """Whether the code that is traced has set the module's attribute to what it is now."""
+        before, own = self._modules_before.get(id(module)), vars(module)
+        return before is not None and name in own and before[2][""].get(name, ABSENT) is not own[name]
 
     def _read(self, obj: Any, what: str, name: str, steps: Steps) -> None:
         found = attribute(obj, name)
