@@ -437,6 +437,24 @@ def test_a_list_that_a_module_gets_and_fills_at_every_call(before: bool) -> None
     compiled = torch.compile(net)
     assert compiled(torch.ones(2)).tolist() == [3.0, 3.0]
     assert [[t.tolist() for t in inner] for inner in net.levels] == [[[1.0, 1.0]], [[2.0, 2.0]]]
-    with pytest.warns(RuntimeWarning, match=r"changes Pyramid.levels itself, so every call traces it again"):
-        assert compiled(torch.full((2,), 5.0)).tolist() == [15.0, 15.0]
+    assert compiled(torch.full((2,), 5.0)).tolist() == [15.0, 15.0]
     assert net.levels[1][0].tolist() == [10.0, 10.0]
+    history = compiled._compiled.history
+    assert (len(history.compiles), history.retraces) == (1, 0)  # what it relied on is what it set itself
+
+
+def test_what_a_forward_does_to_a_list_outside_is_done_by_every_call():
+    """Though it is vitrify's `Module.__call__` that gets at the user's code."""
+    seen = []
+
+    class Noting(nn.Module):
+        def forward(self, x):
+            seen.append("called")
+            return x + 1
+
+    compiled = torch.compile(Noting())
+    compiled(torch.ones(1))
+    with pytest.warns(RuntimeWarning, match="changes seen itself, so every call traces it again"):
+        compiled(torch.ones(1))
+    compiled(torch.ones(1))
+    assert len(seen) == 3

@@ -25,9 +25,9 @@ class Functions:
         self._asks = asks
         self._seen: set[types.FunctionType] = set()
 
-    def add(self, fn: types.FunctionType | None) -> None:
+    def add(self, fn: types.FunctionType) -> None:
         """The function may run."""
-        if fn is None or fn in self._seen:
+        if fn in self._seen:
             return
         self._seen.add(fn)
         wrapped = getattr(fn, "__wrapped__", None)

@@ -91,7 +91,7 @@ class OutsideReads:
         self._before: dict[int, tuple[str, Any, Content]] = {}
         self._modules_before: dict[int, tuple[str, Module, Tables]] = {}
         self._module_reads: set[tuple[int, str]] = set()
-        self._waiting: list[tuple[str, Any]] = []  # that have been reached, and not yet looked into
+        self._waiting: list[tuple[str, Any, bool]] = []  # that have been reached, and not yet looked into
         self._busy = True
         self._asked = False
         # Guards on what only code of libraries read: loggers keep caches.
@@ -205,10 +205,10 @@ class OutsideReads:
             if isinstance(obj, Module):
                 if id(obj) not in self._modules_before and not made_in_trace(obj):
                     self._modules_before[id(obj)] = cls.__name__, obj, tables_of(obj)
-                if name != "__dict__" or reader != "vitrify":
-                    self._module_reads.add((id(obj), name))
                 if self._is_new(obj, name):
                     return
+                if not writes and (name != "__dict__" or reader != "vitrify"):
+                    self._module_reads.add((id(obj), name))
             if id(obj) in self._given:
                 if (cls, name) not in self._known and attribute(obj, name).kind in ("code", "default"):
                     self._known.add((cls, name))
@@ -355,18 +355,21 @@ class OutsideReads:
         if is_plain(value) or value is ABSENT or id(value) in self._reached:
             return
         self._reached[id(value)] = value, what
-        self._waiting.append((what, value))
+        before = self._incidentally
+        self._waiting.append((what, value, before))
         if len(self._waiting) > 1:
             return  # one by one: a chain of functions may be longer than Python's stack
         try:
-            for one in self._waiting:
-                self._look_into(*one)
+            for name, one, incidentally in self._waiting:
+                self._incidentally = incidentally
+                self._look_into(name, one)
         finally:
             self._waiting.clear()
+            self._incidentally = before
 
     def _look_into(self, what: str, value: Any) -> None:
         if isinstance(value, types.FunctionType):
-            self._functions.add(value)
+            self._function(value)
         elif isinstance(value, types.MethodType | types.BuiltinMethodType):
             self.reach(what, getattr(value, "__func__", None))
             self._settled(f"{what}.__self__" if what else "self", value.__self__)
@@ -389,9 +392,17 @@ class OutsideReads:
             if value.nbytes <= ARRAY:
                 self._relies(what, value.tobytes, id(value))
         elif plain_function(value) is not None:
-            self._functions.add(plain_function(value))
+            self._function(plain_function(value))
         elif not self._random.add(what, value):
             self._object(what, value)
+
+    def _function(self, fn: types.FunctionType | None) -> None:
+        """It may run: what the user's code reads is not incidental, whoever calls it."""
+        if fn is not None:
+            before = self._incidentally
+            self._incidentally = before and author(fn.__code__.co_filename) != "user"
+            self._functions.add(fn)
+            self._incidentally = before
 
     def _object(self, what: str, value: Any) -> None:
         cls = type(value)
@@ -448,7 +459,7 @@ class OutsideReads:
             for name, raw in list(vars(base).items()):  # watching a class writes to it
                 special = name.startswith("__") and name not in _UNHEARD and (makes or name not in _MAKING)
                 if special or (issubclass(cls, Function) and name in _OF_FUNCTIONS):
-                    self._functions.add(plain_function(raw))
+                    self._function(plain_function(raw))
         if self._asked:
             self._named.add(cls.__name__, cls)
 
