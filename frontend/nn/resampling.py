@@ -10,7 +10,7 @@ import numpy as np
 
 from ..half_precision import in_float32
 from ..ir import dtypes
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor, scalar_type_name, wrap
 from ..user_warnings import warn_user
 from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
@@ -65,6 +65,10 @@ def interpolate(
         raise NotImplementedError(f"Got {input.ndim}D input, but {mode} mode needs {_RANKS[mode] + 2}D input")
     steps = [h / w for h, w in zip(have, want)] if factors is None else [1.0 / f for f in factors]
     if mode in _RANKS:
+        if input.dtype is dtypes.u8 and rank == 2:
+            return _by_dim(_of_bytes, input, want, steps, mode, bool(align_corners), antialias)
+        if not input.dtype.is_floating_point:
+            raise NotImplementedError(f"\"{mode}\" not implemented for '{scalar_type_name(input.dtype)}'")
         return _weighted(input, want, steps, mode, bool(align_corners), antialias)
     return _by_dim(_along, input, want, steps, mode, False)
 
@@ -90,7 +94,13 @@ def _filtered(
 ) -> Tensor:
     """One spatial dim sampled through a filter as wide as the new pixels, as in Pillow."""
     if align_corners:
-        step = (have - 1) / (want - 1) if want > 1 else 0.0
+        step = _between_corners(have, want)
+    weight = wrap(_filters(have, want, step, mode).astype(x.dtype.numpy))
+    return x.transpose(dim, -1).matmul(weight).transpose(dim, -1)
+
+
+def _filters(have: int, want: int, step: float, mode: str) -> Array:
+    """weights[have, want]: how much of each old pixel is in each new one."""
     width = max(step, 1.0)
     reach = _REACH[mode] * width
     matrix = np.zeros((have, want))
@@ -99,8 +109,7 @@ def _filtered(
         start, stop = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), have)
         weights = _filter(mode, (np.arange(start, stop) - centre + 0.5) / width)
         matrix[start:stop, column] = weights / weights.sum()
-    weight = wrap(matrix.astype(x.dtype.numpy))
-    return x.transpose(dim, -1).matmul(weight).transpose(dim, -1)
+    return matrix
 
 
 def _filter(mode: str, x: Array) -> Array:
@@ -153,19 +162,10 @@ def _along(x: Tensor, dim: int, have: int, want: int, step: float, mode: str, al
         shift = number(0.5 if mode == "nearest-exact" else 0.0)
         return _taken(x, dim, np.minimum(np.floor((places + shift) * scale), have - 1))
     if align_corners:
-        source = places * number((have - 1) / (want - 1) if want > 1 else 0.0)
+        source = places * number(_between_corners(have, want))
     else:
         source = (places + number(0.5)) * scale - number(0.5)
-    if mode == "bicubic":
-        low = np.floor(source)
-        weights = _cubic_weights(source - low)
-        offsets = range(-1, 3)
-        taps = [np.clip(low + offset, 0, have - 1) for offset in offsets]
-    else:
-        source = np.maximum(source, number(0.0))
-        low = np.minimum(np.floor(source), have - 1)
-        part = np.clip(source - low, 0, 1)
-        taps, weights = [low, np.minimum(low + 1, have - 1)], [1 - part, part]
+    taps, weights = _taps(source, have, mode)
     shape = [-1 if i == dim else 1 for i in range(x.ndim)]
     total: Tensor | None = None
     for tap, weight in zip(taps, weights):
@@ -173,6 +173,46 @@ def _along(x: Tensor, dim: int, have: int, want: int, step: float, mode: str, al
         total = term if total is None else total + term
     assert total is not None
     return total
+
+
+def _taps(source: Array, have: int, mode: str) -> tuple[list[Array], list[Array]]:
+    """For pixels around these places of one dim: the old pixels that each takes, and how much of them."""
+    if mode == "bicubic":
+        low = np.floor(source)
+        return [np.clip(low + offset, 0, have - 1) for offset in range(-1, 3)], _cubic_weights(source - low)
+    source = np.maximum(source, source.dtype.type(0.0))
+    low = np.minimum(np.floor(source), have - 1)
+    part = np.clip(source - low, 0, 1)
+    return [low, np.minimum(low + 1, have - 1)], [1 - part, part]
+
+
+def _between_corners(have: int, want: int) -> float:
+    return (have - 1) / (want - 1) if want > 1 else 0.0
+
+
+def _of_bytes(
+    x: Tensor, dim: int, have: int, want: int, step: float, mode: str, align_corners: bool, antialias: bool
+) -> Tensor:
+    """One spatial dim of a uint8 image, rounded to bytes: weights are fixed-point numbers of 16 bits, as in Pillow and
+    PyTorch (`_compute_index_ranges_int16_weights`)."""
+    if have == want:
+        return x
+    if align_corners:
+        step = _between_corners(have, want)
+    if antialias:
+        weights = _filters(have, want, step, mode)
+    else:
+        weights, places = np.zeros((have, want)), np.arange(want)
+        source = places * step if align_corners else (places + 0.5) * step - 0.5
+        for tap, part in zip(*_taps(source, have, mode)):
+            np.add.at(weights, (tap.astype(np.int64), places), part)
+    precision = 0
+    while precision < 22 and int(0.5 + weights.max() * 2 ** (precision + 1)) < 1 << 15:
+        precision += 1
+    fixed = np.trunc(weights * 2**precision + np.copysign(0.5, weights)).astype(np.int32)
+    half = 1 << (precision - 1)
+    wide = x.to(dtypes.i32).transpose(dim, -1).matmul(wrap(fixed)).transpose(dim, -1)
+    return ((wide + half) >> precision).clamp(0, 255).to(dtypes.u8)
 
 
 def _taken(x: Tensor, dim: int, positions: Array) -> Tensor:

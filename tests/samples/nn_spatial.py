@@ -38,6 +38,15 @@ FAMILY = Family(
         "go2": normal(2, 4, 4, 6),
         "go3": normal(1, 3, 3, 4, 4),
         "places": given([[[1, 4, 7]] * 4] * 2, "int64"),
+        "bytes": given(
+            [
+                [
+                    [[(41 * i * i + 67 * j + 89 * c) % 256 for j in range(9)] for i in range(7)]
+                    for c in range(3)
+                ]
+            ],
+            "uint8",
+        ),
     },
     samples=full("""
     F.conv1d(s1, w1)
@@ -145,6 +154,11 @@ FAMILY = Family(
     F.interpolate(s2, (3, 4), mode='bilinear', antialias=True)
     F.interpolate(s2, (3, 9), mode='bicubic', antialias=True)
     F.interpolate(s2, (3, 3), mode='bilinear', align_corners=True, antialias=True)
+    F.interpolate(bytes, (3, 4), mode='bilinear')
+    F.interpolate(bytes, (11, 9), mode='bilinear', align_corners=True)
+    F.interpolate(bytes, (5, 20), mode='bicubic')
+    F.interpolate(bytes, (3, 4), mode='bilinear', antialias=True)
+    F.interpolate(bytes, (4, 14), mode='bicubic', antialias=True)
     F.upsample(s2, scale_factor=2)
     F.upsample(s2, (5, 5), mode='bilinear')
     F.upsample_nearest(s2, scale_factor=2)
