@@ -20,6 +20,7 @@ from vitrify.utils.data import (
     default_collate,
     get_worker_info,
 )
+from vitrify.utils.data._utils.collate import collate, default_collate_fn_map
 
 
 class Numbers(Dataset):
@@ -225,3 +226,19 @@ def test_random_sampler_checks_its_arguments():
 def test_collate_refuses_strings_in_arrays():
     with pytest.raises(TypeError, match="found <U1"):
         default_collate([np.array("a"), np.array("b")])
+
+
+def test_collate_asks_a_map_of_classes():
+    class Box:
+        def __init__(self, side):
+            self.side = side
+
+    def of_boxes(batch, *, collate_fn_map=None):
+        assert collate_fn_map is known
+        return torch.tensor([box.side for box in batch])
+
+    known = {**default_collate_fn_map, Box: of_boxes}
+    found = collate([(Box(1), 2.0), (Box(3), 4.0)], collate_fn_map=known)
+    assert [part.tolist() for part in found] == [[1, 3], [2.0, 4.0]]
+    with pytest.raises(TypeError, match=r"found .*Box"):
+        default_collate([Box(1)])

@@ -13,6 +13,7 @@ import vitrify as torch
 from vitrify import nn
 from vitrify._dynamo.eval_frame import OptimizedModule
 from vitrify._higher_order_ops.associative_scan import associative_scan
+from vitrify._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from vitrify.nn.attention.flex_attention import AuxRequest, flex_attention
 from vitrify.utils import _pytree as pytree
 from vitrify.utils.data.distributed import DistributedSampler
@@ -53,6 +54,14 @@ def test_what_is_registered_is_structure_when_compiled() -> None:
         assert (type(found), found.inner.tolist(), found.factor) == (Held, [2, 2], 3)
         assert product(found).tolist() == [6, 6]
     assert product(Held(torch.ones(2), 5)).tolist() == [5, 5]
+
+
+def test_tensors_flattened_into_one() -> None:
+    tensors = [torch.arange(6.0).reshape(2, 3), torch.ones(()), torch.zeros(0, 2)]
+    flat = _flatten_dense_tensors(tensors)
+    assert flat.tolist() == [0, 1, 2, 3, 4, 5, 1]
+    found = _unflatten_dense_tensors(flat * 2, tensors)
+    assert [t.tolist() for t in found] == [(t * 2).tolist() for t in tensors]
 
 
 def test_custom_ops() -> None:

@@ -8,6 +8,8 @@ from .module import Module
 
 
 class _Loss(Module):
+    reduction: str
+
     def __init__(
         self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
     ) -> None:

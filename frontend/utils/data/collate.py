@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
+import functools
+from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,34 +17,81 @@ from ...tensor import Tensor
 _CANNOT = "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}"
 
 
-def default_collate(batch: Sequence[Any]) -> Any:
-    """Tensors, arrays and numbers are stacked along a new first dim, inside the same structure of dicts and
-    lists."""
-    first = batch[0]
-    if isinstance(first, Tensor):
-        return stack(list(batch), 0)
-    if isinstance(first, np.ndarray):
-        if first.dtype.kind in "SUO":
-            raise TypeError(_CANNOT.format(first.dtype))
-        return stack([as_tensor(array) for array in batch], 0)
-    if isinstance(first, np.bool_ | np.number):
-        return as_tensor(np.asarray(batch))
-    if isinstance(first, float):
-        return tensor(batch, dtype=dtypes.f64)
-    if isinstance(first, int):
-        return tensor(batch)
-    if isinstance(first, str | bytes):
-        return batch
+Collate = Callable[..., Any]
+
+
+def collate(
+    batch: Sequence[Any], *, collate_fn_map: Mapping[type | tuple[type, ...], Collate] | None = None
+) -> Any:
+    """One batch, in the samples' structure of dicts and lists: what is of a class of the map is made one by its function
+    (`fn(items, collate_fn_map=...)`). TypeError for a class that is not there."""
+    first, known = batch[0], collate_fn_map or {}
+    function = known.get(type(first))
+    if function is None:
+        function = next((f for kind, f in known.items() if isinstance(first, kind)), None)
+    if function is not None:
+        return function(batch, collate_fn_map=collate_fn_map)
+    inner = functools.partial(collate, collate_fn_map=collate_fn_map)
     if isinstance(first, Mapping):
-        return _mapping(first, {key: default_collate([sample[key] for sample in batch]) for key in first})
+        return _mapping(first, {key: inner([sample[key] for sample in batch]) for key in first})
     if isinstance(first, tuple) and hasattr(first, "_fields"):
-        return type(first)(*(default_collate(samples) for samples in zip(*batch)))
+        return type(first)(*map(inner, zip(*batch)))
     if isinstance(first, Sequence):
         if any(len(sample) != len(first) for sample in batch):
             raise RuntimeError("each element in list of batch should be of equal size")
-        parts = [default_collate(samples) for samples in zip(*batch)]
+        parts = list(map(inner, zip(*batch)))
         return parts if isinstance(first, tuple) else _sequence(first, parts)
     raise TypeError(_CANNOT.format(type(first)))
+
+
+def collate_tensor_fn(batch: Sequence[Tensor], *, collate_fn_map: Any = None) -> Tensor:
+    """Stacked along a new first dim."""
+    return stack(list(batch), 0)
+
+
+def collate_numpy_array_fn(batch: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
+    """Arrays of numbers as tensors, stacked along a new first dim."""
+    if batch[0].dtype.kind in "SUO":
+        raise TypeError(_CANNOT.format(batch[0].dtype))
+    return collate([as_tensor(array) for array in batch], collate_fn_map=collate_fn_map)
+
+
+def collate_numpy_scalar_fn(batch: Sequence[Any], *, collate_fn_map: Any = None) -> Tensor:
+    """A tensor of them."""
+    return as_tensor(np.asarray(batch))
+
+
+def collate_float_fn(batch: Sequence[float], *, collate_fn_map: Any = None) -> Tensor:
+    """A float64 tensor of them."""
+    return tensor(batch, dtype=dtypes.f64)
+
+
+def collate_int_fn(batch: Sequence[int], *, collate_fn_map: Any = None) -> Tensor:
+    """An int64 tensor of them."""
+    return tensor(batch)
+
+
+def collate_str_fn(batch: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
+    """As they are."""
+    return batch
+
+
+# Programs add their own classes.
+default_collate_fn_map: dict[type | tuple[type, ...], Collate] = {
+    Tensor: collate_tensor_fn,
+    np.ndarray: collate_numpy_array_fn,
+    (np.bool_, np.number): collate_numpy_scalar_fn,
+    float: collate_float_fn,
+    int: collate_int_fn,
+    str: collate_str_fn,
+    bytes: collate_str_fn,
+}
+
+
+def default_collate(batch: Sequence[Any]) -> Any:
+    """Tensors, arrays and numbers are stacked along a new first dim, inside the same structure of dicts and
+    lists (`collate` with `default_collate_fn_map`)."""
+    return collate(batch, collate_fn_map=default_collate_fn_map)
 
 
 def default_convert(data: Any) -> Any:

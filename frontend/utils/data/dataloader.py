@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,18 +17,6 @@ from .dataset import IterableDataset, TensorDataset
 from .pinning import Pinned
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, draw_seed
 from .workers import Work, WorkerInfo, Workers, WorkersPass, get_worker_info
-
-
-class _BaseDataLoaderIter:
-    """PyTorch's class of a DataLoader's iterators; here they are generators, and none is an instance."""
-
-
-class _SingleProcessDataLoaderIter(_BaseDataLoaderIter):
-    """As `_BaseDataLoaderIter`."""
-
-
-class _MultiProcessingDataLoaderIter(_BaseDataLoaderIter):
-    """As `_BaseDataLoaderIter`."""
 
 
 class _Endless:
@@ -168,40 +157,55 @@ class DataLoader:
                 "won't be used.",
                 stacklevel=2,
             )
-        index_source = self.batch_sampler if self.batch_sampler is not None else self.sampler
-        indices = iter(index_source)
-        found = self._in_workers(indices) if self.num_workers else self._here(indices)
+        kind = _MultiProcessingDataLoaderIter if self.num_workers else _SingleProcessDataLoaderIter
+        found = kind(self)
         return Pinned(found) if pins else found
-
-    def _here(self, indices: Iterator[Any]) -> Iterator[Any]:
-        draw_seed(self.generator)  # as for workers, so that their number does not change what is drawn later
-        return _Loaded(indices, self._fetcher())
-
-    def _in_workers(self, indices: Iterator[Any]) -> Iterator[Any]:
-        workers = self._workers
-        if workers is None:
-            # Drawn once for workers that stay and on every pass for others, before the sampler draws: as PyTorch does.
-            base_seed = draw_seed(self.generator)
-            work = Work(self.dataset, self._fetcher, self.worker_init_fn, base_seed, self.num_workers)
-            workers = Workers(work, self.multiprocessing_context)
-            if self.persistent_workers:
-                self._workers = workers
-        return WorkersPass(
-            workers, indices, self.prefetch_factor or 2, self.timeout, self.persistent_workers, self.in_order
-        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_workers"}
 
-    # Fetching
+    # What programs that make PyTorch's iterators themselves read of a loader.
 
-    def _fetcher(self) -> Callable[[Any], Any]:
-        """From indices to a batch, for one pass."""
-        return self._stream_fetcher() if self._stream else self._map_fetcher()
+    @property
+    def _dataset_kind(self) -> int:
+        return _DatasetKind.Iterable if self._stream else _DatasetKind.Map
 
-    def _map_fetcher(self) -> Callable[[Any], Any]:
-        dataset, collate = self.dataset, self.collate_fn
-        if self.batch_sampler is None:
+    @property
+    def _auto_collation(self) -> bool:
+        return self.batch_sampler is not None
+
+    @property
+    def _index_sampler(self) -> Iterable[Any]:
+        found: Any = self.batch_sampler if self.batch_sampler is not None else self.sampler
+        return found
+
+
+class _DatasetKind:
+    Map, Iterable = 0, 1
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """How a loader makes batches of indices. Called for one pass over the dataset, it gives the function that does."""
+
+    dataset: Any
+    stream: bool
+    batched: bool
+    collate: Callable[[Any], Any]
+    drop_last: bool
+
+    @classmethod
+    def of(cls, loader: Any) -> Fetching:
+        """That of a loader, or of what a program puts in the place of one."""
+        stream = loader._dataset_kind == _DatasetKind.Iterable
+        return cls(loader.dataset, stream, loader._auto_collation, loader.collate_fn, loader.drop_last)
+
+    def __call__(self) -> Callable[[Any], Any]:
+        return self._of_stream() if self.stream else self._of_map()
+
+    def _of_map(self) -> Callable[[Any], Any]:
+        dataset, collate = self.dataset, self.collate
+        if not self.batched:
             return lambda index: collate(dataset[index])
         if type(dataset) is TensorDataset and collate is default_collate:
             return _TensorRows(dataset)
@@ -209,12 +213,12 @@ class DataLoader:
             return lambda batch: collate(dataset.__getitems__(batch))
         return lambda batch: collate([dataset[i] for i in batch])
 
-    def _stream_fetcher(self) -> Callable[[Any], Any]:
+    def _of_stream(self) -> Callable[[Any], Any]:
         samples = iter(self.dataset)
 
         def fetch(batch: Any) -> Any:
-            if self.batch_sampler is None:
-                return self.collate_fn(next(samples))
+            if not self.batched:
+                return self.collate(next(samples))
             taken = []
             for _ in batch:
                 try:
@@ -223,23 +227,47 @@ class DataLoader:
                     break
             if not taken or (self.drop_last and len(taken) < len(batch)):
                 raise StopIteration
-            return self.collate_fn(taken)
+            return self.collate(taken)
 
         return fetch
 
 
-class _Loaded:
+class _BaseDataLoaderIter:
+    """The iterators of loaders."""
+
+
+class _SingleProcessDataLoaderIter(_BaseDataLoaderIter):
     """The iterator of a loader without workers."""
 
-    def __init__(self, indices: Iterator[Any], fetch: Callable[[Any], Any]):
-        self._indices = indices
-        self._fetch = fetch
+    def __init__(self, loader: Any):
+        draw_seed(
+            loader.generator
+        )  # as for workers, so that their number does not change what is drawn later
+        self._indices = iter(loader._index_sampler)
+        self._fetch = Fetching.of(loader)()
 
-    def __iter__(self) -> _Loaded:
+    def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
         return self._fetch(next(self._indices))
+
+
+class _MultiProcessingDataLoaderIter(WorkersPass, _BaseDataLoaderIter):
+    """The iterator of a loader with workers, which are those that it has kept, if any."""
+
+    def __init__(self, loader: Any):
+        indices, workers = iter(loader._index_sampler), getattr(loader, "_workers", None)
+        if workers is None:
+            # Drawn once for workers that stay and on every pass for others, before the sampler draws: as PyTorch does.
+            base_seed = draw_seed(loader.generator)
+            fetching = Fetching.of(loader)
+            work = Work(loader.dataset, fetching, loader.worker_init_fn, base_seed, loader.num_workers)
+            workers = Workers(work, loader.multiprocessing_context)
+            if loader.persistent_workers:
+                loader._workers = workers
+        ahead, stay = loader.prefetch_factor or 2, loader.persistent_workers
+        super().__init__(workers, indices, ahead, loader.timeout, stay, loader.in_order)
 
 
 class _TensorRows:
