@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +13,8 @@ from .func.levels import Level
 from .placement import where_to
 from .state import local
 from .tensor import Tensor
-from .tensor_object import disabled_torch_function as _disabled_torch_function_impl
+from .torch_function import disabled_torch_function as _disabled_torch_function_impl
+from .torch_function import without_asking
 
 _TensorMeta = type(Tensor)
 
@@ -68,8 +69,14 @@ def _ExcludeDispatchKeyGuard(keys: DispatchKeySet) -> Iterator[None]:
         yield
 
 
-class DisableTorchFunctionSubclass(nullcontext[None]):
-    """A block in which `__torch_function__` is not called; it never is."""
+def DisableTorchFunctionSubclass() -> AbstractContextManager[None]:
+    """A block in which functions do not ask their arguments' classes (`__torch_function__`), only modes."""
+    return without_asking()
+
+
+def DisableTorchFunction() -> AbstractContextManager[None]:
+    """A block in which functions ask neither their arguments' classes nor modes."""
+    return without_asking(modes=False)
 
 
 class TensorType:
@@ -93,7 +100,7 @@ class PyTorchFileReader:
 
 
 __all__ = [
-    "DisableTorchFunctionSubclass", "DispatchKey", "DispatchKeySet", "PyTorchFileReader", "TensorType", "_TensorMeta",
-    "_are_functorch_transforms_active", "_disabled_torch_function_impl", "_get_tracing_state", "_log_api_usage_once",
-    "_nn",
+    "DisableTorchFunction", "DisableTorchFunctionSubclass", "DispatchKey", "DispatchKeySet", "PyTorchFileReader",
+    "TensorType", "_TensorMeta", "_are_functorch_transforms_active", "_disabled_torch_function_impl",
+    "_get_tracing_state", "_log_api_usage_once", "_nn",
 ]  # fmt: skip

@@ -1,36 +1,31 @@
-"""`torch.overrides`: functions that leave the work to their arguments' `__torch_function__`.
+"""`torch.overrides`: functions that leave the work to their arguments' `__torch_function__`, and modes.
 
-A library's own functions can: `has_torch_function` and `handle_torch_function` are PyTorch's protocol
-(https://docs.pytorch.org/docs/stable/notes/extending.html#extending-torch-python-api). The functions of `torch` do not
-ask, which would slow every call; so `TorchFunctionMode` cannot be entered.
+PyTorch's protocol (https://docs.pytorch.org/docs/stable/notes/extending.html#extending-torch-python-api), for functions
+of libraries; how those of `torch` ask is in `torch_function.py`.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
+from .state import local
 from .tensor import Tensor
-from .tensor_object import disabled_torch_function
+from .torch_function import ask, entered, name_of, nobody, overrides, public_functions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _overrides(value: Any) -> bool:
-    kind = type(value)
-    rule = getattr(kind, "__torch_function__", None)
-    return rule is not None and kind is not Tensor and rule is not disabled_torch_function
-
-
 def has_torch_function(relevant_args: Iterable[Any]) -> bool:
-    """Whether an argument is of a class with a `__torch_function__`, as subclasses of Tensor have."""
-    return any(map(_overrides, relevant_args))
+    """Whether an argument is of a class with a `__torch_function__`, as subclasses of Tensor have, that is asked now."""
+    return local.asks_classes and any(overrides(type(arg)) for arg in relevant_args)
 
 
 def has_torch_function_unary(arg: Any) -> bool:
     """`has_torch_function((arg,))`."""
-    return _overrides(arg)
+    return has_torch_function((arg,))
 
 
 def has_torch_function_variadic(*args: Any) -> bool:
@@ -38,31 +33,16 @@ def has_torch_function_variadic(*args: Any) -> bool:
     return has_torch_function(args)
 
 
-def _overriding(relevant_args: Iterable[Any]) -> list[Any]:
-    """One argument of each class that overrides, in the order in which they are asked: a subclass before its bases."""
-    found: list[Any] = []
-    for arg in relevant_args:
-        if _overrides(arg) and type(arg) not in map(type, found):
-            above = (i for i, other in enumerate(found) if issubclass(type(arg), type(other)))
-            found.insert(next(above, len(found)), arg)
-    return found
-
-
 def handle_torch_function(
     public_api: Callable[..., Any], relevant_args: Iterable[Any], *args: Any, **kwargs: Any
 ) -> Any:
     """What the first of the arguments' classes makes of `public_api(*args, **kwargs)`; TypeError where all return
     NotImplemented."""
-    asked = _overriding(relevant_args)
-    types = tuple(map(type, asked))
-    for arg in asked:
-        result = arg.__torch_function__(public_api, types, args, kwargs)
-        if result is not NotImplemented:
-            return result
-    name = f"{public_api.__module__}.{public_api.__name__}"
-    raise TypeError(
-        f"no implementation found for '{name}' on types that implement __torch_function__: {list(types)}"
-    )
+    relevant = tuple(relevant_args)
+    result = ask(public_api, relevant, args, kwargs)
+    if result is NotImplemented:
+        raise nobody(public_api, relevant)
+    return result
 
 
 def wrap_torch_function(dispatcher: Callable[..., Iterable[Any]]) -> Callable[[F], F]:
@@ -95,26 +75,54 @@ def is_tensor_method_or_property(func: Callable[..., Any]) -> bool:
     return found is func or (isinstance(found, property) and found.fget is func)
 
 
+def get_overridable_functions() -> dict[Any, list[Callable[..., Any]]]:
+    """The functions that ask, by namespace: `torch`, `torch.nn.functional`, `torch.Tensor` ..."""
+    found: dict[Any, list[Callable[..., Any]]] = {}
+    for space, function, _ in public_functions():
+        found.setdefault(space, []).append(function)
+    return found
+
+
+def resolve_name(f: Callable[..., Any]) -> str | None:
+    """The name of a function that asks, as in `torch.nn.functional.relu`; None of another."""
+    return name_of(f)
+
+
 class TorchFunctionMode:
-    """A context in which each call of `torch` goes through `__torch_function__`: NotImplementedError where it is
-    entered."""
+    """A context in which each call of a function of `torch` goes through this `__torch_function__` first; reading a
+    property does not."""
+
+    _entered: list[AbstractContextManager[None]]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         raise NotImplementedError
 
-    def __enter__(self) -> NoReturn:
-        raise NotImplementedError(
-            f"{type(self).__name__}: a TorchFunctionMode is not in vitrify, where the functions of torch are called as "
-            "they are"
-        )
+    def __enter__(self: M) -> M:
+        inside = entered(self)
+        self.__dict__.setdefault("_entered", []).append(inside)
+        inside.__enter__()
+        return self
 
-    def __exit__(self, *exc: object) -> None:
-        pass
+    def __exit__(self, *exc: Any) -> None:
+        self._entered.pop().__exit__(*exc)
+
+
+M = TypeVar("M", bound=TorchFunctionMode)
+
+
+class BaseTorchFunctionMode(TorchFunctionMode):
+    """The mode that calls the function as it is."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}))
 
 
 __all__ = [
-    "TorchFunctionMode", "handle_torch_function", "has_torch_function", "has_torch_function_unary",
-    "has_torch_function_variadic", "is_tensor_like", "is_tensor_method_or_property", "wrap_torch_function",
+    "BaseTorchFunctionMode", "TorchFunctionMode", "get_overridable_functions", "handle_torch_function",
+    "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic", "is_tensor_like",
+    "is_tensor_method_or_property", "resolve_name", "wrap_torch_function",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from .ir import dtypes
 from .ir.dtypes import DType
 from .ir.types import TensorType
 from .tensor import Storage, Tensor, _fresh_autograd, scalar_type_name
+from .torch_function import disabled_torch_function
 
 
 class _NoElements:
@@ -60,6 +61,8 @@ def _of_each(name: str) -> Callable[[SparseTensor], SparseTensor]:
 
 class SparseTensor(Tensor):
     """Sizes, and the elements that are there. Nothing writes to one in place."""
+
+    __torch_function__ = staticmethod(disabled_torch_function)
 
     _indices_of: Tensor
     _values_of: Tensor

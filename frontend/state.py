@@ -39,6 +39,9 @@ class _Local(threading.local):
         self.saved_hooks: tuple[Any, ...] = ()
         # Why there may be none, if somebody has said so.
         self.saved_hooks_refused: str | None = None
+        # Whether classes of arguments are asked, and the modes that are, the innermost last (`torch_function.py`).
+        self.asks_classes = True
+        self.function_modes: tuple[Any, ...] = ()
         # The walks of `backward` that are going on, the innermost last (`autograd/engine.py`).
         self.walks: list[Any] = []
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import itertools
 import warnings
+import weakref
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -371,6 +373,8 @@ class Tensor:
 
     def _alias(self, cls: type[Tensor] | None = None) -> Tensor:
         """A tensor over the same memory, without history."""
+        if cls is not None and cls not in _classes:
+            _first_of(cls)
         alias = _new(cls or Tensor)
         alias._array = self._array
         alias._value = self._value
@@ -387,6 +391,17 @@ class Tensor:
         if requires_grad:
             made.requires_grad = True
         return made
+
+
+# The subclasses that there have been tensors of, and who is told of each before its first.
+_classes: weakref.WeakSet[type] = weakref.WeakSet()
+told_of_classes: list[Callable[[type], None]] = []
+
+
+def _first_of(cls: type) -> None:
+    for told in told_of_classes:
+        told(cls)
+    _classes.add(cls)
 
 
 _SCALAR_TYPES = {

@@ -12,6 +12,7 @@ from .arguments import also_named
 from .functional_host import host_array
 from .functional_shape import broadcast_tensors
 from .tensor import Array, Tensor, wrap
+from .torch_function import is_wrapped, without_asking
 from .untyped_storage import UntypedStorage
 
 
@@ -63,11 +64,6 @@ def as_subclass(self: Tensor, cls: type[Any]) -> Any:
     return made
 
 
-def disabled_torch_function(func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-    """The `__torch_function__` of classes whose operations give plain tensors, such as Parameter."""
-    return func(*args, **(kwargs or {}))
-
-
 @classmethod  # type: ignore[misc]
 def __torch_function__(
     cls: type[Tensor], func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -75,17 +71,19 @@ def __torch_function__(
     """`func(*args, **kwargs)`, tensors of it as instances of the class: what a subclass calls by `super()`."""
     if not all(issubclass(cls, kind) for kind in types):
         return NotImplemented
+    with without_asking():
+        result = func(*args, **(kwargs or {}))
+    return _converted(result, cls) if is_wrapped(func) else result
 
-    def converted(value: Any) -> Any:
-        if isinstance(value, Tensor) and not isinstance(value, cls):
-            return as_subclass(value, cls)
-        if isinstance(value, list | tuple):
-            kind = type(value)
-            parts = map(converted, value)
-            return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
-        return value
 
-    return converted(func(*args, **(kwargs or {})))
+def _converted(value: Any, cls: type[Tensor]) -> Any:
+    if isinstance(value, Tensor) and not isinstance(value, cls):
+        return as_subclass(value, cls)
+    if isinstance(value, list | tuple):
+        kind = type(value)
+        parts = [_converted(part, cls) for part in value]
+        return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
+    return value
 
 
 def _cdata(self: Tensor) -> int:

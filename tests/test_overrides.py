@@ -1,4 +1,4 @@
-"""`torch.overrides`: a library's functions leave the work to `__torch_function__`; those of torch do not ask."""
+"""`torch.overrides`: a library's functions leave the work to `__torch_function__`. `test_torch_function.py`: torch's."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ import pytest
 import vitrify as torch
 from vitrify import nn
 from vitrify.overrides import (
-    TorchFunctionMode,
     handle_torch_function,
     has_torch_function,
     is_tensor_like,
@@ -78,11 +77,3 @@ def test_a_subclass_is_asked_before_its_base_and_the_base_keeps_the_class() -> N
     parts = Tagged.__torch_function__(torch.split, (Tagged,), (tagged, 1))
     assert [type(part) for part in parts] == [Tagged, Tagged]
     assert Tagged.__torch_function__(torch.add, (Special,), (special, 1)) is NotImplemented
-
-
-def test_a_mode_cannot_be_entered() -> None:
-    with (
-        pytest.raises(NotImplementedError, match="a TorchFunctionMode is not in vitrify"),
-        TorchFunctionMode(),
-    ):
-        pass

@@ -135,7 +135,8 @@ class CompiledFunction:
                 result = plain_call(args)
                 if result is not MISS:
                     return result
-            if last.fit.flat_arguments == len(args) and last.fit.quickly(args):
+            flat = last.fit.flat_arguments == len(args) and pytree.are_leaves(args)
+            if flat and last.fit.quickly(args):
                 result = last.run(args)
                 if result is not MISS:
                     return result

@@ -16,8 +16,9 @@ from ..nn.modules.structure import structure_changes
 from ..runtime.call_shim import MISMATCH
 from ..runtime.threads import get_num_threads
 from ..state import local
-from ..tensor import Tensor, data_changes, grad_accesses, new_storages_float, wrap
+from ..tensor import data_changes, grad_accesses, new_storages_float, wrap
 from .call import MISS, Binding
+from .pytree import LEAVES
 
 if TYPE_CHECKING:
     from .specialization import Specialization
@@ -75,7 +76,7 @@ def plain_call(s: Specialization, binding: Binding) -> Call | None:
                 return MISS
         for position, requires_grad in unread:
             leaf = args[position]
-            if not isinstance(leaf, Tensor) or leaf.requires_grad is not requires_grad:
+            if type(leaf) not in LEAVES or leaf.requires_grad is not requires_grad:
                 return MISS
         if any_number and not fit.numbers_fit(args):
             return MISS
@@ -95,7 +96,7 @@ def plain_call(s: Specialization, binding: Binding) -> Call | None:
             for position, requires_grad in read:
                 leaf = args[position]
                 if (
-                    not isinstance(leaf, Tensor)
+                    type(leaf) not in LEAVES
                     or leaf._base is not None
                     or leaf._requires_grad is not requires_grad
                     or (none_captured and leaf._storage.captured and not shares_alike(args))

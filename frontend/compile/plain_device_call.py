@@ -8,10 +8,11 @@ from ..device_programs import VECTOR
 from ..nn.modules.structure import structure_changes
 from ..runtime.gpu.arrays import DeviceArray, DeviceMemory
 from ..state import local
-from ..tensor import Tensor, data_changes, grad_accesses, wrap
+from ..tensor import data_changes, grad_accesses, wrap
 from .call import MISS
 from .device_call import GpuBinding
 from .plain_call import Call, is_plain
+from .pytree import LEAVES
 
 if TYPE_CHECKING:
     from .specialization import Specialization
@@ -58,7 +59,7 @@ def plain_device_call(s: Specialization, binding: GpuBinding) -> Call | None:
                 return MISS
         for position, requires_grad in unread:
             leaf = args[position]
-            if not isinstance(leaf, Tensor) or leaf.requires_grad is not requires_grad:
+            if type(leaf) not in LEAVES or leaf.requires_grad is not requires_grad:
                 return MISS
         if (any_number and not fit.numbers_fit(args)) or (guarded and not fit.guards_hold()):
             return MISS
@@ -72,7 +73,7 @@ def plain_device_call(s: Specialization, binding: GpuBinding) -> Call | None:
             for position, requires_grad, slot, dtype, shape in read:
                 leaf = args[position]
                 if (
-                    not isinstance(leaf, Tensor)
+                    type(leaf) not in LEAVES
                     or leaf._base is not None
                     or leaf._requires_grad is not requires_grad
                 ):

@@ -1,7 +1,8 @@
 """Nested arguments and results, flattened to leaves and rebuilt.
 
 Tuples, lists, dicts, named tuples, dataclasses that hold tensors and classes that a program registered
-(`torch.utils._pytree`) are structure; everything else is a leaf. Compiled functions take further objects apart
+(`torch.utils._pytree`) are structure, and so is the class of a tensor that has a `__torch_function__`, with the tensor's
+attributes; everything else is a leaf. Compiled functions take further objects apart
 (`Mutables`), and keep track of which list, dict or object is which.
 """
 
@@ -13,9 +14,11 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from ..ir.dtypes import DType
+from ..nn.parameter import Buffer, Parameter
 from ..size import Size
 from ..sparse_tensor import SparseTensor, of_parts, parts_of
 from ..tensor import Tensor
+from ..torch_function import begun, overrides
 from .contents import Content, content_of, empty, fill
 
 # What gives an object's children and a context, and what makes the object of these.
@@ -40,6 +43,9 @@ class Structure:
 
 
 LEAF = Structure(None)
+# The classes of tensors that are leaves, but for rarer ones.
+LEAVES = frozenset({Tensor, Parameter, Buffer})
+_ITSELF = object()  # the key of a tensor among its attributes
 
 
 class Again:
@@ -72,6 +78,11 @@ def _is_registered(kind: type | None) -> bool:
     return kind in REGISTERED and not is_dataclass(kind)
 
 
+def are_leaves(values: Iterable[Any]) -> bool:
+    """Whether tensors among these are leaves."""
+    return not begun[0] or not any(type(v) not in LEAVES and overrides(type(v)) for v in values)
+
+
 def flatten(tree: Any, mutables: Mutables | None = None) -> tuple[list[Any], Structure]:
     """The leaves in order, and the structure around them."""
     leaves: list[Any] = []
@@ -90,6 +101,10 @@ def _flatten(tree: Any, leaves: list[Any], mutables: Mutables | None) -> Structu
     if kind is Tensor:
         leaves.append(tree)
         return LEAF
+    if isinstance(tree, Tensor) and overrides(kind):
+        leaves.append(tree)
+        children = (LEAF, *[_flatten(value, leaves, mutables) for value in vars(tree).values()])
+        return Structure(kind, (_ITSELF, *vars(tree)), children)
     if mutables is not None and mutables.takes_apart(tree):
         return mutables.again(tree) or _object(tree, content_of(tree), leaves, mutables)
     if isinstance(tree, tuple | list) and kind is not Size:
@@ -156,6 +171,12 @@ def _unflatten(structure: Structure, leaves: Iterator[Any], known: list[Any], in
         fill(made, Content(dict(zip(structure.keys, own)) if is_dict else own, attributes))
         return made
     items = [_unflatten(child, leaves, known, into, copies) for child in structure.children]
+    if structure.keys[:1] == (_ITSELF,):
+        made = items[0]
+        if type(made) is not kind:
+            made.__class__ = kind
+            made.__dict__.update(zip(structure.keys[1:], items[1:]))
+        return made
     if hasattr(kind, "_fields"):
         return kind(*items)
     if _is_registered(kind):
@@ -201,7 +222,7 @@ def paths(structure: Structure, root: str) -> list[str]:
         elif node.keys and not _is_registered(node.kind):
             steps = list(node.keys)
         for step, child in zip(steps, node.children):
-            walk(child, f"{path}.{step}", visit)
+            walk(child, path if step is _ITSELF else f"{path}.{step}", visit)
 
     walk(structure, root, found.append)
     return found

@@ -14,7 +14,7 @@ from ..ir.dtypes import DType
 from ..placement import committed
 from ..promotion import get_default_dtype
 from ..tensor import Tensor, wrap
-from ..tensor_object import disabled_torch_function
+from ..torch_function import disabled_torch_function
 
 
 class Parameter(Tensor):

@@ -379,6 +379,9 @@ class OutsideReads:
         elif isinstance(value, Tensor):
             if own_attributes(value):
                 self._named.add(what, value)
+            if author_of(type(value)) == "user":
+                self._class(type(value))
+                self._named.add(type(value).__name__, type(value))
         elif isinstance(value, type):
             self._class(value, makes=True)
             self._named.add(what, value)

@@ -8,6 +8,7 @@ from ...creation import ones
 from ...functional_shape import tril
 from ...ir import dtypes
 from ...tensor import Tensor
+from ...torch_function import disabled_torch_function
 
 
 class CausalVariant(enum.IntEnum):
@@ -24,6 +25,8 @@ def _mask(variant: CausalVariant, rows: int, columns: int) -> Tensor:
 
 class CausalBias(Tensor):
     """bool[seq_len_q, seq_len_kv], True where a query may look. A tensor, to be given as `attn_mask`."""
+
+    __torch_function__ = staticmethod(disabled_torch_function)
 
     variant: CausalVariant
     seq_len_q: int
