@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .ir.dims import DimLike, Expr
-from .tensor import Tensor, wrap
+from .tensor import Tensor, scalar_type_name, wrap
 
 Number = int | float | bool
 F = TypeVar("F", bound=Callable[..., Any])
@@ -112,6 +112,11 @@ def tensor_argument(value: Any, name: str, argument: str = "input", position: in
             f"{name}(): argument '{argument}' (position {position}) must be Tensor, not {_type_name(value)}"
         )
     return value
+
+
+def not_implemented(kernel: str, value: Tensor) -> NotImplementedError:
+    """What PyTorch says where a function has no kernel for the dtype."""
+    return NotImplementedError(f"\"{kernel}\" not implemented for '{scalar_type_name(value.dtype)}'")
 
 
 def number_argument(value: Any, name: str, argument: str, position: int) -> Any:

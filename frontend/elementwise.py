@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from . import promotion
-from .arguments import operand, tensor_argument
+from .arguments import not_implemented, operand, tensor_argument
 from .dispatch import apply, op_named
 from .functional_arithmetic import pair_of
 from .inplace import finish, into
 from .promotion import convert
 from .tape_folded import folded
-from .tensor import Tensor, scalar_type_name
+from .tensor import Tensor
 
 
 def named(function: Any, name: str, doc: str) -> Any:
@@ -26,11 +26,6 @@ def floating(input: Tensor) -> Tensor:
     """Integers and bools in the default dtype, anything else as it is."""
     kind = input._type.dtype.kind
     return input if kind == "float" or kind == "complex" else convert(input, promotion.get_default_dtype())
-
-
-def not_implemented(kernel: str, value: Tensor) -> NotImplementedError:
-    """What PyTorch says where a function has no kernel for the dtype."""
-    return NotImplementedError(f"\"{kernel}\" not implemented for '{scalar_type_name(value.dtype)}'")
 
 
 def unary(

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from .arguments import number_argument, numbers_first, operand, tensor_argument, warn_of_numbers_first
+from .arguments import (
+    not_implemented,
+    number_argument,
+    numbers_first,
+    operand,
+    tensor_argument,
+    warn_of_numbers_first,
+)
 from .autocast import full_precision_on_cuda
 from .dispatch import apply, constant, op_named
 from .inplace import finish
 from .ir import dtypes
-from .promotion import as_operand, promoted, result_dtype
+from .promotion import as_operand, number_in, promoted, result_dtype
 from .tape_folded import NotImplementedNode, folded
 from .tensor import Tensor, cxx_name
 
@@ -227,6 +234,11 @@ def lerp(input: Tensor, end: Tensor, weight: Any, *, out: Tensor | None = None) 
             raise RuntimeError(
                 f"expected dtype {cxx_name(input.dtype)} for `{argument}` but got dtype {cxx_name(value.dtype)}"
             )
+    if input.dtype.kind in ("int", "uint", "bool"):
+        if not isinstance(weight, Tensor) or not weight.dtype.is_floating_point:
+            kind = "tensor" if isinstance(weight, Tensor) else "scalar"
+            raise not_implemented(f"lerp_kernel_{kind}", input)
+        input, end = (as_operand(value, weight.dtype) for value in (input, end))
     name = "LerpBackward1" if isinstance(weight, Tensor) else "LerpBackward0"
     result = folded(name, (input, end, weight), lambda: add(input, mul(sub(end, input), weight)))
     return finish(result, out, "lerp")
@@ -237,6 +249,8 @@ def addcmul(
     input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, out: Tensor | None = None
 ) -> Tensor:
     """input + value * tensor1 * tensor2."""
+    if not isinstance(value, Tensor):
+        value = number_in(value, result_dtype(input, tensor1, tensor2))
 
     def compute() -> Tensor:
         product = mul(tensor1, tensor2)

@@ -115,7 +115,10 @@ def searchsorted(
         raise RuntimeError(
             "torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True"
         )
-    values = input if isinstance(input, Tensor) else as_tensor(input, sorted_sequence.dtype)
+    values = input
+    if not isinstance(input, Tensor):
+        whole = isinstance(input, int) or not sorted_sequence.dtype.is_integral
+        values = as_tensor(input, sorted_sequence.dtype if whole else dtypes.f64)
     sequence = sorted_sequence
     if sorter is not None:
         if sorter.dtype is not dtypes.i64:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .arguments import operand, tensor_argument
+from .arguments import not_implemented, operand, tensor_argument
 from .dispatch import apply, constant, op_named
-from .elementwise import binary, composed, named, not_implemented
+from .elementwise import binary, composed, named
 from .functional_arithmetic import mul, pair_of, pow, sub
 from .functional_pointwise import (
     convert_copy,
@@ -111,7 +111,13 @@ def ldexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """input times 2 to the other."""
     tensor_argument(input, "ldexp")
     tensor_argument(other, "ldexp", "other", 2)
-    return finish(folded("LdexpBackward0", (input, other), lambda: mul(input, pow(2.0, other))), out, "ldexp")
+
+    def compute() -> Tensor:
+        found = mul(input, pow(2.0, other))
+        keeps = input.dtype.is_floating_point and other.dtype.is_integral
+        return convert(found, input.dtype) if keeps else found
+
+    return finish(folded("LdexpBackward0", (input, other), compute), out, "ldexp")
 
 
 def heaviside(input: Tensor, values: Tensor, *, out: Tensor | None = None) -> Tensor:

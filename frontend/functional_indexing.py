@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import tensor_argument, wrap_dim
+from .arguments import not_implemented, tensor_argument, wrap_dim
 from .autocast import widest
 from .capture import active
 from .creation import counted
@@ -21,7 +21,7 @@ from .inplace import finish
 from .ir import dtypes
 from .ir.dims import Expr, answer
 from .placement import is_on_device
-from .promotion import as_operand, convert
+from .promotion import apply_to_counts, as_operand, convert, number_in
 from .tape_folded import folded
 from .tensor import Tensor, scalar_type_name
 
@@ -132,12 +132,13 @@ def index_add(
     _check_known(
         chosen, at, size, RuntimeError, "index {index} is out of bounds for dimension {dim} with size {size}"
     )
+    alpha = number_in(alpha, input.dtype)
     if alpha == 1 and input.ndim and source.ndim:
-        return finish(apply(_INDEX_ADD, (input, chosen, source), {"dim": at}), out, "index_add")
+        return finish(apply_to_counts(_INDEX_ADD, (input, chosen, source), {"dim": at}), out, "index_add")
 
     def compute() -> Tensor:
         operands = _with_dim(input), chosen, _with_dim(source if alpha == 1 else mul(source, alpha))
-        return reshape(apply(_INDEX_ADD, operands, {"dim": at}), input.shape)
+        return reshape(apply_to_counts(_INDEX_ADD, operands, {"dim": at}), input.shape)
 
     return finish(folded("IndexAddBackward0", (input, source), compute), out, "index_add")
 
@@ -246,7 +247,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor, *, out: Ten
     if src.dtype is not input.dtype:
         raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
     operands = (input, _check_index("scatter", index), src)
-    result = apply(_SCATTER_ADD, operands, {"dim": wrap_dim(dim, input.ndim)})
+    result = apply_to_counts(_SCATTER_ADD, operands, {"dim": wrap_dim(dim, input.ndim)})
     return finish(result, out, "scatter_add")
 
 
@@ -273,7 +274,7 @@ def scatter(
     else:
         op, attrs = _SCATTER_REDUCE, {"dim": at, "reduce": "prod"}
     name = "ScatterBackward0" if len(operands) == 2 else "ScatterBackward1"
-    found = folded(name, operands, lambda: apply(op, (input, places, source), attrs))
+    found = folded(name, operands, lambda: apply_to_counts(op, (input, places, source), attrs))
     return finish(found, out, "scatter")
 
 
@@ -289,7 +290,9 @@ def scatter_reduce(
         raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
     attrs = {"dim": wrap_dim(dim, input.ndim), "reduce": reduce, "include_self": include_self}
     operands = (input, _check_index("scatter_reduce", index), src)
-    return finish(apply(_SCATTER_REDUCE, operands, attrs), out, "scatter_reduce")
+    if reduce == "mean" and input.dtype is dtypes.bool_:
+        raise not_implemented("scatter_gather_tensor_cpu_reduce_mean", input)
+    return finish(apply_to_counts(_SCATTER_REDUCE, operands, attrs), out, "scatter_reduce")
 
 
 def _counted_through(index: Tensor, count: Any) -> Tensor:
@@ -326,7 +329,7 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
         flat = reshape(input, (-1,))
         at = _counted_through(reshape(places, (-1,)), flat.shape[0])
         op = _INDEX_ADD if accumulate else _INDEX_UPDATE
-        return reshape(apply(op, (flat, at, reshape(source, (-1,))), {"dim": 0}), input.shape)
+        return reshape(apply_to_counts(op, (flat, at, reshape(source, (-1,))), {"dim": 0}), input.shape)
 
     return folded("PutBackward0", (input, source), compute)
 

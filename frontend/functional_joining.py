@@ -164,7 +164,7 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     if N is not None and N < 0:
         raise RuntimeError("N must be non-negative.")
     count = as_int(x.shape[0]) if N is None else N
-    base = convert(x, dtypes.i64) if x.dtype.is_integral else x
+    base = x if x.dtype.is_floating_point or x.dtype.is_complex else convert(x, dtypes.i64)
     first = {"shape": (x.shape[0], min(count, 1)), "value": 1, "dtype": base.dtype}
     powers = apply(_FULL, (), first)
     if count > 1:

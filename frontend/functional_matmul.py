@@ -20,6 +20,7 @@ from .half_precision import in_float32
 from .inplace import finish
 from .ir import dtypes
 from .ir.dims import product
+from .promotion import number_in
 from .tape_folded import folded
 from .tensor import Tensor
 from .vector_norms import p_norm
@@ -166,6 +167,7 @@ def _weighted(
 ) -> Tensor:
     """beta * input + alpha * the product of a and b. With beta 0 not even a NaN of the input counts; its gradient is
     0."""
+    alpha, beta = number_in(alpha, a.dtype), number_in(beta, a.dtype)
     product = multiply(a, b)
     scaled = product if alpha == 1 else mul(product, alpha)
     if beta == 0:

@@ -9,15 +9,15 @@ from typing import Any
 
 import ml_dtypes
 
-from .arguments import operand, tensor_argument
+from .arguments import not_implemented, operand, tensor_argument
 from .dispatch import apply, constant, op_named
-from .elementwise import binary, composed, named, not_implemented, unary
+from .elementwise import binary, composed, named, unary
 from .functional_arithmetic import div, mul, pair_of
 from .functional_host import nonzero
 from .inplace import finish
 from .ir import dtypes
 from .ir.op import Op
-from .promotion import as_operand, convert, result_dtype
+from .promotion import as_operand, convert, number_in, result_dtype
 from .tape_folded import folded
 from .tensor import Tensor, cxx_name, scalar_type_name
 
@@ -233,7 +233,10 @@ def clamp(input: Tensor, min: Any = None, max: Any = None, *, out: Tensor | None
         return finish(folded("ClampBackward0", (input, min, max), compute), out, "clamp")
     numbers = [operand(v, "clamp", "min") for v in (min, max) if v is not None]
     dtype = result_dtype(input, *numbers)
-    bounds = [None if v is None else (float(v) if dtype.kind == "float" else v) for v in (min, max)]
+    bounds = [
+        None if v is None else (float(v) if dtype.kind == "float" else number_in(v, dtype))
+        for v in (min, max)
+    ]
     result = apply(op_named("clamp"), (convert(input, dtype),), {"min": bounds[0], "max": bounds[1]})
     return finish(result, out, "clamp")
 

@@ -14,6 +14,7 @@ from .functional_pointwise import where
 from .functional_reductions import sum as total
 from .inplace import finish
 from .ir import dtypes
+from .promotion import number_in
 from .tape_folded import folded
 from .tensor import Tensor
 
@@ -29,10 +30,11 @@ def _added(
     """beta * input + alpha * product; with beta 0 the input does not count, NaN or not."""
 
     def compute() -> Tensor:
-        scaled = product() if alpha == 1 else mul(product(), alpha)
-        if beta == 0:
+        scale, weight = number_in(alpha, operands[0].dtype), number_in(beta, operands[0].dtype)
+        scaled = product() if scale == 1 else mul(product(), scale)
+        if weight == 0:
             return where(dispatch.constant(False, dtypes.bool_), input, scaled)  # whose gradient is 0
-        return add(input if beta == 1 else mul(input, beta), scaled)
+        return add(input if weight == 1 else mul(input, weight), scaled)
 
     return folded(name, (input, *operands), compute)
 
@@ -46,9 +48,11 @@ def addbmm(
     if batch1.ndim == batch2.ndim == 3 and batch1.shape[2] != batch2.shape[1]:
         (rows, inner), (depth, columns) = tuple(batch1.shape)[1:], tuple(batch2.shape)[1:]
         raise RuntimeError(f"Incompatible matrix sizes for bmm ({rows}x{inner} and {depth}x{columns})")
-    found = _added(
-        "AddbmmBackward0", input, (batch1, batch2), beta, alpha, lambda: total(bmm(batch1, batch2), 0)
-    )
+
+    def product() -> Tensor:
+        return total(bmm(batch1, batch2), 0, dtype=batch1.dtype)
+
+    found = _added("AddbmmBackward0", input, (batch1, batch2), beta, alpha, product)
     return finish(found, out, "addbmm")
 
 
@@ -60,6 +64,12 @@ def addr(
     for number, vector in enumerate((vec1, vec2), 1):
         if vector.ndim != 1:
             raise RuntimeError(f"addr: Expected 1-D argument vec{number}, but got {vector.ndim}-D")
+    if not (input.dtype.is_floating_point or input.dtype.is_complex):
+        for argument, value in (("beta", beta), ("alpha", alpha)):
+            if isinstance(value, float):
+                raise RuntimeError(
+                    f"For integral input tensors, argument {argument} must not be a floating point number."
+                )
     found = _added("AddrBackward0", input, (vec1, vec2), beta, alpha, lambda: outer(vec1, vec2))
     return finish(found, out, "addr")
 

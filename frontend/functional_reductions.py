@@ -45,6 +45,8 @@ def sum(
     """The sum over the dims, or of all elements. Integers and bool are summed as int64."""
     tensor_argument(input, "sum")
     name = "SumBackward0" if dim is None else "SumBackward1"
+    if dtype is None and out is not None and out.dtype.is_floating_point and input.dtype.is_floating_point:
+        dtype = out.dtype
     if dtype is None and input._type.dtype.kind not in ("float", "complex"):
         dtype = dtypes.i64
     attrs = {"dims": _all_if_empty(dim, input.ndim), "keepdim": bool(keepdim)}
@@ -102,6 +104,8 @@ def mean(
     out: Tensor | None = None,
 ) -> Tensor:
     """The mean over the dims, or of all elements."""
+    if dtype is None and out is not None and out.dtype.is_floating_point and input.dtype.is_floating_point:
+        dtype = out.dtype
     value = input if dtype is None else convert(input, dtype)
     _need_floating("mean", value)
     name = "MeanBackward0" if dim is None else "MeanBackward1"
@@ -213,7 +217,7 @@ def std_mean(
 @full_precision_on_cuda
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """log(sum(exp(input))), shifted by the maximum."""
-    if input.dtype.is_integral:
+    if not (input.dtype.is_floating_point or input.dtype.is_complex):
         input = convert(input, promotion.get_default_dtype())
 
     def compute() -> Tensor:

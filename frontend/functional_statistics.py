@@ -21,7 +21,7 @@ from .inplace import finish
 from .ir import dtypes
 from .promotion import convert
 from .tape_folded import folded
-from .tensor import Tensor
+from .tensor import Tensor, scalar_type_name
 from .user_warnings import warn_user
 from .vector_norms import p_norm
 
@@ -248,6 +248,11 @@ def renorm(input: Tensor, p: Any, dim: int, maxnorm: Any, *, out: Tensor | None 
         raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     if input.ndim < 2:
         raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions")
+    if not (input.dtype.is_floating_point or input.dtype.is_complex):
+        raise RuntimeError(
+            "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+            f"{scalar_type_name(input.dtype)}"
+        )
     at = wrap_dim(dim, input.ndim)
     others = tuple(d for d in range(input.ndim) if d != at)
 

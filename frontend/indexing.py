@@ -31,7 +31,7 @@ from .ir import dtypes
 from .ir.dims import DimLike, answer, bounds, product
 from .ir.ops.common import broadcast, shape_text
 from .placement import device_of, gpu_of, is_on_device, transferred
-from .promotion import as_operand, convert
+from .promotion import apply_to_counts, as_operand, convert
 from .tape_folded import folded
 from .tensor import Tensor
 
@@ -425,7 +425,7 @@ def _given(target: Tensor, indices: Any) -> Advanced:
 def put(target: Tensor, places: Places, values: Tensor, accumulate: bool) -> Tensor:
     base = places.flatten(target)
     if accumulate:
-        return places.restore(apply(_INDEX_ADD, (base, places.linear, values), {"dim": places.at}))
+        return places.restore(apply_to_counts(_INDEX_ADD, (base, places.linear, values), {"dim": places.at}))
     if product(places.index_shape) == 0:
         return target.clone()
     return places.restore(apply(_INDEX_UPDATE, (base, places.linear, values), {"dim": places.at}))

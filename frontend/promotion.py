@@ -6,6 +6,7 @@ in three classes: tensors with dims, 0-d tensors, Python numbers. A lower class 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .arguments import also_named
@@ -13,6 +14,7 @@ from .dispatch import apply, constant, op_named
 from .ir import dtypes
 from .ir.dims import Expr
 from .ir.dtypes import DType, promote
+from .ir.op import Op
 from .tensor import Tensor, data_changed, scalar_type_name
 
 _default = dtypes.f32
@@ -112,6 +114,29 @@ def as_operand(value: Any, dtype: DType) -> Tensor:
     if isinstance(value, Tensor):
         return value if value._type.dtype is dtype else convert(value, dtype)
     return constant(_wrapped(value, dtype), dtype)
+
+
+def apply_to_counts(op: Op, operands: tuple[Tensor, Tensor, Tensor], attrs: Mapping[str, Any]) -> Tensor:
+    """An op on (input, index, source); of bools as of the integers 0 and 1, whose sum says whether there is a 1."""
+    input, index, source = operands
+    if input.dtype is not dtypes.bool_:
+        result: Tensor = apply(op, operands, attrs)
+        return result
+    counts = apply(op, (convert(input, dtypes.i32), index, convert(source, dtypes.i32)), attrs)
+    return convert(counts, dtypes.bool_)
+
+
+def number_in(value: Any, dtype: DType) -> Any:
+    """A number as PyTorch's kernels of that dtype take it: of an integer dtype without its fraction, and modulo 2**bits
+    if it is negative; RuntimeError for what does not fit."""
+    if dtype is dtypes.bool_:
+        return bool(value)
+    if not dtype.is_integral:
+        return value
+    largest = (1 << (dtype.itemsize * 8 - dtype.is_signed)) - 1
+    if not -largest - dtype.is_signed <= value <= largest:
+        raise RuntimeError(f"value cannot be converted to type {dtype.torch_name}_t without overflow")
+    return _wrapped(int(value), dtype)
 
 
 def _wrapped(value: Any, dtype: DType) -> Any:

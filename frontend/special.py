@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import functional_reductions as reductions
-from .arguments import operand, tensor_argument
+from .arguments import not_implemented, operand, tensor_argument
 from .dispatch import apply, constant, op_named
-from .elementwise import floating, named, not_implemented, unary
+from .elementwise import floating, named, unary
 from .functional_arithmetic import add, div, mul, pair_of
 from .functional_pointwise import eq, erf, erfc, exp2, expm1, log1p, round, sigmoid, sin, where
 from .functional_special import (

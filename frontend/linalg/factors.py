@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..arguments import also_named
+from ..arguments import also_named, not_implemented
 from ..autocast import full_precision
 from ..creation import eye
 from ..dispatch import apply, op_named
@@ -115,6 +115,8 @@ def _check_reflections(name: str, A: Tensor, tau: Tensor) -> None:
         raise RuntimeError(f"{name}: input.shape[-2] must be greater than or equal to input.shape[-1]")
     if n < tau.shape[-1]:
         raise RuntimeError(f"{name}: input.shape[-1] must be greater than or equal to tau.shape[-1]")
+    if not (A.dtype.is_floating_point or A.dtype.is_complex):
+        raise not_implemented(name, A)
     if tau.dtype is not A.dtype:
         raise RuntimeError(
             f"{name}: tau dtype {scalar_type_name(tau.dtype)} does not match input dtype {scalar_type_name(A.dtype)}"

@@ -21,6 +21,7 @@ from ..functional_products import in_cheapest_order
 from ..functional_reductions import sum
 from ..functional_shape import broadcast_tensors, cat, expand, squeeze, unsqueeze
 from ..functional_slices import roll
+from ..half_precision import in_float32
 from ..inplace import finish
 from ..ir.dims import DimLike
 from ..ir.dtypes import bool_
@@ -33,6 +34,7 @@ _EXP = op_named("linalg_matrix_exp")
 
 
 @also_named(input="A")
+@in_float32
 def matrix_exp(A: Tensor) -> Tensor:
     """The matrix exponential of square matrices."""
     result: Tensor = apply(_EXP, (A,))

@@ -9,6 +9,7 @@ import ml_dtypes
 
 from .. import functional_pointwise as pointwise
 from .. import functional_reductions as reductions
+from ..arguments import not_implemented
 from ..autocast import full_precision_on_cuda, lower_precision
 from ..autograd.grad_mode import no_grad
 from ..capture import counter_based
@@ -20,6 +21,7 @@ from ..inplace import finish, overwrite
 from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..placement import is_on_device
+from ..promotion import as_operand, number_in
 from ..random import uniform_
 from ..tape_folded import folded
 from ..tensor import Tensor, scalar_type_name
@@ -203,8 +205,19 @@ def threshold(
     input: Tensor, threshold: float, value: float, inplace: bool = False, *, out: Tensor | None = None
 ) -> Tensor:
     """The input where it exceeds the threshold, else the value."""
-    attrs = {"threshold": float(threshold), "value": float(value)}
-    return finish(_activation("threshold", "ThresholdBackward0", input, inplace, **attrs), out, "threshold")
+    return finish(_threshold(input, threshold, value, inplace), out, "threshold")
+
+
+def _threshold(input: Tensor, threshold: Any, value: Any, inplace: bool) -> Tensor:
+    if not input.dtype.is_integral:
+        attrs = {"threshold": float(threshold), "value": float(value)}
+        return _activation("threshold", "ThresholdBackward0", input, inplace, **attrs)
+    least, other = (as_operand(number_in(n, input.dtype), input.dtype) for n in (threshold, value))
+
+    def compute() -> Tensor:
+        return pointwise.where(input > least, input, other)
+
+    return overwrite(input, compute) if inplace else compute()
 
 
 def softsign(input: Tensor) -> Tensor:
@@ -265,6 +278,8 @@ def rrelu(
     own, as for `dropout`), the middle otherwise. B. Xu et al., 2015."""
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
+    if not input.dtype.is_floating_point:
+        raise not_implemented("rrelu_with_noise_out_cpu", input)
 
     def compute() -> Tensor:
         if not counter_based() and not is_on_device(input):
@@ -298,9 +313,7 @@ def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Ten
 
 
 def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
-    return _activation(
-        "threshold", "ThresholdBackward0", input, True, threshold=float(threshold), value=float(value)
-    )
+    return _threshold(input, threshold, value, True)
 
 
 def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:

@@ -61,7 +61,8 @@ def gaussian_nll_loss(
     if isinstance(var, int | float):
         if var < 0:
             raise ValueError("var has negative entry/entries")
-        spread: Tensor = tensor(float(var), dtype=input.dtype).expand(input.shape)
+        dtype = input.dtype if input.dtype.is_floating_point else None
+        spread: Tensor = tensor(float(var), dtype=dtype).expand(input.shape)
     else:
         if var._array is not None and bool((var < 0).any()):
             raise ValueError("var has negative entry/entries")

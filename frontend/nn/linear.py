@@ -53,5 +53,5 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     right = input2.reshape(-1, second)
     mixed = left.matmul(weight.permute(1, 0, 2).reshape(first, out * second))
     product = mixed.reshape(-1, out, second) * right.unsqueeze(1)
-    result = product.sum(-1).reshape(*lead, out)
+    result = product.sum(-1, dtype=product.dtype).reshape(*lead, out)
     return result if bias is None else result + bias

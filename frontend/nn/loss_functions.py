@@ -295,7 +295,7 @@ def binary_cross_entropy(
     no = (-input).log1p().clamp(min=-100.0)
     values = (target - 1.0) * no - target * yes
     if weight is not None:
-        values = values * weight
+        values = (values * weight).to(values.dtype)
     return reduced(values, reduction, "BinaryCrossEntropyBackward0")
 
 
@@ -324,4 +324,4 @@ def binary_cross_entropy_with_logits(
     values = (1.0 - target) * input + negative_log
     if weight is not None:
         values = values * weight
-    return reduced(values, reduction, "BinaryCrossEntropyWithLogitsBackward0")
+    return reduced(values.to(input.dtype), reduction, "BinaryCrossEntropyWithLogitsBackward0")

@@ -15,7 +15,9 @@ from ..functional_shape import broadcast_tensors
 from ..half_precision import in_float32
 from ..inplace import finish
 from ..ir import dtypes
+from ..ir.dtypes import promote
 from ..ir.half_precision import HALF
+from ..promotion import convert
 from ..tape_folded import folded
 from ..tensor import Tensor
 from .padding import pad
@@ -211,8 +213,11 @@ def rms_norm(
     if eps is None:
         eps = np.finfo(np.float32 if input.dtype in HALF else input.dtype.numpy).eps
     attrs = {"dims": dims, "eps": float(eps)}
-    found: Tensor = apply(_RMS_NORM, (input,) if weight is None else (input, weight), attrs)
-    return found
+    if weight is None or weight.dtype is input.dtype:
+        found: Tensor = apply(_RMS_NORM, (input,) if weight is None else (input, weight), attrs)
+        return found
+    wide = promote(input.dtype, weight.dtype)
+    return convert(apply(_RMS_NORM, (convert(input, wide), convert(weight, wide)), attrs), input.dtype)
 
 
 @full_precision_on_cuda

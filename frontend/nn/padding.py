@@ -9,6 +9,7 @@ import numpy as np
 
 from ..autocast import full_precision
 from ..dispatch import apply, op_named
+from ..promotion import number_in
 from ..tensor import Tensor, wrap
 
 
@@ -48,8 +49,8 @@ def _constant(input: Tensor, low: list[int], high: list[int], value: float) -> T
             start, stop = max(-before, 0), size - max(-after, 0)
             input = input.narrow(dim, start, stop - start)
     kept = [max(v, 0) for v in low], [max(v, 0) for v in high]
-    if input.dtype.kind != "float":
-        value = int(value)
+    if input.dtype.kind not in ("float", "complex"):
+        value = number_in(value, input.dtype)
     attrs = {"low": tuple(kept[0]), "high": tuple(kept[1]), "value": value}
     result: Tensor = apply(op_named("pad"), (input,), attrs, "ConstantPadNdBackward0")
     return result

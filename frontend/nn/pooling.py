@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import not_implemented
 from ..autocast import full_precision
 from ..creation import zeros
 from ..functional_indexing import gather
@@ -69,6 +70,8 @@ def _averaging(have: int, want: int) -> np.ndarray[Any, Any]:
 @in_float32
 def _adaptive_avg(rank: int, input: Tensor, output_size: Sizes) -> Tensor:
     x, lone = batched(input, rank, f"adaptive_avg_pool{rank}d")
+    if not x.dtype.is_floating_point:
+        raise not_implemented(f"adaptive_avg_pool{rank}d", x)
     space = tuple(range(x.ndim - rank, x.ndim))
     if output_size in (1, (1,) * rank, [1] * rank) and any(isinstance(x.shape[d], Expr) for d in space):
         result = x.mean(space, keepdim=True)  # of any size

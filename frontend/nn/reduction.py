@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..dispatch import apply, op_named
+from ..functional_reductions import mean, sum
 from ..tensor import Tensor
 from ..user_warnings import warn_user
 
@@ -31,6 +32,8 @@ def reduced(values: Tensor, reduction: str, grad_name: str | None = None) -> Ten
     """The values, their mean or their sum; `grad_name` is what the tape's node is called then."""
     if check(reduction) == "none":
         return values
+    if not values.dtype.is_floating_point:
+        return sum(values) if reduction == "sum" else mean(values)
     attrs = {"dims": tuple(range(values.ndim)), "keepdim": False}
     result: Tensor = apply(op_named(reduction), (values,), attrs, grad_name)
     return result

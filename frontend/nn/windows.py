@@ -98,10 +98,52 @@ def _convolve(
         raise RuntimeError("negative padding is not supported")
     if min(dilations) <= 0:
         raise RuntimeError("dilation should be greater than zero")
+    if x.dtype.is_integral:
+        result = _convolve_integers(x, weight, strides, paddings, dilations, int(groups))
+        if bias is not None:
+            result = result + bias.reshape(-1, *(1,) * rank)
+        return result.squeeze(0) if lone else result
     attrs = {"stride": strides, "padding": paddings, "dilation": dilations, "groups": int(groups)}
     operands = (x, weight) if bias is None else (x, weight, bias)
-    result: Tensor = apply(op_named("convolution"), operands, attrs, "ConvolutionBackward0")
+    result = apply(op_named("convolution"), operands, attrs, "ConvolutionBackward0")
     return result.squeeze(0) if lone else result
+
+
+def _convolve_integers(
+    x: Tensor,
+    weight: Tensor,
+    strides: Sequence[int],
+    paddings: Sequence[int],
+    dilations: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Each place of the kernel by itself, as a product of matrices: exact, modulo 2**bits."""
+    count, channels = x.shape[0], weight.shape[1]
+    if x.shape[1] != channels * groups or weight.shape[0] % groups:
+        raise RuntimeError(
+            f"Given groups={groups}, weight of size {list(weight.shape)}, expected input{list(x.shape)} to have "
+            f"{channels * groups} channels, but got {x.shape[1]} channels instead"
+        )
+    x = pad(x, [p for p in reversed(paddings) for _ in range(2)])
+    kernel = tuple(weight.shape)[2:]
+    reaches = [d * (k - 1) + 1 for k, d in zip(kernel, dilations)]
+    sizes = [(n - r) // s + 1 for n, r, s in zip(tuple(x.shape)[2:], reaches, strides)]
+    if min(sizes) <= 0:
+        raise RuntimeError(
+            f"Calculated padded input size per channel: ({_sizes(tuple(x.shape)[2:])}). Kernel size: "
+            f"({_sizes(kernel)}). Kernel size can't be greater than actual input size"
+        )
+    total: Tensor | None = None
+    for place in np.ndindex(*kernel):
+        spans = [
+            slice(p * d, p * d + (n - 1) * s + 1, s) for p, d, n, s in zip(place, dilations, sizes, strides)
+        ]
+        taken = x[(slice(None), slice(None), *spans)].reshape(count, groups, channels, -1)
+        factors = weight[(slice(None), slice(None), *place)].reshape(groups, -1, channels)
+        term = factors.matmul(taken)
+        total = term if total is None else total + term
+    assert total is not None
+    return total.reshape(count, weight.shape[0], *sizes)
 
 
 def _named_padding(
