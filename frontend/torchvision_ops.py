@@ -33,9 +33,11 @@ from .tensor import Tensor
 Pair = tuple[int, int]
 
 _INDEX_SELECT, _NMS, _ROI_MAX = map(op_named, ("index_select", "nms", "roi_max"))
-# Eagerly about so many elements are taken out of a table at a time (64 MiB of float32): what is taken is written to
-# memory, and in backward each time costs a gradient of the whole table.
+# About so many elements are taken out of a table at a time (64 MiB of float32): what is taken is written to memory, and
+# in backward each time costs a gradient of the whole table.
 TAKEN_ELEMENTS = 1 << 24
+# In compiled functions in so many pieces at most.
+MOST_TRACED = 16
 
 
 @full_precision
@@ -340,13 +342,15 @@ def _added_up(parts: Tensor, owner: Tensor, count: Any) -> Tensor:
 
 def _pieces(count: Any, elements: Any) -> Iterator[slice]:
     """Slices of so many things, each of which takes so many elements (of all, or one number for each) out of a table.
-    Compiled functions take all at once: what is taken is not written to memory there."""
+    All at once where a compiled function does not know how many they are."""
     known = known_elements(elements) if isinstance(elements, Tensor) else elements
-    if known is None or capture.active() is not None or not count:
+    if known is None or not isinstance(count, int) or not count:
         yield slice(0, count)
         return
-    which = np.cumsum(np.broadcast_to(known, (count,))) // TAKEN_ELEMENTS
-    ends = [*(np.flatnonzero(np.diff(which)) + 1).tolist(), count]
+    taken = np.cumsum(np.broadcast_to(known, (count,)))
+    # Code for each piece: not for many of them.
+    limit = TAKEN_ELEMENTS if capture.active() is None else max(TAKEN_ELEMENTS, int(taken[-1]) // MOST_TRACED)
+    ends = [*(np.flatnonzero(np.diff(taken // limit)) + 1).tolist(), count]
     for start, end in zip([0, *ends], ends):
         yield slice(start, end)
 
