@@ -345,7 +345,7 @@ def _pieces(count: Any, elements: Any) -> Iterator[slice]:
     All at once where a compiled function does not know how many they are."""
     known = known_elements(elements) if isinstance(elements, Tensor) else elements
     if known is None or not isinstance(count, int) or not count:
-        yield slice(0, count)
+        yield slice(None)
         return
     taken = np.cumsum(np.broadcast_to(known, (count,)))
     # Code for each piece: not for many of them.

@@ -455,3 +455,17 @@ def test_nms_compiled(ops: Any) -> None:
         found, kept = best(boxes, scores)
         assert kept.tolist() == nms_loops(boxes.numpy(), scores.numpy(), 0.3)
         assert torch.equal(found, boxes[kept] * 2)
+
+
+def test_regions_that_nms_kept_are_pooled_compiled(ops: Any) -> None:
+    def pooled(x: Any, boxes: Any, scores: Any) -> Any:
+        kept = boxes[ops.nms(boxes, scores, 0.3)]
+        rois = torch.cat([torch.zeros_like(kept[:, :1]), kept], 1)
+        return ops.roi_align(x, rois, 0.2, 2, 3, 2, True), ops.roi_pool(x, rois, 0.2, 2, 2)[0]
+
+    step = torch.compile(pooled)
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        boxes, scores = torch.tensor(boxes_of(rng, 30)), torch.tensor(rng.random(30))
+        x = torch.tensor(rng.normal(size=(1, 4, 9, 10)))
+        torch.testing.assert_close(step(x, boxes, scores), pooled(x, boxes, scores))
