@@ -25,9 +25,12 @@ ALIASING = frozenset(
 # Families where NumPy itself refuses what the shape rule refuses; the rule then only words the error.
 _NUMPY_CHECKS = frozenset({"pointwise", "view", "reduce", "constant"})
 _NO_ARITHMETIC = frozenset({"view", "constant", "gather"})
-# Large grouped ones are computed by our own compiler's kernels. That module brings the compiler with it: it is
-# imported when it is needed, so that `import vitrify` stays short.
+# Large grouped ones, and additions of many rows, are computed by our own compiler's kernels. These modules bring the
+# compiler with them: they are imported when they are needed, so that `import vitrify` stays short.
 _NATIVE = frozenset({"conv", "convolution", "conv_input_grad", "conv_weight_grad"})
+
+# Below this many elements NumPy adds rows in less than about a millisecond.
+_MANY_ADDED = 1 << 17
 
 _ndarray = np.ndarray
 
@@ -59,6 +62,8 @@ class EagerBackend:
                     found = None
                     if op.name in _NATIVE and attrs.get("groups", 1) > 1:
                         found = import_module(".grouped", __package__).run(op.name, arrays, attrs)
+                    elif op.name == "index_add" and arrays[2].size >= _MANY_ADDED:  # type: ignore[union-attr]
+                        found = import_module(".row_sums", __package__).run(arrays, attrs["dim"])
                     if found is None:
                         found = op.numpy(*arrays, **attrs)
                 finally:

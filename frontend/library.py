@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterable
+from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -21,9 +24,17 @@ _OPS: dict[str, CustomOpDef] = {}
 class _Ops(SimpleNamespace):
     """`torch.ops`: the ops by namespace."""
 
-    def load_library(self, path: str) -> NoReturn:
-        """OSError: a library of compiled ops is made for PyTorch's own tensors."""
-        raise OSError(f"{path}: compiled ops for PyTorch cannot be loaded into vitrify")
+    def load_library(self, path: str | os.PathLike[str]) -> None:
+        """OSError: a library of compiled ops is made for PyTorch's own tensors. torchvision's operators (`_C` in a
+        folder `torchvision`) are provided instead, by `torchvision_ops.py`."""
+        file = Path(path)
+        if file.parent.name != "torchvision" or file.name.partition(".")[0] != "_C":
+            raise OSError(f"{path}: compiled ops for PyTorch cannot be loaded into vitrify")
+        provided = import_module(".torchvision_ops", __package__)
+        for fn in provided.OPERATORS:
+            _define(_ProvidedOp(f"torchvision::{fn.__name__}", fn))
+        for name in provided.ABSENT:
+            _define(_ProvidedOp(f"torchvision::{name}", functools.partial(_absent, name)))
 
 
 class _PyTorchOp:
@@ -59,6 +70,11 @@ class CustomOpDef:
         self._fn = fn
         self._function: type[Function] | None = None
         functools.update_wrapper(self, fn)
+
+    @property
+    def default(self) -> CustomOpDef:
+        """The op itself, which has one overload."""
+        return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._function is None:
@@ -114,6 +130,67 @@ class CustomOpDef:
         return take if fn is None else take(fn)
 
 
+class _ProvidedOp(CustomOpDef):
+    """An op of a compiled library that vitrify has itself, with its gradient: what the library registers for its own
+    is accepted and not used."""
+
+    def register_autograd(self, backward: Callable[..., Any], /, *, setup_context: Any = None) -> None:
+        """Nothing."""
+
+
+def _absent(name: str, *args: Any, **kwargs: Any) -> NoReturn:
+    raise NotImplementedError(f"torch.ops.torchvision.{name} is not in vitrify")
+
+
+def _define(op: CustomOpDef) -> CustomOpDef:
+    namespace, _, own = op._qualname.partition("::")
+    _OPS[op._qualname] = op
+    setattr(vars(ops).setdefault(namespace, SimpleNamespace()), own, op)
+    return op
+
+
+class Library:
+    """Ops of one namespace, as older programs and libraries define them: `kind` is "DEF", "FRAGMENT" or "IMPL".
+
+    What computes an op is registered for the key "CPU" or a composite one; ops' shapes come from what computes them, so
+    that "Meta" is accepted and not used. Automatic casts of an op that vitrify provides are its own."""
+
+    def __init__(self, ns: str, kind: str, dispatch_key: str = ""):
+        if kind not in ("DEF", "FRAGMENT", "IMPL"):
+            raise ValueError(f"Unsupported kind: {kind}")
+        self.ns, self.kind, self.dispatch_key = ns, kind, dispatch_key
+
+    def define(self, schema: str, alias_analysis: str = "", *, tags: Any = ()) -> str:
+        """The op of this schema, `name(arguments) -> results`, which `impl` is to compute; its name."""
+        name = schema.partition("(")[0].strip()
+        _define(CustomOpDef(f"{self.ns}::{name}", functools.partial(_not_implemented, f"{self.ns}::{name}")))
+        return name
+
+    def impl(
+        self,
+        op_name: str | CustomOpDef,
+        fn: Callable[..., Any],
+        dispatch_key: str = "",
+        *,
+        with_keyset: bool = False,
+        allow_override: bool = False,
+    ) -> None:
+        """What computes the op; NotImplementedError for the keys of other devices and of gradients."""
+        key = dispatch_key or self.dispatch_key or "CompositeImplicitAutograd"
+        op = _named(
+            op_name if isinstance(op_name, CustomOpDef) else f"{self.ns}::{op_name.rpartition('::')[2]}"
+        )
+        if key == "Meta" or isinstance(op, _ProvidedOp):
+            return
+        if key not in ("CPU", "CompositeImplicitAutograd", "CompositeExplicitAutograd"):
+            raise NotImplementedError(f"{op._qualname}: implementations for {key} are not in vitrify")
+        op._fn = fn
+
+
+def _not_implemented(name: str, *args: Any, **kwargs: Any) -> NoReturn:
+    raise NotImplementedError(f"{name}: nothing computes it; register an implementation for CPU")
+
+
 def custom_op(
     name: str,
     fn: Callable[..., Any] | None = None,
@@ -135,10 +212,7 @@ def custom_op(
         )
 
     def define(fn: Callable[..., Any]) -> CustomOpDef:
-        found = _OPS[name] = CustomOpDef(name, fn)
-        group = vars(ops).setdefault(namespace, SimpleNamespace())
-        setattr(group, own, found)
-        return found
+        return _define(CustomOpDef(name, fn))
 
     return define if fn is None else define(fn)
 
@@ -174,4 +248,4 @@ def register_kernel(op: str | CustomOpDef, device_types: Any, func: Any = None, 
     return _named(op).register_kernel(device_types, func)
 
 
-__all__ = ["CustomOpDef", "custom_op", "register_autograd", "register_fake", "register_kernel"]
+__all__ = ["CustomOpDef", "Library", "custom_op", "register_autograd", "register_fake", "register_kernel"]

@@ -77,8 +77,8 @@ def test_as_torch_the_package_has_its_name() -> None:
 
 
 def test_what_torchvision_asks_when_it_is_imported() -> None:
-    with pytest.raises(OSError, match=r"_C\.so: compiled ops for PyTorch cannot be loaded"):
-        torch.ops.load_library("torchvision/_C.so")
+    with pytest.raises(OSError, match=r"image\.so: compiled ops for PyTorch cannot be loaded"):
+        torch.ops.load_library("torchvision/image.so")
 
     @torch.library.register_fake("torchvision::nms")
     def shape(boxes: Any) -> Any:

@@ -24,7 +24,7 @@ SIZE = 3
 # Ops with a region of their own, or that no program calls by name.
 NOT_CALLED = {"fused", "later", "scan"}
 # Ops that run sample by sample, with PyTorch's warning.
-SLOW = {"bincount", "histogram"}
+SLOW = {"bincount", "histogram", "roi_max"}
 SLOW_IN_PART = {"isin"}  # with other elements to look for in each sample
 SLOW_WITH_STATES = {
     "random_uniform",
@@ -33,7 +33,7 @@ SLOW_WITH_STATES = {
     "attention",
     "attention_grad",
 }  # a random state per sample, which no program has
-SIZED = {"nonzero", "unique", "unique_consecutive", "repeated_positions"}
+SIZED = {"nonzero", "unique", "unique_consecutive", "repeated_positions", "nms"}
 
 CASES = [
     pytest.param(op, sample, id=f"{op.name}-{number}")

@@ -232,7 +232,7 @@ def _avg_pool_grad(call: Call) -> Any:
     return call.apply(call.values, input_size=(call.size, *call.attrs["input_size"]))
 
 
-@rule("nonzero", "unique", "unique_consecutive", "repeated_positions")
+@rule("nonzero", "unique", "unique_consecutive", "repeated_positions", "nms")
 def _of_unknown_size(call: Call) -> Any:
     name = {"unique": "_unique2"}.get(call.op.name, call.op.name)
     raise RuntimeError(

@@ -324,4 +324,4 @@ def binary_cross_entropy_with_logits(
     values = (1.0 - target) * input + negative_log
     if weight is not None:
         values = values * weight
-    return reduced(values.to(input.dtype), reduction, "BinaryCrossEntropyWithLogitsBackward0")
+    return reduced(values.to(target.dtype), reduction, "BinaryCrossEntropyWithLogitsBackward0")

@@ -3,6 +3,7 @@
 from . import (
     alignments,
     attention,
+    boxes,
     comparing,
     complex_numbers,
     constants,
@@ -48,6 +49,7 @@ from . import (
 __all__ = [
     "alignments",
     "attention",
+    "boxes",
     "comparing",
     "complex_numbers",
     "constants",

@@ -23,9 +23,14 @@ def _argsort_numpy(x: Array, dim: int, descending: bool) -> Array:
     if x.ndim == 0:
         return np.zeros((), np.int64)
     x = comparable(x)
-    if not descending:
-        return np.argsort(x, dim, kind="stable").astype(np.int64, copy=False)
-    # Backwards and from behind: equal elements stay in order, NaN comes first.
+    if descending:
+        return descending_order(x, dim)
+    return np.argsort(x, dim, kind="stable").astype(np.int64, copy=False)
+
+
+def descending_order(x: Array, dim: int = 0) -> Array:
+    """The indices that sort from the largest to the smallest; equal elements stay in order, NaN comes first."""
+    # Backwards and from behind.
     order = np.flip(x.shape[dim] - 1 - np.argsort(np.flip(x, dim), dim, kind="stable"), dim)
     return np.ascontiguousarray(order, np.int64)
 

@@ -18,12 +18,13 @@ SIZE = {"size": Attr("dims", ())}
 TOLD = (symbol("u0"),)  # in samples
 
 
-def _told(size: Shape) -> DimLike:
+def told_dim(size: Shape) -> DimLike:
     """The dim that a run tells; some dim where nobody gave it a name."""
     return size[0] if size else symbol("size")
 
 
-def _at_most(most: DimLike) -> tuple[tuple[int, int]]:
+def at_most(most: DimLike) -> tuple[tuple[int, int]]:
+    """The bounds of a dim told by a run that chooses among so many."""
     return ((0, bounds(most)[1]),)
 
 
@@ -31,7 +32,7 @@ def _at_most(most: DimLike) -> tuple[tuple[int, int]]:
 
 
 def _nonzero_infer(x: TensorType, size: Shape) -> TensorType:
-    return TensorType((x.rank, _told(size)), dtypes.i64)
+    return TensorType((x.rank, told_dim(size)), dtypes.i64)
 
 
 def _nonzero_numpy(x: Array, size: Shape) -> Array:
@@ -53,7 +54,7 @@ declare(
         attrs=SIZE,
         lowering="host",
         sizes="size",
-        size_bounds=lambda x, size: _at_most(x.numel),
+        size_bounds=lambda x, size: at_most(x.numel),
         samples=(
             integers((3, 4), low=0, high=2, size=TOLD),
             integers((7,), low=0, high=2, size=TOLD),
@@ -71,7 +72,7 @@ declare(
 def _distinct_types(x: TensorType, dim: int | None, size: Shape) -> tuple[TensorType, ...]:
     if x.dtype.is_complex:
         raise NotImplementedError(f"\"unique\" not implemented for '{x.dtype.scalar_type}'")
-    told = _told(size)
+    told = told_dim(size)
     counts = TensorType((told,), dtypes.i64)
     if dim is None:
         return TensorType((told,), x.dtype), TensorType(x.shape, dtypes.i64), counts
@@ -81,7 +82,7 @@ def _distinct_types(x: TensorType, dim: int | None, size: Shape) -> tuple[Tensor
 
 
 def _distinct_bounds(x: TensorType, dim: int | None, size: Shape) -> tuple[tuple[int, int]]:
-    return _at_most(x.numel if dim is None else x.shape[dim])
+    return at_most(x.numel if dim is None else x.shape[dim])
 
 
 def _narrowed(x: Array, like: Array) -> Array:
@@ -155,7 +156,7 @@ def _bincount_infer(x: TensorType, *weights: TensorType, minlength: int, size: S
     dtype = dtypes.i64
     if weights:
         dtype = dtypes.f32 if weights[0].dtype is dtypes.f32 else dtypes.f64
-    return TensorType((_told(size),), dtype)
+    return TensorType((told_dim(size),), dtype)
 
 
 def _bincount_numpy(x: Array, *weights: Array, minlength: int, size: Shape) -> Array:
@@ -199,7 +200,7 @@ def _repeats_infer(repeats: TensorType, size: Shape) -> TensorType:
         )
     if repeats.rank != 1:
         raise RuntimeError("repeat_interleave only accept 1D vector as repeat")
-    return TensorType((_told(size),), dtypes.i64)
+    return TensorType((told_dim(size),), dtypes.i64)
 
 
 def _repeats_numpy(repeats: Array, size: Shape) -> Array:
