@@ -182,6 +182,22 @@ def test_a_number_with_a_format_is_refused_by_its_line():
     assert torch.compile(lambda x: f"{x.mean()}" and x)(torch.ones(2)).tolist() == [1, 1]
 
 
+def test_the_value_of_a_tensor_made_of_numbers_is_known() -> None:
+    outside = torch.tensor(3.0)
+
+    @torch.compile
+    def scaled(x: torch.Tensor) -> torch.Tensor:
+        steps = int(torch.tensor([1, 2, 3]).sum())
+        short = torch.tensor([2.5], dtype=torch.bfloat16).item()
+        return x * 2 ** float(torch.tensor(0.25).log2().round()) + steps + short
+
+    for given in (1.0, 2.0):
+        assert scaled(torch.tensor([given])).item() == given / 4 + 8.5
+    for compute in (lambda x: x * outside.item(), lambda x: x * torch.rand(1).item()):
+        with pytest.raises(TraceError, match="asks for the value of a tensor"):
+            torch.compile(compute)(torch.ones(1))
+
+
 def test_a_size_outside_its_bounds_names_the_argument():
     f = torch.compile(lambda x: x * 2, dynamic_shapes={"x": {0: torch.Dim("b", 1, 8)}})
     with pytest.raises(

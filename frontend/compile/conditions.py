@@ -55,6 +55,26 @@ class ValuesOfCall:
         self._evaluated = len(self._builder.nodes)
         return self._known[value]
 
+    def constant(self, value: Value, constants: Mapping[Value, Array]) -> Array | None:
+        """What the value is in every call, where it comes of these inputs alone; else None."""
+        made_by = {v: node for node in self._builder.nodes for v in node.outputs}
+        needed: dict[Value, None] = {}
+        waiting = [value]
+        while waiting:
+            one = waiting.pop()
+            if one in constants:
+                continue
+            if one not in made_by or any(dims.symbols(d) for d in one.type.shape):
+                return None
+            if one not in needed:
+                needed[one] = None
+                waiting += made_by[one].inputs
+        known = dict(constants)
+        for node in self._builder.nodes:
+            if any(v in needed for v in node.outputs):
+                known.update(zip(node.outputs, evaluate_node(node, [known[v] for v in node.inputs], {})))
+        return known[value]
+
     def size(self, size: dims.Expr) -> int:
         """What the dim is."""
         if all(s.name in self._bindings for s in dims.symbols(size)):

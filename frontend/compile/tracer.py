@@ -32,7 +32,7 @@ from ..passes.autodiff import backward_location
 from ..placement import gpu_under, on_gpu
 from ..runtime.gpu.arrays import DeviceArray, Gpu
 from ..tape import Node
-from ..tensor import Tensor
+from ..tensor import Tensor, new_storage_epoch, wrap
 from ..views import ViewStep
 from .conditions import Conditions, ValuesOfCall
 from .effects import Effects
@@ -62,6 +62,9 @@ class Tracer:
         self.arguments = list(arguments)  # as `Trace.given` has them
         self.gpu = _gpu_of(arguments)  # where the graph runs; None: on the CPU
         self.bindings: dict[str, int] = {}
+        self._epoch = new_storage_epoch()
+        # Inputs that the function makes itself, of numbers: the same in every call.
+        self._constants: dict[Value, np.ndarray[Any, Any]] = {}
         self._values = ValuesOfCall(self.builder, self.bindings, self._input_array)
         self.conditions = Conditions(self.builder, self.bindings, self._values)
         self.told = self.conditions.told
@@ -131,7 +134,11 @@ class Tracer:
         return self.wrap(self.builder.constant(value, dtype))
 
     def scalar(self, tensor: Tensor) -> float | int | bool:
-        """A traced tensor has no number: TraceError at the user's line."""
+        """The number, where it is the same in every call; another traced tensor has none: TraceError at the user's
+        line."""
+        constant = self._values.constant(self.read(tensor), self._constants)
+        if constant is not None:
+            return EAGER.scalar(wrap(constant))
         raise TraceError(
             f"{user_location()}: the code asks for the value of a tensor ({tensor._type}) while it is being compiled "
             "(.item(), .tolist(), int(), float()). Keep computing with the tensor, or take this part out of the "
@@ -275,6 +282,8 @@ class Tracer:
         self.sources.append(self._source(tensor, path))
         traced = TracedStorage(value, len(self.sources) - 1)
         self.storages[storage] = traced
+        if storage.epoch >= self._epoch and isinstance(base, np.ndarray):
+            self._constants[value] = base
         self.effects.versions_before[storage] = storage.version
         if tensor.requires_grad:
             self.flow.active.add(value)
