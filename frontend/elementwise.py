@@ -10,6 +10,7 @@ from .arguments import not_implemented, operand, tensor_argument
 from .dispatch import apply, op_named
 from .functional_arithmetic import pair_of
 from .inplace import finish, into
+from .ir.dtypes import bool_
 from .promotion import convert
 from .tape_folded import folded
 from .tensor import Tensor
@@ -29,15 +30,18 @@ def floating(input: Tensor) -> Tensor:
 
 
 def unary(
-    name: str, doc: str, float_only: bool = True, op: str = "", grad_name: str = ""
+    name: str, doc: str, float_only: bool = True, op: str = "", grad_name: str = "", kernel: str = ""
 ) -> Callable[..., Tensor]:
-    """A function of one tensor by the op of the same name. `float_only`: integers become the default dtype first."""
+    """A function of one tensor by the op of the same name. `float_only`: integers become the default dtype first;
+    `kernel`: PyTorch's, which is for no bools."""
     found = op_named(op or name)
 
     def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
         tensor_argument(input, name)
         if float_only:
             input = floating(input)
+        elif kernel and input.dtype is bool_:
+            raise not_implemented(kernel, input)
         result: Tensor = apply(found, (input,), grad_name=grad_name or None)
         return result if out is None else into(out, result, name)
 

@@ -46,7 +46,7 @@ atanh = unary("atanh", "The inverse of tanh.")
 sinh = unary("sinh", "The hyperbolic sine.")
 cosh = unary("cosh", "The hyperbolic cosine.")
 sigmoid = unary("sigmoid", "1 / (1 + exp(-input)).")
-abs = unary("abs", "The absolute value.", float_only=False)
+abs = unary("abs", "The absolute value.", float_only=False, kernel="abs_cpu")
 
 
 def everywhere(input: Tensor, value: bool) -> Tensor:
@@ -93,6 +93,8 @@ def _step(name: str, doc: str) -> Callable[..., Tensor]:
     def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
         if tensor_argument(input, name).dtype.is_integral:
             return finish(convert_copy(input), out, name)
+        if input.dtype is dtypes.bool_:
+            raise not_implemented(f"{name}_vml_cpu", input)
         return finish(apply(op, (input,)), out, name)
 
     function.__name__ = function.__qualname__ = name
@@ -117,6 +119,8 @@ def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Ten
     """The nearest integer, halves to the even one; to `decimals` decimal places."""
     if input.dtype.is_integral:
         return finish(convert_copy(input), out, "round")
+    if input.dtype is dtypes.bool_:
+        raise not_implemented("round_vml_cpu", input)
     if decimals == 0:
         return finish(apply(_ROUND, (input,)), out, "round")
     scale = constant(10.0 ** builtins.abs(decimals), input.dtype)

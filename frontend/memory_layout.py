@@ -194,8 +194,7 @@ def can_view(tensor: Tensor, shape: Sequence[DimLike]) -> bool:
 
 def overlaps_itself(tensor: Tensor) -> bool:
     """Whether two elements of the tensor are one place in memory (an expanded dim)."""
-    if not tensor._views:
+    shape = tensor._type.shape
+    if not tensor._views or 0 in shape:
         return False
-    return any(
-        step == 0 and size != 1 and size != 0 for size, step in zip(tensor._type.shape, strides(tensor))
-    )
+    return any(step == 0 and size != 1 for size, step in zip(shape, strides(tensor)))

@@ -108,6 +108,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "rrelu": (lambda: F.rrelu(I, training=True), "\"rrelu_with_noise_out_cpu\" not implemented for 'Long'"),
     "orgqr": (lambda: torch.orgqr(M, M[0]), "not implemented for 'Long'"),
     "l1_loss": (lambda: F.l1_loss(I, I), r"mean\(\): could not infer output dtype"),
+    "abs": (lambda: B.abs(), "\"abs_cpu\" not implemented for 'Bool'"),
+    "trunc": (lambda: B.trunc(), "\"trunc_vml_cpu\" not implemented for 'Bool'"),
+    "round": (lambda: B.round(), "\"round_vml_cpu\" not implemented for 'Bool'"),
     "conv": (lambda: F.conv1d(I[None, None], torch.ones(1, 1, 9).long()), "Kernel size can't be greater"),
 }
 

@@ -44,6 +44,11 @@ def test_windows_that_overlap_cannot_be_written():
         (x * 1).unfold(0, 3, 1).mul_(2).sum().backward()
 
 
+def test_empty_views_may_be_written_to():
+    for view in (torch.zeros(0, 7)[..., 1::2], torch.zeros(5, 0, 7)[..., 1::2], torch.zeros(1).expand(3)[:0]):
+        assert view.copy_(torch.zeros(view.shape)).add_(1).shape == view.shape
+
+
 def test_resize_keeps_the_memory_where_it_is_large_enough():
     x = counted(12)
     address = x.data_ptr()
