@@ -107,7 +107,7 @@ def ask(public: Function, relevant: Iterable[Any], args: tuple[Any, ...], kwargs
 
 def nobody(public: Function, relevant: Iterable[Any]) -> TypeError:
     """The error where all that were asked have returned NotImplemented."""
-    kinds = list(map(type, relevant))
+    kinds = list(dict.fromkeys(map(type, relevant)))
     module = getattr(public, "__module__", "torch")
     name = name_of(public) or f"{module}.{public.__name__}"
     return TypeError(
@@ -183,6 +183,7 @@ def public_functions() -> Iterator[tuple[str, types.FunctionType, Function]]:
             function = getattr(owner, name)
             if _asks(name, function) and not name.startswith(("_", *silent)):
                 yield space, function, function
+    yield "torch.autograd", torch.autograd.grad, torch.autograd.grad
     for name, method in tuple(vars(Tensor).items()):
         if _asks(name, method) and (not name.startswith("_") or name.startswith("__")):
             yield "torch.Tensor", method, getattr(Tensor, _OPERATORS.get(name, name))

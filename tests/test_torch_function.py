@@ -167,6 +167,15 @@ def test_gradients_flow_and_are_plain() -> None:
     assert type(y) is Plain
     y.backward()
     assert x.grad is not None and type(x.grad) is torch.Tensor and x.grad.tolist() == [2.0, 4.0]
+    (found,) = torch.autograd.grad((x * x).sum(), x)
+    assert type(found) is Plain and found.tolist() == [2.0, 4.0]
+
+
+def test_transforms_take_it_for_a_tensor() -> None:
+    x = plain(1.0, 2.0)
+    x.note = "kept"
+    assert torch.func.grad(lambda v: (v * v).sum())(x).tolist() == [2.0, 4.0]
+    assert torch.vmap(lambda v: v * 2)(x).tolist() == [2.0, 4.0]
 
 
 def test_functions_stay_what_they_were() -> None:

@@ -101,7 +101,7 @@ def _flatten(tree: Any, leaves: list[Any], mutables: Mutables | None) -> Structu
     if kind is Tensor:
         leaves.append(tree)
         return LEAF
-    if isinstance(tree, Tensor) and overrides(kind):
+    if mutables is not None and isinstance(tree, Tensor) and overrides(kind):
         leaves.append(tree)
         children = (LEAF, *[_flatten(value, leaves, mutables) for value in vars(tree).values()])
         return Structure(kind, (_ITSELF, *vars(tree)), children)
