@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from . import dispatch
+from . import capture, dispatch
 from .memory_layout import overlaps_itself
 from .promotion import check_castable, convert
 from .state import local
@@ -104,7 +104,13 @@ def _check_tracked(target: Tensor) -> None:
                 "a view of a leaf Variable that requires grad is being used in an in-place operation."
             )
     if target.requires_grad and target.is_leaf:
-        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+        error = RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+        if capture.active() is not None:
+            error.add_note(
+                "In a compiled function arguments that require grad count as leaves: compute a new tensor, or compile "
+                "the code that makes the argument, too."
+            )
+        raise error
 
 
 def _keep_old_value(target: Tensor, saved: list[SavedTensor]) -> None:
