@@ -56,7 +56,7 @@ from .printer import print_stmt
 from .repeats import Block, Step, program_steps
 from .scalar_values import rounded_to_tf32, scalar_function
 from .verify import LoopError
-from .walk import tests_indices
+from .walk import shared_applications, tests_indices
 
 Array = np.ndarray[Any, Any]
 Frame = dict[str, Any]  # what is bound: loop variables, dims and lets
@@ -161,6 +161,14 @@ def _shape(buffer: Buffer, bindings: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(dims.evaluate(d, bindings) for d in buffer.shape)
 
 
+class _Made(dict[int, Evaluate]):
+    """Functions of an expression's parts, by id; `shared` are the parts that several others use."""
+
+    def __init__(self, shared: set[int]):
+        super().__init__()
+        self.shared = shared
+
+
 class _Interpreter(TileSteps):
     """Turns statements into closures once, then runs them."""
 
@@ -189,6 +197,9 @@ class _Interpreter(TileSteps):
         at = ", ".join(f"{k}={v}" for k, v in frame.items() if k != _VALUES)
         text = print_stmt(self.stmt).splitlines()[-1].strip() if self.stmt is not None else ""
         return LoopError(f"kernel {self.kernel.name}: {rule}\n  in: {text}\n  at: {at}")
+
+    def outside(self, name: str, number: int, low: int, high: int, frame: Frame) -> LoopError:
+        return self.fail(f"{name} is {number}, declared to be in {low}..={high}", frame)
 
     # Statements
 
@@ -465,7 +476,10 @@ class _Interpreter(TileSteps):
 
     def expr(self, expr: Expr) -> Evaluate:
         """The expression as a function of what is bound. Shared subexpressions are evaluated once each time."""
-        evaluate = self._expr(expr, {})
+        shared = shared_applications(expr)
+        evaluate = self._expr(expr, _Made(shared))
+        if not shared:
+            return evaluate
 
         def fresh(frame: Frame) -> Any:
             frame[_VALUES] = {}
@@ -473,7 +487,7 @@ class _Interpreter(TileSteps):
 
         return fresh
 
-    def _expr(self, expr: Expr, made: dict[int, Evaluate]) -> Evaluate:
+    def _expr(self, expr: Expr, made: _Made) -> Evaluate:
         key = id(expr)
         if key not in made:
             plain = self._build(expr, made)
@@ -484,10 +498,10 @@ class _Interpreter(TileSteps):
                     values[key] = plain(frame)
                 return values[key]
 
-            made[key] = remembered if isinstance(expr, Apply) else plain
+            made[key] = remembered if key in made.shared else plain
         return made[key]
 
-    def _build(self, expr: Expr, made: dict[int, Evaluate]) -> Evaluate:
+    def _build(self, expr: Expr, made: _Made) -> Evaluate:
         match expr:
             case Const():
                 with np.errstate(all="ignore"):
@@ -523,7 +537,7 @@ class _Interpreter(TileSteps):
 
         return read
 
-    def apply(self, expr: Apply, made: dict[int, Evaluate]) -> Evaluate:
+    def apply(self, expr: Apply, made: _Made) -> Evaluate:
         args = [self._expr(arg, made) for arg in expr.args]
         if expr.op == "select":
             condition, a, b = args
@@ -543,9 +557,12 @@ class _Interpreter(TileSteps):
         if len(args) == 2:
             first, second = args
             return lambda frame: function(first(frame), second(frame))
+        if len(args) == 3:
+            first, second, third = args
+            return lambda frame: function(first(frame), second(frame), third(frame))
         return lambda frame: function(*(arg(frame) for arg in args))
 
-    def lane_reduce(self, expr: LaneReduce, made: dict[int, Evaluate]) -> Evaluate:
+    def lane_reduce(self, expr: LaneReduce, made: _Made) -> Evaluate:
         value = self._expr(expr.value, made)
         combine = scalar_function(expr.combine, expr.dtype, expr.dtype)
 
@@ -565,7 +582,7 @@ class _Interpreter(TileSteps):
         shape = self.arrays[buffer].shape
 
         def where(frame: Frame) -> tuple[int, ...]:
-            at = tuple(part(frame) for part in parts)
+            at = tuple([part(frame) for part in parts])
             for i, size in zip(at, shape):
                 if not 0 <= i < size:
                     raise self.fail(f"{buffer.name}{list(at)} is outside its shape {list(shape)}", frame)
@@ -577,6 +594,10 @@ class _Interpreter(TileSteps):
         """The index expression as a function of what is bound; symbols are checked against their bounds."""
         if isinstance(value, int):
             return lambda frame: value
+        if all(
+            len(monomial) == 1 and isinstance(monomial[0], Symbol) for monomial, _ in value.terms if monomial
+        ):
+            return self._linear(value)
         terms = [(factor, [self._atom(atom) for atom in monomial]) for monomial, factor in value.terms]
 
         def evaluate(frame: Frame) -> int:
@@ -589,6 +610,27 @@ class _Interpreter(TileSteps):
 
         return evaluate
 
+    def _linear(self, value: dims.Expr) -> Callable[[Frame], int]:
+        """Most index expressions are sums of multiples of symbols, and most of a run is spent in them."""
+        start = sum(factor for monomial, factor in value.terms if not monomial)
+        symbols = [
+            (atom.name, atom.low, atom.high, factor)
+            for monomial, factor in value.terms
+            for atom in monomial
+            if isinstance(atom, Symbol)
+        ]
+
+        def evaluate(frame: Frame) -> int:
+            total = start
+            for name, low, high, factor in symbols:
+                number = int(frame[name])
+                if not low <= number <= high:
+                    raise self.outside(name, number, low, high, frame)
+                total += factor * number
+            return total
+
+        return evaluate
+
     def _atom(self, atom: dims.Atom) -> Callable[[Frame], int]:
         if isinstance(atom, Symbol):
             name, low, high = atom.name, atom.low, atom.high
@@ -596,7 +638,7 @@ class _Interpreter(TileSteps):
             def symbol(frame: Frame) -> int:
                 number = int(frame[name])
                 if not low <= number <= high:
-                    raise self.fail(f"{name} is {number}, declared to be in {low}..={high}", frame)
+                    raise self.outside(name, number, low, high, frame)
                 return number
 
             return symbol

@@ -7,6 +7,7 @@ and rounded, so that they are the values compiled code is measured against.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -45,8 +46,13 @@ _PLAIN: dict[str, Function] = {
     "not": np.invert,
     "mod": np.remainder,
 }
+# On two scalars of one dtype Python's operators are NumPy's functions, in a tenth of the time.
 _FLOAT: dict[str, Function] = {
-    "div": np.divide,
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "neg": operator.neg,
+    "div": operator.truediv,
     "sqrt": np.sqrt,
     "floor": np.floor,
     "ceil": np.ceil,
@@ -139,28 +145,30 @@ def _float_function(op: str, operand: DType) -> Function:
 
 
 def _fma(a: Scalar, b: Scalar, c: Scalar) -> Scalar:
-    if not all(map(np.isfinite, (a, b, c))):
-        return c if np.isfinite(a) and np.isfinite(b) else a * b + c
-    exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
+    x, y, z = float(a), float(b), float(c)
+    if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(z)):
+        return c if math.isfinite(x) and math.isfinite(y) else a * b + c
+    if not isinstance(a, np.float64):
+        near = _sum_to_odd(x * y, z)
+        return np.float32(near) if near else a * b + c
+    exact = Fraction(x) * Fraction(y) + Fraction(z)
     if exact == 0:
         return a * b + c
-    if isinstance(a, np.float64):
-        try:
-            return float(exact)
-        except OverflowError:
-            return math.copysign(math.inf, exact)
-    return _to_float32(exact)
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.copysign(math.inf, exact)
 
 
-def _to_float32(exact: Fraction) -> Scalar:
-    """The nearest float32: by way of a double rounded to odd, so that it is rounded only once."""
-    near = float(exact)
-    if Fraction(near) != exact:
-        bits = np.float64(near).view(np.int64)
-        if abs(Fraction(near)) > abs(exact):
-            bits -= 1
-        near = (bits | 1).view(np.float64)
-    return np.float32(near)
+def _sum_to_odd(a: float, b: float) -> float:
+    """a + b rounded to odd, so that float32 can be rounded to from it as if from the sum itself (Boldo and Melquiond,
+    Emulation of FMA and correctly rounded sums, 2008). What the rounded sum lacks is Knuth's two-sum."""
+    near = a + b
+    added = near - a
+    lacks = (a - (near - added)) + (b - added)
+    if lacks and int(math.ldexp(math.frexp(near)[0], 53)) % 2 == 0:
+        return math.nextafter(near, math.copysign(math.inf, lacks))
+    return near
 
 
 def _pack(*numbers: Scalar) -> Scalar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ...ir import dtypes
@@ -43,12 +44,22 @@ def subexpressions(root: Expr) -> Iterator[Expr]:
             continue
         seen.add(id(expr))
         stack.append((expr, True))
-        if isinstance(expr, Apply):
-            stack.extend((arg, False) for arg in reversed(expr.args))
-        elif isinstance(expr, LaneReduce):
-            stack.append((expr.value, False))
-        elif isinstance(expr, Shuffle):
-            stack.append((expr.load, False))
+        stack.extend((operand, False) for operand in reversed(operands(expr)))
+
+
+def operands(expr: Expr) -> tuple[Expr, ...]:
+    """What the expression is made of."""
+    if isinstance(expr, Apply):
+        return expr.args
+    if isinstance(expr, LaneReduce):
+        return (expr.value,)
+    return (expr.load,) if isinstance(expr, Shuffle) else ()
+
+
+def shared_applications(root: Expr) -> set[int]:
+    """The ids of the `Apply`s in the expression that are operands more than once."""
+    used = Counter(id(arg) for e in subexpressions(root) for arg in operands(e) if isinstance(arg, Apply))
+    return {number for number, uses in used.items() if uses > 1}
 
 
 def statement_expressions(stmt: Stmt) -> tuple[Expr, ...]:
