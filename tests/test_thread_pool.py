@@ -116,8 +116,8 @@ from vitrify.runtime import loading
 
 if sys.argv[1:]:
     os.sched_setaffinity(0, {int(sys.argv[1])})
+vitrify.set_num_threads(2)  # of NumPy's BLAS library, too, which may start one at once
 before = set(os.listdir("/proc/self/task"))
-vitrify.set_num_threads(2)
 x = vitrify.rand(512, 512)
 product = vitrify.compile(lambda x: x @ x)
 for _ in range(20):
