@@ -17,7 +17,7 @@ from vitrify.ir.graph import Graph, Value
 from vitrify.ir.op import op_named
 from vitrify.ir.ops.attention import ATTRS, Array
 from vitrify.ir.types import TensorType
-from vitrify.runtime.execute import run_program
+from vitrify.runtime.execute import compile_program, run_program
 
 FORWARD, BACKWARD = op_named("attention"), op_named("attention_grad")
 STATE = np.array([3, 4], np.int64)
@@ -114,7 +114,8 @@ def test_short_numbers(
         assert words == (dtype is dtypes.bf16 and even and machine.has("avx512bf16"))
         wide = [a.astype(np.float64) if a.dtype == dtype.numpy else a for a in given]
         full = {name: attrs.get(name, attr.default) for name, attr in ATTRS.items()}
-        one, two = (run_program(program, given, {}, threads) for threads in (1, 2))
+        loaded = compile_program(program)
+        one, two = (run_program(program, given, {}, threads, loaded=loaded) for threads in (1, 2))
         for a, b, exact in zip(one, two, op.numpy(*wide, **full), strict=True):
             assert a.tobytes() == b.tobytes()
             size = np.abs(exact[np.isfinite(exact)]).max(initial=1e-3)

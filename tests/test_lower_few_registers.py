@@ -21,7 +21,7 @@ from vitrify.codegen.target import Target
 from vitrify.ir import dtypes
 from vitrify.ir import interpreter as ir_interpreter
 from vitrify.passes.pipeline import default_pipeline, run_pipeline
-from vitrify.runtime.execute import run_program
+from vitrify.runtime.execute import compile_program, run_program
 
 AVX2, AVX512 = "x86-64-avx2", "x86-64-avx512"
 RUNS_AVX2 = pytest.mark.skipif(Target.host().isa not in ("avx2", "avx512"), reason="needs AVX2")
@@ -167,8 +167,9 @@ def test_integers_in_pairs(types, size):
             if target == AVX512 and Target.host().isa != "avx512":
                 continue
             (want,) = ir_interpreter.run(graph, inputs, {})
+            loaded = compile_program(program, Target.named(target))
             for threads in (1, 2):
-                (got,) = run_program(program, inputs, threads=threads, target=Target.named(target))
+                (got,) = run_program(program, inputs, threads=threads, loaded=loaded)
                 np.testing.assert_array_equal(got, want)
 
 

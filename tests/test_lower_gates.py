@@ -25,6 +25,7 @@ from vitrify.passes.fusion import Fusion
 from vitrify.passes.fusion_check import check_fusion
 from vitrify.passes.fusion_check_groups import check_group
 from vitrify.passes.pipeline import PipelineOptions, default_pipeline, run_pipeline
+from vitrify.runtime.execute import compile_program
 from vitrify.runtime.execute import run_program as native
 
 
@@ -53,7 +54,8 @@ def check(graph, target=None, bindings=None, slow=False):
     want = run(graph, arrays, bindings)
     program = lower_graph(run_pipeline(graph, default_pipeline())[-1], target or Target.host())
     verify_program(program)
-    found = [native(program, arrays, bindings, threads) for threads in (1, 2, 3)]
+    loaded = compile_program(program)
+    found = [native(program, arrays, bindings, threads, loaded=loaded) for threads in (1, 2, 3)]
     for others in found[1:]:
         for got, again in zip(found[0], others):
             np.testing.assert_array_equal(got, again)

@@ -12,7 +12,7 @@ from vitrify.ir import dtypes
 from vitrify.ir import interpreter as ir_interpreter
 from vitrify.ir.dims import Dim
 from vitrify.ir.types import TensorType
-from vitrify.runtime.execute import run_program
+from vitrify.runtime.execute import compile_program, run_program
 
 # x, w, stride, dilation, groups
 CASES = [
@@ -43,12 +43,10 @@ def test_every_instruction_set_that_runs_here(target, case):
         pytest.skip(f"{target} does not run here")
     graph = integers(*case)
     inputs = operands_of(graph, {})
-    found = [
-        run_program(lowered(graph, target), inputs, target=Target.named(target), threads=threads)[0]
-        for threads in (1, 3)
-    ]
-    for got in found:
-        np.testing.assert_array_equal(got, ir_interpreter.run(graph, inputs, {})[0])
+    program, (want,) = lowered(graph, target), ir_interpreter.run(graph, inputs, {})
+    loaded = compile_program(program, Target.named(target))
+    for threads in (1, 3):
+        np.testing.assert_array_equal(run_program(program, inputs, threads=threads, loaded=loaded)[0], want)
 
 
 @NATIVE
@@ -60,8 +58,9 @@ def test_integers_of_one_kind(kinds, padding, case):
     inputs = extreme_operands(graph)
     (want,) = ir_interpreter.run(graph, inputs, {})
     program = lowered(graph)
+    loaded = compile_program(program)
     for threads in (1, 3):
-        np.testing.assert_array_equal(run_program(program, inputs, threads=threads)[0], want)
+        np.testing.assert_array_equal(run_program(program, inputs, threads=threads, loaded=loaded)[0], want)
 
 
 @pytest.mark.parametrize("kinds", ALIKE, ids=str)

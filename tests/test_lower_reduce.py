@@ -11,7 +11,7 @@ from vitrify.ir import dtypes, interpreter
 from vitrify.ir.dims import Dim
 from vitrify.ir.types import TensorType
 from vitrify.passes import fusion_columns
-from vitrify.runtime.execute import run_program
+from vitrify.runtime.execute import compile_program, run_program
 
 BATCH = Dim("batch", 1, 64)
 SHAPES = ((5, 7), (64, 10), (3, 100), (100, 3), (2, 3, 37), (9, 16, 5), (4, 6, 8, 8), (1, 1), (130, 70))
@@ -162,10 +162,11 @@ def test_a_large_sum_is_split_the_same_for_any_number_of_threads(threads):
     program = lowered(graph)
     assert [x.kernel.name for x in program.launches] == ["fused_0_partial", "fused_0_combine"]
     (x,) = arrays = random_arrays(graph)
-    (total,) = run_program(program, arrays, threads=threads)
+    loaded = compile_program(program)
+    (total,) = run_program(program, arrays, threads=threads, loaded=loaded)
     exact = np.square(x.astype(np.float64)).sum()
     assert abs(float(total) - exact) < 1e-6 * exact
-    assert total.tobytes() == run_program(program, arrays, threads=3 - threads)[0].tobytes()
+    assert total.tobytes() == run_program(program, arrays, threads=3 - threads, loaded=loaded)[0].tobytes()
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64])

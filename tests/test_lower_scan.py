@@ -18,6 +18,7 @@ from vitrify.ir.interpreter import run
 from vitrify.ir.types import TensorType
 from vitrify.passes.memory_plan import check_plan, plan_memory
 from vitrify.passes.pipeline import default_pipeline, run_pipeline
+from vitrify.runtime.execute import compile_program
 from vitrify.runtime.execute import run_program as native
 
 
@@ -38,7 +39,8 @@ def check(graph, bindings=None, slow=True, tolerance=1e-5):
     arrays = [rng.standard_normal(v.type.bind(bindings).shape).astype(np.float32) * 0.5 for v in graph.inputs]
     want = run(graph, arrays, bindings)
     program = lowered(graph)
-    results = [native(program, arrays, bindings, threads) for threads in (1, 3)]
+    loaded = compile_program(program)
+    results = [native(program, arrays, bindings, threads, loaded=loaded) for threads in (1, 3)]
     for got, again in zip(*results):
         np.testing.assert_array_equal(got, again)
     found = [results[0]]

@@ -10,7 +10,7 @@ from vitrify.codegen.loops import interpreter as loops
 from vitrify.ir import dtypes
 from vitrify.ir.dims import Dim
 from vitrify.ir.types import TensorType
-from vitrify.runtime.execute import CheckError, run_program
+from vitrify.runtime.execute import CheckError, compile_program, run_program
 
 BATCH = Dim("batch", 1, 64)
 
@@ -51,8 +51,10 @@ def test_many_elements_in_one_place_add_in_order():
     index = rng.integers(0, 2, 1000)
     want = base.copy()
     np.add.at(want, index, src)
+    program = lowered(graph, options=SHARED)
+    loaded = compile_program(program)
     for threads in (1, 2):
-        (got,) = run_program(lowered(graph, options=SHARED), [base, index, src], threads=threads)
+        (got,) = run_program(program, [base, index, src], threads=threads, loaded=loaded)
         assert got.tobytes() == want.tobytes()
 
 

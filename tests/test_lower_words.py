@@ -26,7 +26,7 @@ from vitrify.ir import dims, dtypes
 from vitrify.ir import interpreter as ir_interpreter
 from vitrify.ir.dims import Dim
 from vitrify.ir.types import TensorType
-from vitrify.runtime.execute import run_program
+from vitrify.runtime.execute import compile_program, run_program
 
 HOST = Target.host()
 NATIVE = pytest.mark.skipif(
@@ -218,8 +218,11 @@ def test_products_of_integers_of_one_kind_are_in_words(types, size):
         graph = integers(*size, *types, transposed=transposed)
         program, inputs = lowered(graph), extreme_operands(graph)
         (want,) = ir_interpreter.run(graph, inputs, {})
+        loaded = compile_program(program)
         for threads in (1, 2, 3):
-            np.testing.assert_array_equal(run_program(program, inputs, threads=threads)[0], want)
+            np.testing.assert_array_equal(
+                run_program(program, inputs, threads=threads, loaded=loaded)[0], want
+            )
     if size == (65, 256, 70):
         assert "dot_u8i8" in _comment(program)
 
