@@ -32,23 +32,25 @@ def layer_of(module: list[str]) -> str | None:
 def imports(path: Path) -> Iterator[tuple[list[str], int, bool]]:
     """Each module that a file imports, by its full name, with the line and whether it is inside a
     function."""
-    tree = ast.parse((ROOT / path).read_text())
-    inside = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
+    for node, inside in statements(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name.split("."), node.lineno, node in inside
+                yield alias.name.split("."), node.lineno, inside
         elif isinstance(node, ast.ImportFrom):
             package = package_of(path)
             base = package[: len(package) - node.level + 1] if node.level else []
             base = base + (node.module.split(".") if node.module else [])
             for alias in node.names:
-                yield [*base, alias.name], node.lineno, node in inside
+                yield [*base, alias.name], node.lineno, inside
+
+
+def statements(node: ast.AST, inside: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+    """Whatever may hold a statement, with whether it is inside a function."""
+    yield node, inside
+    inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.expr):
+            yield from statements(child, inside)
 
 
 def faults(path: Path) -> list[str]:
