@@ -41,6 +41,8 @@ class _Local(threading.local):
         self.saved_hooks_refused: str | None = None
         # Whether classes of arguments are asked, and the modes that are, the innermost last (`torch_function.py`).
         self.asks_classes = True
+        # What `asks_classes` is for the program, where library code that is to ask nobody runs.
+        self.asks_outside = False
         self.function_modes: tuple[Any, ...] = ()
         # The walks of `backward` that are going on, the innermost last (`autograd/engine.py`).
         self.walks: list[Any] = []

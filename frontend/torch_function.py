@@ -129,6 +129,28 @@ def without_asking(modes: bool = True) -> Iterator[None]:
 
 
 @contextmanager
+def library_code() -> Iterator[None]:
+    """Inside the block, which runs code of ours, no class is asked, but in what `program_code` encloses."""
+    before = local.asks_classes, local.asks_outside
+    local.asks_classes, local.asks_outside = False, before[0]
+    try:
+        yield
+    finally:
+        local.asks_classes, local.asks_outside = before
+
+
+@contextmanager
+def program_code() -> Iterator[None]:
+    """Inside the block classes are asked as outside the `library_code` around it."""
+    before = local.asks_classes
+    local.asks_classes = before or local.asks_outside
+    try:
+        yield
+    finally:
+        local.asks_classes = before
+
+
+@contextmanager
 def entered(mode: Any) -> Iterator[None]:
     """Inside the block the mode is asked first, at each call of a function of torch."""
     _exchange_code()

@@ -275,6 +275,25 @@ def test_compiled_functions_keep_attributes() -> None:
     assert x.grad is not None and x.grad.tolist() == [5.0, 5.0]
 
 
+@pytest.mark.filterwarnings("ignore:.*changes asked itself")
+def test_compiling_asks_nobody_for_itself() -> None:
+    asked = []
+
+    class Listening(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            asked.append(func)
+            return super().__torch_function__(func, types, args, kwargs)
+
+    x = torch.ones(2).as_subclass(Listening)
+    compiled = torch.compile(lambda x: x * 2 + 1)
+    with DisableTorchFunctionSubclass():
+        assert type(compiled(x)) is torch.Tensor
+    assert not asked
+    assert type(compiled(x)) is Listening
+    assert asked == [torch.Tensor.mul, torch.Tensor.add]
+
+
 def test_what_a_rule_reads_is_guarded() -> None:
     compiled = torch.compile(lambda x: x * 3)
     x = torch.ones(1).as_subclass(Scaled)

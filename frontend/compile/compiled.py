@@ -21,6 +21,7 @@ from ..runtime.collector import paused_collector
 from ..runtime.compiled_graph import CompiledGraph, CompileOptions
 from ..settings import get_float32_matmul_precision
 from ..state import local, strictly
+from ..torch_function import begun, library_code
 from . import pytree, watch
 from .capture_names import Describer
 from .changes import OfModule, State, StateFound
@@ -144,6 +145,12 @@ class CompiledFunction:
 
     def _slow_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A call whose arguments are named or nested, or one that the latest program is not for."""
+        if not begun[0]:
+            return self._found(args, kwargs)
+        with library_code():
+            return self._found(args, kwargs)
+
+    def _found(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         leaves, structure, containers = self._state.flatten(args, kwargs)
         last = self._last
         if last is not None and structure == last.trace.arguments and last.fit.quickly(leaves):
@@ -170,14 +177,14 @@ class CompiledFunction:
         watch.compiling(self, args, kwargs)
         with _tracing:
             if len(self._history.compiles) != known:  # another thread compiled meanwhile
-                return self._slow_call(args, kwargs)
+                return self._found(args, kwargs)
             with paused_collector(), progress.watched(self._name, self._options.progress) as compiling:
                 compiling.step("trace")
                 compiled = None
                 with suppress(StateFound):
                     compiled = self._compile(args, kwargs, leaves, structure, reasons)
         if compiled is None:
-            return self._slow_call(args, kwargs)
+            return self._found(args, kwargs)
         result = compiled.run_checked(leaves)
         if result is MISS:
             raise TraceError(

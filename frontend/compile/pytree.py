@@ -17,6 +17,7 @@ from ..ir.dtypes import DType
 from ..nn.parameter import Buffer, Parameter
 from ..size import Size
 from ..sparse_tensor import SparseTensor, of_parts, parts_of
+from ..state import local
 from ..tensor import Tensor
 from ..torch_function import begun, overrides
 from .contents import Content, content_of, empty, fill
@@ -45,7 +46,13 @@ class Structure:
 LEAF = Structure(None)
 # The classes of tensors that are leaves, but for rarer ones.
 LEAVES = frozenset({Tensor, Parameter, Buffer})
-_ITSELF = object()  # the key of a tensor among its attributes
+
+
+@dataclass(frozen=True)
+class _Itself:
+    """The key of a tensor among its attributes, and whether its class is asked."""
+
+    asked: bool
 
 
 class Again:
@@ -104,7 +111,8 @@ def _flatten(tree: Any, leaves: list[Any], mutables: Mutables | None) -> Structu
     if mutables is not None and isinstance(tree, Tensor) and overrides(kind):
         leaves.append(tree)
         children = (LEAF, *[_flatten(value, leaves, mutables) for value in vars(tree).values()])
-        return Structure(kind, (_ITSELF, *vars(tree)), children)
+        key = _Itself(local.asks_classes or local.asks_outside)
+        return Structure(kind, (key, *vars(tree)), children)
     if mutables is not None and mutables.takes_apart(tree):
         return mutables.again(tree) or _object(tree, content_of(tree), leaves, mutables)
     if isinstance(tree, tuple | list) and kind is not Size:
@@ -171,7 +179,7 @@ def _unflatten(structure: Structure, leaves: Iterator[Any], known: list[Any], in
         fill(made, Content(dict(zip(structure.keys, own)) if is_dict else own, attributes))
         return made
     items = [_unflatten(child, leaves, known, into, copies) for child in structure.children]
-    if structure.keys[:1] == (_ITSELF,):
+    if structure.keys and isinstance(structure.keys[0], _Itself):
         made = items[0]
         if type(made) is not kind:
             made.__class__ = kind
@@ -222,7 +230,7 @@ def paths(structure: Structure, root: str) -> list[str]:
         elif node.keys and not _is_registered(node.kind):
             steps = list(node.keys)
         for step, child in zip(steps, node.children):
-            walk(child, path if step is _ITSELF else f"{path}.{step}", visit)
+            walk(child, path if isinstance(step, _Itself) else f"{path}.{step}", visit)
 
     walk(structure, root, found.append)
     return found

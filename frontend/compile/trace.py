@@ -22,6 +22,7 @@ from ..nn.modules.paths import tracked_module_paths
 from ..nn.modules.structure import structure_changes, watched_structure
 from ..runtime.gpu.arrays import Gpu
 from ..tensor import Storage, Tensor
+from ..torch_function import program_code
 from . import pytree
 from .argument_types import array_type, static_or_symbolic
 from .capture_names import Describer
@@ -248,7 +249,8 @@ def trace_call(
             traced_args, traced_kwargs, *_ = pytree.unflatten(structure, stand_ins, (), containers, made)
             copies = [(copy, pytree.children(copy)) for copy in made]
             given = [content_of(one) for one in containers]
-            result = fn(*traced_args, **traced_kwargs)
+            with program_code():
+                result = fn(*traced_args, **traced_kwargs)
             _check_copies(copies, state, name)
             _check_outside(reads, state, leaves)
             outcome = AfterTrace(containers, reads.is_outside)
