@@ -18,7 +18,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 from .state import local
 from .tensor import Tensor, told_of_classes
@@ -212,7 +212,12 @@ def public_functions() -> Iterator[tuple[str, types.FunctionType, Function]]:
 
 
 def _asks(name: str, function: Any) -> bool:
-    return isinstance(function, types.FunctionType) and name not in _SILENT
+    return _is_plain(function) and name not in _SILENT
+
+
+def _is_plain(function: Any) -> TypeGuard[types.FunctionType]:
+    """Whether it is a function in Python, and makes no generator: contexts compute nothing."""
+    return isinstance(function, types.FunctionType) and not inspect.isgeneratorfunction(function)
 
 
 # Whether functions ask.
@@ -234,7 +239,7 @@ def _exchange_code() -> None:
     for _, function, public in public_functions():
         found.setdefault(function, public)
         inner = inspect.unwrap(function)
-        if isinstance(inner, types.FunctionType):
+        if _is_plain(inner):
             behind.setdefault(inner, public)
     for function, public in (behind | found).items():
         _ask_first(function, public)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
+import re
 import sys
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,14 @@ def test_lines(part, lines):
         found = lines(torch)
     assert len(found) == len(WANTED[part])
     for got, want in zip(found, WANTED[part]):
-        assert got == want
+        assert got == as_printed_here(want)
+
+
+def as_printed_here(text: str) -> str:
+    """The references are of Python 3.11; from 3.12 on an OrderedDict shows a dict."""
+    return re.sub(
+        r"OrderedDict\((\[.*\])\)", lambda found: repr(OrderedDict(ast.literal_eval(found[1]))), text
+    )
 
 
 PATHS = """

@@ -80,7 +80,7 @@ class Runs:
         (eval, ("1",), "builtins.eval"),
         (getattr, (1, "real"), "builtins.getattr"),
         (__import__, ("os",), "builtins.__import__"),
-        (open, ("x", "w"), "io.open"),
+        (open, ("x", "w"), f"{open.__module__}.open"),
         (random.seed, (1,), "random"),
     ],
 )
