@@ -282,7 +282,7 @@ class Tracer:
         self.sources.append(self._source(tensor, path))
         traced = TracedStorage(value, len(self.sources) - 1)
         self.storages[storage] = traced
-        if storage.epoch >= self._epoch and isinstance(base, np.ndarray):
+        if storage.epoch >= self._epoch and not storage.exposed and isinstance(base, np.ndarray):
             self._constants[value] = base
         self.effects.versions_before[storage] = storage.version
         if tensor.requires_grad:
