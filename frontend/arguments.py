@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .ir import dtypes
 from .ir.dims import DimLike, Expr
 from .tensor import Tensor, scalar_type_name, wrap
 
@@ -117,6 +118,16 @@ def tensor_argument(value: Any, name: str, argument: str = "input", position: in
 def not_implemented(kernel: str, value: Tensor) -> NotImplementedError:
     """What PyTorch says where a function has no kernel for the dtype."""
     return NotImplementedError(f"\"{kernel}\" not implemented for '{scalar_type_name(value.dtype)}'")
+
+
+def need_floating(name: str, value: Tensor, low_precision: bool = True) -> None:
+    """RuntimeError for a tensor that is neither floating point nor complex."""
+    if value.dtype.kind not in ("float", "complex"):
+        raise RuntimeError(
+            f"{name}: Expected a floating point or complex tensor as input. Got {scalar_type_name(value.dtype)}"
+        )
+    if not low_precision and value.dtype in (dtypes.f16, dtypes.bf16):
+        raise RuntimeError(f"{name}: Low precision dtypes not supported. Got {scalar_type_name(value.dtype)}")
 
 
 def number_argument(value: Any, name: str, argument: str, position: int) -> Any:

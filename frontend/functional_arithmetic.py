@@ -73,10 +73,18 @@ def sub(input: Any, other: Any, late: Any = None, *, alpha: Any = 1, out: Tensor
     return finish(result, out, "sub")
 
 
+def whole_number(value: Any, argument: str) -> None:
+    """RuntimeError for what may not stand among integers."""
+    if isinstance(value, float):
+        raise RuntimeError(
+            f"For integral input tensors, argument {argument} must not be a floating point number."
+        )
+
+
 def _scaled(input: Any, other: Any, alpha: Any) -> Any:
     dtype = result_dtype(input, other)
-    if dtype.is_integral and isinstance(alpha, float):
-        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if dtype.is_integral:
+        whole_number(alpha, "alpha")
     if isinstance(alpha, bool) and dtype is not dtypes.bool_:
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
     if not isinstance(other, Tensor):

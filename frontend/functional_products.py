@@ -8,7 +8,7 @@ from typing import Any
 from . import dispatch
 from .arguments import as_int, numbers_first
 from .autocast import lower_precision
-from .functional_arithmetic import add, mul
+from .functional_arithmetic import add, mul, whole_number
 from .functional_matmul import bmm, dot, mm, outer
 from .functional_pointwise import where
 from .functional_reductions import sum as total
@@ -65,11 +65,8 @@ def addr(
         if vector.ndim != 1:
             raise RuntimeError(f"addr: Expected 1-D argument vec{number}, but got {vector.ndim}-D")
     if not (input.dtype.is_floating_point or input.dtype.is_complex):
-        for argument, value in (("beta", beta), ("alpha", alpha)):
-            if isinstance(value, float):
-                raise RuntimeError(
-                    f"For integral input tensors, argument {argument} must not be a floating point number."
-                )
+        whole_number(beta, "beta")
+        whole_number(alpha, "alpha")
     found = _added("AddrBackward0", input, (vec1, vec2), beta, alpha, lambda: outer(vec1, vec2))
     return finish(found, out, "addr")
 

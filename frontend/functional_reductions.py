@@ -9,6 +9,7 @@ from . import promotion
 from .arguments import as_int, tensor_argument, wrap_dim, wrap_dims
 from .autocast import full_precision, full_precision_on_cuda
 from .dispatch import apply, constant, op_named
+from .elementwise import floating
 from .functional_arithmetic import add, sub
 from .functional_complex import imag, real
 from .functional_pointwise import eq, exp, isfinite, log, ne, sqrt, where
@@ -34,6 +35,13 @@ def _all_if_empty(dim: Any, rank: int) -> tuple[int, ...]:
 # Sums
 
 
+def _dtype_of(out: Tensor | None, input: Tensor, dtype: DType | None) -> DType | None:
+    """In what floats are added up: where nobody says, in the dtype of `out`."""
+    if dtype is None and out is not None and out.dtype.is_floating_point and input.dtype.is_floating_point:
+        return out.dtype
+    return dtype
+
+
 def sum(
     input: Tensor,
     dim: Any = None,
@@ -45,8 +53,7 @@ def sum(
     """The sum over the dims, or of all elements. Integers and bool are summed as int64."""
     tensor_argument(input, "sum")
     name = "SumBackward0" if dim is None else "SumBackward1"
-    if dtype is None and out is not None and out.dtype.is_floating_point and input.dtype.is_floating_point:
-        dtype = out.dtype
+    dtype = _dtype_of(out, input, dtype)
     if dtype is None and input._type.dtype.kind not in ("float", "complex"):
         dtype = dtypes.i64
     attrs = {"dims": _all_if_empty(dim, input.ndim), "keepdim": bool(keepdim)}
@@ -104,8 +111,7 @@ def mean(
     out: Tensor | None = None,
 ) -> Tensor:
     """The mean over the dims, or of all elements."""
-    if dtype is None and out is not None and out.dtype.is_floating_point and input.dtype.is_floating_point:
-        dtype = out.dtype
+    dtype = _dtype_of(out, input, dtype)
     value = input if dtype is None else convert(input, dtype)
     _need_floating("mean", value)
     name = "MeanBackward0" if dim is None else "MeanBackward1"
@@ -217,8 +223,7 @@ def std_mean(
 @full_precision_on_cuda
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """log(sum(exp(input))), shifted by the maximum."""
-    if not (input.dtype.is_floating_point or input.dtype.is_complex):
-        input = convert(input, promotion.get_default_dtype())
+    input = floating(input)
 
     def compute() -> Tensor:
         if input.ndim and 0 in [input.shape[d] for d in wrap_dims(dim, input.ndim)]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .arguments import as_int, wrap_dim
+from .arguments import as_int, need_floating, wrap_dim
 from .autocast import full_precision
 from .capture import active
 from .dispatch import apply, constant, op_named
@@ -21,7 +21,7 @@ from .inplace import finish
 from .ir import dtypes
 from .promotion import convert
 from .tape_folded import folded
-from .tensor import Tensor, scalar_type_name
+from .tensor import Tensor
 from .user_warnings import warn_user
 from .vector_norms import p_norm
 
@@ -248,11 +248,7 @@ def renorm(input: Tensor, p: Any, dim: int, maxnorm: Any, *, out: Tensor | None 
         raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     if input.ndim < 2:
         raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions")
-    if not (input.dtype.is_floating_point or input.dtype.is_complex):
-        raise RuntimeError(
-            "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
-            f"{scalar_type_name(input.dtype)}"
-        )
+    need_floating("linalg.vector_norm", input)
     at = wrap_dim(dim, input.ndim)
     others = tuple(d for d in range(input.ndim) if d != at)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,10 +58,16 @@ def set_default_backend(backend: Backend) -> None:
 
 
 @contextmanager
-def strictly(strict: bool) -> Iterator[None]:
-    """Have `local.strict` be so inside the block."""
-    before, local.strict = local.strict, strict
+def having(**values: Any) -> Iterator[None]:
+    """Have these attributes of `local` be so inside the block."""
+    before = {name: getattr(local, name) for name in values}
+    vars(local).update(values)
     try:
         yield
     finally:
-        local.strict = before
+        vars(local).update(before)
+
+
+def strictly(strict: bool) -> AbstractContextManager[None]:
+    """Have `local.strict` be so inside the block."""
+    return having(strict=strict)

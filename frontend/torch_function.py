@@ -17,10 +17,10 @@ import os
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, TypeGuard
 
-from .state import local
+from .state import having, local
 from .tensor import Tensor, told_of_classes
 
 Function = Callable[..., Any]
@@ -43,7 +43,6 @@ _OPERATORS = {
     "__le__": "le", "__gt__": "gt", "__ge__": "ge", "__eq__": "eq", "__ne__": "ne", "__mod__": "remainder",
 }  # fmt: skip
 _TENSOR_VALUED = ("H", "T", "data", "imag", "mH", "mT", "real")
-_NOT_WRAPPED = ("grad",)  # which Tensor's own `__torch_function__` gives back as they are
 
 
 def disabled_torch_function(func: Function, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -71,26 +70,28 @@ def overriding(relevant: Iterable[Any]) -> list[Any]:
 
 
 _OVERRIDES, _SEQUENCE = 1, 2
-_kinds: dict[type, int] = {Tensor: 0, list: _SEQUENCE, tuple: _SEQUENCE}
 
 
-def _kind(cls: type) -> int:
-    found = _kinds[cls] = _OVERRIDES if overrides(cls) else 0
-    return found
+class _Kinds(dict[type, int]):
+    """What to do with arguments of each class: 0 is nothing."""
+
+    def __missing__(self, cls: type) -> int:
+        found = self[cls] = _OVERRIDES if overrides(cls) else 0
+        return found
+
+
+_kinds = _Kinds({list: _SEQUENCE, tuple: _SEQUENCE})
 
 
 def _relevant(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
     """The arguments, and items of lists and tuples among them, whose classes are asked."""
     found: list[Any] = []
-    for arg in (*args, *kwargs.values()) if kwargs else args:
-        cls = type(arg)
-        kind = _kinds.get(cls)
-        if kind is None:
-            kind = _kind(cls)
+    for arg in (*args, *kwargs.values()):
+        kind = _kinds[type(arg)]
         if kind == _OVERRIDES:
             found.append(arg)
         elif kind == _SEQUENCE:
-            found += [item for item in arg if (_kinds.get(type(item)) or _kind(type(item))) == _OVERRIDES]
+            found += [item for item in arg if _kinds[type(item)] == _OVERRIDES]
     return found
 
 
@@ -115,51 +116,25 @@ def nobody(public: Function, relevant: Iterable[Any]) -> TypeError:
     )
 
 
-@contextmanager
-def without_asking(modes: bool = True) -> Iterator[None]:
-    """Inside the block no class is asked; nor are modes, unless `modes`."""
-    before = local.asks_classes, local.function_modes
-    local.asks_classes = False
-    if not modes:
-        local.function_modes = ()
-    try:
-        yield
-    finally:
-        local.asks_classes, local.function_modes = before
+def without_asking(modes: bool = True) -> AbstractContextManager[None]:
+    """A block in which no class is asked; nor are modes, unless `modes`."""
+    return having(asks_classes=False, function_modes=local.function_modes if modes else ())
 
 
-@contextmanager
-def library_code() -> Iterator[None]:
-    """Inside the block, which runs code of ours, no class is asked, but in what `program_code` encloses."""
-    before = local.asks_classes, local.asks_outside
-    local.asks_classes, local.asks_outside = False, before[0]
-    try:
-        yield
-    finally:
-        local.asks_classes, local.asks_outside = before
+def library_code() -> AbstractContextManager[None]:
+    """A block, which runs code of ours, in which no class is asked, but in what `program_code` encloses."""
+    return having(asks_classes=False, asks_outside=local.asks_classes)
 
 
-@contextmanager
-def program_code() -> Iterator[None]:
-    """Inside the block classes are asked as outside the `library_code` around it."""
-    before = local.asks_classes
-    local.asks_classes = before or local.asks_outside
-    try:
-        yield
-    finally:
-        local.asks_classes = before
+def program_code() -> AbstractContextManager[None]:
+    """A block in which classes are asked as outside the `library_code` around it."""
+    return having(asks_classes=local.asks_classes or local.asks_outside)
 
 
-@contextmanager
-def entered(mode: Any) -> Iterator[None]:
-    """Inside the block the mode is asked first, at each call of a function of torch."""
+def entered(mode: Any) -> AbstractContextManager[None]:
+    """A block in which the mode is asked first, at each call of a function of torch."""
     _exchange_code()
-    before = local.function_modes
-    local.function_modes = (*before, mode)
-    try:
-        yield
-    finally:
-        local.function_modes = before
+    return having(function_modes=(*local.function_modes, mode))
 
 
 def asking(function: Function, public: Function) -> Function:
@@ -253,7 +228,7 @@ def _ask_first(function: types.FunctionType, public: Function) -> None:
     for name in ("__doc__", "__module__", "__qualname__"):
         setattr(own, name, getattr(function, name))
     new = _code(len(closure or ()))
-    used = own, asking(own, public), _kinds.get, local
+    used = own, asking(own, public), _kinds.__getitem__, local
     constants = tuple(used if c == _PLACE else c for c in new.co_consts)
     function.__code__ = new.replace(co_consts=constants, co_name=code.co_name)
     function.__dict__["__wrapped__"] = own  # whose signature it has
@@ -309,9 +284,9 @@ def _begin(cls: type) -> None:
 
 
 def is_wrapped(func: Function) -> bool:
-    """Whether Tensor's own `__torch_function__` makes tensors of the subclass of what the function gives."""
-    owner = getattr(func, "__self__", None)
-    return not (isinstance(owner, property) and any(owner is vars(Tensor)[name] for name in _NOT_WRAPPED))
+    """Whether Tensor's own `__torch_function__` makes tensors of the subclass of what the function gives: but for
+    `.grad`, which it gives as it is."""
+    return getattr(func, "__self__", None) is not vars(Tensor)["grad"]
 
 
 told_of_classes.append(_begin)

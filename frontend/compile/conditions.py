@@ -58,7 +58,7 @@ class ValuesOfCall:
     def constant(self, value: Value, constants: Mapping[Value, Array]) -> Array | None:
         """What the value is in every call, where it comes of these inputs alone; else None."""
         made_by = {v: node for node in self._builder.nodes for v in node.outputs}
-        needed: dict[Value, None] = {}
+        needed: set[Value] = set()
         waiting = [value]
         while waiting:
             one = waiting.pop()
@@ -67,11 +67,11 @@ class ValuesOfCall:
             if one not in made_by or any(dims.symbols(d) for d in one.type.shape):
                 return None
             if one not in needed:
-                needed[one] = None
+                needed.add(one)
                 waiting += made_by[one].inputs
         known = dict(constants)
         for node in self._builder.nodes:
-            if any(v in needed for v in node.outputs):
+            if not needed.isdisjoint(node.outputs):
                 known.update(zip(node.outputs, evaluate_node(node, [known[v] for v in node.inputs], {})))
         return known[value]
 

@@ -10,10 +10,9 @@ from ..functional_complex import conj
 from ..functional_pointwise import eq
 from ..functional_shape import transpose, unsqueeze
 from ..inplace import into
-from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..promotion import convert
-from ..tensor import Tensor, scalar_type_name
+from ..tensor import Tensor
 from .results import RESULTS
 
 
@@ -24,16 +23,6 @@ def named(name: str, results: Sequence[Tensor], out: Any = None) -> Any:
             raise TypeError(f"{name}(): argument 'out' must be a tuple of {len(results)} tensors")
         results = [into(target, result, name) for target, result in zip(out, results)]
     return RESULTS[name](*results)
-
-
-def need_floating(name: str, value: Tensor, low_precision: bool = True) -> None:
-    """RuntimeError for a tensor that is neither floating point nor complex."""
-    if value.dtype.kind not in ("float", "complex"):
-        raise RuntimeError(
-            f"{name}: Expected a floating point or complex tensor as input. Got {scalar_type_name(value.dtype)}"
-        )
-    if not low_precision and value.dtype in (dtypes.f16, dtypes.bf16):
-        raise RuntimeError(f"{name}: Low precision dtypes not supported. Got {scalar_type_name(value.dtype)}")
 
 
 def need_matrix(name: str, value: Tensor, argument: str = "A") -> None:

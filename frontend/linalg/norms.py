@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..arguments import wrap_dim
+from ..arguments import need_floating, wrap_dim
 from ..autocast import full_precision
 from ..dispatch import apply, constant, op_named
 from ..functional_arithmetic import div, mul
@@ -24,7 +24,7 @@ from ..promotion import convert
 from ..tape_folded import folded
 from ..tensor import Tensor, scalar_type_name
 from ..vector_norms import p_norm
-from .common import need_floating, need_matrix, need_square
+from .common import need_matrix, need_square
 from .factors import eigvalsh, svdvals
 from .systems import tolerances
 

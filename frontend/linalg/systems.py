@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import capture
-from ..arguments import also_named
+from ..arguments import also_named, need_floating
 from ..autocast import full_precision
 from ..creation import empty, eye, zeros
 from ..dispatch import apply, constant, op_named
@@ -29,7 +29,7 @@ from ..ir.ops.linalg_common import LinAlgError
 from ..promotion import as_operand
 from ..tape_folded import folded
 from ..tensor import Tensor
-from .common import conjugate_transpose, named, need_floating, need_square, one_hot_columns
+from .common import conjugate_transpose, named, need_square, one_hot_columns
 
 _INV, _SOLVE, _DET, _SLOGDET, _LU, _ORDER, _INVERSE_ORDER, _TRIANGULAR, _PINV, _LSTSQ, _GATHER = map(
     op_named,
