@@ -112,6 +112,48 @@ def test_under_the_loop_interpreter(force, target, plan):
         interpret(backward, target, depth=60000)
 
 
+# Batch, volume, kernel, stride from plane to plane, padding.
+VOLUMES = (
+    (2, (16, 4, 7, 9), (18, 16, 3, 3, 3), 1, (1, 1, 1)),
+    (1, (32, 5, 6, 6), (16, 32, 2, 3, 3), 2, (0, 1, 1)),
+    (1, (16, 3, 8, 11), (7, 16, 1, 3, 3), 1, (0, 0, 1)),
+    (2, (16, 1, 5, 6), (32, 16, 3, 3, 3), 1, (2, 2, 2)),
+)
+
+
+@pytest.mark.sweep(2)
+@pytest.mark.parametrize(
+    ("volume", "plan"), [(v, PLANS[(i + j) % 6]) for i, v in enumerate(VOLUMES) for j in (0, 3, 4)], ids=str
+)
+def test_volumes_plane_by_plane(force, volume, plan):
+    force(*plan)
+    n, image, kernel, stride, padding = volume
+    attrs = geometry(3) | {"stride": (stride, 1, 1), "padding": padding}
+    forward, backward, _ = three(n, image, kernel, **attrs)
+    assert "winograd_input" in kernels(check(forward, depth=120000, threads=(1, 2)))
+    # Into as many channels as outputs, which must fill vectors.
+    fills = kernel[0] % Target.host().lanes(dtypes.f32) == 0 and stride == 1
+    assert ("winograd_input" in kernels(check(backward, depth=120000, threads=(1, 2)))) == fills
+
+
+@pytest.mark.parametrize("target", ["x86-64-avx512", "x86-64-sse2", "aarch64-neon"])
+def test_volumes_under_the_loop_interpreter(force, target):
+    force(*PLANS[0])
+    forward, backward, _ = three(1, (16, 2, 4, 5), (16, 16, 3, 3, 3), **geometry(3, padding=1))
+    for graph in (forward, backward):
+        assert "winograd_input" in kernels(lowered(graph, target))
+        interpret(graph, target, depth=60000)
+
+
+def test_a_volumes_symbolic_batch(force):
+    force(*PLANS[1][:4], False, 0)
+    batch = Dim("batch", 0, 64)
+    forward, backward, _ = three(batch, (16, 3, 6, 5), (16, 16, 3, 3, 3), **geometry(3, padding=1))
+    for graph in (forward, backward):
+        program = check(graph, [{"batch": b} for b in (0, 1, 3)], depth=60000)
+        assert "winograd_input" in kernels(program)
+
+
 @pytest.mark.parametrize("plan", PLANS[1:], ids=str)
 def test_symbolic_batch(force, plan):
     force(*(plan[:4]), False, plan[5])

@@ -20,12 +20,12 @@ from .indexing import BodyEvaluator, IndexTuple
 from .winograd import launch_winograd
 from .winograd_matrices import TAPS
 from .winograd_plan import Sizes, ranked_winograd
-from .winograd_transforms import Winograd
+from .winograd_transforms import Planes, Winograd
 
 
 def winograd_on_cpu(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilogue) -> bool:
-    """Launches the convolution (its input gradient) by Winograd's filtering and returns True, if it has a 3x3 kernel and
-    stride 1 and that is cheaper."""
+    """Launches the convolution (its input gradient) by Winograd's filtering and returns True, if its kernel is 3x3 with
+    stride 1 in the planes and that is cheaper."""
     problem = _problem(ctx, node, operands, epilogue)
     if problem is None or not isinstance(ctx.target, Target):
         return False
@@ -47,40 +47,59 @@ def _problem(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilog
     image, weight = node.inputs
     (result,) = node.outputs
     attrs = node.attrs
-    ones, kernel = (1, 1), (TAPS, TAPS)
+    rank = result.type.rank - 2
+    flipped = node.op.name == "conv_input_grad"
+    between = attrs["stride"][:-2]  # from plane to plane
     fits = (
         result.type.dtype in (dtypes.f32, dtypes.f16, dtypes.bf16)
-        and weight.type.shape[2:] == kernel
-        and (attrs["stride"], attrs["dilation"], attrs["groups"]) == (ones, ones, 1)
+        and rank in (2, 3)
+        and weight.type.shape[-2:] == (TAPS, TAPS)
+        and (attrs["stride"][-2:], attrs["dilation"], attrs["groups"]) == ((1, 1), (1,) * rank, 1)
+        and not (flipped and any(step != 1 for step in between))
     )
     shape = (*image.type.shape[1:], *result.type.shape[1:])
     sides = [size for size in shape if isinstance(size, int)]
     if not fits or len(sides) < len(shape):
         return None
-    flipped = node.op.name == "conv_input_grad"
-    padding = tuple(TAPS - 1 - p if flipped else p for p in attrs["padding"])
+    kernel = [int(k) for k in weight.type.shape[2:]]
+    padding = [k - 1 - p if flipped else p for k, p in zip(kernel, attrs["padding"])]
     if min(padding) < 0:
         return None
-    channels, height, width, outputs, out_height, out_width = sides
+    channels, outputs = sides[0], sides[rank + 1]
+    (*deep, height, width), (*out_deep, out_height, out_width) = sides[1 : rank + 1], sides[rank + 2 :]
     if width == 1 or out_width == 1:  # no row for vectors to run along
         return None
-    sizes = Sizes(result.type.shape[0], channels, outputs, height, width, padding, out_height, out_width)
-    n, c, o = Axis("n", sizes.batch), Axis("c", channels), Axis("o", outputs)
-    y, x, ky, kx = Axis("y", height), Axis("x", width), Axis("ky", TAPS), Axis("kx", TAPS)
-    read = _view(operands, image, (n.var, c.var, y.var, x.var))
-    kernels = _view(
-        operands, weight, (c.var, o.var, ky.var, kx.var) if flipped else (o.var, c.var, ky.var, kx.var)
+    planes = None
+    batch, taps = result.type.shape[0], kernel[0] if deep else 1
+    if deep:
+        lanes = ctx.target.lanes(dtypes.f32) if isinstance(ctx.target, Target) else 1
+        if channels % lanes:  # a vector of channels is of one plane
+            return None
+        planes = Planes(taps, channels, between[0], padding[0], deep[0], out_deep[0])
+        batch = batch * planes.out
+    sizes = Sizes(
+        batch, taps * channels, outputs, height, width, (padding[-2], padding[-1]), out_height, out_width
     )
+    n, c, o = Axis("n", batch), Axis("c", channels), Axis("o", outputs)
+    y, x, ky, kx = Axis("y", height), Axis("x", width), Axis("ky", TAPS), Axis("kx", TAPS)
+    z, kz = [Axis("z", size).var for size in deep], [Axis("kz", taps).var for _ in deep]
+    read = _view(operands, image, (n.var, c.var, *z, y.var, x.var))
+    if flipped:
+        kernels = _view(operands, weight, (c.var, o.var, *(taps - 1 - k for k in kz), ky.var, kx.var))
+    else:
+        kernels = _view(operands, weight, (o.var, c.var, *kz, ky.var, kx.var))
     if read is None or read.stride("x") != 1:
         return None
     if kernels is None or (kernels.stride("kx"), kernels.stride("ky")) != (1, TAPS):
         return None
-    to = (n.var, o.var, Axis("y", out_height).var, Axis("x", out_width).var)
-    flops = 2 * dims.product(result.type.shape) * channels * TAPS * TAPS
+    to: IndexTuple = (n.var, o.var, Axis("y", out_height).var, Axis("x", out_width).var)
+    if planes is not None:
+        to = (dims.floordiv(n.var, planes.out), o.var, dims.mod(n.var, planes.out), *to[2:])
+    flops = 2 * dims.product(result.type.shape) * sizes.channels * TAPS * TAPS
     memo: dict[int, Expr] = {}
     known = epilogue.known(Var(SUM, dtypes.f32))
     elements = [e.at({}, memo, known) for e in epilogue.elements(to)]
-    return Winograd(node.op.name, sizes, read, kernels, flipped, elements, SUM, flops)
+    return Winograd(node.op.name, sizes, read, kernels, flipped, elements, SUM, flops, planes)
 
 
 def _view(operands: Operands, value: Value, index: IndexTuple) -> Access | None:

@@ -29,10 +29,25 @@ AXES = ("t", "o", "cb", "c")
 
 
 @dataclass(frozen=True)
+class Planes:
+    """How a convolution over volumes is one over planes: each of the `out` planes of a result sums over `taps` planes of
+    its image, with `channels` each, the first of them at `stride` * its number - `padding`; the image has `size`.
+    """
+
+    taps: int
+    channels: int
+    stride: int
+    padding: int
+    size: int
+    out: int
+
+
+@dataclass(frozen=True)
 class Winograd:
     """A convolution to be computed so. `image` is read at `(n, c, y, x)`, `weight` at `(o, c, ky, kx)`, `elements` is
     what is stored for the sum, which they call `known`, at `(n, o, y, x)`, over axes of these names. `flipped` turns
-    the kernel around."""
+    the kernel around. With `planes` the image is read at `(n, c, z, y, x)` and the weight at `(o, c, kz, ky, kx)`, and
+    the sizes are those of planes: in `elements`, `n` counts them, and there are as many channels as in all taps."""
 
     name: str
     sizes: Sizes
@@ -42,6 +57,7 @@ class Winograd:
     elements: Sequence[Element]
     known: str
     flops: DimLike
+    planes: Planes | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,21 @@ class Filtering:
     @property
     def channel_blocks(self) -> int:
         return -(-self.sizes.channels // self.lanes)
+
+    def channels_from(self, first: DimLike) -> dict[str, DimLike]:
+        """Where the weights' channels are, from the first one of a vector on."""
+        planes = self.problem.planes
+        if planes is None:
+            return {"c": first}
+        return {"c": dims.mod(first, planes.channels), "kz": dims.floordiv(first, planes.channels)}
+
+    def image_from(self, number: DimLike, first: DimLike) -> dict[str, DimLike]:
+        """The same of the image with this number."""
+        planes, found = self.problem.planes, self.channels_from(first)
+        if planes is None:
+            return found | {"n": number}
+        z = dims.mod(number, planes.out) * planes.stride + found.pop("kz") - planes.padding
+        return found | {"n": dims.floordiv(number, planes.out), "z": z}
 
     def stack(self, name: str, *shape: int) -> Buffer:
         return Buffer(name, self.dtype, shape, "stack")
@@ -169,17 +200,20 @@ def _turned_kernels(
     weight = f.problem.weight
     given = Access(f.ctx.flat(weight.buffer), (weight.position,))
 
-    def turned(channel: DimLike, tap: DimLike, start: DimLike, count: int) -> tuple[Stmt, ...]:
-        """Elements from a tap of a channel on, which follow each other, up to `count`."""
+    first = f.channels_from(channel)
+
+    def turned(c: DimLike, tap: DimLike, start: DimLike, count: int) -> tuple[Stmt, ...]:
+        """Elements from a tap of channel number `c` of these on, which follow each other, up to `count`."""
+        where = first | {"c": first["c"] + c}
 
         def source(row: DimLike, lane: DimLike) -> Expr:
-            at = {"o": output + row, "c": channel, "ky": 0, "kx": tap + lane}
+            at = {"o": output + row, "ky": 0, "kx": tap + lane} | where
             value = SCALAR.cast(given.at(at), f.dtype)
             inside = []
             if sizes.outputs % f.plan.width:
                 inside.append((output + row, sizes.outputs))
             if sizes.channels % lanes:
-                inside.append((channel * taps + tap + lane, sizes.channels * taps))
+                inside.append(((channel + c) * taps + tap + lane, sizes.channels * taps))
             if count < lanes:
                 inside.append((lane, count))
             for i, size in inside:
@@ -189,12 +223,12 @@ def _turned_kernels(
         return turned_tile(names, source, lanes, target, start, spare)
 
     if weight.stride("c") == taps:
-        return serial_loop(names, taps, lambda k: turned(channel, k * lanes, k * lanes * lanes, lanes), "k")
+        return serial_loop(names, taps, lambda k: turned(0, k * lanes, k * lanes * lanes, lanes), "k")
 
     def one(c: DimLike) -> tuple[Stmt, ...]:
         found: tuple[Stmt, ...] = ()
         for tap in range(0, taps, lanes):
-            found += turned(channel + c, tap, (c * taps + tap) * lanes, min(lanes, taps - tap))
+            found += turned(c, tap, (c * taps + tap) * lanes, min(lanes, taps - tap))
         return found
 
     return serial_loop(names, lanes, one, "c")
@@ -209,6 +243,7 @@ def transform_image(f: Filtering) -> Buffer:
     size = strips * plan.across(sizes) * n * n * f.channel_blocks * lanes
     target = f.ctx.scratch("tiles", f.dtype, (size,))
     names = Names(AXES)
+    planes = f.problem.planes
     top, left = sizes.padding
     pieces = -(-sizes.width // lanes)
     # Of the strip with its border; turned pieces of the image end in zeros.
@@ -222,6 +257,7 @@ def transform_image(f: Filtering) -> Buffer:
 
     def body(bound: Bindings) -> list[Stmt]:
         first = bound["cb"] * lanes
+        where = f.image_from(bound["n"], first)
 
         def cleared(row: DimLike, start: int, stop: int) -> tuple[Stmt, ...]:
             def column(q: DimLike) -> tuple[Stmt, ...]:
@@ -241,7 +277,7 @@ def transform_image(f: Filtering) -> Buffer:
                 x = number * lanes
 
                 def source(channel: DimLike, lane: DimLike) -> Expr:
-                    at = {"n": bound["n"], "c": first + channel, "y": y, "x": x + lane}
+                    at = where | {"c": where["c"] + channel, "y": y, "x": x + lane}
                     value = SCALAR.cast(f.problem.image.at(at), f.dtype)
                     inside = []
                     if sizes.channels % lanes:
@@ -260,6 +296,9 @@ def transform_image(f: Filtering) -> Buffer:
                 found += piece(whole, whole=False)
             found += cleared(row, left + pieces * lanes, width)
             inside = SCALAR.and_(SCALAR.ge(Index(y), 0), SCALAR.lt(Index(y), Index(sizes.height)))
+            if planes is not None:
+                z = Index(where["z"])
+                inside = SCALAR.and_(inside, SCALAR.and_(SCALAR.ge(z, 0), SCALAR.lt(z, Index(planes.size))))
             return (If(inside, found, cleared(row, 0, width)),)
 
         def down(column: DimLike) -> tuple[Stmt, ...]:
