@@ -19,16 +19,20 @@ def merge_axes(
     ctx: LowerContext, problem: Contraction, elements: Sequence[Element]
 ) -> tuple[Contraction, list[Element]]:
     """The contraction and what its epilogue stores, over fewer axes; operands are read as rows where axes merged."""
-    if problem.windows:
-        return problem, list(elements)
     positions = [problem.position, *(operand.position for operand in problem.operands)]
     if problem.added is not None:
         positions.append(problem.added.position)
     positions += [*index_values(e.value for e in elements), *(e.offset for e in elements)]
+    # Axes with windows, and those along which these move, stay what they are.
+    kept = {*problem.windows, *(window.along for window in problem.windows.values())}
+    positions += [a.var for a in (*problem.parallel, *problem.reduction) if a.name in kept]
     parallel, bindings = _merged(problem.parallel, positions)
     reduction, more = _merged(problem.reduction, positions)
     if len(parallel) + len(reduction) == len(problem.axes):
         return problem, list(elements)
+    windows = {name: problem.windows[name] for name in problem.windows if name in {a.name for a in reduction}}
+    if not {window.along for window in windows.values()} <= {a.name for a in parallel}:
+        return problem, list(elements)  # of length one, where a window says which few products there are
     bindings |= more
 
     def walked(operand: Access) -> Access:
@@ -43,6 +47,7 @@ def merge_axes(
         left=walked(problem.left),
         right=walked(problem.right),
         result=tuple(dims.substitute(i, bindings) for i in problem.result),
+        windows=windows,
         added=None if problem.added is None else walked(problem.added),
     )
     return merged, [e.at(bindings, memo) for e in elements]
