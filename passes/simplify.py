@@ -14,6 +14,7 @@ from ..ir.graph import Graph
 from ..ir.op import Op
 from .regions import with_bodies
 from .simplifier import Call, Rule, Simplifier
+from .simplify_convolutions import taps_in_the_border
 from .simplify_elements import (
     abs_of_sign_change,
     absorbing_element,
@@ -25,7 +26,7 @@ from .simplify_elements import (
     neutral_element,
     number_of_the_dtype,
     same_operands,
-    square,
+    small_power,
     times_minus_one,
     where_clamped,
     where_decided,
@@ -48,7 +49,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "mul": (neutral_element, absorbing_element, times_minus_one),
     "div": (neutral_element, divided_by_power_of_two),
     "floor_divide": (neutral_element,),
-    "pow": (neutral_element, square),
+    "pow": (neutral_element, small_power),
     "neg": (involution,),
     "abs": (abs_of_sign_change,),
     "maximum": (same_operands, neutral_element),
@@ -61,6 +62,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "bitwise_and": (same_operands, neutral_element, absorbing_element),
     "bitwise_or": (same_operands, neutral_element),
     "bitwise_xor": (neutral_element,),
+    "conv": (taps_in_the_border,),
+    "conv_input_grad": (taps_in_the_border,),
+    "conv_weight_grad": (taps_in_the_border,),
     "convert": (convert_twice,),
     "where": (where_decided, where_negated, where_within, where_clamped),
     "full": (number_of_the_dtype,),

@@ -6,6 +6,7 @@ import math
 
 import ml_dtypes
 
+from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..ir.graph import Value
 from .simplifier import Call, Number, Simplifier
@@ -132,12 +133,22 @@ def divided_by_power_of_two(s: Simplifier, call: Call) -> Value | None:
     return result
 
 
-def square(s: Simplifier, call: Call) -> Value | None:
-    """pow(x, 2) is x * x, as PyTorch computes it."""
-    if not s.is_filled(call.inputs[1], 2):
+def small_power(s: Simplifier, call: Call) -> Value | None:
+    """pow(x, 2) is x * x and pow(x, 3) is x * x * x, as PyTorch computes them; pow(x, 4) is the square of the square. Of
+    floats, the latter two are for those that products do not round to few digits."""
+    base, exponent = call.inputs
+    if s.is_filled(exponent, 2):
+        found: Value = s.mul(base, base)
+        return found
+    dtype = base.type.dtype
+    if exponent.type.rank or not (dtype.is_integral or dtype in (dtypes.f32, dtypes.f64)):
         return None
-    result: Value = s.mul(call.inputs[0], call.inputs[0])
-    return result
+    for number in (3, 4):
+        if s.is_filled(exponent, number):
+            squared = s.mul(base, base)
+            found = s.mul(squared, base if number == 3 else squared)
+            return found
+    return None
 
 
 def broadcast_operands(s: Simplifier, call: Call) -> Value | None:

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrify.ir import dtypes
+from vitrify.ir.builder import GraphBuilder
 from vitrify.ir.graph import first_difference
 from vitrify.ir.interpreter import run
 from vitrify.ir.op import all_ops
 from vitrify.ir.parser import parse
+from vitrify.ir.types import TensorType
 from vitrify.ir.verifier import verify
 from vitrify.passes.dce import DeadCodeElimination
 from vitrify.passes.simplify import RULES, Simplify
@@ -115,6 +117,14 @@ CASES = {
     "pow(x, 2)": (
         graph(F, full("k", "2.0"), op("pow", "%x", "%k"), "%r"),
         graph(F, op("mul", "%x", "%x"), "%r"),
+    ),
+    "pow(x, 3)": (
+        graph(F, full("k", "3.0"), op("pow", "%x", "%k"), "%r"),
+        graph(F, op("mul", "%x", "%x", to="a"), op("mul", "%a", "%x"), "%r"),
+    ),
+    "pow(x, 4)": (
+        graph(F, full("k", "4.0"), op("pow", "%x", "%k"), "%r"),
+        graph(F, op("mul", "%x", "%x", to="a"), op("mul", "%a", "%a"), "%r"),
     ),
     "n * 0": (
         graph(N, full("k", "0", "i64"), op("mul", "%n", "%k", type_=N), "%r"),
@@ -329,3 +339,37 @@ def test_not_a_bit_changes_on_random_graphs(seed, symbolic):
         np.testing.assert_array_equal(a, b)
         if a.dtype.kind == "f":
             np.testing.assert_array_equal(np.signbit(a[a == a]), np.signbit(b[b == b]))
+
+
+TAPS = [
+    # image, kernel, stride, padding, dilation, what is left of the kernel
+    ((14, 14), (3, 3), (1, 1), (24, 24), (24, 24), (1, 1)),
+    ((14, 13), (3, 3), (1, 1), (13, 12), (13, 12), (3, 3)),  # the outer taps reach one row, one column
+    ((14, 9), (3, 5), (1, 1), (14, 18), (14, 9), (1, 1)),
+    ((20, 9), (5, 5), (1, 1), (24, 8), (12, 4), (3, 5)),
+    ((1, 1), (3, 5), (1, 1), (1, 2), (1, 1), (1, 1)),
+    ((6, 7), (4, 3), (2, 1), (9, 1), (6, 1), (2, 3)),
+    ((8,), (3,), (2,), (9,), (9,), (1,)),
+]
+
+
+@pytest.mark.parametrize(("image", "kernel", "stride", "padding", "dilation", "left"), TAPS)
+def test_taps_that_meet_only_the_border_are_cut_off(image, kernel, stride, padding, dilation, left):
+    attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": 1}
+    builder = GraphBuilder("g")
+    x = builder.input("x", TensorType((2, 3, *image), dtypes.f64))
+    w = builder.input("w", TensorType((4, 3, *kernel), dtypes.f64))
+    y = builder.conv(x, w, **attrs)
+    dx = builder.conv_input_grad(y, w, input_size=x.type.shape, **attrs)
+    dw = builder.conv_weight_grad(x, y, weight_size=w.type.shape, **attrs)
+    before = builder.finish((y, dx, dw))
+    after = simplified(before)
+    kernels = {
+        "conv": lambda n: n.inputs[1].type.shape[2:],
+        "conv_input_grad": lambda n: n.inputs[1].type.shape[2:],
+        "conv_weight_grad": lambda n: n.outputs[0].type.shape[2:],
+    }
+    assert [kernels[n.op.name](n) for n in after.nodes if n.op.name in kernels] == [left] * 3
+    inputs = random_inputs(before, 0)
+    for a, b in zip(run(before, inputs), run(after, inputs), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-12)

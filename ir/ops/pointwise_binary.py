@@ -227,6 +227,9 @@ _binary(
 
 def _pow_numpy(a: Array, b: Array) -> Array:
     if a.dtype.kind not in "iu":
+        if b.ndim == 0 and a.dtype in (np.float32, np.float64) and b in (3, 4):  # as `simplify` writes them
+            squared = a * a
+            return np.asarray(squared * (a if b == 3 else squared))
         return np.power(a, b)
     # Integers to negative powers: 1 and -1 have one, the others round to 0, as ATen's powi.
     odd = (b % 2).astype(bool)
