@@ -31,13 +31,15 @@ class Backend(Protocol):
     """Who computes. The eager backend runs NumPy; the tracer appends to a graph."""
 
     # Listeners, None where nobody listens: told before `.grad`, `.requires_grad` or `.data` of a tensor
-    # changes (with the old value of the first two), and when code reads `.grad`.
+    # changes (with the old value of the first two), before its history does, and when code reads `.grad`.
     @property
     def on_grad_set(self) -> Callable[[Tensor, Tensor | None], None] | None: ...
     @property
     def on_requires_grad_set(self) -> Callable[[Tensor, bool], None] | None: ...
     @property
     def on_data_set(self) -> Callable[[Tensor], None] | None: ...
+    @property
+    def on_history_set(self) -> Callable[[Tensor], None] | None: ...
     @property
     def on_grad_read(self) -> Callable[[Tensor], None] | None: ...
 

@@ -42,6 +42,7 @@ class EagerBackend:
     on_grad_set: Any = None
     on_requires_grad_set: Any = None
     on_data_set: Any = None
+    on_history_set: Any = None
     on_grad_read: Any = None
     capture: Any = None
     vmap: Any = None

@@ -11,14 +11,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from . import capture, dispatch
+from . import dispatch
 from .memory_layout import overlaps_itself
 from .promotion import check_castable, convert
 from .state import local
 from .tape import Edge, Node, gradient_edge, node_class
 from .tape_folded import CopySlices, FoldedNode, ReplaceNode
 from .tape_ops import OpNode, OverwriteScope, SavedTensor
-from .tensor import Tensor
+from .tensor import Tensor, data_changed
 
 _NO_GRAD_VIEW = (
     "A view was created in {mode} mode and is being modified inplace with grad mode enabled. Given that "
@@ -51,7 +51,7 @@ def assign(target: Tensor, new: Tensor, saved: list[SavedTensor] | None = None, 
     does not depend on the old value (`FillBackward2`), which then gets a zero gradient."""
     tracked = local.grad_enabled and (target.requires_grad or new.requires_grad)
     if tracked:
-        _check_tracked(target)
+        check_tracked(target)
     if tuple(new.shape) != tuple(target.shape):
         raise RuntimeError(
             f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(new.shape)}"
@@ -67,26 +67,30 @@ def assign(target: Tensor, new: Tensor, saved: list[SavedTensor] | None = None, 
     if not tracked:
         dispatch.write(target, new)
         return target
-    edge = gradient_edge(new)
-    base = target._base
-    if base is not None:
-        steps = target._views[len(base._views) :]
-        owner, history = base, CopySlices(gradient_edge(base), edge, base._type, steps)
-        result: Edge | None = Edge(history, 0)
-    else:
-        owner, result = target, edge
-        if replaced:
-            node: Node = node_class(replaced, ReplaceNode)(gradient_edge(target), edge, target._type)
-            result = Edge(node, 0)
+    edge = history = gradient_edge(new)
+    if replaced and target._base is None:
+        node: Node = node_class(replaced, ReplaceNode)(gradient_edge(target), edge, target._type)
+        history = Edge(node, 0)
     dispatch.write(target, new)
     if edge is not None and not replaced:  # what was replaced is a copy of `new`, which stays as it is
         _own_outputs(edge.node, new, target)
-    if result is not None:
-        _set_history(owner, result)
+    continue_history(target, history)
     return target
 
 
-def _check_tracked(target: Tensor) -> None:
+def continue_history(target: Tensor, edge: Edge | None) -> None:
+    """The history of a tensor whose elements were just replaced: what made the new ones, if that has gradients, and for
+    a view also what its base was."""
+    base = target._base
+    if base is not None:
+        steps = target._views[len(base._views) :]
+        _set_history(base, Edge(CopySlices(gradient_edge(base), edge, base._type, steps), 0))
+        target._view_version = -1  # its own history starts again there
+    elif edge is not None:
+        _set_history(target, edge)
+
+
+def check_tracked(target: Tensor) -> None:
     """RuntimeError where autograd cannot follow a write to this tensor."""
     base = target._base
     if base is not None:
@@ -104,13 +108,7 @@ def _check_tracked(target: Tensor) -> None:
                 "a view of a leaf Variable that requires grad is being used in an in-place operation."
             )
     if target.requires_grad and target.is_leaf:
-        error = RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-        if capture.active() is not None:
-            error.add_note(
-                "In a compiled function arguments that require grad count as leaves: compute a new tensor, or compile "
-                "the code that makes the argument, too."
-            )
-        raise error
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
 
 
 def _keep_old_value(target: Tensor, saved: list[SavedTensor]) -> None:
@@ -138,6 +136,11 @@ def _own_outputs(node: Node, new: Tensor, target: Tensor) -> None:
 
 
 def _set_history(tensor: Tensor, edge: Edge) -> None:
+    notify = local.backend.on_history_set
+    if notify is not None:
+        notify(tensor)
+    if not tensor._requires_grad and tensor._storage.captured:
+        data_changed()  # compiled functions look again at what they captured
     old = tensor._grad_fn
     tensor._grad_fn, tensor._output_nr, tensor._requires_grad = edge.node, edge.output_nr, True
     extra = tensor._extra

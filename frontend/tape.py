@@ -238,6 +238,9 @@ def refresh_view(view: Tensor) -> None:
     base = view._base
     if base is None or view._view_version == base._storage.version:
         return
+    notify = local.backend.on_history_set
+    if notify is not None:
+        notify(view)
     if base._requires_grad:
         steps = view._views[len(base._views) :]
         view._grad_fn = view_node("AsStridedBackward0", base, steps)

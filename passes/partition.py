@@ -50,7 +50,8 @@ def partition(joint: Graph, outputs: int, cotangents: int) -> Partition:
     `cotangents` inputs are cotangents.
 
     An input costs nothing to save, and an output neither: the caller holds them. Not so an input that an
-    output is written to: its old value is gone after the forward graph has run, and is saved as a copy.
+    output is written to: its old value is gone after the forward graph has run, and is saved as a copy. So is the
+    output, which the next run writes over.
     """
     if not 0 < cotangents <= len(joint.inputs):
         raise IRError(f"{joint.name}: {cotangents} cotangents among {len(joint.inputs)} inputs")
@@ -63,7 +64,7 @@ def partition(joint: Graph, outputs: int, cotangents: int) -> Partition:
             raise IRError(
                 f"{joint.name}: output {value} depends on a cotangent; is it one of the first {outputs}?"
             )
-    free = (set(primals) | set(results)) - overwritten
+    free = {*primals, *(v for i, v in enumerate(results) if i not in joint.aliases)} - overwritten
     to_save = _minimum_cut(joint, primals, gradients, ahead, free)
     needed, nodes = _backward_nodes(joint, gradients, to_save | set(joint.inputs))
     carriers = [*sorted(primals, key=overwritten.__contains__), *(v for v in joint.values() if v in ahead)]
@@ -88,17 +89,17 @@ def partition(joint: Graph, outputs: int, cotangents: int) -> Partition:
     return Partition(
         DeadCodeElimination().run(forward),
         backward,
-        tuple(_place(v, primals, forward.outputs, overwritten) for v in kept),
+        tuple(_place(v, primals, forward.outputs, free) for v in kept),
         len(extra),
     )
 
 
 def _place(
-    value: Value, primals: tuple[Value, ...], outputs: tuple[Value, ...], overwritten: set[Value]
+    value: Value, primals: tuple[Value, ...], outputs: tuple[Value, ...], free: set[Value]
 ) -> tuple[Literal["input", "output"], int]:
-    if value in primals and value not in overwritten:
-        return "input", primals.index(value)
-    return "output", outputs.index(value)
+    if value not in free:  # the outputs that are there to be saved come last
+        return "output", len(outputs) - 1 - outputs[::-1].index(value)
+    return ("input", primals.index(value)) if value in primals else ("output", outputs.index(value))
 
 
 def _independent(joint: Graph, cotangents: Iterable[Value]) -> set[Value]:

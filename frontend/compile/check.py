@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd.api import grad as gradients
+from ..autograd.graph import GradientEdge
 from ..codegen.target import Target
 from ..generator import Generator, default_generator, device_generator
 from ..ir.graph import Graph
@@ -32,6 +33,7 @@ from ..runtime.gpu.compiled import for_devices
 from ..runtime.machines import Graphics
 from ..runtime.staged import StagedGraph
 from ..runtime.threads import get_num_threads
+from ..tape import Edge
 from ..tensor import Tensor, wrap
 from ..tf32 import without_tf32
 from . import pytree
@@ -39,11 +41,13 @@ from .changes import State
 from .contents import content_of, fill
 from .device_call import host_values
 from .differentiable import DifferentiableSpecialization
+from .histories import GivenHistory, owner_of
 from .prepared import with_preparing
 from .sources import ArgumentSource, TensorSource, array_of
 from .trace import FromOutput, Trace, unaliased
 
 Array = np.ndarray[Any, Any]
+_HISTORY = ("_base", "_grad_fn", "_output_nr", "_requires_grad", "_view_version")
 
 
 @dataclass(frozen=True)
@@ -113,14 +117,17 @@ def check_call(
     graph = unaliased(trace.graph, trace)
     graphs: list[tuple[Graph, list[Array]]] = [(graph, inputs)]
     reference = Reference(graph, inputs, bind_symbols(graph, inputs))
+    specialization = DifferentiableSpecialization(trace, leaves, options) if trace.requires_grad else None
     with _unchanged(containers), _restored(trace, leaves), counter_based(), without_tf32():
+        _cut_off(flat)
+        edges = [] if specialization is None else specialization.edges(leaves)
         result = _leaves_of(fn(*args, **kwargs), trace, containers)
         for what, index, array in _eager_outputs(trace, leaves, result):
             apart = reference.apart(graph.outputs[index], array)
             if apart is not None:
                 eager.append(EagerDifference(what, apart))
-        if trace.requires_grad:
-            graphs = _both_ways(trace, leaves, options, inputs, result, eager)
+        if specialization is not None:
+            graphs = _both_ways(specialization, leaves, edges, inputs, result, eager)
     threads = max(2, get_num_threads())
     machine = None
     if trace.gpu is not None:
@@ -141,16 +148,16 @@ def _as_compiled(graph: Graph, options: CompileOptions, machine: Graphics | None
 
 
 def _both_ways(
-    trace: Trace,
+    specialization: DifferentiableSpecialization,
     leaves: Sequence[Any],
-    options: CompileOptions,
+    edges: Sequence[Edge | None],
     inputs: list[Array],
     result: Sequence[Any],
     eager: list[EagerDifference],
 ) -> list[tuple[Graph, list[Array]]]:
-    """Forward and backward graph with inputs: cotangents are random numbers. Eager gradients are compared on the way."""
-    specialization = DifferentiableSpecialization(trace, leaves, options)
-    parts = specialization.partition
+    """Forward and backward graph with inputs: cotangents are random numbers. Eager gradients are compared on the way:
+    of the `result`, with respect to what `edges` lead to."""
+    trace, parts = specialization.trace, specialization.partition
     forward = unaliased(parts.forward, trace)
     bindings = bind_symbols(forward, inputs)
     values = values_of(forward, inputs, bindings)
@@ -162,17 +169,24 @@ def _both_ways(
     backward = parts.backward
     reference = Reference(backward, given, bind_symbols(backward, given))
     outputs = {leaf.index: t for leaf, t in zip(trace.leaves, result) if isinstance(leaf, FromOutput)}
+    outputs.update((i, owner_of(owner, leaves)) for i, owner in trace.histories.items())
     found = gradients(
         [outputs[i] for i in trace.requires_grad],
-        specialization.gradient_tensors(leaves),
+        [GradientEdge(*edge) for edge in edges if edge is not None],
         [_tensor(c, trace.gpu) for c in cotangents],
         allow_unused=True,
     )
-    for slot, tensor, value in zip(specialization.wrt, found, backward.outputs):
+    paths = {id(s.tensor): s.path for s in trace.sources if isinstance(s, TensorSource)}
+    for receiver, tensor, value in zip(specialization.wrt_tensors, found, backward.outputs):
         if tensor is not None and tuple(tensor.shape) == reference.values[value].shape:
             apart = reference.apart(value, _numpy(tensor))
             if apart is not None:
-                eager.append(EagerDifference(f"the gradient of {trace.sources[slot].path}", apart))
+                path = (
+                    trace.names[receiver]
+                    if isinstance(receiver, int)
+                    else paths.get(id(receiver), "a tensor")
+                )
+                eager.append(EagerDifference(f"the gradient of {path}", apart))
     return [(forward, inputs), (backward, given)]
 
 
@@ -236,6 +250,14 @@ def _eager_outputs(
         yield f"{source.path} afterwards", index, host_values(array)
 
 
+def _cut_off(leaves: Sequence[Any]) -> None:
+    """Arguments that were computed are, until they are restored, computed of nothing."""
+    for tensor in leaves:
+        if isinstance(tensor, Tensor) and tensor.grad_fn is not None:
+            tensor._grad_fn, tensor._output_nr = GivenHistory(tensor._type, "an argument"), 0
+            tensor._base = None
+
+
 @contextmanager
 def _restored(trace: Trace, leaves: Sequence[Any]) -> Iterator[None]:
     """Put back, at the end, what the function may change of the tensors it knows, and the random state."""
@@ -243,6 +265,7 @@ def _restored(trace: Trace, leaves: Sequence[Any]) -> Iterator[None]:
     tensors += [s.tensor for s in trace.sources if isinstance(s, TensorSource)]
     tensors += [e.tensor for e in trace.grads if isinstance(e.tensor, Tensor)]
     grads = [(t, t._grad) for t in tensors]
+    histories = [(t, [(name, getattr(t, name)) for name in _HISTORY]) for t in tensors]
     storages = {id(t._storage): t._storage for t in (*tensors, *(g for _, g in grads if g is not None))}
     before = [
         (s, s.version, s.base_array, _copy(s.base_array))
@@ -258,6 +281,9 @@ def _restored(trace: Trace, leaves: Sequence[Any]) -> Iterator[None]:
             generator.set_state_bytes(state)
         for tensor, grad in grads:
             tensor._grad = grad
+        for tensor, history in histories:
+            for name, value in history:
+                setattr(tensor, name, value)
         for storage, version, array, copy in before:
             if type(array) is DeviceArray:
                 array.gpu.device.to_device(array.address, copy)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..inplace import check_tracked, continue_history
 from ..ir.builder import OpBuilder
 from ..ir.types import TensorType
 from ..passes.attention_match import FindAttention
@@ -28,7 +29,8 @@ from ..views import Views, apply_views
 from .call import Binding, CallRecord, as_bound
 from .device_call import GpuBinding, bind, compile_for
 from .device_record import GpuRecord
-from .sources import ArgumentSource, TensorSource
+from .histories import owner_of
+from .sources import ArgumentSource, Source, TensorSource
 from .specialization import Specialization
 from .trace import Trace, unaliased
 
@@ -76,8 +78,8 @@ class CompiledBackward(Node):
             if storage.version != version:
                 raise RuntimeError(
                     "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                    f"a tensor that the compiled forward read is at version {storage.version}; expected version "
-                    f"{version} instead."
+                    f"a tensor that the compiled forward read or returned is at version {storage.version}; expected "
+                    f"version {version} instead."
                 )
         # The gradient of a sum may be on the host still: as a number it is taken along by the call.
         gpu = getattr(self.binding.graph, "gpu", None)
@@ -114,36 +116,43 @@ class DifferentiableSpecialization(Specialization):
 
     def __init__(self, trace: Trace, leaves: Sequence[Any], options: CompileOptions):
         graph, given = trace.graph, trace.given(leaves)
-        self.wrt = tuple(i for i, source in enumerate(trace.sources) if _requires_grad(source, given))
-        names = tuple(graph.inputs[i].name for i in self.wrt)
         # An input that nothing flows back to gets None for its gradient, as in eager code.
         find = FindAttention() if options.pipeline.attention else None
         if trace.joint is None:
             # Before it is differentiated: then its gradient is the op's own.
             found = graph if find is None else find.run(graph)
-            joint, reached = Autodiff(names, outputs=trace.requires_grad).reached(found)
+            wrt = {
+                value.name: receiver
+                for value, source in zip(graph.inputs, trace.sources, strict=True)
+                if (receiver := _receiver(source, given)) is not None
+            }
+            joint, reached = Autodiff(tuple(wrt), outputs=trace.requires_grad).reached(found)
+            receivers = tuple(wrt[name] for name in wrt if name in reached)
         else:
             joint = trace.joint if find is None else find.run(trace.joint)
-            reached = trace.reached
-        self.wrt = tuple(i for i, name in zip(self.wrt, names) if name in reached)
+            receivers = trace.receivers
         if options.pipeline.reroll:
             # Here, where what a loop saves for its way back is one stacked value and not one for each turn.
             joint = Reroll().run(DeadCodeElimination().run(joint))
         self.partition = partition(joint, len(graph.outputs), len(trace.requires_grad))
         self.backward = compile_for(trace.gpu, self.partition.backward, options)
         self._deliveries: dict[tuple[Any, ...], Delivery] = {}
-        # Captured tensors, and the positions of arguments: whose gradients the backward gives, whose memory it reads.
+        # Whose gradients the backward gives: captured tensors, and the positions of arguments.
+        self.wrt_tensors = tuple(r.position if isinstance(r, ArgumentSource) else r for r in receivers)
+        # And the references by which tensors find the nodes.
+        self._known_edges: dict[int, tuple[Any, Edge]] = {}
+        # The same of the memory that it reads.
         tensors = {
             slot: source.position if isinstance(source, ArgumentSource) else source.tensor
             for slot, source in enumerate(trace.sources)
             if isinstance(source, ArgumentSource | TensorSource)
         }
-        self.wrt_tensors = tuple(tensors[slot] for slot in self.wrt)
-        self._known_edges: dict[
-            int, tuple[Any, Edge]
-        ] = {}  # and the references by which tensors find the nodes
         self.read_tensors = tuple(
             tensors[at] for kind, at in self.partition.saved if kind == "input" and at in tensors
+        )
+        # The results whose memory it reads.
+        self.read_results = tuple(
+            at for kind, at in self.partition.saved if kind == "output" and at < trace.results
         )
         super().__init__(
             trace, compile_for(trace.gpu, unaliased(self.partition.forward, trace), options), leaves
@@ -187,6 +196,8 @@ class DifferentiableSpecialization(Specialization):
             pool += [np.array(x, np.float64) for x, _ in zip(record.numbers, self.number_slots)]
             pool += [np.array(record.random, np.uint64).view(np.int64) for _ in self.random_slots]
         read = [(leaves[t] if isinstance(t, int) else t)._storage for t in self.read_tensors]
+        made = {index: wrap(results[index]) for index in self.read_results}
+        read += [tensor._storage for tensor in made.values()]
         node = CompiledBackward(
             self._edges(leaves),
             delivery.types,
@@ -195,11 +206,21 @@ class DifferentiableSpecialization(Specialization):
             [(storage, storage.version) for storage in read],
             delivery.views,
         )
-        made: dict[int, Tensor] = {}
+        histories = self.trace.histories
         for number, index in enumerate(self.trace.requires_grad):
-            tensor = made[index] = wrap(results[index])
+            if index in histories:
+                continue_history(owner_of(histories[index], leaves), Edge(node, number))
+                continue
+            tensor = made.get(index)
+            if tensor is None:
+                tensor = made[index] = wrap(results[index])
             tensor._grad_fn, tensor._output_nr, tensor._requires_grad = node, number, True
         return self._unflatten(results, leaves, made)
+
+    def _execute(self, binding: Binding, arrays: Sequence[Array], leaves: Sequence[Any]) -> Any:
+        for owner in self.trace.histories.values():
+            check_tracked(owner_of(owner, leaves))  # before anything is written
+        return super()._execute(binding, arrays, leaves)
 
     def _edges(self, leaves: Sequence[Any]) -> tuple[Edge | None, ...]:
         """Where the backward's gradients flow. Those of parameters are kept from call to call, as long as eager code
@@ -219,6 +240,11 @@ class DifferentiableSpecialization(Specialization):
                 edges.append(self._known_edges[at][1])
         return tuple(edges)
 
+    def _views_of(self, receiver: Tensor | int) -> Views:
+        """Of what the backward gives as the gradient of a captured tensor: of the whole memory where the graph was
+        differentiated."""
+        return () if isinstance(receiver, int) or self.trace.joint is not None else receiver._views
+
     def _is_known(self, at: int, tensor: Tensor) -> bool:
         known = self._known_edges.get(at)
         if known is None:
@@ -233,9 +259,9 @@ class DifferentiableSpecialization(Specialization):
             and node._metadata is None
         )
 
-    def gradient_tensors(self, leaves: Sequence[Any]) -> list[Tensor]:
-        """The tensors whose gradients the backward gives."""
-        return [leaves[t] if isinstance(t, int) else t for t in self.wrt_tensors]
+    def edges(self, leaves: Sequence[Any]) -> list[Edge | None]:
+        """Where the gradients that the backward gives flow."""
+        return [gradient_edge(leaves[t] if isinstance(t, int) else t) for t in self.wrt_tensors]
 
     def _only_result(self) -> int | None:
         return None  # results have a history, which `_deliver` gives them
@@ -267,11 +293,12 @@ class DifferentiableSpecialization(Specialization):
             tuple(binding.graph.output_types[i].bind(known) for i in self.trace.requires_grad),
             tuple(array for _, array in (*binding.fixed_inputs, *binding.fixed_outputs)),
             tuple(place[name] for name in self.partition.saved),
-            tuple(() if isinstance(t, int) else t._views for t in self.wrt_tensors),
+            tuple(self._views_of(t) for t in self.wrt_tensors),
         )
 
 
-def _requires_grad(source: Any, leaves: Sequence[Any]) -> bool:
+def _receiver(source: Source, leaves: Sequence[Any]) -> Tensor | ArgumentSource | None:
+    """Whose gradient is that of a graph's input; None where it has none."""
     if isinstance(source, ArgumentSource):
-        return bool(leaves[source.position].requires_grad)
-    return isinstance(source, TensorSource) and source.tensor.requires_grad
+        return source if leaves[source.position].requires_grad else None
+    return source.tensor if isinstance(source, TensorSource) and source.tensor.requires_grad else None

@@ -11,11 +11,14 @@ from .trace_error import TraceError
 # What makes up a tensor's memory: what an assignment to `.data` replaces.
 _MEMORY = ("_array", "_value", "_known_type", "_storage", "_views", "_base")
 
+_HISTORY = ("_grad_fn", "_output_nr", "_requires_grad", "_view_version")
+
 
 class Effects:
-    """Gradients and memory that real tensors had before the trace, and the versions of their storages."""
+    """Gradients, history and memory that real tensors had before the trace, and the versions of their storages."""
 
     def __init__(self) -> None:
+        self.histories_before: dict[Tensor, tuple[Any, ...]] = {}
         self.grads_before: dict[Tensor, Tensor | None] = {}
         self.versions_before: dict[Storage, int] = {}
         self._memory_before: dict[Tensor, tuple[Any, ...]] = {}
@@ -24,9 +27,18 @@ class Effects:
         """Whether what its memory was before is on record."""
         return tensor in self._memory_before
 
+    def is_outside(self, tensor: Tensor) -> bool:
+        """Whether it is a real tensor."""
+        return tensor._array is not None or tensor in self._memory_before
+
     def note_memory(self, tensor: Tensor) -> None:
         """Its memory is going to be replaced."""
         self._memory_before[tensor] = tuple(getattr(tensor, name) for name in _MEMORY)
+
+    def note_history(self, tensor: Tensor) -> None:
+        """Its history is going to be another."""
+        if tensor not in self.histories_before:
+            self.histories_before[tensor] = tuple(getattr(tensor, name) for name in _HISTORY)
 
     def settle_data(self, storages: TracedStorages) -> None:
         """Turn assignments to `.data` into writes to the memory that the tensors had before."""
@@ -49,7 +61,10 @@ class Effects:
             traced.writes += 1
 
     def undo(self) -> None:
-        """Give every real tensor back the `.grad` and the version it had before the trace."""
+        """Give every real tensor back what it had before the trace."""
+        for tensor, history in self.histories_before.items():
+            for name, value in zip(_HISTORY, history):
+                setattr(tensor, name, value)
         for tensor, grad in self.grads_before.items():
             tensor._grad = grad
         for storage, version in self.versions_before.items():

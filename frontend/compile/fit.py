@@ -53,9 +53,9 @@ class Fit:
         )
         self._positions = tuple(position for _, position in self._given)
         self.given = {position: type_ for type_, position in self._given}
-        self._captured = tuple(
-            (s.tensor, _facts(s.tensor)) for s in trace.sources if isinstance(s, TensorSource)
-        )
+        captured = [s.tensor for s in trace.sources if isinstance(s, TensorSource)]
+        captured += [t for t in trace.receivers if isinstance(t, Tensor)]
+        self._captured = tuple((tensor, _facts(tensor)) for tensor in dict.fromkeys(captured))
         written = [trace.sources[slot] for slot in trace.writes.values()]
         self.shares_alike = SharingFit(
             own,

@@ -14,10 +14,15 @@ from ..tensor import Tensor
 
 class GradientFlow:
     """`active`: the values to which gradients flow. Where eager code would let none flow to an operand that is active
-    all the same, its edge is cut."""
+    all the same, its edge is cut. `only_on_tape`: whether a tensor's gradients flow where its value does not come from:
+    to a weight that was clamped under `no_grad`, then used."""
 
     def __init__(self, builder: GraphBuilder):
         self.active: set[Value] = set()
+        self.only_on_tape = False
+        self.tensors: dict[
+            Tensor, None
+        ] = {}  # that are leaves or not of the trace, through which gradients flow
         self._builder = builder
         self._cuts: list[tuple[int, int]] = []  # (number of a node, of its operand)
 
@@ -29,9 +34,13 @@ class GradientFlow:
         enabled = local.grad_enabled
         flows = False
         for position, (tensor, value) in enumerate(zip(operands, values)):
+            wanted = enabled and tensor.requires_grad
+            if wanted and (tensor._array is not None or tensor._grad_fn is None):
+                self.tensors[tensor] = None
             if value not in self.active:
+                self.only_on_tape |= wanted
                 continue
-            if enabled and tensor.requires_grad:
+            if wanted:
                 flows = True
             else:
                 self._cuts.append((len(self._builder.nodes) - 1, position))

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..tensor import Tensor, grad_accesses
 from .call import Binding, CallRecord
-from .sources import ArgumentSource
+from .histories import leaf_of
 from .trace import Trace
 
 
@@ -40,7 +40,7 @@ class NewGradients:
         """The tensors that receive the new gradients."""
         if self.kept_tensors is not None:
             return self.kept_tensors
-        return [leaves[o.position] if isinstance(o, ArgumentSource) else o for _, o in self.kept]
+        return [leaf_of(owner, leaves) for _, owner in self.kept]
 
     def free(self, binding: Binding, record: CallRecord, owners: Sequence[Tensor]) -> None:
         """Gradients of the last call with this record are written over, unless someone besides their owner holds the

@@ -18,6 +18,7 @@ from .call import MISS, Binding, CallRecord, as_bound, fits
 from .changes import OfModule
 from .device_call import GpuBinding, bind, fits_device, host_values, put, put_base
 from .fit import Fit, base_array
+from .histories import leaf_of
 from .new_gradients import NewGradients
 from .plain_call import Call, plain_call
 from .plain_device_call import plain_device_call
@@ -244,8 +245,7 @@ class Specialization:
             else:
                 put(given[slot], results[output])
         for output, owner in self.gradients.fresh:
-            tensor = leaves[owner.position] if isinstance(owner, ArgumentSource) else owner
-            tensor._grad = wrap(results[output])
+            leaf_of(owner, leaves)._grad = wrap(results[output])
         return True
 
     def _deliver(

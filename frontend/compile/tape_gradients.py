@@ -17,11 +17,12 @@ from ..func.levels import LevelInput
 from ..func.vmap_function import GeneratedNode
 from ..ir.graph import Value
 from ..state import local
-from ..tape import Edge, Node, gradient_edge
+from ..tape import Edge, Node, accumulator, gradient_edge
 from ..tape_folded import NotImplementedNode, ReplaceNode
 from ..tape_ops import OpNode, PackedTensor
 from ..tensor import Tensor
-from .sources import TensorSource
+from .histories import GivenHistory
+from .sources import ArgumentSource, TensorSource
 from .tracer import Tracer
 
 
@@ -50,7 +51,11 @@ def _is_own(node: Node) -> bool:
     if isinstance(node, ReplaceNode) and type(node).__name__ != "CopyBackwards":
         return True  # zeros to what a fill_ or zero_ replaced, which the graph does not read
     hooks = node._hooks
-    if hooks is not None and node.edges and (hooks.pre or hooks.post or any(hooks.tensor.values())):
+    if (
+        hooks is not None
+        and (node.edges or isinstance(node, GivenHistory))
+        and (hooks.pre or hooks.post or any(hooks.tensor.values()))
+    ):
         return True
     return isinstance(node, OpNode) and any(
         isinstance(k, PackedTensor) for k in (*node.inputs, *node.outputs)
@@ -59,9 +64,9 @@ def _is_own(node: Node) -> bool:
 
 def append_tape(
     tracer: Tracer, results: Sequence[Tensor], placeholders: Mapping[int, Tensor]
-) -> tuple[list[Value], dict[int, Value]]:
+) -> tuple[list[Value], dict[Tensor | ArgumentSource, Value]]:
     """Run the tape of the results under the tracer: the inputs that stand for the cotangents, and the gradients by the
-    number of the input (source) that they belong to."""
+    tensor that they belong to."""
     cotangents, roots = [], []
     for result in results:
         value = tracer.builder.input("cotangent", result._type)
@@ -69,24 +74,59 @@ def append_tape(
         edge = gradient_edge(result)
         assert edge is not None
         roots.append((edge, tracer.wrap(value)))
-    wrt: dict[int, Edge] = {}
-    outside: list[Tensor] = []
-    for number, source in enumerate(tracer.sources):
-        tensor = source.tensor if isinstance(source, TensorSource) else None
-        if tensor is None:
-            tensor = placeholders.get(getattr(source, "position", -1))
-        else:
-            outside.append(tensor)
-        if tensor is not None and tensor.requires_grad:
-            edge = gradient_edge(tensor)
-            assert edge is not None
-            wrt[number] = edge
+    outside = _outside(tracer)
+    receivers: dict[Tensor | ArgumentSource, Edge] = {}
+    for source in tracer.sources:
+        stand_in = placeholders.get(source.position) if isinstance(source, ArgumentSource) else None
+        if stand_in is not None and isinstance(source, ArgumentSource):
+            edge = _edge_of_argument(tracer, source, stand_in)
+            if edge is not None:
+                receivers[source] = edge
+    for tensor in outside:
+        edge = _edge_before(tracer, tensor)
+        if edge is not None:
+            receivers[tensor] = edge
     with _without_hooks(outside):
-        found = engine.run(roots, True, False, list(wrt.values()), accumulate=False)
+        found = engine.run(roots, True, False, list(receivers.values()), accumulate=False)
     gradients = {
-        number: tracer.read(gradient) for number, gradient in zip(wrt, found) if gradient is not None
+        receiver: tracer.read(gradient)
+        for receiver, gradient in zip(receivers, found)
+        if gradient is not None
     }
     return cotangents, gradients
+
+
+def _outside(tracer: Tracer) -> list[Tensor]:
+    """The real tensors that the graph reads, and others through which gradients flow."""
+    read = [s.tensor for s in tracer.sources if isinstance(s, TensorSource)]
+    more = [t for t in tracer.flow.tensors if tracer.effects.is_outside(t)]
+    return list(dict.fromkeys((*read, *more)))
+
+
+def has_other_receivers(tracer: Tracer) -> bool:
+    """Whether gradients flow to tensors that are not the ones of the graph's inputs: to another over the same memory, or
+    to one that was written to under `no_grad` and then used."""
+    read = {s.tensor for s in tracer.sources if isinstance(s, TensorSource)}
+    return tracer.flow.only_on_tape or any(t not in read for t in _outside(tracer))
+
+
+def _edge_of_argument(tracer: Tracer, source: ArgumentSource, stand_in: Tensor) -> Edge | None:
+    """Where the gradient of what a call is given flows."""
+    given = tracer.given_histories.get(source.position)
+    if given is not None:
+        return Edge(given, 0)
+    return gradient_edge(stand_in) if stand_in.is_leaf else None  # it has a history if it was written to
+
+
+def _edge_before(tracer: Tracer, tensor: Tensor) -> Edge | None:
+    """Where the gradient of what a tensor outside held flows."""
+    before = tracer.effects.histories_before.get(tensor)
+    if before is None:
+        return gradient_edge(tensor)
+    node, output_nr, requires_grad, _ = before
+    if node is not None:
+        return Edge(node, output_nr)
+    return Edge(accumulator(tensor), 0) if requires_grad else None
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import gc
 import operator
 import threading
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,7 +36,7 @@ from .locations import error_location
 from .sharing import NOTHING_SHARED, SharedMemory, Sharing, first_positions
 from .sizes import ORACLE, SizeOutcome
 from .sources import ArgumentSource, Source, TensorSource
-from .tape_gradients import append_tape, has_own_gradients
+from .tape_gradients import append_tape, has_other_receivers, has_own_gradients
 from .trace_error import TraceError
 from .tracer import Tracer
 
@@ -92,7 +92,8 @@ class Trace:
 
     `gpu`: where it runs; None: on the CPU.
 
-    `requires_grad`: the results through which gradients may flow; `names`: of the argument leaves.
+    `requires_grad`: the outputs through which gradients may flow: results, and what `histories` says of tensors that are
+    written to. `names`: of the argument leaves.
 
     `numbers`: positions and classes of the arguments that are numbers for any of which the trace is good, as long as the
     `outcomes` are as they were.
@@ -100,7 +101,7 @@ class Trace:
     `automatic`: the dims that are symbols because they change; the `size_outcomes` are what code asked of them,
     `sized_numbers` those that it wanted as numbers.
 
-    `joint`: the graph with the gradients of the inputs `reached`, where the tape computed them (`tape_gradients.py`).
+    `joint`: the graph with the gradients of the `receivers`, where the tape computed them (`tape_gradients.py`).
 
     `changes`: of lists, dicts, objects and modules; what these hold then follows the result in a tuple.
     `given_objects`: whether such among the arguments are in the result; `containers`: how many there are.
@@ -119,9 +120,10 @@ class Trace:
     random_calls: int
     conditions: Mapping[int, Condition]
     requires_grad: tuple[int, ...] = ()
+    histories: Mapping[int, Tensor | ArgumentSource] = field(default_factory=dict)
     results: int = 0
     joint: Graph | None = None
-    reached: tuple[str, ...] = ()
+    receivers: tuple[Tensor | ArgumentSource, ...] = ()
     names: tuple[str, ...] = field(default=())
     gpu: Gpu | None = None
     grad_owners: tuple[Tensor, ...] = ()
@@ -214,7 +216,7 @@ def trace_call(
                 (str(d), int(n)) for d, n in zip(shape, type_.shape) if not isinstance(d, int)
             )
             placeholders[position] = tracer.placeholder(
-                position, paths[position], TensorType(shape, type_.dtype), leaf.requires_grad
+                position, paths[position], TensorType(shape, type_.dtype), leaf.requires_grad, leaf.is_leaf
             )
     if automatic:
         tracer.conditions.automatic = frozenset(names_of(automatic))
@@ -435,13 +437,18 @@ def _finish(
         if traced.input is not None and traced.value is not traced.initial:
             writes[len(outputs)] = traced.input
             outputs.append(traced.value)
+    histories: dict[int, Tensor | ArgumentSource] = {}
+    for index, owner, stand_in in _new_histories(tracer, placeholders, paths, sharing, writes):
+        histories[index] = owner
+        tensors.append(stand_in)
+    differentiable.update(histories)
     conditions = {len(outputs) + i: c for i, c in enumerate(tracer.conditions.found.values())}
     outputs += tracer.conditions.found
 
     joint: Graph | None = None
-    reached: tuple[str, ...] = ()
-    if differentiable and has_own_gradients(tensors, placeholders):
-        graph, joint, reached = _differentiated(tracer, tensors, placeholders, outputs, writes)
+    receivers: tuple[Tensor | ArgumentSource, ...] = ()
+    if differentiable and (has_other_receivers(tracer) or has_own_gradients(tensors, placeholders)):
+        graph, joint, receivers = _differentiated(tracer, tensors, placeholders, outputs, writes)
     else:
         builder = tracer.builder
         if differentiable:
@@ -459,9 +466,10 @@ def _finish(
         random_calls=tracer.random_calls,
         conditions=conditions,
         requires_grad=tuple(sorted(differentiable)),
+        histories=histories,
         results=results,
         joint=joint,
-        reached=reached,
+        receivers=receivers,
         names=tuple(paths),
         gpu=tracer.gpu,
         grad_owners=tuple(tracer.grad_owners),
@@ -483,8 +491,8 @@ def _differentiated(
     placeholders: Mapping[int, Tensor],
     outputs: Sequence[Value],
     writes: Mapping[int, int],
-) -> tuple[Graph, Graph, tuple[str, ...]]:
-    """The graph, and the joint graph with the names of the inputs whose gradients it gives, by the tape."""
+) -> tuple[Graph, Graph, tuple[Tensor | ArgumentSource, ...]]:
+    """The graph, and the joint graph with the tensors whose gradients it gives, by the tape."""
     count = len(tracer.builder.nodes)
     cotangents, gradients = append_tape(tracer, results, placeholders)
     whole = tracer.builder.finish(outputs, writes, made_by="trace")
@@ -496,7 +504,45 @@ def _differentiated(
         inputs=(*inputs, *cotangents),
         outputs=(*graph.outputs, *gradients.values()),
     )
-    return graph, joint, tuple(inputs[number].name for number in gradients)
+    return graph, joint, tuple(gradients)
+
+
+def _new_histories(
+    tracer: Tracer,
+    placeholders: Mapping[int, Tensor],
+    paths: Sequence[str],
+    sharing: Sharing,
+    writes: Mapping[int, int],
+) -> Iterator[tuple[int, Tensor | ArgumentSource, Tensor]]:
+    """The tensors outside that were written to and have another history since, in the order of the graph's outputs: the
+    output that holds their elements, the tensor, and what stands for it in the trace."""
+    owners: dict[int, tuple[Tensor | ArgumentSource, Tensor, str]] = {}
+    for position, tensor in placeholders.items():
+        if tensor.grad_fn is not tracer.given_histories.get(position):
+            source = ArgumentSource(position, paths[position])
+            if position in sharing.members():
+                raise TraceError(_UNFOLLOWED.format(what=source.path, why="shares its memory with another"))
+            owners[id(tensor._storage)] = source, tensor, source.path
+    for tensor, before in tracer.effects.histories_before.items():
+        if tensor._base is None and tensor._grad_fn is not before[0]:
+            owners[id(tensor._storage)] = tensor, tensor, tracer.describe(tensor)
+    for index, slot in writes.items():
+        for storage, traced in tracer.storages.items():
+            if traced.input == slot and id(storage) in owners:
+                owner, tensor, path = owners[id(storage)]
+                if tensor._views:
+                    raise TraceError(_UNFOLLOWED.format(what=path, why="is a part of other memory"))
+                if not _still_differentiable(tensor):
+                    raise TraceError(
+                        _UNFOLLOWED.format(what=path, why="keeps a history that backward() has used")
+                    )
+                yield index, owner, tensor
+
+
+_UNFOLLOWED = (
+    "{what} {why}, and a compiled function gives it elements that have gradients. Give it their detach(), or return "
+    "them instead"
+)
 
 
 def _still_differentiable(tensor: Tensor) -> bool:

@@ -38,6 +38,7 @@ from .conditions import Conditions, ValuesOfCall
 from .effects import Effects
 from .gradient_flow import GradientFlow
 from .guards.guard import Guard
+from .histories import GivenHistory
 from .locations import user_location
 from .sources import (
     ArgumentSource,
@@ -73,6 +74,7 @@ class Tracer:
         self.read = self.storages.read
         self.wrap = self.storages.wrap
         self.effects = Effects()
+        self.given_histories: dict[int, GivenHistory] = {}  # of the arguments that were computed
         self.sources: list[Source] = []
         self.guards: list[Guard] = []
         self.random_calls = 0
@@ -227,6 +229,11 @@ class Tracer:
         if tensor._array is not None:
             self.effects.grads_before.setdefault(tensor, old)
 
+    def on_history_set(self, tensor: Tensor) -> None:
+        """Before a real tensor's history changes."""
+        if tensor._array is not None:
+            self.effects.note_history(tensor)
+
     def on_data_set(self, tensor: Tensor) -> None:
         """`tensor.data = ...` on a real tensor: at the end its own memory receives the new value."""
         if tensor._array is not None and not self.effects.has_memory(tensor):
@@ -256,11 +263,16 @@ class Tracer:
 
     # -- inputs of the graph ---------------------------------------------------------------------------------
 
-    def placeholder(self, position: int, path: str, type_: TensorType, requires_grad: bool) -> Tensor:
+    def placeholder(
+        self, position: int, path: str, type_: TensorType, requires_grad: bool, is_leaf: bool
+    ) -> Tensor:
         """The stand-in for an argument."""
         tensor = self._input(ArgumentSource(position, path), type_, path)
         if requires_grad:
-            tensor.requires_grad = True
+            if not is_leaf:
+                history = self.given_histories[position] = GivenHistory(type_, path)
+                tensor._grad_fn = history
+            tensor._requires_grad = True
             self.flow.active.add(self.read(tensor))
         return tensor
 

@@ -91,6 +91,10 @@ class VmapBackend:
         return self.below.on_data_set
 
     @property
+    def on_history_set(self) -> Any:
+        return self.below.on_history_set
+
+    @property
     def on_grad_read(self) -> Any:
         return self.below.on_grad_read
 
