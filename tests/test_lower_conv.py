@@ -328,3 +328,39 @@ def test_an_unfolded_image_under_the_loop_interpreter(attrs):
     interpret(graph)
     names = [launch.kernel.name for launch in lowered(graph).launches]
     assert "unfolded_operand" in names
+
+
+FAR = [
+    # Channels more than a page apart, a kernel with one element in a plane.
+    ((5, 12, 10, 11), (7, 5, 3, 1, 1), {}),
+    ((5, 12, 10, 11), (18, 5, 3, 1, 1), {"padding": (1, 0, 0)}),
+    ((4, 19, 9, 8), (9, 4, 5, 1, 1), {"stride": (2, 1, 1), "padding": (2, 0, 0)}),
+    ((4, 14, 11, 10), (6, 4, 2, 1, 1), {"stride": (1, 2, 2), "dilation": (3, 1, 1), "padding": (2, 1, 0)}),
+    ((3, 40, 33), (8, 3, 3, 1), {"padding": (1, 0)}),
+    ((6, 40, 33), (6, 6, 7, 1), {"padding": (3, 0), "stride": (2, 3)}),
+]
+
+
+@pytest.mark.parametrize(("image", "kernel", "given"), FAR)
+def test_far_channels_are_turned(image, kernel, given):
+    rank = len(image) - 1
+    attrs = geometry(rank) | given
+    forward, backward, weights = three(2, image, kernel, **attrs)
+    program = check(forward, depth=60, threads=(1, 2))
+    assert "turned_operand" in [launch.kernel.name for launch in program.launches]
+    check(backward, depth=60, threads=(1, 2))
+    check(weights, depth=60000)
+
+
+def test_far_channels_of_a_symbolic_batch_are_turned():
+    batch = Dim("batch", 0, 64)
+    forward, _, _ = three(batch, (5, 12, 10, 11), (7, 5, 3, 1, 1), **(geometry(3) | {"padding": (1, 0, 0)}))
+    program = check(forward, [{"batch": b} for b in (0, 1, 3)], depth=60)
+    assert "turned_operand" in [launch.kernel.name for launch in program.launches]
+
+
+@pytest.mark.parametrize("target", ["x86-64-avx512", "x86-64-sse2", "aarch64-neon"])
+def test_far_channels_under_the_loop_interpreter(target):
+    forward, backward, _ = three(1, (3, 10, 9, 12), (5, 3, 3, 1, 1), **(geometry(3) | {"padding": (1, 0, 0)}))
+    for graph in (forward, backward):
+        interpret(graph, target, depth=60)

@@ -97,7 +97,7 @@ def test_rows_of_a_depthwise_convolution_are_walked_along():
     """And whole images are a task's, which copies them with their border when their turn comes."""
     case = ((1, 32, 112, 112), (32, 1, 3, 3), 1, 1, 1, 32)
     (launch,) = lowered(convolution(case, dtype=dtypes.f32), AVX2).launches
-    assert "order n g o y x; tasks of g=1;" in launch.kernel.comment
+    assert "order g y x; tasks of g=1;" in launch.kernel.comment
 
 
 @pytest.mark.parametrize(("target", "order"), [(AVX2, "u g m"), (AVX512, "u m g")], ids=str)
