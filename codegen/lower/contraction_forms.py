@@ -273,8 +273,8 @@ def _turned(ctx: LowerContext, problem: Contraction[Access]) -> Form | None:
             continue
         channel = next((a for a in problem.reduction if index[1] == a.var), None)
         taps = [a for a in problem.reduction if a is not channel and operand.depends_on(a.name)]
-        if channel is None or len(taps) != 1 or taps[0].name not in _names(index[2]):
-            continue
+        if channel is None or len(taps) != 1 or not {taps[0].name} < _names(index[2]):
+            continue  # not what slides along a dim
         planes, inside = buffer.shape[2], dims.product(buffer.shape[3:])
         if not isinstance(inside, int):
             continue

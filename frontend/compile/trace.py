@@ -532,11 +532,8 @@ def _new_histories(
                 owner, tensor, path = owners[id(storage)]
                 if tensor._views:
                     raise TraceError(_UNFOLLOWED.format(what=path, why="is a part of other memory"))
-                if not _still_differentiable(tensor):
-                    raise TraceError(
-                        _UNFOLLOWED.format(what=path, why="keeps a history that backward() has used")
-                    )
-                yield index, owner, tensor
+                if _still_differentiable(tensor):  # or eager code could not go back through it either
+                    yield index, owner, tensor
 
 
 _UNFOLLOWED = (
