@@ -10,6 +10,17 @@ from collections.abc import Callable, Mapping
 PAUSE = 0.25
 
 
+def block(run: Callable[[], object], seconds: float) -> float:
+    """Seconds per call, the median of calls for so long: five at least, if they take less than a second."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while (len(times) < 5 and sum(times) < 1) or time.perf_counter() < end:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
 def interleaved(
     runs: Mapping[str, Callable[[], object]], rounds: int, seconds: float, pause: float = PAUSE
 ) -> dict[str, float]:
@@ -23,11 +34,5 @@ def interleaved(
         for name, run in runs.items():
             time.sleep(pause)
             run()
-            times: list[float] = []
-            end = time.perf_counter() + seconds
-            while (len(times) < 5 and sum(times) < 1) or time.perf_counter() < end:
-                start = time.perf_counter()
-                run()
-                times.append(time.perf_counter() - start)
-            blocks[name].append(statistics.median(times))
+            blocks[name].append(block(run, seconds))
     return {name: statistics.median(found) for name, found in blocks.items()}

@@ -17,11 +17,11 @@ from ...ir import dims
 from ...ir.dims import DimLike
 from ..loops.nodes import Buffer, Expr, Load
 from ..scalar import SCALAR
-from ..target import Target
+from ..target import LINE, Target
 from .choices import Candidate
 from .context import LowerContext, Names
 from .contraction import Access, Axis, Contraction
-from .contraction_cycles import LAUNCH, Core, typical
+from .contraction_cycles import LAUNCH, PAGE, Core, typical
 from .contraction_merge import merge_axes
 from .contraction_plan import Way, ranked_plans
 from .contraction_streams import in_streams
@@ -39,9 +39,6 @@ WEAVE = 0.4
 UNFOLD = 1.5
 # Larger unfolded copies are not thought of: bytes.
 MOST_UNFOLDED = 16 << 20
-# Channels that lie further apart than this, in bytes, are read through a copy.
-PAGE = 4096
-LINE = 64
 # A form that cannot be faster by more than this is not reckoned.
 ENOUGH = 1.15
 # Sums that tile registers add to in a cycle.

@@ -26,13 +26,16 @@ from .winograd_transforms import Planes, Winograd
 def winograd_on_cpu(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilogue) -> bool:
     """Launches the convolution (its input gradient) by Winograd's filtering and returns True, if its kernel is 3x3 with
     stride 1 in the planes and that is cheaper."""
-    problem = _problem(ctx, node, operands, epilogue)
-    if problem is None or not isinstance(ctx.target, Target):
+    target = ctx.target
+    if not isinstance(target, Target):
+        return False
+    problem = _problem(target, node, operands, epilogue)
+    if problem is None:
         return False
     steady = ctx.storage(problem.weight.buffer) in ctx.fixed
     (contraction,) = conv_contractions(node, _Unlaunched(operands))
     contraction = replace(contraction, resident=frozenset({1} if steady else ()))
-    target, sizes = ctx.target, problem.sizes
+    sizes = problem.sizes
     direct = ranked_forms(ctx, contraction, (), target)[0].cycles
     plan = ctx.choose(node.op.name, lambda count: ranked_winograd(sizes, target, direct, steady, count))
     if plan is None:
@@ -41,7 +44,7 @@ def winograd_on_cpu(ctx: LowerContext, node: Node, operands: Operands, epilogue:
     return True
 
 
-def _problem(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilogue) -> Winograd | None:
+def _problem(target: Target, node: Node, operands: Operands, epilogue: Epilogue) -> Winograd | None:
     if node.op.name not in ("conv", "conv_input_grad"):
         return None
     image, weight = node.inputs
@@ -57,11 +60,11 @@ def _problem(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilog
         and (attrs["stride"][-2:], attrs["dilation"], attrs["groups"]) == ((1, 1), (1,) * rank, 1)
         and not (flipped and any(step != 1 for step in between))
     )
-    shape = (*image.type.shape[1:], *result.type.shape[1:])
+    shape = (*weight.type.shape[2:], *image.type.shape[1:], *result.type.shape[1:])
     sides = [size for size in shape if isinstance(size, int)]
     if not fits or len(sides) < len(shape):
         return None
-    kernel = [int(k) for k in weight.type.shape[2:]]
+    kernel, sides = sides[:rank], sides[rank:]
     padding = [k - 1 - p if flipped else p for k, p in zip(kernel, attrs["padding"])]
     if min(padding) < 0:
         return None
@@ -72,8 +75,7 @@ def _problem(ctx: LowerContext, node: Node, operands: Operands, epilogue: Epilog
     planes = None
     batch, taps = result.type.shape[0], kernel[0] if deep else 1
     if deep:
-        lanes = ctx.target.lanes(dtypes.f32) if isinstance(ctx.target, Target) else 1
-        if channels % lanes:  # a vector of channels is of one plane
+        if channels % target.lanes(dtypes.f32):  # a vector of channels is of one plane
             return None
         planes = Planes(taps, channels, between[0], padding[0], deep[0], out_deep[0])
         batch = batch * planes.out

@@ -41,13 +41,13 @@ from .changes import State
 from .contents import content_of, fill
 from .device_call import host_values
 from .differentiable import DifferentiableSpecialization
+from .effects import HISTORY
 from .histories import GivenHistory, owner_of
 from .prepared import with_preparing
 from .sources import ArgumentSource, TensorSource, array_of
 from .trace import FromOutput, Trace, unaliased
 
 Array = np.ndarray[Any, Any]
-_HISTORY = ("_base", "_grad_fn", "_output_nr", "_requires_grad", "_view_version")
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def _eager_outputs(
     for effect in trace.grads:
         if isinstance(effect.value, int):
             owner = effect.tensor
-            tensor = leaves[owner.position] if isinstance(owner, ArgumentSource) else owner
+            tensor = owner_of(owner, leaves)
             path = owner.path if isinstance(owner, ArgumentSource) else paths.get(id(owner), "a tensor")
             grad = tensor._grad
             assert grad is not None
@@ -265,7 +265,7 @@ def _restored(trace: Trace, leaves: Sequence[Any]) -> Iterator[None]:
     tensors += [s.tensor for s in trace.sources if isinstance(s, TensorSource)]
     tensors += [e.tensor for e in trace.grads if isinstance(e.tensor, Tensor)]
     grads = [(t, t._grad) for t in tensors]
-    histories = [(t, [(name, getattr(t, name)) for name in _HISTORY]) for t in tensors]
+    histories = [(t, [(name, getattr(t, name)) for name in ("_base", *HISTORY)]) for t in tensors]
     storages = {id(t._storage): t._storage for t in (*tensors, *(g for _, g in grads if g is not None))}
     before = [
         (s, s.version, s.base_array, _copy(s.base_array))

@@ -199,7 +199,7 @@ class DifferentiableSpecialization(Specialization):
         made = {index: wrap(results[index]) for index in self.read_results}
         read += [tensor._storage for tensor in made.values()]
         node = CompiledBackward(
-            self._edges(leaves),
+            self.edges(leaves),
             delivery.types,
             delivery.backward,
             [pool[at] for at in delivery.saved],
@@ -222,7 +222,7 @@ class DifferentiableSpecialization(Specialization):
             check_tracked(owner_of(owner, leaves))  # before anything is written
         return super()._execute(binding, arrays, leaves)
 
-    def _edges(self, leaves: Sequence[Any]) -> tuple[Edge | None, ...]:
+    def edges(self, leaves: Sequence[Any]) -> tuple[Edge | None, ...]:
         """Where the backward's gradients flow. Those of parameters are kept from call to call, as long as eager code
         would find the same node and nobody has put anything on it."""
         edges: list[Edge | None] = []
@@ -258,10 +258,6 @@ class DifferentiableSpecialization(Specialization):
             and node._hooks is None
             and node._metadata is None
         )
-
-    def edges(self, leaves: Sequence[Any]) -> list[Edge | None]:
-        """Where the gradients that the backward gives flow."""
-        return [gradient_edge(leaves[t] if isinstance(t, int) else t) for t in self.wrt_tensors]
 
     def _only_result(self) -> int | None:
         return None  # results have a history, which `_deliver` gives them

@@ -10,8 +10,8 @@ from .trace_error import TraceError
 
 # What makes up a tensor's memory: what an assignment to `.data` replaces.
 _MEMORY = ("_array", "_value", "_known_type", "_storage", "_views", "_base")
-
-_HISTORY = ("_grad_fn", "_output_nr", "_requires_grad", "_view_version")
+# And its history.
+HISTORY = ("_grad_fn", "_output_nr", "_requires_grad", "_view_version")
 
 
 class Effects:
@@ -29,7 +29,7 @@ class Effects:
 
     def is_outside(self, tensor: Tensor) -> bool:
         """Whether it is a real tensor."""
-        return tensor._array is not None or tensor in self._memory_before
+        return tensor._array is not None or self.has_memory(tensor)
 
     def note_memory(self, tensor: Tensor) -> None:
         """Its memory is going to be replaced."""
@@ -38,7 +38,7 @@ class Effects:
     def note_history(self, tensor: Tensor) -> None:
         """Its history is going to be another."""
         if tensor not in self.histories_before:
-            self.histories_before[tensor] = tuple(getattr(tensor, name) for name in _HISTORY)
+            self.histories_before[tensor] = tuple(getattr(tensor, name) for name in HISTORY)
 
     def settle_data(self, storages: TracedStorages) -> None:
         """Turn assignments to `.data` into writes to the memory that the tensors had before."""
@@ -63,7 +63,7 @@ class Effects:
     def undo(self) -> None:
         """Give every real tensor back what it had before the trace."""
         for tensor, history in self.histories_before.items():
-            for name, value in zip(_HISTORY, history):
+            for name, value in zip(HISTORY, history):
                 setattr(tensor, name, value)
         for tensor, grad in self.grads_before.items():
             tensor._grad = grad

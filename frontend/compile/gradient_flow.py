@@ -20,9 +20,8 @@ class GradientFlow:
     def __init__(self, builder: GraphBuilder):
         self.active: set[Value] = set()
         self.only_on_tape = False
-        self.tensors: dict[
-            Tensor, None
-        ] = {}  # that are leaves or not of the trace, through which gradients flow
+        # Through which gradients flow, leaves or not of the trace.
+        self.tensors: dict[Tensor, None] = {}
         self._builder = builder
         self._cuts: list[tuple[int, int]] = []  # (number of a node, of its operand)
 

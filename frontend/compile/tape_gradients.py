@@ -77,9 +77,8 @@ def append_tape(
     outside = _outside(tracer)
     receivers: dict[Tensor | ArgumentSource, Edge] = {}
     for source in tracer.sources:
-        stand_in = placeholders.get(source.position) if isinstance(source, ArgumentSource) else None
-        if stand_in is not None and isinstance(source, ArgumentSource):
-            edge = _edge_of_argument(tracer, source, stand_in)
+        if isinstance(source, ArgumentSource) and source.position in placeholders:
+            edge = _edge_of_argument(tracer, source, placeholders[source.position])
             if edge is not None:
                 receivers[source] = edge
     for tensor in outside:

@@ -6,7 +6,7 @@ import gc
 import operator
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -513,7 +513,7 @@ def _new_histories(
     paths: Sequence[str],
     sharing: Sharing,
     writes: Mapping[int, int],
-) -> Iterator[tuple[int, Tensor | ArgumentSource, Tensor]]:
+) -> list[tuple[int, Tensor | ArgumentSource, Tensor]]:
     """The tensors outside that were written to and have another history since, in the order of the graph's outputs: the
     output that holds their elements, the tensor, and what stands for it in the trace."""
     owners: dict[int, tuple[Tensor | ArgumentSource, Tensor, str]] = {}
@@ -526,14 +526,17 @@ def _new_histories(
     for tensor, before in tracer.effects.histories_before.items():
         if tensor._base is None and tensor._grad_fn is not before[0]:
             owners[id(tensor._storage)] = tensor, tensor, tracer.describe(tensor)
-    for index, slot in writes.items():
-        for storage, traced in tracer.storages.items():
-            if traced.input == slot and id(storage) in owners:
-                owner, tensor, path = owners[id(storage)]
-                if tensor._views:
-                    raise TraceError(_UNFOLLOWED.format(what=path, why="is a part of other memory"))
-                if _still_differentiable(tensor):  # or eager code could not go back through it either
-                    yield index, owner, tensor
+    written: dict[int | None, int] = {slot: index for index, slot in writes.items()}
+    found: list[tuple[int, Tensor | ArgumentSource, Tensor]] = []
+    for owner, tensor, path in owners.values():
+        index = written.get(tracer.storages[tensor._storage].input)
+        if index is None:
+            continue  # it holds what it held
+        if tensor._views:
+            raise TraceError(_UNFOLLOWED.format(what=path, why="is a part of other memory"))
+        if _still_differentiable(tensor):  # or eager code could not go back through it either
+            found.append((index, owner, tensor))
+    return sorted(found, key=operator.itemgetter(0))
 
 
 _UNFOLLOWED = (
