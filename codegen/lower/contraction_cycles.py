@@ -125,7 +125,7 @@ class Core:
     @staticmethod
     def of(target: Target, dtype: DType) -> Core:
         wide = target.isa == "avx512"
-        return Core(target.lanes(dtype), target.registers, 1 if wide else 2, wide, target.l2)
+        return Core(target.lanes(dtype), target.registers, target.multiply_adds, wide, target.l2)
 
     def latency(self, dot: str = "") -> float:
         """Cycles from a sum to the next, of multiply-adds or of a dot product of words."""
