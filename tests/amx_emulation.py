@@ -51,8 +51,7 @@ _TYPES = {
     "ldtilecfg": ("ptr", "ptr"),
     "tilerelease": ("ptr",),
     "tilezero": ("ptr", "i8"),
-    "tileloadd64": ("ptr", "i8", "ptr", "i64"),
-    "tilestored64": ("ptr", "i8", "ptr", "i64"),
+    **dict.fromkeys(("tileloadd64", "tileloaddt164", "tilestored64"), ("ptr", "i8", "ptr", "i64")),
     **dict.fromkeys(("tdpbf16ps", "tdpbusd", "tdpbsud"), ("ptr", "i8", "i8", "i8")),
 }
 
@@ -175,7 +174,11 @@ end:
 ret void
 }}
 '''
-        for name, into, source in (("tileloadd64", "%t", "%m"), ("tilestored64", "%m", "%t"))
+        for name, into, source in (
+            ("tileloadd64", "%t", "%m"),
+            ("tileloaddt164", "%t", "%m"),
+            ("tilestored64", "%m", "%t"),
+        )
     )
 }
 define internal float @flushed(float %x) {{

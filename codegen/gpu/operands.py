@@ -55,6 +55,9 @@ class GuardedOperands:
         test = condition(tests)
         return Reading(element if test is None else SCALAR.select(test, element, zero))
 
+    def step(self, value: Value) -> int:
+        return 1
+
     @property
     def has_phases(self) -> bool:
         return False

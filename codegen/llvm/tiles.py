@@ -74,7 +74,8 @@ class TileEmitter:
             case ClearTile():
                 self._call("tilezero", self._number(stmt.tile))
             case LoadTile():
-                self._call("tileloadd64", self._number(stmt.tile), *self._rows(stmt.source, stmt.step))
+                name = "tileloaddt164" if stmt.passing else "tileloadd64"
+                self._call(name, self._number(stmt.tile), *self._rows(stmt.source, stmt.step))
             case StoreTile():
                 self._call("tilestored64", self._number(stmt.tile), *self._rows(stmt.target, stmt.step))
             case MultiplyWords():

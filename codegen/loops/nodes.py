@@ -260,11 +260,13 @@ class ClearTile:
 @dataclass(frozen=True)
 class LoadTile:
     """A tile register from memory: 16 rows of 64 bytes. `source` is the first element of the first row, and each row
-    begins `step` elements behind the one before; along a row the buffer's elements are neighbours."""
+    begins `step` elements behind the one before; along a row the buffer's elements are neighbours. `passing`: it is read
+    so far apart in time that the caches should rather keep something else."""
 
     tile: Load
     source: Load
     step: DimLike
+    passing: bool = False
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,8 @@ def _stmt(stmt: Stmt, indent: str, lines: list[str]) -> None:
             lines.append(f"{indent}clear tile {print_expr(stmt.tile)}")
         case LoadTile():
             places = f"{print_expr(stmt.tile)} = {print_expr(stmt.source)}"
-            lines.append(f"{indent}load tile {places}, rows {stmt.step} apart")
+            passing = ", passing" if stmt.passing else ""
+            lines.append(f"{indent}load tile {places}, rows {stmt.step} apart{passing}")
         case StoreTile():
             places = f"{print_expr(stmt.target)} = {print_expr(stmt.tile)}"
             lines.append(f"{indent}store tile {places}, rows {stmt.step} apart")

@@ -107,6 +107,10 @@ class Reader(Protocol[O_co]):
         """At an index of `[N, C, *space]`, which is zero but for the elements of `value` at `low + step * position`."""
         ...
 
+    def step(self, value: Value) -> int:
+        """How many elements along a sum it is better to add at a time, though some are zeros; 1 if that is no matter."""
+        ...
+
     @property
     def has_phases(self) -> bool:
         """Whether rows are better read in `phased` copies than with a stride."""

@@ -28,12 +28,15 @@ from ..loops.nodes import (
     ClearTile,
     Expr,
     For,
+    If,
+    Index,
     Load,
     LoadTile,
     MultiplyWords,
     Stmt,
     StoreTile,
 )
+from ..scalar import SCALAR
 from .contraction import Access, Axis, Contraction
 from .contraction_tile import Begun, Bindings, Finish, RegisterTile, loop_var
 from .names import Names
@@ -44,6 +47,8 @@ TILE, MORE = TILE_ROWS, 4
 # Accumulators of the vectors that add and hand on what is left.
 ACCUMULATORS = 16
 assert TILE == TILE_WORDS
+# Of each of the sum's axes the first position, and how many steps there are: of the axis of words, 16 of them.
+Ranges = dict[str, tuple[DimLike, DimLike]]
 # Loops over the tiles of a block.
 ROW, COLUMN = "tile_i", "tile_j"
 
@@ -82,9 +87,21 @@ class TileBlocks:
 
     @cached_property
     def stored(self) -> Buffer:
-        """A block's sums, row by row."""
+        """A block's sums, row by row; those of a task's blocks of rows where they take turns."""
+        count = dims.bounds(self._blocks)[1] if self.plan.deep else 1
+        return Buffer(self.names("block"), self.problem.accumulator, (count * self._size,), "stack")
+
+    @property
+    def _size(self) -> int:
+        """A block's elements."""
         rows, columns = self.grid
-        return Buffer(self.names("block"), self.problem.accumulator, (rows * columns * TILE * TILE,), "stack")
+        return rows * columns * TILE * TILE
+
+    @property
+    def _blocks(self) -> DimLike:
+        """The whole blocks of rows of a task, at most."""
+        whole = dims.floordiv(self.problem.axes[self.plan.rows].extent, self.plan.tile(self.plan.rows))
+        return self.plan.blocks.get(self.plan.rows, whole)
 
     @cached_property
     def operands(self) -> tuple[Access, Access, bool]:
@@ -101,6 +118,66 @@ class TileBlocks:
     def statements(self, starts: Bindings, sizes: Bindings) -> tuple[Stmt, ...]:
         """The block that begins at `starts` along each parallel axis."""
         return tuple(self._block(starts, sizes))
+
+    def turns(self, starts: Bindings, sizes: Bindings, loop: tuple[str, DimLike]) -> tuple[Stmt, ...]:
+        """The whole blocks of rows for which `loop` runs, `plan.deep` steps of the sum for all of them before the next:
+        what these read of the columns stays in the first-level cache."""
+        name, count = loop
+        block = loop_var(name, count)
+        rows, columns = self.grid
+        height, width = sizes[self.plan.rows], sizes[self.plan.lane]
+        assert isinstance(height, int) and self.plan.padded
+        columns = -(-width // TILE) if isinstance(width, int) else 1
+        place = block * self._size
+        loops, ranges = self._cut()
+        begins = SCALAR.eq(Index(sum(loop_var(*each) for each in loops)), Index(0))
+        i, j = loop_var(ROW, rows), loop_var(COLUMN, columns)
+        sums = Load(self.registers[0], (i, j, 0, 0))
+        kept = Load(self.stored, (place + i * TILE * columns * TILE + j * TILE,))
+        body: tuple[Stmt, ...] = (
+            If(
+                begins,
+                _each(rows, columns, ClearTile(sums)),
+                _each(rows, columns, LoadTile(sums, kept, columns * TILE)),
+            ),
+            *self._steps(starts, rows, columns, ranges),
+            *_each(rows, columns, StoreTile(kept, sums, columns * TILE)),
+        )
+        for each in (loop, *reversed(loops)):
+            body = (For(*each, body),)
+        begun = Begun(self._sum(starts, columns * TILE, place), TILE)
+        return (*body, For(name, count, tuple(self._vectors(starts, sizes, begun))))
+
+    def _cut(self) -> tuple[list[tuple[str, DimLike]], Ranges]:
+        """Loops over the parts of a sum that have `plan.deep` steps, or fewer, and what each part has of the axes."""
+        ranges, inner, cut = self._whole(), 1, False
+        loops: list[tuple[str, DimLike]] = []
+        for axis in reversed(self.problem.reduction):
+            low, count = ranges[axis.name]
+            assert isinstance(low, int) and isinstance(count, int)
+            if inner * count <= self.plan.deep and not cut:
+                inner *= count
+                continue
+            parts = -(-count // (1 if cut else max(1, self.plan.deep // inner)))
+            size = -(-count // parts)
+            var, cut = (f"{axis.name}_c", parts), True
+            first = loop_var(*var) * size
+            ranges[axis.name] = (low + first * self._step(axis), dims.minimum(size, count - first))
+            loops.append(var)
+        return [loop for loop in reversed(loops) if loop[1] != 1], ranges
+
+    def _whole(self) -> Ranges:
+        """All of the sum's axes, in this task's part of it."""
+        walk = RegisterTile(self.problem, self.plan, self.finish, {}, {})
+        found: Ranges = {}
+        for axis in self.problem.reduction:
+            low, extent = walk.within(axis)
+            found[axis.name] = (low, dims.floordiv(extent, self._step(axis)))
+        return found
+
+    def _step(self, axis: Axis) -> int:
+        """Positions of a reduction axis in a step."""
+        return TILE if axis is self.words else 1
 
     def _block(self, starts: Bindings, sizes: Bindings) -> Iterator[Stmt]:
         row, lane = self.plan.rows, self.plan.lane
@@ -119,12 +196,12 @@ class TileBlocks:
             at = starts | {row: starts[row] + rows * TILE}
             yield from self._vectors(at, sizes | {row: height - rows * TILE})
 
-    def _sum(self, starts: Bindings, width: int) -> Callable[[Bindings], Expr]:
-        """What is on the stack of a point."""
+    def _sum(self, starts: Bindings, width: int, first: DimLike = 0) -> Callable[[Bindings], Expr]:
+        """What is on the stack of a point, of a block that is stored from `first` on."""
         row, lane = self.plan.rows, self.plan.lane
 
         def sum(bindings: Bindings) -> Expr:
-            place = (bindings[row] - starts[row]) * width + (bindings[lane] - starts[lane])
+            place = first + (bindings[row] - starts[row]) * width + (bindings[lane] - starts[lane])
             return Load(self.stored, (place,))
 
         return sum
@@ -137,34 +214,30 @@ class TileBlocks:
         i, j = loop_var(ROW, rows), loop_var(COLUMN, columns)
         sums = Load(total, (i, j, 0, 0))
         yield from _each(rows, columns, ClearTile(sums))
-        yield from self._steps(starts, rows, columns)
+        yield from self._steps(starts, rows, columns, self._whole())
         width = columns * TILE
         place = i * TILE * width + j * TILE
         yield from _each(rows, columns, StoreTile(Load(self.stored, (place,)), sums, width))
 
-    def _steps(self, starts: Bindings, rows: int, columns: int) -> tuple[Stmt, ...]:
+    def _steps(self, starts: Bindings, rows: int, columns: int, ranges: Ranges) -> tuple[Stmt, ...]:
         total, left, right = self.registers
         of_rows, of_columns, swapped = self.operands
         i, j = loop_var(ROW, rows), loop_var(COLUMN, columns)
         several = right.shape[0]
         assert isinstance(several, int)
-        walk = RegisterTile(self.problem, self.plan, self.finish, starts, {})
         at: Bindings = {}
         loops: list[tuple[str, DimLike]] = []
         for axis in self.problem.reduction:
-            low, extent = walk.within(axis)
-            if axis is self.words:
-                extent = dims.floordiv(extent, TILE)
-                at[axis.name] = low + loop_var(axis.name, extent) * TILE
-            else:
-                at[axis.name] = low + loop_var(axis.name, extent)
-            loops.append((axis.name, extent))
+            low, count = ranges[axis.name]
+            at[axis.name] = low + loop_var(axis.name, count) * self._step(axis)
+            loops.append((axis.name, count))
         row_place = starts | at | {self.plan.rows: starts[self.plan.rows] + i * TILE}
         column_place = starts | at | {self.plan.lane: starts[self.plan.lane] + j * TILE}
         row_tile, column_tile = Load(left, (i, 0, 0)), Load(right, (dims.mod(j, several), 0, 0))
         multiply = MultiplyWords(Load(total, (i, j, 0, 0)), row_tile, column_tile, self.problem.dot, swapped)
+        load = self._load(row_tile, of_rows, row_place, self.plan.rows)
         body: tuple[Stmt, ...] = (
-            *_unrolled(ROW, rows, (self._load(row_tile, of_rows, row_place, self.plan.rows),)),
+            *_unrolled(ROW, rows, (replace(load, passing=self.plan.passing),)),
             *_unrolled(
                 COLUMN,
                 columns,

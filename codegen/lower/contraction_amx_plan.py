@@ -1,25 +1,48 @@
 """Plans that sum in x86's tile registers, and what they cost by the model.
 
-The figures are those of Intel's optimization manual for the first processors that have them: a tile instruction begins
-every 16 cycles, a tile is loaded in 8. Nothing here was measured on such a machine.
+A tile instruction begins every 16 cycles, and a tile is loaded in 8, beside it (Intel's optimization manual); what loads
+cost more was measured on a Granite Rapids.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import permutations
 from math import ceil, prod
 
 from ..loops.nodes import TILE_ROWS
+from ..target import LINE
 from .contraction import Access
 from .contraction_amx import MORE
-from .contraction_cycles import FAR_STORE, LOAD, SCATTERED_ELEMENT, TILE, TURN, TURNED_ROW, Model
+from .contraction_cycles import (
+    FAR_STORE,
+    FAR_STRIDE,
+    FLOAT,
+    LOAD,
+    SCATTERED_ELEMENT,
+    TILE,
+    TURN,
+    TURNED_ROW,
+    Model,
+)
 from .contraction_words import Roomy, Words
 from .tiling import Plan
 
 # Rows and columns of a block, in tiles. Eight tile registers hold its sums, its rows' operand and a tile of the other.
 GRIDS = ((2, 2), (1, 4), (1, 3), (3, 1), (1, 2), (2, 1), (1, 1))
-MULTIPLY, LOAD_TILE, STORE_TILE = 16.0, 8.0, 16.0
+MULTIPLY, STORE_TILE = 16.0, 16.0
+# A tile from the first-level cache and the second's; more, where its rows lie so far apart, and where they may each
+# straddle two lines.
+LOAD_NEAR, LOAD_TILE, LOAD_FAR, LOAD_STRADDLING = 10.0, 16.0, 8.0, 8.0
+# What both operands' tiles of a block's steps may take of the first-level cache.
+NEAR = 16 << 10
+# So many tiles of columns stay there while blocks of rows take turns, not fewer than so many.
+DEEP, FEWEST = 32, 3
+# A line from beyond the second-level cache.
+FAR_LINE = 7.0
+# Of the second-level cache, what rows take that all columns are multiplied with.
+HELD, MOST_HELD = 0.35, 16
 # A vector of words that is multiplied besides, with its share of broadcasts.
 VECTOR = 1.25
 
@@ -33,36 +56,58 @@ def tile_plans(model: Model) -> Iterator[Plan]:
         of_columns, of_rows = ([i for i in (0, 1) if axis in model.reads[i]] for axis in (lane, row))
         if len(of_columns) != 1 or len(of_rows) != 1 or of_columns == of_rows:
             continue
-        packed = _packed(model, of_rows[0], row, of_columns[0], lane, words)
-        if packed is None:
-            continue
-        room = of_rows[0] in packed
-        if model.size[row] < (MORE if room else TILE_ROWS):
-            continue
         turned = row if model.result_stride[lane] != 1 and model.result_stride[row] == 1 else ""
-        for rows, columns in GRIDS:
-            fits = (rows - 1) * TILE_ROWS < model.size[row] and (columns - 1) * TILE_ROWS < model.size[lane]
-            if fits:
-                tiles = {row: rows * TILE_ROWS}
-                yield Plan(
-                    lane, model.lanes, columns, tiles, packed=packed, turned=turned, rows=row, room=room
-                )
+        for packed in _packings(model, of_rows[0], row, of_columns[0], lane, words):
+            room = of_rows[0] in packed
+            if model.size[row] < (MORE if room else TILE_ROWS):
+                continue
+            for rows, columns in GRIDS:
+                fits = (rows - 1) * TILE_ROWS < model.size[row] and (columns - 1) * TILE_ROWS < model.size[
+                    lane
+                ]
+                if fits:
+                    tiles = {row: rows * TILE_ROWS}
+                    plan = Plan(
+                        lane,
+                        model.lanes,
+                        columns,
+                        tiles,
+                        packed=packed,
+                        turned=turned,
+                        rows=row,
+                        room=room,
+                        passing=_whole(model, row) > NEAR,
+                    )
+                    yield plan
+                    if _may_turn(model, plan):
+                        yield replace(plan, deep=DEEP // columns)
 
 
-def _packed(
+def _may_turn(model: Model, plan: Plan) -> bool:
+    """Whether there are blocks of rows that may take turns, and a sum long enough."""
+    axes = [model.problem.axes[plan.rows], *model.problem.reduction]
+    known = all(isinstance(axis.extent, int) for axis in axes)
+    several = min(model.size[plan.rows] // plan.tile(plan.rows), _held(model, plan)) >= FEWEST
+    return known and several and model.steps // TILE_ROWS > DEEP // plan.vectors
+
+
+def _packings(
     model: Model, of_rows: int, row: str, of_columns: int, lane: str, words: str
-) -> Mapping[int, str] | None:
-    """What must be packed for operands to lie as tiles do; None where that cannot be."""
+) -> Iterator[Mapping[int, str]]:
+    """What to pack: what must be for operands to lie as tiles do, and that and the rows."""
     found = {}
     columns = model.problem.operands[of_columns]
-    if not _lies_in_rows(model.problem.operands[of_rows], words) or not model.exact:
-        found[of_rows] = row
     if not isinstance(columns, Roomy) or model.strides[of_columns][lane] != 1 or not model.exact:
         found[of_columns] = lane
-    can = all(
-        model.separable[operand] and type(model.problem.operands[operand]) is Words for operand in found
-    )
-    return found if can else None
+    can = {
+        i: model.separable[i] and type(operand) is Words for i, operand in enumerate(model.problem.operands)
+    }
+    if not all(can[operand] for operand in found):
+        return
+    if _lies_in_rows(model.problem.operands[of_rows], words) and model.exact:
+        yield found
+    if can[of_rows]:
+        yield {of_rows: row, **found}
 
 
 def _lies_in_rows(operand: Access, words: str) -> bool:
@@ -76,6 +121,7 @@ def tile_cycles(model: Model, plan: Plan) -> float:
     lane, row, words = plan.lane, plan.rows, model.reduction[-1]
     outer = prod(model.size[name] for name in model.reduction[:-1])
     steps, rest = outer * (model.size[words] // TILE_ROWS), outer * (model.size[words] % TILE_ROWS)
+    left, right = _load_cycles(model, plan, row), _load_cycles(model, plan, lane)
     total = 0.0
     for height, many in _parts(model.size[row], plan.tile(row)):
         for width, often in _parts(model.size[lane], plan.tile(lane)):
@@ -83,13 +129,66 @@ def tile_cycles(model: Model, plan: Plan) -> float:
             rows += plan.room and height % TILE_ROWS >= MORE
             inside = min(height, rows * TILE_ROWS) * columns
             beside = height * columns - inside
-            each = steps * (rows * columns * MULTIPLY + (rows + columns) * LOAD_TILE)
-            each += rows * columns * STORE_TILE + inside * (LOAD + rest * VECTOR)
+            each = steps * (rows * columns * MULTIPLY + rows * left + columns * right)
+            parts = ceil(steps / plan.deep) if plan.deep else 1
+            each += rows * columns * (parts * STORE_TILE + (parts - 1) * LOAD_TILE)
+            each += inside * (LOAD + rest * VECTOR)
             each += beside * (outer * model.size[words]) * VECTOR
             each += _stores(model, plan, height, columns) + TILE
             total += many * often * each
     total *= prod(model.size[n] for n in model.parallel if n not in (lane, row))
-    return total + model.packing(plan)
+    return total + model.packing(plan) + _passing(model, plan)
+
+
+def _load_cycles(model: Model, plan: Plan, axis: str) -> float:
+    """Cycles to load a tile of the operand that depends on an axis of the block."""
+    operand = next(i for i in (0, 1) if axis in model.reads[i])
+    block = plan.tile(axis) * model.steps * FLOAT
+    # Rows pass while columns stay.
+    whole = block if axis == plan.lane else _whole(model, axis)
+    cycles = LOAD_NEAR if whole <= NEAR else LOAD_TILE
+    if plan.deep and axis == plan.lane:
+        cycles = LOAD_NEAR + (LOAD_TILE - LOAD_NEAR) / min(
+            _held(model, plan), model.size[plan.rows] / plan.tile(plan.rows)
+        )
+    if operand in plan.packed:
+        return cycles
+    along = model.strides[operand][axis if axis == plan.rows else model.reduction[-1]]
+    itemsize = model.problem.operands[operand].buffer.dtype.itemsize
+    far = not isinstance(along, int) or abs(along) * itemsize >= FAR_STRIDE
+    return cycles + LOAD_STRADDLING + (LOAD_FAR if far else 0.0)
+
+
+def _whole(model: Model, axis: str) -> int:
+    """Bytes of what positions along an axis read."""
+    return model.size[axis] * model.steps * FLOAT
+
+
+def _passing(model: Model, plan: Plan) -> float:
+    """Cycles more for columns that come from beyond the second-level cache, for each part of the rows that stays."""
+    columns = model.size[plan.lane] * model.steps * FLOAT
+    if columns <= model.core.l2 / 2:
+        return 0.0
+    times = ceil(model.size[plan.rows] / plan.tile(plan.rows) / _held(model, plan))
+    others = (n for n in model.parallel if n not in (plan.lane, plan.rows))
+    return prod(model.size[n] for n in others) * times * columns / LINE * FAR_LINE
+
+
+def _held(model: Model, plan: Plan) -> int:
+    """How many blocks of rows stay in the second-level cache, and their sums on the stack."""
+    return max(1, min(MOST_HELD, int(model.core.l2 * HELD / (plan.tile(plan.rows) * model.steps * FLOAT))))
+
+
+def held_tiles(model: Model, plan: Plan) -> dict[str, int]:
+    """How many blocks of rows a task has, so that what they read stays in the second-level cache while the panels of
+    columns pass; none said where all of them do, or where their number is not known."""
+    if not plan.rows or not isinstance(model.problem.axes[plan.rows].extent, int):
+        return {}
+    blocks = ceil(model.size[plan.rows] / plan.tile(plan.rows))
+    most = _held(model, plan)
+    if blocks <= most:
+        return {}
+    return {plan.rows: ceil(blocks / ceil(blocks / most))}
 
 
 def _parts(size: int, block: int) -> list[tuple[int, int]]:

@@ -121,6 +121,11 @@ class _Nest:
         axis = self.problem.axes[self.plan.order[depth]]
         body: list[Stmt] = [*self._begun(depth, starts)]
         for segment in self._segments(axis):
+            whole = axis.name == self.plan.rows and segment.size == self.plan.tile(axis.name)
+            if self.plan.deep and self.blocks is not None and whole and segment.loops:
+                at, size = {axis.name: segment.start}, {axis.name: segment.size}
+                body += self.blocks.turns(starts | at, sizes | size, *segment.loops)
+                continue
             inner = self._tiles(
                 depth + 1, starts | {axis.name: segment.start}, sizes | {axis.name: segment.size}
             )

@@ -13,7 +13,9 @@ from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Value
 from ...ir.half_precision import HALF
-from ..loops.nodes import Apply, Buffer, Expr, For, Load, Stmt
+from ..loops.nodes import TILE_WORDS, Apply, Buffer, Expr, For, Load, Stmt
+from ..packed import per_word
+from ..target import Target
 from .borders import Border, Source, launch_border
 from .context import Args, LowerContext, Names
 from .contraction import Access, is_linear
@@ -62,6 +64,12 @@ class Operands:
         """The same operand is copied once, whatever indices it is read at."""
         return self._bordered(Border(value, tuple(low), tuple(step), tuple(space)), index)
 
+    def step(self, value: Value) -> int:
+        """What a step in tile registers adds up."""
+        target = self.ctx.target
+        short = self.first(value).dtype is dtypes.bf16 and isinstance(target, Target)
+        return TILE_WORDS * per_word("pack_bf16") if short and target.has_tiles("dot_bf16") else 1
+
     @property
     def has_phases(self) -> bool:
         return True
@@ -76,10 +84,14 @@ class Operands:
             self.copies[border] = launch_border(self.ctx, border, self._bordered_source(border))
         return Access(self.copies[border], index)
 
+    def first(self, value: Value) -> Expr:
+        """The operand's first element, before its conversion."""
+        return as_stored(BodyEvaluator(self.body, self.args).at(value, (0,) * value.type.rank))
+
     def _bordered_source(self, border: Border) -> Source:
         """What is computed, and not only moved, is computed for the copy."""
         value = border.value
-        first = as_stored(BodyEvaluator(self.body, self.args).at(value, (0,) * value.type.rank))
+        first = self.first(value)
         if isinstance(first, Load):
             return Source(first.dtype, lambda index: self.read(value, index).at({}))
         evaluator = BodyEvaluator(self.body, self.args, flatten=self.ctx.flat)

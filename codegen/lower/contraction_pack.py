@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import gcd
+from typing import NamedTuple
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
@@ -21,6 +22,7 @@ from .context import LowerContext, Names
 from .contraction import Access, Axis, Contraction
 from .contraction_operands import repeated
 from .contraction_words import Words
+from .indexing import IndexTuple
 from .spaces import linear
 from .transpose import Tile
 
@@ -36,45 +38,67 @@ def panels(
     return packing(ctx, problem, operand, axis, width, times, Packing)
 
 
+@dataclass(frozen=True)
+class Operand:
+    """What is to be packed `along` a parallel axis; `others`, `summed`: the other axes that it depends on."""
+
+    access: Access
+    along: Axis
+    others: tuple[Axis, ...]
+    summed: tuple[Axis, ...]
+
+    @staticmethod
+    def of(problem: Contraction, access: Access, axis: str) -> Operand:
+        others = (a for a in problem.parallel if a.name != axis and access.depends_on(a.name))
+        summed = (a for a in problem.reduction if access.depends_on(a.name))
+        return Operand(access, problem.axes[axis], tuple(others), tuple(summed))
+
+    @property
+    def depth(self) -> DimLike:
+        """Elements along the sum."""
+        return dims.product(a.extent for a in self.summed)
+
+
 def packing(
     ctx: LowerContext,
-    problem: Contraction,
+    problem: Contraction[Access],
     operand: Access,
     axis: str,
     width: int,
     times: DimLike,
     kind: type[Packing],
-    room: int = 1,
 ) -> Access:
-    """Launches one kind of packing. There is room for a multiple of so many panels."""
-    along = problem.axes[axis]
-    others = tuple(a for a in problem.parallel if a.name != axis and operand.depends_on(a.name))
-    summed = tuple(a for a in problem.reduction if operand.depends_on(a.name))
-    tiles = dims.floordiv(along.extent + (width - 1), width)
-    if room > 1:
-        tiles = dims.floordiv(tiles + (room - 1), room) * room
-    lead = (*(a.extent for a in others), tiles)
+    """Launches one kind of packing."""
+    given = Operand.of(problem, operand, axis)
     words = operand if isinstance(operand, Words) else None
     dtype = dtypes.u32 if problem.dot else problem.accumulator
-    target = ctx.scratch("panels", dtype, (*lead, *(a.extent for a in summed), width))
-    depth = dims.product(a.extent for a in summed)
+    place = kind.place(given, width)
+    target = ctx.scratch("panels", dtype, place.shape)
     lead_position = operand.buffer.offset(operand.index)
     made = kind(
         lanes=ctx.target.lanes(dtype),
         source=ctx.view(operand.buffer, (operand.buffer.numel,)),
-        position=dims.substitute(lead_position, {a.name: 0 for a in summed}),
-        along=along,
+        position=dims.substitute(lead_position, {a.name: 0 for a in given.summed}),
+        along=given.along,
         stride=operand.stride(axis),
-        others=others,
-        summed=_coalesced(operand, summed),
+        others=given.others,
+        summed=_coalesced(operand, given.summed),
         width=width,
-        target=ctx.view(target, (*lead, depth, width)),
+        target=ctx.view(target, place.view),
         stash=Buffer("stash", dtype, (width, ctx.target.lanes(dtype)), "stack"),
         words=words,
     )
     ctx.launch("pack", repeated(made.body(), times), cost=made.cost)
-    lead_index = (*(a.var for a in others), dims.floordiv(along.var, width))
-    return Access(target, (*lead_index, *(a.var for a in summed), dims.mod(along.var, width)))
+    return Access(target, place.index)
+
+
+class Place(NamedTuple):
+    """Where a packed operand lies: the `shape` of the buffer, `view`: its shape to what fills it, and the `index` of the
+    element that the contraction reads."""
+
+    shape: tuple[DimLike, ...]
+    view: tuple[DimLike, ...]
+    index: IndexTuple
 
 
 def _coalesced(operand: Access, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, DimLike], ...]:
@@ -110,6 +134,15 @@ class Packing:
     target: Buffer
     stash: Buffer
     words: Words | None
+
+    @staticmethod
+    def place(given: Operand, width: int) -> Place:
+        """Panels of `width` elements side by side, the summed axes outside of them."""
+        lead = (*(a.extent for a in given.others), dims.floordiv(given.along.extent + (width - 1), width))
+        at = (*(a.var for a in given.others), dims.floordiv(given.along.var, width))
+        index = (*at, *(a.var for a in given.summed), dims.mod(given.along.var, width))
+        shape = (*lead, *(a.extent for a in given.summed), width)
+        return Place(shape, (*lead, given.depth, width), index)
 
     @property
     def axes(self) -> tuple[Axis, ...]:

@@ -18,7 +18,7 @@ from ...ir.dims import DimLike
 from ..target import MANY_REGISTERS
 from .choices import cheapest, varied
 from .contraction import Contraction
-from .contraction_amx_plan import tile_cycles, tile_plans
+from .contraction_amx_plan import held_tiles, tile_cycles, tile_plans
 from .contraction_cycles import FLOAT, TYPICAL, WIDE_STRIDES, Core, Model, live_operands
 from .tiling import Plan
 
@@ -311,8 +311,8 @@ class _Plans(Model):
         """Blocks and parts: enough tasks for many threads, none of them too small. They depend on the problem
         only, so that the result's bits do not depend on the number of threads."""
         most = min(MOST_TASKS, int(plan.cycles / LEAST_TASK))
-        blocks = dict(plan.blocks)
-        count = prod(ceil(self.size[name] / block) for name, block in blocks.items())
+        blocks = dict(plan.blocks) or held_tiles(self, plan)
+        count = prod(ceil(self.size[name] / plan.tile(name) / block) for name, block in blocks.items())
         symbolic = False
         images = self._slides(plan)  # whole, which a task copies with their borders
         for name in plan.order:

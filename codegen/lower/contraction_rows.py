@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from ...ir import dims
 from ...ir.dims import DimLike
-from ..loops.nodes import TILE_ROWS, For, If, Index, Load, Stmt
+from ..loops.nodes import TILE_ROWS, TILE_WORDS, Expr, For, If, Index, Load, Stmt, Store
 from ..scalar import SCALAR
 from .borders import along_lanes, shared_loops
 from .context import LowerContext, Names
 from .contraction import Access, Axis, Contraction
-from .contraction_pack import Packing, packing
+from .contraction_pack import Operand, Packing, Place, packing
 from .transpose import Tile
 
 
@@ -23,13 +23,22 @@ def packed_rows(
     ctx: LowerContext, problem: Contraction, operand: Access, axis: str, times: DimLike = 1
 ) -> Access:
     """Launches the packing of an operand in words (if `times` is not 0); returns it as packed. Whole tiles may be read,
-    whatever the number of rows."""
-    return packing(ctx, problem, operand, axis, 1, times, _Rows, TILE_ROWS)
+    whatever the number of rows. Tile after tile, unless some begin elsewhere than at multiples of their sizes."""
+    words = problem.reduction[-1].extent
+    whole = isinstance(problem.axes[axis].extent, int) and dims.mod(words, TILE_WORDS) == 0
+    return packing(ctx, problem, operand, axis, 1, times, _Tiles if whole else _Rows)
 
 
 @dataclass(frozen=True)
 class _Rows(Packing):
     """The packing kernel; `width` is 1."""
+
+    @staticmethod
+    def place(given: Operand, width: int) -> Place:
+        lead = (*(a.extent for a in given.others), _whole(given.along.extent))
+        at = (*(a.var for a in given.others), given.along.var)
+        shape = (*lead, *(a.extent for a in given.summed))
+        return Place((*shape, 1), (*lead, given.depth, 1), (*at, *(a.var for a in given.summed), 0))
 
     @property
     def near(self) -> bool:
@@ -104,3 +113,34 @@ class _Rows(Packing):
         put = self._put(start + row, depth + first + lane, 0, square.at(row, lane))
         out = For("w", self.lanes, (For("l", self.lanes, (put,), "vector", self.lanes),))
         return (*square.fill(lambda i, l: self._load(start + l, 0, inner, first + i)), out)
+
+
+@dataclass(frozen=True)
+class _Tiles(_Rows):
+    """The same where rows and words fill tiles: 16 words of 16 rows lie together, so that a tile is some lines in a row,
+    wherever the operand begins and however far its rows are apart."""
+
+    @staticmethod
+    def place(given: Operand, width: int) -> Place:
+        *outer, words = given.summed
+        lead = (*(a.extent for a in given.others), dims.floordiv(_whole(given.along.extent), TILE_ROWS))
+        tile = (TILE_ROWS, TILE_WORDS)
+        shape = (*lead, *(a.extent for a in outer), dims.floordiv(words.extent, TILE_WORDS), *tile)
+        row = given.along.var
+        at = (*(a.var for a in given.others), dims.floordiv(row, TILE_ROWS), *(a.var for a in outer))
+        within = (
+            dims.floordiv(words.var, TILE_WORDS),
+            dims.mod(row, TILE_ROWS),
+            dims.mod(words.var, TILE_WORDS),
+        )
+        return Place(shape, (*lead, dims.floordiv(given.depth, TILE_WORDS), *tile), (*at, *within))
+
+    def _put(self, tile: DimLike, depth: DimLike, lane: DimLike, value: Expr) -> Store:
+        row = tile + lane
+        at = (*(a.var for a in self.others), dims.floordiv(row, TILE_ROWS), dims.floordiv(depth, TILE_WORDS))
+        return Store(self.target, (*at, dims.mod(row, TILE_ROWS), dims.mod(depth, TILE_WORDS)), value)
+
+
+def _whole(rows: DimLike) -> DimLike:
+    """Rows that fill tiles."""
+    return dims.floordiv(rows + (TILE_ROWS - 1), TILE_ROWS) * TILE_ROWS

@@ -32,6 +32,8 @@ MOST_PHASES = 16
 # Along rows zeros too, where they cost no more multiply-adds for an element of dx than this: those of a vector cost less
 # than to store it to every second element.
 MOST_ZEROS = 16
+# Of what a row is, the zeros that may be added up with it to fill whole steps.
+MOST_MORE = 0.34
 
 
 def conv_contractions(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
@@ -129,7 +131,14 @@ def _weight_grad(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
     where = tuple(t.var * s + k.var * d for t, s, k, d in zip(space, stride, kernel, dilation, strict=True))
     channel = group.var * inner.extent + inner.var
     out_channel = group.var * out.extent + out.var
-    right = operands.read(dy, (batch.var, out_channel, *(t.var for t in space)))
+    places = (batch.var, out_channel, *(t.var for t in space))
+    more = _more(operands, dy, stride)
+    if more:
+        space = (*space[:-1], Axis(space[-1].name, space[-1].extent + more))
+        none, ones = (0,) * len(space), (1,) * len(space)
+        right = operands.bordered(dy, none, ones, [t.extent for t in space], places)
+    else:
+        right = operands.read(dy, places)
 
     def contraction(left: O, last: Axis, position: DimLike) -> Contraction[O]:
         return Contraction(
@@ -146,7 +155,7 @@ def _weight_grad(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
     taps = dw.type.shape[-1]
     phases = _phases(node, operands, dy.type.shape[2:], taps, (batch.var, channel, *where[:-1]))
     if phases is None:
-        left = _padded(operands, x, (batch.var, channel, *where), padding)
+        left = _padded(operands, x, (batch.var, channel, *where), padding, more)
         return [contraction(left, kernel[-1], kernel[-1].var)]
     found = []
     for part in range(min(phases.every, taps)):
@@ -154,6 +163,15 @@ def _weight_grad(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
         left = phases.at(space[-1].var + last.var, part)
         found.append(contraction(left, last, last.var * phases.every + part))
     return found
+
+
+def _more(operands: Reader[O], dy: Value, stride: Sequence[int]) -> int:
+    """How many positions of zeros to add up with each of dy's rows, so that a row has whole steps of the sum."""
+    length, step = dy.type.shape[-1], operands.step(dy)
+    if step == 1 or stride[-1] != 1 or not isinstance(length, int):
+        return 0
+    more = -length % step
+    return more if more <= MOST_MORE * length else 0
 
 
 def _input_grad(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
@@ -302,10 +320,12 @@ def _axes(
     )
 
 
-def _padded(operands: Reader[O], x: Value, index: IndexTuple, padding: Sequence[int]) -> O:
-    if not any(padding):
+def _padded(operands: Reader[O], x: Value, index: IndexTuple, padding: Sequence[int], more: int = 0) -> O:
+    """With `more` zeros behind each row."""
+    if not any(padding) and not more:
         return operands.read(x, index)
     shape = [size + 2 * pad for size, pad in zip(x.type.shape[2:], padding, strict=True)]
+    shape[-1] += more
     return operands.bordered(x, padding, (1,) * len(padding), shape, index)
 
 

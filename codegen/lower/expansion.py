@@ -328,6 +328,9 @@ class _Rows:
             return self.operands.bordered(value, low, step, space, index)
         return self._copied(low, space, 1, index)
 
+    def step(self, value: Value) -> int:
+        return 1
+
     @property
     def has_phases(self) -> bool:
         return self.operands.has_phases

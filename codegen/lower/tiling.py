@@ -24,6 +24,8 @@ class Plan:
     rows: the axis of `tiles` along the rows of tile registers, in which full blocks are summed; "" where there are none
         (`contraction_amx.py`).
     room: whole tiles of rows may be read (their operand is packed).
+    passing: rows are too many for the first-level cache, which is left to columns.
+    deep: steps of the sum in tile registers that all of a task's blocks of rows take before the next; 0 for all of them.
     windows: reduction axes walked only where a window of the problem says that products are not zero.
     afresh: the outermost reduction axes, at each position of which sums begin anew, to be added up: shorter chains.
     split, parts: the reduction axis shared among tasks, in how many parts; 1 for none.
@@ -43,6 +45,8 @@ class Plan:
     turned: str = ""
     rows: str = ""
     room: bool = False
+    passing: bool = False
+    deep: int = 0
     windows: frozenset[str] = frozenset()
     afresh: tuple[str, ...] = ()
     split: str = ""
@@ -77,7 +81,9 @@ class Plan:
         for operand, axis in self.packed.items():
             parts.append(f"{('left', 'right')[operand]} packed along {axis}")
         if self.rows:
-            parts.append(f"in tile registers, rows along {self.rows}")
+            passing = " passing" if self.passing else ""
+            deep = f", {self.deep} steps at a time" if self.deep else ""
+            parts.append(f"in tile registers, rows along {self.rows}{passing}{deep}")
         if self.turned:
             parts.append(f"stored along {self.turned}")
         if self.windows:

@@ -132,6 +132,9 @@ class _Unlaunched:
     ) -> Access:
         return Access(self._buffer(value, (*value.type.shape[:2], *space)), index)
 
+    def step(self, value: Value) -> int:
+        return 1
+
     @property
     def has_phases(self) -> bool:
         return False
@@ -142,4 +145,4 @@ class _Unlaunched:
         raise NotImplementedError("phased copies")
 
     def _buffer(self, value: Value, shape: Sequence[DimLike]) -> Buffer:
-        return Buffer("operand", value.type.dtype, tuple(shape))
+        return Buffer("operand", self.operands.first(value).dtype, tuple(shape))
