@@ -14,9 +14,8 @@ from .template import walk
 
 
 def power_below(target: Target | GpuTarget, x: Expr) -> Expr:
-    """exp(x) of a number that is at most about 0. Where an instruction scales by powers of two, the general way costs as
-    little."""
-    if isinstance(target, Target) and not target.has_scale and x.dtype is dtypes.f32:
+    """exp(x) of a number that is at most about 0."""
+    if isinstance(target, Target) and x.dtype is dtypes.f32:
         return SCALAR.call("exp_below", x)
     return SCALAR.exp(x)
 
