@@ -233,6 +233,9 @@ def test_assembly(left, instruction):
             for n in (instruction, "tileloadd", "tileloaddt1", "tilestored")
         }
         loads = count.pop("tileloadd"), count.pop("tileloaddt1")
-        assert count == {instruction: 4, "tilestored": 4} and loads in ((2, 2), (4, 1))  # 2 x 2 tiles, or 1 x 4
+        assert count == {instruction: 4, "tilestored": 4} and loads in (
+            (2, 2),
+            (4, 1),
+        )  # 2 x 2 tiles, or 1 x 4
         for name in ("ldtilecfg", "tilerelease"):
             assert len(re.findall(rf"^\t{name}\b", code, re.M)) == 1

@@ -310,7 +310,8 @@ class _Plans(Model):
     def _with_tasks(self, plan: Plan) -> Plan:
         """Blocks and parts: enough tasks for many threads, none of them too small. They depend on the problem
         only, so that the result's bits do not depend on the number of threads."""
-        most = min(MOST_TASKS, int(plan.cycles / LEAST_TASK))
+        split = None if plan.rows else self.parts(plan)
+        most = min(MOST_TASKS, int(plan.cycles / LEAST_TASK) // (1 if split is None else split[1]))
         blocks = dict(plan.blocks) or held_tiles(self, plan)
         count = prod(ceil(self.size[name] / plan.tile(name) / block) for name, block in blocks.items())
         symbolic = False
@@ -330,6 +331,8 @@ class _Plans(Model):
             blocks[name] = ceil(tiles / pieces)
             count *= ceil(tiles / blocks[name])
         plan = replace(plan, blocks=blocks)
+        if split is not None:
+            return replace(plan, split=split[0], parts=split[1])
         outputs = prod(self.size[n] for n in self.parallel)
         first = self.problem.reduction[0].name
         # Parts are added element by element over the whole result.
