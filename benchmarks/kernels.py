@@ -170,8 +170,13 @@ def floor(line: Line, roof: Peaks) -> float:
     """The least seconds by the roofline: bytes by the copy bandwidth, operations by the peak of their units."""
     target = Target.host()
     pairs, fours = target.has_dot("dot_i16"), target.has_dot("dot_u8i8")
-    faster = {F32: 1, BF16: 1 + target.has_dot("dot_bf16"), INT8: 4 if fours else 1 + pairs}
-    return max(line.bytes / (roof.memory * 1e9), line.flops / (roof.f32 * 1e9 * faster[line.unit]))
+    twice = target.has_dot("dot_bf16") and not target.has_slow_pairs
+    peak = {
+        F32: roof.f32,
+        BF16: roof.bf16 or roof.f32 * (1 + twice),
+        INT8: roof.i8 or roof.f32 * (4 if fours else 1 + pairs),
+    }
+    return max(line.bytes / (roof.memory * 1e9), line.flops / (peak[line.unit] * 1e9))
 
 
 def _ratio(times: Mapping[str, float]) -> float:
@@ -233,7 +238,7 @@ def heading() -> list[str]:
     git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     roofs = [
-        f"{r.threads} thread{'s' if r.threads > 1 else ''}: {r.f32:.0f} GFLOP/s in float32, {r.memory:.1f} GB/s"
+        f"{r.threads} thread{'s' if r.threads > 1 else ''}: {r.rates}, {r.memory:.1f} GB/s"
         for r in (peaks(n) for n in (1, 2))
     ]
     versions = [f"{name} {metadata.version(package)}" for name, package in PACKAGES if _installed(package)]
@@ -244,8 +249,9 @@ def heading() -> list[str]:
         "",
         f"- {datetime.date.today()}, commit {commit or 'unknown'}, {Target.host().cpu}, {os.cpu_count()} CPUs",
         f"- {', '.join(versions)}",
-        f"- Peaks measured by kernels of our own, memory read and written by a copy: {'; '.join(roofs)}. Of bfloat16 "
-        "twice the operations, of int8 four times where the CPU has the instruction, of int8 twice on other x86 CPUs.",
+        f"- Peaks measured by kernels of our own, memory read and written by a copy: {'; '.join(roofs)}. Where no "
+        "tile registers multiply them, of bfloat16 twice float32's operations, of int8 four times where the CPU has the "
+        "instruction, of int8 twice on other x86 CPUs.",
         "- Microseconds of a call from Python; competitors take turns block by block, medians of blocks' medians. "
         "Results were compared before. A floor is the greater of the bytes that must move by the copy's bandwidth, and "
         "the operations by the peak; more than 100 % of the roofline means that data came from a cache, or that a "

@@ -29,11 +29,9 @@ LINE = 64
 # With fewer vector registers code holds less side by side; CPUs have 16 or so many.
 MANY_REGISTERS = 32
 
-# Processors that begin two multiply-adds of 512 bits in a cycle, by LLVM's names; others begin one.
-TWO_WIDE = frozenset(
-    ("skylake-avx512", "cascadelake", "cooperlake", "icelake-server", "sapphirerapids", "emeraldrapids")
-    + ("graniterapids", "graniterapids-d", "diamondrapids", "znver5")
-)
+# Processors with tile registers, by LLVM's names, and those that begin two multiply-adds of 512 bits in a cycle.
+TILED = frozenset(("sapphirerapids", "emeraldrapids", "graniterapids", "graniterapids-d", "diamondrapids"))
+TWO_WIDE = TILED | {"skylake-avx512", "cascadelake", "cooperlake", "icelake-server", "znver5"}
 
 log = logging.getLogger("vitrify")
 _CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -77,6 +75,12 @@ class Target:
         if op == "dot_u8i8":
             return self.has("avx512vnni") or self.has("avxvnni")
         return op == "dot_bf16" and self.has("avx512bf16")
+
+    @property
+    def has_slow_pairs(self) -> bool:
+        """Whether vectors of bfloat16 pairs are multiplied at half the rate of float32: one in two cycles, measured on
+        Intel's processors with tile registers."""
+        return self.cpu in TILED or self.has("amx-tile")
 
     def has_tiles(self, op: str) -> bool:
         """Whether it has tile registers (AMX), and the instruction there for a dot product of `codegen/packed.py`."""
@@ -248,8 +252,9 @@ def _host() -> Target:
 
 def _cpu(name: str, features: Mapping[str, bool]) -> str:
     """LLVM's name for a processor. A virtual machine may call it by the name of an older one without tile registers."""
-    hidden = features.get("amx-tile") and name not in TWO_WIDE
-    return "sapphirerapids" if hidden else name
+    if not features.get("amx-tile") or name in TILED:
+        return name
+    return "graniterapids" if features.get("avx10.1") or features.get("amx-fp16") else "sapphirerapids"
 
 
 def leave_out_tiles(features: MutableMapping[str, bool]) -> None:

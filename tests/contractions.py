@@ -91,9 +91,11 @@ def check(
     bindings: Sequence[Mapping[str, int]] = ({},),
     depth: int = 100,
     threads: Sequence[int] = (1, 2),
+    target: str = "",
 ) -> Program:
-    """The group's program gives what NumPy gives, the same bits on every number of threads."""
-    program = lowered(graph)
+    """The group's program, for this machine or a target that it can run, gives what NumPy gives, the same bits on every
+    number of threads."""
+    program = lowered(graph, target)
     loaded = compile_program(program)
     for bound in bindings:
         inputs = operands_of(graph, bound)

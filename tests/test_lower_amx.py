@@ -49,11 +49,13 @@ INTEGERS = [(dtypes.u8, dtypes.i8), (dtypes.i8, dtypes.u8), (dtypes.i8, dtypes.i
 
 @pytest.fixture
 def tiles(monkeypatch):
-    """Whatever can be summed in tile registers is, however small; in blocks of a size, if one is given."""
+    """Whatever can be summed in tile registers is, however small; in blocks of a size, if one is given; blocks of rows
+    take turns, if that is wanted."""
 
-    def prefer(rows: int = 0, columns: int = 0) -> None:
+    def prefer(rows: int = 0, columns: int = 0, turns: bool = False) -> None:
         def cycles(model, plan):
             wanted = not rows or (plan.tiles[plan.rows], plan.vectors) == (16 * rows, columns)
+            wanted = wanted and (not turns or plan.deep > 0)
             return tile_cycles(model, plan) * (1e-6 if wanted else 1.0)
 
         monkeypatch.setattr(contraction_plan, "tile_cycles", cycles)
@@ -147,6 +149,61 @@ def test_tiles_reach_past_the_last_row_and_column_of_copies(tiles):
     copies = sorted(b.numel for b in program.arena)
     assert "in tile registers" in comment(graph) and copies == [16 * 4 * 9 + 15, 16 * 9 * 16]
     interpret(graph, AMX, depth=288)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_blocks_of_rows_take_turns_over_parts_of_a_long_sum(tiles, left):
+    """Parts of 16 steps, the last one shorter, and three words beside the last step; rows beside the last block."""
+    tiles(2, 2, turns=True)
+    for size in ((112, 1100, 33), (96, 1280, 32)):
+        graph = matrices(*size, dtypes.bf16, left=left)
+        assert "16 steps at a time" in comment(graph)
+        in_tiles(graph, depth=size[1])
+
+
+def test_a_kernel_of_several_taps_takes_turns(tiles):
+    """Of four taps and 96 channels a part is two taps, or all channels of one."""
+    tiles(1, 2, turns=True)
+    graph = convolution(((1, 192, 3, 18), (64, 192, 2, 2), 1, 0, 1, 1))
+    assert "16 steps at a time" in comment(graph)
+    in_tiles(graph, depth=4 * 192)
+
+
+def test_rows_that_are_packed_lie_tile_after_tile():
+    """Rows in place may straddle lines and share sets of the caches."""
+    program = lowered(matrices(512, 512, 512, dtypes.bf16, right=True), AMX)
+    assert [launch.kernel.name for launch in program.launches] == ["pack", "pack1", "matmul"]
+    assert {b.shape for b in program.arena} == {(16, 256, 32), (32, 16, 16, 16)}
+    assert "rows 16 apart, passing" in print_kernel(program.launches[-1].kernel)
+
+
+def test_rows_of_a_weight_gradient_are_filled_to_whole_steps():
+    graph = convolution(((2, 16, 9, 28), (32, 16, 3, 3), 1, 1, 1, 1), "conv_weight_grad")
+    assert "in tile registers" in comment(graph)
+    interpret(graph, AMX, depth=2 * 9 * 28)
+    names = [launch.kernel.name for launch in lowered(graph, AMX).launches]
+    assert [name for name in names if "border" in name] == ["zero_border", "zero_border1"]
+    short = convolution(((2, 16, 9, 14), (32, 16, 3, 3), 1, 1, 1, 1), "conv_weight_grad")
+    names = [launch.kernel.name for launch in lowered(short, AMX).launches]
+    assert "zero_border1" not in names  # it would be more zeros than numbers
+
+
+def test_a_convolution_with_a_border_goes_to_tiles_and_not_to_winograd():
+    """It is reckoned in the numbers that its image has, not in those of the sum."""
+    graph = convolution(((1, 64, 28, 28), (64, 64, 3, 3), 1, 1, 1, 1))
+    assert "in tile registers" in comment(graph)
+
+
+def test_pairs_are_multiplied_as_float32_where_that_is_faster():
+    """Beside tiles, on a processor that multiplies vectors of pairs at half the rate."""
+    strided = convolution(((1, 64, 56, 56), (64, 64, 3, 3), 2, 1, 1, 1), "conv_weight_grad")
+    assert "in words" in comment(strided, WORDS) and "in words" not in comment(strided)
+
+
+def test_a_strided_convolution_goes_to_tiles_by_a_copy_larger_than_its_image():
+    graph = convolution(((1, 64, 56, 56), (128, 64, 3, 3), 2, 1, 1, 1))
+    assert "left packed along x; in tile registers" in comment(graph)
+    interpret(convolution(((1, 32, 37, 37), (48, 32, 3, 3), 2, 1, 1, 1)), AMX, depth=288)
 
 
 def test_a_convolution_in_tiles_is_faster_by_the_model():
@@ -330,6 +387,15 @@ def test_tiles_are_left_out_where_the_system_refuses_them(monkeypatch, caplog):
     monkeypatch.setattr(tile_permission, "_system_call", lambda *numbers: 0)
     given = targets._host.__wrapped__()
     assert given.has_tiles("dot_bf16") and given.has_tiles("dot_u8i8") and repr(given) != repr(refused)
+
+
+def test_a_virtual_machine_may_hide_the_processors_name():
+    """Clients' processors have no tile registers."""
+    tiled = {"amx-tile": True}
+    assert targets._cpu("rocketlake", {}) == "rocketlake"
+    assert targets._cpu("rocketlake", tiled) == "sapphirerapids"
+    assert targets._cpu("rocketlake", {**tiled, "amx-fp16": True}) == "graniterapids"
+    assert targets._cpu("emeraldrapids", tiled) == "emeraldrapids"
 
 
 def test_a_machine_without_tiles_does_not_ask(monkeypatch):

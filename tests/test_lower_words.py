@@ -140,7 +140,7 @@ def integers(m: int, k: int, n: int, left=dtypes.u8, right=dtypes.i8, transposed
 def test_every_transpose_of_bfloat16(size):
     for left in (False, True):
         for right in (False, True):
-            check(matrices(*size, dtypes.bf16, left=left, right=right), depth=size[1])
+            check(matrices(*size, dtypes.bf16, left=left, right=right), depth=size[1], target=WORDS)
 
 
 @pytest.mark.sweep(3)
@@ -252,7 +252,7 @@ def test_integers_of_one_kind_under_the_loop_interpreter(target, size, types):
 def test_every_form(monkeypatch, plan, size):
     _force(monkeypatch, plan)
     for left, right in ((False, False), (True, True)):
-        check(matrices(*size, dtypes.bf16, left=left, right=right), depth=size[1])
+        check(matrices(*size, dtypes.bf16, left=left, right=right), depth=size[1], target=WORDS)
         if size[0] == 8:
             interpret(matrices(*size, dtypes.bf16, left=left, right=right), WORDS)
     for transposed in (False, True):
@@ -264,7 +264,7 @@ def test_every_form(monkeypatch, plan, size):
 def test_words_past_the_end_of_the_sum_are_filled(monkeypatch, size):
     _force(monkeypatch, FORMS[2])  # both operands packed
     for left, right in ((False, False), (True, True)):
-        check(matrices(*size, dtypes.bf16, left=left, right=right), depth=size[1])
+        check(matrices(*size, dtypes.bf16, left=left, right=right), depth=size[1], target=WORDS)
         interpret(matrices(*size, dtypes.bf16, left=left, right=right), WORDS, depth=size[1])
     if size[1] > 3:
         for transposed in (False, True):
@@ -282,7 +282,9 @@ def test_symbolic_batch(place):
         "batch": ((batch, 9, 17), (batch, 17, 20)),
     }[place]
     graph = group([TensorType(s, dtypes.bf16) for s in shapes], lambda F, x, y: F.matmul(x, y))
-    assert "in words" in _comment(check(graph, [{"batch": b} for b in (0, 1, 7, 16, 64, 65)], depth=65))
+    assert "in words" in _comment(
+        check(graph, [{"batch": b} for b in (0, 1, 7, 16, 64, 65)], depth=65, target=WORDS)
+    )
 
 
 @pytest.mark.parametrize("size", [(512, 512, 512), (1, 1024, 1024), (64, 400, 120), (333, 127, 65)], ids=str)

@@ -70,7 +70,9 @@ class AttentionOperands:
         """Settles the form, by the operands that are summed along their rows; the operation that multiplies words, ""
         for none."""
         target = self.ctx.target
-        found = dot_of(stored, stored, self.dtype, target) if isinstance(target, Target) else None
+        found = None
+        if isinstance(target, Target) and not target.has_slow_pairs:
+            found = dot_of(stored, stored, self.dtype, target)
         if stored is self.dtype:
             return ""
         self.form = "converted"

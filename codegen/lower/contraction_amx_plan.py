@@ -37,6 +37,9 @@ MULTIPLY, STORE_TILE = 16.0, 16.0
 LOAD_NEAR, LOAD_TILE, LOAD_FAR, LOAD_STRADDLING = 10.0, 16.0, 8.0, 8.0
 # What both operands' tiles of a block's steps may take of the first-level cache.
 NEAR = 16 << 10
+# A packed copy is at most so many times as large as its operand: an image of which a kernel of 3x3 reads every second
+# position, 2.25 times and its border.
+MOST_COPIES = 3.0
 # So many tiles of columns stay there while blocks of rows take turns, not fewer than so many.
 DEEP, FEWEST = 32, 3
 # A line from beyond the second-level cache.
@@ -100,7 +103,8 @@ def _packings(
     if not isinstance(columns, Roomy) or model.strides[of_columns][lane] != 1 or not model.exact:
         found[of_columns] = lane
     can = {
-        i: model.separable[i] and type(operand) is Words for i, operand in enumerate(model.problem.operands)
+        i: model.copies(i) <= MOST_COPIES and type(operand) is Words
+        for i, operand in enumerate(model.problem.operands)
     }
     if not all(can[operand] for operand in found):
         return
@@ -132,8 +136,8 @@ def tile_cycles(model: Model, plan: Plan) -> float:
             each = steps * (rows * columns * MULTIPLY + rows * left + columns * right)
             parts = ceil(steps / plan.deep) if plan.deep else 1
             each += rows * columns * (parts * STORE_TILE + (parts - 1) * LOAD_TILE)
-            each += inside * (LOAD + rest * VECTOR)
-            each += beside * (outer * model.size[words]) * VECTOR
+            each += inside * LOAD + VECTOR * model.core.multiplying(inside * rest, model.problem.dot)
+            each += VECTOR * model.core.multiplying(beside * outer * model.size[words], model.problem.dot)
             each += _stores(model, plan, height, columns) + TILE
             total += many * often * each
     total *= prod(model.size[n] for n in model.parallel if n not in (lane, row))

@@ -26,6 +26,7 @@ from .tiling import Plan
 # Cycles.
 FMA_LATENCY = 4.0
 DOT_LATENCY = {"": FMA_LATENCY, "dot_bf16": 6.0, "dot_u8i8": 6.0, "dot_i16": 1.0}
+SLOW_PAIRS = 2.0
 LOAD = 0.5
 LOAD_TIE = 0.1  # of two tiles as fast, the one with fewer loads
 FOLDED_TIE = (
@@ -117,19 +118,29 @@ def typical(extent: DimLike, most: int = TYPICAL) -> int:
 @dataclass(frozen=True)
 class Core:
     """A machine's core: the `lanes` of a vector of sums, vector `registers`, the multiply-adds of vectors `per_cycle`,
-    whether one may read a number for all lanes from memory itself, `folding` it, and bytes of the second-level cache,
-    `l2`."""
+    whether one may read a number for all lanes from memory itself, `folding` it, bytes of the second-level cache, `l2`,
+    and whether pairs of bfloat16 are multiplied slowly, `slow_pairs`."""
 
     lanes: int
     registers: int
     per_cycle: int
     folding: bool
     l2: int
+    slow_pairs: bool = False
 
     @staticmethod
     def of(target: Target, dtype: DType) -> Core:
         wide = target.isa == "avx512"
-        return Core(target.lanes(dtype), target.registers, target.multiply_adds, wide, target.l2)
+        adds, slow = target.multiply_adds, target.has_slow_pairs
+        return Core(target.lanes(dtype), target.registers, adds, wide, target.l2, slow)
+
+    def is_slow(self, dot: str) -> bool:
+        """Whether a dot product of words takes longer than the products of its elements in vectors of sums."""
+        return dot == "dot_bf16" and self.slow_pairs
+
+    def multiplying(self, vectors: float, dot: str = "") -> float:
+        """Cycles for multiply-adds of so many vectors, or dot products of words."""
+        return vectors * SLOW_PAIRS if self.is_slow(dot) else vectors / self.per_cycle
 
     def latency(self, dot: str = "") -> float:
         """Cycles from a sum to the next, of multiply-adds or of a dot product of words."""
@@ -195,7 +206,7 @@ class Model:
         self.reduction = [a.name for a in problem.reduction]
         self.result_stride = _result_strides(problem)
         self.far = [{name: self._is_far(i, name) for name in problem.axes} for i in (0, 1)]
-        self.separable = [self._separable(i) for i in (0, 1)]
+        self.separable = [self.copies(i) <= 2 for i in (0, 1)]
         self._repeats: dict[tuple[object, ...], int] = {}
         self.span = [min(16.0, self._span(i)) for i in (0, 1)]
         self.crowded = [self._crowded(i) for i in (0, 1)]
@@ -247,13 +258,12 @@ class Model:
                 run = self.size[name] * itemsize
         return furthest / (1 << 20) * min(1.0, LINE / run)
 
-    def _separable(self, operand: int) -> bool:
-        """Whether a packed copy of the operand is no larger than the original by much."""
-        access = self.problem.operands[operand]
-        elements = access.buffer.numel
+    def copies(self, operand: int) -> float:
+        """How many times as large as the operand a packed copy of it is; 1 where that is not known."""
+        elements = self.problem.operands[operand].buffer.numel
         words = self.words[operand]
         copied = prod(self.size[name] for name in self.reads[operand]) * (words.size if words else 1)
-        return not isinstance(elements, int) or copied <= 2 * elements
+        return copied / elements if isinstance(elements, int) and elements else 1.0
 
     def loads(self, operand: int, tiles: Mapping[str, int], lane: str, vectors: int) -> int:
         reads = self.reads[operand]
@@ -490,7 +500,8 @@ class Model:
         """Cycles of a step of the sum at least."""
         loads = sum(self.loads(i, tile.positions, plan.lane, tile.vectors) for i in (0, 1))
         tie = FOLDED_TIE if self.core.folding else LOAD_TIE
-        return max(tile.work / self.core.per_cycle, self.latency, loads * LOAD) + loads * tie
+        multiplying = self.core.multiplying(tile.work, self.problem.dot)
+        return max(multiplying, self.latency, loads * LOAD) + loads * tie
 
     def _tile_cycles(self, plan: Plan, tile: _Tiles, steps: float) -> float:
         lane, tiles, vectors, work = plan.lane, tile.positions, tile.vectors, tile.work
@@ -517,7 +528,7 @@ class Model:
                 folded = count if near else 0.0
         stream = max((vectors * self._panel_load(plan, i, vectors, steps) for i in plan.packed), default=0.0)
         tie = (loads - folded) * LOAD_TIE + folded * FOLDED_TIE
-        step = max(work / self.core.per_cycle, self.latency, loads * LOAD)
+        step = max(self.core.multiplying(work, self.problem.dot), self.latency, loads * LOAD)
         step = max(step, stream)
         step += max(max(0.0, self._first_load(i, plan, tile) - step) / self._turns(i, plan) for i in (0, 1))
         step += tie + far

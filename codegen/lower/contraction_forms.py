@@ -193,7 +193,8 @@ def forms(ctx: LowerContext, problem: Contraction[Access], target: Target) -> It
         yield from (*copies, made) if again else (made, *copies)
     turned = _turned(ctx, problem)
     yield turned or Form(problem)
-    if not exact:
+    slow = words is not None and Core.of(target, problem.accumulator).is_slow(words.problem.dot)
+    if not exact or slow:
         yield from _widened(ctx, problem)
     yield from _unfolded(ctx, problem, target.lanes(problem.accumulator))
 

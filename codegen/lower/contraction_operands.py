@@ -67,8 +67,8 @@ class Operands:
     def step(self, value: Value) -> int:
         """What a step in tile registers adds up."""
         target = self.ctx.target
-        short = self.first(value).dtype is dtypes.bf16 and isinstance(target, Target)
-        return TILE_WORDS * per_word("pack_bf16") if short and target.has_tiles("dot_bf16") else 1
+        tiles = isinstance(target, Target) and target.has_tiles("dot_bf16")
+        return TILE_WORDS * per_word("pack_bf16") if tiles and self.first(value).dtype is dtypes.bf16 else 1
 
     @property
     def has_phases(self) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import gcd
-from typing import NamedTuple
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
@@ -92,7 +91,8 @@ def packing(
     return Access(target, place.index)
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Where a packed operand lies: the `shape` of the buffer, `view`: its shape to what fills it, and the `index` of the
     element that the contraction reads."""
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
 from ...ir.dtypes import DType
-from ..loops.nodes import Buffer, Const, Expr, Load
+from ..loops.nodes import TILE_WORDS, Buffer, Const, Expr, Load
 from ..packed import PACKINGS, pack, packing, per_word
 from ..scalar import SCALAR
 from ..target import Target
@@ -139,7 +139,7 @@ def _in_words(
     op, flipped = found
     packings = [packing(op, operand.buffer.dtype) for operand in problem.operands]
     size = per_word(packings[0])
-    axis = _word_axis(problem, size)
+    axis = _word_axis(problem, size, target.has_tiles(op))
     if axis is None:
         return None
     words = Axis(axis.name, dims.floordiv(axis.extent + (size - 1), size))
@@ -216,10 +216,11 @@ def sums_of(ctx: LowerContext, problem: Contraction[Access], found: InWords) -> 
     return Sums(source.buffer, place, added, found.offset), Access(place, index)
 
 
-def _word_axis(problem: Contraction[Access], size: int) -> Axis | None:
-    """The reduction axis whose elements are best taken together: words all full, elements neighbours, many words."""
+def _word_axis(problem: Contraction[Access], size: int, tiles: bool) -> Axis | None:
+    """The reduction axis whose elements are best taken together: words for a step in tile registers, words all full,
+    elements neighbours, many words."""
     found: Axis | None = None
-    best: tuple[bool, int, int] | None = None
+    best: tuple[bool, bool, int, int] | None = None
     for axis in problem.reduction:
         high = dims.bounds(axis.extent)[1]
         if high < size or axis.name in problem.windows:
@@ -227,7 +228,7 @@ def _word_axis(problem: Contraction[Access], size: int) -> Axis | None:
         if not all(operand.depends_on(axis.name) for operand in problem.operands):
             continue
         near = sum(operand.stride(axis.name) == 1 for operand in problem.operands)
-        score = dims.mod(axis.extent, size) == 0, near, high
+        score = tiles and high >= size * TILE_WORDS, dims.mod(axis.extent, size) == 0, near, high
         if best is None or score > best:
             found, best = axis, score
     return found
