@@ -118,8 +118,9 @@ def test_a_long_sum_in_parts(monkeypatch):
 
 
 def test_a_sum_is_shared_among_tasks():
-    plan = comment(matrices(32, 65536, 32, dtypes.bf16))
-    assert "in tile registers" in plan and "k summed in 8 parts" in plan
+    for rows in (32, 96):
+        plan = comment(matrices(rows, 65536, 32, dtypes.bf16))
+        assert "in tile registers" in plan and "k summed in 8 parts" in plan
 
 
 def test_a_batch_a_bias_and_relu(tiles):
@@ -183,6 +184,7 @@ def test_rows_of_a_weight_gradient_are_filled_to_whole_steps():
     interpret(graph, AMX, depth=2 * 9 * 28)
     names = [launch.kernel.name for launch in lowered(graph, AMX).launches]
     assert [name for name in names if "border" in name] == ["zero_border", "zero_border1"]
+    assert lowered(graph, AMX).launches[-1].flops == 2 * 2 * 32 * 16 * 9 * 9 * 28  # without the zeros
     short = convolution(((2, 16, 9, 14), (32, 16, 3, 3), 1, 1, 1, 1), "conv_weight_grad")
     names = [launch.kernel.name for launch in lowered(short, AMX).launches]
     assert "zero_border1" not in names  # it would be more zeros than numbers

@@ -153,7 +153,8 @@ class Contraction(Generic[O]):
     element type, `accumulator` that of the sum. `windows` narrows reduction axes to where products are not
     zero. `resident` numbers the operands that are the same in every turn of a loop around the kernel, which are packed
     once for all of them. `dot`: the operation that adds the products of two words to a sum, where operands are read in
-    words (`contraction_words.py`). `added`: what is added to each sum, over parallel axes."""
+    words (`contraction_words.py`). `added`: what is added to each sum, over parallel axes. `work`: its operations, where
+    axes have positions besides, of zeros."""
 
     name: str
     parallel: tuple[Axis, ...]
@@ -167,6 +168,7 @@ class Contraction(Generic[O]):
     resident: frozenset[int] = frozenset()
     dot: str = ""
     added: Access | None = None
+    work: DimLike | None = None
 
     @property
     def accumulator(self) -> DType:
@@ -187,7 +189,7 @@ class Contraction(Generic[O]):
 
     @property
     def flops(self) -> DimLike:
-        return 2 * dims.product(a.extent for a in self.axes.values())
+        return 2 * dims.product(a.extent for a in self.axes.values()) if self.work is None else self.work
 
     def with_operands(self, left: O, right: O) -> Contraction[O]:
         return replace(self, left=left, right=right)

@@ -65,25 +65,23 @@ def tile_plans(model: Model) -> Iterator[Plan]:
             if model.size[row] < (MORE if room else TILE_ROWS):
                 continue
             for rows, columns in GRIDS:
-                fits = (rows - 1) * TILE_ROWS < model.size[row] and (columns - 1) * TILE_ROWS < model.size[
-                    lane
-                ]
-                if fits:
-                    tiles = {row: rows * TILE_ROWS}
-                    plan = Plan(
-                        lane,
-                        model.lanes,
-                        columns,
-                        tiles,
-                        packed=packed,
-                        turned=turned,
-                        rows=row,
-                        room=room,
-                        passing=_whole(model, row) > NEAR,
-                    )
-                    yield plan
-                    if _may_turn(model, plan):
-                        yield replace(plan, deep=DEEP // columns)
+                most = ceil(model.size[row] / TILE_ROWS), ceil(model.size[lane] / TILE_ROWS)
+                if rows > most[0] or columns > most[1]:
+                    continue
+                plan = Plan(
+                    lane,
+                    model.lanes,
+                    columns,
+                    {row: rows * TILE_ROWS},
+                    packed=packed,
+                    turned=turned,
+                    rows=row,
+                    room=room,
+                    passing=_whole(model, row) > NEAR,
+                )
+                yield plan
+                if _may_turn(model, plan):
+                    yield replace(plan, deep=DEEP // columns)
 
 
 def _may_turn(model: Model, plan: Plan) -> bool:

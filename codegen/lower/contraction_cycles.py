@@ -213,6 +213,8 @@ class Model:
         self.in_rows = [self._in_rows(i) for i in (0, 1)]
         self.run = [self._run(i) for i in (0, 1)]
         self.steps = prod(self.size[name] for name in self.reduction)
+        # Parts of sums are added element by element over the whole result.
+        self.whole = dims.product(a.extent for a in problem.parallel) == dims.product(problem.shape)
         self.latency = core.latency(problem.dot)
 
     def _number(self, extent: DimLike) -> int:
@@ -305,9 +307,7 @@ class Model:
         cache; None where all of it does, or parts of no axis would."""
         panel = self._panel(plan, plan.vectors, self.steps)
         count = ceil(panel / (self.core.l2 * KEPT))
-        # Parts are added element by element over the whole result.
-        whole = dims.product(a.extent for a in self.problem.parallel) == dims.product(self.problem.shape)
-        if count <= 1 or not whole or self.problem.windows:
+        if count <= 1 or not self.whole or self.problem.windows:
             return None
         for axis in self.problem.reduction:
             if isinstance(axis.extent, int) and axis.extent >= count:

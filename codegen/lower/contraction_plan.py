@@ -335,11 +335,9 @@ class _Plans(Model):
             return replace(plan, split=split[0], parts=split[1])
         outputs = prod(self.size[n] for n in self.parallel)
         first = self.problem.reduction[0].name
-        # Parts are added element by element over the whole result.
-        whole = dims.product(a.extent for a in self.problem.parallel) == dims.product(self.problem.shape)
-        long_enough = whole and self.size[first] >= 2 * PARTS and plan.cycles > 20 * LEAST_TASK
+        long_enough = self.whole and self.size[first] >= 2 * PARTS and plan.cycles > 20 * LEAST_TASK
         if count < PARTS and long_enough and outputs * PARTS < plan.cycles / 4:
-            return replace(plan, split=first, parts=PARTS)
+            return replace(plan, split=first, parts=PARTS, deep=0)
         return plan
 
 

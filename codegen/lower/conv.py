@@ -13,7 +13,7 @@ are contractions of their own. Zero borders are copied into scratch, which makes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd, prod
 from typing import Generic
@@ -156,7 +156,9 @@ def _weight_grad(node: Node, operands: Reader[O]) -> list[Contraction[O]]:
     phases = _phases(node, operands, dy.type.shape[2:], taps, (batch.var, channel, *where[:-1]))
     if phases is None:
         left = _padded(operands, x, (batch.var, channel, *where), padding, more)
-        return [contraction(left, kernel[-1], kernel[-1].var)]
+        made = contraction(left, kernel[-1], kernel[-1].var)
+        zeros = dims.exact_div(made.flops, space[-1].extent) * more
+        return [replace(made, work=made.flops - zeros) if more else made]
     found = []
     for part in range(min(phases.every, taps)):
         last = Axis(kernel[-1].name, -(-(taps - part) // phases.every))
