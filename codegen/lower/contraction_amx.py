@@ -122,31 +122,15 @@ class TileBlocks:
     def turns(self, starts: Bindings, sizes: Bindings, loop: tuple[str, DimLike]) -> tuple[Stmt, ...]:
         """The whole blocks of rows for which `loop` runs, `plan.deep` steps of the sum for all of them before the next:
         what these read of the columns stays in the first-level cache."""
-        name, count = loop
-        block = loop_var(name, count)
-        rows, columns = self.grid
-        height, width = sizes[self.plan.rows], sizes[self.plan.lane]
-        assert isinstance(height, int) and self.plan.padded
-        columns = -(-width // TILE) if isinstance(width, int) else 1
-        place = block * self._size
+        rows, columns = self.grid[0], _columns(sizes[self.plan.lane])
+        first = loop_var(*loop) * self._size
         loops, ranges = self._cut()
         begins = SCALAR.eq(Index(sum(loop_var(*each) for each in loops)), Index(0))
-        i, j = loop_var(ROW, rows), loop_var(COLUMN, columns)
-        sums = Load(self.registers[0], (i, j, 0, 0))
-        kept = Load(self.stored, (place + i * TILE * columns * TILE + j * TILE,))
-        body: tuple[Stmt, ...] = (
-            If(
-                begins,
-                _each(rows, columns, ClearTile(sums)),
-                _each(rows, columns, LoadTile(sums, kept, columns * TILE)),
-            ),
-            *self._steps(starts, rows, columns, ranges),
-            *_each(rows, columns, StoreTile(kept, sums, columns * TILE)),
-        )
+        body = self._sums(starts, rows, columns, ranges, first, begins)
         for each in (loop, *reversed(loops)):
             body = (For(*each, body),)
-        begun = Begun(self._sum(starts, columns * TILE, place), TILE)
-        return (*body, For(name, count, tuple(self._vectors(starts, sizes, begun))))
+        begun = Begun(self._sum(starts, columns * TILE, first), TILE)
+        return (*body, For(*loop, tuple(self._vectors(starts, sizes, begun))))
 
     def _cut(self) -> tuple[list[tuple[str, DimLike]], Ranges]:
         """Loops over the parts of a sum that have `plan.deep` steps, or fewer, and what each part has of the axes."""
@@ -183,13 +167,12 @@ class TileBlocks:
         row, lane = self.plan.rows, self.plan.lane
         height, width = sizes[row], sizes[lane]
         assert isinstance(height, int) and self.plan.padded
-        # A width that is not known is what is left beside whole tiles.
-        columns = -(-width // TILE) if isinstance(width, int) else 1
+        columns = _columns(width)
         rows = height // TILE
         if self.plan.room and height % TILE >= MORE:
             rows += 1
         if rows:
-            yield from self._sums(starts, rows, columns)
+            yield from self._sums(starts, rows, columns, self._whole())
             inside = sizes | {row: min(height, rows * TILE)}
             yield from self._vectors(starts, inside, Begun(self._sum(starts, columns * TILE), TILE))
         if height > rows * TILE:
@@ -208,16 +191,25 @@ class TileBlocks:
 
     # In tiles.
 
-    def _sums(self, starts: Bindings, rows: int, columns: int) -> Iterator[Stmt]:
-        """The block's sums over whole steps, to the stack."""
-        total, *_ = self.registers
+    def _sums(
+        self,
+        starts: Bindings,
+        rows: int,
+        columns: int,
+        ranges: Ranges,
+        first: DimLike = 0,
+        begins: Expr | None = None,
+    ) -> tuple[Stmt, ...]:
+        """The block's sums over whole steps, to the stack from `first` on; added to those there unless it `begins`."""
         i, j = loop_var(ROW, rows), loop_var(COLUMN, columns)
-        sums = Load(total, (i, j, 0, 0))
-        yield from _each(rows, columns, ClearTile(sums))
-        yield from self._steps(starts, rows, columns, self._whole())
         width = columns * TILE
-        place = i * TILE * width + j * TILE
-        yield from _each(rows, columns, StoreTile(Load(self.stored, (place,)), sums, width))
+        sums = Load(self.registers[0], (i, j, 0, 0))
+        kept = Load(self.stored, (first + i * TILE * width + j * TILE,))
+        start = _each(rows, columns, ClearTile(sums))
+        if begins is not None:
+            start = (If(begins, start, _each(rows, columns, LoadTile(sums, kept, width))),)
+        steps = self._steps(starts, rows, columns, ranges)
+        return (*start, *steps, *_each(rows, columns, StoreTile(kept, sums, width)))
 
     def _steps(self, starts: Bindings, rows: int, columns: int, ranges: Ranges) -> tuple[Stmt, ...]:
         total, left, right = self.registers
@@ -291,6 +283,11 @@ class TileBlocks:
             plan = replace(plan, turned="")
         tile = RegisterTile(self.problem, plan, self.finish, starts, sizes, self.names("acc"), begun=begun)
         return tile.statements()
+
+
+def _columns(width: DimLike) -> int:
+    """Tiles of a width; one that is not known is what is left beside whole tiles."""
+    return -(-width // TILE) if isinstance(width, int) else 1
 
 
 def _unrolled(var: str, count: int, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
