@@ -8,7 +8,7 @@ Scores are computed turned over, a vector along the queries, from a block of que
     out[m, f] = out[m, f] shrunk[m] + weights[n, m] value[n, f]     values read as vectors, as they lie
 
 so that keys and values are not copied (but for short numbers, `attention_operands.py`), and neither is the result turned
-back. The running maximum and sum of a row,
+back (but for tile registers, `attention_results.py`). The running maximum and sum of a row,
 and its result so far, stay on the stack (M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax",
 2018; T. Dao et al., "FlashAttention", 2022). A task is a block of queries of one head, and adds up in the order of the
 keys: the bits do not depend on the number of threads.
@@ -36,6 +36,7 @@ from .attention_blocks import ranked_blocks
 from .attention_operands import AttentionOperands
 from .context import Args, LowerContext, Names
 from .contraction import Access, Axis, Contraction
+from .contraction_amx import TILE, TileMemory
 from .contraction_nest import contraction_loops
 from .contraction_tile import Bindings, loop_var
 from .elementwise import Nest, launch_nests
@@ -47,6 +48,9 @@ from .template import Axis as LoopAxis
 from .template import Element, make_axes
 from .tiling import Plan
 from .transpose import turned_tile
+
+# Rows and columns of tiles that are summed together.
+TILES = (2, 2)
 
 
 @dataclass(frozen=True)
@@ -96,16 +100,22 @@ class Attention:
         self.group = group_size(q.type.shape, k.type.shape)
         self.operands = AttentionOperands(ctx, body, args, self.dtype)
         # The operation that multiplies words of two numbers, if that is how products are made; numbers in a word.
-        self.dot = self.operands.choose(summed, q.type.dtype)
+        self.dot = self.operands.choose((q, k, v), summed)
         self.pair = 2 if self.dot else 1
+        tiles = self.operands.form == "tiles"
         work = dims.product(q.type.shape[:-1]) * self.columns * (q.type.shape[-1] + v.type.shape[-1])
         vectors, self.keys = ctx.choose(
             node.op.name,
             lambda count: ranked_blocks(
-                self.rows, self.columns, self.lanes, ctx.target.registers, work, count
+                self.rows, self.columns, self.lanes, ctx.target.registers, work, count, tiles
             ),
         )
         self.block = self.lanes * vectors
+        # Where products are made in tile registers.
+        self.memory: TileMemory | None = None
+        if tiles:
+            self.memory = TileMemory.of(self.names, self.dtype, *TILES)
+            self.operands.room = self.block
         self.turned_mask = self._turn_mask()
 
     @property
@@ -242,15 +252,14 @@ class Attention:
             self.dtype,
             dot=self.dot,
         )
+        order = (lane.name, row.name)
+        if self.memory is not None:
+            rows, columns = TILES
+            sizes = {row.name: rows * TILE}
+            plan = Plan(lane.name, self.lanes, columns, sizes, order, rows=row.name, padded=True)
+            return contraction_loops(problem, plan, finish, self.names, memory=self.memory)
         vectors, tile = self._tile(-(-dims.bounds(lane.extent)[1] // self.lanes))
-        plan = Plan(
-            lane.name,
-            self.lanes,
-            vectors,
-            {row.name: tile},
-            (lane.name, row.name),
-            unroll={summed.name: 4},
-        )
+        plan = Plan(lane.name, self.lanes, vectors, {row.name: tile}, order, unroll={summed.name: 4})
         return contraction_loops(problem, plan, finish, self.names)
 
     def _tile(self, vectors: int) -> tuple[int, int]:
@@ -394,17 +403,6 @@ class Turned:
     def at(self, position: DimLike, m: DimLike) -> Access:
         vector, lane = dims.floordiv(m, self.lanes), dims.mod(m, self.lanes)
         return Access(self.buffer, ((vector * self.size + position) * self.lanes + lane,))
-
-
-def zeros(attention: Attention, buffer: Buffer) -> tuple[Stmt, ...]:
-    """The stack buffer filled with zeros."""
-    rows, size = buffer.shape
-    return serial_loop(
-        attention.names,
-        rows,
-        lambda m: attention.along(size, lambda i: [Store(buffer, (m, i), attention.number(0.0))]),
-        "z",
-    )
 
 
 def static_size(size: DimLike) -> int:

@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ...ir import dims, dtypes
+from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
 from ..loops.nodes import Buffer, Expr, Index, Load, Stmt, Store
 from ..scalar import SCALAR
-from .attention import Attention, Place, Turned, static_size, zeros
+from .attention import Attention, Place, Turned, static_size
 from .attention_operands import Pairs, Rows
+from .attention_results import Results
 from .context import Args, LowerContext
 from .contraction import Access
 from .contraction_tile import Bindings
@@ -54,20 +55,19 @@ class _Backward:
         self.log_sum, self.delta = a.read_rows(log_sum), a.read_rows(delta)
         self.dq, self.dk, self.dv = (args.get(x) for x in node.outputs)
         self.query, self.key, self.value, self.dy = (
-            a.operands.factor(x, along=True, down=wanted is not None)
+            a.operands.factor(x, along=True, down=wanted is not None, of_keys=x in (a.k, a.v))
             for x, wanted in ((a.q, self.dk), (a.k, self.dq), (a.v, None), (dy, self.dv))
         )
         # Where the gradients of key and value are added up.
         self.d_key, self.d_value = (self._summed(x, stem) for x, stem in ((self.dk, "dk"), (self.dv, "dv")))
         self.least, self.less = a.stack("least", a.block), a.stack("less", a.block)
         self.weights, self.d_scores = (a.stack(n, a.keys, a.block) for n in ("weights", "d_scores"))
-        # The same two in sixteen bits, for sums over queries; the second in words of two keys, for sums over keys.
+        # The same two in sixteen bits, for sums over queries.
         self.short_weights, self.short_scores = (
             Buffer(a.names(n), a.q.type.dtype, (a.keys * a.block,), "stack")
             for n in ("short_weights", "short_scores")
         )
-        self.words = Buffer(a.names("words"), dtypes.u32, (a.keys // 2, a.block), "stack")
-        self.gradient = a.stack("gradient", a.block, self.size)
+        self.gradient = Results(a, "gradient", self.size)
 
     def _summed(self, out: Buffer | None, stem: str) -> Buffer | None:
         if out is None or out.dtype is self.a.dtype:
@@ -135,9 +135,9 @@ class _Backward:
             *dy.body,
             *a.each_vector(nothing),
             *a.along(valid, row_values),
-            *(zeros(a, self.gradient) if self.dq is not None else ()),
+            *(self.gradient.cleared() if self.dq is not None else ()),
             *a.key_blocks(start, lambda first, count: self._keys(place, start, query, dy, first, count)),
-            *self._store(place, start, valid),
+            *self._store(place, start),
         )
 
     def _keys(
@@ -166,7 +166,7 @@ class _Backward:
             if a.dot:
                 flat = (at[n.name] * a.block + at[m.name],)
                 for buffer, x in ((self.short_weights, used), (self.short_scores, change)):
-                    if dims.mod(a.rows, 2) != 0:  # the last word has room for a query that is not there
+                    if dims.mod(a.rows, a.operands.room) != 0:  # there is room for queries that are not there
                         x = SCALAR.select(SCALAR.lt(Index(start + at[m.name]), Index(a.rows)), x, 0.0)
                     stores.append(Store(buffer, flat, SCALAR.cast(x, buffer.dtype)))
             elif kept is not None:
@@ -204,7 +204,8 @@ class _Backward:
     ) -> tuple[Stmt, ...]:
         """target[n, :] += scale factor[n, m] rows[m, :], over the queries that there are."""
         a = self.a
-        n, i, m = a.axis("n", count), a.axis("i", size), a.axis("m", a.words(a.valid(start)))
+        queries = a.valid(start) if a.memory is None else a.block
+        n, i, m = a.axis("n", count), a.axis("i", size), a.axis("m", a.words(queries))
 
         def add(at: Bindings, value: Expr) -> Sequence[Stmt]:
             where = (*place.of_key, first + at[n.name], at[i.name])
@@ -223,30 +224,14 @@ class _Backward:
         """The block's part of dq."""
         if self.dq is None:
             return ()
-        a = self.a
-        m, i, n = a.axis("m", a.block), a.axis("i", self.size), a.axis("n", a.words(count))
 
-        def add(at: Bindings, value: Expr) -> Sequence[Stmt]:
-            where = (at[m.name], at[i.name])
-            return [Store(self.gradient, where, SCALAR.add(Load(self.gradient, where), value))]
+        def then(before: Expr, m: DimLike, value: Expr) -> Expr:
+            return SCALAR.add(before, value)
 
-        right = self.key.down(place.of_key, a.in_words(first) + n.var, i.var)
-        factor = self.words if a.dot else self.d_scores
-        return (
-            *(a.paired(self.d_scores, self.words, count) if a.dot else ()),
-            *a.product(m, i, n, Access(factor, (n.var, m.var)), right, add),
-        )
+        return self.gradient.add(place, first, count, self.d_scores, self.key.down, then)
 
-    def _store(self, place: Place, start: DimLike, valid: DimLike) -> tuple[Stmt, ...]:
-        a, dq = self.a, self.dq
-        if dq is None:
+    def _store(self, place: Place, start: DimLike) -> tuple[Stmt, ...]:
+        if self.dq is None:
             return ()
-
-        def row(m: DimLike) -> tuple[Stmt, ...]:
-            def element(i: DimLike) -> Sequence[Stmt]:
-                value = SCALAR.mul(Load(self.gradient, (m, i)), a.number(a.attrs["scale"]))
-                return [Store(dq, (*place.of_query, start + m, i), SCALAR.cast(value, dq.dtype))]
-
-            return a.along(self.size, element)
-
-        return serial_loop(a.names, valid, row, "r")
+        scale = self.a.number(self.a.attrs["scale"])
+        return self.gradient.stored(self.dq, place, start, lambda m: scale)

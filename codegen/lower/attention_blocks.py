@@ -11,16 +11,24 @@ from .contraction_cycles import typical
 # Vectors of queries, and keys: the scores of a block, its queries and results stay in the first-level cache. The first
 # is taken unless measurements say otherwise.
 BLOCKS = ((2, 64), (2, 32), (1, 64), (2, 128), (3, 32), (1, 128), (4, 32), (1, 32))
+# The same where products are made in tile registers, whose steps are of two vectors of queries or keys.
+TILED = ((2, 64), (2, 128), (4, 64), (4, 128), (2, 32))
 # Three vectors of queries make tiles that sixteen registers hold: 0.9 of the time with two on AMD Zen 3 (2048 queries of
 # 128 numbers), 0.95 with rows of 64 numbers. Worth a few queries more in the last block than there are.
 OF_THREE, MORE_QUERIES = (3, 64), 1.04
 
 
 def ranked_blocks(
-    rows: DimLike, columns: DimLike, lanes: int, registers: int, work: DimLike, count: int
+    rows: DimLike,
+    columns: DimLike,
+    lanes: int,
+    registers: int,
+    work: DimLike,
+    count: int,
+    tiles: bool = False,
 ) -> list[Candidate[tuple[int, int]]]:
     """Sizes (vectors of queries, keys) of blocks for so many rows of queries and of keys, `count` at most, where there
-    are so many vector registers. `work`: multiply-adds in all."""
+    are so many vector registers. `work`: multiply-adds in all. In `tiles` as many queries as steps add up."""
     cycles = typical(work) / lanes
     few, short = dims.bounds(rows)[1], dims.bounds(columns)[1]
 
@@ -31,6 +39,8 @@ def ranked_blocks(
     usual = BLOCKS[0] if few > lanes else (1, BLOCKS[0][1])
     if registers < MANY_REGISTERS and few > lanes and computed(3) <= MORE_QUERIES * computed(2):
         usual = OF_THREE
-    others = [(v, k) for v, k in BLOCKS if (v - 1) * lanes < few and k < 2 * short]
+    if tiles:
+        usual = TILED[0]
+    others = [(v, k) for v, k in (TILED if tiles else BLOCKS) if (v - 1) * lanes < few and k < 2 * short]
     found = [usual, *(b for b in others if b != usual)]
     return [Candidate(f"{v * lanes} queries by {k} keys", cycles, (v, k)) for v, k in found[:count]]

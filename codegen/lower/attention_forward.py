@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from ...ir import dims, dtypes
+from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
-from ..loops.nodes import Buffer, Expr, For, Let, Load, Stmt, Store, Var
+from ..loops.nodes import Expr, For, Let, Load, Stmt, Store, Var
 from ..scalar import SCALAR
 from ..target import MANY_REGISTERS
-from .attention import Attention, Place, static_size, zeros
+from .attention import Attention, Place, static_size
+from .attention_results import Results
 from .context import Args, LowerContext
-from .contraction import Access
 from .contraction_tile import loop_var
 from .falling import power_below
 from .nests import serial_loop
@@ -46,23 +46,22 @@ class _Forward:
         self.size = static_size(a.q.type.shape[-1])
         self.width = static_size(a.v.type.shape[-1])
         # Query is only turned, and converted then.
-        self.query = a.operands.factor(a.q, along=a.dot != "", down=False).along
-        self.key = a.operands.factor(a.k, along=True, down=False).along
-        self.value = a.operands.factor(a.v, along=False, down=True).down
+        self.query = a.operands.factor(a.q, along=a.dot != "").along
+        self.key = a.operands.factor(a.k, along=True).along
+        self.value = a.operands.factor(a.v, down=True, of_keys=True).down
         out, log_sum = node.outputs
         self.out = args.get(out)
         self.log_sum = args.get(log_sum)
         # For a query: its largest score, its sum of powers, by how much its result shrinks; for a block: its weights.
         self.most, self.total, self.shrunk = (a.stack(n, a.block) for n in ("most", "total", "shrunk"))
         self.weights = a.stack("weights", a.keys, a.block)
-        self.words = Buffer(a.names("words"), dtypes.u32, (a.keys // 2, a.block), "stack")
-        self.result = a.stack("result", a.block, self.width)
+        self.result = Results(a, "result", self.width)
 
     def task(self, place: Place, block: DimLike) -> Sequence[Stmt]:
         a = self.a
         start = block * a.block
         turned = a.turned(lambda row, at: self.query(place.of_query, row, at), self.size, start)
-        statements = [*a.drawn(), *turned.body, *zeros(a, self.result)]
+        statements = [*a.drawn(), *turned.body, *self.result.cleared()]
 
         def reset(vector: DimLike, lane: DimLike) -> Sequence[Stmt]:
             m = vector * a.lanes + lane
@@ -185,48 +184,35 @@ class _Forward:
 
     def _average(self, place: Place, first: DimLike, count: DimLike) -> tuple[Stmt, ...]:
         """The block's values, weighted, added to the rows' results."""
-        a = self.a
-        m, f, n = a.axis("m", a.block), a.axis("f", self.width), a.axis("n", a.words(count))
-        weights = self.words if a.dot else self.weights
 
-        def finish(at: dict[str, DimLike], value: Expr) -> Sequence[Stmt]:
-            where = (at[m.name], at[f.name])
-            before, factor = Load(self.result, where), Load(self.shrunk, (at[m.name],))
-            return [Store(self.result, where, SCALAR.fma(before, factor, value))]
+        def then(before: Expr, m: DimLike, value: Expr) -> Expr:
+            return SCALAR.fma(before, Load(self.shrunk, (m,)), value)
 
-        right = self.value(place.of_key, a.in_words(first) + n.var, f.var)
-        return (
-            *(a.paired(self.weights, self.words, count) if a.dot else ()),
-            *a.product(m, f, n, Access(weights, (n.var, m.var)), right, finish),
-        )
+        return self.result.add(place, first, count, self.weights, self.value, then)
 
     def _store(self, place: Place, start: DimLike) -> tuple[Stmt, ...]:
         a = self.a
-        valid = a.valid(start)
-        safe = a.attrs["safe"]
         found: tuple[Stmt, ...] = ()
         out, log_sum = self.out, self.log_sum
         if out is not None:
+            # What shrunk the results divides them now.
+            factors = self.shrunk
 
-            def row(m: DimLike) -> tuple[Stmt, ...]:
-                name = a.names("factor")
+            def factor(vector: DimLike, lane: DimLike) -> Sequence[Stmt]:
+                m = vector * a.lanes + lane
                 total = Load(self.total, (m,))
-                factor = SCALAR.div(a.number(1.0), total)
-                if safe:
-                    factor = SCALAR.select(SCALAR.eq(total, 0.0), 0.0, factor)
+                value = SCALAR.div(a.number(1.0), total)
+                if a.attrs["safe"]:
+                    value = SCALAR.select(SCALAR.eq(total, 0.0), 0.0, value)
+                return [Store(factors, (m,), value)]
 
-                def element(f: DimLike) -> Sequence[Stmt]:
-                    value = SCALAR.mul(Load(self.result, (m, f)), Var(name, a.dtype))
-                    return [Store(out, (*place.of_query, start + m, f), SCALAR.cast(value, out.dtype))]
-
-                return (Let(name, factor), *a.along(self.width, element))
-
-            found += serial_loop(a.names, valid, row, "r")
+            found += a.each_vector(factor)
+            found += self.result.stored(out, place, start, lambda m: Load(factors, (m,)))
         if log_sum is not None:
 
             def log(m: DimLike) -> Sequence[Stmt]:
                 value = SCALAR.add(Load(self.most, (m,)), SCALAR.log(Load(self.total, (m,))))
                 return [Store(log_sum, (*place.of_query, start + m), value)]
 
-            found += a.along(valid, log)
+            found += a.along(a.valid(start), log)
         return found

@@ -20,6 +20,7 @@ from functools import cached_property
 
 from ...ir import dims, dtypes
 from ...ir.dims import DimLike
+from ...ir.dtypes import DType
 from ..loops.nodes import (
     TILE_ROWS,
     TILE_WORDS,
@@ -59,13 +60,38 @@ def right_tiles(rows: int, columns: int) -> int:
 
 
 @dataclass(frozen=True)
+class TileMemory:
+    """Where blocks are summed: tile registers for the sums, the left operand and the right one, and their place on the
+    stack, row by row."""
+
+    sums: Buffer
+    left: Buffer
+    right: Buffer
+    stored: Buffer
+
+    @staticmethod
+    def of(names: Names, accumulator: DType, rows: int, columns: int, blocks: int = 1) -> TileMemory:
+        """For blocks of so many rows and columns of tiles; sums of so many blocks have room on the stack."""
+        shapes = {"sums": (rows, columns), "left": (rows,), "right": (right_tiles(rows, columns),)}
+        sums, left, right = (
+            Buffer(names(f"tile_{name}"), dtype, (*shape, TILE, TILE), "tile")
+            for (name, shape), dtype in zip(
+                shapes.items(), (accumulator, dtypes.u32, dtypes.u32), strict=True
+            )
+        )
+        room = (blocks * rows * columns * TILE * TILE,)
+        return TileMemory(sums, left, right, Buffer(names("block"), accumulator, room, "stack"))
+
+
+@dataclass(frozen=True)
 class TileBlocks:
-    """The blocks of one kernel, which share its tile registers."""
+    """The blocks of one contraction; `given`: memory of theirs that others of the kernel use too."""
 
     problem: Contraction[Access]
     plan: Plan
     finish: Finish
     names: Names
+    given: TileMemory | None = None
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -73,23 +99,12 @@ class TileBlocks:
         return self.plan.tile(self.plan.rows) // TILE, self.plan.tile(self.plan.lane) // TILE
 
     @cached_property
-    def registers(self) -> tuple[Buffer, Buffer, Buffer]:
-        """For the sums, the left operand and the right one."""
-        rows, columns = self.grid
-        shapes = {"sums": (rows, columns), "left": (rows,), "right": (right_tiles(rows, columns),)}
-        total, left, right = (
-            Buffer(self.names(f"tile_{name}"), dtype, (*shape, TILE, TILE), "tile")
-            for (name, shape), dtype in zip(
-                shapes.items(), (self.problem.accumulator, dtypes.u32, dtypes.u32), strict=True
-            )
-        )
-        return total, left, right
-
-    @cached_property
-    def stored(self) -> Buffer:
-        """A block's sums, row by row; those of a task's blocks of rows where they take turns."""
+    def memory(self) -> TileMemory:
+        """With room for the sums of a task's blocks of rows where they take turns."""
+        if self.given is not None:
+            return self.given
         count = dims.bounds(self._blocks)[1] if self.plan.deep else 1
-        return Buffer(self.names("block"), self.problem.accumulator, (count * self._size,), "stack")
+        return TileMemory.of(self.names, self.problem.accumulator, *self.grid, count)
 
     @property
     def _size(self) -> int:
@@ -167,12 +182,14 @@ class TileBlocks:
         row, lane = self.plan.rows, self.plan.lane
         height, width = sizes[row], sizes[lane]
         assert isinstance(height, int) and self.plan.padded
-        columns = _columns(width)
+        columns, ranges = _columns(width), self._whole()
         rows = height // TILE
         if self.plan.room and height % TILE >= MORE:
             rows += 1
+        if any(steps == 0 for _, steps in ranges.values()):
+            rows = 0
         if rows:
-            yield from self._sums(starts, rows, columns, self._whole())
+            yield from self._sums(starts, rows, columns, ranges)
             inside = sizes | {row: min(height, rows * TILE)}
             yield from self._vectors(starts, inside, Begun(self._sum(starts, columns * TILE), TILE))
         if height > rows * TILE:
@@ -185,7 +202,7 @@ class TileBlocks:
 
         def sum(bindings: Bindings) -> Expr:
             place = first + (bindings[row] - starts[row]) * width + (bindings[lane] - starts[lane])
-            return Load(self.stored, (place,))
+            return Load(self.memory.stored, (place,))
 
         return sum
 
@@ -203,8 +220,8 @@ class TileBlocks:
         """The block's sums over whole steps, to the stack from `first` on; added to those there unless it `begins`."""
         i, j = loop_var(ROW, rows), loop_var(COLUMN, columns)
         width = columns * TILE
-        sums = Load(self.registers[0], (i, j, 0, 0))
-        kept = Load(self.stored, (first + i * TILE * width + j * TILE,))
+        sums = Load(self.memory.sums, (i, j, 0, 0))
+        kept = Load(self.memory.stored, (first + i * TILE * width + j * TILE,))
         start = _each(rows, columns, ClearTile(sums))
         if begins is not None:
             start = (If(begins, start, _each(rows, columns, LoadTile(sums, kept, width))),)
@@ -212,10 +229,10 @@ class TileBlocks:
         return (*start, *steps, *_each(rows, columns, StoreTile(kept, sums, width)))
 
     def _steps(self, starts: Bindings, rows: int, columns: int, ranges: Ranges) -> tuple[Stmt, ...]:
-        total, left, right = self.registers
+        memory = self.memory
         of_rows, of_columns, swapped = self.operands
         i, j = loop_var(ROW, rows), loop_var(COLUMN, columns)
-        several = right.shape[0]
+        several = memory.right.shape[0]
         assert isinstance(several, int)
         at: Bindings = {}
         loops: list[tuple[str, DimLike]] = []
@@ -225,8 +242,10 @@ class TileBlocks:
             loops.append((axis.name, count))
         row_place = starts | at | {self.plan.rows: starts[self.plan.rows] + i * TILE}
         column_place = starts | at | {self.plan.lane: starts[self.plan.lane] + j * TILE}
-        row_tile, column_tile = Load(left, (i, 0, 0)), Load(right, (dims.mod(j, several), 0, 0))
-        multiply = MultiplyWords(Load(total, (i, j, 0, 0)), row_tile, column_tile, self.problem.dot, swapped)
+        row_tile, column_tile = Load(memory.left, (i, 0, 0)), Load(memory.right, (dims.mod(j, several), 0, 0))
+        multiply = MultiplyWords(
+            Load(memory.sums, (i, j, 0, 0)), row_tile, column_tile, self.problem.dot, swapped
+        )
         load = self._load(row_tile, of_rows, row_place, self.plan.rows)
         body: tuple[Stmt, ...] = (
             *_unrolled(ROW, rows, (replace(load, passing=self.plan.passing),)),

@@ -22,7 +22,7 @@ from ...ir.dims import DimLike
 from ..loops.nodes import For, Index, Let, Stmt
 from .context import Names
 from .contraction import Axis, Contraction
-from .contraction_amx import MORE, TILE, TileBlocks
+from .contraction_amx import MORE, TILE, TileBlocks, TileMemory
 from .contraction_tile import PART, Bindings, Finish, RegisterTile, Soon, Together, loop_var
 from .tiling import Plan
 
@@ -54,11 +54,13 @@ def contraction_loops(
     names: Names | None = None,
     before: Before | None = None,
     soon: Soon | None = None,
+    memory: TileMemory | None = None,
 ) -> tuple[Stmt, ...]:
     """The kernel's body. `finish(index, value)` stores the sum at an index of the result; with a plan of
     several parts the index leads with the part's number. `names`: those of a kernel of which this is a part. `soon`:
-    what `finish` will read at a point."""
-    return _Nest(problem, plan, finish, names or Names(), before, soon).body()
+    what `finish` will read at a point. `memory`: where it is summed in tile registers, of a kernel that does so
+    more than once."""
+    return _Nest(problem, plan, finish, names or Names(), before, soon, memory).body()
 
 
 @dataclass
@@ -69,6 +71,7 @@ class _Nest:
     names: Names
     before: Before | None = None
     soon: Soon | None = None
+    memory: TileMemory | None = None
 
     @cached_property
     def blocks(self) -> TileBlocks | None:
@@ -76,7 +79,7 @@ class _Nest:
         if not self.plan.rows:
             return None
         assert self.before is None and not isinstance(self.finish, Together)
-        return TileBlocks(self.problem, self.plan, self.finish, self.names)
+        return TileBlocks(self.problem, self.plan, self.finish, self.names, self.memory)
 
     def body(self) -> tuple[Stmt, ...]:
         tasks: list[tuple[str, DimLike]] = []
