@@ -52,6 +52,7 @@ OPERATIONS: dict[str, tuple[int, str]] = {
         1,
         "same",
     ),  # exp of a float32 of at most 1, off by at most 2 ulp or the least normal number
+    "exp_below_short": (1, "same"),  # the same, for a result that will be rounded to bfloat16
     "pow": (2, "same"),
     **dict.fromkeys(("asin", "acos", "atan", "asinh", "acosh", "atanh"), (1, "same")),
     "atan2": (2, "same"),

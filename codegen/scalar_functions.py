@@ -52,6 +52,7 @@ FUNCTIONS: dict[str, Function] = {
     "pow": Function(scalar_math.pow),
     "exp_short": Function(_rounded_later(short_math.exp)),
     "exp_below": Function(scalar_math.exp_below),
+    "exp_below_short": Function(lambda s, x: short_math.exp_below(s, x, dtypes.bf16)),
     "sigmoid_short": Function(_rounded_later(short_math.sigmoid)),
     **{name: Function(rule) for name, rule in scalar_inverse.FUNCTIONS.items()},
     **{name: Function(_in_double(formula)) for name, formula in special_functions.FORMULAS.items()},

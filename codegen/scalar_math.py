@@ -119,8 +119,8 @@ def exp(s: ScalarBuilder, x: Expr) -> Expr:
 def exp_below(s: ScalarBuilder, x: Expr) -> Expr:
     """exp of a float32 of at most 1: with nothing above to bound, and 0 for less than half the least normal number,
     so that one power of two is enough."""
-    shifted, r = _reduce_moderate(s, s.max(_BELOW_NORMAL, x), 1)
-    return s.mul(polynomial(s, (1.0, 1.0, *_EXP["f32"]), r), _power_of_moderate(s, shifted))
+    shifted, r = _reduce_moderate(s, s.max(BELOW_NORMAL, x), 1)
+    return s.mul(polynomial(s, (1.0, 1.0, *_EXP["f32"]), r), power_of_moderate(s, shifted))
 
 
 def expm1(s: ScalarBuilder, x: Expr) -> Expr:
@@ -210,7 +210,7 @@ def tanh(s: ScalarBuilder, x: Expr) -> Expr:
         # From 9.02 on the result rounds to 1.
         n, r = _reduce_moderate(s, s.min(20.0, s.add(size, size)), 1)
         power = s.fma(s.fma(polynomial(s, _EXP["f32"], r), r, 1.0), r, 1.0)
-        large = s.sub(1.0, s.div(2.0, s.fma(power, _power_of_moderate(s, n), 1.0)))
+        large = s.sub(1.0, s.div(2.0, s.fma(power, power_of_moderate(s, n), 1.0)))
         return with_sign(s, s.select(s.lt(size, 0.625), small, large), x)
     grown = expm1(s, s.min(44.0, s.add(size, size)))
     return s.select(s.eq(x, 0.0), x, with_sign(s, s.div(grown, s.add(grown, 2.0)), x))
@@ -223,26 +223,26 @@ def sigmoid(s: ScalarBuilder, x: Expr) -> Expr:
     n, r = _reduce_moderate(s, s.min(87.0, x), -1)
     terms = [c if k % 2 == 0 else -c for k, c in enumerate(_EXP["f32"])]
     power = s.fma(s.fma(polynomial(s, terms, r), r, -1.0), r, 1.0)
-    below = s.fma(power, _power_of_moderate(s, n, -1), 0.5)
+    below = s.fma(power, power_of_moderate(s, n, -1), 0.5)
     return s.select(s.lt(x, -89.0), 0.0, s.div(0.5, below))
 
 
 # Its power of two has the exponent below those of normal numbers, which as bits is 0.
-_BELOW_NORMAL = -88.0
+BELOW_NORMAL = -88.0
 # Added to a float32 of moderate size, it leaves the nearest whole number in the low bits.
-_TO_WHOLE = 1.5 * 2.0**23
+TO_WHOLE = 1.5 * 2.0**23
 
 
 def _reduce_moderate(s: ScalarBuilder, x: Expr, sign: int) -> tuple[Expr, Expr]:
     """For a float32 |x| of at most a hundred or so: n, as the low bits of a float, and r with sign x = n ln 2 + sign r,
     |r| at most about ln(2) / 2."""
     form = _FORMATS["f32"]
-    shifted = s.fma(x, sign * _LOG2_E, _TO_WHOLE)
-    n = s.sub(shifted, _TO_WHOLE)
+    shifted = s.fma(x, sign * _LOG2_E, TO_WHOLE)
+    n = s.sub(shifted, TO_WHOLE)
     return shifted, s.fma(n, -sign * form.ln2_low, s.fma(n, -sign * form.ln2_high, x))
 
 
-def _power_of_moderate(s: ScalarBuilder, shifted: Expr, more: int = 0) -> Expr:
+def power_of_moderate(s: ScalarBuilder, shifted: Expr, more: int = 0) -> Expr:
     """2^(n + more) for the n of `_reduce_moderate`; 0 for the exponent below the smallest of normal numbers."""
     exponent = s.shl(s.bitcast(shifted, dtypes.i32), 23)
     return s.bitcast(s.add(exponent, (127 + more) << 23), dtypes.f32)
@@ -266,8 +266,8 @@ def erf(s: ScalarBuilder, x: Expr) -> Expr:
 def _exp2_of_moderate(s: ScalarBuilder, x: Expr) -> Expr:
     """2^x to about 3 ulp for a float32 |x| < 120, anything for others."""
     # The nearest whole number n in the low bits of a float: from there, one shift adds n to an exponent.
-    shifted = s.add(x, _TO_WHOLE)
-    power = polynomial(s, _EXP2_F32, s.sub(x, s.sub(shifted, _TO_WHOLE)))
+    shifted = s.add(x, TO_WHOLE)
+    power = polynomial(s, _EXP2_F32, s.sub(x, s.sub(shifted, TO_WHOLE)))
     exponent = s.shl(s.bitcast(shifted, dtypes.i32), 23)
     return s.bitcast(s.add(s.bitcast(power, dtypes.i32), exponent), dtypes.f32)
 

@@ -14,7 +14,7 @@ from ..ir import dtypes
 from ..ir.dtypes import DType
 from .loops.nodes import Expr
 from .scalar import ScalarBuilder
-from .scalar_math import polynomial
+from .scalar_math import BELOW_NORMAL, TO_WHOLE, polynomial, power_of_moderate
 
 # From a float32 argument and the dtype that the result is rounded to.
 Rule = Callable[[ScalarBuilder, Expr, DType], Expr]
@@ -49,6 +49,14 @@ def _exp2(s: ScalarBuilder, t: Expr, result: DType) -> Expr:
 
 def exp(s: ScalarBuilder, x: Expr, result: DType) -> Expr:
     return _exp2(s, s.max(_LEAST, s.min(_MOST, s.mul(x, _LOG2_E))), result)
+
+
+def exp_below(s: ScalarBuilder, x: Expr, result: DType) -> Expr:
+    """exp of a float32 of at most 1; 0 for less than half the least normal number, as in `scalar_math.py`."""
+    x = s.max(BELOW_NORMAL, x)
+    shifted = s.fma(x, _LOG2_E, TO_WHOLE)
+    r = s.fma(x, _LOG2_E, s.neg(s.sub(shifted, TO_WHOLE)))
+    return s.mul(polynomial(s, _EXP2[result], r), power_of_moderate(s, shifted))
 
 
 def sigmoid(s: ScalarBuilder, x: Expr, result: DType) -> Expr:

@@ -95,6 +95,16 @@ def test_float32_exp_of_what_is_at_most_one() -> None:
     np.testing.assert_array_equal(apply("exp_below", far), np.array([0, 0, 0, 1, 1, np.nan], np.float32))
 
 
+def test_float32_exp_of_what_is_at_most_one_for_bfloat16() -> None:
+    """Within 1/25 of a unit in the last place of a bfloat16 where results are normal numbers."""
+    x = np.linspace(-87.3, 1, 400001, dtype=np.float32)
+    exact = np.exp(x.astype(np.float64))
+    assert np.abs(apply("exp_below_short", x) / exact - 1).max() < 2**-8 / 25
+    far = np.array([-89, -200, -np.inf, 0, -0.0, np.nan], np.float32)
+    found = apply("exp_below_short", far)
+    np.testing.assert_allclose(found, np.array([0, 0, 0, 1, 1, np.nan], np.float32), 1e-4, 0)
+
+
 def test_float32_sigmoid_is_within_three_roundings() -> None:
     """The exponential, the sum and the quotient are each rounded; below -88.9 the exponential is too large a number."""
     dense = [np.linspace(-a, a, 20001) for a in (1e-3, 1.5, 20, 88.9)]

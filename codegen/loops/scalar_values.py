@@ -72,7 +72,10 @@ def _formula(formula: Callable[..., Any]) -> Function:
 
 _ELEMENTARY: dict[str, Function] = {
     "exp": np.exp,
-    "exp_below": lambda x: np.exp(x) if x > -87.7 or np.isnan(x) else np.float64(0),
+    **dict.fromkeys(
+        ("exp_below", "exp_below_short"),
+        lambda x: np.exp(x) if x > -87.7 or np.isnan(x) else np.float64(0),
+    ),
     "exp_short": np.exp,
     "exp2_fast": np.exp2,
     "expm1": np.expm1,

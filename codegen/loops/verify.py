@@ -62,7 +62,7 @@ _FLOAT_ONLY = {
     *("asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh"),
     *FORMULAS,
 }
-_FLOAT32_ONLY = {"exp_below", "exp_short", "sigmoid_short"}
+_FLOAT32_ONLY = {"exp_below", "exp_below_short", "exp_short", "sigmoid_short"}
 _BITWISE = {"and", "or", "xor", "not"}
 _NOT_BOOL = {"sub", "neg", "abs", "div", "floordiv", "mod", "fma", "pow", "floor", "ceil", "trunc", "round"}
 

@@ -73,7 +73,7 @@ class Place:
 class Attention:
     """The operands of one op, and statements over them. `q`, `k`, `v` are the values, `rows` and `columns` the numbers
     of queries and keys; `block` is the number of queries in a block; `summed` are the operands whose rows are multiplied
-    with rows."""
+    with rows; `tiled` are sizes of blocks for tile registers."""
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class Attention:
         v: Value,
         rest: Sequence[Value],
         summed: Sequence[Value],
+        tiled: Sequence[tuple[int, int]],
     ):
         self.ctx, self.body, self.args = ctx, body, args
         self.names = Names()
@@ -107,7 +108,7 @@ class Attention:
         vectors, self.keys = ctx.choose(
             node.op.name,
             lambda count: ranked_blocks(
-                self.rows, self.columns, self.lanes, ctx.target.registers, work, count, tiles
+                self.rows, self.columns, self.lanes, ctx.target.registers, work, count, tiled if tiles else ()
             ),
         )
         self.block = self.lanes * vectors
@@ -163,6 +164,10 @@ class Attention:
         )
 
     # Operands
+
+    def word_block(self) -> Buffer:
+        """A word of two keys' numbers, for each query of a block."""
+        return Buffer(self.names("words"), dtypes.u32, (self.keys // 2, self.block), "stack")
 
     def words(self, count: DimLike) -> DimLike:
         """In how many words so many numbers are; the last one may hold a zero."""

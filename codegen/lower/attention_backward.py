@@ -20,6 +20,7 @@ from ...ir.graph import Graph, Node
 from ..loops.nodes import Buffer, Expr, Index, Load, Stmt, Store
 from ..scalar import SCALAR
 from .attention import Attention, Place, Turned, static_size
+from .attention_blocks import OF_GRADIENT_TILES
 from .attention_operands import Pairs, Rows
 from .attention_results import Results
 from .context import Args, LowerContext
@@ -34,7 +35,7 @@ def lower_attention_backward(ctx: LowerContext, name: str, body: Graph, args: Ar
     _, q, k, v, _, _, *rest = node.inputs
     if any(size == 0 for size in q.type.shape):
         return
-    attention = Attention(ctx, body, args, node, q, k, v, rest, node.inputs[:4])
+    attention = Attention(ctx, body, args, node, q, k, v, rest, node.inputs[:4], OF_GRADIENT_TILES)
     kernel = _Backward(attention, args, node)
     per_key = 4 * q.type.shape[-1] * 2 + 2 * v.type.shape[-1] * 2
     flops = node.op.flops(*(x.type for x in node.inputs), **node.attrs) if node.op.flops else 0
@@ -62,11 +63,12 @@ class _Backward:
         self.d_key, self.d_value = (self._summed(x, stem) for x, stem in ((self.dk, "dk"), (self.dv, "dv")))
         self.least, self.less = a.stack("least", a.block), a.stack("less", a.block)
         self.weights, self.d_scores = (a.stack(n, a.keys, a.block) for n in ("weights", "d_scores"))
-        # The same two in sixteen bits, for sums over queries.
+        # The same two in sixteen bits, for sums over queries; the second in words of two keys, for sums over keys.
         self.short_weights, self.short_scores = (
             Buffer(a.names(n), a.q.type.dtype, (a.keys * a.block,), "stack")
             for n in ("short_weights", "short_scores")
         )
+        self.words = a.word_block()
         self.gradient = Results(a, "gradient", self.size)
 
     def _summed(self, out: Buffer | None, stem: str) -> Buffer | None:
@@ -147,7 +149,8 @@ class _Backward:
 
         def power(at: Bindings, value: Expr) -> Sequence[Stmt]:
             score = a.scored(place, start, first + at[n.name], at[m.name], value)
-            weight = power_below(a.ctx.target, SCALAR.sub(score, Load(self.least, (at[m.name],))))
+            less = SCALAR.sub(score, Load(self.least, (at[m.name],)))
+            weight = power_below(a.ctx.target, less, short=a.dot != "")
             return [Store(self.weights, (at[n.name], at[m.name]), weight)]
 
         n, m, e = a.axis("n", count), a.axis("m", a.block), a.axis("e", a.words(self.size))
@@ -228,7 +231,10 @@ class _Backward:
         def then(before: Expr, m: DimLike, value: Expr) -> Expr:
             return SCALAR.add(before, value)
 
-        return self.gradient.add(place, first, count, self.d_scores, self.key.down, then)
+        a = self.a
+        factor = self.words if a.dot else self.d_scores
+        added = self.gradient.add(place, first, count, factor, self.key.down, then)
+        return (*a.paired(self.d_scores, self.words, count), *added) if a.dot else added
 
     def _store(self, place: Place, start: DimLike) -> tuple[Stmt, ...]:
         if self.dq is None:

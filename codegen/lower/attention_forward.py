@@ -9,9 +9,11 @@ from ...ir import dims
 from ...ir.dims import DimLike
 from ...ir.graph import Graph, Node
 from ..loops.nodes import Expr, For, Let, Load, Stmt, Store, Var
+from ..packed import rounded_pair
 from ..scalar import SCALAR
 from ..target import MANY_REGISTERS
 from .attention import Attention, Place, static_size
+from .attention_blocks import OF_TILES
 from .attention_results import Results
 from .context import Args, LowerContext
 from .contraction_tile import loop_var
@@ -26,7 +28,7 @@ def lower_attention_forward(ctx: LowerContext, name: str, body: Graph, args: Arg
     q, k, v, *rest = node.inputs
     if any(size == 0 for size in node.outputs[0].type.shape):
         return
-    attention = Attention(ctx, body, args, node, q, k, v, rest, (q, k))
+    attention = Attention(ctx, body, args, node, q, k, v, rest, (q, k), OF_TILES)
     kernel = _Forward(attention, args, node)
     flops = node.op.flops(*(x.type for x in node.inputs), **node.attrs) if node.op.flops else 0
     per_key = 2 * (q.type.shape[-1] + v.type.shape[-1]) + 32
@@ -55,6 +57,8 @@ class _Forward:
         # For a query: its largest score, its sum of powers, by how much its result shrinks; for a block: its weights.
         self.most, self.total, self.shrunk = (a.stack(n, a.block) for n in ("most", "total", "shrunk"))
         self.weights = a.stack("weights", a.keys, a.block)
+        # The same in words of two keys.
+        self.words = a.word_block()
         self.result = Results(a, "result", self.width)
 
     def task(self, place: Place, block: DimLike) -> Sequence[Stmt]:
@@ -94,7 +98,7 @@ class _Forward:
         return [*statements, *self._store(place, start)]
 
     def _softmax(self, place: Place, start: DimLike, first: DimLike, count: DimLike) -> tuple[Stmt, ...]:
-        """The block's scores become powers; the rows' maxima and sums go on."""
+        """The block's scores become powers, in words where products are of words; the rows' maxima and sums go on."""
         a = self.a
         vectors = a.block // a.lanes
         # So many chains of sums: with few registers, exponentials beside more would keep theirs in memory.
@@ -102,8 +106,9 @@ class _Forward:
         copies = chains if isinstance(count, int) and count % chains == 0 else 1
         top, base, add = (a.registers(n, copies, vectors, a.lanes) for n in ("top", "base", "add"))
 
-        def over_keys(emit: Emit) -> tuple[Stmt, ...]:
-            """`emit(key, copy, vector, lane)`: neighbouring keys in copies, so that no chain of operations waits."""
+        def over_keys(emit: Emit, together: int = 1) -> tuple[Stmt, ...]:
+            """`emit(key, copy, vector, lane)`: neighbouring keys in copies, so that no chain of operations waits; some
+            at a time, of which it is told the first."""
             if copies == 1:
                 return serial_loop(
                     a.names,
@@ -114,10 +119,10 @@ class _Forward:
             groups = dims.floordiv(count, copies)
 
             def group(i: DimLike) -> tuple[Stmt, ...]:
-                var = a.names("u")
-                u = loop_var(var, copies)
+                var, several = a.names("u"), copies // together
+                u = loop_var(var, several) * together
                 inner = a.each_vector(lambda v, l: emit(i * copies + u, u, v, l))
-                return (For(var, copies, inner, "unroll"),)
+                return (For(var, several, inner, "unroll"),)
 
             return serial_loop(a.names, groups, group, "j")
 
@@ -153,18 +158,33 @@ class _Forward:
                 *(Store(add, (u, v, l), a.number(0.0)) for u in range(copies)),
             ]
 
-        def power(n: DimLike, u: DimLike, v: DimLike, l: DimLike) -> list[Stmt]:
+        def powered(n: DimLike, u: DimLike, v: DimLike, l: DimLike) -> tuple[list[Stmt], Expr]:
             m = v * a.lanes + l
             name = a.names("power")
-            value = power_below(a.ctx.target, SCALAR.sub(Load(self.weights, (n, m)), Load(base, (0, v, l))))
+            less = SCALAR.sub(Load(self.weights, (n, m)), Load(base, (0, v, l)))
             kept = a.kept(place, start + m, first + n)
             power: Expr = Var(name, a.dtype)
-            used = power if kept is None else SCALAR.mul(power, kept)
+            added = SCALAR.add(Load(add, (u, v, l)), power)
             return [
-                Let(name, value),
-                Store(add, (u, v, l), SCALAR.add(Load(add, (u, v, l)), power)),
-                Store(self.weights, (n, m), used),
-            ]
+                Let(name, power_below(a.ctx.target, less, short=a.dot != "")),
+                Store(add, (u, v, l), added),
+            ], power if kept is None else SCALAR.mul(power, kept)
+
+        def power(n: DimLike, u: DimLike, v: DimLike, l: DimLike) -> list[Stmt]:
+            found, used = powered(n, u, v, l)
+            return [*found, Store(self.weights, (n, v * a.lanes + l), used)]
+
+        def two_powers(n: DimLike, u: DimLike, v: DimLike, l: DimLike) -> list[Stmt]:
+            (one, low), (other, high) = powered(n, u, v, l), powered(n + 1, u + 1, v, l)
+            word = Store(self.words, (dims.floordiv(n, 2), v * a.lanes + l), rounded_pair(low, high))
+            return [*one, *other, word]
+
+        if not a.dot:
+            powers = over_keys(power)
+        elif copies % 2 == 0:
+            powers = over_keys(two_powers, 2)
+        else:
+            powers = (*over_keys(power), *a.paired(self.weights, self.words, count))
 
         def total(v: DimLike, l: DimLike) -> list[Stmt]:
             m = v * a.lanes + l
@@ -178,7 +198,7 @@ class _Forward:
             *a.each_vector(start_with),
             *over_keys(larger),
             *a.each_vector(shrink),
-            *over_keys(power),
+            *powers,
             *a.each_vector(total),
         )
 
@@ -188,7 +208,8 @@ class _Forward:
         def then(before: Expr, m: DimLike, value: Expr) -> Expr:
             return SCALAR.fma(before, Load(self.shrunk, (m,)), value)
 
-        return self.result.add(place, first, count, self.weights, self.value, then)
+        weights = self.words if self.a.dot else self.weights
+        return self.result.add(place, first, count, weights, self.value, then)
 
     def _store(self, place: Place, start: DimLike) -> tuple[Stmt, ...]:
         a = self.a

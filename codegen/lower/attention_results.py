@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...ir import dims, dtypes
+from ...ir import dims
 from ...ir.dims import DimLike
 from ..loops.nodes import Buffer, Expr, Let, Load, Stmt, Store, Var
 from ..scalar import SCALAR
@@ -33,9 +33,6 @@ class Results:
         self.turned = attention.memory is not None
         shape = (size, attention.block) if self.turned else (attention.block, size)
         self.buffer = attention.stack(stem, *shape)
-        self.words = Buffer(
-            attention.names("words"), dtypes.u32, (attention.keys // 2, attention.block), "stack"
-        )
 
     def _at(self, m: DimLike, i: DimLike) -> IndexTuple:
         return (i, m) if self.turned else (m, i)
@@ -51,8 +48,8 @@ class Results:
     def add(
         self, place: Place, first: DimLike, count: DimLike, weights: Buffer, rows: Rows, then: Then
     ) -> tuple[Stmt, ...]:
-        """`then` for the sums of weights[n, m] rows[n, :] over the keys n from `first` on; `weights` counts from
-        there."""
+        """`then` for the sums of weights[n, m] rows[n, :] over the keys n from `first` on. `weights` counts from there,
+        in words where products are of words."""
         a = self.a
         m, i, n = a.axis("m", a.block), a.axis("i", self.size), a.axis("n", a.words(count))
 
@@ -61,11 +58,10 @@ class Results:
             return [Store(self.buffer, where, then(Load(self.buffer, where), at[m.name], value))]
 
         right = rows(place.of_key, a.in_words(first) + n.var, i.var)
-        left = Access(self.words if a.dot else weights, (n.var, m.var))
-        words = a.paired(weights, self.words, count) if a.dot else ()
+        left = Access(weights, (n.var, m.var))
         if self.turned:
-            return (*words, *a.product(i, m, n, right, left, finish))
-        return (*words, *a.product(m, i, n, left, right, finish))
+            return a.product(i, m, n, right, left, finish)
+        return a.product(m, i, n, left, right, finish)
 
     def stored(
         self, out: Buffer, place: Place, start: DimLike, factor: Callable[[DimLike], Expr]

@@ -13,10 +13,10 @@ from .rows import Reduction, Rows, Stage, replace_in
 from .template import walk
 
 
-def power_below(target: Target | GpuTarget, x: Expr) -> Expr:
-    """exp(x) of a number that is at most about 0."""
+def power_below(target: Target | GpuTarget, x: Expr, short: bool = False) -> Expr:
+    """exp(x) of a number that is at most about 0; `short`: to be rounded to bfloat16."""
     if isinstance(target, Target) and x.dtype is dtypes.f32:
-        return SCALAR.call("exp_below", x)
+        return SCALAR.call("exp_below_short" if short else "exp_below", x)
     return SCALAR.exp(x)
 
 

@@ -309,6 +309,7 @@ def operations(exprs: Iterable[Expr]) -> int:
 OPERATION_COST = {
     "exp": 12,
     "exp_below": 12,
+    "exp_below_short": 9,
     "exp_short": 9,
     "expm1": 16,
     "log": 16,
