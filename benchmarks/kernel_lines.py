@@ -89,15 +89,15 @@ def with_weights(
     return lined
 
 
-def gradients(of: Callable[[Any], Function], *shapes: Shape) -> Callable[[Any], Any]:
+def gradients(of: Callable[[Any], Function], *shapes: Shape, dtype: str = "float32") -> Callable[[Any], Any]:
     """`make` of a training line: the result's gradients by all operands, for a random gradient of the result."""
 
     def make(lib: Any) -> tuple[Function, tuple[Any, ...]]:
-        leaves = [numbers(lib, s, i).requires_grad_() for i, s in enumerate(shapes)]
+        leaves = [numbers(lib, s, i, dtype).requires_grad_() for i, s in enumerate(shapes)]
         function = of(lib)
         with lib.no_grad():
             y = function(*leaves)
-        dy = numbers(lib, tuple(y.shape), 99)
+        dy = numbers(lib, tuple(y.shape), 99, dtype)
         return lambda dy, *x: lib.autograd.grad(function(*x), x, dy), (dy, *leaves)
 
     return make
@@ -303,6 +303,7 @@ def short_numbers() -> Iterator[Line]:
         size = f"{shape[0]}x{shape[1]}"
         yield Line(f"softmax {size}, bf16", on(shape, dtype="bfloat16")(lambda lib: lambda x: x.softmax(1)),
                    _by_words(shape), **bf16)  # fmt: skip
+    yield from (_short(line) for line in attention("bfloat16"))
     for m, k, n in ((512,) * 3, (1024,) * 3, (2048,) * 3, (32, 1024, 1024)):
         yield _integers(m, k, n, "uint8")
     for m, k, n in ((512,) * 3, (2048,) * 3, (32, 1024, 1024)):
@@ -325,10 +326,11 @@ def _integers(m: int, k: int, n: int, left: str) -> Line:
 
 
 def _short(line: Line) -> Line:
-    return Line(line.name + ", bf16", line.make, line.bytes / 2, line.flops, BF16, 2e-2, onnx=False)
+    name, half = line.name + ", bf16", line.bytes / 2
+    return Line(name, line.make, half, line.flops, BF16, 2e-2, onnx=False, training=line.training)
 
 
-def attention() -> Iterator[Line]:
+def attention(dtype: str = "float32") -> Iterator[Line]:
     """[batch, heads, rows, size]; of causal rows half the products are counted. A step has both gradients' products."""
 
     def attend(lib: Any, causal: bool) -> Function:
@@ -348,9 +350,11 @@ def attention() -> Iterator[Line]:
 
             flops = 4 * prod(shape) * shape[-2] // (1 + causal)
             name = f"{'x'.join(map(str, shape))}{', causal' if causal else ''}"
-            yield Line(name, on(shape, shape, shape)(of), 4 * _by_words(shape), flops, jax=in_jax)
-            yield Line(f"{name}, step", gradients(of, shape, shape, shape), 8 * _by_words(shape), flops * 7 // 2,
-                       training=True)  # fmt: skip
+            yield Line(
+                name, on(shape, shape, shape, dtype=dtype)(of), 4 * _by_words(shape), flops, jax=in_jax
+            )
+            step = gradients(of, shape, shape, shape, dtype=dtype)
+            yield Line(f"{name}, step", step, 8 * _by_words(shape), flops * 7 // 2, training=True)
 
 
 def _conv(
