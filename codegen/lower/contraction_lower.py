@@ -14,7 +14,7 @@ from ..target import Target
 from .borders import drop_unread, in_tasks
 from .context import Args, LowerContext, Names
 from .contraction import Access, Contraction, contraction_node
-from .contraction_ahead import fetched_ahead
+from .contraction_ahead import fetched_ahead, next_panel
 from .contraction_forms import launch_copies, ranked_forms, sums_way
 from .contraction_nest import contraction_loops
 from .contraction_operands import repeated
@@ -167,7 +167,7 @@ def _launch(
 
     soon = None if parts is not None or plan.rows else _fetches(problem, plan, elements)
     if before is None and soon is None and isinstance(ctx.target, Target):
-        before = fetched_ahead(problem, plan, ctx.target)
+        before = fetched_ahead(problem, plan, ctx.target) or next_panel(ctx, problem, plan)
     ctx.launch(
         problem.name,
         repeated(contraction_loops(problem, plan, finish, before=before, soon=soon), times),
