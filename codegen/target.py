@@ -77,6 +77,11 @@ class Target:
         return op == "dot_bf16" and self.has("avx512bf16")
 
     @property
+    def adds_two_widest(self) -> bool:
+        """Whether two 512-bit vectors are multiplied and added in a cycle: Intel's server processors."""
+        return self.isa == "avx512" and self.multiply_adds > 1
+
+    @property
     def has_slow_pairs(self) -> bool:
         """Whether vectors of bfloat16 pairs are multiplied at half the rate of float32: one in two cycles, measured on
         Intel's processors with tile registers."""

@@ -84,15 +84,14 @@ def fetched_ahead(problem: Contraction[Access], plan: Plan, target: Target) -> B
 
 def next_panel(ctx: LowerContext, problem: Contraction[Access], plan: Plan) -> Before | None:
     """What fetches the panel of weights behind the one that tiles read, each tile its share of the lines, step by step.
-    None where one tile reads it, or so many that the first of them does not count; and where vectors are no lines, for
-    cores whose third-level cache is not as far were not measured."""
+    None where one tile reads it, or so many that the first of them does not count; and on other processors than Intel's
+    for servers, whose third-level cache is far: they were not measured."""
     found = [i for i, axis in plan.packed.items() if axis == plan.lane and i in problem.resident]
     axes = [*problem.parallel, *problem.reduction]
     if not found or plan.rows or plan.windows or not all(isinstance(a.extent, int) for a in axes):
         return None
     assert isinstance(ctx.target, Target)
-    core = Core.of(ctx.target, problem.accumulator)
-    if core.per_cycle == 1 or core.lanes * problem.accumulator.itemsize < LINE:
+    if not ctx.target.adds_two_widest:
         return None
     operand = problem.operands[found[0]]
     others = [a.name for a in problem.parallel if a.name != plan.lane]
