@@ -78,7 +78,7 @@ class Target:
 
     @property
     def adds_two_widest(self) -> bool:
-        """Whether two 512-bit vectors are multiplied and added in a cycle: Intel's server processors."""
+        """Whether two 512-bit vectors are multiplied and added in a cycle: by Intel's server processors and Zen 5."""
         return self.isa == "avx512" and self.multiply_adds > 1
 
     @property

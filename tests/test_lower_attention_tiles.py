@@ -83,6 +83,26 @@ def test_kernels_compute_the_op(how: str, case: tuple[str, list[Array], dict[str
         near(one, exactly(op, given, attrs))
 
 
+@VECTORS
+@WAYS
+def test_one_operand_may_be_all_three(how: str) -> None:
+    """Read in a form for each of its roles."""
+    x = rounded([random(2, 70, 32)])[0]
+    _, _, _, _, log_sum, delta = gradient_operands([x, x, x])
+    builder = GraphBuilder("one")
+    value, sums, less = (
+        builder.input(n, TensorType(a.shape, dtypes.from_numpy(a.dtype)))
+        for n, a in (("x", x), ("log_sum", log_sum), ("delta", delta))
+    )
+    graph = builder.finish(
+        [*builder.attention_grad(value, value, value, value, sums, less), builder.attention(*[value] * 3)[0]]
+    )
+    program = lowered(graph, AMX.name)
+    found = run_program(program, [x, log_sum, delta], {}, 1, loaded=loaded(program, how))
+    wanted = exactly(BACKWARD, [x, x, x, x, log_sum, delta], {}) + exactly(FORWARD, [x, x, x], {})[:1]
+    near(found, wanted)
+
+
 @pytest.mark.parametrize("attrs", [{}, {"causal": True}], ids=str)
 def test_loops_mean_the_op(attrs: dict[str, Any]) -> None:
     arrays = rounded([random(1, 37, 16), random(1, 69, 16), random(1, 69, 32)])

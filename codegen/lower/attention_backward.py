@@ -56,8 +56,13 @@ class _Backward:
         self.log_sum, self.delta = a.read_rows(log_sum), a.read_rows(delta)
         self.dq, self.dk, self.dv = (args.get(x) for x in node.outputs)
         self.query, self.key, self.value, self.dy = (
-            a.operands.factor(x, along=True, down=wanted is not None, of_keys=x in (a.k, a.v))
-            for x, wanted in ((a.q, self.dk), (a.k, self.dq), (a.v, None), (dy, self.dv))
+            a.operands.factor(x, along=True, down=wanted is not None, of_keys=of_keys)
+            for x, wanted, of_keys in (
+                (a.q, self.dk, False),
+                (a.k, self.dq, True),
+                (a.v, None, True),
+                (dy, self.dv, False),
+            )
         )
         # Where the gradients of key and value are added up.
         self.d_key, self.d_value = (self._summed(x, stem) for x, stem in ((self.dk, "dk"), (self.dv, "dv")))

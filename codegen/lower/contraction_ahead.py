@@ -84,8 +84,8 @@ def fetched_ahead(problem: Contraction[Access], plan: Plan, target: Target) -> B
 
 def next_panel(ctx: LowerContext, problem: Contraction[Access], plan: Plan) -> Before | None:
     """What fetches the panel of weights behind the one that tiles read, each tile its share of the lines, step by step.
-    None where one tile reads it, or so many that the first of them does not count; and on other processors than Intel's
-    for servers, whose third-level cache is far: they were not measured."""
+    None where one tile reads it, or so many that the first of them does not count; and on slower processors, which have
+    time to wait (measured was one of Intel's for servers, whose third-level cache is far)."""
     found = [i for i, axis in plan.packed.items() if axis == plan.lane and i in problem.resident]
     axes = [*problem.parallel, *problem.reduction]
     if not found or plan.rows or plan.windows or not all(isinstance(a.extent, int) for a in axes):

@@ -53,9 +53,10 @@ STREWN_LINE, STREWN_LINES = 8.0, 3.0
 # the rows of a panel share too few sets of the first-level cache, it comes from the second each time. 160^3 took 1.06 of
 # the time in panels, 192^3 (rows of 768 bytes) 1.19 (AMD Zen 3).
 STRADDLING, SHARED_SETS = 0.15, 0.3
-# None where a vector is a line, while the operand is no more of the second-level cache: 128^3 took 0.65 of the time on
-# two threads that it took in panels, one launch fewer, 384^3 0.93 on one thread (Granite Rapids); 512^3 1.03.
-WHOLE_ROWS = 0.3
+# Sets do not matter where a vector is a line and the operand no more of the second-level cache: of 160^3, panels took
+# 1.03 of the time on one thread and 1.4 on two, for the launch they take, of 256^3 0.89 and 0.91 (Granite Rapids, arrays
+# that begin between lines; of such as begin with one 1.09 and 1.15).
+WHOLE_ROWS = 0.075
 # More, for a line that each step of the sum takes anew to broadcast from it, on such a core: 960 channels of 7x7, five
 # places in a tile, took 1.43 of the time unpacked, 160 channels 1.26 (AMD Zen 3).
 STEP_LINE = 2.0
@@ -415,7 +416,7 @@ class Model:
         if self.core.per_cycle == 1 or not self.separable[operand]:
             return 0.0
         if self.lanes * FLOAT >= LINE and self._bytes(operand) <= self.core.l2 * WHOLE_ROWS:
-            return 0.0
+            return STRADDLING
         inner = self.reduction[-1]
         shared = self.size[inner] > self._ways(operand, inner)
         return STRADDLING + (SHARED_SETS if shared else 0.0)
