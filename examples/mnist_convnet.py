@@ -63,7 +63,7 @@ def run_epoch(step, loader, title):
         start = time.perf_counter()
         loss = step(x, y)
         times.append((time.perf_counter() - start) * 1e3)
-        bar.set_postfix(loss=f"{loss.item():.3f}")
+        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     return times
 
 
