@@ -85,15 +85,6 @@ _TANH_F32 = (-0.333332819, 0.133314422, -0.0537397148, 0.0206390863, -5.70498591
 _ERF_SMALL_F32 = (0.128379146, -0.376124686, 0.112815525, -0.0267570351, 4.97913039e-3, -5.9194179e-4)
 _ERF_LARGE_F32 = (-3.10534825e-3, -1.6146892, -0.940785805, -0.130129397, 0.0220433808, -1.75014051e-3)
 _EXP2_F32 = (1.00000007, 0.693146967, 0.240221197, 0.055507133, 9.67554135e-3, 1.32764635e-3)
-# log2(erfc(t)) / t for t <= 3.9, by the error of erfc, 1.6e-8; and 2^r for |r| <= 1/2, 1 for r = 0.
-_LOG2_ERFC_F32 = (
-    *(-1.62790859, -0.918416393, -0.148481614, 0.0282536792),
-    *(-7.74627596e-4, -1.48944279e-3, 4.45507967e-4, -4.53586316e-5),
-)
-_EXP2_NEAR_1_F32 = (
-    *(1.0, 0.693147203, 0.240226479, 0.0555033247, 9.61843736e-3),
-    *(1.33988744e-3, 1.53533615e-4),
-)
 # erf(x) / x - 1 in x^2 for |x| <= 1, and log(erfc(t)) in t - 2 for 1 <= t up to where erf is 1.
 _ERF_SMALL_F64 = (
     *(0.12837916709551257, -0.3761263890318352, 0.11283791670944185, -0.026866170643111463),
@@ -270,18 +261,6 @@ def erf(s: ScalarBuilder, x: Expr) -> Expr:
     small = s.fma(size, polynomial(s, _ERF_SMALL_F64, square), size)
     large = s.sub(1.0, exp(s, polynomial(s, _ERF_LARGE_F64, s.sub(size, 2.0))))
     return with_sign(s, s.select(s.lt(size, 1.0), small, large), x)
-
-
-def erf_plus_one(s: ScalarBuilder, x: Expr) -> Expr:
-    """erf(x) + 1 of a float32, to within 2^-23: erfc(|x|), or what it lacks of 2. One polynomial, the logarithm of erfc,
-    does for all arguments, since near 0 only the sum need be accurate, not erf."""
-    size = s.abs(x)
-    # Falls without end where it was not fitted, from 3.9 on: the power is 0 then.
-    logarithm = s.max(-127.0, s.mul(size, polynomial(s, _LOG2_ERFC_F32, size)))
-    shifted = s.add(logarithm, TO_WHOLE)
-    r = s.sub(logarithm, s.sub(shifted, TO_WHOLE))
-    rest = s.mul(polynomial(s, _EXP2_NEAR_1_F32, r), power_of_moderate(s, shifted))
-    return s.select(s.lt(x, 0.0), rest, s.sub(2.0, rest))
 
 
 def _exp2_of_moderate(s: ScalarBuilder, x: Expr) -> Expr:

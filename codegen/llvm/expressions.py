@@ -11,7 +11,6 @@ from ..loops.walk import has_memory_load, tests_indices
 from ..packed import PACKINGS, WIDENINGS
 from ..scalar import SCALAR
 from ..scalar_functions import FUNCTIONS
-from ..scalar_math import erf_plus_one
 from ..short_math import SHORT
 from ..target import GpuTarget
 from .index import IndexEmitter, VectorLoop, fits_i32
@@ -100,25 +99,9 @@ class ExpressionEmitter:
             scaled = ldexp(self.ops, *(self.value(a) for a in args))
             if scaled is not None:
                 return scaled
-        if op == "add":
-            found = self._erf_plus_one(args)
-            if found is not None:
-                return found
         if op in FUNCTIONS and expr.dtype.kind == "float":
             return self._function(op, [self.value(a) for a in args], expr.dtype)
         return self.ops.apply(op, [self.value(a) for a in args], expr.dtype)
-
-    def _erf_plus_one(self, args: Sequence[Expr]) -> Value | None:
-        """The sum of an erf and 1, as in a gelu; None where it is another. On CPUs: a GPU's multiply-adds are not what
-        its kernels wait for."""
-        if isinstance(self.ops.target, GpuTarget):
-            return None
-        for function, other in (args, reversed(args)):
-            match function, other:
-                case Apply("erf", (x,)), Const(1.0) if x.dtype is dtypes.f32:
-                    (name,) = self._named([self.value(x)])
-                    return self.value(erf_plus_one(SCALAR, name))
-        return None
 
     def _word(self, numbers: Sequence[Expr]) -> Value | None:
         """Short numbers that lie one behind the other in memory, as one load; None where they do not."""
