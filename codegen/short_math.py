@@ -55,7 +55,7 @@ def exp_below(s: ScalarBuilder, x: Expr, result: DType) -> Expr:
     """exp of a float32 of at most 1; 0 for less than half the least normal number, as in `scalar_math.py`."""
     x = s.max(BELOW_NORMAL, x)
     shifted = s.fma(x, _LOG2_E, TO_WHOLE)
-    r = s.fma(x, _LOG2_E, s.neg(s.sub(shifted, TO_WHOLE)))
+    r = s.fma(x, _LOG2_E, s.sub(TO_WHOLE, shifted))
     return s.mul(polynomial(s, _EXP2[result], r), power_of_moderate(s, shifted))
 
 

@@ -35,9 +35,29 @@ def graph_of(op: Any, arrays: list[Array], results: Any = None, **attrs: Any) ->
     return builder.finish([found[i] for i in results or range(len(found))])
 
 
+def full(attrs: dict[str, Any]) -> dict[str, Any]:
+    return {name: attrs.get(name, attr.default) for name, attr in ATTRS.items()}
+
+
+def rounded(arrays: list[Array], dtype: dtypes.DType) -> list[Array]:
+    return [a.astype(dtype.numpy) if a.dtype == np.float32 else a for a in arrays]
+
+
+def exactly(op: Any, given: list[Array], attrs: dict[str, Any], dtype: dtypes.DType) -> list[Array]:
+    """The op's rule in float64, of the rounded operands."""
+    wide = (a.astype(np.float64) if a.dtype == dtype.numpy else a for a in given)
+    return list(op.numpy(*wide, **full(attrs)))
+
+
+def near(found: list[Array], exact: list[Array], tolerance: float) -> None:
+    """Errors below so much of the largest number."""
+    for a, b in zip(found, exact, strict=True):
+        size = np.abs(b[np.isfinite(b)]).max(initial=1e-3)
+        np.testing.assert_allclose(a.astype(np.float64), b, rtol=0, atol=tolerance * size)
+
+
 def gradient_operands(arrays: list[Array], **attrs: Any) -> list[Array]:
-    full = {name: attrs.get(name, attr.default) for name, attr in ATTRS.items()}
-    out, log_sum = FORWARD.numpy(*arrays, **full)
+    out, log_sum = FORWARD.numpy(*arrays, **full(attrs))
     dy = random(*out.shape).astype(out.dtype)
     q, k, v, *rest = arrays
     delta = np.add.reduce(dy.astype(log_sum.dtype) * out, axis=-1)
@@ -103,8 +123,7 @@ def test_short_numbers(
     """Sums and softmax are in float32: what is rounded besides the results are weights that words hold. Errors are those
     of rounding the exact results, a few times over."""
     _, arrays, attrs = case
-    arrays = [a.astype(dtype.numpy) if a.dtype == np.float32 else a for a in arrays]
-    attrs = {"scale": 0.3, **attrs}
+    arrays, attrs = rounded(arrays, dtype), {"scale": 0.3, **attrs}
     machine = Target.named(target) if target else Target.host()
     if machine.has("avx512bf16") and not Target.host().has("avx512bf16"):
         pytest.skip("needs AVX512-BF16")
@@ -119,14 +138,10 @@ def test_short_numbers(
         )
         pairs = machine.has("avx512bf16") and not machine.has_slow_pairs
         assert words == (dtype is dtypes.bf16 and even and (pairs or tiles))
-        wide = [a.astype(np.float64) if a.dtype == dtype.numpy else a for a in given]
-        full = {name: attrs.get(name, attr.default) for name, attr in ATTRS.items()}
         loaded = compile_program(program)
         one, two = (run_program(program, given, {}, threads, loaded=loaded) for threads in (1, 2))
-        for a, b, exact in zip(one, two, op.numpy(*wide, **full), strict=True):
-            assert a.tobytes() == b.tobytes()
-            size = np.abs(exact[np.isfinite(exact)]).max(initial=1e-3)
-            np.testing.assert_allclose(a.astype(np.float64), exact, rtol=0, atol=3 * size / 2**places)
+        assert [a.tobytes() for a in one] == [b.tobytes() for b in two]
+        near(one, exactly(op, given, attrs, dtype), 3 / 2**places)
 
 
 @pytest.mark.parametrize("dtype", SHORT.values(), ids=list(SHORT))

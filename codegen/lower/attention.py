@@ -186,6 +186,15 @@ class Attention:
 
         return at
 
+    def cleared(
+        self, buffer: Buffer, rows: DimLike, size: DimLike, lead: IndexTuple = ()
+    ) -> tuple[Stmt, ...]:
+        """Zeros in so many rows of `buffer`, at a place in its leading dims."""
+        zero = self.number(0.0)
+        return serial_loop(
+            self.names, rows, lambda n: self.along(size, lambda i: [Store(buffer, (*lead, n, i), zero)]), "z"
+        )
+
     def stack(self, stem: str, *shape: int) -> Buffer:
         return Buffer(self.names(stem), self.dtype, shape, "stack")
 

@@ -87,7 +87,7 @@ class _Backward:
         sums = (self.d_key, self.dk, self.size), (self.d_value, self.dv, self.width)
         for buffer, _, size in sums:
             if buffer is not None:
-                statements += self._cleared(buffer, place.of_key, size)
+                statements += a.cleared(buffer, a.columns, size, place.of_key)
 
         def head(group: DimLike) -> tuple[Stmt, ...]:
             of_group = Place(place.lead, place.shared_head * a.group + group, place.shared_head)
@@ -108,15 +108,6 @@ class _Backward:
             return self.a.along(size, element)
 
         return serial_loop(self.a.names, self.a.columns, row, "z")
-
-    def _cleared(self, buffer: Buffer, place: IndexTuple, size: int) -> tuple[Stmt, ...]:
-        a = self.a
-        return serial_loop(
-            a.names,
-            a.columns,
-            lambda n: a.along(size, lambda i: [Store(buffer, (*place, n, i), a.number(0.0))]),
-            "z",
-        )
 
     def _queries(self, place: Place, start: DimLike) -> tuple[Stmt, ...]:
         a = self.a

@@ -103,7 +103,7 @@ class AttentionOperands:
         if self.form == "converted":
             rows = self._converted(value)
             return Factor(rows, rows)
-        pairs = self._pairs(value)
+        pairs = self._pairs(self._access(value))
         if not down:
             return Factor(pairs, pairs)
         return Factor(pairs, self._turned(value) if of_keys and self.form == "tiles" else self._woven(value))
@@ -121,8 +121,7 @@ class AttentionOperands:
     def _stored(self, value: Value) -> Rows:
         return _reader(self._access(value))
 
-    def _pairs(self, value: Value) -> Rows:
-        found = self._access(value)
+    def _pairs(self, found: Access) -> Rows:
         rows = _reader(Access(self.ctx.flat(found.buffer), (found.position,)))
 
         def at(place: IndexTuple, row: DimLike, word: DimLike) -> Access:
@@ -156,13 +155,8 @@ class AttentionOperands:
         source = self._inside(value)
         shape = (*lead, size, dims.floordiv(rows + 1, 2) * 2)
         found = self._copied("columns", value.type.dtype, shape, lambda place, i, row: source(place, row, i))
-        read = _reader(Access(self.ctx.flat(found.buffer), (found.position,)))
-
-        def at(place: IndexTuple, word: DimLike, position: DimLike) -> Access:
-            first = read(place, position, word * 2)
-            return Pairs(first.buffer, first.index)
-
-        return at
+        pairs = self._pairs(found)
+        return lambda place, word, position: pairs(place, position, word)
 
     def _inside(self, value: Value) -> Callable[[IndexTuple, DimLike, DimLike], Expr]:
         """The operand's numbers, zeros past its last row."""

@@ -38,12 +38,8 @@ class Results:
         return (i, m) if self.turned else (m, i)
 
     def cleared(self) -> tuple[Stmt, ...]:
-        a = self.a
         rows, size = self.buffer.shape
-        zero = a.number(0.0)
-        return serial_loop(
-            a.names, rows, lambda m: a.along(size, lambda i: [Store(self.buffer, (m, i), zero)]), "z"
-        )
+        return self.a.cleared(self.buffer, rows, size)
 
     def add(
         self, place: Place, first: DimLike, count: DimLike, weights: Buffer, rows: Rows, then: Then

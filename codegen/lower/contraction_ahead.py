@@ -87,8 +87,8 @@ def next_panel(ctx: LowerContext, problem: Contraction[Access], plan: Plan) -> B
     None where one tile reads it, or so many that the first of them does not count; and on slower processors, which have
     time to wait (measured was one of Intel's for servers, whose third-level cache is far)."""
     found = [i for i, axis in plan.packed.items() if axis == plan.lane and i in problem.resident]
-    axes = [*problem.parallel, *problem.reduction]
-    if not found or plan.rows or plan.windows or not all(isinstance(a.extent, int) for a in axes):
+    known = all(isinstance(a.extent, int) for a in problem.axes.values())
+    if not found or plan.rows or plan.windows or not known:
         return None
     assert isinstance(ctx.target, Target)
     if not ctx.target.adds_two_widest:
